@@ -1,0 +1,5 @@
+"""`python -m semtrace`."""
+
+from semtrace.cli import main
+
+raise SystemExit(main())
