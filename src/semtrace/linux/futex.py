@@ -1,0 +1,89 @@
+"""Threads blocked in the kernel: what each one sleeps in, as `/proc/PID/task/TID/syscall` shows it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+from semtrace.linux.process import thread_ids
+
+# The numbers of futex(2): arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h (aarch64, riscv64).
+_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine())
+
+# include/uapi/linux/futex.h: the operations that sleep on a word, without their flag bits.
+_FLAGS = 128 | 256
+_WAIT, _WAIT_BITSET = 0, 9
+
+# What the file says of a thread that is on a processor, and the number it gives for one that was stopped outside a
+# call.
+_RUNNING = b"running"
+NO_SYSCALL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """Where one thread is. `syscall` is None while it runs, NO_SYSCALL when it is off the processor in its own code;
+    `futex` is the address of the word that it sleeps on."""
+
+    tid: int
+    syscall: int | None
+    futex: int | None = None
+
+
+def threads(pid: int, single: bool = False) -> list[Thread] | None:
+    """Every thread of a process that could be read; None if none could. `single` spares the listing of one that has
+    one.
+
+    Needs the right to attach (PTRACE_MODE_ATTACH), as memory does: raises PermissionError.
+    """
+    found = [thread for tid in ([pid] if single else thread_ids(pid)) if (thread := read_thread(pid, tid))]
+    return found or None
+
+
+def read_thread(pid: int, tid: int) -> Thread | None:
+    """None if it ended; raises PermissionError."""
+    try:
+        fd = os.open(f"/proc/{pid}/task/{tid}/syscall", os.O_RDONLY)
+    except PermissionError:
+        raise
+    except OSError:
+        return None
+    try:
+        return parse_syscall(tid, os.read(fd, 256))
+    except PermissionError:
+        raise
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def parse_syscall(tid: int, line: bytes) -> Thread | None:
+    """`NR ARG1 … ARG6 SP PC`, `-1 SP PC`, or `running` (fs/proc/base.c proc_pid_syscall)."""
+    f = line.split()
+    if not f:
+        return None
+    if f[0] == _RUNNING:
+        return Thread(tid, None)
+    try:
+        number = int(f[0])
+        if number == _FUTEX and int(f[2], 16) & ~_FLAGS in (_WAIT, _WAIT_BITSET):
+            return Thread(tid, number, int(f[1], 16))
+    except (ValueError, IndexError):
+        return None
+    return Thread(tid, number)
+
+
+def can_see_futexes() -> bool:
+    """False on a processor whose futex number is not known here: then no waiter can be told."""
+    return _FUTEX is not None
+
+
+def run_time_ns(pid: int, tid: int) -> int | None:
+    """How long a thread has been on a processor (`/proc/PID/task/TID/schedstat`, first field), None if not known."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/schedstat", "rb", buffering=0) as f:
+            return int(f.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,180 @@
+"""What a process has mapped: the semaphores it shares, and the memory that may hold interpreter objects.
+
+Semaphores are asked for by the PROCMAP_QUERY ioctl where the kernel has it (Linux 6.11): it visits shared file mappings
+only, so its cost does not grow with the thousands of other lines. Older kernels give the text of `/proc/PID/maps`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from semtrace.linux.process import PAGE_SIZE
+from semtrace.model import SemId
+
+# A bound on the text of one maps file: 65,530 mappings (vm.max_map_count) of at most 4,200 bytes never come near it.
+_MAPS_LIMIT = 64 << 20
+
+_DELETED = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One line of `/proc/PID/maps` (fs/proc/task_mmu.c show_map_vma): [start, end) with rights such as `rw-s`."""
+
+    start: int
+    end: int
+    perms: str
+    offset: int
+    device: tuple[int, int]
+    inode: int
+    path: str
+
+    def contains(self, address: int) -> bool:
+        return self.start <= address < self.end
+
+    @property
+    def holds_objects(self) -> bool:
+        """True for the memory that allocators use: private, writable, of no file, not the main thread's stack."""
+        return self.perms.startswith("rw-p") and not self.path.startswith(("/", "[stack", "[v"))
+
+
+class SemMapping(NamedTuple):
+    """A semaphore where one process has mapped it. `path` is glibc's temporary name for the process that created it."""
+
+    id: SemId
+    address: int
+    path: str
+
+
+def read_mappings(pid: int) -> list[Mapping] | None:
+    """All mappings in the order of their addresses. None if the process ended; raises PermissionError."""
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as f:
+            return list(parse_mappings(f.read(_MAPS_LIMIT)))
+    except PermissionError:
+        raise
+    except OSError:
+        return None
+
+
+def parse_mappings(text: bytes) -> Iterator[Mapping]:
+    """Lines that are not of the kernel's form are left out."""
+    for line in text.splitlines():
+        mapping = _parse_line(line)
+        if mapping is not None:
+            yield mapping
+
+
+def _parse_line(line: bytes) -> Mapping | None:
+    f = line.split(None, 5)
+    try:
+        start, _, end = f[0].partition(b"-")
+        major, _, minor = f[3].partition(b":")
+        return Mapping(
+            start=int(start, 16),
+            end=int(end, 16),
+            perms=f[1].decode("ascii"),
+            offset=int(f[2], 16),
+            device=(int(major, 16), int(minor, 16)),
+            inode=int(f[4]),
+            path=os.fsdecode(f[5]) if len(f) > 5 else "",
+        )
+    except (ValueError, IndexError):
+        return None
+
+
+def is_semaphore(path: str, size: int, offset: int) -> bool:
+    """sem_open maps one page of a file that glibc names `sem.…`, whatever directory it shows in (nptl/sem_open.c)."""
+    return size == PAGE_SIZE and offset == 0 and path.rpartition("/")[2].startswith("sem.")
+
+
+def semaphores_in(mappings: Iterator[Mapping] | list[Mapping]) -> list[SemMapping]:
+    return [
+        SemMapping(SemId(*m.device, m.inode), m.start, m.path.removesuffix(_DELETED))
+        for m in mappings
+        if m.perms == "rw-s" and is_semaphore(m.path, m.end - m.start, m.offset)
+    ]
+
+
+# include/uapi/linux/fs.h: struct procmap_query and its flags.
+_QUERY = struct.Struct("=9Q4I2Q")
+_PROCMAP_QUERY = (3 << 30) | (_QUERY.size << 16) | (ord("f") << 8) | 17
+_READABLE, _WRITABLE, _EXECUTABLE, _SHARED, _COVERING_OR_NEXT, _FILE_BACKED = (1 << bit for bit in range(6))
+_WANTED = _READABLE | _WRITABLE | _SHARED | _COVERING_OR_NEXT | _FILE_BACKED
+_NAME_SIZE = 4096
+
+
+class SemaphoreMaps:
+    """The semaphores that one process has mapped, asked again and again over one open `/proc/PID/maps`.
+
+    The open file stays bound to the program image: after an exec or the end of the process there are none.
+    """
+
+    __slots__ = ("_fd", "_name", "_query", "by_ioctl")
+
+    def __init__(self, pid: int, *, by_ioctl: bool = True) -> None:
+        """Raises OSError as `Memory` does, but needs fewer rights: Yama does not forbid it."""
+        self.by_ioctl = by_ioctl
+        self._fd = os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
+        self._name = array("B", bytes(_NAME_SIZE))
+        self._query = bytearray(_QUERY.size)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def semaphores(self) -> list[SemMapping]:
+        if self.by_ioctl:
+            try:
+                return list(self._by_ioctl())
+            except OSError as error:
+                if error.errno not in (errno.ENOTTY, errno.EINVAL):
+                    return []  # ESRCH: it ended
+                self.by_ioctl = False
+        return self._by_text()
+
+    def _by_ioctl(self) -> Iterator[SemMapping]:
+        """Raises OSError: ENOTTY before Linux 6.11, ESRCH when the process has no memory any more."""
+        name_address, _ = self._name.buffer_info()
+        query, address = self._query, 0
+        while True:
+            _QUERY.pack_into(query, 0, _QUERY.size, _WANTED, address, *(0,) * 8, _NAME_SIZE, 0, name_address, 0)
+            try:
+                fcntl.ioctl(self._fd, _PROCMAP_QUERY, query)
+            except OSError as error:
+                if error.errno == errno.ENOENT:  # no further mapping of this sort
+                    return
+                raise
+            _, _, _, start, end, _, _, offset, inode, major, minor, name_size, *_ = _QUERY.unpack(query)
+            if end - start == PAGE_SIZE:
+                path = os.fsdecode(self._name[: max(name_size - 1, 0)].tobytes())
+                if is_semaphore(path, end - start, offset):
+                    yield SemMapping(SemId(major, minor, inode), start, path.removesuffix(_DELETED))
+            if end <= address:
+                return
+            address = end
+
+    def _by_text(self) -> list[SemMapping]:
+        try:
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            text = b"".join(iter(lambda: os.read(self._fd, 1 << 16), b""))
+        except OSError:
+            return []
+        return semaphores_in(_parse_semaphore_lines(text))
+
+
+def _parse_semaphore_lines(text: bytes) -> Iterator[Mapping]:
+    """Only the lines that can be one: parsing all of a large file costs ten times as much."""
+    for line in text.split(b"\n"):
+        if b"/sem." in line:
+            mapping = _parse_line(line)
+            if mapping is not None:
+                yield mapping

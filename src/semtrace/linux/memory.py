@@ -1,0 +1,109 @@
+"""Another process's memory through `/proc/PID/mem`: reads without ptrace, signals or a pause.
+
+Everything here may fail at any time, because the process runs on or ends: a read gives the bytes or None, never less.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from types import TracebackType
+
+from semtrace.linux.process import PAGE_SIZE
+
+_U32 = struct.Struct("<I")
+_U64 = struct.Struct("<Q")
+
+# User space ends here on x86-64 and on aarch64 with 48-bit addresses; /proc/PID/mem takes the offset as a signed
+# 64-bit.
+HIGHEST_ADDRESS = 1 << 56
+
+
+class Memory:
+    """The memory of one process. The open file stays bound to the program image that it was opened on: after an exec or
+    the end of the process every read gives None, even if the pid is given out again."""
+
+    __slots__ = ("_fd", "bytes_read", "pid", "reads")
+
+    def __init__(self, pid: int) -> None:
+        """Raises OSError: EACCES or EPERM without the right to read it, ENOENT or ESRCH if there is no such process."""
+        self.pid = pid
+        self.reads = 0
+        self.bytes_read = 0
+        self._fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+
+    @classmethod
+    def own(cls) -> Memory:
+        return cls(os.getpid())
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """`size` bytes at `address`, or None if any of them cannot be read."""
+        if not 0 < address < HIGHEST_ADDRESS - size:
+            return None
+        self.reads += 1
+        try:
+            data = os.pread(self._fd, size, address)
+        except OSError:
+            return None
+        self.bytes_read += len(data)
+        return data if len(data) == size else None
+
+    def u32(self, address: int) -> int | None:
+        data = self.read(address, 4)
+        return None if data is None else int(_U32.unpack(data)[0])
+
+    def u64(self, address: int) -> int | None:
+        data = self.read(address, 8)
+        return None if data is None else int(_U64.unpack(data)[0])
+
+    def cstring(self, address: int, limit: int = 256) -> bytes | None:
+        """The bytes before the first NUL, or None if there is none within `limit`; it reads no further than needed
+        pages.
+        """
+        taken = b""
+        while len(taken) < limit:
+            step = min(limit - len(taken), 64 - (address + len(taken)) % 64)
+            piece = self.read(address + len(taken), step)
+            if piece is None:
+                return None
+            taken += piece
+            if b"\0" in piece:
+                return taken[: taken.index(b"\0")]
+        return None
+
+    def search(self, start: int, end: int, needle: bytes, piece: int = 1 << 19) -> Iterator[int]:
+        """Addresses in [start, end) where `needle` lies. Its own memory is one piece; unreadable parts are skipped."""
+        buffer = bytearray(min(piece, max(end - start, len(needle))))
+        view = memoryview(buffer)
+        position = start
+        while end - position >= len(needle):
+            size = self._read_into(view[: min(len(buffer), end - position)], position)
+            hit = buffer.find(needle, 0, size)
+            while hit >= 0:
+                yield position + hit
+                hit = buffer.find(needle, hit + 1, size)
+            position += max(size - len(needle) + 1, 1) if size >= len(needle) else PAGE_SIZE
+
+    def _read_into(self, view: memoryview, address: int) -> int:
+        """How many bytes could be read before the first page that cannot."""
+        self.reads += 1
+        try:
+            size = os.preadv(self._fd, [view], address)
+        except OSError:
+            return 0
+        self.bytes_read += size
+        return size

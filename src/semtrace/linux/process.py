@@ -1,0 +1,141 @@
+"""One process as `/proc/PID/stat` shows it: one read of a few µs, instead of psutil's several, for the refresh."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from functools import cache
+
+from semtrace.model import ProcessId
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+
+# include/linux/sched.h: set by fork, cleared by execve, so a process that has it runs its parent's program image.
+PF_FORKNOEXEC = 0x00000040
+
+# fs/proc/array.c task_state_array, in psutil's words.
+_STATES = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "disk-sleep",
+    "T": "stopped",
+    "t": "tracing-stop",
+    "X": "dead",
+    "Z": "zombie",
+    "P": "parked",
+    "I": "idle",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """`/proc/PID/stat` (Documentation/filesystems/proc.rst, table 1-4): times in ticks, sizes in bytes."""
+
+    id: ProcessId
+    comm: str
+    state: str
+    ppid: int
+    flags: int
+    cpu_ticks: int
+    threads: int
+    vsize: int
+    rss: int
+
+    @property
+    def forked(self) -> bool:
+        """True if it runs on from a fork, without an exec of its own."""
+        return bool(self.flags & PF_FORKNOEXEC)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("zombie", "dead")
+
+    @property
+    def started_at(self) -> float:
+        """Seconds since the epoch."""
+        return boot_time() + self.id.start_ticks / TICKS_PER_S
+
+
+def read_stat(pid: int) -> Stat | None:
+    """The process that has this pid now, or None."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        raw = os.read(fd, 4096)
+    except OSError:  # ESRCH: it ended between the open and the read
+        return None
+    finally:
+        os.close(fd)
+    return parse_stat(pid, raw)
+
+
+def parse_stat(pid: int, raw: bytes) -> Stat | None:
+    """None if `raw` is not a whole line. `comm` may itself hold blanks and parentheses: the last `)` ends it."""
+    opening, closing = raw.find(b"("), raw.rfind(b")")
+    if opening < 0 or closing < opening:
+        return None
+    f = raw[closing + 2 :].split()  # f[0] is field 3
+    try:
+        return Stat(
+            id=ProcessId(pid, int(f[19])),
+            comm=raw[opening + 1 : closing].decode(errors="replace"),
+            state=_STATES.get(f[0].decode(errors="replace"), "unknown"),
+            ppid=int(f[1]),
+            flags=int(f[6]),
+            cpu_ticks=int(f[11]) + int(f[12]),
+            threads=int(f[17]),
+            vsize=int(f[20]),
+            rss=int(f[21]) * PAGE_SIZE,
+        )
+    except (ValueError, IndexError):
+        return None
+
+
+def still(process: ProcessId) -> bool:
+    """True while this very process, not a later one of the same pid, is alive."""
+    stat = read_stat(process.pid)
+    return stat is not None and stat.id == process and not stat.ended
+
+
+def thread_ids(pid: int) -> list[int]:
+    """The kernel's thread ids of a process, none if it ended."""
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def children(stat: Stat) -> list[int]:
+    """The pids of its children, by `/proc/PID/task/TID/children`.
+
+    The kernel may leave some out while others exit (proc.rst, 3.7): who follows a tree keeps those it knows to be
+    alive.
+    """
+    pid = stat.id.pid
+    found: list[int] = []
+    for tid in [pid] if stat.threads == 1 else thread_ids(pid):
+        try:
+            with open(f"/proc/{pid}/task/{tid}/children", "rb", buffering=0) as f:
+                found += map(int, f.read().split())
+        except OSError:
+            continue
+    return found
+
+
+def last_pid() -> int:
+    """The last pid or tid that this machine gave out (`/proc/loadavg`, field 5).
+
+    While it does not change nobody has forked, in this pid namespace or one below it, so no tree has grown.
+    """
+    with open("/proc/loadavg", "rb", buffering=0) as f:
+        return int(f.read().split()[4])
+
+
+@cache
+def boot_time() -> float:
+    """When the machine booted, in seconds since the epoch; `/proc/stat` says it too (btime), but in whole seconds."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

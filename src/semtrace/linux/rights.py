@@ -1,0 +1,67 @@
+"""Why the kernel refuses to show a process, and what would make it: the sentence under every "not permitted"."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from semtrace.model import Problem, ProcessId
+
+_YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
+_CAP_SYS_PTRACE = 19
+
+
+def refused(process: ProcessId, what: str, error: OSError) -> Problem:
+    return Problem(what=what, error=error.strerror or str(error), remedy=remedy(process.pid), process=process)
+
+
+def remedy(pid: int) -> str:
+    """What to type to be let in to `pid`."""
+    again = f"sudo {own_command()} {pid}"
+    if os.geteuid() == 0:
+        if has_capability(_CAP_SYS_PTRACE):
+            return f"even root may not read process {pid}: SELinux, AppArmor or a user namespace forbids it"
+        return "root without SYS_PTRACE, as in a container: start it with --cap-add SYS_PTRACE, or look from the host"
+    owner = owner_of(pid)
+    if owner is not None and owner != os.geteuid():
+        return f"it belongs to another user or protects itself: {again}"
+    scope = yama_scope()
+    if scope >= 3:
+        return "kernel.yama.ptrace_scope is 3: nobody can read another process until the machine is booted without it"
+    if scope > 0:
+        return f"kernel.yama.ptrace_scope is {scope}: {again}   (or: sudo sysctl kernel.yama.ptrace_scope=0)"
+    return f"it is not dumpable, as after a change of user: {again}"
+
+
+def own_command() -> str:
+    """How this very semtrace is started, for sudo does not look into a virtual environment."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py" or not program.exists():
+        return f"{sys.executable} -m semtrace"
+    return str(program.resolve())
+
+
+def owner_of(pid: int) -> int | None:
+    """The user whom `/proc/PID` belongs to: root for a process that is not dumpable (proc(5))."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return None
+
+
+def yama_scope() -> int:
+    """0 where Yama is absent or off (Documentation/admin-guide/LSM/Yama.rst)."""
+    try:
+        return int(_YAMA.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def has_capability(number: int) -> bool:
+    try:
+        text = Path("/proc/self/status").read_text()
+        effective = next(line for line in text.splitlines() if line.startswith("CapEff:"))
+        return bool(int(effective.split()[1], 16) >> number & 1)
+    except (OSError, ValueError, IndexError, StopIteration):
+        return False

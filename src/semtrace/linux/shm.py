@@ -1,0 +1,84 @@
+"""Names of semaphores: those still listed in `/dev/shm`, and those that only glibc's table in the process remembers."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from semtrace.linux.memory import Memory
+from semtrace.model import SemId
+
+# sem_open of glibc puts `sem.` before the name (nptl/sem_open.c, shm_get_name).
+_PREFIX = "sem."
+_VALUE = struct.Struct("<II")
+
+# glibc nptl/sem_routines.c (2.35; nptl/sem_open.c before): struct inuse_sem {dev_t dev; ino_t ino; int refcnt; sem_t
+# *sem; char name[];}
+_ENTRY = struct.Struct("<QQi4xQ")
+_NAME_LIMIT = 256
+
+
+class ShmDirectory:
+    """One `/dev/shm` as one process sees it, listed again only when it has changed."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        """`pid` None is this process's own; that of another process serves containers with a `/dev/shm` of their
+        own.
+        """
+        self.path = Path("/dev/shm") if pid is None else Path(f"/proc/{pid}/root/dev/shm")
+        self._changed_ns = -1
+        self._names: dict[SemId, str] = {}
+
+    def names(self) -> dict[SemId, str]:
+        """Linked semaphores by identity, as sem_open was given them (`/mp-…`); none if it cannot be read."""
+        try:
+            info = self.path.stat()
+            if info.st_mtime_ns != self._changed_ns:
+                self._names = self._list(info.st_dev)
+                self._changed_ns = info.st_mtime_ns
+        except OSError:
+            self._names, self._changed_ns = {}, -1
+        return self._names
+
+    def _list(self, device: int) -> dict[SemId, str]:
+        major, minor = os.major(device), os.minor(device)
+        with os.scandir(self.path) as entries:
+            return {
+                SemId(major, minor, entry.inode()): "/" + entry.name.removeprefix(_PREFIX)
+                for entry in entries
+                if entry.name.startswith(_PREFIX)
+            }
+
+    def read(self, name: str) -> tuple[int, int] | None:
+        """Value and waiter count of a linked semaphore from its file: needs no right over any process."""
+        try:
+            raw = (self.path / (_PREFIX + name.removeprefix("/"))).open("rb", buffering=0)
+        except OSError:
+            return None
+        with raw:
+            return parse_sem(raw.read(_VALUE.size))
+
+
+def parse_sem(raw: bytes | None) -> tuple[int, int] | None:
+    """Value and number of waiters of a `sem_t` (64-bit glibc, sysdeps/nptl/internaltypes.h struct new_sem).
+
+    The waiter count is an upper bound: a waiter that is killed never takes itself off. Zero does mean none.
+    """
+    if raw is None or len(raw) < _VALUE.size:
+        return None
+    value, waiters = _VALUE.unpack_from(raw)
+    return value, waiters
+
+
+def table_name(memory: Memory, pointer_at: int, semaphore: SemId) -> str | None:
+    """The name in glibc's table entry whose `sem` field lies at `pointer_at`, if that is such an entry."""
+    start = pointer_at - _ENTRY.size + 8
+    raw = memory.read(start, _ENTRY.size)
+    if raw is None:
+        return None
+    device, inode, _, _ = _ENTRY.unpack(raw)
+    if inode != semaphore.inode or device != os.makedev(semaphore.major, semaphore.minor):
+        return None
+    name = memory.cstring(start + _ENTRY.size, _NAME_LIMIT)
+    return name.decode(errors="backslashreplace") if name else None

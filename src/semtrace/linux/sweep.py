@@ -1,0 +1,63 @@
+"""Every process of the machine, asked whether it maps a semaphore: for the one question that a process tree cannot
+answer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from semtrace.linux.maps import SemaphoreMaps
+from semtrace.linux.process import read_stat
+from semtrace.model import SemId
+
+# Who cannot be asked is dismissed by name: nearly every machine runs some hundred processes that an ordinary user may
+# not read, and a semaphore gets into a process by fork from its creator, which keeps the name.
+_MAY_MAP = re.compile(r"python|gunicorn|celery|uvicorn|uwsgi|hypercorn|granian")
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Who maps which of the semaphores, and who may but could not be asked."""
+
+    mapped_by: dict[SemId, list[int]]
+    hidden: list[int]
+
+
+def sweep(semaphores: Collection[SemId], apart_from: Collection[int], names: Collection[str]) -> Sweep:
+    """Asks all processes but `apart_from`; `names` are the command names of those, which a relative would share."""
+    mapped_by: dict[SemId, list[int]] = {}
+    hidden: list[int] = []
+    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdecimal()):
+        if pid in apart_from:
+            continue
+        try:
+            found = _mapped(pid)
+        except PermissionError:
+            if _may_map(pid, names):
+                hidden.append(pid)
+            continue
+        for semaphore in found & set(semaphores):
+            mapped_by.setdefault(semaphore, []).append(pid)
+    return Sweep(mapped_by, hidden)
+
+
+def _mapped(pid: int) -> set[SemId]:
+    """Raises PermissionError; none if it ended."""
+    try:
+        maps = SemaphoreMaps(pid)
+    except PermissionError:
+        raise
+    except OSError:
+        return set()
+    try:
+        return {m.id for m in maps.semaphores()}
+    finally:
+        maps.close()
+
+
+def _may_map(pid: int, names: Collection[str]) -> bool:
+    stat = read_stat(pid)
+    return stat is not None and not stat.ended and (stat.comm in names or _MAY_MAP.search(stat.comm) is not None)
