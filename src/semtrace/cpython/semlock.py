@@ -1,0 +1,142 @@
+"""`_multiprocessing.SemLock`: the object through which a Python process uses a semaphore, and the search for it.
+
+Modules/_multiprocessing/semaphore.c, struct SemLockObject, the same from CPython 3.8 to 3.14 on 64-bit builds with
+the GIL; celery's billiard has a copy of it. Free-threaded builds put other fields before it and are not recognised.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+from semtrace.linux.memory import Memory
+from semtrace.model import RECURSIVE_MUTEX, SEMAPHORE
+
+# PyObject_HEAD {ob_refcnt, ob_type}; handle, last_tid, int count, int maxvalue, int kind, char *name.
+_LAYOUT = struct.Struct("<QQQQiii4xQ")
+SIZE = _LAYOUT.size
+_HANDLE_AT = 16
+_TYPE_AT = 8
+
+# The two words that an acquire and a release change.
+_USE = struct.Struct("<Qi")
+_USE_AT = 24
+_IDENTITY = struct.Struct("<QQ")
+
+# Include/cpython/object.h struct _typeobject: PyVarObject_HEAD (24 bytes), then const char *tp_name.
+_TP_NAME_AT = 24
+TYPE_NAMES = frozenset({b"_multiprocessing.SemLock", b"_billiard.SemLock"})
+
+# A search looks for the bytes 1 to 5 of a pointer: those of user space have zeros in 6 and 7, those to pages in 0,
+# and a needle without zeros is found more than twice as fast in memory that is mostly zeros. Words are 8-byte
+# aligned, so one never lies across two pieces.
+_NEEDLE = slice(1, 6)
+_PIECE = 1 << 19
+
+
+@dataclass(frozen=True, slots=True)
+class SemLock:
+    """One SemLock object. `count` is acquires minus releases in its process, `last_tid` the pthread id of the last
+    acquirer.
+    """
+
+    address: int
+    type: int
+    handle: int
+    last_tid: int
+    count: int
+    maxvalue: int
+    kind: int
+
+
+def parse(address: int, raw: bytes | None) -> SemLock | None:
+    """None unless the bytes can be a living SemLock: a freed one has the allocator's pointer where its count was."""
+    if raw is None or len(raw) < SIZE:
+        return None
+    refcount, type_, handle, last_tid, count, maxvalue, kind, _ = _LAYOUT.unpack_from(raw)
+    # 3.14 keeps flags in the upper 16 bits of ob_refcnt (Include/refcount.h); bits 32 to 47 are zero in every version.
+    alive = refcount & 0xFFFFFFFF and not refcount >> 32 & 0xFFFF
+    plausible = kind in (RECURSIVE_MUTEX, SEMAPHORE) and maxvalue > 0 and type_ % 8 == 0 and type_ and handle % 8 == 0
+    if not (alive and plausible):
+        return None
+    return SemLock(address, type_, handle, last_tid, count, maxvalue, kind)
+
+
+def read(memory: Memory, address: int) -> SemLock | None:
+    return parse(address, memory.read(address, SIZE))
+
+
+def read_use(memory: Memory, known: SemLock) -> tuple[int, int] | None:
+    """(last_tid, count) of an object that was verified before, None if it is that object no more."""
+    raw = memory.read(known.address, SIZE)
+    if raw is None or raw[_TYPE_AT:_USE_AT] != _IDENTITY.pack(known.type, known.handle) or parse(0, raw) is None:
+        return None
+    last_tid, count = _USE.unpack_from(raw, _USE_AT)
+    return last_tid, count
+
+
+def is_semlock_type(memory: Memory, address: int) -> bool:
+    """True if a type object lies there that calls itself SemLock."""
+    name = memory.u64(address + _TP_NAME_AT)
+    return name is not None and memory.cstring(name, 64) in TYPE_NAMES
+
+
+class Search:
+    """Looks through a process's memory for every SemLock object of the given handles, a piece at a time.
+
+    The first pass looks for one semaphore's address until an object is met that has it; the type of that object then
+    leads to all the others in a second pass, however many there are. Run it by iterating: it yields after each piece of
+    at most 512 KiB, so that the caller can stop, go on later, or give up. `found` grows as it goes.
+    """
+
+    def __init__(
+        self, memory: Memory, ranges: Callable[[], Iterator[tuple[int, int]]], handles: Collection[int], type_: int = 0
+    ):
+        """`ranges` gives the parts of memory to read anew for each pass; `type_` is a verified type of this process
+        or 0.
+        """
+        self.memory = memory
+        self.found: dict[int, SemLock] = {}
+        self.type = type_
+        self.complete = False
+        self._ranges = ranges
+        self._handles = handles
+
+    def __iter__(self) -> Iterator[None]:
+        for handle in sorted(self._handles):
+            if self.type:
+                break
+            yield from self._find_type(handle)
+        if self.type:
+            yield from self._find_all()
+        self.complete = True
+
+    def _find_type(self, handle: int) -> Iterator[None]:
+        for hit in self._hits(handle):
+            if hit is None:
+                yield
+                continue
+            candidate = read(self.memory, hit - _HANDLE_AT)
+            if candidate and candidate.handle == handle and is_semlock_type(self.memory, candidate.type):
+                self.type = candidate.type
+                return
+
+    def _find_all(self) -> Iterator[None]:
+        for hit in self._hits(self.type):
+            if hit is None:
+                yield
+                continue
+            candidate = read(self.memory, hit - _TYPE_AT)
+            if candidate and candidate.type == self.type and candidate.handle in self._handles:
+                self.found[candidate.address] = candidate
+
+    def _hits(self, pointer: int) -> Iterator[int | None]:
+        """Addresses of 8-byte words that may be the pointer, and None after each piece that was read."""
+        needle = struct.pack("<Q", pointer)[_NEEDLE]
+        for start, end in self._ranges():
+            for at in range(start, end, _PIECE):
+                for hit in self.memory.search(at, min(at + _PIECE, end), needle):
+                    if (hit - _NEEDLE.start) % 8 == 0:
+                        yield hit - _NEEDLE.start
+                yield None
