@@ -1,0 +1,119 @@
+"""The proof that a lock is orphaned: that nobody who lives can hold it. A wrong "orphaned" is the worst bug there is.
+
+A lock is suspect when it is locked and no process that maps it claims it. That alone proves nothing: a thread that has
+just taken the semaphore may not have counted it yet, and it can stay so for long (stopped, starved, or waiting for the
+interpreter lock that another thread keeps). So every one of these must hold, from the first suspicion on:
+
+- many readings, spread over at least 250 ms, all locked and with every count zero;
+- every process that maps it was searched through for SemLock objects after the suspicion began;
+- no process of the machine outside the server maps it, and none that may do so is hidden from us;
+- every thread of every process that maps it was seen where it cannot be about to claim: blocked in something other than
+  the interpreter lock, or busy for longer than the few instructions between taking and counting need;
+- no process was ever seen with a negative count of it: where one releases what another took, counts prove nothing.
+
+What this cannot see: a lock handed over before the first look, whose taker then ended and whose present holder had
+released for the other. Its counts are all zero, as an orphan's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from semtrace.linux.futex import NO_SYSCALL, Thread
+from semtrace.model import ProcessId
+
+NOT_SWEPT = "looking for other processes that map it"
+SPAN_S = 0.25
+READINGS = 20
+
+# How long a thread that was always seen running must have run since the suspicion began. Between sem_wait's return and
+# the count lie some hundred instructions; a thread that waits for the interpreter lock sleeps and is seen to.
+_RAN_NS = 5_000_000
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC) and `since_ticks` (since
+    boot).
+    """
+
+    since_s: float
+    since_ticks: int
+    readings: int = 0
+    last_s: float = 0.0
+    swept_s: float | None = None
+    outsider: str | None = None
+    settled: set[tuple[ProcessId, int]] = field(default_factory=set)
+    unsettled: dict[tuple[ProcessId, int], str] = field(default_factory=dict)
+    slept: set[tuple[ProcessId, int]] = field(default_factory=set)
+    ran_ns: dict[tuple[ProcessId, int], int] = field(default_factory=dict)
+
+    @property
+    def span_s(self) -> float:
+        return self.last_s - self.since_s
+
+    def concerns(self, process: ProcessId) -> bool:
+        """False for a process that was born into the suspicion: it has had no chance to take what was never free."""
+        return process.start_ticks <= self.since_ticks
+
+    def add_readings(self, now_s: float, count: int) -> None:
+        """Notes readings that were all locked and unclaimed."""
+        self.last_s = now_s
+        self.readings += count
+
+    def look_at(self, process: ProcessId, sightings: Iterable[Sighting]) -> None:
+        """Takes note of where the threads of a process that maps the lock are now."""
+        unsettled: dict[tuple[ProcessId, int], str] = {}
+        for sighting in sightings:
+            key = (process, sighting.thread.tid)
+            if key not in self.settled and (why := self._unsettled(key, sighting)):
+                unsettled[key] = why
+            else:
+                self.settled.add(key)
+        ended = [key for key in self.unsettled if key[0] == process]
+        for key in ended:
+            del self.unsettled[key]
+        self.unsettled.update(unsettled)
+
+    def _unsettled(self, key: tuple[ProcessId, int], sighting: Sighting) -> str | None:
+        thread = sighting.thread
+        if thread.futex is not None:
+            if not sighting.in_runtime:
+                return None
+            self.slept.add(key)
+            return "waits for the interpreter lock"
+        if thread.syscall is not None and thread.syscall != NO_SYSCALL:
+            return None
+        if sighting.stopped:
+            return "is stopped"
+        if sighting.ran_ns is None or key in self.slept:
+            return "is running"
+        first = self.ran_ns.setdefault(key, sighting.ran_ns)
+        return None if sighting.ran_ns - first >= _RAN_NS else "is running"
+
+    def missing(self, unsearched: Sequence[ProcessId]) -> str | None:
+        """What the proof still lacks, None when it is complete. `unsearched` are processes that map the lock and were
+        not searched through since the suspicion began.
+        """
+        if self.span_s < SPAN_S or self.readings < READINGS:
+            return "watching whether it stays so"
+        if unsearched:
+            return f"searching the memory of PID {unsearched[0].pid}"
+        for (process, tid), why in self.unsettled.items():
+            return f"thread {tid} of PID {process.pid} {why} and may be about to claim it"
+        if self.swept_s is None:
+            return NOT_SWEPT
+        return self.outsider
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Where a thread was seen. `in_runtime`: the futex lies in the interpreter's own data, as the interpreter lock
+    does; `ran_ns` is its time on a processor so far, None where the kernel does not tell.
+    """
+
+    thread: Thread
+    in_runtime: bool
+    stopped: bool
+    ran_ns: int | None
