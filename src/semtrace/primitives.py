@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, Kind, SemId
+from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, SemId
 
 # A Queue without a limit starts its semaphore at SEM_VALUE_MAX; nobody counts a pool of resources by the billion.
 _UNLIMITED = 1 << 30
@@ -44,7 +44,8 @@ class Made:
         return "Q" if self.value >= _UNLIMITED else "S"
 
 
-def kind_of(kind: int, maxvalue: int) -> Kind:
+def kind_of(kind: int, maxvalue: int) -> str:
+    """The class that makes such a semaphore; a BoundedSemaphore(1) cannot be told from a Lock."""
     if kind == RECURSIVE_MUTEX:
         return "RLock"
     if maxvalue == 1:
@@ -52,11 +53,21 @@ def kind_of(kind: int, maxvalue: int) -> Kind:
     return "Semaphore" if maxvalue == SEM_VALUE_MAX else "BoundedSemaphore"
 
 
-# In the order of trial: the longest first. Lower case marks the signals.
+# Attributes of multiprocessing's primitives that are semaphores but not locks: one process takes what another gives.
+_SIGNALS = frozenset({"_sleeping_count", "_woken_count", "_wait_semaphore", "_flag", "_unfinished_tasks", "_sem"})
+
+
+def is_signal(name: str) -> bool:
+    """True for the name of a piece of a larger primitive, if that piece is one that nobody holds."""
+    return name.rpartition(".")[2] in _SIGNALS
+
+
+# In the order of trial: the longest first. A capital is a lock, a small letter a signal; `z` is one that is at 0, as
+# all but the first of a Condition are unless somebody is just being woken, and `f` is at 0 or 1.
 _PATTERNS = (
-    ("JoinableQueue", ("LLqsRsss", "LLbsRsss")),
-    ("Event", ("Lssss",)),
-    ("Condition", ("Rsss", "Lsss")),
+    ("JoinableQueue", ("LLqsRszz", "LLbsRszz")),
+    ("Event", ("Lszzf",)),
+    ("Condition", ("Rszz", "Lszz")),
     ("Queue", ("LLq", "LLb")),
 )
 
@@ -67,10 +78,9 @@ def parts(made: Sequence[Made], mapped_by: Mapping[SemId, frozenset[object]]) ->
     """
     found: dict[SemId, Part] = {}
     for family in _families(made, mapped_by):
-        letters = "".join(m.letter for m in family)
         at = 0
         while at < len(family):
-            name, pattern = _match(letters, at)
+            name, pattern = _match(family[at:])
             for member, mark in zip(family[at:], pattern, strict=False):
                 found[member.id] = Part(f"{name} {family[at].id}", signal=mark.islower())
             at += len(pattern) or 1
@@ -85,9 +95,15 @@ def _families(made: Sequence[Made], mapped_by: Mapping[SemId, frozenset[object]]
     yield from families.values()
 
 
-def _match(letters: str, at: int) -> tuple[str, str]:
+def _match(family: Sequence[Made]) -> tuple[str, str]:
     for name, patterns in _PATTERNS:
         for pattern in patterns:
-            if letters.startswith(pattern.upper(), at):
+            if len(pattern) <= len(family) and all(map(_fits, family, pattern)):
                 return name, pattern
     return "", ""
+
+
+def _fits(made: Made, mark: str) -> bool:
+    if mark in "zf":
+        return made.letter == "S" and made.value <= (mark == "f")
+    return made.letter == mark.upper()

@@ -5,10 +5,11 @@ just taken the semaphore may not have counted it yet, and it can stay so for lon
 interpreter lock that another thread keeps). So every one of these must hold, from the first suspicion on:
 
 - many readings, spread over at least 250 ms, all locked and with every count zero;
-- every process that maps it was searched through for SemLock objects after the suspicion began;
+- the memory of every process that maps it was searched through for SemLock objects, after the suspicion began;
 - no process of the machine outside the server maps it, and none that may do so is hidden from us;
-- every thread of every process that maps it was seen where it cannot be about to claim: blocked in something other than
-  the interpreter lock, or busy for longer than the few instructions between taking and counting need;
+- in several looks, one after another, every thread of every process that maps it was where it cannot be about to claim:
+  blocked in something other than the interpreter lock, or computing for longer than the few instructions between
+  taking and counting need. All of them in the same look: one by one they could hand it on between the looks;
 - no process was ever seen with a negative count of it: where one releases what another took, counts prove nothing.
 
 What this cannot see: a lock handed over before the first look, whose taker then ended and whose present holder had
@@ -26,8 +27,9 @@ from semtrace.model import ProcessId
 NOT_SWEPT = "looking for other processes that map it"
 SPAN_S = 0.25
 READINGS = 20
+LOOKS = 3
 
-# How long a thread that was always seen running must have run since the suspicion began. Between sem_wait's return and
+# How long a thread must have run since it was first seen running, and ever since. Between sem_wait's return and
 # the count lie some hundred instructions; a thread that waits for the interpreter lock sleeps and is seen to.
 _RAN_NS = 5_000_000
 
@@ -44,8 +46,8 @@ class Suspicion:
     last_s: float = 0.0
     swept_s: float | None = None
     outsider: str | None = None
-    settled: set[tuple[ProcessId, int]] = field(default_factory=set)
-    unsettled: dict[tuple[ProcessId, int], str] = field(default_factory=dict)
+    clear: dict[ProcessId, int] = field(default_factory=dict)
+    unsettled: dict[ProcessId, str] = field(default_factory=dict)
     slept: set[tuple[ProcessId, int]] = field(default_factory=set)
     ran_ns: dict[tuple[ProcessId, int], int] = field(default_factory=dict)
 
@@ -63,28 +65,35 @@ class Suspicion:
         self.readings += count
 
     def look_at(self, process: ProcessId, sightings: Iterable[Sighting]) -> None:
-        """Takes note of where the threads of a process that maps the lock are now."""
-        unsettled: dict[tuple[ProcessId, int], str] = {}
-        for sighting in sightings:
-            key = (process, sighting.thread.tid)
-            if key not in self.settled and (why := self._unsettled(key, sighting)):
-                unsettled[key] = why
-            else:
-                self.settled.add(key)
-        ended = [key for key in self.unsettled if key[0] == process]
-        for key in ended:
-            del self.unsettled[key]
-        self.unsettled.update(unsettled)
+        """Takes note of where all the threads of one process that maps the lock are now."""
+        seen = [
+            (sighting.thread.tid, self._unsettled((process, sighting.thread.tid), sighting)) for sighting in sightings
+        ]
+        why_not = next((f"thread {tid} of PID {process.pid} {why}" for tid, why in seen if why), None)
+        if not seen:
+            why_not = f"no thread of PID {process.pid} can be seen, one"
+        if why_not is None:
+            self.unsettled.pop(process, None)
+            self.clear[process] = self.clear.get(process, 0) + 1
+        else:
+            self.unsettled[process] = why_not
+            self.clear[process] = 0
+
+    def keep(self, processes: Iterable[ProcessId]) -> None:
+        """Forgets the processes that map the lock no more."""
+        these = set(processes)
+        self.clear = {process: looks for process, looks in self.clear.items() if process in these}
+        self.unsettled = {process: why for process, why in self.unsettled.items() if process in these}
 
     def _unsettled(self, key: tuple[ProcessId, int], sighting: Sighting) -> str | None:
+        """Why this thread may be about to claim, None if it cannot be."""
         thread = sighting.thread
-        if thread.futex is not None:
+        if thread.futex is not None or thread.syscall not in (None, NO_SYSCALL):
+            self.ran_ns.pop(key, None)
             if not sighting.in_runtime:
                 return None
             self.slept.add(key)
             return "waits for the interpreter lock"
-        if thread.syscall is not None and thread.syscall != NO_SYSCALL:
-            return None
         if sighting.stopped:
             return "is stopped"
         if sighting.ran_ns is None or key in self.slept:
@@ -100,8 +109,10 @@ class Suspicion:
             return "watching whether it stays so"
         if unsearched:
             return f"searching the memory of PID {unsearched[0].pid}"
-        for (process, tid), why in self.unsettled.items():
-            return f"thread {tid} of PID {process.pid} {why} and may be about to claim it"
+        for why in self.unsettled.values():
+            return f"{why} and may be about to claim it"
+        if min(self.clear.values(), default=LOOKS) < LOOKS:
+            return "watching whether its threads stay where they are"
         if self.swept_s is None:
             return NOT_SWEPT
         return self.outsider

@@ -75,12 +75,15 @@ def _no_object(reading: Reading) -> str:
 
 def _judge_open_ended(reading: Reading) -> Verdict:
     """A Semaphore does not keep the value that it began with, so units cannot be missed: it is never orphaned."""
-    holders = _positive(reading.claims)
-    if reading.value:
-        return Verdict("held" if holders else "free", holders)
+    empty = reading.value == 0
+    if any(c.count < 0 for c in reading.claims):
+        return Verdict("exhausted" if empty else "free", reason="one process gives what another takes: nobody holds it")
+    holders = _without_inherited(_positive(reading.claims))
     if holders:
-        return Verdict("exhausted", holders)
-    return Verdict("exhausted", reason="at 0 with no claim: a Semaphore that began at 0, or whose holders are gone")
+        return Verdict("exhausted" if empty else "held", holders)
+    if empty:
+        return Verdict("exhausted", reason="at 0 with no claim: a Semaphore that began at 0, or whose holders are gone")
+    return Verdict("free")
 
 
 def _judge_taken(reading: Reading, taken: int, left_over: Mapping[ProcessId, int]) -> Verdict:

@@ -83,53 +83,62 @@ def is_semlock_type(memory: Memory, address: int) -> bool:
 
 
 class Search:
-    """Looks through a process's memory for every SemLock object of the given handles, a piece at a time.
+    """Looks through a process's memory for SemLock objects of the given handles, a piece at a time.
 
-    The first pass looks for one semaphore's address until an object is met that has it; the type of that object then
-    leads to all the others in a second pass, however many there are. Run it by iterating: it yields after each piece of
-    at most 512 KiB, so that the caller can stop, go on later, or give up. `found` grows as it goes.
+    One handle is searched for by its own address, which finds every object that has it. For several, the first pass
+    looks for one address until an object is met that has it; the type of that object then leads to all the others in a
+    second pass, however many there are. Run it by iterating: it yields after each piece of at most 512 KiB, so that the
+    caller can stop, go on later, or give up. `found` and `types` grow as it goes.
     """
 
     def __init__(
-        self, memory: Memory, ranges: Callable[[], Iterator[tuple[int, int]]], handles: Collection[int], type_: int = 0
-    ):
-        """`ranges` gives the parts of memory to read anew for each pass; `type_` is a verified type of this process
-        or 0.
-        """
+        self,
+        memory: Memory,
+        ranges: Callable[[], Iterator[tuple[int, int]]],
+        handles: Collection[int],
+        type_: int = 0,
+    ) -> None:
+        """`ranges` gives the parts of memory to read anew for each pass; `type_` is a verified type here, or 0."""
         self.memory = memory
         self.found: dict[int, SemLock] = {}
-        self.type = type_
-        self.complete = False
+        self.types: set[int] = {type_} if type_ else set()
         self._ranges = ranges
-        self._handles = handles
+        self._handles = sorted(handles)
 
     def __iter__(self) -> Iterator[None]:
-        for handle in sorted(self._handles):
-            if self.type:
+        several = len(self._handles) > 1
+        for handle in self._handles:
+            if several and self.types:
                 break
-            yield from self._find_type(handle)
-        if self.type:
-            yield from self._find_all()
-        self.complete = True
+            yield from self._by_handle(handle, until_met=several)
+        if several:
+            for type_ in sorted(self.types):
+                yield from self._by_type(type_)
 
-    def _find_type(self, handle: int) -> Iterator[None]:
+    def _by_handle(self, handle: int, until_met: bool) -> Iterator[None]:
         for hit in self._hits(handle):
             if hit is None:
                 yield
                 continue
             candidate = read(self.memory, hit - _HANDLE_AT)
-            if candidate and candidate.handle == handle and is_semlock_type(self.memory, candidate.type):
-                self.type = candidate.type
-                return
+            if candidate and candidate.handle == handle and self._is_type(candidate.type):
+                self.found[candidate.address] = candidate
+                if until_met:
+                    return
 
-    def _find_all(self) -> Iterator[None]:
-        for hit in self._hits(self.type):
+    def _by_type(self, type_: int) -> Iterator[None]:
+        for hit in self._hits(type_):
             if hit is None:
                 yield
                 continue
             candidate = read(self.memory, hit - _TYPE_AT)
-            if candidate and candidate.type == self.type and candidate.handle in self._handles:
+            if candidate and candidate.type == type_ and candidate.handle in self._handles:
                 self.found[candidate.address] = candidate
+
+    def _is_type(self, address: int) -> bool:
+        if address not in self.types and is_semlock_type(self.memory, address):
+            self.types.add(address)
+        return address in self.types
 
     def _hits(self, pointer: int) -> Iterator[int | None]:
         """Addresses of 8-byte words that may be the pointer, and None after each piece that was read."""

@@ -66,7 +66,7 @@ def read_mappings(pid: int) -> list[Mapping] | None:
 
 def parse_mappings(text: bytes) -> Iterator[Mapping]:
     """Lines that are not of the kernel's form are left out."""
-    for line in text.splitlines():
+    for line in text.split(b"\n"):  # the kernel escapes no other line break
         mapping = _parse_line(line)
         if mapping is not None:
             yield mapping

@@ -96,7 +96,10 @@ class Memory:
             while hit >= 0:
                 yield position + hit
                 hit = buffer.find(needle, hit + 1, size)
-            position += max(size - len(needle) + 1, 1) if size >= len(needle) else PAGE_SIZE
+            if size >= len(needle):
+                position += size - len(needle) + 1
+            else:
+                position += PAGE_SIZE - position % PAGE_SIZE
 
     def _read_into(self, view: memoryview, address: int) -> int:
         """How many bytes could be read before the first page that cannot."""

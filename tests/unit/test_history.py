@@ -1,0 +1,94 @@
+"""What a series of snapshots knows: since when, how busy, and which counts are left over."""
+
+from __future__ import annotations
+
+import pytest
+
+from semtrace.history import CpuMeter, LeftOver, Since
+from semtrace.linux.process import TICKS_PER_S
+from semtrace.model import ProcessId
+from semtrace.verdict import Claim
+
+P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
+
+
+def claims(*counts: tuple[ProcessId, int]) -> list[Claim]:
+    return [Claim(process, count, 0) for process, count in counts]
+
+
+def test_since_begins_with_the_first_sight_and_is_none_until_the_second() -> None:
+    since: Since[str] = Since()
+    since.update(10.0, ["a"])
+    assert since.seconds(10.0, "a") is None
+    since.update(12.5, ["a", "b"])
+    assert since.seconds(12.5, "a") == 2.5
+    assert since.seconds(12.5, "b") is None
+    assert since.seconds(12.5, "never seen") is None
+
+
+def test_since_begins_anew_after_an_absence() -> None:
+    since: Since[str] = Since()
+    since.update(10.0, ["a"])
+    since.update(11.0, [])
+    since.update(12.0, ["a"])
+    since.update(13.0, ["a"])
+    assert since.seconds(13.0, "a") == 1.0
+
+
+def test_cpu_is_not_known_at_first_and_then_of_the_last_second() -> None:
+    meter = CpuMeter()
+    assert meter.percent(P, 0.0, 100) is None
+    assert meter.percent(P, 0.0, 100) is None
+    assert meter.percent(P, 1.0, 100 + TICKS_PER_S // 2) == pytest.approx(50)
+    for tenth in range(11, 40):
+        shown = meter.percent(P, tenth / 10, 100 + TICKS_PER_S // 2)
+    assert shown == 0
+
+
+def test_cpu_never_falls_below_zero_and_a_process_that_left_is_forgotten() -> None:
+    meter = CpuMeter()
+    meter.percent(P, 0.0, 100)
+    assert meter.percent(P, 1.0, 50) == 0
+    meter.keep([Q])
+    assert meter.percent(P, 2.0, 50) is None
+
+
+def test_one_look_at_a_free_lock_is_not_believed() -> None:
+    left = LeftOver()
+    left.look(10.0, claims((P, 1), (Q, 0)))
+    assert left.counts == {}
+
+
+def test_what_stands_in_two_looks_is_left_over() -> None:
+    left = LeftOver()
+    left.look(10.0, claims((P, 1), (Q, -1)))
+    left.look(10.0 + LeftOver.APART_S, claims((P, 1), (Q, -1)))
+    assert left.counts == {P: 1, Q: -1}
+
+
+def test_what_changed_between_two_looks_is_not() -> None:
+    left = LeftOver()
+    left.look(10.0, claims((P, 1), (Q, 1)))
+    left.look(11.0, claims((P, 2), (Q, 1)))
+    assert left.counts == {Q: 1}
+    left.look(12.0, claims((P, 0), (Q, 1)))
+    assert left.counts == {Q: 1}
+
+
+def test_a_look_is_due_at_once_and_then_after_a_while() -> None:
+    left = LeftOver()
+    assert left.due(0.0)
+    left.look(10.0, [])
+    assert not left.due(10.0 + LeftOver.APART_S / 2)
+    assert left.due(10.0 + LeftOver.APART_S)
+
+
+def test_a_negative_count_once_seen_is_never_forgotten() -> None:
+    left = LeftOver()
+    left.note(claims((P, 1)))
+    assert not left.handed_over
+    left.note(claims((P, 1), (Q, -1)))
+    assert left.handed_over
+    left.note(claims((P, 0), (Q, 0)))
+    left.look(10.0, claims((P, 0)))
+    assert left.handed_over

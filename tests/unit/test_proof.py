@@ -1,0 +1,178 @@
+"""The proof of an orphan: each condition alone keeps it open."""
+
+from __future__ import annotations
+
+import pytest
+
+from semtrace.linux.futex import NO_SYSCALL, Thread
+from semtrace.model import ProcessId
+from semtrace.proof import READINGS, SPAN_S, Sighting, Suspicion
+
+P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
+BORN = 5000
+READ = 0
+POLL = 7
+
+
+def asleep(tid: int = 11, address: int = 0x7000) -> Sighting:
+    return Sighting(Thread(tid, 202, address), in_runtime=False, stopped=False, ran_ns=None)
+
+
+def wants_gil(tid: int = 11) -> Sighting:
+    return Sighting(Thread(tid, 202, 0x5000), in_runtime=True, stopped=False, ran_ns=None)
+
+
+def in_call(tid: int = 11, number: int = POLL) -> Sighting:
+    return Sighting(Thread(tid, number), in_runtime=False, stopped=False, ran_ns=None)
+
+
+def running(tid: int = 11, ran_ns: int | None = 0) -> Sighting:
+    return Sighting(Thread(tid, None), in_runtime=False, stopped=False, ran_ns=ran_ns)
+
+
+def preempted(tid: int = 11, ran_ns: int | None = 0, stopped: bool = False) -> Sighting:
+    return Sighting(Thread(tid, NO_SYSCALL), in_runtime=False, stopped=stopped, ran_ns=ran_ns)
+
+
+def suspicion() -> Suspicion:
+    """One whose proof is complete but for the threads."""
+    found = Suspicion(since_s=100.0, since_ticks=BORN)
+    found.add_readings(100.0 + SPAN_S, READINGS)
+    found.swept_s = 100.1
+    return found
+
+
+def complete() -> Suspicion:
+    found = suspicion()
+    for _ in range(5):  # as often as it may want to see them
+        found.look_at(P, [asleep()])
+    return found
+
+
+def test_with_everything_shown_nothing_is_missing() -> None:
+    assert complete().missing([]) is None
+
+
+def test_too_short_a_time_keeps_it_open() -> None:
+    found = complete()
+    found.last_s = found.since_s + SPAN_S - 0.01
+    assert found.missing([])
+
+
+def test_too_few_readings_keep_it_open() -> None:
+    found = complete()
+    found.readings = READINGS - 1
+    assert found.missing([])
+
+
+def test_a_process_that_was_not_searched_keeps_it_open_and_is_named() -> None:
+    missing = complete().missing([Q])
+    assert missing
+    assert str(Q.pid) in missing
+
+
+def test_without_a_look_at_the_other_processes_it_stays_open() -> None:
+    found = complete()
+    found.swept_s = None
+    assert found.missing([])
+
+
+def test_a_process_outside_the_server_keeps_it_open() -> None:
+    found = complete()
+    found.outsider = "PID 99, which is not of this server, maps it too"
+    assert found.missing([]) == found.outsider
+
+
+@pytest.mark.parametrize(
+    ("where", "sighting", "word"),
+    [
+        ("waits for the interpreter lock", wants_gil(), "interpreter lock"),
+        ("stopped outside a call", preempted(stopped=True), "stopped"),
+        ("running, for how long is not known", running(ran_ns=None), "running"),
+        ("running, seen once", running(), "running"),
+        ("off the processor in its own code", preempted(), "running"),
+        ("running while the process is being stopped", Sighting(Thread(11, None), False, True, 0), "stopped"),
+    ],
+)
+def test_a_thread_that_may_be_about_to_claim_keeps_it_open(where: str, sighting: Sighting, word: str) -> None:
+    found = suspicion()
+    for _ in range(50):
+        found.look_at(P, [sighting])
+    missing = found.missing([])
+    assert missing
+    assert word in missing
+    assert str(P.pid) in missing
+
+
+@pytest.mark.parametrize("sighting", [asleep(), in_call(), in_call(number=READ)])
+def test_a_thread_that_sleeps_elsewhere_does_not(sighting: Sighting) -> None:
+    found = suspicion()
+    for _ in range(5):
+        found.look_at(P, [sighting])
+    assert found.missing([]) is None
+
+
+def test_a_thread_that_computes_long_enough_does_not() -> None:
+    found = suspicion()
+    for ran_ns in range(0, 60_000_000, 4_000_000):
+        found.look_at(P, [running(ran_ns=ran_ns)])
+    assert found.missing([]) is None
+
+
+def test_a_thread_that_is_runnable_but_gets_no_processor_keeps_it_open() -> None:
+    found = suspicion()
+    for _ in range(1000):
+        found.look_at(P, [running(ran_ns=1_000_000)])
+    assert found.missing([])
+
+
+def test_running_after_waiting_for_the_interpreter_lock_keeps_it_open() -> None:
+    """Its turns at the interpreter lock do not show that it has counted: it may have slept on its way."""
+    found = suspicion()
+    found.look_at(P, [wants_gil()])
+    for ran_ns in range(0, 60_000_000, 4_000_000):
+        found.look_at(P, [running(ran_ns=ran_ns)])
+    assert found.missing([])
+
+
+def test_one_of_many_threads_is_enough_to_keep_it_open() -> None:
+    found = suspicion()
+    for _ in range(5):
+        found.look_at(P, [*[asleep(tid) for tid in range(11, 75)], wants_gil(75)])
+        found.look_at(Q, [asleep(12)])
+    missing = found.missing([])
+    assert missing
+    assert "75" in missing
+
+
+def test_a_thread_that_ended_keeps_nothing_open() -> None:
+    found = suspicion()
+    found.look_at(P, [asleep(11), wants_gil(15)])
+    for _ in range(5):
+        found.look_at(P, [asleep(11)])
+    assert found.missing([]) is None
+
+
+def test_a_process_of_which_no_thread_could_be_seen_keeps_it_open() -> None:
+    """A worker that made itself undumpable after its memory was opened: its memory reads on, its threads do not."""
+    found = suspicion()
+    for _ in range(5):
+        found.look_at(P, [])
+    assert found.missing([])
+
+
+def test_a_sleeper_that_then_wants_the_interpreter_lock_keeps_it_open() -> None:
+    """Seen asleep on the semaphore, then granted it between two looks, by one who took and released in between."""
+    found = suspicion()
+    found.look_at(P, [wants_gil(11)])
+    found.look_at(Q, [asleep(12)])
+    found.look_at(P, [in_call(11)])
+    found.look_at(Q, [wants_gil(12)])
+    assert found.missing([])
+
+
+def test_who_was_born_into_the_suspicion_is_no_concern() -> None:
+    found = suspicion()
+    assert found.concerns(ProcessId(11, BORN - 1))
+    assert found.concerns(ProcessId(11, BORN))  # the same tick: it may have been before
+    assert not found.concerns(ProcessId(11, BORN + 1))

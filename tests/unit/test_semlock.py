@@ -1,0 +1,199 @@
+"""SemLock objects: what is one, what only looks like one, and the search for them in an imitated memory."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semtrace.cpython import semlock
+from semtrace.cpython.semlock import SIZE, Search, SemLock
+
+HEAP, TYPES, TEXTS = 0x7F1D40000000, 0x7F1D50000000, 0x7F1D60000000
+TYPE, OTHER_TYPE = TYPES + 0x100, TYPES + 0x800
+HANDLE, HANDLE_2 = 0x7F1D70001000, 0x7F1D70002000
+
+
+def packed(
+    handle: int = HANDLE,
+    count: int = 0,
+    maxvalue: int = 1,
+    kind: int = 1,
+    type_: int = TYPE,
+    refcount: int = 1,
+    tid: int = 0,
+) -> bytes:
+    return struct.pack("<QQQQiii4xQ", refcount, type_, handle, tid, count, maxvalue, kind, 0)
+
+
+class Image:
+    """Imitates Memory over a few regions."""
+
+    def __init__(self, size: int = 1 << 16) -> None:
+        self.regions = {HEAP: bytearray(size), TYPES: bytearray(4096), TEXTS: bytearray(4096)}
+        self.put(TYPE + 24, struct.pack("<Q", TEXTS + 16))
+        self.put(TEXTS + 16, b"_multiprocessing.SemLock\0")
+        self.put(OTHER_TYPE + 24, struct.pack("<Q", TEXTS + 100))
+        self.put(TEXTS + 100, b"builtins.weakref\0")
+
+    def put(self, address: int, data: bytes) -> int:
+        base = address & ~0xFFFFFFF
+        self.regions[base][address - base : address - base + len(data)] = data
+        return address
+
+    def read(self, address: int, size: int) -> bytes | None:
+        base = address & ~0xFFFFFFF
+        region = self.regions.get(base)
+        if region is None or address - base + size > len(region):
+            return None
+        return bytes(region[address - base : address - base + size])
+
+    def u64(self, address: int) -> int | None:
+        raw = self.read(address, 8)
+        return None if raw is None else int.from_bytes(raw, "little")
+
+    def cstring(self, address: int, limit: int = 256) -> bytes | None:
+        raw = bytes(self.regions.get(address & ~0xFFFFFFF, b""))[address & 0xFFFFFFF :][:limit]
+        return raw[: raw.index(0)] if 0 in raw else None
+
+    def search(self, start: int, end: int, needle: bytes) -> Iterator[int]:
+        region = self.regions[start & ~0xFFFFFFF]
+        base = start & ~0xFFFFFFF
+        at = region.find(needle, start - base, end - base)
+        while at >= 0:
+            yield base + at
+            at = region.find(needle, at + 1, end - base)
+
+    def find(self, *handles: int, type_: int = 0) -> dict[int, SemLock]:
+        ranges = lambda: iter([(HEAP, HEAP + len(self.regions[HEAP]))])  # noqa: E731
+        search = Search(self, ranges, set(handles), type_)  # type: ignore[arg-type]
+        for _ in search:
+            pass
+        return search.found
+
+
+def test_a_real_looking_object_is_parsed_field_by_field() -> None:
+    found = semlock.parse(HEAP, packed(count=2, kind=0, tid=0x7F1D00000700))
+    assert found == SemLock(HEAP, TYPE, HANDLE, 0x7F1D00000700, 2, 1, 0)
+
+
+def test_a_count_below_zero_and_the_largest_maximum_are_kept() -> None:
+    found = semlock.parse(0, packed(count=-3, maxvalue=0x7FFFFFFF))
+    assert found is not None
+    assert (found.count, found.maxvalue) == (-3, 0x7FFFFFFF)
+
+
+def test_the_flags_of_an_immortal_or_314_reference_count_do_not_hide_an_object() -> None:
+    assert semlock.parse(0, packed(refcount=1 | 1 << 48)) is not None
+
+
+@pytest.mark.parametrize(
+    ("why", "raw"),
+    [
+        ("freed: a free list's pointer where the reference count was", packed(refcount=0x7F1D40001230)),
+        ("freed: no references", packed(refcount=0)),
+        ("kind is neither", packed(kind=2)),
+        ("kind below zero", packed(kind=-1)),
+        ("no maximum", packed(maxvalue=0)),
+        ("maximum below zero", packed(maxvalue=-1)),
+        ("no type", packed(type_=0)),
+        ("type not aligned", packed(type_=TYPE + 1)),
+        ("handle not aligned", packed(handle=HANDLE + 4)),
+        ("one byte too few", packed()[:-1]),
+        ("nothing", b""),
+        ("unreadable", None),
+    ],
+)
+def test_what_cannot_be_a_living_object_is_refused(why: str, raw: bytes | None) -> None:
+    assert semlock.parse(HEAP, raw) is None
+
+
+@given(st.binary(max_size=SIZE + 8))
+def test_no_bytes_make_parse_raise_and_what_it_accepts_is_plausible(raw: bytes) -> None:
+    found = semlock.parse(1, raw)
+    if found is not None:
+        assert found.kind in (0, 1)
+        assert found.maxvalue > 0
+
+
+@given(st.binary(min_size=SIZE, max_size=SIZE))
+def test_garbage_in_the_place_of_a_known_object_is_no_use_of_it(raw: bytes) -> None:
+    image = Image()
+    known = semlock.parse(HEAP, packed())
+    assert known is not None
+    image.put(HEAP, raw)
+    assert semlock.read_use(image, known) is None or raw[8:24] == packed()[8:24]  # type: ignore[arg-type]
+
+
+def test_the_use_of_a_known_object_is_read_until_it_is_another() -> None:
+    image = Image()
+    image.put(HEAP, packed(count=1, tid=7))
+    known = semlock.read(image, HEAP)  # type: ignore[arg-type]
+    assert known is not None
+    assert semlock.read_use(image, known) == (7, 1)  # type: ignore[arg-type]
+    image.put(HEAP, packed(count=1, tid=7, handle=HANDLE_2))
+    assert semlock.read_use(image, known) is None  # type: ignore[arg-type]
+
+
+def test_every_object_of_every_handle_is_found_and_nothing_else() -> None:
+    image = Image()
+    wanted = {
+        image.put(HEAP + 0x100, packed(count=1)),
+        image.put(HEAP + 0x4000, packed(handle=HANDLE_2, kind=0)),
+        image.put(HEAP + 0x4040, packed()),  # a second object of the first
+        image.put(HEAP + (1 << 16) - SIZE, packed(handle=HANDLE_2)),
+    }
+    image.put(HEAP + 0x200, packed(handle=0x7F1D70009000))  # a semaphore that is not mapped
+    image.put(HEAP + 0x300, packed(type_=OTHER_TYPE))  # looks like one, but its type is another
+    image.put(HEAP + 0x404, packed())  # not aligned
+    image.put(HEAP + 0x500, packed(refcount=HEAP + 0x600))  # freed
+    image.put(HEAP + 0x700, struct.pack("<Q", HANDLE))  # glibc's table
+    image.put(HEAP + 0x800, struct.pack("<Q", TYPE))  # any other reference to the type
+    assert image.find(HANDLE, HANDLE_2).keys() == wanted
+
+
+def test_a_false_hit_before_the_first_object_does_not_lead_astray() -> None:
+    image = Image()
+    image.put(HEAP, packed(type_=OTHER_TYPE))
+    image.put(HEAP + 0x80, packed(type_=0x7F1DF0000000))  # a type where nothing can be read
+    at = image.put(HEAP + 0x1000, packed())
+    assert image.find(HANDLE).keys() == {at}
+
+
+def test_objects_of_a_second_type_of_that_name_are_found_too() -> None:
+    """From 3.12 each interpreter and each import of _multiprocessing has a SemLock type of its own."""
+    image = Image()
+    second = TYPES + 0x400
+    image.put(second + 24, struct.pack("<Q", TEXTS + 16))
+    wanted = {image.put(HEAP, packed()), image.put(HEAP + 0x80, packed(type_=second, count=1))}
+    assert image.find(HANDLE).keys() == wanted
+    assert image.find(HANDLE, type_=TYPE).keys() == wanted
+
+
+@pytest.mark.parametrize("name", [b"_billiard.SemLock\0", b"_multiprocessing.SemLock\0"])
+def test_the_type_must_call_itself_semlock(name: bytes) -> None:
+    image = Image()
+    at = image.put(HEAP, packed())
+    image.put(TEXTS + 16, name)
+    assert image.find(HANDLE).keys() == {at}
+    image.put(TEXTS + 16, b"x" + name)
+    assert image.find(HANDLE) == {}
+
+
+def test_memory_without_any_or_without_handles_gives_nothing() -> None:
+    assert Image().find(HANDLE) == {}
+    assert Image().find() == {}
+
+
+def test_garbage_in_the_whole_of_memory_gives_nothing_and_does_not_raise() -> None:
+    random.seed(7)
+    image = Image()
+    image.regions[HEAP][:] = random.randbytes(1 << 16)
+    for at in range(HEAP, HEAP + (1 << 16) - 64, 512):  # many true pointers in it
+        image.put(at, struct.pack("<Q", random.choice([HANDLE, TYPE])))
+    found = image.find(HANDLE)
+    assert all(f.handle == HANDLE and f.type == TYPE for f in found.values())
