@@ -1,0 +1,95 @@
+"""What psutil does not tell of the program that a process runs: its signal handlers, memory layout and namespaces.
+
+A process may end, or refuse, at any of these reads: the answer is then None, never an exception.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+
+from semtrace.linux.process import Stat
+
+# The most that is read of a file whose length another process decides.
+_LIMIT = 1 << 20
+
+# How the standard library's multiprocessing, celery's billiard and joblib's loky start their children.
+_SPAWNED = re.compile(r"from (multiprocessing|billiard)\.(spawn|forkserver) import |loky\.backend\.popen_loky")
+
+# In this order since Linux 2.6; the process's own name, which comes before them, is escaped and cannot hold a new line.
+_STATUS = re.compile(rb"^Tgid:\t(\d+)$.*?^SigCgt:\t([0-9a-f]+)$", re.MULTILINE | re.DOTALL)
+
+# include/linux/sched.h: a kernel thread has no program.
+_PF_KTHREAD = 0x00200000
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Some of `/proc/PID/status`, which everybody may read (proc.rst, table 1-2).
+
+    `tgid` is the process's pid, also for one of its threads; `caught` the mask of the signals that have a handler, bit
+    n-1 for signal n.
+    """
+
+    tgid: int
+    caught: int
+
+    def catches(self, *signals: signal.Signals) -> bool:
+        mask = sum(1 << (number - 1) for number in signals)
+        return self.caught & mask == mask
+
+
+def read(path: str, limit: int = _LIMIT) -> bytes | None:
+    """The first `limit` bytes of the file, or None if it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as f:
+            pieces = []
+            while limit > 0 and (piece := f.read(min(limit, 65536))):
+                pieces.append(piece)
+                limit -= len(piece)
+            return b"".join(pieces)
+    except OSError:
+        return None
+
+
+def read_status(pid: int) -> Status | None:
+    return parse_status(read(f"/proc/{pid}/status", 16384) or b"")
+
+
+def parse_status(raw: bytes) -> Status | None:
+    """None if a line is missing or garbled."""
+    found = _STATUS.search(raw)
+    return Status(int(found[1]), int(found[2], 16)) if found else None
+
+
+def namespace_pids(pid: int) -> tuple[int, ...]:
+    """Its pid here, and in each pid namespace below this one that it is in: what it calls itself is the last."""
+    found = re.search(rb"^NSpid:((?:\t\d+)+)$", read(f"/proc/{pid}/status", 16384) or b"", re.MULTILINE)
+    return tuple(map(int, found[1].split())) if found else (pid,)
+
+
+def image(pid: int) -> tuple[int, int] | None:
+    """Where code and stack begin (`/proc/PID/stat`, fields 26 and 28): random at each exec, the same after a fork.
+
+    None if it may not be seen (the kernel then says 0 or 1: fs/proc/array.c, do_task_stat).
+    """
+    raw = read(f"/proc/{pid}/stat", 4096) or b""
+    fields = raw[raw.rfind(b")") + 2 :].split()
+    try:
+        start_code, start_stack = int(fields[23]), int(fields[25])
+    except (ValueError, IndexError):
+        return None
+    return (start_code, start_stack) if start_stack > 1 else None
+
+
+def is_kernel_thread(stat: Stat) -> bool:
+    return bool(stat.flags & _PF_KTHREAD)
+
+
+def is_spawned(command: tuple[str, ...]) -> bool:
+    """True for a child that multiprocessing, billiard or loky started with the spawn or forkserver method.
+
+    Not for a resource tracker: it runs nothing of the application's.
+    """
+    return any(_SPAWNED.search(argument) for argument in command)

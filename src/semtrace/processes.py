@@ -1,0 +1,126 @@
+"""What psutil knows of other processes: for discovery and `semtrace ps`, which look once.
+
+A process that ended or may not be seen is None or empty here: no exception of psutil's leaves this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psutil
+
+from semtrace.linux.process import Stat, still
+from semtrace.linux.program import image, read
+from semtrace.model import ProcessId
+
+T = TypeVar("T")
+Handle = psutil.Process
+
+_PYTHON = re.compile(r"(python|pypy)[\d.]*[a-z]*(-\w+)?\Z")
+_LIBPYTHON = re.compile(rb"/libpy(thon|py)[\w.-]*\.so")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """`cpu_percent` is of one core, since the handle was opened; `rss` in bytes."""
+
+    state: str
+    cpu_percent: float
+    rss: int
+    threads: int
+
+
+def pids() -> list[int]:
+    return psutil.pids()
+
+
+def parent(pid: int) -> int | None:
+    """The pid of its parent, None if it has none that can be seen."""
+    found = _ask(pid, psutil.Process.parent)
+    return found.pid if found else None
+
+
+def descendants(pid: int) -> list[int]:
+    """The pids of its children, their children, and so on: each after its parent."""
+    found = _ask(pid, lambda process: process.children(recursive=True))
+    return [process.pid for process in found or ()]
+
+
+def user_name(pid: int) -> str:
+    """Whose process it is; a number if the machine does not know the user's name (a container's user)."""
+    return _ask(pid, psutil.Process.username) or "?"
+
+
+def cmdline(pid: int) -> tuple[str, ...]:
+    """The arguments as they are now: a process may rewrite them. Empty for a kernel thread, a zombie, or none.
+
+    A title that was written over the arguments comes as one word or several.
+    """
+    words = _ask(pid, psutil.Process.cmdline) or []
+    while words and not words[-1]:  # the NULs that pad a title
+        words.pop()
+    return tuple(words)
+
+
+def environ(pid: int) -> dict[str, str] | None:
+    """The environment that the program was started with, None if it may not be read or was overwritten by a title."""
+    return _ask(pid, psutil.Process.environ) or None
+
+
+def executable(pid: int) -> str | None:
+    """The path of the program's file; where that may not be seen, what the command line says in full, else None."""
+    return _ask(pid, psutil.Process.exe) or None
+
+
+def is_python(pid: int) -> bool | None:
+    """Whether it runs a Python interpreter, by its executable's name or a mapped libpython; None if unknowable."""
+    path = executable(pid) or "".join(cmdline(pid)[:1])
+    if _PYTHON.match(path.rpartition("/")[2]):
+        return True
+    maps = read(f"/proc/{pid}/maps", 16 << 20)  # psutil's memory_maps() adds up the pages of each, 40 times the cost
+    return bool(_LIBPYTHON.search(maps)) if maps else None
+
+
+def same_program(child: Stat, parent: Stat) -> bool:
+    """True if `child` runs on from a fork of `parent`, or of a process that `parent` runs on from, without an exec.
+
+    Where the memory layouts may not be seen, their commands decide.
+    """
+    if not child.forked or parent.ended:
+        return False
+    ours, theirs = image(child.id.pid), image(parent.id.pid)
+    if ours is None or theirs is None:
+        return cmdline(child.id.pid)[:1] == cmdline(parent.id.pid)[:1] or child.comm == parent.comm
+    return ours == theirs
+
+
+def opened(process: ProcessId) -> Handle | None:
+    """A handle on this very process, which counts its CPU time from now on."""
+    handle = _ask(process.pid, _counting)
+    return handle if still(process) else None
+
+
+def usage(handle: Handle) -> Usage | None:
+    """None if the process of the handle has ended, also when another has its pid."""
+    try:
+        with handle.oneshot():
+            found = Usage(handle.status(), handle.cpu_percent(), handle.memory_info().rss, handle.num_threads())
+        return found if handle.is_running() else None
+    except (psutil.Error, OSError):
+        return None
+
+
+def _counting(process: psutil.Process) -> psutil.Process:
+    process.cpu_percent()
+    return process
+
+
+def _ask(pid: int, question: Callable[[psutil.Process], T]) -> T | None:
+    # OSError: what psutil does not translate, as EIO while a process takes its memory down.
+    try:
+        return question(psutil.Process(pid))
+    except (psutil.Error, OSError):
+        return None

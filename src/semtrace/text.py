@@ -1,0 +1,83 @@
+"""Plain text for people: ages, sizes and aligned columns. Pure: nothing is read, nothing is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+
+UNKNOWN = "-"
+GAP = "  "
+
+
+def age(seconds: float | None) -> str:
+    """A duration in at most two units: `0.4s`, `12s`, `3m12s`, `2h05m`, `4d07h`; `-` where it was not measured."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 10:
+        # A clock that was set back makes an age negative: it is then about zero.
+        tenths = f"{max(seconds, 0.0):.1f}s"
+        return tenths if tenths != "10.0s" else "10s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def size(number: int | None) -> str:
+    """Bytes in powers of 1024, at most four characters wide below 10 petabytes: `812B`, `4.5K`, `41M`, `1.2G`."""
+    if number is None:
+        return UNKNOWN
+    if number < 1000:
+        return f"{number}B"
+    value = float(number)
+    for unit in "KMGTP":
+        value /= 1024
+        if value < 9.95:
+            return f"{value:.1f}{unit}"
+        if value < 999.5:
+            return f"{value:.0f}{unit}"
+    return f"{value:.0f}P"
+
+
+def percent(value: float | None) -> str:
+    """A share of one core, without its sign: `0.0`, `9.7`, `100`; `-` where it was not measured."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def iso(epoch_s: float) -> str:
+    """Seconds since the epoch as ISO 8601 in UTC with milliseconds: `2025-01-31T09:30:00.250Z`."""
+    moment = datetime.fromtimestamp(epoch_s, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clean(text: str) -> str:
+    """The text without control characters: a process's title is its own choice, the terminal must not obey it."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def clip(text: str, width: int) -> str:
+    """The text in at most `width` characters; what was cut off shows as `…`."""
+    if len(text) <= width:
+        return text
+    return text[: max(width - 1, 0)] + "…"
+
+
+def table(rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:
+    """The rows as lines in aligned columns, two blanks apart, no blanks at the end.
+
+    `align` has a letter per column: `<` left, `>` right. The last left-aligned column is never padded.
+    """
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(len(align))]
+    for row in rows:
+        cells = [_pad(cell, width, side) for cell, width, side in zip(row, widths, align, strict=True)]
+        yield GAP.join(cells).rstrip()
+
+
+def _pad(cell: str, width: int, side: str) -> str:
+    return cell.rjust(width) if side == ">" else cell.ljust(width)
