@@ -1,0 +1,264 @@
+"""What kind of object a type makes, and where its instances keep what they refer to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from semtrace.cpython import layout as at
+from semtrace.cpython.layout import Instances
+from semtrace.cpython.objects import Objects
+from semtrace.cpython.primitives import is_wrapper, parts_of, shown_kind
+
+_MOST_BASES = 64
+_MOST_MEMBERS = 128
+_MOST_ATTRIBUTES = 1000
+
+Label = str | int
+"""How an object is reached from another: text, or the address of the attribute's name, which is read when needed."""
+
+
+class Form(Enum):
+    LEAF = "refers to nothing of interest"
+    INSTANCE = "attributes and slots"
+    DICT = "dict"
+    LIST = "list"
+    TUPLE = "tuple"
+    SET = "set"
+    DEQUE = "deque"
+    FUNCTION = "function"
+    CELL = "cell"
+    PROXY = "mappingproxy"
+    BUILTIN = "a method of a C object"
+    MODULE = "module"
+    CLASS = "type"
+    SEMLOCK = "the C object of a multiprocessing lock"
+    WRAPPER = "multiprocessing's Python class around it"
+    THREAD_LOCK = "_thread.lock"
+    THREAD_RLOCK = "_thread.RLock"
+    CONDITION = "threading.Condition"
+    SEMAPHORE = "threading.Semaphore"
+
+
+# Types that are laid out in C, by tp_name (the same from 3.8 to 3.13, unless two are given).
+_BY_NAME = {
+    "function": Form.FUNCTION,
+    "cell": Form.CELL,
+    "mappingproxy": Form.PROXY,
+    "builtin_function_or_method": Form.BUILTIN,
+    "module": Form.MODULE,
+    "set": Form.SET,
+    "frozenset": Form.SET,
+    "collections.deque": Form.DEQUE,
+    "_thread.lock": Form.THREAD_LOCK,
+    "_thread.RLock": Form.THREAD_RLOCK,
+    "_multiprocessing.SemLock": Form.SEMLOCK,
+    "_billiard.SemLock": Form.SEMLOCK,
+    "weakref": Form.LEAF,
+    "weakref.ReferenceType": Form.LEAF,
+}
+# Types of the interpreter itself whose PyMemberDefs lead to something; all its others are leaves.
+_WITH_MEMBERS = frozenset({"method", "staticmethod", "classmethod", "property"})
+_BY_FLAG = (
+    (at.LONG | at.BYTES | at.UNICODE | at.EXCEPTION, Form.LEAF),
+    (at.TYPE, Form.CLASS),
+    (at.DICT, Form.DICT),
+    (at.LIST, Form.LIST),
+    (at.TUPLE, Form.TUPLE),
+)
+_WEAK = ("weakref", "ReferenceType")
+_THREADING = {"Condition": Form.CONDITION, "Semaphore": Form.SEMAPHORE}
+# Instances of the import system and of typing: many, and nobody's locks.
+_DULL_MODULES = frozenset(
+    {"_frozen_importlib", "_frozen_importlib_external", "importlib._bootstrap", "typing", "zipimport"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """A type object. `members` are slots and C members that hold objects, `parts` the attributes of `primitives`."""
+
+    address: int
+    name: str
+    module: str
+    form: Form
+    flags: int
+    basicsize: int
+    itemsize: int
+    dict_offset: int
+    cached_keys: int
+    members: tuple[tuple[str, int], ...]
+    parts: frozenset[str]
+
+    @property
+    def kind(self) -> str:
+        """What to call an instance."""
+        return shown_kind(self.module, self.name)
+
+
+class Classes:
+    """Reads each type once."""
+
+    __slots__ = ("_depth", "_known", "_module_key", "_objects")
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._known: dict[int, Class | None] = {}
+        self._depth = 0
+        self._module_key = 0  # the interned "__module__", once it was met
+
+    def of(self, address: int) -> Class | None:
+        """The class of the object at `address`, None if that is no object."""
+        kind = 0 if address & 7 or not address else self._objects.pages.u64(address + at.OB_TYPE)
+        try:
+            return self._known[kind]
+        except KeyError:
+            return self.read(kind)
+
+    def read(self, kind: int) -> Class | None:
+        """The class whose type object lies at `kind`."""
+        if kind in self._known:
+            return self._known[kind]
+        self._known[kind] = None  # a type that is its own base ends here
+        if self._depth >= _MOST_BASES:
+            return None
+        self._depth += 1
+        found = self._known[kind] = self._read(kind)
+        self._depth -= 1
+        return found
+
+    def attributes(self, address: int, cls: Class) -> list[tuple[Label, int]]:
+        """What an instance's attributes and slots refer to."""
+        namespace, values = self._storage(address, cls)
+        found: list[tuple[Label, int]] = []
+        if values:
+            found += self._objects.shared_items(cls.cached_keys, values)
+        elif namespace and self._objects.is_dict(namespace):
+            found += self._objects.dict_items(namespace, _MOST_ATTRIBUTES)
+        for name, offset in cls.members:
+            if value := self._objects.pages.u64(address + offset):
+                found.append((name, value))
+        return found
+
+    def attribute(self, address: int, cls: Class, wanted: str) -> int:
+        """The value of one attribute, 0 without it."""
+        for label, value in self.attributes(address, cls):
+            if (label if isinstance(label, str) else self._objects.text(label)) == wanted:
+                return value
+        return 0
+
+    def attribute_slot(self, address: int, cls: Class, wanted: str) -> int:
+        """Where the pointer to the value of an attribute lies, 0 without it. Slots of `__slots__` are not looked at."""
+        namespace, values = self._storage(address, cls)
+        if values:
+            return self._objects.shared_slot(cls.cached_keys, values, wanted)
+        return self._objects.dict_slot(namespace, wanted) if self._objects.is_dict(namespace) else 0
+
+    def class_items(self, kind: int) -> list[tuple[Label, int]]:
+        namespace = self._objects.pages.u64(kind + 8 * at.TP_DICT)
+        return list(self._objects.dict_items(namespace, _MOST_ATTRIBUTES)) if self._objects.is_dict(namespace) else []
+
+    def _storage(self, address: int, cls: Class) -> tuple[int, int]:
+        """The dict of an instance's attributes, or the row of values that it has instead: one of the two is 0."""
+        u64, layout = self._objects.pages.u64, self._objects.layout
+        if not cls.flags & at.MANAGED_DICT or layout.instances is Instances.DICT_POINTER:
+            return (u64(address + self._dict_at(address, cls)) if cls.dict_offset else 0), 0
+        pointer = u64(address - 24)
+        if layout.instances is Instances.TAGGED:
+            return (0, pointer + 1) if pointer & 1 else (pointer, 0)
+        if pointer:
+            return pointer, 0
+        if layout.instances is Instances.VALUES_AND_DICT:
+            return 0, u64(address - 32)
+        inline = address + cls.basicsize  # pycore_dict.h 3.13 struct _dictvalues: `valid` is its fourth byte
+        return (
+            (0, inline + layout.values)
+            if cls.flags & at.INLINE_VALUES and self._objects.pages.u8(inline + 3)
+            else (0, 0)
+        )
+
+    def _dict_at(self, address: int, cls: Class) -> int:
+        """Objects/object.c _PyObject_GetDictPtr: a negative offset counts from the end of a variable-sized object."""
+        if cls.dict_offset > 0:
+            return cls.dict_offset
+        size = self._objects.pages.u64(address + at.OB_SIZE)
+        count = min(size, (1 << 64) - size)
+        return (cls.basicsize + count * cls.itemsize + 7 & ~7) + cls.dict_offset if count < 1 << 32 else at.OB_TYPE
+
+    def _read(self, kind: int) -> Class | None:
+        objects = self._objects
+        flags = objects.type_flags(kind)
+        row = objects.pages.words(kind, at.TYPE_WORDS)
+        name = objects.pages.cstring(row[at.TP_NAME]) if flags and row else None
+        if not name or row[at.TP_BASICSIZE] > 1 << 20 or row[at.TP_ITEMSIZE] > 1 << 20:
+            return None
+        module, _, short = name.rpartition(".")
+        heap = bool(flags & at.HEAPTYPE)
+        if not module:
+            module = self._module_of(row[at.TP_DICT]) if heap else "builtins"
+        mro = objects.tuple_items(row[at.TP_MRO], _MOST_BASES)
+        bases = [base for at_ in mro if at_ != kind and (base := self.read(at_)) is not None]
+        form = _form(flags, name, module, bases)
+        members = [] if form is Form.LEAF else self._members(row, heap or "." in name or name in _WITH_MEMBERS)
+        for base in bases:
+            members += [member for member in base.members if member not in members]
+        offset = row[at.TP_DICTOFFSET] - (row[at.TP_DICTOFFSET] >> 63 << 64)
+        if form is Form.INSTANCE and not (members or offset or flags & at.MANAGED_DICT):
+            form = Form.LEAF
+        return Class(
+            address=kind,
+            name=short,
+            module=module,
+            form=form,
+            flags=flags,
+            basicsize=row[at.TP_BASICSIZE],
+            itemsize=row[at.TP_ITEMSIZE],
+            dict_offset=offset if abs(offset) < 1 << 20 else 0,
+            cached_keys=objects.pages.u64(kind + objects.layout.cached_keys) if heap else 0,
+            members=tuple(members),
+            parts=parts_of(module, short).union(*(base.parts for base in bases)),
+        )
+
+    def _module_of(self, type_dict: int) -> str:
+        """`__module__` of a class: one of the first names that its body binds."""
+        for key, value in self._objects.dict_items(type_dict, 1000):
+            if key == self._module_key:
+                return self._objects.text(value) or ""
+            if not self._module_key and self._objects.text(key) == "__module__":
+                self._module_key = key
+                return self._objects.text(value) or ""
+        return ""
+
+    def _members(self, row: tuple[int, ...], wanted: bool) -> list[tuple[str, int]]:
+        """tp_members (PyMemberDef: name, type, offset): of a class with `__slots__` they are its slots."""
+        start = row[at.TP_MEMBERS] if wanted else 0
+        found: list[tuple[str, int]] = []
+        for position in range(start, start + at.MEMBER_SIZE * _MOST_MEMBERS if start else start, at.MEMBER_SIZE):
+            entry = self._objects.pages.words(position, 3)
+            if not entry or not entry[0]:
+                break
+            name = self._objects.pages.cstring(entry[0])
+            if name and entry[1] & 0xFFFFFFFF in (at.T_OBJECT, at.T_OBJECT_EX) and 16 <= entry[2] <= 1 << 16:
+                found.append((name, entry[2]))
+        return found
+
+
+def _form(flags: int, name: str, module: str, bases: list[Class]) -> Form:
+    heap = bool(flags & at.HEAPTYPE)
+    if module in _DULL_MODULES:
+        return Form.LEAF
+    for mask, form in _BY_FLAG:
+        if flags & mask:
+            return form
+    if name in _BY_NAME and not (heap and "." not in name):
+        return _BY_NAME[name]
+    if is_wrapper(module, name):
+        return Form.WRAPPER
+    if module == "threading" and name in _THREADING:
+        return _THREADING[name]
+    for base in bases:
+        if base.form not in (Form.INSTANCE, Form.LEAF) or base.name in _WEAK:
+            return base.form
+    if not heap and "." not in name:
+        return Form.INSTANCE if name in _WITH_MEMBERS else Form.LEAF
+    return Form.INSTANCE

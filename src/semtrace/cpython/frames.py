@@ -1,0 +1,72 @@
+"""The local variables of the functions that a process is running: what `main()` or gunicorn itself holds.
+
+The frames of a running thread come and go while they are read; those that wait at the bottom of a stack stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from semtrace.cpython import layout as at
+from semtrace.cpython.budget import Budget
+from semtrace.cpython.classes import Classes, Form
+from semtrace.cpython.objects import Objects
+
+_MOST_THREADS = 256
+_MOST_FRAMES = 200
+_MOST_LOCALS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A function that is being run. `namespace` is its module's `__dict__`, `variables` are the addresses of names and
+    values of its variables."""
+
+    function: str
+    namespace: int
+    variables: tuple[tuple[int, int], ...]
+
+
+def read_frames(objects: Objects, classes: Classes, interpreters: Iterable[int], budget: Budget) -> Iterator[Frame]:
+    """The frames of all threads, innermost first. Modules' own code is left out: its variables are the module's."""
+    layout, u64 = objects.layout, objects.pages.u64
+    for state in interpreters if layout.tried else ():
+        thread = u64(state + layout.threads_head)
+        for _ in range(_MOST_THREADS):
+            if not thread or budget.spent():
+                break
+            yield from _frames_of(objects, classes, thread)
+            thread = u64(thread + layout.thread_next)
+
+
+def _frames_of(objects: Objects, classes: Classes, thread: int) -> Iterator[Frame]:
+    layout, u64 = objects.layout, objects.pages.u64
+    position = u64(thread + layout.thread_frame)
+    if layout.cframe_current >= 0 and position:
+        position = u64(position + layout.cframe_current)
+    for _ in range(_MOST_FRAMES):
+        if not position or position & 7:
+            return
+        code = u64(position + layout.frame_code)
+        cls = classes.of(code)
+        # 3.12 and later have frames of C code in between, whose "code" is None
+        function = objects.text(u64(code + layout.code_name)) if cls is not None and cls.name == "code" else None
+        if function and function != "<module>":
+            namespace = u64(position + layout.frame_globals)
+            yield Frame(function, namespace, tuple(_variables(objects, classes, position, code)))
+        position = u64(position + layout.frame_back)
+
+
+def _variables(objects: Objects, classes: Classes, frame: int, code: int) -> Iterator[tuple[int, int]]:
+    """Locals, then cells, then free variables (Objects/frameobject.c), in the order of the code's names."""
+    layout, u64 = objects.layout, objects.pages.u64
+    offsets = [layout.code_varnames]
+    if layout.code_cellvars:
+        offsets += [layout.code_cellvars, layout.code_freevars]
+    names = [name for offset in offsets for name in objects.tuple_of(u64(code + offset), _MOST_LOCALS)]
+    for i, name in enumerate(names):
+        value = u64(frame + layout.frame_locals + 8 * i)
+        cls = classes.of(value) if value else None
+        if cls is not None:
+            yield name, u64(value + at.CELL_VALUE) if cls.form is Form.CELL else value
