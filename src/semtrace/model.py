@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
-Kind = Literal["Lock", "RLock", "Semaphore", "BoundedSemaphore", "unknown"]
 LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
 
 
@@ -136,14 +135,17 @@ class Waiter:
 class Lock:
     """One semaphore as the verdict sees it.
 
-    `maximum` is SemLock's maxvalue: 1 for Lock and RLock, n for BoundedSemaphore(n), 2147483647 for Semaphore(n), which
-    does not keep its n. `signal` marks the semaphores inside Condition, Event, Queue and Barrier that nobody holds.
-    `reason` says why the state is unknown, or what qualifies it. `in_flux` means that it kept changing while it was
-    read.
+    `kind` is the class of the object in the source (Lock, RLock, Semaphore, BoundedSemaphore, or a subclass's own
+    name), "unknown" without a SemLock. `names` are all names that lead to it, `name` the best of them; `part_of` is
+    the larger primitive that it is a piece of. `separate` is how many semaphores bear this name, each in processes of
+    its own. `maximum` is SemLock's maxvalue: 1 for Lock and RLock, n for BoundedSemaphore(n), 2147483647 for
+    Semaphore(n), which does not keep its n. `signal` marks the semaphores inside Condition, Event, Queue and Barrier
+    that nobody holds. `reason` says why the state is unknown, or what qualifies it. `in_flux` means that it kept
+    changing while it was read.
     """
 
     id: SemId
-    kind: Kind
+    kind: str
     state: LockState
     value: int | None
     maximum: int | None
@@ -158,6 +160,7 @@ class Lock:
     mapped_by: tuple[ProcessId, ...] = ()
     reason: str | None = None
     in_flux: bool = False
+    separate: int = 1
 
     @property
     def label(self) -> str:
@@ -174,12 +177,27 @@ class ThreadLockUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlap:
+    """Evidence that a lock excludes nobody: `times` refreshes saw several processes inside it at once, at most `most`.
+
+    `first_at` and `last_at` are in seconds since the epoch; `processes` are those of the last time.
+    """
+
+    times: int
+    most: int
+    first_at: float
+    last_at: float
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadLock:
     """A `threading` lock that every process of the server has its own copy of."""
 
     name: str
     kind: str
     processes: tuple[ThreadLockUse, ...]
+    overlap: Overlap | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,128 @@
+"""Carries out the proof that a suspect lock is orphaned, refresh after refresh, until it is complete or
+contradicted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from semtrace.history import LeftOver
+from semtrace.linux.process import TICKS_PER_S
+from semtrace.linux.sweep import sweep
+from semtrace.model import SemId
+from semtrace.proof import NOT_SWEPT, Suspicion
+from semtrace.verdict import Reading, Verdict
+from semtrace.watched import Watched
+
+# A suspect lock is read this often in one refresh, spread out, so that a busy lock does not look idle by chance.
+_BURST = 12
+_BURST_PAUSE_S = 0.0005
+_SWEEP_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A lock as read and judged; `waiters` is glibc's count, an upper bound."""
+
+    reading: Reading
+    verdict: Verdict
+    waiters: int
+
+
+class Prover:
+    """Keeps a Suspicion for each lock that is locked and claimed by nobody."""
+
+    def __init__(self, look_at: Callable[[SemId], Judged], left_over: Mapping[SemId, LeftOver]) -> None:
+        self.unproved = False
+        self._look_at = look_at
+        self._left_over = left_over
+        self._suspicions: dict[SemId, Suspicion] = {}
+
+    def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
+        """What each process must be searched for, with the time before which a search does not count."""
+        wanted: dict[Watched, dict[SemId, float]] = {}
+        for semaphore, suspicion in self._suspicions.items():
+            for watched in _concerned(suspicion, mappers.get(semaphore, ())):
+                wanted.setdefault(watched, {})[semaphore] = suspicion.since_s
+        return wanted
+
+    def prove(self, now_s: float, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
+        """Goes on with every proof and puts its outcome into `judged`."""
+        suspect = {s for s, j in judged.items() if j.verdict.suspect}
+        self._suspicions = {s: known for s, known in self._suspicions.items() if s in suspect}
+        for semaphore in suspect:
+            judged[semaphore] = self._look_hard(now_s, semaphore, judged[semaphore], mappers[semaphore])
+        self._sweep(now_s, mappers)
+        self.unproved = False
+        for semaphore in self._suspicions:
+            verdict = self._conclude(semaphore, mappers[semaphore])
+            self.unproved |= verdict.state != "orphaned"
+            judged[semaphore] = replace(judged[semaphore], verdict=verdict)
+
+    def _look_hard(self, now_s: float, semaphore: SemId, judged: Judged, mappers: Sequence[Watched]) -> Judged:
+        """Reads a suspect lock many times more; one reading that is not suspect ends the suspicion."""
+        boot_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
+        suspicion = self._suspicions.setdefault(semaphore, Suspicion(now_s, boot_ticks))
+        for _ in range(_BURST):
+            time.sleep(_BURST_PAUSE_S)
+            again = self._look_at(semaphore)
+            if not again.verdict.suspect:
+                del self._suspicions[semaphore]
+                return again
+        suspicion.add_readings(time.monotonic(), _BURST + 1)
+        concerned = _concerned(suspicion, mappers)
+        suspicion.keep(watched.id for watched in concerned)
+        for watched in concerned:
+            suspicion.look_at(watched.id, watched.sightings())
+        return judged
+
+    def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> None:
+        """Asks the rest of the machine once the rest of a proof is there, and again now and then."""
+        due = {s: suspicion for s, suspicion in self._suspicions.items() if self._sweep_due(now_s, s, mappers[s])}
+        if not due:
+            return
+        own = {w.id.pid: w.stat.comm for s in due for w in mappers[s]}
+        seen = sweep(due.keys(), own.keys(), set(own.values()))
+        for semaphore, suspicion in due.items():
+            suspicion.swept_s = now_s
+            suspicion.outsider = _outsider(seen.mapped_by.get(semaphore, []), seen.hidden)
+
+    def _sweep_due(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
+        swept_s = self._suspicions[semaphore].swept_s
+        if swept_s is not None:
+            return now_s - swept_s >= _SWEEP_EVERY_S
+        return self._lacks(semaphore, mappers) == NOT_SWEPT
+
+    def _lacks(self, semaphore: SemId, mappers: Sequence[Watched]) -> str | None:
+        suspicion = self._suspicions[semaphore]
+        if self._left_over[semaphore].handed_over:
+            return "processes release what others took, so counts do not show who holds it"
+        unsearched = [
+            w.id for w in _concerned(suspicion, mappers) if w.searched_s.get(semaphore, 0.0) < suspicion.since_s
+        ]
+        return suspicion.missing(unsearched)
+
+    def _conclude(self, semaphore: SemId, mappers: Sequence[Watched]) -> Verdict:
+        suspicion = self._suspicions[semaphore]
+        lacks = self._lacks(semaphore, mappers)
+        if lacks is not None:
+            return Verdict("unknown", reason=f"locked, and no living process claims it; not proved orphaned: {lacks}")
+        return Verdict(
+            "orphaned",
+            reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; none of the {len(mappers)} "
+            "processes that map it, every thread accounted for, holds it",
+        )
+
+
+def _concerned(suspicion: Suspicion, mappers: Sequence[Watched]) -> list[Watched]:
+    return [w for w in mappers if suspicion.concerns(w.id)]
+
+
+def _outsider(mapped_by: Sequence[int], hidden: Sequence[int]) -> str | None:
+    if mapped_by:
+        return f"PID {mapped_by[0]}, which is not of this server, maps it too"
+    if hidden:
+        return f"PID {hidden[0]} may map it and cannot be read: look as root"
+    return None
