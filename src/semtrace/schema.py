@@ -1,0 +1,131 @@
+"""A snapshot as the JSON that `dump --json` prints: schema 1. Fields may be added, never renamed or removed. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from semtrace.model import Frame, Holder, Lock, Overlap, Problem, Process, SemId, Server, Snapshot, ThreadLock, Waiter
+from semtrace.text import iso
+
+SCHEMA = 1
+
+
+def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "taken_at": iso(snapshot.taken_at),
+        "server": server_json(snapshot.server),
+        "processes": [process_json(process) for process in snapshot.processes],
+        "locks": [lock_json(lock) for lock in snapshot.locks],
+        "thread_locks": [_thread_lock(lock) for lock in snapshot.thread_locks],
+        "findings": [],
+        "problems": [problem_json(problem) for problem in snapshot.problems],
+        "alive": snapshot.alive,
+    }
+
+
+def server_json(server: Server) -> dict[str, Any]:
+    return {
+        "kind": server.kind,
+        "pid": server.pid,
+        "title": server.title,
+        "version": server.version,
+        "started_at": iso(server.started_at),
+        "user": server.user,
+        "application": server.application,
+        "bind": list(server.bind),
+        "worker_class": server.worker_class,
+        "timeout_s": server.timeout_s,
+    }
+
+
+def process_json(process: Process) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "ppid": process.ppid,
+        "role": process.role,
+        "state": process.state,
+        "cpu_percent": _rounded(process.cpu_percent, 1),
+        "rss": process.rss,
+        "threads": process.threads,
+        "started_at": iso(process.started_at),
+        "last_heartbeat_s": _rounded(process.last_heartbeat_s),
+        "holds": _ids(process.holds),
+        "waits_on": _ids(process.waits_on),
+    }
+
+
+def lock_json(lock: Lock) -> dict[str, Any]:
+    return {
+        "id": str(lock.id),
+        "name": lock.name,
+        "names": list(lock.names),
+        "kind": lock.kind,
+        "part_of": lock.part_of,
+        "signal": lock.signal,
+        "state": lock.state,
+        "value": lock.value,
+        "maximum": lock.maximum,
+        "shm_name": lock.shm_name,
+        "linked": lock.linked,
+        "holders": [_holder(holder) for holder in lock.holders],
+        "waiters": [_waiter(waiter) for waiter in lock.waiters],
+        "mapped_by": [process.pid for process in lock.mapped_by],
+        "reason": lock.reason,
+        "separate": lock.separate,
+    }
+
+
+def problem_json(problem: Problem) -> dict[str, Any]:
+    return {
+        "pid": problem.process.pid if problem.process else None,
+        "what": problem.what,
+        "error": problem.error,
+        "remedy": problem.remedy,
+    }
+
+
+def _holder(holder: Holder) -> dict[str, Any]:
+    return {
+        "pid": holder.pid,
+        "tid": holder.tid,
+        "count": holder.count,
+        "since_s": _rounded(holder.since_s),
+        "evidence": holder.evidence,
+        "stack": _stack(holder.stack),
+    }
+
+
+def _waiter(waiter: Waiter) -> dict[str, Any]:
+    return {"pid": waiter.pid, "tid": waiter.tid, "for_s": _rounded(waiter.for_s), "stack": _stack(waiter.stack)}
+
+
+def _thread_lock(lock: ThreadLock) -> dict[str, Any]:
+    uses = [{"pid": use.process.pid, "locked": use.locked} for use in lock.processes]
+    return {"name": lock.name, "kind": lock.kind, "processes": uses, "overlap": _overlap(lock.overlap)}
+
+
+def _overlap(overlap: Overlap | None) -> dict[str, Any] | None:
+    if overlap is None:
+        return None
+    return {
+        "times": overlap.times,
+        "most": overlap.most,
+        "first_at": iso(overlap.first_at),
+        "last_at": iso(overlap.last_at),
+        "pids": [process.pid for process in overlap.processes],
+    }
+
+
+def _stack(stack: tuple[Frame, ...] | None) -> list[dict[str, Any]] | None:
+    if stack is None:
+        return None
+    return [{"function": frame.function, "file": frame.file, "line": frame.line} for frame in stack]
+
+
+def _ids(semaphores: tuple[SemId, ...]) -> list[str]:
+    return [str(semaphore) for semaphore in semaphores]
+
+
+def _rounded(seconds: float | None, digits: int = 3) -> float | None:
+    return None if seconds is None else round(seconds, digits)
