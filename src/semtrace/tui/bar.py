@@ -1,0 +1,35 @@
+"""One line at an edge of the screen: the header, the banner, the sentence, the keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual import events
+
+from semtrace.tui.drawn import Drawn
+from semtrace.tui.line import Line, Span, clip, fill, under
+
+
+class Bar(Drawn):
+    """Asks for its line again when its width changes."""
+
+    def __init__(self, *, id: str, classes: str = "", base: str = "bar") -> None:  # noqa: A002
+        super().__init__(id=id, classes=classes)
+        self._base = base
+        self._make: Callable[[int], Line] = lambda width: ()
+
+    def say(self, make: Callable[[int], Line]) -> None:
+        """`make` gives the line for a width."""
+        self._make = make
+        self._redraw()
+
+    def say_text(self, text: str, style: str = "") -> None:
+        self.say(lambda width: (Span(" " + clip(text, width - 2), style),))
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._redraw()
+
+    def _redraw(self) -> None:
+        width = self.size.width
+        line = fill(self._make(width), width)
+        self.draw([under(line, self._base)])

@@ -1,0 +1,159 @@
+"""The lines around the panes: the header, the titles, the banner, the keys. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from semtrace.errors import SemtraceError
+from semtrace.model import Lock, LockState, Server, Snapshot
+from semtrace.text import age, clean
+from semtrace.tui.line import Item, Line, Span, spread
+from semtrace.tui.rows import Shown
+from semtrace.tui.signs import ENDED, LOCK_SIGNS, PAUSED, WARNING, lock_sign
+
+KEYS = (
+    (1, "Tab", "pane"),
+    (5, "↑↓", "move"),
+    (2, "Enter", "details"),
+    (4, "s", "sort"),
+    (3, "/", "filter"),
+    (3, "Space", "pause"),
+    (6, "a", "signals"),
+    (7, "+-", "speed"),
+    (0, "?", "help"),
+    (0, "q", "quit"),
+)
+
+
+_WORKING = ("worker", "dirty-worker", "process")
+_STATE_ORDER: dict[LockState, int] = {
+    "orphaned": 0,
+    "unknown": 2,
+    "contended": 3,
+    "exhausted": 4,
+    "held": 5,
+    "free": 6,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """How the view itself fares."""
+
+    interval_s: float
+    rate: float | None = None
+    cpu_percent: float | None = None
+    paused: bool = False
+
+
+def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: int) -> Line:
+    right = [Item(0, _rate(gauge)), *_usage(snapshot, gauge)]
+    if snapshot and snapshot.problems:
+        count = _counted(len(snapshot.problems), "problem")
+        right.insert(0, Item(0, (Span(f"{WARNING} {count} (p)", "warning"),)))
+    if gauge.paused:
+        right.insert(0, Item(0, (Span(f" {PAUSED} PAUSED ", "badge"),)))
+    return spread(_identity(server, snapshot), right, width)
+
+
+def workers_title(snapshot: Snapshot) -> list[Item]:
+    workers = sum(process.role in _WORKING for process in snapshot.processes)
+    others = [process.role for process in snapshot.processes if process.role not in _WORKING]
+    extra = {0: "", 1: f" and the {others[0]}" if others else ""}.get(len(others), f" and {len(others)} others")
+    name = "Processes" if snapshot.server.kind == "python" else "Workers"
+    return [_name(name), _count(f"{workers}{extra}")]
+
+
+def locks_title(shown: Shown) -> list[Item]:
+    counts = Counter(lock.state for lock in shown.locks)
+    items = [_name("Locks"), _count(str(len(shown.locks)))]
+    for state in LOCK_SIGNS:
+        if counts[state]:
+            sign = lock_sign(state)
+            items.append(Item(_STATE_ORDER[state], (Span(f"{sign.sign} {counts[state]} {state}", sign.style),)))
+    if shown.hidden:
+        items.append(Item(1, (Span(f"{_counted(shown.hidden, 'signal')} hidden (a)", "dim"),)))
+    return items
+
+
+def private_title(snapshot: Snapshot) -> list[Item]:
+    return [_name("Private to each process"), _count(str(len(snapshot.thread_locks)))]
+
+
+def servers_title(count: int) -> list[Item]:
+    return [_name("Servers"), _count(f"{count} run on this machine: which one?")]
+
+
+def bare_title(name: str) -> list[Item]:
+    return [_name(name)]
+
+
+def ended_banner(snapshot: Snapshot) -> str:
+    """The time is the reader's own local one: that of its wall clock."""
+    at = datetime.fromtimestamp(snapshot.taken_at).strftime("%H:%M:%S")
+    ran = age(snapshot.taken_at - snapshot.server.started_at)
+    return f"{ENDED} Server ended at {at}: its last picture. It ran {ran}{_left_behind(snapshot.locks)}."
+
+
+def failed_banner(error: SemtraceError) -> str:
+    remedy = f" {error.remedy}" if error.remedy else ""
+    return f"{WARNING} {clean(str(error))}.{remedy}"
+
+
+def keys_line(keys: Sequence[tuple[int, str, str]], width: int) -> Line:
+    items = [Item(order, (Span(key, "key"), Span(f" {word}", "dim"))) for order, key, word in keys]
+    return spread(items, (), width)
+
+
+def _name(text: str) -> Item:
+    return Item(0, (Span(text, "title"),))
+
+
+def _count(text: str) -> Item:
+    return Item(0, (Span(text, "dim"),))
+
+
+def _identity(server: Server, snapshot: Snapshot | None) -> list[Item]:
+    version = f" {server.version}" if server.version else ""
+    items = [
+        Item(4, (Span("semtrace", "brand"),)),
+        Item(0, (Span(clean(server.application or server.title), "name"),)),
+        Item(1, (Span(f"pid {server.pid}"),)),
+        Item(3, (Span(f"{server.kind}{version}"),)),
+    ]
+    if server.bind:
+        items.append(Item(7, (Span(clean(" ".join(server.bind)), "dim"),)))
+    if server.timeout_s is not None:
+        items.append(Item(8, (Span(f"timeout {server.timeout_s:g}s", "dim"),)))
+    if snapshot is not None:
+        items.append(Item(6, (Span(f"up {age(snapshot.taken_at - server.started_at)}", "dim"),)))
+    return items
+
+
+def _rate(gauge: Gauge) -> Line:
+    """The interval; and what really comes through where that is clearly less."""
+    line = (Span(f"every {gauge.interval_s:g}s"),)
+    if gauge.rate is not None and not gauge.paused and gauge.rate < 0.75 / gauge.interval_s:
+        return (*line, Span(f", shown {gauge.rate:.1f}/s", "warning"))
+    return line
+
+
+def _usage(snapshot: Snapshot | None, gauge: Gauge) -> list[Item]:
+    items = []
+    if snapshot is not None:
+        items.append(Item(9, (Span(f"read {1000 * snapshot.cost_s:.1f}ms", "dim"),)))
+    if gauge.cpu_percent is not None:
+        items.append(Item(5, (Span(f"cpu {gauge.cpu_percent:.0f}%", "dim"),)))
+    return items
+
+
+def _left_behind(locks: Sequence[Lock]) -> str:
+    taken = sum(bool(lock.holders) for lock in locks)
+    return f", {_counted(taken, 'lock')} held then" if taken else ""
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"

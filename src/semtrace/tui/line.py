@@ -1,0 +1,128 @@
+"""A line of the screen as plain values: spans of text, each with the names of its styles. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+
+ELLIPSIS = "…"
+
+
+class Span(NamedTuple):
+    """`style` are names of the palette, separated by blanks; the later ones win."""
+
+    text: str
+    style: str = ""
+
+
+Line = tuple[Span, ...]
+
+
+class Item(NamedTuple):
+    """A part of a line that is left out where room is short: the highest `order` goes first, 0 never."""
+
+    order: int
+    line: Line
+
+
+def text_of(line: Iterable[Span]) -> str:
+    return "".join(span.text for span in line)
+
+
+def width_of(line: Iterable[Span]) -> int:
+    return sum(cell_len(span.text) for span in line)
+
+
+def under(line: Line, style: str) -> Line:
+    """The line with `style` below its own styles, which win where both say something."""
+    return tuple(Span(text, f"{style} {own}") for text, own in line)
+
+
+def fill(line: Line, width: int, style: str = "") -> Line:
+    """The line in exactly `width` cells."""
+    missing = width - width_of(line)
+    if missing >= 0:
+        return (*line, Span(" " * missing, style)) if missing else line
+    return _crop(line, width)
+
+
+def spread(left: Sequence[Item], right: Sequence[Item], width: int, gap: int = 2) -> Line:
+    """Items at the left and at the right edge, as many as there is room for."""
+    while _items_width(left, gap) + _items_width(right, gap) + gap + 2 > width:
+        least = max((*left, *right), key=lambda item: item.order)
+        if least.order == 0:
+            break
+        left = [item for item in left if item is not least]
+        right = [item for item in right if item is not least]
+    start = _join(left, gap)
+    end = _join(right, gap)
+    middle = max(width - width_of(start) - width_of(end) - 2, gap)
+    return fill((Span(" "), *start, Span(" " * middle), *end), width)
+
+
+def clip(text: str, width: int) -> str:
+    """The beginning of the text."""
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, width - 1).rstrip() + ELLIPSIS if width > 0 else ""
+
+
+def clip_start(text: str, width: int) -> str:
+    """The end of the text: of a dotted name the part that tells the most, cut at a dot where one is near."""
+    if cell_len(text) <= width:
+        return text
+    if width <= 0:
+        return ""
+    tail = text[-width:]
+    while cell_len(tail) >= width:
+        tail = tail[1:]
+    dot = tail.find(".")
+    if 0 <= dot < len(tail) // 2:
+        tail = tail[dot + 1 :]
+    return ELLIPSIS + tail
+
+
+def clip_words(text: str, width: int) -> str:
+    """Whole words, and how many are left out: `4712 4713 +2`; only their number where not even one has room."""
+    if cell_len(text) <= width:
+        return text
+    words = text.split(" ")
+    for shown in range(len(words) - 1, 0, -1):
+        candidate = f"{' '.join(words[:shown])} +{len(words) - shown}"
+        if cell_len(candidate) <= width:
+            return candidate
+    if len(words) == 1:
+        return clip_start(text, width)
+    more = f" +{len(words) - 1}"
+    return clip_start(words[0], width - len(more)) + more if width >= len(more) + 8 else clip(f"({len(words)})", width)
+
+
+def _crop(line: Line, width: int) -> Line:
+    spans: list[Span] = []
+    room = width
+    for span in line:
+        length = cell_len(span.text)
+        if length >= room:
+            return (*spans, Span(_exactly(span.text, room), span.style))
+        spans.append(span)
+        room -= length
+    return tuple(spans)
+
+
+def _exactly(text: str, width: int) -> str:
+    return set_cell_size(clip(text, width), width)
+
+
+def _items_width(items: Sequence[Item], gap: int) -> int:
+    return sum(width_of(item.line) for item in items) + gap * max(len(items) - 1, 0)
+
+
+def _join(items: Sequence[Item], gap: int) -> Line:
+    spans: list[Span] = []
+    for number, item in enumerate(items):
+        if number:
+            spans.append(Span(" " * gap))
+        spans.extend(item.line)
+    return tuple(spans)

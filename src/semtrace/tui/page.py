@@ -1,0 +1,93 @@
+"""A sheet of text that can be scrolled, renewed while one looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from semtrace.tui.bar import Bar
+from semtrace.tui.drawn import Drawn
+from semtrace.tui.entries import Entry
+from semtrace.tui.header import keys_line
+from semtrace.tui.line import Line
+from semtrace.tui.wrapping import sheet_lines
+
+MOST_WIDTH = 110
+KEYS = ((0, "Esc", "back"), (1, "↑↓", "scroll"))
+
+Content = Callable[[], Iterable[Entry]]
+
+
+class Page(Drawn, can_focus=True):
+    """The lines from `top` on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "shift(-1)", show=False),
+        Binding("down,j", "shift(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown,space", "page(1)", show=False),
+        Binding("home,g", "shift(-1_000_000)", show=False),
+        Binding("end,G", "shift(1_000_000)", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__(id="page")
+        self._content: list[Line] = []
+        self._top = 0
+
+    def show(self, lines: list[Line]) -> None:
+        self._content = lines
+        self.action_shift(0)
+
+    def action_shift(self, by: int) -> None:
+        self._top = max(min(self._top + by, len(self._content) - self.size.height), 0)
+        self.draw(self._content[self._top : self._top + self.size.height])
+
+    def action_page(self, by: int) -> None:
+        self.action_shift(by * max(self.size.height - 1, 1))
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.action_shift(0)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self.action_shift(2)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self.action_shift(-2)
+
+
+class Sheet(Screen[None]):
+    """Covers the panes whole: a translucent one would have all of them drawn at every picture.
+
+    `content` is asked again by `renew`: what is shown is as fresh as the panes would be.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter,question_mark,p,b", "dismiss", show=False),
+    ]
+
+    def __init__(self, title: str, content: Content) -> None:
+        super().__init__()
+        self._heading = title
+        self._content = content
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="sheet-title")
+        yield Page()
+        yield Bar(id="keys")
+
+    def on_mount(self) -> None:
+        self.query_one("#sheet-title", Bar).say_text(self._heading, "title.focus")
+        self.query_one("#keys", Bar).say(lambda width: keys_line(KEYS, width))
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        width = min(MOST_WIDTH, self.size.width)
+        self.query_one(Page).show(list(sheet_lines(self._content(), width)))

@@ -1,0 +1,231 @@
+"""From a snapshot to the rows of the panes. Pure; what an unmeasured value looks like is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from semtrace.model import Holder, Lock, Overlap, Process, ProcessId, SemId, Server, Snapshot, ThreadLock
+from semtrace.separate import combine
+from semtrace.text import UNKNOWN, age, clean, percent, size
+from semtrace.tui.grid import Cell, Column, Row
+from semtrace.tui.signs import AT_LEAST, TIMES, WARNING, lock_sign, process_sign
+
+INT_MAX = 2147483647
+HOT_PERCENT = 80.0
+NOTHING = Cell("")
+
+WORKERS = (
+    Column("PID", 5, 7, 0, right=True),
+    Column("ROLE", 6, 13, 3),
+    Column("STATE", 10, 14, 5),
+    Column("CPU%", 5, 6, 4, right=True),
+    Column("MEM", 5, 6, 6, right=True),
+    Column("AGE", 6, 6, 7, right=True),
+    Column("HOLDS", 12, 44, 1, marked=True, cut="words"),
+    Column("WAITS FOR", 12, 44, 2, marked=True, cut="words"),
+    Column("BEAT", 6, 6, 8, right=True),
+    Column("THREADS", 8, 8, 9, right=True),
+)
+
+LOCKS = (
+    Column("STATE", 11, 11, 0, marked=True),
+    Column("NAME", 10, 48, 0, cut="start"),
+    Column("KIND", 9, 16, 5),
+    Column("HELD BY", 10, 28, 1, marked=True, cut="words"),
+    Column("FOR", 7, 7, 3, right=True),
+    Column("WAITERS", 10, 30, 2, marked=True, cut="words"),
+    Column("MAPPED", 7, 20, 6, marked=True, cut="words"),
+    Column("WAITED", 7, 7, 7, right=True),
+    Column("VALUE", 6, 9, 8, right=True),
+    Column("REMARK", 12, 60, 9, sparse=True),
+)
+
+PRIVATE = (
+    Column("NAME", 14, 48, 0, cut="start"),
+    Column("KIND", 6, 16, 3),
+    Column("LOCKED NOW IN", 14, 30, 1, marked=True, cut="words"),
+    Column("", 26, 60, 2),
+)
+
+SERVERS = (
+    Column("PID", 5, 7, 0, right=True),
+    Column("SERVER", 10, 40, 1),
+    Column("APPLICATION", 16, 40, 2, cut="start"),
+    Column("BIND", 15, 30, 3, cut="words"),
+    Column("UP", 6, 6, 4, right=True),
+    Column("USER", 5, 12, 5),
+    Column("WORKER CLASS", 13, 13, 6),
+)
+
+_ROLE_ORDER = {"master": 0, "process": 1, "worker": 2, "dirty-arbiter": 3, "dirty-worker": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Which of the locks are shown, and how many signals are not."""
+
+    locks: tuple[Lock, ...]
+    hidden: int
+
+
+def shown_locks(snapshot: Snapshot, signals: bool) -> Shown:
+    locks = tuple(lock for lock in snapshot.locks if signals or not lock.signal)
+    return Shown(combine(locks), len(snapshot.locks) - len(locks))
+
+
+def worker_rows(snapshot: Snapshot) -> list[Row]:
+    locks = {lock.id: lock for lock in snapshot.locks}
+    return [_worker_row(process, locks, snapshot.taken_at) for process in snapshot.processes]
+
+
+def lock_rows(snapshot: Snapshot, locks: Iterable[Lock]) -> list[Row]:
+    everyone = frozenset(process.id for process in snapshot.processes)
+    return [_lock_row(lock, everyone) for lock in locks]
+
+
+def private_rows(thread_locks: Iterable[ThreadLock]) -> list[Row]:
+    return [_private_row(lock) for lock in thread_locks]
+
+
+def server_rows(servers: Iterable[Server], now: float) -> list[Row]:
+    return [_server_row(server, now) for server in servers]
+
+
+def label(lock: Lock) -> str:
+    """One word that tells the lock from all others; a part of something also says of what."""
+    if lock.name is None and lock.part_of is not None:
+        return clean(f"{lock.part_of}:{lock.id.inode}")
+    return clean(lock.label)
+
+
+def since(seconds: float | None, evidence: str = "memory") -> str:
+    """Sampling knows a lower bound only, and says so."""
+    if seconds is None:
+        return UNKNOWN
+    return age(seconds) if evidence == "events" else AT_LEAST + age(seconds)
+
+
+def held_by(holder: Holder) -> str:
+    return str(holder.pid) if holder.count == 1 else f"{holder.pid}{TIMES}{holder.count}"
+
+
+def units(lock: Lock) -> str:
+    """The value of the maximum; a Semaphore's own maximum says nothing."""
+    if lock.value is None:
+        return UNKNOWN
+    return str(lock.value) if lock.maximum in (None, INT_MAX) else f"{lock.value}/{lock.maximum}"
+
+
+def pids(ids: Iterable[ProcessId]) -> str:
+    return " ".join(str(each.pid) for each in ids)
+
+
+def _worker_row(process: Process, locks: Mapping[SemId, Lock], now: float) -> Row:
+    sign = process_sign(process.state)
+    cpu = process.cpu_percent
+    cells = (
+        Cell(str(process.pid), "", process.pid),
+        Cell(process.role, "" if process.role == "worker" else "dim"),
+        Cell(f"{sign.sign} {process.state}", sign.style),
+        Cell(percent(cpu), _cpu_style(cpu), _number(cpu)),
+        Cell(size(process.rss), "", process.rss),
+        Cell(age(now - process.started_at), "dim", now - process.started_at),
+        _locks_cell(process.holds, locks),
+        _locks_cell(process.waits_on, locks, "waiting"),
+        Cell(age(process.last_heartbeat_s), "dim", _number(process.last_heartbeat_s)),
+        Cell(str(process.threads), "dim", process.threads),
+    )
+    return Row(process.id, cells, (_ROLE_ORDER[process.role], process.started_at, process.pid))
+
+
+def _lock_row(lock: Lock, everyone: frozenset[ProcessId]) -> Row:
+    sign = lock_sign(lock.state)
+    longest = max(lock.holders, key=lambda holder: holder.since_s or 0.0, default=None)
+    patient = max(lock.waiters, key=lambda waiter: waiter.for_s or 0.0, default=None)
+    cells = (
+        Cell(f"{sign.sign} {lock.state}", sign.style),
+        Cell(label(lock), "strong" if lock.name else ""),
+        Cell(lock.kind, "dim"),
+        Cell(" ".join(held_by(holder) for holder in lock.holders), sign.style),
+        Cell(since(longest.since_s, longest.evidence), "", _number(longest.since_s)) if longest else NOTHING,
+        _waiters_cell(lock),
+        _mapped_cell(lock, everyone),
+        Cell(since(patient.for_s), "dim", _number(patient.for_s)) if patient else NOTHING,
+        Cell(units(lock), "dim", _number(lock.value)),
+        Cell(_remark(lock), "dim"),
+    )
+    return Row(lock.id, cells, (0 if lock.state == "orphaned" else 1, lock.name or "~", *lock.id))
+
+
+def _private_row(lock: ThreadLock) -> Row:
+    locked = [use.process for use in lock.processes if use.locked]
+    cells = (
+        Cell(clean(lock.name), "strong"),
+        Cell(lock.kind, "dim"),
+        Cell(pids(locked), "warning" if lock.overlap else "", len(locked)),
+        Cell(_overlap(lock.overlap), "warning" if lock.overlap else "dim"),
+    )
+    return Row(lock.name, cells, (lock.name,))
+
+
+def _overlap(overlap: Overlap | None) -> str:
+    if overlap is None:
+        return "one copy per process"
+    return f"{WARNING} {overlap.most} inside at once{_often(overlap)}: it excludes nobody"
+
+
+def _often(overlap: Overlap) -> str:
+    return "" if overlap.times == 1 else f", seen {overlap.times} times"
+
+
+def _server_row(server: Server, now: float) -> Row:
+    version = f" {server.version}" if server.version else ""
+    cells = (
+        Cell(str(server.pid), "strong", server.pid),
+        Cell(clean(server.title) if server.kind != "gunicorn" else f"gunicorn{version}"),
+        Cell(clean(server.application or UNKNOWN), "strong"),
+        Cell(clean(" ".join(server.bind)) or UNKNOWN),
+        Cell(age(now - server.started_at), "dim", now - server.started_at),
+        Cell(server.user, "dim"),
+        Cell(server.worker_class or UNKNOWN, "dim"),
+    )
+    return Row(server.id, cells, (server.pid,))
+
+
+def _locks_cell(ids: Sequence[SemId], locks: Mapping[SemId, Lock], style: str | None = None) -> Cell:
+    if not ids:
+        return NOTHING
+    known = [locks[each] for each in ids if each in locks]
+    names = " ".join(label(locks[each]) if each in locks else str(each) for each in ids)
+    return Cell(names, style or (lock_sign(known[0].state).style if known else ""))
+
+
+def _waiters_cell(lock: Lock) -> Cell:
+    waiting = lock.waiters
+    if not waiting:
+        return NOTHING
+    return Cell(pids(waiter.process for waiter in waiting), "waiting", len(waiting))
+
+
+def _mapped_cell(lock: Lock, everyone: frozenset[ProcessId]) -> Cell:
+    count = len(lock.mapped_by)
+    if count > 1 and everyone <= frozenset(lock.mapped_by):
+        return Cell(f"all {count}", "dim", count)
+    return Cell(pids(lock.mapped_by), "dim", count)
+
+
+def _remark(lock: Lock) -> str:
+    flux = "changed while it was read" if lock.in_flux else ""
+    return clean("; ".join(part for part in (lock.reason, flux) if part))
+
+
+def _cpu_style(cpu: float | None) -> str:
+    if not cpu:
+        return "dim"
+    return "hot" if cpu >= HOT_PERCENT else ""
+
+
+def _number(value: float | None) -> float:
+    """Unmeasured values sort before all others."""
+    return -1.0 if value is None else value

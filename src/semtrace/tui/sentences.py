@@ -1,0 +1,94 @@
+"""What is known, in sentences: the line under the panes, and why a pane is empty. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from semtrace.model import Holder, Lock, Problem, Process, SemId, Snapshot, ThreadLock
+from semtrace.text import clean
+from semtrace.tui.rows import Shown, label, pids, since
+
+
+def lock_sentence(lock: Lock) -> str:
+    name = label(lock)
+    if lock.state == "orphaned":
+        return f"{name} is locked, and no living process holds it.{_queue(lock)}"
+    if lock.state == "unknown":
+        return f"{name}: {clean(lock.reason or 'it is not known who holds it')}.{_queue(lock)}"
+    if not lock.holders:
+        return f"{name} is {lock.state}.{_queue(lock)}"
+    holders = ", ".join(_holder_phrase(holder) for holder in lock.holders)
+    return f"{name} is held by {holders}.{_queue(lock)}"
+
+
+def process_sentence(process: Process, snapshot: Snapshot) -> str:
+    locks = {lock.id: lock for lock in snapshot.locks}
+    does = [f"{process.role} {process.pid}"]
+    if process.holds:
+        does.append(f"holds {names_of(process.holds, locks)}")
+    if process.waits_on:
+        does.append(f"waits for {names_of(process.waits_on, locks)}{in_whose_hands(process.waits_on, locks)}")
+    if len(does) == 1:
+        return f"{does[0]} holds no lock and waits for none."
+    return f"{does[0]} {' and '.join(does[1:])}."
+
+
+def private_sentence(lock: ThreadLock) -> str:
+    locked = [use.process for use in lock.processes if use.locked]
+    if lock.overlap is not None:
+        at_once = pids(lock.overlap.processes)
+        return f"{clean(lock.name)} excludes nobody: {lock.overlap.most} processes were inside at once, last {at_once}."
+    return f"{clean(lock.name)} is a threading {lock.kind}: each of {len(lock.processes)} processes has its own" + (
+        f"; locked now in {pids(locked)}." if locked else "; locked in none."
+    )
+
+
+def no_locks(snapshot: Snapshot, shown: Shown) -> list[str]:
+    """Why the locks' pane is empty."""
+    if shown.hidden:
+        return [f"Only {shown.hidden} signals inside Conditions, Events and Queues: a shows them."]
+    if snapshot.problems:
+        return list(_grouped(snapshot.problems))
+    return [
+        "No semaphores mapped yet: no multiprocessing Lock, Semaphore, Queue … was made in these processes.",
+        "A threading.Lock is none: it lives inside one process and the kernel does not show it.",
+    ]
+
+
+def names_of(ids: Iterable[SemId], locks: Mapping[SemId, Lock]) -> str:
+    return ", ".join(label(locks[each]) if each in locks else str(each) for each in ids)
+
+
+def in_whose_hands(ids: Iterable[SemId], locks: Mapping[SemId, Lock]) -> str:
+    holders = sorted({holder.pid for each in ids if each in locks for holder in locks[each].holders})
+    return f" (held by {', '.join(map(str, holders))})" if holders else ""
+
+
+def for_so_long(seconds: float | None, evidence: str = "memory") -> str:
+    """Nothing about what was seen for the first time."""
+    return "" if seconds is None else f" for {since(seconds, evidence)}"
+
+
+def _holder_phrase(holder: Holder) -> str:
+    times = f" {holder.count} times" if holder.count != 1 else ""
+    return f"{holder.pid}{times}{for_so_long(holder.since_s, holder.evidence)}"
+
+
+def _queue(lock: Lock) -> str:
+    if not lock.waiters:
+        return ""
+    verb = "waits" if len(lock.waiters) == 1 else "wait"
+    return f" {len(lock.waiters)} {verb}: {' '.join(str(waiter.pid) for waiter in lock.waiters)}."
+
+
+def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
+    """One line for each thing that went wrong, however many processes it concerns."""
+    groups: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault((problem.error, problem.remedy), []).append(problem)
+    for (error, remedy), group in groups.items():
+        concerned = sorted({problem.process.pid for problem in group if problem.process})
+        whose = f" (pid {' '.join(map(str, concerned))})" if concerned else ""
+        yield f"{clean(group[0].what)}: {clean(error)}{whose}."
+        if remedy:
+            yield clean(remedy)

@@ -1,0 +1,26 @@
+"""Prose in a width, and the lines of a sheet. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from semtrace.tui.entries import Entry
+from semtrace.tui.line import Line, Span
+
+LABEL_WIDTH = 14
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Words are never torn apart unless one alone is wider: a command must be copied whole."""
+    return textwrap.wrap(text, max(width, 10), break_on_hyphens=False) or [""]
+
+
+def sheet_lines(entries: Iterable[Entry], width: int) -> Iterator[Line]:
+    for entry in entries:
+        label = entry.label
+        for paragraph in entry.value.split("\n"):
+            indent = len(paragraph) - len(paragraph.lstrip())
+            for text in wrapped(paragraph, width - LABEL_WIDTH - 2 - indent):
+                yield (Span(f" {label:>{LABEL_WIDTH - 1}}  ", "dim"), Span(" " * indent + text, entry.style))
+                label = ""

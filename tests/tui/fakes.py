@@ -1,0 +1,194 @@
+"""Hand-built snapshots, and sources that play them back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from semtrace.model import (
+    Holder,
+    Lock,
+    LockState,
+    Overlap,
+    Problem,
+    Process,
+    ProcessId,
+    SemId,
+    Server,
+    Snapshot,
+    ThreadLock,
+    ThreadLockUse,
+    Waiter,
+)
+
+BOOT = 1_700_000_000.0  # the server's start, in seconds since the epoch
+INT_MAX = 2147483647
+
+
+def pid(number: int) -> ProcessId:
+    return ProcessId(number, number * 100)
+
+
+def sem(number: int) -> SemId:
+    return SemId(0, 27, number)
+
+
+def server(number: int = 4710, application: str = "myapp:app", **changes: object) -> Server:
+    plain = Server(
+        "gunicorn",
+        pid(number),
+        f"gunicorn: master [{application}]",
+        BOOT,
+        "alice",
+        "27.0.1",
+        application,
+        ("127.0.0.1:8000",),
+        "sync",
+        30.0,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def worker(number: int, **changes: object) -> Process:
+    plain = Process(pid(number), 4710, "worker", "sleeping", 41 << 20, 2, BOOT + 1, 0.3, 0.4)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def master(number: int = 4710) -> Process:
+    return Process(pid(number), 1, "master", "sleeping", 25 << 20, 1, BOOT, 0.0)
+
+
+def holder(number: int, since_s: float | None = 3.2, count: int = 1) -> Holder:
+    return Holder(pid(number), number, count, since_s)
+
+
+def waiter(number: int, for_s: float | None = 1.5) -> Waiter:
+    return Waiter(pid(number), number, for_s)
+
+
+EVERYONE = tuple(pid(number) for number in range(4710, 4715))
+
+
+def lock(number: int, state: LockState = "free", **changes: object) -> Lock:
+    plain = Lock(sem(number), "Lock", state, 1 if state == "free" else 0, 1, mapped_by=EVERYONE)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def every_state() -> tuple[Lock, ...]:
+    return (
+        lock(101, name="myapp.lock", state="contended", holders=(holder(4711),), waiters=(waiter(4712), waiter(4713))),
+        lock(102, name="myapp.cache_lock", kind="RLock", state="held", holders=(holder(4714, 0.4, 2),)),
+        lock(103, name="myapp.pool.slots", kind="BoundedSemaphore", state="exhausted", maximum=3, holders=(
+            holder(4711, 12.0, 2), holder(4712, 8.0),
+        )),
+        lock(104, name="myapp.db.write_lock", state="orphaned", waiters=(waiter(4714, 75.0),)),
+        lock(105, state="unknown", reason="two processes claim it, and it was locked at the fork"),
+        lock(106, kind="Semaphore", value=4, maximum=INT_MAX),
+        lock(107, kind="Semaphore", value=0, maximum=INT_MAX, part_of="myapp.queue", signal=True),
+        lock(108, kind="Semaphore", value=0, maximum=INT_MAX, part_of="myapp.queue", signal=True),
+    )  # fmt: skip
+
+
+def workers() -> tuple[Process, ...]:
+    return (
+        master(),
+        worker(4711, state="running", cpu_percent=93.4, holds=(sem(101), sem(103))),
+        worker(4712, holds=(sem(103),), waits_on=(sem(101),)),
+        worker(4713, waits_on=(sem(101),), rss=1_300 << 20),
+        worker(4714, holds=(sem(102),), waits_on=(sem(104),), last_heartbeat_s=None),
+    )
+
+
+def picture(
+    locks: Sequence[Lock] | None = None,
+    processes: Sequence[Process] | None = None,
+    at_s: float = 192.0,
+    **changes: object,
+) -> Snapshot:
+    plain = Snapshot(
+        server(),
+        BOOT + at_s,
+        at_s,
+        tuple(workers() if processes is None else processes),
+        tuple(every_state() if locks is None else locks),
+        cost_s=0.0012,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def thread_locks() -> tuple[ThreadLock, ...]:
+    def uses(*locked: int) -> tuple[ThreadLockUse, ...]:
+        return tuple(ThreadLockUse(pid(number), number in locked) for number in range(4711, 4715))
+
+    return (
+        ThreadLock(
+            "myapp.guard", "Lock", uses(4711, 4713), Overlap(3, 2, BOOT + 60, BOOT + 61, (pid(4711), pid(4713)))
+        ),
+        ThreadLock("myapp.quiet", "RLock", uses()),
+    )
+
+
+def refused() -> Problem:
+    return Problem("reading memory", "operation not permitted", "sudo semtrace 4710", pid(4712))
+
+
+def crowd(count: int, tick: int = 0) -> Snapshot:
+    """`count` workers and as many locks, a tenth of which differ from one tick to the next."""
+    processes = [master()]
+    locks = []
+    for i in range(count):
+        busy = (i + tick) % 10 == 0
+        me, next_one = 5000 + i, 5000 + (i + 1) % count
+        processes.append(worker(me, cpu_percent=float((i * 7 + tick) % 100), holds=(sem(i),) if busy else ()))
+        holders = (holder(me, 0.1 * tick),) if busy else ()
+        waiters = (waiter(next_one, 0.1 * tick),) if busy else ()
+        locks.append(
+            lock(i, name=f"myapp.lock_{i:02d}", state="contended" if busy else "free", holders=holders, waiters=waiters)
+        )
+    return picture(locks, processes, at_s=192.0 + tick / 5)
+
+
+class Script:
+    """A source that shows what it was given last; `show` is for the test's thread."""
+
+    def __init__(self, *snapshots: Snapshot | Exception) -> None:
+        self.opened = 0
+        self.closed = 0
+        self.taken = 0
+        self._lock = threading.Lock()
+        self._now: Snapshot | Exception = snapshots[0]
+
+    def __call__(self, server: Server) -> Script:
+        self.opened += 1
+        return self
+
+    def show(self, snapshot: Snapshot | Exception) -> None:
+        with self._lock:
+            self._now = snapshot
+
+    def snapshot(self) -> Snapshot:
+        with self._lock:
+            self.taken += 1
+            now = self._now
+        if isinstance(now, Exception):
+            raise now
+        return now
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Ticking:
+    """A source whose pictures come from `make(tick)`."""
+
+    def __init__(self, make: Callable[[int], Snapshot]) -> None:
+        self._make = make
+        self._tick = 0
+
+    def snapshot(self) -> Snapshot:
+        self._tick += 1
+        return self._make(self._tick)
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,85 @@
+"""The application under a Pilot, and what its screen says. Tests wait for what they expect, never for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from textual.pilot import Pilot
+from tui import fakes
+
+from semtrace.model import Server
+from semtrace.tui.app import SemtraceApp
+from semtrace.tui.meter import Meter
+
+SIZES = ((80, 24), (160, 45), (40, 12))
+
+
+class Looking:
+    """What a user can do: press keys and read the screen."""
+
+    def __init__(self, app: SemtraceApp, pilot: Pilot[int]) -> None:
+        self.app = app
+        self.pilot = pilot
+
+    @property
+    def lines(self) -> list[str]:
+        update = self.app.screen._compositor.render_full_update()
+        return ["".join(segment.text for strip in line for segment in strip).rstrip() for line in update.strips]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def line(self, part: str) -> str:
+        """The first line with `part` in it, or nothing."""
+        return next((line for line in self.lines if part in line), "")
+
+    def order(self, *parts: str) -> list[str]:
+        """The parts as they follow each other down the screen; what is not there is left out."""
+        text = self.text
+        return sorted((part for part in parts if part in text), key=text.index)
+
+    def style_of(self, part: str) -> set[str]:
+        """The styles in which `part` is drawn, as Rich writes them."""
+        update = self.app.screen._compositor.render_full_update()
+        return {
+            str(segment.style) for line in update.strips for strip in line for segment in strip if part in segment.text
+        }
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+    async def until(self, condition: Callable[[], object], what: str = "") -> None:
+        deadline = time.monotonic() + 8
+        while not condition():
+            assert time.monotonic() < deadline, f"waited in vain for {what or condition}; the screen:\n{self.text}"
+            await self.pilot.pause(0.005)
+
+    async def sees(self, *parts: str) -> None:
+        await self.until(lambda: all(part in self.text for part in parts), f"{parts}")
+
+    async def misses(self, *parts: str) -> None:
+        await self.until(lambda: not any(part in self.text for part in parts), f"no {parts}")
+
+
+@asynccontextmanager
+async def looking(
+    source: fakes.Script,
+    size: tuple[int, int] = (80, 24),
+    servers: Sequence[Server] | None = None,
+    find: Callable[[], Sequence[Server]] | None = None,
+) -> AsyncIterator[Looking]:
+    """Each picture is shown as soon as it is there; the header's figures stand still."""
+    known = servers or [fakes.server()]
+    app = SemtraceApp(
+        known,
+        find or (lambda: known),
+        source,
+        interval_s=0.01,
+        meter=Meter(lambda: 0.0, lambda: 0.0),
+        clock=lambda: fakes.BOOT + 60,
+    )
+    async with app.run_test(size=size) as pilot:
+        yield Looking(app, pilot)

@@ -1,0 +1,72 @@
+"""Several servers: a list to choose from, and the way back to it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tui import fakes
+from tui.looking import looking
+
+from semtrace.errors import NoServer
+from semtrace.tui.chooser import ChooserScreen
+
+THREE = [
+    fakes.server(),
+    fakes.server(5000, "other.wsgi:app"),
+    fakes.server(6000, "third:app", bind=("unix:/run/x.sock",)),
+]
+
+
+def test_the_list_shows_what_tells_servers_apart_and_leads_to_one_and_back() -> None:
+    async def go() -> None:
+        source = fakes.Script(fakes.picture())
+        async with looking(source, servers=THREE) as seen:
+            await seen.sees("3 run on this machine", "other.wsgi:app", "127.0.0.1:8000", "5000", "1m00s")
+            assert source.opened == 0
+            await seen.press("j", "enter")
+            await seen.sees("◐ contended")
+            assert "other.wsgi:app" in seen.lines[0]
+            await seen.press("b")
+            await seen.sees("3 run on this machine")
+            await seen.until(lambda: source.closed == 1, "the source closed")
+            await seen.press("enter")
+            await seen.sees("◐ contended")
+            await seen.press("escape")
+            await seen.sees("3 run on this machine")
+            await seen.press("q")
+        assert seen.app.return_value == 0
+
+    asyncio.run(go())
+
+
+def test_a_single_server_needs_no_list_and_has_no_way_back() -> None:
+    async def go() -> None:
+        async with looking(fakes.Script(fakes.picture())) as seen:
+            await seen.sees("◐ contended")
+            await seen.press("b", "escape")
+            await seen.pilot.pause()
+            assert "◐ contended" in seen.text
+
+    asyncio.run(go())
+
+
+def test_servers_come_and_go_while_one_looks_at_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semtrace.tui.chooser.REFRESH_S", 0.01)
+    found = [THREE]
+
+    def find() -> list[fakes.Server]:
+        if not found[0]:
+            raise NoServer("no gunicorn runs here", "start one")
+        return found[0]
+
+    async def go() -> None:
+        async with looking(fakes.Script(fakes.picture()), servers=THREE, find=find) as seen:
+            await seen.sees("third:app")
+            assert isinstance(seen.app.screen, ChooserScreen)
+            found[0] = THREE[:2]
+            await seen.misses("third:app")
+            found[0] = []
+            await seen.sees("no gunicorn runs here. start one")
+
+    asyncio.run(go())

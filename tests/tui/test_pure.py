@@ -1,0 +1,274 @@
+"""Rows, columns, lines and sentences, without a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from queue import Queue
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from tui import fakes
+
+from semtrace.model import Frame
+from semtrace.tui import grid, header, line, meter, panes, poller, rows, sentences, subjects, terminal
+from semtrace.tui.grid import Cell, Column, Row, View
+from semtrace.tui.line import Item, Span
+from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
+
+TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Mn", "Me", "Cf", "Mc")), max_size=40)
+
+
+def cells(columns: tuple[Column, ...], row: Row) -> dict[str, str]:
+    return {column.title: cell.text for column, cell in zip(columns, row.cells, strict=True)}
+
+
+def lock_cells(lock: fakes.Lock) -> dict[str, str]:
+    return cells(rows.LOCKS, rows.lock_rows(fakes.picture([lock]), [lock])[0])
+
+
+def test_a_held_lock_in_cells() -> None:
+    lock = fakes.lock(1, "held", name="myapp.lock", kind="RLock", holders=(fakes.holder(4711, 3.2, 2),))
+    seen = lock_cells(lock)
+    assert seen["STATE"] == "● held"
+    assert seen["HELD BY"] == "4711×2"
+    assert seen["FOR"] == "≥3.2s"
+    assert seen["MAPPED"] == "all 5"
+    assert seen["VALUE"] == "0/1"
+
+
+def test_an_exact_time_has_no_sign_of_a_lower_bound() -> None:
+    holder = replace(fakes.holder(4711, 3.2), evidence="events")
+    assert lock_cells(fakes.lock(1, "held", holders=(holder,)))["FOR"] == "3.2s"
+
+
+def test_what_was_not_measured_is_a_dash_and_never_zero() -> None:
+    assert lock_cells(fakes.lock(1, "held", holders=(fakes.holder(4711, None),)))["FOR"] == "-"
+    assert lock_cells(fakes.lock(1, "unknown", value=None))["VALUE"] == "-"
+    process = fakes.worker(4711, cpu_percent=None, last_heartbeat_s=None)
+    seen = cells(rows.WORKERS, rows.worker_rows(fakes.picture([], [process]))[0])
+    assert seen["CPU%"] == "-"
+    assert seen["BEAT"] == "-"
+
+
+def test_of_several_holders_the_longest_counts() -> None:
+    holders = (fakes.holder(4711, 2.0), fakes.holder(4712, 8.0))
+    assert lock_cells(fakes.lock(1, "held", holders=holders))["FOR"] == "≥8.0s"
+
+
+def test_a_lock_that_only_some_processes_map_names_them() -> None:
+    assert lock_cells(fakes.lock(1, mapped_by=(fakes.pid(4712),)))["MAPPED"] == "4712"
+
+
+def test_a_semaphore_shows_its_units_and_not_int_max() -> None:
+    assert lock_cells(fakes.lock(1, kind="Semaphore", value=4, maximum=fakes.INT_MAX))["VALUE"] == "4"
+
+
+def test_a_name_with_control_characters_cannot_command_the_terminal() -> None:
+    assert lock_cells(fakes.lock(1, name="evil\x1b[2J"))["NAME"] == "evil?[2J"
+
+
+def test_the_orphaned_come_first_and_the_rest_by_name() -> None:
+    shown = grid.arrange(rows.lock_rows(fakes.picture(), fakes.every_state()), View())
+    assert [row.cells[1].text for row in shown[:2]] == ["myapp.db.write_lock", "myapp.cache_lock"]
+
+
+def test_the_master_comes_first() -> None:
+    processes = list(reversed(fakes.workers()))
+    shown = grid.arrange(rows.worker_rows(fakes.picture([], processes)), View())
+    assert [row.cells[0].text for row in shown] == ["4710", "4711", "4712", "4713", "4714"]
+
+
+def test_numbers_sort_as_numbers() -> None:
+    processes = [
+        fakes.worker(4711, cpu_percent=9.0),
+        fakes.worker(4712, cpu_percent=80.0),
+        fakes.worker(4713, cpu_percent=None),
+    ]
+    shown = grid.arrange(rows.worker_rows(fakes.picture([], processes)), View(column=3, reverse=True))
+    assert [row.cells[0].text for row in shown] == ["4712", "4711", "4713"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"), [("", True), ("DB", True), ("!db", False), ("zz", False), ("!zz", True), ("!", True)]
+)
+def test_filters(pattern: str, found: bool) -> None:
+    assert grid.matches(Row(1, (Cell("myapp.db"), Cell("held")), ()), pattern) is found
+
+
+@given(st.lists(TEXT, min_size=10, max_size=10), st.integers(1, 200))
+def test_a_line_is_never_wider_than_its_room(texts: list[str], width: int) -> None:
+    row = Row(1, tuple(Cell(text) for text in texts), ())
+    widths = grid.fit(rows.LOCKS, grid.content_widths(rows.LOCKS, [row]), width)
+    spans = grid.row_line(rows.LOCKS, widths, row, frozenset(), "")
+    assert line.width_of(line.fill(spans, width)) == width
+
+
+@given(TEXT, st.integers(0, 50))
+def test_clipped_text_fits(text: str, width: int) -> None:
+    for clip in (line.clip, line.clip_words):
+        assert cell_len(clip(text, width)) <= width
+
+
+@given(st.integers(20, 200))
+def test_the_header_always_has_its_width(width: int) -> None:
+    gauge = header.Gauge(0.2, 2.0, 3.0, True)
+    snapshot = fakes.picture(problems=(fakes.refused(),))
+    assert line.width_of(header.header_line(snapshot.server, snapshot, gauge, width)) == width
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "clipped"),
+    [
+        ("4712 4713 4714", 14, "4712 4713 4714"),
+        ("4712 4713 4714", 12, "4712 4713 +1"),
+        ("4712 4713 4714", 11, "4712 +2"),
+        ("4712 4713 4714", 5, "(3)"),
+        ("myapp.pool.slots", 12, "…pool.slots"),
+    ],
+)
+def test_lists_are_cut_between_words(text: str, width: int, clipped: str) -> None:
+    assert line.clip_words(text, width) == clipped
+
+
+def test_columns_go_in_their_order_and_the_room_is_used() -> None:
+    columns = (Column("A", 5, 20, 0), Column("B", 5, 5, 2), Column("C", 5, 9, 1))
+    assert grid.fit(columns, [20, 5, 9], 40) == [20, 5, 9]
+    assert grid.fit(columns, [20, 5, 9], 19) == [5, 5, 5]
+    assert grid.fit(columns, [20, 5, 9], 18) == [11, 0, 5]
+    assert grid.fit(columns, [20, 5, 9], 8) == [8, 0, 0]
+
+
+def test_columns_never_shrink_again() -> None:
+    columns = (Column("A", 5, 20, 0),)
+    wide = grid.content_widths(columns, [Row(1, (Cell("a" * 12),), ())])
+    assert grid.content_widths(columns, [Row(1, (Cell("a"),), ())], wide) == [12]
+
+
+def test_items_give_way_in_their_order() -> None:
+    items = [Item(0, (Span("must"),)), Item(2, (Span("may"),)), Item(1, (Span("should"),))]
+    assert line.text_of(line.spread(items, (), 30)).split() == ["must", "may", "should"]
+    assert line.text_of(line.spread(items, (), 18)).split() == ["must", "should"]
+
+
+@pytest.mark.parametrize(
+    ("height", "wanted", "heights"),
+    [
+        (20, [7, 8, 0], [7, 13, 0]),
+        (20, [60, 60, 0], [10, 10, 0]),
+        (20, [7, 60, 0], [7, 13, 0]),
+        (20, [60, 5, 4], [11, 5, 4]),
+        (5, [60, 60, 0], [3, 2, 0]),
+    ],
+)  # fmt: skip
+def test_panes_share_the_height(height: int, wanted: list[int], heights: list[int]) -> None:
+    assert panes.share(height, wanted) == heights
+    assert sum(heights) == height
+
+
+def test_intervals_go_up_and_down_from_anywhere() -> None:
+    assert poller.slower(0.2) == 0.5
+    assert poller.faster(0.2) == 0.1
+    assert poller.slower(0.3) == 0.5
+    assert poller.faster(0.3) == 0.2
+    assert poller.slower(60) == 10
+    assert poller.faster(0.01) == 0.1
+
+
+def test_the_effective_rate_is_said_where_it_is_less() -> None:
+    snapshot = fakes.picture()
+
+    def said(rate: float | None) -> str:
+        return line.text_of(header.header_line(snapshot.server, snapshot, header.Gauge(0.2, rate), 120))
+
+    assert "shown" not in said(None)
+    assert "shown" not in said(4.9)
+    assert "every 0.2s, shown 2.0/s" in said(2.0)
+
+
+def test_an_unknown_state_is_explained() -> None:
+    lock = fakes.lock(1, "unknown", name="myapp.lock", reason="two processes claim it")
+    assert sentences.lock_sentence(lock) == "myapp.lock: two processes claim it."
+    told = [entry.value for entry in subjects.entries(lock.id, fakes.picture([lock]))]
+    assert "two processes claim it" in told
+
+
+def test_stacks_are_told_where_they_are_known() -> None:
+    stack = (Frame("pay", "/srv/bank.py", 12),)
+    lock = fakes.lock(1, "held", holders=(replace(fakes.holder(4711), stack=stack),))
+    told = "\n".join(entry.value for entry in subjects.entries(lock.id, fakes.picture([lock])))
+    assert "pay at /srv/bank.py:12" in told
+
+
+def test_problems_of_the_same_cause_are_said_once() -> None:
+    problems = tuple(replace(fakes.refused(), process=fakes.pid(number)) for number in (4712, 4711))
+    snapshot = fakes.picture([], problems=problems)
+    told = sentences.no_locks(snapshot, rows.shown_locks(snapshot, False))
+    assert told == ["reading memory: operation not permitted (pid 4711 4712).", "sudo semtrace 4710"]
+
+
+def test_signs_tell_the_states_apart_without_colour() -> None:
+    assert len({sign.sign for sign in LOCK_SIGNS.values()}) == len(LOCK_SIGNS)
+    assert all(cell_len(sign.sign) == 1 for sign in (*LOCK_SIGNS.values(), *PROCESS_SIGNS.values()))
+
+
+class Stream:
+    def __init__(self, is_terminal: bool) -> None:
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+@pytest.mark.parametrize(
+    ("stdin", "stdout", "term", "reason"),
+    [
+        (True, True, "xterm", None),
+        (True, False, "xterm", "the output is not a terminal"),
+        (False, True, "xterm", "the input is not a terminal"),
+        (True, True, "", "TERM is not set"),
+        (True, True, "dumb", "the terminal cannot move its cursor (TERM=dumb)"),
+    ],
+)
+def test_unusable_terminals(
+    monkeypatch: pytest.MonkeyPatch, stdin: bool, stdout: bool, term: str, reason: str | None
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    assert terminal.unusable_terminal(Stream(stdin), Stream(stdout)) == reason  # type: ignore[arg-type]
+
+
+def test_a_driver_with_waiting_output_is_behind_and_an_unknown_one_is_not() -> None:
+    class Writer:
+        _queue: Queue[str] = Queue()
+
+    class Driver:
+        _writer_thread = Writer()
+
+    assert not terminal.is_behind(Driver())
+    Writer._queue.put("a frame")
+    assert terminal.is_behind(Driver())
+    assert not terminal.is_behind(None)
+
+
+def test_figures_stand_still_within_their_window() -> None:
+    now = [0.0]
+    used = [0.0]
+    gauge = meter.Meter(lambda: now[0], lambda: used[0])
+    for _ in range(8):
+        now[0] += 0.2
+        used[0] += 0.01
+        gauge.frame()
+    assert gauge.rate == pytest.approx(5.0)
+    assert gauge.cpu_percent == pytest.approx(5.0)
+    now[0] += 0.7
+    gauge.frame()
+    assert gauge.rate == pytest.approx(5.0)
+    gauge.restart()
+    assert gauge.rate is None
+
+
+def test_a_sparse_column_has_no_width_before_it_has_a_text() -> None:
+    columns = (Column("A", 5, 9, 0), Column("REMARK", 8, 20, 1, sparse=True))
+    assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("")), ())]) == [5, 0]
+    assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("b")), ())]) == [5, 8]

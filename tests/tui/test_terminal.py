@@ -1,0 +1,231 @@
+"""The application in real terminals: tmux, and a pty that pyte reads with its attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import shlex
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyte
+import pytest
+from support import alive, wait_until
+
+TESTS = Path(__file__).resolve().parents[1]
+PROGRAM = Path(__file__).with_name("program.py")
+ENVIRONMENT = {"PYTHONPATH": f"{TESTS.parent / 'src'}:{TESTS}", "LANG": "C.UTF-8"}
+
+
+class Tmux:
+    """A tmux server of our own, with one window in which the program runs."""
+
+    def __init__(self, directory: Path, scene: str, redirected: str = "") -> None:
+        self._socket = str(directory / "tmux")
+        self._pid_file = directory / "pid"
+        variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in ENVIRONMENT.items())
+        command = f"{variables} {sys.executable} {PROGRAM} {scene} {self._pid_file} {redirected}; exec cat"
+        self("-f", "/dev/null", "new-session", "-d", "-x", "80", "-y", "24", command)
+
+    def __call__(self, *arguments: str) -> str:
+        environment = {name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")}
+        done = subprocess.run(
+            ["tmux", "-S", self._socket, *arguments], env=environment, capture_output=True, text=True, timeout=10
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @property
+    def text(self) -> str:
+        return self("capture-pane", "-p")
+
+    @property
+    def program(self) -> int:
+        return int(self._pid_file.read_text())
+
+    def press(self, *keys: str) -> None:
+        self("send-keys", *keys)
+
+    def sees(self, *parts: str) -> None:
+        try:
+            wait_until(lambda: all(part in self.text for part in parts), what=f"{parts} on the screen")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the screen:\n{self.text}") from None
+
+    def modes(self) -> str:
+        """The alternate screen, the cursor, the mouse: `0 1 0` is a terminal as a shell wants it."""
+        return self("display-message", "-p", "#{alternate_on} #{cursor_flag} #{mouse_any_flag}").strip()
+
+    def close(self) -> None:
+        program = int(self._pid_file.read_text() or 0) if self._pid_file.exists() else 0
+        with contextlib.suppress(AssertionError):
+            self("kill-server")
+        wait_until(lambda: not (program and alive(program)), what="the end of the program")
+
+
+@pytest.fixture
+def tmux(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Tmux]:
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed")
+    terminal = Tmux(tmp_path, getattr(request, "param", "states"))
+    try:
+        terminal.sees("◐ contended")
+        yield terminal
+    finally:
+        terminal.close()
+
+
+def test_keys_work_in_a_real_terminal(tmux: Tmux) -> None:
+    tmux.press("j", "j")
+    tmux.sees("myapp.lock is held by 4711")
+    tmux.press("s", "s")
+    tmux.sees("NAME▲")
+    tmux.press("r")
+    tmux.sees("NAME▼")
+    tmux.press("/", "c", "a", "c")
+    tmux.sees("1 of 6", "cache_lock")
+    tmux.press("Escape")
+    tmux.sees("0:27:106")
+    tmux.press("Space")
+    tmux.sees("PAUSED")
+    tmux.press("Space", "+")
+    tmux.sees("every 0.5s")
+    tmux.press("?")
+    tmux.sees("Keys and signs")
+    tmux.press("Escape")
+    tmux.sees("Locks  6")
+    tmux.press("Tab", "Down", "Enter")
+    tmux.sees("Worker 4711", "child of 4710")
+
+
+@pytest.mark.parametrize("tmux", ["crowd"], indirect=True)
+def test_the_window_can_be_resized_at_any_moment(tmux: Tmux) -> None:
+    tmux("resize-window", "-x", "160", "-y", "45")
+    tmux.sees("THREADS", "myapp.lock_15")
+    tmux("resize-window", "-x", "20", "-y", "5")
+    tmux.sees("terminal too small")
+    tmux("resize-window", "-x", "40", "-y", "12")
+    tmux.sees("◐ contended", "q quit")
+
+
+@pytest.mark.parametrize("key", ["q", "C-c"])
+def test_leaving_restores_the_terminal(tmux: Tmux, key: str) -> None:
+    assert tmux.modes().startswith("1 0")
+    tmux.press(key)
+    tmux.sees("ended 0")
+    assert tmux.modes() == "0 1 0"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_restores_the_terminal(tmux: Tmux, number: signal.Signals) -> None:
+    os.kill(tmux.program, number)
+    tmux.sees(f"ended {128 + number}")
+    assert tmux.modes() == "0 1 0"
+
+
+def test_errors_sent_to_a_file_leave_the_picture_on_the_terminal(tmp_path: Path) -> None:
+    terminal = Tmux(tmp_path, "states", "2>/dev/null")
+    try:
+        terminal.sees("◐ contended")
+        terminal.press("q")
+        terminal.sees("ended 0")
+    finally:
+        terminal.close()
+
+
+def test_a_terminal_that_is_closed_ends_it(tmux: Tmux) -> None:
+    program = tmux.program
+    tmux.close()
+    wait_until(lambda: not alive(program), what="the end of the program")
+
+
+class Pty:
+    """The program in a pty whose screen pyte keeps."""
+
+    def __init__(self, directory: Path, **variables: str) -> None:
+        leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        command = [sys.executable, str(PROGRAM), "states", str(directory / "pid")]
+        self._process = subprocess.Popen(
+            command, stdin=follower, stdout=follower, stderr=follower, env=environment | ENVIRONMENT | variables
+        )
+        os.close(follower)
+        self._leader = leader
+        self.screen = pyte.Screen(80, 24)
+        self._stream = pyte.ByteStream(self.screen)
+
+    def sees(self, part: str) -> None:
+        wait_until(lambda: self._read() and part in "\n".join(self.screen.display), what=f"{part} on the screen")
+
+    def press(self, keys: str) -> None:
+        os.write(self._leader, keys.encode())
+
+    def colours(self) -> set[str]:
+        cells = [cell for row in self.screen.buffer.values() for cell in row.values()]
+        return {cell.fg for cell in cells} | {cell.bg for cell in cells}
+
+    def reversed_lines(self) -> list[str]:
+        return [
+            text.rstrip()
+            for y, text in enumerate(self.screen.display)
+            if all(self.screen.buffer[y][x].reverse for x in range(80))
+        ]
+
+    def close(self) -> None:
+        self._process.terminate()
+        while self._process.poll() is None:
+            self._read()
+        os.close(self._leader)
+
+    def _read(self) -> bool:
+        """What has arrived; pyte 0.8.2 takes `CSI > u` and `CSI < u` of the Kitty keyboard protocol for its own `u`."""
+        while select.select([self._leader], [], [], 0.02)[0]:
+            try:
+                data = os.read(self._leader, 65536)
+            except OSError:  # EIO: the other side is closed
+                return True
+            self._stream.feed(data)
+        return True
+
+
+@pytest.fixture
+def in_pty(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pty]:
+    terminal = Pty(tmp_path, TERM="xterm-256color", **getattr(request, "param", {}))
+    try:
+        terminal.sees("contended")
+        yield terminal
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("in_pty", [{"NO_COLOR": "1"}, {"NO_COLOR": "1", "COLORTERM": "truecolor"}], indirect=True)
+def test_no_color_means_no_colour_at_all(in_pty: Pty) -> None:
+    assert in_pty.colours() == {"default"}
+    assert [line for line in in_pty.reversed_lines() if "orphaned" in line]
+    in_pty.press("j")
+    in_pty.sees("myapp.cache_lock is held")
+    assert [line for line in in_pty.reversed_lines() if "cache_lock" in line]
+    in_pty.press("?")
+    in_pty.sees("Keys and signs")
+    assert in_pty.colours() == {"default"}
+    in_pty.press("q")
+    in_pty.sees("Locks  6")
+    in_pty.press("/")
+    in_pty.sees("text anywhere")
+    assert in_pty.colours() == {"default"}
+
+
+@pytest.mark.parametrize("in_pty", [{"COLORTERM": "truecolor"}], indirect=True)
+def test_states_have_their_colours(in_pty: Pty) -> None:
+    colours = in_pty.colours()
+    assert {"ff6b6b", "7cc48a", "e8b45a"} <= colours
