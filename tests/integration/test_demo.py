@@ -1,0 +1,220 @@
+"""The demo as a newcomer runs it: a real gunicorn, real customers, real dumps, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import alive, start, wait_until
+
+CLONE = Path(__file__).parents[2]
+STORY_S = 90.0
+END_S = 20.0
+
+pytestmark = pytest.mark.slow
+
+
+class Demo:
+    """A demo that keeps all its files in one folder, by which its processes are recognised too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {"TMPDIR": str(folder), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+
+    def processes(self) -> list[int]:
+        found = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _belongs(entry, self.folder))
+        return [int(entry.name) for entry in found if alive(int(entry.name))]
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Without a terminal, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "demo_app", *args],
+            cwd=CLONE,
+            env=os.environ | self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=STORY_S,
+        )
+
+    def has_left_nothing(self) -> bool:
+        return not self.processes() and not list(self.folder.iterdir())
+
+
+def _belongs(process: Path, folder: Path) -> bool:
+    """By its environment, or, as setproctitle overwrites that, by what it has open: gunicorn's log."""
+    try:
+        in_environment = f"TMPDIR={folder}\0".encode() in (process / "environ").read_bytes()
+        return in_environment or any(
+            str(link.readlink()).startswith(f"{folder}/") for link in (process / "fd").iterdir()
+        )
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    demo = Demo(tmp_path)
+    yield demo
+    for pid in demo.processes():
+        os.kill(pid, signal.SIGKILL)
+
+
+WORDS = {
+    "shared": ["contended", "Most workers inside at once: 1.", ": 0 lost", "made before the fork"],
+    "threading": ["Several workers are inside at once", "Use multiprocessing.Lock"],
+    "no-preload": ["held", "a lock that no other worker knows", "--preload"],
+    "leak": ["contended", "gunicorn lost patience", "by nobody", ": 0 lost"],
+}
+
+
+@pytest.mark.parametrize("scenario", WORDS)
+def test_without_a_terminal_it_tells_the_story_in_dumps_and_leaves_nothing(demo: Demo, scenario: str) -> None:
+    done = demo.run(scenario)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = " ".join(done.stdout.split())
+    for words in WORDS[scenario]:
+        assert words in text, done.stdout
+    assert (": 0 lost" in text) == (scenario in ("shared", "leak"))
+    assert demo.has_left_nothing()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the proof may need root, if other users' processes run")
+def test_the_leak_ends_in_a_lock_that_is_proved_to_be_orphaned(demo: Demo) -> None:
+    done = demo.run("leak", "--workers", "2")
+    assert "orphaned" in done.stdout.split("gunicorn lost patience")[1]
+
+
+def test_without_preload_each_worker_has_a_lock_of_its_own(demo: Demo) -> None:
+    first_dump = demo.run("no-preload", "--workers", "3").stdout.split("Several workers")[0]
+    assert "3 separate locks" in first_dump
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_takes_everything_down(demo: Demo, number: signal.Signals) -> None:
+    with start(sys.executable, "-m", "demo_app", cwd=CLONE, env=demo.environment) as (popen, log):
+        wait_until(lambda: "No customer has come yet" in log.read_text(), STORY_S, "the first dump")
+        assert len(demo.processes()) >= 6
+        os.killpg(popen.pid, number)
+        assert popen.wait(END_S) == 128 + number
+        assert "Traceback" not in log.read_text()
+        assert demo.has_left_nothing()
+
+
+def test_killed_it_takes_everything_with_it(demo: Demo) -> None:
+    with start(sys.executable, "-m", "demo_app", "leak", cwd=CLONE, env=demo.environment) as (popen, log):
+        wait_until(lambda: "A day like any other" in log.read_text(), STORY_S, "the first dump")
+        popen.kill()
+        popen.wait()
+        wait_until(demo.has_left_nothing, END_S, "gunicorn and its folder to be gone")
+
+
+def test_nobody_reads_on(demo: Demo) -> None:
+    """`python -m demo_app | head -1`"""
+    with subprocess.Popen(
+        [sys.executable, "-m", "demo_app"],
+        cwd=CLONE,
+        env=os.environ | demo.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as popen:
+        assert popen.stdout
+        assert popen.stdout.readline().startswith(b"shared: ")
+        popen.stdout.close()
+        assert popen.stderr.read() == b""
+        assert popen.wait(STORY_S) == 0
+    assert demo.has_left_nothing()
+
+
+def test_a_gunicorn_that_does_not_start_is_explained_by_its_own_log(demo: Demo) -> None:
+    broken = demo.folder / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(
+        "import os, sys\nif 'gunicorn' in sys.orig_argv:\n    print('no gunicorn today', flush=True)\n    os._exit(3)\n"
+    )
+    demo.environment["PYTHONPATH"] += os.pathsep + str(broken)
+    done = demo.run()
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["gunicorn did not start. The end of its log:", "no gunicorn today"]
+    shutil.rmtree(broken)
+    assert demo.has_left_nothing()
+
+
+@pytest.mark.parametrize("arguments", [("--workers", "1"), ("nonsense",), ("--seconds", "x")])
+def test_usage_that_makes_no_sense(demo: Demo, arguments: tuple[str, ...]) -> None:
+    done = demo.run(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+class Terminal:
+    """A shell in a tmux of its own."""
+
+    def __init__(self, demo: Demo) -> None:
+        self._socket = f"semdemo-{uuid.uuid4().hex[:8]}"
+        settings = [f"{name}={value}" for name, value in demo.environment.items()]
+        self.tmux(
+            "-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "30", "-c", str(CLONE), "env", *settings, "sh"
+        )
+
+    def tmux(self, *command: str) -> str:
+        done = subprocess.run(["tmux", "-L", self._socket, *command], capture_output=True, text=True, timeout=30)
+        return done.stdout
+
+    def type(self, *keys: str) -> None:
+        self.tmux("send-keys", *keys)
+
+    def shows(self, *words: str) -> bool:
+        screen = self.tmux("capture-pane", "-p")
+        return all(word in screen for word in words)
+
+    def alternate(self) -> bool:
+        return self.tmux("display-message", "-p", "#{alternate_on}").strip() == "1"
+
+    def close(self) -> None:
+        self.tmux("kill-server")
+
+
+@pytest.fixture
+def terminal(demo: Demo) -> Iterator[Terminal]:
+    if shutil.which("tmux") is None:
+        pytest.skip("no tmux")
+    terminal = Terminal(demo)
+    yield terminal
+    terminal.close()
+
+
+def test_on_a_terminal_it_opens_the_live_view_and_ends_with_the_moral(demo: Demo, terminal: Terminal) -> None:
+    terminal.type(f"{sys.executable} -m demo_app; echo status=$?", "Enter")
+    wait_until(lambda: terminal.alternate() and terminal.shows("worker", "contended"), STORY_S, "the live view")
+    terminal.type("q")
+    wait_until(lambda: terminal.shows("What happened", ": 0 lost", "status=0"), END_S, "the moral")
+    assert not terminal.alternate()
+    wait_until(lambda: len(demo.processes()) == 1, END_S, "only the shell to be left")
+    assert not list(demo.folder.iterdir())
+
+
+def test_when_the_terminal_is_closed_nothing_is_left(demo: Demo, terminal: Terminal) -> None:
+    terminal.type(f"{sys.executable} -m demo_app", "Enter")
+    wait_until(lambda: terminal.alternate() and terminal.shows("worker"), STORY_S, "the live view")
+    terminal.close()
+    wait_until(demo.has_left_nothing, END_S, "all to end")
+
+
+def test_killed_beside_the_live_view_it_takes_that_with_it(demo: Demo, terminal: Terminal) -> None:
+    """The view leaves its screen. The line discipline is the shell's by then: bash mends it, others need `reset`."""
+    terminal.type(f"{sys.executable} -m demo_app", "Enter")
+    wait_until(lambda: terminal.alternate() and terminal.shows("worker"), STORY_S, "the live view")
+    runner = next(pid for pid in demo.processes() if b"demo_app\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(runner, signal.SIGKILL)
+    wait_until(lambda: len(demo.processes()) == 1, END_S, "only the shell to be left")
+    assert not terminal.alternate()
+    assert not list(demo.folder.iterdir())
