@@ -1,0 +1,23 @@
+"""Tests run side by side (`pytest -n auto`); one that is marked `serial` runs alone."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _alone_if_serial(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests share a lock; a serial one has it for itself, and keeps the gate until then so that no other slips in."""
+    if not hasattr(request.config, "workerinput"):  # no xdist: there is only one process
+        yield
+        return
+    shared = tmp_path_factory.getbasetemp().parent
+    serial = request.node.get_closest_marker("serial") is not None
+    with (shared / "turn").open("a") as turn:
+        with (shared / "gate").open("a") as gate:
+            fcntl.flock(gate, fcntl.LOCK_EX)
+            fcntl.flock(turn, fcntl.LOCK_EX if serial else fcntl.LOCK_SH)
+        yield

@@ -1,0 +1,129 @@
+"""Who may import whom: the picture in ARCHITECTURE.md, enforced."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "semtrace"
+
+# A module or package of ours, and what it may import of ours. A package stands for all that is in it. A module that is
+# not in the table fails the test: decide where it belongs, and write it down here.
+LAYERS = {
+    "": "",  # semtrace/__init__.py: what a server imports
+    # pure: from values to values
+    "errors": "",
+    "model": "",
+    "text": "model",
+    "verdict": "model",
+    "primitives": "model",
+    "gunicorn_options": "",
+    # the edge: what the kernel and the interpreter's memory show
+    "linux": "model errors linux",
+    "cpython": "model errors linux.memory linux.maps cpython",
+    # which processes are a server
+    "processes": "model linux",
+    "heartbeat": "model linux",
+    "roles": "model linux heartbeat processes",
+    "tree": "model linux heartbeat processes roles",
+    "gunicornctl": "model linux",
+    "gunicorn": "model errors linux gunicorn_options heartbeat processes roles",
+    # its locks
+    "proof": "model linux",
+    "watched": "model linux cpython proof verdict",
+    "reading": "model verdict watched",
+    "history": "model linux verdict",
+    "prover": "model linux history proof verdict watched",
+    "separate": "model",
+    "namebook": "model linux.memory cpython watched",
+    "threadlocks": "model cpython namebook watched",
+    "fleet": "model tree watched",
+    "picture": "model linux cpython fleet history primitives prover tree verdict",
+    "observe": "model linux cpython fleet history namebook picture primitives prover reading separate threadlocks tree "
+    "verdict watched",
+    # what people and programs get to see
+    "schema": "model text",
+    "report": "model separate text",
+    "ps": "model gunicorn gunicornctl processes text tree",
+    "tui": "model errors separate text tui",
+    "cli": "model errors gunicorn observe ps report schema tui",
+    "__main__": "cli",
+}
+
+# Who may import what is neither ours nor in the standard library.
+OUTSIDERS = {"processes": "psutil", "tui": "textual rich"}
+
+MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
+
+
+def layer_of(module: str) -> str | None:
+    """The longest entry of the table that covers the module: `linux` for `linux.maps`."""
+    candidates = [name for name in LAYERS if covers(name, module)]
+    return max(candidates, key=len, default=None)
+
+
+def covers(entry: str, module: str) -> bool:
+    return module == entry or (entry != "" and module.startswith(entry + "."))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that the file imports, at its top or inside a function, with its full name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
+            yield from (submodule(str(node.module), alias.name) for alias in node.names)
+
+
+def submodule(package: str, name: str) -> str:
+    """What `from package import name` imports: a module of ours if there is one of that name, else the package."""
+    full = f"{package}.{name}"
+    inside = full.removeprefix("semtrace.").replace(".", "/")
+    return full if (SOURCE / f"{inside}.py").exists() or (SOURCE / inside).is_dir() else package
+
+
+def ours(module: str) -> str | None:
+    """`semtrace.linux.maps` is our `linux.maps`, `semtrace` our ``, and `json` is not ours."""
+    return module.removeprefix("semtrace").removeprefix(".") if module.split(".")[0] == "semtrace" else None
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_only_what_its_layer_may(module: str) -> None:
+    layer = layer_of(module.removesuffix("__init__").removesuffix("."))
+    assert layer is not None, f"{module} is in no layer: add it to the table"
+    for imported in imports(MODULES[module]):
+        mine = ours(imported)
+        if mine == "":
+            continue  # semtrace itself: its version
+        if mine is not None:
+            assert any(covers(entry, mine) for entry in LAYERS[layer].split()), f"{module} may not import {imported}"
+        else:
+            outsider = imported.split(".")[0]
+            allowed = outsider in sys.stdlib_module_names or outsider in OUTSIDERS.get(layer, "").split()
+            assert allowed, f"{module} may not import {imported}"
+
+
+def test_the_table_has_no_entry_without_a_module() -> None:
+    names = {module.removesuffix("__init__").removesuffix(".") for module in MODULES}
+    assert set(LAYERS) <= names, "these are gone"
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter loads for the statement."""
+    program = f"import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_importing_semtrace_loads_the_standard_library_only() -> None:
+    assert loaded_by("import semtrace") - sys.stdlib_module_names == {"semtrace"}
+
+
+def test_the_command_line_does_not_load_the_live_view() -> None:
+    assert not loaded_by("import semtrace.cli") & {"textual", "rich", "asyncio", "psutil"}
