@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from semtrace.history import LeftOver
+from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.linux.sweep import sweep
 from semtrace.model import SemId
@@ -97,6 +98,8 @@ class Prover:
 
     def _lacks(self, semaphore: SemId, mappers: Sequence[Watched]) -> str | None:
         suspicion = self._suspicions[semaphore]
+        if not futex.KNOWN:
+            return "where threads wait cannot be told on this processor"
         if self._left_over[semaphore].handed_over:
             return "processes release what others took, so counts do not show who holds it"
         unsearched = [

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 from semtrace.linux.process import thread_ids
 
-# The numbers of futex(2): arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h (aarch64, riscv64).
-_FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}.get(platform.machine())
+# futex(2), and restart_syscall(2), as which a timed wait goes on after a stop, with its arguments as they were:
+# arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h (aarch64, riscv64).
+_NUMBERS = {"x86_64": (202, 219), "aarch64": (98, 128), "riscv64": (98, 128)}
+_FUTEX = _NUMBERS.get(platform.machine(), ())
+
+# False on a processor whose numbers are not known here: a thread in futex then looks like one in any other call.
+KNOWN = bool(_FUTEX)
 
 # include/uapi/linux/futex.h: the operations that sleep on a word, without their flag bits.
 _FLAGS = 128 | 256
@@ -60,7 +65,10 @@ def read_thread(pid: int, tid: int) -> Thread | None:
 
 
 def parse_syscall(tid: int, line: bytes) -> Thread | None:
-    """`NR ARG1 … ARG6 SP PC`, `-1 SP PC`, or `running` (fs/proc/base.c proc_pid_syscall)."""
+    """`NR ARG1 … ARG6 SP PC`, `-1 SP PC`, or `running` (fs/proc/base.c proc_pid_syscall).
+
+    Another restarted call whose second argument looks like a wait is taken for one too: on an address of no semaphore.
+    """
     f = line.split()
     if not f:
         return None
@@ -68,16 +76,11 @@ def parse_syscall(tid: int, line: bytes) -> Thread | None:
         return Thread(tid, None)
     try:
         number = int(f[0])
-        if number == _FUTEX and int(f[2], 16) & ~_FLAGS in (_WAIT, _WAIT_BITSET):
+        if number in _FUTEX and int(f[2], 16) & ~_FLAGS in (_WAIT, _WAIT_BITSET):
             return Thread(tid, number, int(f[1], 16))
     except (ValueError, IndexError):
         return None
     return Thread(tid, number)
-
-
-def can_see_futexes() -> bool:
-    """False on a processor whose futex number is not known here: then no waiter can be told."""
-    return _FUTEX is not None
 
 
 def run_time_ns(pid: int, tid: int) -> int | None:
