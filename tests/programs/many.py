@@ -1,4 +1,4 @@
-"""N forked children that share M locks and sleep; the first child holds the first lock. Prints its pid when all is set."""
+"""N forked children share M locks and sleep; the first holds the first lock. Prints its pid when all is set."""
 
 import multiprocessing
 import os

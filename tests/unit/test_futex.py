@@ -52,7 +52,7 @@ def test_a_thread_that_wakes_others_is_no_waiter(name: str, operation: bytes) ->
 
 @x86_64
 def test_a_timed_wait_that_a_stop_interrupted_still_waits() -> None:
-    """After SIGSTOP and SIGCONT, or a debugger's visit, the kernel shows restart_syscall (219) and the old arguments."""
+    """After SIGSTOP and SIGCONT the kernel shows restart_syscall (219) and the arguments as they were."""
     found = parse_syscall(7, b"219 0x7f1d4c9b1000 0x109 " + REST)
     assert found is not None
     assert found.futex == 0x7F1D4C9B1000

@@ -117,7 +117,7 @@ def test_an_ended_process_reads_as_none_even_through_the_open_file() -> None:
 
 
 def test_opening_a_process_that_does_not_exist_raises_oserror() -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         Memory(2**22 + 1)
 
 

@@ -48,7 +48,7 @@ def test_a_name_that_is_no_utf8_is_shown_with_a_replacement() -> None:
     assert stat.comm == "\ufffd\ufffd"
 
 
-@pytest.mark.parametrize("letter", list("RSDTtXZPI") + ["?", "é"])
+@pytest.mark.parametrize("letter", [*"RSDTtXZPI", "?", "é"])
 def test_every_state_has_a_word(letter: str) -> None:
     stat = parse_stat(1, _line("x", letter + FIELDS[1:]))
     assert stat is not None

@@ -126,7 +126,7 @@ CASES = [
         kind=RECURSIVE_MUTEX,
     ),
     Case("an RLock of nobody", "unknown", claims=NOBODY, kind=RECURSIVE_MUTEX, suspect=True),
-    # BoundedSemaphore(3)
+    # a BoundedSemaphore of three units
     Case("some of it taken", "held", {A: 1, B: 1}, claims=(claim(A, 1), claim(B, 1)), value=1, maxvalue=3),
     Case("all of it taken", "exhausted", {A: 2, B: 1}, claims=(claim(A, 2), claim(B, 1)), value=0, maxvalue=3),
     Case("none of it taken", "free", value=3, maxvalue=3),

@@ -1,0 +1,150 @@
+"""The JSON of `dump --json` is a contract: these keys, these types; what was not measured is null."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from semtrace.model import (
+    Frame,
+    Holder,
+    Lock,
+    Problem,
+    Process,
+    ProcessId,
+    SemId,
+    Server,
+    Snapshot,
+    ThreadLock,
+    ThreadLockUse,
+    Waiter,
+)
+from semtrace.schema import snapshot_json
+
+MASTER, WORKER = ProcessId(10, 100), ProcessId(11, 101)
+LOCK = SemId(0, 27, 42)
+
+# design.md, "Commands": fields may be added, never renamed.
+CONTRACT = {
+    "": {"schema", "taken_at", "server", "processes", "locks", "thread_locks", "findings", "problems"},
+    "server": {"kind", "pid", "title", "version"},
+    "processes": {
+        *("pid", "ppid", "role", "state", "cpu_percent", "rss", "threads", "started_at", "last_heartbeat_s", "holds"),
+        "waits_on",
+    },
+    "locks": {
+        *("id", "name", "names", "kind", "part_of", "state", "value", "maximum", "shm_name", "linked", "holders"),
+        *("waiters", "mapped_by", "reason"),
+    },
+    "locks.holders": {"pid", "tid", "count", "since_s", "evidence", "stack"},
+    "locks.waiters": {"pid", "tid", "for_s", "stack"},
+    "locks.holders.stack": {"function", "file", "line"},
+    "thread_locks": {"name", "kind", "processes"},
+    "thread_locks.processes": {"pid", "locked"},
+    "problems": {"pid", "what", "error", "remedy"},
+}
+
+
+def full() -> Snapshot:
+    stack = (Frame("deposit", "/srv/myapp.py", 42),)
+    return Snapshot(
+        server=Server("gunicorn", MASTER, "gunicorn myapp:app", 1_700_000_000.0, "alice", "27.0.1", "myapp:app"),
+        taken_at=1_700_000_060.25,
+        monotonic_s=60.0,
+        processes=(
+            Process(MASTER, 1, "master", "sleeping", 25 << 20, 1, 1_700_000_000.0),
+            Process(WORKER, 10, "worker", "running", 41 << 20, 2, 1_700_000_001.0, 12.345, 0.5, (LOCK,), (LOCK,)),
+        ),
+        locks=(
+            Lock(
+                LOCK,
+                "Lock",
+                "contended",
+                0,
+                1,
+                name="myapp.lock",
+                names=("myapp.lock", "myapp.db.lock"),
+                shm_name="/mp-abc",
+                holders=(Holder(WORKER, 11, 1, 1.23456, stack=stack),),
+                waiters=(Waiter(MASTER, 10, 0.5, stack),),
+                mapped_by=(MASTER, WORKER),
+            ),
+        ),
+        thread_locks=(ThreadLock("myapp.tlock", "Lock", (ThreadLockUse(WORKER, True),)),),
+        problems=(Problem("read its memory", "Permission denied", "sudo semtrace 11", WORKER), Problem("a", "b", "c")),
+    )
+
+
+def empty() -> Snapshot:
+    lock = Lock(
+        LOCK, "unknown", "unknown", None, None, reason="its value could not be read", holders=(Holder(WORKER, None, 1),)
+    )
+    server = Server("python", MASTER, "serve.py", 0.0, "root")
+    return Snapshot(server, 0.0, 0.0, (Process(MASTER, 1, "process", "sleeping", 0, 1, 0.0),), (lock,))
+
+
+def _at(found: Any, path: str) -> list[dict[str, Any]]:
+    here = [found]
+    for key in filter(None, path.split(".")):
+        here = [item for one in here for item in (one[key] if isinstance(one[key], list) else [one[key]])]
+    return here
+
+
+@pytest.mark.parametrize("path", CONTRACT)
+def test_every_key_of_the_contract_is_there(path: str) -> None:
+    found = _at(snapshot_json(full()), path)
+    assert found
+    for one in found:
+        assert CONTRACT[path] <= one.keys()
+
+
+def test_an_empty_snapshot_has_the_same_keys() -> None:
+    found, other = snapshot_json(empty()), snapshot_json(full())
+    assert found.keys() == other.keys()
+    assert found["server"].keys() == other["server"].keys()
+    assert found["locks"][0].keys() == other["locks"][0].keys()
+
+
+def test_what_was_not_measured_is_null_and_never_0() -> None:
+    found = snapshot_json(empty())
+    assert found["server"]["version"] is None
+    process, lock = found["processes"][0], found["locks"][0]
+    assert [process["cpu_percent"], process["last_heartbeat_s"]] == [None, None]
+    assert [lock[key] for key in ("name", "value", "maximum", "shm_name", "part_of")] == [None] * 5
+    assert [lock["holders"][0][key] for key in ("tid", "since_s", "stack")] == [None] * 3
+
+
+def test_types_and_values_are_the_contracts() -> None:
+    found = snapshot_json(full())
+    assert found["schema"] == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(Z|[+-]\d\d:\d\d)", found["taken_at"])
+    assert found["server"]["kind"] == "gunicorn"
+    lock = found["locks"][0]
+    assert lock["id"] == "0:27:42"
+    assert lock["names"] == ["myapp.lock", "myapp.db.lock"]
+    assert lock["mapped_by"] == [10, 11]
+    assert lock["linked"] is False
+    assert lock["holders"][0]["evidence"] == "memory"
+    assert lock["holders"][0]["since_s"] == pytest.approx(1.23456, abs=0.001)
+    assert lock["holders"][0]["stack"] == [{"function": "deposit", "file": "/srv/myapp.py", "line": 42}]
+    assert found["processes"][1]["holds"] == ["0:27:42"]
+    assert found["processes"][1]["waits_on"] == ["0:27:42"]
+    assert found["processes"][1]["rss"] == 41 << 20
+    assert found["thread_locks"][0]["processes"] == [{"pid": 11, "locked": True}]
+    assert [p["pid"] for p in found["problems"]] == [11, None]
+    assert found["findings"] == []
+
+
+@pytest.mark.parametrize("snapshot", [full(), empty()], ids=["full", "empty"])
+def test_it_is_json_and_comes_back_as_it_was(snapshot: Snapshot) -> None:
+    found = snapshot_json(snapshot)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_name_that_is_no_utf8_can_still_be_written() -> None:
+    from dataclasses import replace
+
+    odd = replace(full(), server=replace(full().server, title="caf\udce9"))
+    json.dumps(snapshot_json(odd)).encode()
