@@ -108,12 +108,12 @@ def test_search_stays_within_its_range(area: Area) -> None:
 
 
 def test_an_ended_process_reads_as_none_even_through_the_open_file() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        with Memory(process.pid) as memory:
-            process.kill()
-            process.wait()
-            assert memory.read(4096 * 1024, 8) is None
-            assert list(memory.search(1 << 22, 1 << 23, b"x")) == []
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process, Memory(process.pid) as memory:
+        process.kill()
+        process.wait()
+        assert memory.read(4096 * 1024, 8) is None
+        assert list(memory.search(1 << 22, 1 << 23, b"x")) == []
 
 
 def test_opening_a_process_that_does_not_exist_raises_oserror() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from semtrace.model import (
     SEM_VALUE_MAX,
     Holder,

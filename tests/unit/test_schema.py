@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+
 from semtrace.model import (
     Frame,
     Holder,
