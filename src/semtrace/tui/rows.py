@@ -30,11 +30,11 @@ WORKERS = (
 
 LOCKS = (
     Column("STATE", 11, 11, 0, marked=True),
-    Column("NAME", 10, 48, 0, cut="start"),
-    Column("KIND", 9, 16, 5),
-    Column("HELD BY", 10, 28, 1, marked=True, cut="words"),
+    Column("NAME", 18, 48, 0, cut="start"),
+    Column("KIND", 5, 16, 5),
+    Column("HELD BY", 7, 28, 1, marked=True, cut="words"),
     Column("FOR", 7, 7, 3, right=True),
-    Column("WAITERS", 10, 30, 2, marked=True, cut="words"),
+    Column("WAITERS", 9, 30, 2, marked=True, cut="words"),
     Column("MAPPED", 7, 20, 6, marked=True, cut="words"),
     Column("WAITED", 7, 7, 7, right=True),
     Column("VALUE", 6, 9, 8, right=True),
