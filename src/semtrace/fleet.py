@@ -26,6 +26,11 @@ class Fleet:
     def all(self) -> list[Watched]:
         return list(self._watched.values())
 
+    @property
+    def hidden(self) -> tuple[ProcessId, ...]:
+        """Processes of which it is not known what they map: each may hold any lock."""
+        return tuple(watched.id for watched in self._watched.values() if watched.hidden)
+
     def close(self) -> None:
         for watched in self._watched.values():
             watched.close()

@@ -5,7 +5,7 @@ before.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from semtrace.linux.process import TICKS_PER_S
@@ -34,6 +34,30 @@ class Since(Generic[K]):
         return now_s - first if first < now_s else None
 
 
+class Asleep(Generic[K]):
+    """For how long threads are known not to have run: the kernel counts the time that a thread was on a processor, and
+    whoever wakes, however shortly, adds to it.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[K, tuple[float, int]] = {}
+        self._now_s = 0.0
+
+    def update(self, now_s: float, ran_ns: Mapping[K, int | None]) -> None:
+        """Takes in the times of those that there are now, and forgets the others."""
+        before, self._now_s = self._seen, now_s
+        self._seen = {
+            key: before[key] if key in before and before[key][1] == ran else (now_s, ran)
+            for key, ran in ran_ns.items()
+            if ran is not None
+        }
+
+    def seconds(self, key: K) -> float | None:
+        """None for one that has run since the last look, or whose time is not known."""
+        since_s = self._seen.get(key, (self._now_s, 0))[0]
+        return self._now_s - since_s if since_s < self._now_s else None
+
+
 class CpuMeter:
     """Per cent of one core, over the last second or what there is of it."""
 
@@ -59,7 +83,7 @@ class LeftOver:
     """Counts that stand while a lock is free: copied by a fork, or left by one who took what another released.
 
     Only what stands unchanged in two looks at a free lock, `APART_S` or more apart, is believed: between the post and
-    the decrement of a release a count is too high for an instant.
+    the decrement of a release a count is too high for an instant. `negative` are the counts below zero.
     """
 
     APART_S = 0.5
@@ -67,6 +91,7 @@ class LeftOver:
     def __init__(self) -> None:
         self.counts: dict[ProcessId, int] = {}
         self.handed_over = False
+        self.negative: dict[ProcessId, int] = {}
         self._seen: dict[ProcessId, int] = {}
         self._looked_s = float("-inf")
 
@@ -74,14 +99,27 @@ class LeftOver:
         return now_s - self._looked_s >= self.APART_S
 
     def look(self, now_s: float, claims: Iterable[Claim]) -> None:
-        """Takes in the claims on the lock while it was free all through their reading."""
+        """Takes in the claims that stood on the lock while it was free."""
         now = {c.process: c.count for c in claims if c.count}
-        self.counts = {process: count for process, count in now.items() if self._seen.get(process) == count}
+        known = (self._seen, self.counts)
+        self.counts = {p: count for p, count in now.items() if any(before.get(p) == count for before in known)}
         self._seen, self._looked_s = now, now_s
-        self.note(claims)
+
+    def inherit(self, claims: Iterable[Claim]) -> None:
+        """Takes in claims that a fork had copied from a holder: they are no hold when that one has ended either."""
+        for c in claims:
+            self.counts[c.process] = self.counts.get(c.process, 0) + c.count
 
     def note(self, claims: Iterable[Claim]) -> None:
-        """A negative count shows that processes release what others took: then counts never prove that nobody holds
-        it.
+        """Takes in all claims as they are read. A count that fell below what was left over is a new beginning. A
+        negative one shows that processes release what others took: then counts never prove who holds it, or that
+        nobody does.
         """
-        self.handed_over = self.handed_over or any(c.count < 0 for c in claims)
+        for c in claims:
+            if c.count < self.counts.get(c.process, 0):
+                self.counts[c.process] = max(c.count, 0)
+            self.handed_over = self.handed_over or c.count < 0
+            if c.count < 0:
+                self.negative[c.process] = c.count
+            else:
+                self.negative.pop(c.process, None)

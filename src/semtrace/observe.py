@@ -53,7 +53,7 @@ class Observer:
         self._names: dict[SemId, tuple[Named, ...]] = {}
         self._parts: dict[SemId, Part] = {}
         self._left_over: dict[SemId, LeftOver] = {}
-        self._prover = Prover(self._look_at, self._left_over)
+        self._prover = Prover(self._look_at, self._left_over, self._linked)
         self._thread_locks = ThreadLocks(self._book)
         self._picture = Picture(self._fleet, self._directories)
         self._last: Snapshot | None = None
@@ -125,7 +125,7 @@ class Observer:
         value, waiters = found or (None, 1)
         part = self._parts.get(semaphore)
         if how is None or value is None:
-            blind = tuple(w.id for w in mappers if w.memory is None)
+            blind = (*(w.id for w in mappers if w.memory is None), *self._fleet.hidden)
             kind, maxvalue = (how.kind, how.maxvalue) if how else (None, None)
             read = Reading(value, kind, maxvalue, blind=blind)
             return Judged(read, judge(read, {}), waiters)
@@ -134,11 +134,14 @@ class Observer:
             reason = f"a signal inside {part.part_of}, not a lock: nobody holds it"
             return Judged(read, Verdict("unknown", reason=reason), waiters)
         read = reading.read_lock(semaphore, mappers, how, value, waiters > 0)
+        read = replace(read, blind=(*read.blind, *self._fleet.hidden))
         left_over = self._left_over.setdefault(semaphore, LeftOver())
         left_over.note(read.claims)
         if value >= how.maxvalue and left_over.due(self._now_s):
             self._learn(semaphore, mappers, how)
-        return Judged(read, judge(read, left_over.counts), waiters)
+        verdict = judge(read, left_over.counts, left_over.handed_over)
+        left_over.inherit(verdict.inherited)
+        return Judged(read, verdict, waiters)
 
     def _value_by_name(self, semaphore: SemId) -> tuple[int, int] | None:
         """A linked semaphore's file can be read without any right over the processes."""
@@ -148,12 +151,16 @@ class Observer:
                 return found
         return None
 
+    def _linked(self) -> set[SemId]:
+        return {semaphore for directory in self._directories for semaphore in directory.names()}
+
     def _learn(self, semaphore: SemId, mappers: Sequence[Watched], how: reading.Made) -> None:
         """Looks for counts that stand while the lock is free. Where there are some it looks repeatedly, for a busy lock
         is free and has claims by turns."""
         standing: set[Claim] | None = None
         for _ in range(_LOOKS_AT_FREE):
             claims, _ = reading.claims_on(semaphore, mappers)
+            self._left_over[semaphore].note(claims)
             after = reading.value_of(semaphore, mappers)
             if after is None or after[0] < how.maxvalue:
                 return

@@ -36,18 +36,19 @@ _RAN_NS = 5_000_000
 
 @dataclass(slots=True)
 class Suspicion:
-    """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC) and `since_ticks` (since
-    boot).
+    """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC).
+
+    `proved_ticks` is when the proof was first complete, in ticks since boot.
     """
 
     since_s: float
-    since_ticks: int
     readings: int = 0
     last_s: float = 0.0
     swept_s: float | None = None
     outsider: str | None = None
     clear: dict[ProcessId, int] = field(default_factory=dict)
     unsettled: dict[ProcessId, str] = field(default_factory=dict)
+    proved_ticks: int | None = None
     slept: set[tuple[ProcessId, int]] = field(default_factory=set)
     ran_ns: dict[tuple[ProcessId, int], int] = field(default_factory=dict)
 
@@ -56,8 +57,10 @@ class Suspicion:
         return self.last_s - self.since_s
 
     def concerns(self, process: ProcessId) -> bool:
-        """False for a process that was born into the suspicion: it has had no chance to take what was never free."""
-        return process.start_ticks <= self.since_ticks
+        """False for a process that was born after the proof was complete: nobody was left then who could hand the
+        lock on, so it need not be searched, and one look at its threads is enough.
+        """
+        return self.proved_ticks is None or process.start_ticks <= self.proved_ticks
 
     def add_readings(self, now_s: float, count: int) -> None:
         """Notes readings that were all locked and unclaimed."""
@@ -111,7 +114,7 @@ class Suspicion:
             return f"searching the memory of PID {unsearched[0].pid}"
         for why in self.unsettled.values():
             return f"{why} and may be about to claim it"
-        if min(self.clear.values(), default=LOOKS) < LOOKS:
+        if any(looks < LOOKS for process, looks in self.clear.items() if self.concerns(process)):
             return "watching whether its threads stay where they are"
         if self.swept_s is None:
             return NOT_SWEPT

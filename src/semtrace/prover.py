@@ -5,13 +5,13 @@ contradicted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from semtrace.history import LeftOver
 from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S
-from semtrace.linux.sweep import sweep
+from semtrace.linux.sweep import sees_all_processes, sweep
 from semtrace.model import SemId
 from semtrace.proof import NOT_SWEPT, Suspicion
 from semtrace.verdict import Reading, Verdict
@@ -35,10 +35,16 @@ class Judged:
 class Prover:
     """Keeps a Suspicion for each lock that is locked and claimed by nobody."""
 
-    def __init__(self, look_at: Callable[[SemId], Judged], left_over: Mapping[SemId, LeftOver]) -> None:
+    def __init__(
+        self,
+        look_at: Callable[[SemId], Judged],
+        left_over: Mapping[SemId, LeftOver],
+        linked: Callable[[], Collection[SemId]],
+    ) -> None:
         self.unproved = False
         self._look_at = look_at
         self._left_over = left_over
+        self._linked = linked
         self._suspicions: dict[SemId, Suspicion] = {}
 
     def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
@@ -62,10 +68,13 @@ class Prover:
             self.unproved |= verdict.state != "orphaned"
             judged[semaphore] = replace(judged[semaphore], verdict=verdict)
 
+    def forget(self) -> None:
+        """Begins every proof anew: what was seen so far counts no more."""
+        self._suspicions.clear()
+
     def _look_hard(self, now_s: float, semaphore: SemId, judged: Judged, mappers: Sequence[Watched]) -> Judged:
         """Reads a suspect lock many times more; one reading that is not suspect ends the suspicion."""
-        boot_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
-        suspicion = self._suspicions.setdefault(semaphore, Suspicion(now_s, boot_ticks))
+        suspicion = self._suspicions.setdefault(semaphore, Suspicion(now_s))
         for _ in range(_BURST):
             time.sleep(_BURST_PAUSE_S)
             again = self._look_at(semaphore)
@@ -73,9 +82,8 @@ class Prover:
                 del self._suspicions[semaphore]
                 return again
         suspicion.add_readings(time.monotonic(), _BURST + 1)
-        concerned = _concerned(suspicion, mappers)
-        suspicion.keep(watched.id for watched in concerned)
-        for watched in concerned:
+        suspicion.keep(watched.id for watched in mappers)
+        for watched in mappers:
             suspicion.look_at(watched.id, watched.sightings())
         return judged
 
@@ -100,6 +108,8 @@ class Prover:
         suspicion = self._suspicions[semaphore]
         if not futex.KNOWN:
             return "where threads wait cannot be told on this processor"
+        if semaphore in self._linked() and not sees_all_processes():
+            return "it has a name in /dev/shm, and processes outside this container may map it too"
         if self._left_over[semaphore].handed_over:
             return "processes release what others took, so counts do not show who holds it"
         unsearched = [
@@ -112,6 +122,8 @@ class Prover:
         lacks = self._lacks(semaphore, mappers)
         if lacks is not None:
             return Verdict("unknown", reason=f"locked, and no living process claims it; not proved orphaned: {lacks}")
+        if suspicion.proved_ticks is None:
+            suspicion.proved_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
         return Verdict(
             "orphaned",
             reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; none of the {len(mappers)} "

@@ -48,10 +48,14 @@ class Verdict:
     holders: tuple[Claim, ...] = ()
     reason: str | None = None
     suspect: bool = False  # locked and claimed by nobody: orphaned if the proof succeeds
+    inherited: tuple[Claim, ...] = ()  # left out because a fork had copied them
+    rivals: tuple[Claim, ...] = ()  # more than can hold it
 
 
-def judge(reading: Reading, left_over: Mapping[ProcessId, int]) -> Verdict:
-    """The verdict on a lock; `left_over` are counts that stood while the lock was free, so belong to no hold."""
+def judge(reading: Reading, left_over: Mapping[ProcessId, int], handed_over: bool = False) -> Verdict:
+    """The verdict on a lock; `left_over` are counts that belong to no hold: they stood while the lock was free, or were
+    copied by a fork. `handed_over`: processes were seen to release what others took.
+    """
     if reading.value is None:
         return Verdict("unknown", reason="its value could not be read")
     if reading.maxvalue is None:
@@ -64,6 +68,8 @@ def judge(reading: Reading, left_over: Mapping[ProcessId, int]) -> Verdict:
     if taken <= 0:
         over = f"its value {reading.value} is above its maximum {reading.maxvalue}" if taken < 0 else None
         return Verdict("free", reason=over)
+    if handed_over or any(c.count < 0 for c in reading.claims):
+        return Verdict("unknown", reason="holder unknown: processes release what others took, so counts do not show it")
     return _judge_taken(reading, taken, left_over)
 
 
@@ -88,14 +94,18 @@ def _judge_open_ended(reading: Reading) -> Verdict:
 
 def _judge_taken(reading: Reading, taken: int, left_over: Mapping[ProcessId, int]) -> Verdict:
     claims = _positive([_less(c, left_over.get(c.process, 0)) for c in reading.claims])
+    inherited: tuple[Claim, ...] = ()
     if _units(claims, reading.kind) > taken:
-        claims = _without_inherited(claims)
+        own = _without_inherited(claims)
+        inherited, claims = tuple(c for c in claims if c not in own), own
     units = _units(claims, reading.kind)
     if units == taken:
-        return Verdict(_state(reading), claims)
+        return Verdict(_state(reading), claims, inherited=inherited)
     if units > taken:
         return Verdict(
-            "unknown", reason=f"ambiguous: {_pids([c.process for c in claims])} claim {units} for {taken} taken"
+            "unknown",
+            reason=f"ambiguous: {_pids([c.process for c in claims])} claim {units} for {taken} taken",
+            rivals=claims,
         )
     if reading.blind:
         return Verdict("unknown", claims, f"holder unknown: {_pids(reading.blind)} cannot be read and may hold it")

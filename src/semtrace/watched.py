@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
 
 from semtrace.cpython import semlock
+from semtrace.cpython.runtime import runtime_address
 from semtrace.cpython.semlock import SemLock
 from semtrace.linux import futex, pages, shm
 from semtrace.linux.maps import Mapping, SemaphoreMaps, read_mappings
-from semtrace.linux.memory import Memory
-from semtrace.linux.process import PAGE_SIZE, Stat
+from semtrace.linux.memory import HIGHEST_ADDRESS, Memory
+from semtrace.linux.process import PAGE_SIZE, Stat, door
 from semtrace.linux.pthread import kernel_tid
 from semtrace.linux.rights import refused
 from semtrace.model import Problem, ProcessId, SemId
@@ -41,6 +42,7 @@ class Watched:
         self.objects: dict[SemId, list[SemLock]] = {}
         self.table_names: dict[SemId, str] = {}
         self.problems: list[Problem] = []
+        self.hidden = False  # it is not known which semaphores it has
         self.memory = self._open_memory()
         self._maps = self._open_maps()
         self._listed: tuple[float, int] | None = None
@@ -50,11 +52,11 @@ class Watched:
         self._retry_at_s = 0.0
         self._table: Iterator[None] | None = None
         self.searched_s: dict[SemId, float] = {}
-        self._runtime: list[tuple[int, int]] | None = None
+        self._runtime: tuple[int, int] | None = None
 
     def _open_memory(self) -> Memory | None:
         try:
-            return Memory(self.id.pid)
+            return Memory(door(self.stat))
         except PermissionError as error:
             self.problems.append(refused(self.id, "read its memory: claims, holders and waiters", error))
         except OSError:
@@ -63,8 +65,9 @@ class Watched:
 
     def _open_maps(self) -> SemaphoreMaps | None:
         try:
-            return SemaphoreMaps(self.id.pid)
+            return SemaphoreMaps(door(self.stat))
         except PermissionError as error:
+            self.hidden = True
             self.problems.append(refused(self.id, "list what it has mapped: its semaphores", error))
         except OSError:
             pass
@@ -192,11 +195,11 @@ class Watched:
     def _object_ranges(self) -> Iterator[tuple[int, int]]:
         for mapping in self._mappings():
             if mapping.holds_objects:
-                yield from pages.touched(self.id.pid, mapping.start, mapping.end)
+                yield from pages.touched(door(self.stat), mapping.start, mapping.end)
 
     def _mappings(self) -> list[Mapping]:
         try:
-            return read_mappings(self.id.pid) or []
+            return read_mappings(door(self.stat)) or []
         except PermissionError:
             return []
 
@@ -204,7 +207,7 @@ class Watched:
         """The names of unlinked semaphores, from glibc's table of what this process opened, which lies in its heap."""
         handles = {address: semaphore for semaphore, address in self.semaphores.items()}
         for heap in (m for m in self._mappings() if m.path == "[heap]"):
-            for start, end in pages.touched(self.id.pid, heap.start, heap.end):
+            for start, end in pages.touched(door(self.stat), heap.start, heap.end):
                 for at in range(start, end, _PIECE):
                     self._look_in_table(at, min(at + _PIECE + len(_TABLE_NAME), end), handles)
                     yield
@@ -261,23 +264,24 @@ class Watched:
             yield Sighting(thread, in_runtime, self.stat.state == "stopped", ran_ns)
 
     def _in_runtime(self, address: int) -> bool:
-        """True for the interpreter's own data, where its lock lies: `_PyRuntime` is a static object in every version
-        (Python/pylifecycle.c), in the data or bss of libpython or of the executable. True as well where that is not
-        found."""
+        """True for the interpreter's own data, where its lock lies (`_PyRuntime.ceval.gil`, from 3.12 on
+        `_PyRuntime._main_interpreter._gil`: Include/internal/pycore_runtime.h); where that is not found, for any
+        address but a semaphore's.
+        """
         if any(mapped <= address < mapped + PAGE_SIZE for mapped in self.semaphores.values()):
             return False
-        if self._runtime is None:
-            self._runtime = list(_runtime_data(self._mappings()))
-        return not self._runtime or any(start <= address < end for start, end in self._runtime)
+        if self._runtime is None and self.memory is not None:
+            mappings = self._mappings()
+            self._runtime = _writable_around(runtime_address(self.memory, mappings), mappings)
+        return self._runtime is None or self._runtime[0] <= address < self._runtime[1]
 
 
-def _runtime_data(mappings: list[Mapping]) -> Iterator[tuple[int, int]]:
-    """The writable parts of files that have "python" in their name, and the bss that follows each."""
-    for at, mapping in enumerate(mappings):
-        name = mapping.path.rpartition("/")[2]
-        if "python" not in name or not mapping.perms.startswith("rw"):
-            continue
-        end = mapping.end
-        if at + 1 < len(mappings) and mappings[at + 1].start == end and not mappings[at + 1].path:
-            end = mappings[at + 1].end
-        yield mapping.start, end
+def _writable_around(address: int | None, mappings: list[Mapping]) -> tuple[int, int]:
+    """The data and bss that the address lies in: writable mappings that adjoin. Everything, if it is not known."""
+    runs: list[tuple[int, int]] = []
+    for mapping in mappings:
+        if mapping.perms.startswith("rw"):
+            start = runs.pop()[0] if runs and runs[-1][1] == mapping.start else mapping.start
+            runs.append((start, mapping.end))
+    around = (run for run in runs if address is not None and run[0] <= address < run[1])
+    return next(around, (0, HIGHEST_ADDRESS))

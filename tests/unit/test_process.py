@@ -50,10 +50,18 @@ def test_a_name_that_is_no_utf8_is_shown_with_a_replacement() -> None:
 
 @pytest.mark.parametrize("letter", [*"RSDTtXZPI", "?", "é"])
 def test_every_state_has_a_word(letter: str) -> None:
-    stat = parse_stat(1, _line("x", letter + FIELDS[1:]))
+    alone = FIELDS[1:].replace(" 20 0 3 0 ", " 20 0 1 0 ")
+    stat = parse_stat(1, _line("x", letter + alone))
     assert stat is not None
     assert stat.state
+    assert stat.threads == 1
     assert stat.ended == (letter in "XZ")
+
+
+def test_a_zombie_whose_other_threads_run_on_has_not_ended() -> None:
+    stat = parse_stat(1, _line("x", "Z" + FIELDS[1:]))
+    assert stat is not None
+    assert not stat.ended
 
 
 def test_a_line_cut_anywhere_before_the_last_field_is_none() -> None:

@@ -36,7 +36,7 @@ def preempted(tid: int = 11, ran_ns: int | None = 0, stopped: bool = False) -> S
 
 def suspicion() -> Suspicion:
     """One whose proof is complete but for the threads."""
-    found = Suspicion(since_s=100.0, since_ticks=BORN)
+    found = Suspicion(since_s=100.0)
     found.add_readings(100.0 + SPAN_S, READINGS)
     found.swept_s = 100.1
     return found
@@ -171,8 +171,18 @@ def test_a_sleeper_that_then_wants_the_interpreter_lock_keeps_it_open() -> None:
     assert found.missing([])
 
 
-def test_who_was_born_into_the_suspicion_is_no_concern() -> None:
-    found = suspicion()
-    assert found.concerns(ProcessId(11, BORN - 1))
+def test_who_was_born_into_the_suspicion_is_a_concern_as_all_others_are() -> None:
+    """The holder who had not counted may have handed it on to him."""
+    assert suspicion().concerns(ProcessId(11, BORN))
+
+
+def test_who_was_born_after_the_proof_needs_one_look_and_no_search() -> None:
+    found = complete()
+    found.proved_ticks = BORN
     assert found.concerns(ProcessId(11, BORN))  # the same tick: it may have been before
-    assert not found.concerns(ProcessId(11, BORN + 1))
+    born_later = ProcessId(12, BORN + 1)
+    assert not found.concerns(born_later)
+    found.look_at(born_later, [wants_gil(12)])
+    assert found.missing([])
+    found.look_at(born_later, [asleep(12)])
+    assert found.missing([]) is None

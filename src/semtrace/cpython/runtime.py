@@ -17,7 +17,7 @@ from semtrace.cpython.layout import (
     with_debug_offsets,
 )
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.pages import Pages, Readable
 from semtrace.linux.maps import Mapping
 
 _MOST_INTERPRETERS = 16
@@ -66,6 +66,21 @@ def locate(pages: Pages, mappings: Sequence[Mapping]) -> tuple[Runtime, Objects]
         if found:
             return Runtime(exact, tuple(state for state, _ in found), tuple(modules for _, modules in found)), objects
     raise UnreadableError("sys.modules not found")
+
+
+def runtime_address(memory: Readable, mappings: Sequence[Mapping]) -> int | None:
+    """Where `_PyRuntime` lies, the static object that the interpreter lock is a part of; None if it cannot be found, or
+    if there are several interpreters: from 3.12 each of them can have a lock of its own elsewhere.
+    """
+    pages = Pages(memory)
+    try:
+        address = _find_runtime(pages, mappings)[0]
+    except UnreadableError:
+        return None
+    try:
+        return address if len(locate(pages, mappings)[0].interpreters) == 1 else None
+    except UnreadableError:
+        return address
 
 
 def _find_runtime(pages: Pages, mappings: Sequence[Mapping]) -> tuple[int, tuple[int, int] | None]:

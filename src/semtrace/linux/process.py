@@ -50,7 +50,8 @@ class Stat:
 
     @property
     def ended(self) -> bool:
-        return self.state in ("zombie", "dead")
+        """False for a process of which only the first thread has ended, though the kernel calls all of it a zombie."""
+        return self.state in ("zombie", "dead") and self.threads <= 1
 
     @property
     def started_at(self) -> float:
@@ -107,6 +108,14 @@ def thread_ids(pid: int) -> list[int]:
         return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except OSError:
         return []
+
+
+def door(stat: Stat) -> int:
+    """The number under which /proc shows its memory: the pid, or a thread's once the first thread has ended."""
+    pid = stat.id.pid
+    if stat.state not in ("zombie", "dead"):
+        return pid
+    return next((tid for tid in thread_ids(pid) if tid != pid), pid)
 
 
 def children(stat: Stat) -> list[int]:

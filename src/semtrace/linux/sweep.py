@@ -8,14 +8,27 @@ import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from semtrace.linux.maps import SemaphoreMaps
-from semtrace.linux.process import read_stat
+from semtrace.linux.process import door, read_stat
 from semtrace.model import SemId
 
 # Who cannot be asked is dismissed by name: nearly every machine runs some hundred processes that an ordinary user may
 # not read, and a semaphore gets into a process by fork from its creator, which keeps the name.
 _MAY_MAP = re.compile(r"python|gunicorn|celery|uvicorn|uwsgi|hypercorn|granian")
+
+
+# include/linux/proc_ns.h PROC_PID_INIT_INO: the machine's own pid namespace.
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+
+
+def sees_all_processes() -> bool:
+    """False inside a container: processes outside it do not show in its /proc."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino == _INITIAL_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +59,11 @@ def sweep(semaphores: Collection[SemId], apart_from: Collection[int], names: Col
 
 def _mapped(pid: int) -> set[SemId]:
     """Raises PermissionError; none if it ended."""
+    stat = read_stat(pid)
+    if stat is None:
+        return set()
     try:
-        maps = SemaphoreMaps(pid)
+        maps = SemaphoreMaps(door(stat))
     except PermissionError:
         raise
     except OSError:

@@ -1,0 +1,132 @@
+"""A lock that changes hands all the time, sampled many times: not one wrong "orphaned", no holder who cannot be."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+from driving import SOME, Target, observing, only, target
+
+from semtrace.model import Snapshot
+from semtrace.observe import Observer
+
+pytestmark = [pytest.mark.serial, pytest.mark.slow]
+some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+
+TURN = """
+def turn():
+    while True:
+        lock.acquire()
+        lock.release()
+"""
+# A request that keeps the interpreter lock in one long C call, beside threads that use the lock around some output.
+CONVOY = """
+null = os.open(os.devnull, os.O_WRONLY)
+def use():
+    while True:
+        with lock:
+            os.write(null, bytes(1))
+def compute():
+    while True:
+        sum(range(10000000))
+        time.sleep(0.0005)
+def convoy():
+    for work in (use, use, compute):
+        threading.Thread(target=work, daemon=True).start()
+"""
+
+
+def _define(t: Target, source: str) -> None:
+    t.do("p", f"exec({source!r}, GLOBALS)")
+
+
+def _sample(observer: Observer, seconds: float, pause: float, most: int) -> list[Snapshot]:
+    end = time.monotonic() + seconds
+    taken: list[Snapshot] = []
+    while time.monotonic() < end and len(taken) < most:
+        taken.append(observer.snapshot())
+        time.sleep(pause)
+    return taken
+
+
+def _assert_sound(taken: list[Snapshot], workers: set[int]) -> Counter[str]:
+    states = Counter(only(snapshot).state for snapshot in taken)
+    assert not states["orphaned"], (states, next(only(s).reason for s in taken if only(s).state == "orphaned"))
+    for snapshot in taken:
+        lock = only(snapshot)
+        assert {h.pid for h in lock.holders} <= workers
+        assert {w.pid for w in lock.waiters} <= workers
+        assert len(lock.holders) <= 1
+        assert lock.state not in ("held", "contended") or lock.holders
+        assert lock.state != "unknown" or lock.reason
+    return states
+
+
+@some
+def test_a_hot_lock_sampled_as_fast_as_possible(python: str) -> None:
+    with target(python) as t:
+        _define(t, TURN)
+        names = ["a", "b", "c", "d"]
+        workers = set(t.fork(*names))
+        with observing(t.root) as observer:
+            observer.snapshot()
+            for name in names:
+                t.send(name, "turn()")
+            taken = _sample(observer, 6.0, 0.0, 2500)
+        states = _assert_sound(taken, workers)
+        assert len(taken) > 300, "too few samples to say anything"
+        assert states["unknown"] < len(taken) * 0.25, states
+        held = {h.pid for s in taken for h in only(s).holders}
+        assert len(held) > 1, "nobody else was ever seen to hold it"
+
+
+def test_a_hot_lock_at_the_default_refresh() -> None:
+    with target() as t:
+        _define(t, TURN)
+        names = ["a", "b", "c", "d"]
+        workers = set(t.fork(*names))
+        with observing(t.root) as observer:
+            for name in names:
+                t.send(name, "turn()")
+            states = _assert_sound(_sample(observer, 5.0, 0.2, 100), workers)
+        assert states["unknown"] <= sum(states.values()) // 4, states
+
+
+@some
+@pytest.mark.parametrize("pause", [0.02, 0.2])
+def test_threads_that_queue_for_the_lock_and_for_the_interpreter_lock_are_never_an_orphan(
+    python: str, pause: float
+) -> None:
+    """At nearly every look somebody has been granted the lock and not yet counted it, and each time it is another."""
+    with target(python) as t:
+        _define(t, CONVOY)
+        names = ["a", "b", "c"]
+        workers = set(t.fork(*names))
+        with observing(t.root) as observer:
+            for name in names:
+                t.do(name, "convoy()")
+            _assert_sound(_sample(observer, 4.0, pause, 1000), workers)
+
+
+def test_a_hot_lock_whose_holder_is_killed_becomes_an_orphan() -> None:
+    """The kill may hit it while it holds the lock or not: only what really stays locked is orphaned."""
+    with target() as t:
+        _define(t, TURN)
+        orphaned = 0
+        for round_ in range(12):
+            name = f"w{round_}"
+            t.fork(name)
+            t.send(name, "turn()")
+            time.sleep(0.02)  # no condition to wait for: any moment will do
+            t.kill(name)
+            truth = t.do("p", "lock._semlock._is_zero()") == "True"
+            with observing(t.root) as observer:
+                end = time.monotonic() + 3
+                while (seen := only(observer.snapshot()).state) not in ("free", "orphaned"):
+                    assert time.monotonic() < end, seen
+                    time.sleep(0.02)
+            assert (seen == "orphaned") == truth
+            orphaned += truth
+            if truth:
+                t.do("p", "ctypes.CDLL(None).sem_post(ctypes.c_void_p(lock._semlock.handle))")
