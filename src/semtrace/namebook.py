@@ -16,7 +16,7 @@ from semtrace.cpython.imported import module_names
 from semtrace.cpython.names import Named, Walk, walk
 from semtrace.cpython.threadlock import FoundThreadLock
 from semtrace.linux.memory import Memory
-from semtrace.model import ProcessId, SemId
+from semtrace.model import Problem, ProcessId, SemId
 from semtrace.watched import Watched
 
 # A lock may be made before it has a name, or have none at all: look again after this, doubled each time.
@@ -57,6 +57,7 @@ class NameBook:
         self._visits: dict[ProcessId, _Visit] = {}
         self._running: ProcessId | None = None
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        self._failure: str | None = None
         self.unvisited = True
 
     def update(self, now_s: float, watched: Sequence[Watched], named: Collection[SemId]) -> bool:
@@ -92,6 +93,11 @@ class NameBook:
         known = self.walks.get(process) or self.walks.get(self._root)
         return None if known is None else (known, known.thread_locks)
 
+    def problems(self) -> Iterator[Problem]:
+        """Why the locks of the root have no names, if its interpreter could not be walked."""
+        if self._failure is not None:
+            yield Problem("name the locks", self._failure, "they are shown by device:inode")
+
     def _take(self, able: Sequence[Watched]) -> bool:
         learned = False
         while not self._done.empty():
@@ -99,6 +105,8 @@ class NameBook:
             self._running = None
             if done.process == self._root:
                 self._modules = done.modules
+            if done.process == self._root and done.walk is not None:
+                self._failure = None if done.walk.layout else done.walk.reason
             if done.walk is not None and done.walk.layout is not None:
                 self.walks[done.process] = done.walk
                 learned = True
@@ -142,5 +150,7 @@ class NameBook:
                     found = walk(job.process.pid, memory, all_thread_locks=self._all_thread_locks)
         except OSError:  # it ended, or may not be read: `Watched` says so
             pass
+        except Exception as error:  # noqa: BLE001  names are a help: a fault of ours must not cost the picture
+            found = Walk(reason=f"semtrace failed: {error!r}")
         finally:
             self._done.put(_Done(job.process, found, modules))

@@ -194,6 +194,7 @@ class Observer:
             )
         for watched in self._fleet.all:
             yield from watched.problems
+        yield from self._book.problems()
 
 
 def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:

@@ -58,8 +58,10 @@ def locate(pages: Pages, mappings: Sequence[Mapping]) -> tuple[Runtime, Objects]
             f"no layout for CPython {version[0]}.{version[1]}" if version else "version of CPython not found"
         )
     for layout in layouts:
+        if not described:  # it ended meanwhile
+            break
         exact = with_debug_offsets(layout, described) if layout.version >= (3, 13) else layout
-        if exact is None or not described:
+        if exact is None:
             continue
         objects = Objects(pages, exact)
         found = list(_interpreters(objects, runtime))
