@@ -22,14 +22,21 @@ from semtrace.watched import Watched
 # A lock may be made before it has a name, or have none at all: look again after this, doubled each time.
 _RETRY_S, _RETRY_MOST_S = 1.0, 60.0
 
+# How often one of the processes that were walked is walked again, for what is new in it.
+_AGAIN_S = 15.0
+
 
 @dataclass(slots=True)
 class _Visit:
     """When a process was last looked at, and what it had mapped then."""
 
     semaphores: frozenset[SemId]
-    retry_at_s: float
+    at_s: float
     retry_s: float
+
+    @property
+    def retry_at_s(self) -> float:
+        return self.at_s + self.retry_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class NameBook:
         self._modules: frozenset[str] = frozenset()
         self._visits: dict[ProcessId, _Visit] = {}
         self._running: ProcessId | None = None
+        self._started_s = 0.0
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._failure: str | None = None
         self.unvisited = True
@@ -116,7 +124,9 @@ class NameBook:
         return learned
 
     def _due(self, now_s: float, able: Sequence[Watched], named: Collection[SemId]) -> Iterator[Watched]:
-        """The root first: what it names need not be looked for in the others."""
+        """The root first: what it names need not be looked for in the others. With nothing else to do, the one whose
+        walk is the oldest: a program goes on to make locks, and to give them names.
+        """
         for watched in able:
             visit = self._visits.get(watched.id)
             if visit is None:
@@ -125,12 +135,15 @@ class NameBook:
             later = now_s >= visit.retry_at_s or visit.semaphores != watched.semaphores.keys()
             if later and any(semaphore not in named for semaphore in watched.semaphores):
                 yield watched
+        if now_s - self._started_s >= _AGAIN_S:
+            walked = (watched for watched in able if watched.id in self.walks)
+            yield from sorted(walked, key=lambda watched: self._visits[watched.id].at_s)[:1]
 
     def _start(self, now_s: float, watched: Watched) -> None:
         visit = self._visits.get(watched.id)
         retry_s = min(2 * visit.retry_s, _RETRY_MOST_S) if visit else _RETRY_S
-        self._visits[watched.id] = _Visit(frozenset(watched.semaphores), now_s + retry_s, retry_s)
-        self._running = watched.id
+        self._visits[watched.id] = _Visit(frozenset(watched.semaphores), now_s, retry_s)
+        self._running, self._started_s = watched.id, now_s
         root = self.walks.get(self._root)
         shared = root is not None and all(
             semlock.address in root.semlocks for known in watched.objects.values() for semlock in known

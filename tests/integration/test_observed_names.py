@@ -1,0 +1,121 @@
+"""Names in the pictures of a server: found in the background, kept up to date, and what they prove."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+
+import pytest
+from driving import INTERPRETERS, observing, target, until
+from support import start_gunicorn, wait_until
+
+from semtrace import namebook
+from semtrace.gunicorn import server_of
+from semtrace.model import Snapshot
+from semtrace.observe import Observer, settle
+
+NEWEST = INTERPRETERS[list(INTERPRETERS)[-1]]
+
+
+def observed(pid: int) -> Observer:
+    return Observer(server_of(pid))
+
+
+def names(snapshot: Snapshot) -> set[str | None]:
+    return {lock.name for lock in snapshot.locks if not lock.signal}
+
+
+def test_with_preload_one_lock_is_shared_by_all() -> None:
+    with start_gunicorn("names_flask:app", "--workers", "2", "--preload") as server:
+        server.wait_workers(2)
+        with contextlib.closing(observed(server.pid)) as observer:
+            snapshot = until(observer, lambda s: None not in names(s) and len(s.locks) > 3)
+            assert {lock.separate for lock in snapshot.locks} == {1}
+            assert {len(lock.mapped_by) for lock in snapshot.locks} == {3}
+            assert "names_flask.app.view_functions['index'].<closure>.guard" in names(snapshot)
+
+
+def test_without_it_each_worker_has_its_own_and_that_is_said() -> None:
+    with start_gunicorn("names_flask:app", "--workers", "3") as server:
+        server.wait_workers(3)
+        with contextlib.closing(observed(server.pid)) as observer:
+            snapshot = until(observer, lambda s: s.locks and {lock.separate for lock in s.locks} == {3})
+            assert {len(lock.mapped_by) for lock in snapshot.locks} == {1}
+            (private,) = snapshot.thread_locks
+            assert private.name == "names_flask.private"
+            assert len(private.processes) == 3  # the master has not loaded the application
+
+
+def test_two_workers_inside_one_threading_lock_are_kept_as_evidence() -> None:
+    with start_gunicorn("names_flask:app", "--workers", "2", "--preload") as server:
+        workers = server.wait_workers(2)
+        with contextlib.closing(observed(server.pid)) as observer, contextlib.ExitStack() as connections:
+            (lock,) = until(observer, lambda s: s.thread_locks).thread_locks
+            assert lock.overlap is None
+            for _ in workers:
+                connection = connections.enter_context(server.connect())
+                connection.sendall(b"GET /private HTTP/1.1\r\nHost: x\r\n\r\n")
+            (lock,) = until(observer, lambda s: s.thread_locks and s.thread_locks[0].overlap).thread_locks
+            assert lock.overlap is not None
+            assert (lock.overlap.most, lock.overlap.times) == (2, 1)
+            assert sorted(p.pid for p in lock.overlap.processes) == workers
+            again = observer.snapshot().thread_locks[0].overlap
+            assert again is not None
+            assert again.times == 2
+            assert again.last_at > again.first_at == lock.overlap.first_at
+
+
+def test_a_lock_that_was_locked_before_the_fork_is_no_evidence() -> None:
+    with target(NEWEST) as t:
+        t.do("p", "import threading; inherited = threading.Lock(); inherited.acquire()")
+        t.fork("a", "b")
+        with observing(t.root) as observer:
+            snapshot = until(observer, lambda s: any(lock.name == "__main__.inherited" for lock in s.thread_locks))
+            (lock,) = [lock for lock in snapshot.thread_locks if lock.name == "__main__.inherited"]
+            assert [use.locked for use in lock.processes] == [True] * 3
+            assert lock.overlap is None
+
+
+def test_what_is_made_later_gets_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namebook, "_AGAIN_S", 0.1)
+    with target(NEWEST) as t, observing(t.root) as observer:
+        until(observer, lambda s: names(s) == {"__main__.lock"})
+        t.do("p", "later = mp.Lock()")
+        until(observer, lambda s: names(s) == {"__main__.lock", "__main__.later"})
+        t.do("p", "private = threading.Lock()")
+        until(observer, lambda s: "__main__.private" in {lock.name for lock in s.thread_locks})
+
+
+def test_the_first_picture_does_not_wait_for_names_and_a_dump_does() -> None:
+    with target(NEWEST) as t:
+        with contextlib.closing(observed(t.root)) as observer:
+            first = observer.snapshot()
+            assert len(first.locks) == 1
+            assert first.locks[0].state == "free"
+        with contextlib.closing(observed(t.root)) as observer:
+            assert names(settle(observer)) == {"__main__.lock"}
+
+
+def test_without_an_interpreter_that_can_be_read_the_rest_is_shown_and_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from semtrace.cpython import layout
+
+    monkeypatch.setattr(layout, "LAYOUTS", {})
+    monkeypatch.setattr("semtrace.cpython.runtime.LAYOUTS", {})
+    with target(NEWEST) as t, observing(t.root) as observer:
+        snapshot = until(observer, lambda s: s.problems)
+        assert names(snapshot) == {None}
+        assert snapshot.locks[0].state == "free"
+        (problem,) = snapshot.problems
+        assert "no layout for CPython" in problem.error
+
+
+def test_a_worker_that_comes_later_is_named_too() -> None:
+    with start_gunicorn("names_flask:app", "--workers", "1") as server:
+        server.wait_workers(1)
+        with contextlib.closing(observed(server.pid)) as observer:
+            until(observer, lambda s: s.locks and None not in names(s))
+            server.signal(signal.SIGTTIN)
+            wait_until(lambda: len(server.workers()) == 2, what="the second worker")
+            until(observer, lambda s: s.locks and {lock.separate for lock in s.locks} == {2})
