@@ -1,0 +1,166 @@
+"""`semtrace run`: starts a server with its locks traced, and ends with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from semtrace import gunicorn, gunicorn_options, processes
+from semtrace.errors import NoServer, SemtraceError, UsageError
+from semtrace.instrument.bootstrap import environment
+from semtrace.model import Server
+
+_LOOK_EVERY_S = 0.05
+_OTHER_PROGRAM_S = 1.0  # for what is no gunicorn to have started
+_GUNICORN_S = 300.0  # it loads the application before it is ready, with --preload
+_LAST_LINES = 20
+_PIECE = 1 << 18
+
+
+def replace_by(command: Sequence[str]) -> None:
+    """Becomes the server: nothing stands between it and its signals, output and exit code. Returns only by raising."""
+    program = _program(command)
+    sys.stdout.flush()
+    try:
+        os.execve(program, list(command), environment(os.environ))
+    except OSError as error:
+        raise UsageError(f"cannot run {command[0]}: {error.strerror}", "give a command after --") from error
+
+
+class Launched:
+    """A server that is our child, in a session of its own: what the terminal sends us does not reach it.
+
+    Its output goes to a file, not a pipe: it can go on when we have left.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.command = tuple(command)
+        self.leave = False
+        self._main_pid: int | None = None
+        program = _program(command)
+        descriptor, name = tempfile.mkstemp(prefix="semtrace-run-", suffix=".log")
+        self.log = Path(name)
+        self._read_to = 0
+        self._rest = b""
+        try:
+            self._popen = subprocess.Popen(
+                command,
+                executable=program,
+                env=environment(os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor,
+                stderr=descriptor,
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.log.unlink()
+            raise UsageError(f"cannot run {command[0]}: {error.strerror}", "give a command after --") from error
+        finally:
+            os.close(descriptor)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell says it: 128 and the signal for one that was killed."""
+        code = self._popen.wait()
+        return code if code >= 0 else 128 - code
+
+    def server(self) -> Server:
+        """Waits until it is one. Raises what it said if it ends before."""
+        began = time.monotonic()
+        while self.running:
+            found = self._found()
+            waited_s = time.monotonic() - began
+            if found is not None and found.kind == "gunicorn":
+                self._main_pid = found.pid
+                return found
+            patience_s = _GUNICORN_S if self._is_gunicorn() else _OTHER_PROGRAM_S
+            if found is not None and waited_s >= patience_s:
+                return found
+            time.sleep(_LOOK_EVERY_S)
+        raise self._failed()
+
+    def output(self) -> list[str]:
+        """The lines that it wrote since the last call."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(self._read_to)
+                data = file.read(_PIECE)
+        except OSError:
+            return []
+        self._read_to += len(data)
+        *whole, self._rest = (self._rest + data).split(b"\n")
+        return [line.decode(errors="replace") for line in whole]
+
+    def stop(self) -> int:
+        """TERM, as Ctrl-C would; a second wish is INT (gunicorn: at once), a third KILL. Gives the exit code."""
+        wishes = [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
+        while self.running:
+            if wishes:
+                self._signal(wishes.pop(0))
+            try:
+                self._popen.wait()
+            except KeyboardInterrupt:
+                continue
+        return self.exit_code
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the gunicorn itself where something else started it: not everything that does passes signals on."""
+        with contextlib.suppress(ProcessLookupError):
+            if self._main_pid is not None and self._main_pid in processes.descendants(self.pid):
+                os.kill(self._main_pid, number)
+                return
+        self._popen.send_signal(number)
+
+    def forget(self) -> None:
+        """Removes the log of a server that has ended."""
+        if not self.running:
+            self.log.unlink(missing_ok=True)
+
+    def _found(self) -> Server | None:
+        """The gunicorn among the child and its descendants (poetry run, a shell), else the child itself."""
+        other = None
+        for pid in [self.pid, *processes.descendants(self.pid)]:
+            try:
+                found = gunicorn.server_of(pid)
+            except SemtraceError:
+                continue
+            if found.kind == "gunicorn":
+                return found
+            other = other or found
+        return other
+
+    def _is_gunicorn(self) -> bool:
+        family = [self.pid, *processes.descendants(self.pid)]
+        return any(gunicorn_options.arguments(processes.cmdline(pid)) is not None for pid in family)
+
+    def _failed(self) -> SemtraceError:
+        said = self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        self.forget()
+        error = NoServer(f"{self.command[0]} ended with {self.exit_code} before it served", "\n  ".join(said))
+        error.exit_code = self.exit_code or NoServer.exit_code
+        return error
+
+
+def _program(command: Sequence[str]) -> str:
+    if not command:
+        raise UsageError("there is nothing to run", "semtrace run -- gunicorn myapp:app")
+    program = shutil.which(command[0])
+    if program is None:
+        raise UsageError(f"there is no program {command[0]}", "is its virtual environment active?")
+    return program

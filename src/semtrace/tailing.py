@@ -1,0 +1,181 @@
+"""`semtrace events`: every act of a server's traced locks as a line, as it happens."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import closing
+from pathlib import PurePath
+
+from semtrace.errors import NotPermitted, SemtraceError
+from semtrace.events import Event
+from semtrace.follower import Places
+from semtrace.model import ProcessId, SemId, Server, Snapshot, TracedEvent
+from semtrace.observe import Observer, settle
+from semtrace.reader import EventPipe, wait_for_events
+from semtrace.schema import event_json
+from semtrace.state import State, fold
+from semtrace.text import clean, clip, exact
+from semtrace.traced import traced_event
+
+_LOOK_EVERY_S = 1.0
+_LEARN_EVERY_S = 0.05
+_BATCH_S = 0.02
+_LOCK_ACTS = ("wait", "acquired", "released", "failed")
+_COLOURS = {"wait": "33", "acquired": "32", "failed": "31", "released": "2", "lost": "1;31"}
+
+Batch = tuple[list[TracedEvent], dict[ProcessId, int]]
+TO_TRACE = "start the server with: semtrace run -- gunicorn …   (or call semtrace.install() in it)"
+
+
+def batches(server: Server, for_s: float | None = None) -> Generator[Batch, None, None]:
+    """Events in the order of their times within a batch, and how many of each process were lost since the last one.
+
+    Ends with the server, or after `for_s` seconds.
+    """
+    with closing(_Tail(server)) as tail:
+        end_s = float("inf") if for_s is None else time.monotonic() + for_s
+        while tail.alive and (left := end_s - time.monotonic()) > 0:
+            wait_for_events(tail.pipes, min(left, 0.25))
+            time.sleep(min(max(end_s - time.monotonic(), 0.0), _BATCH_S))
+            yield tail.next()
+        yield tail.next()
+
+
+class _Tail:
+    """One server's events, with the names and lines that they are about."""
+
+    def __init__(self, server: Server) -> None:
+        self._members = _Members()
+        self._observer = Observer(server, telling=self._members)
+        self._places = Places(live=True)
+        self._state = State()
+        self._names: dict[SemId, str] = {}
+        self._looked_s = 0.0
+        self._learned_s = 0.0
+        self._told: dict[ProcessId, int] = {}
+        try:
+            self._begin(server)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, server: Server) -> None:
+        """The names first: events that come meanwhile would not fit the pipe."""
+        self._take(settle(self._observer))
+        if not self._places.directories:
+            raise SemtraceError(f"no lock of {server.title} (PID {server.pid}) is traced", TO_TRACE)
+        if not self._places.pipes:
+            raise NotPermitted("the directory of the traced server does not let us make a pipe", "look as its user")
+
+    def close(self) -> None:
+        self._observer.close()
+        self._places.close()
+
+    @property
+    def pipes(self) -> list[EventPipe]:
+        return list(self._places.pipes.values())
+
+    def next(self) -> Batch:
+        events = self._places.events()
+        if time.monotonic() - self._looked_s >= _LOOK_EVERY_S:
+            self._take(self._observer.snapshot())
+        elif self._is_new(events):
+            self._learn()
+        self._state = fold(self._state, events)
+        events.sort(key=lambda event: event.time_ns)
+        return [traced_event(event, self._state, self._names) for event in events], self._newly_lost()
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self.alive = snapshot.alive
+        self._names = {lock.id: lock.name for lock in snapshot.locks if lock.name}
+        self._places.look(self._members.known)
+        self._looked_s = time.monotonic()
+        self._learn()
+
+    def _learn(self) -> None:
+        """Reads the files, not more often than they cost little; meanwhile the pipe keeps what comes."""
+        time.sleep(max(self._learned_s + _LEARN_EVERY_S - time.monotonic(), 0.0))
+        self._state = self._places.with_files(self._state)
+        self._learned_s = time.monotonic()
+
+    def _is_new(self, events: Iterable[Event]) -> bool:
+        """Whether one is about a line or a process that we have not read of yet."""
+        sites, files = self._state.sites, self._state.files
+        return any((e.site and e.site not in sites) or e.origin.process not in files for e in events)
+
+    def _newly_lost(self) -> dict[ProcessId, int]:
+        now = {process: stream.lost for process, stream in self._state.streams.items() if stream.lost}
+        new = {process: lost - self._told.get(process, 0) for process, lost in now.items()}
+        self._told = now
+        return {process: lost for process, lost in new.items() if lost > 0}
+
+
+class _Members:
+    """Listens to the observer for who the server's processes are."""
+
+    live = True
+
+    def __init__(self) -> None:
+        self.known: tuple[ProcessId, ...] = ()
+
+    def state(self, members: Collection[ProcessId]) -> None:
+        self.known = tuple(members)
+
+    def close(self) -> None:
+        pass
+
+
+def json_lines(found: Iterable[Batch]) -> Iterator[str]:
+    for events, lost in found:
+        for event in events:
+            if event.event in _LOCK_ACTS:
+                yield json.dumps(event_json(event))
+        for process, count in lost.items():
+            yield json.dumps({"event": "lost", "pid": process.pid, "count": count})
+
+
+def text_lines(found: Iterable[Batch], colour: bool) -> Iterator[str]:
+    """Columns that grow with what comes and never shrink."""
+    paint: Callable[[str, str], str] = _painted if colour else lambda line, _: line
+    began = time.time() - time.monotonic()
+    widths = [4, 0, 14]
+    for events, lost in found:
+        for event in events:
+            who = str(event.process.pid) if event.tid in (0, event.process.pid) else f"{event.process.pid}/{event.tid}"
+            name = clip(clean(event.name or (str(event.lock) if event.lock else "")), 48)
+            cells = [who, name, _detail(event)]
+            widths = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
+            who, name, detail = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            line = f"{_clock(began + event.t_s)}  {who}  {event.event:8}  {name}  {detail}  {short(event.site)}"
+            yield paint(line.rstrip(), event.event)
+        for process, count in lost.items():
+            yield paint(f"{count} events of {process.pid} were lost: they came faster than they were read", "lost")
+
+
+def _detail(event: TracedEvent) -> str:
+    if event.event == "acquired":
+        return f"waited {exact(event.wait_s)}" if event.wait_s else "at once"
+    if event.event == "released":
+        return f"held {exact(event.held_s)}" if event.held_s is not None else ""
+    return f"after {exact(event.wait_s)}" if event.event == "failed" and event.wait_s else ""
+
+
+def short(site: str | None) -> str:
+    """The last two parts of the path, and the line."""
+    return clean("/".join(PurePath(site).parts[-2:]).lstrip("/")) if site else ""
+
+
+def _clock(epoch_s: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(epoch_s)) + f".{int(epoch_s % 1 * 1e6):06d}"
+
+
+def _painted(line: str, event: str) -> str:
+    sgr = _COLOURS.get(event)
+    return f"\x1b[{sgr}m{line}\x1b[0m" if sgr else line
+
+
+def lines(server: Server, *, as_json: bool, for_s: float | None, colour: bool) -> Iterator[str]:
+    with closing(batches(server, for_s)) as found:
+        yield from json_lines(found) if as_json else text_lines(found, colour)
