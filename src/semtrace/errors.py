@@ -44,3 +44,7 @@ class NoServer(SemtraceError):
     """No such process, no gunicorn, or it ended."""
 
     exit_code = EXIT_NO_SERVER
+
+
+class Refused(SemtraceError):
+    """A repair that is not safe, or not needed: nothing was done."""

@@ -16,9 +16,9 @@ def refused(process: ProcessId, what: str, error: OSError) -> Problem:
     return Problem(what=what, error=error.strerror or str(error), remedy=remedy(process.pid), process=process)
 
 
-def remedy(pid: int) -> str:
-    """What to type to be let in to `pid`."""
-    again = f"sudo {own_command()} {pid}"
+def remedy(pid: int, arguments: str = "") -> str:
+    """What to type to be let in to `pid`; `arguments` are those of another command than the live view of it."""
+    again = f"sudo {own_command()} {arguments or pid}"
     if os.geteuid() == 0:
         if has_capability(_CAP_SYS_PTRACE):
             return f"even root may not read process {pid}: SELinux, AppArmor or a user namespace forbids it"
@@ -32,6 +32,16 @@ def remedy(pid: int) -> str:
     if scope > 0:
         return f"kernel.yama.ptrace_scope is {scope}: {again}   (or: sudo sysctl kernel.yama.ptrace_scope=0)"
     return f"it is not dumpable, as after a change of user: {again}"
+
+
+def map_files_remedy(arguments: str) -> str:
+    """What to type to be let in to `/proc/PID/map_files` (fs/proc/base.c proc_map_files_get_link)."""
+    if os.geteuid() != 0:
+        return f"its file has no name any more, so only root can open it: sudo {own_command()} {arguments}"
+    return (
+        "root without CHECKPOINT_RESTORE, as in a container: start it with --cap-add CHECKPOINT_RESTORE (before Linux "
+        "5.9: SYS_ADMIN), or release it from the host"
+    )
 
 
 def own_command() -> str:

@@ -1,0 +1,160 @@
+"""One semaphore opened from outside, and its units given back: the only place of semtrace that writes into a server.
+
+It is opened by its name where it still has one, else through `/proc/PID/map_files`. No process is stopped or attached
+to, and nothing is touched but the 32-bit value of this very semaphore.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import NamedTuple
+
+from semtrace.linux import futex
+from semtrace.linux.maps import SemaphoreMaps
+from semtrace.linux.process import PAGE_SIZE
+from semtrace.model import SemId
+
+# sizeof(sem_t) of 64-bit glibc (sysdeps/nptl/bits/semaphore.h): what sem_open writes into its file.
+SIZE = 32
+_WORD = struct.Struct("<II")
+
+# include/uapi/linux/futex.h. The operand is 12 bits with a sign, and so is the value to compare with: -1 is never
+# met, for SEM_VALUE_MAX is 2147483647.
+_FUTEX_WAKE_OP = 5
+_OP_SET, _CMP_EQ, _MINUS_ONE = 0 << 28, 0 << 24, 0xFFF
+MOST_UNITS = 0x7FF
+
+# Made beforehand: the act is to follow the last look at once.
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+class Word(NamedTuple):
+    """What a semaphore says of itself. `waiters` is glibc's count, an upper bound."""
+
+    value: int
+    waiters: int
+
+
+class OpenSemaphore:
+    """A semaphore that is open here. `way` is the path that led to it.
+
+    It is mapped for the act alone: who maps it is one of those that may hold it, for every semtrace that looks.
+    """
+
+    def __init__(self, fd: int, way: str) -> None:
+        """Takes over the descriptor."""
+        self.way = way
+        self._fd = fd
+
+    def __enter__(self) -> OpenSemaphore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def reserve(self) -> bool:
+        """True if no other semtrace has reserved it; the reservation goes with the descriptor.
+
+        An flock on the semaphore's own file: it holds in every namespace from which the file can be reached, and
+        neither glibc nor Python ever asks for one.
+        """
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def read(self) -> Word:
+        """struct new_sem (sysdeps/nptl/internaltypes.h): the value in the low half, the waiters in the high one."""
+        return Word(*_WORD.unpack(os.pread(self._fd, _WORD.size, 0)))
+
+    def give_back(self, units: int) -> int:
+        """Makes the value `units`, whatever it is, and wakes as many waiters, in one step; how many it woke.
+
+        sem_post would add (nptl/sem_post.c: compare-and-exchange of d and d + 1, then FUTEX_WAKE if d has waiters), so
+        a unit that somebody else gave back in the same instant would be doubled. FUTEX_WAKE_OP has the kernel exchange
+        the value atomically and wake under the same lock (kernel/futex/waitwake.c futex_wake_op): there are never more
+        units than `units`, and nobody can be killed between the one and the other. Raises OSError.
+        """
+        if not 0 < units <= MOST_UNITS or futex.NUMBER is None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        with mmap.mmap(self._fd, SIZE) as mapping:
+            value = ctypes.c_uint32.from_buffer(mapping)
+            try:
+                return _set_and_wake(ctypes.addressof(value), units, futex.NUMBER)
+            finally:
+                del value  # the mapping cannot be closed while something points into it
+
+
+def _set_and_wake(address: int, units: int, number: int) -> int:
+    woken = _libc.syscall(
+        ctypes.c_long(number),
+        ctypes.c_void_p(address),
+        ctypes.c_int(_FUTEX_WAKE_OP),
+        ctypes.c_int(units),
+        ctypes.c_void_p(0),
+        ctypes.c_void_p(address),
+        ctypes.c_uint(_OP_SET | _CMP_EQ | units << 12 | _MINUS_ONE),
+    )
+    if woken < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(woken)
+
+
+def open_semaphore(semaphore: SemId, shm_name: str | None, pids: Iterable[int]) -> OpenSemaphore:
+    """Opens it through the first way that leads to this very device and inode.
+
+    Raises PermissionError if there is a way that this user may not go, FileNotFoundError if there is none.
+    """
+    refused: PermissionError | None = None
+    for path, flags in _ways(semaphore, shm_name, list(pids)):
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags)
+        except PermissionError as error:
+            refused = error
+            continue
+        except OSError:
+            continue
+        if identity(os.fstat(fd)) == semaphore:
+            return OpenSemaphore(fd, path)
+        os.close(fd)
+    raise refused or FileNotFoundError(errno.ENOENT, "no process maps it any more")
+
+
+def identity(status: os.stat_result) -> SemId | None:
+    """Which semaphore a file is; None if it cannot be one."""
+    if not stat.S_ISREG(status.st_mode) or status.st_size != SIZE:
+        return None
+    return SemId(os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
+
+
+def _ways(semaphore: SemId, shm_name: str | None, pids: list[int]) -> Iterator[tuple[str, int]]:
+    if shm_name is not None:
+        file = f"dev/shm/sem.{shm_name.removeprefix('/')}"
+        for root in (*(f"/proc/{pid}/root/" for pid in pids), "/"):
+            yield root + file, os.O_NOFOLLOW
+    for pid in pids:
+        for address in _addresses(semaphore, pid):
+            yield f"/proc/{pid}/map_files/{address:x}-{address + PAGE_SIZE:x}", 0
+
+
+def _addresses(semaphore: SemId, pid: int) -> list[int]:
+    try:
+        maps = SemaphoreMaps(pid)
+    except OSError:
+        return []
+    try:
+        return [mapped.address for mapped in maps.semaphores() if mapped.id == semaphore]
+    finally:
+        maps.close()

@@ -1,0 +1,42 @@
+"""Whether no thread of some processes has run between two moments: then all that was read between them is one picture,
+as of one instant, and nobody could have changed anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from semtrace.linux.futex import NO_SYSCALL, read_thread, run_time_ns
+from semtrace.linux.process import thread_ids
+
+
+class Stillness:
+    """Begins when it is made.
+
+    A thread that is off the processor has all the time that it ever ran in its account (kernel/sched/core.c
+    put_prev_task, in nanoseconds), so it has not run if it is asleep and its account is what it was.
+    """
+
+    def __init__(self, pids: Collection[int]) -> None:
+        self._pids = tuple(pids)
+        self._ran = {pid: {tid: run_time_ns(pid, tid) for tid in thread_ids(pid)} for pid in self._pids}
+
+    def broken_by(self) -> int | None:
+        """The first process of which a thread has run, is running, or cannot be seen; None if none."""
+        return next((pid for pid in self._pids if not self._slept(pid)), None)
+
+    def _slept(self, pid: int) -> bool:
+        before = self._ran[pid]
+        same = bool(before) and before.keys() == set(thread_ids(pid))
+        return same and all(_slept_since(pid, tid, ran_ns) for tid, ran_ns in before.items())
+
+
+def _slept_since(pid: int, tid: int, ran_ns: int | None) -> bool:
+    """Asleep is looked at first: a run that began after that is after the moment that is spoken of."""
+    try:
+        thread = read_thread(pid, tid)
+    except PermissionError:
+        return False
+    if thread is None or thread.syscall in (None, NO_SYSCALL):
+        return False
+    return ran_ns is not None and run_time_ns(pid, tid) == ran_ns

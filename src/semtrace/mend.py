@@ -1,0 +1,79 @@
+"""The repairs as commands: what is found, what is done if that is wanted, and what came of it, line by line."""
+
+from __future__ import annotations
+
+import pwd
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+
+from semtrace import leftovers, repair, repair_report
+from semtrace.audit import Audit, clean_act, release_act
+from semtrace.leftovers import Found
+from semtrace.model import Lock, SemId, Server
+from semtrace.observe import Observer
+from semtrace.repair import Released
+
+Say = Callable[[str], None]
+
+
+def release(server: Server, which: str, *, yes: bool, audit: str | None, say: Say) -> Iterator[str]:
+    """Releases the lock of that name or id, or without `yes` says what that would do; SemtraceError if it may not."""
+    observer = Observer(server)
+    try:
+        if yes:
+            yield from repair_report.outcome(_release(observer, which, audit, say))
+            return
+        lock = repair.choose(observer, which)
+        yield from repair_report.evidence(lock)
+        repair.check_rights(observer, lock)
+        yield from repair_report.not_done(server.pid, lock, audit)
+    finally:
+        observer.close()
+
+
+def releaser(audit: str | None, say: Say) -> Callable[[Server, SemId], Sequence[str]]:
+    """What the live view calls, in a thread, to release a lock: gives what came of it."""
+
+    def act(server: Server, semaphore: SemId) -> Sequence[str]:
+        return list(release(server, str(semaphore), yes=True, audit=audit, say=say))
+
+    return act
+
+
+def _release(observer: Observer, which: str, audit: str | None, say: Say) -> Released:
+    lock: Lock = repair.choose(observer, which)
+    with Audit(audit, say) as log:
+        return repair.release(observer, lock, lambda released: log.write(release_act(observer.server.pid, released)))
+
+
+def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.DIRECTORY) -> Iterator[str]:
+    """Removes the leftover semaphores, or without `yes` lists them."""
+    found = leftovers.look(directory)
+    gone = [each for each in found if each.kept is None]
+    if not yes:
+        yield from repair_report.leftovers(found, _user)
+        if gone:
+            yield "Nothing was done. To remove them:"
+            yield f"  semtrace clean --yes{f' --audit {shlex.quote(audit)}' if audit else ''}"
+        return
+    with Audit(audit, say) as log:
+        done = [_remove(each, log, directory) for each in gone]
+    removed = sum(each.kept is None for each in done)
+    yield f"Removed {removed} leftover {'semaphore' if removed == 1 else 'semaphores'} from {directory}."
+    yield from repair_report.kept([each for each in (*found, *done) if each.kept is not None])
+
+
+def _remove(found: Found, log: Audit, directory: str) -> Found:
+    done = leftovers.remove(found, directory)
+    entry = done.entry
+    if done.kept is None:
+        before: dict[str, object] = {"size": entry.size, "owner": _user(entry.owner), "age_s": round(entry.age_s, 3)}
+        log.write(clean_act(str(entry.id), entry.name, done.evidence, before))
+    return done
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)

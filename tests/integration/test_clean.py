@@ -1,0 +1,231 @@
+"""Leftover semaphores are removed where nobody uses them, never otherwise; here in a directory beside the others'."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from commands import NOBODY, run, run_as
+
+from semtrace import leftovers, mend
+from semtrace.leftovers import Entry, Surroundings
+from semtrace.linux.sweep import Sweep, sweep
+from semtrace.model import SemId
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
+OLD = Entry("sem.mp-abc", SemId(0, 27, 7), 1000, 32, 3600.0)
+ALONE = Surroundings(1000, {}, {}, {}, True)
+
+
+# -- why one is left alone
+
+
+def test_an_old_one_of_ours_that_nobody_maps_is_a_leftover() -> None:
+    assert leftovers.why_kept(OLD, ALONE) is None
+    assert leftovers.why_kept(OLD, replace(ALONE, user=0)) is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "around", "why"),
+    [
+        (replace(OLD, id=None, size=4096), ALONE, "no semaphore"),
+        (replace(OLD, name="sem.PostgreSQL.1"), ALONE, "not a name that Python gives"),
+        (replace(OLD, name="sem.mpx"), ALONE, "not a name that Python gives"),
+        (OLD, replace(ALONE, mapped_by={SemId(0, 27, 7): [12, 3]}), "mapped by PID 3 12"),
+        (OLD, replace(ALONE, user=1001), "another user's"),
+        (replace(OLD, age_s=59.0), ALONE, "younger than a minute"),
+        (replace(OLD, age_s=-5.0), ALONE, "younger than a minute"),
+        (OLD, replace(ALONE, in_use={SemId(0, 27, 7): True}), "in use by a process that cannot be seen"),
+        (OLD, replace(ALONE, hidden={1000: 77}), "PID 77 of its owner cannot be asked"),
+        (OLD, replace(ALONE, sees_all=False), "outside this container"),
+    ],
+)
+def test_any_doubt_keeps_it(entry: Entry, around: Surroundings, why: str) -> None:
+    assert why in (leftovers.why_kept(entry, around) or "")
+
+
+def test_what_the_kernel_counts_settles_what_cannot_be_asked() -> None:
+    unused = replace(ALONE, in_use={SemId(0, 27, 7): False}, hidden={1000: 77}, sees_all=False)
+    assert leftovers.why_kept(OLD, unused) is None
+    assert leftovers.why_kept(OLD, replace(ALONE, hidden={0: 77})) is None, "not its owner's"
+
+
+# -- real files
+
+
+class Directory:
+    """A directory on the tmpfs of /dev/shm, taken for /dev/shm itself, in which everything is old."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.said: list[str] = []
+
+    def make(self, name: str = "", size: int = 32) -> str:
+        name = name or f"sem.mp-{secrets.token_hex(4)}"
+        Path(self.path, name).write_bytes(bytes(size))
+        return name
+
+    def clean(self, yes: bool = True, audit: str | None = None) -> str:
+        return "\n".join(mend.clean(yes=yes, audit=audit, say=self.said.append, directory=self.path))
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(os.listdir(self.path))
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
+    monkeypatch.setattr(leftovers, "YOUNG_S", -60.0)
+    with tempfile.TemporaryDirectory(prefix="semtrace-test-", dir="/dev/shm") as path:
+        yield Directory(path)
+
+
+@contextlib.contextmanager
+def _mapped_elsewhere(path: str) -> Iterator[int]:
+    code = (
+        "import mmap, os, sys; fd = os.open(sys.argv[1], os.O_RDWR); m = mmap.mmap(fd, 32); os.close(fd)\n"
+        "print(1, flush=True); sys.stdin.read()"
+    )
+    argv = [sys.executable, "-c", code, path]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+
+
+def test_leftovers_are_listed_and_with_yes_removed(directory: Directory, tmp_path: Path) -> None:
+    made = sorted(directory.make() for _ in range(3))
+    text = directory.clean(yes=False)
+    assert all(name in text for name in made)
+    assert "Nothing was done" in text
+    assert directory.names == made
+    audit = tmp_path / "audit"
+    assert "Removed 3 leftover semaphores" in directory.clean(audit=str(audit))
+    assert directory.names == []
+    assert len(directory.said) == 3
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [line["name"] for line in lines] == made
+    assert {line["act"] for line in lines} == {"clean"}
+    assert any("nobody has it open" in each for each in lines[0]["evidence"])
+    assert "No leftover semaphores" in directory.clean(yes=False)
+
+
+def test_what_a_process_maps_stays(directory: Directory) -> None:
+    used, unused = directory.make(), directory.make()
+    with _mapped_elsewhere(f"{directory.path}/{used}") as pid:
+        text = directory.clean()
+        assert f"mapped by PID {pid}: {used}" in text
+    assert directory.names == [used]
+    assert unused not in text
+    directory.clean()
+    assert directory.names == []
+
+
+def test_what_a_process_that_cannot_be_seen_maps_stays(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in another container on the same /dev/shm."""
+    used = directory.make()
+    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, []))
+    with _mapped_elsewhere(f"{directory.path}/{used}"):
+        assert "in use by a process that cannot be seen from here" in directory.clean()
+    assert directory.names == [used]
+
+
+def test_what_is_taken_up_between_the_look_and_the_removal_stays(directory: Directory) -> None:
+    path = f"{directory.path}/{directory.make()}"
+    (found,) = leftovers.look(directory.path)
+    assert found.kept is None
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 32):
+        assert "mapped by" in (leftovers.remove(found, directory.path).kept or "")
+    os.rename(path, path + "x")
+    directory.make(os.path.basename(path))
+    assert "just gone" in (leftovers.remove(found, directory.path).kept or "")
+    assert len(directory.names) == 2
+
+
+def test_without_the_kernels_count_the_rest_of_the_machine_is_asked(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def unknown(name: str, fd: int) -> Iterator[None]:
+        yield None
+
+    monkeypatch.setattr(leftovers, "in_use", unknown)
+    # Whoever runs this may have a process that root may not ask either.
+    monkeypatch.setattr(leftovers, "sweep", lambda *whom: replace(sweep(*whom), hidden=[]))
+    used, unused = directory.make(), directory.make()
+    with _mapped_elsewhere(f"{directory.path}/{used}"):
+        directory.clean()
+        assert directory.names == ([used] if leftovers.sees_all_processes() else sorted([used, unused]))
+
+
+def test_what_is_no_semaphore_or_not_pythons_stays(directory: Directory) -> None:
+    os.mkdir(f"{directory.path}/sem.mp-directory")
+    os.symlink("/etc/passwd", f"{directory.path}/sem.mp-link")
+    directory.make("sem.mp-large", 4096)
+    directory.make("sem.other")
+    directory.make("mp-other")
+    before = directory.names
+    text = directory.clean()
+    assert directory.names == before
+    assert "Left alone, no semaphore: sem.mp-directory, sem.mp-large, sem.mp-link" in text
+    assert "not a name that Python gives: sem.other" in text
+
+
+def test_the_young_stay(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = directory.make()
+    monkeypatch.setattr(leftovers, "YOUNG_S", 60.0)
+    assert f"younger than a minute: {name}" in directory.clean()
+    assert directory.names == [name]
+
+
+@as_root
+def test_root_removes_what_another_user_left(directory: Directory) -> None:
+    os.chown(f"{directory.path}/{directory.make()}", NOBODY, NOBODY)
+    directory.clean()
+    assert directory.names == []
+
+
+# -- the command, which removes nothing here
+
+
+@contextlib.contextmanager
+def _real() -> Iterator[str]:
+    path = Path(f"/dev/shm/sem.mp-semtrace-test-{secrets.token_hex(4)}")
+    path.write_bytes(bytes(32))
+    try:
+        yield path.name
+    finally:
+        path.unlink()
+
+
+def test_the_command_lists() -> None:
+    with _real() as name:
+        done = run("clean")
+        assert done.returncode == 0, done
+        assert done.stderr == ""
+        assert any("younger than a minute" in line and name in line for line in done.stdout.splitlines()), done
+
+
+@as_root
+def test_another_user_is_told_whose_they_are() -> None:
+    with _real():
+        done = run_as(NOBODY, "clean")
+        assert done.returncode == 0, done
+        assert "another user's: only that user or root may remove it" in done.stdout
+
+
+def test_nothing_is_removed_if_the_audit_file_cannot_be_opened(directory: Directory, tmp_path: Path) -> None:
+    name = directory.make()
+    with pytest.raises(Exception, match="cannot open the audit file"):
+        directory.clean(audit=str(tmp_path))
+    assert directory.names == [name]

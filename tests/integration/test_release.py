@@ -1,0 +1,496 @@
+"""Releasing a lock that a dead process left locked: what is orphaned is released once, anything else is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from commands import NOBODY, SOURCE
+from commands import run as _semtrace
+from commands import run_as as _semtrace_as
+from driving import Target, target
+from support import alive, start_gunicorn, wait_until
+
+from semtrace import repair
+from semtrace.errors import Refused
+from semtrace.gunicorn import server_of
+from semtrace.linux import post
+from semtrace.linux.maps import SemaphoreMaps
+from semtrace.model import Lock, SemId
+from semtrace.observe import Observer
+from semtrace.repair import Released
+
+SPAWN = "lock = mp.get_context('spawn').Lock()"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_files, or becomes another user: needs root")
+both = pytest.mark.parametrize(
+    "made", [pytest.param("lock = mp.Lock()", marks=as_root), SPAWN], ids=["unlinked", "linked"]
+)
+
+
+def _semaphores(pid: int) -> list[SemId]:
+    maps = SemaphoreMaps(pid)
+    try:
+        return [mapped.id for mapped in maps.semaphores()]
+    finally:
+        maps.close()
+
+
+def _value(t: Target) -> int:
+    return int(t.do("p", "lock._semlock._get_value()"))
+
+
+def _unlink(t: Target) -> None:
+    """The resource tracker, which would do it, is killed with its process."""
+    name = t.do("p", "lock._semlock.name").strip("'/")
+    with contextlib.suppress(FileNotFoundError):
+        Path("/dev/shm", f"sem.{name}").unlink()
+
+
+@contextlib.contextmanager
+def _locks(made: str, *names: str) -> Iterator[Target]:
+    """A target whose children are forked, or spawned where the lock keeps its name."""
+    with target(made=made) as t:
+        try:
+            if made == SPAWN:
+                for name in names:
+                    t.start("spawn", name, "lock")
+            else:
+                t.fork(*names)
+            yield t
+        finally:
+            if made == SPAWN:
+                _unlink(t)
+
+
+def _orphan(t: Target, waiters: Sequence[str] = ()) -> SemId:
+    """a dies with the lock, the others wait."""
+    t.do("a", "lock.acquire()")
+    for name in waiters:
+        t.block(name, "lock")
+    t.kill("a")
+    (semaphore,) = _semaphores(t.root)
+    return semaphore
+
+
+def _release(root: int, which: object) -> Released:
+    observer = Observer(server_of(root))
+    try:
+        return repair.release(observer, repair.choose(observer, str(which)), lambda _: None)
+    finally:
+        observer.close()
+
+
+# -- what it does
+
+
+@both
+def test_without_yes_it_says_what_it_would_do_and_does_nothing(made: str) -> None:
+    with _locks(made, "a", "b", "c") as t:
+        semaphore = _orphan(t, "bc")
+        done = _semtrace("release", t.root, semaphore)
+        assert done.returncode == 0, done
+        assert "is orphaned" in done.stdout
+        assert "none of the 3 processes that map it" in done.stdout
+        assert f"PID {t.pids['b']} waits" in done.stdout
+        assert f"semtrace release {t.root} " in done.stdout.splitlines()[-1]
+        assert "--yes" in done.stdout.splitlines()[-1]
+        assert done.stderr == ""
+        assert _value(t) == 0
+
+
+@both
+def test_release_lets_in_exactly_one_of_those_who_wait_and_they_the_next(made: str) -> None:
+    with _locks(made, "a", "b", "c", "d") as t:
+        semaphore = _orphan(t, "bcd")
+        done = _semtrace("release", t.root, semaphore, "--yes")
+        assert done.returncode == 0, done
+        assert "value 0 -> 1" in done.stdout
+        assert "it got on" in done.stdout
+        assert "value 0, 2 still wait" in done.stdout
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("semtrace: released ")
+        assert str(semaphore) in line
+        assert _value(t) == 0
+        first = _whoever_got_in(t, "bcd")
+        assert _claims(t, semaphore) == {t.pids[first]: 1}
+        for name in [first, *sorted(set("bcd") - {first})]:
+            if name != first:
+                t.done(name)
+            t.do(name, "lock.release()")
+        assert _value(t) == 1
+
+
+def _claims(t: Target, semaphore: SemId) -> dict[int, int]:
+    observer = Observer(server_of(t.root))
+    try:
+        lock = next(lock for lock in observer.snapshot().locks if lock.id == semaphore)
+        return {holder.pid: holder.count for holder in lock.holders}
+    finally:
+        observer.close()
+
+
+def _whoever_got_in(t: Target, names: str) -> str:
+    """The one whose acquire has returned."""
+
+    def found() -> str:
+        return next((name for name in names if not t.syscall(name).startswith("202 ")), "")
+
+    name = wait_until(found)
+    t.done(name)
+    return name
+
+
+@both
+def test_release_of_a_lock_that_nobody_waits_for_leaves_it_free(made: str) -> None:
+    with _locks(made, "a", "b") as t:
+        released = _release(t.root, _orphan(t))
+        assert (released.before, released.woken) == (post.Word(0, 0), 0)
+        assert released.after == post.Word(1, 0)
+        assert released.now is not None
+        assert released.now.state == "free"
+        assert t.do("b", "[lock.acquire(False), lock.acquire(False)]") == "[True, False]"
+
+
+@as_root
+def test_it_is_released_at_a_moment_when_nobody_ran() -> None:
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        assert _release(t.root, _orphan(t, "b")).still
+
+
+@as_root
+def test_a_worker_that_computes_does_not_keep_it_from_being_released() -> None:
+    with _locks("lock = mp.Lock()", "a", "b", "c") as t:
+        t.start_doing("c", "compute()", "computing")
+        released = _release(t.root, _orphan(t, "b"))
+        assert not released.still
+        assert [waiter.pid for waiter in released.got_on] == [t.pids["b"]]
+
+
+@as_root
+def test_an_rlock_and_all_units_of_a_bounded_semaphore_are_given_back() -> None:
+    for made, taken, free in (("lock = mp.RLock()", 3, 1), ("lock = mp.BoundedSemaphore(2)", 2, 2)):
+        with target(made=made) as t:
+            t.fork("a", "b")
+            t.do("a", f"[lock.acquire() for _ in range({taken})]")
+            t.kill("a")
+            assert _release(t.root, _semaphores(t.root)[0]).after.value == free
+            assert t.do("b", f"[lock.acquire(False) for _ in range({free})]") == str([True] * free)
+
+
+@as_root
+def test_a_lock_may_be_named_as_in_the_source() -> None:
+    with _locks("lock = mp.Lock()", "a") as t:
+        _orphan(t)
+        assert _semtrace("release", t.root, "__main__.lock", "--yes").returncode == 0
+        assert _value(t) == 1
+
+
+@as_root
+def test_a_second_release_is_refused() -> None:
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        semaphore = _orphan(t)
+        assert _semtrace("release", t.root, semaphore, "--yes").returncode == 0
+        done = _semtrace("release", t.root, semaphore, "--yes")
+        assert done.returncode == 1, done
+        assert "it is free" in done.stderr
+        assert _value(t) == 1
+
+
+@as_root
+def test_of_many_releases_at_once_one_acts() -> None:
+    with _locks("lock = mp.Lock()", "a", "b", "c", "d") as t:
+        semaphore = _orphan(t, "bcd")
+        results: list[object] = []
+
+        def attempt() -> None:
+            try:
+                results.append(_release(t.root, semaphore))
+            except Refused as error:
+                results.append(error)
+
+        threads = [threading.Thread(target=attempt) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(isinstance(result, Released) for result in results) == 1, results
+        _whoever_got_in(t, "bcd")
+        assert _value(t) == 0
+        assert len(_claims(t, semaphore)) == 1
+
+
+@as_root
+def test_the_hanging_requests_of_a_real_gunicorn_complete() -> None:
+    with start_gunicorn("orphaning:app", "--workers", "3", "--preload", "--timeout", "60") as running:
+        running.wait_workers(3)
+        holder = int(running.get("/hold").rsplit(b"\n", 1)[-1])
+        os.kill(holder, 9)
+        wait_until(lambda: not alive(holder))
+        running.wait_workers(3)
+        answers: list[bytes] = []
+        clients = [threading.Thread(target=lambda: answers.append(running.get("/use", 40))) for _ in range(3)]
+        for client in clients:
+            client.start()
+
+        def waiting() -> bool:
+            (lock,) = json.loads(_semtrace("dump", running.pid, "--json").stdout)["locks"]
+            return len(lock["waiters"]) == 3
+
+        wait_until(waiting, 20)
+        done = _semtrace("release", running.pid, "orphaning.lock", "--yes")
+        assert done.returncode == 0, done
+        assert "it got on" in done.stdout
+        for client in clients:
+            client.join(20)
+        assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * 3
+
+
+# -- what it refuses
+
+
+def _assert_refused(t: Target, which: object, code: int, *parts: str, dry: bool = True) -> None:
+    before = _value(t)
+    for yes in ((), ("--yes",)) if dry else (("--yes",),):
+        done = _semtrace("release", t.root, which, *yes)
+        assert done.returncode == code, done
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+        for part in parts:
+            assert part in done.stderr, done
+    assert _value(t) == before
+
+
+def test_what_is_free_held_or_contended_is_refused() -> None:
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        _assert_refused(t, "__main__.lock", 1, "not proved orphaned: it is free")
+        t.do("a", "lock.acquire()")
+        _assert_refused(t, "__main__.lock", 1, f"it is held, held by {t.pids['a']}")
+        t.block("b", "lock")
+        _assert_refused(t, "__main__.lock", 1, f"it is contended, held by {t.pids['a']}")
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with _locks("lock = mp.Lock()") as t:
+        (semaphore,) = _semaphores(t.root)
+        _assert_refused(t, "myapp.lck", 2, "there is no lock myapp.lck", f"__main__.lock [{semaphore}] (free)")
+
+
+def test_a_name_of_several_locks_lists_their_ids() -> None:
+    with target(made="None") as t:
+        t.fork("a", "b")
+        for name in "ab":
+            t.do(name, "exec('lock = mp.Lock()', GLOBALS)")
+        ids = [str(_semaphores(t.pids[name])[0]) for name in "ab"]
+        done = _semtrace("release", t.root, "__main__.lock")
+        assert done.returncode == 2, done
+        assert all(f"[{each}]" in done.stderr for each in ids)
+
+
+def test_a_suspect_that_waits_for_the_interpreter_lock_is_refused() -> None:
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        t.thread("b2", by="b")
+        t.do("b", "sys.setswitchinterval(100)")
+        t.do("a", "lock.acquire()")
+        t.block("b2", "lock")
+        end = t.hog("b")
+        t.do("a", "lock.release()")
+        _assert_refused(t, "__main__.lock", 1, "not proved orphaned: it is unknown", "interpreter lock", dry=False)
+        end()
+        t.done("b2")
+
+
+def test_a_lock_that_was_handed_over_is_refused() -> None:
+    with _locks("lock = mp.Lock()", "a", "b", "c") as t:
+        t.do("a", "lock.acquire()")
+        t.do("b", "lock.release()")
+        t.do("c", "lock.acquire()")
+        t.kill("c")
+        _assert_refused(t, "__main__.lock", 1, "not proved orphaned: it is unknown")
+
+
+def test_a_signal_inside_a_condition_is_refused() -> None:
+    with target(made="lock = mp.Condition()") as t:
+        done = _semtrace("release", t.root, "__main__.lock._sleeping_count", "--yes")
+        assert done.returncode == 1, done
+        assert "nobody holds it" in done.stderr
+
+
+def test_a_server_that_is_none_is_said_to_be_none() -> None:
+    assert _semtrace("release", 2**22 - 1, "x").returncode == 5
+
+
+@as_root
+def test_another_users_lock_gives_the_command_that_could() -> None:
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        done = _semtrace_as(NOBODY, "release", t.root, semaphore, "--yes")
+        assert done.returncode == 4, done
+        assert f" release {t.root} {semaphore} --yes" in done.stderr
+        assert "sudo " in done.stderr
+        assert _value(t) == 0
+
+
+@as_root
+def test_where_a_process_cannot_be_asked_whether_it_maps_it_the_command_that_could_is_given() -> None:
+    """The test itself is another user's Python, which may map it for all that can be seen."""
+    with _locks("lock = mp.Lock()") as t:
+        t.do("p", f"become({NOBODY})")
+        t.fork("a", "b")
+        semaphore = _orphan(t, "b")
+        done = _semtrace_as(NOBODY, "release", t.root, semaphore)
+        assert done.returncode == 4, done
+        assert "cannot be read: look as root" in done.stderr
+        assert f" release {t.root} {semaphore} --yes" in done.stderr
+
+
+@as_root
+def test_an_unlinked_lock_that_may_not_be_opened_gives_the_command_that_could() -> None:
+    script = f"""
+import ctypes, os, sys
+sys.path.insert(0, {SOURCE!r})
+from semtrace import repair
+from semtrace.errors import NotPermitted
+from semtrace.linux import post, rights
+from semtrace.model import *
+os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
+semaphore, process = SemId(*map(int, sys.argv[1].split(":"))), ProcessId(int(sys.argv[2]), 0)
+lock = Lock(semaphore, "Lock", "orphaned", 0, 1, mapped_by=(process,))
+class Observer: server = Server("python", lock.mapped_by[0], "", 0.0, "")
+try:
+    repair.check_rights(Observer, lock)
+except NotPermitted as error:
+    print(error.exit_code, error.remedy)
+"""
+    with _locks("lock = mp.Lock()") as t:
+        (semaphore,) = _semaphores(t.root)
+        t.do("p", f"become({NOBODY})")
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(semaphore), str(t.root)], capture_output=True, text=True
+        )
+        assert done.stdout.startswith("4 its file has no name any more, so only root can open it: sudo "), done
+        assert f"release {t.root} {semaphore} --yes" in done.stdout
+
+
+# -- what comes between the proof and the act
+
+
+@contextlib.contextmanager
+def _proved() -> Iterator[tuple[Target, Observer, Lock]]:
+    """An orphan of four processes, proved to be one; b waits for it."""
+    with _locks("lock = mp.Lock()", "a", "b", "c", "d") as t:
+        semaphore = _orphan(t, "b")
+        observer = Observer(server_of(t.root))
+        try:
+            yield t, observer, repair.choose(observer, str(semaphore))
+        finally:
+            observer.close()
+
+
+def _refuses(observer: Observer, lock: Lock, why: str) -> None:
+    said: list[Released] = []
+    with pytest.raises(Refused, match=why):
+        repair.release(observer, lock, said.append)
+    assert not said
+
+
+@as_root
+def test_somebody_who_is_releasing_it_at_the_same_time_is_respected() -> None:
+    with _proved() as (t, observer, lock):
+        with post.open_semaphore(lock.id, None, [t.root]) as other:
+            assert other.reserve()
+            _refuses(observer, lock, "somebody else is releasing")
+        assert _value(t) == 0
+        assert repair.release(observer, lock, lambda _: None).got_on
+
+
+@as_root
+def test_one_who_released_and_one_who_took_it_after_the_proof_are_seen() -> None:
+    with _proved() as (t, observer, lock):
+        t.do("c", "lock.release()")
+        t.done("b")
+        _refuses(observer, lock, "not proved orphaned")
+        assert _value(t) == 0
+
+
+@as_root
+def test_one_who_released_and_one_who_took_it_after_the_last_look_at_counts_are_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They ran in the moment, so it was not still; the look after that sees what they did."""
+    with _proved() as (t, observer, lock):
+        check, moved = repair.Stillness.broken_by, []
+
+        def meanwhile(self: repair.Stillness) -> int | None:
+            if not moved:
+                moved.append(t.do("c", "lock.release()"))
+                t.done("b")
+            return check(self)
+
+        monkeypatch.setattr(repair.Stillness, "broken_by", meanwhile)
+        _refuses(observer, lock, "not proved orphaned")
+        assert moved
+        assert _value(t) == 0
+
+
+@as_root
+def test_a_unit_given_back_in_the_last_instant_is_not_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _proved() as (t, observer, lock):
+        t.kill("b")
+        read, values = post.OpenSemaphore.read, []
+
+        def meanwhile(self: post.OpenSemaphore) -> post.Word:
+            word = read(self)
+            if not values:
+                t.do("c", "lock.release()")
+            values.append(word.value)
+            return word
+
+        monkeypatch.setattr(post.OpenSemaphore, "read", meanwhile)
+        repair.release(observer, lock, lambda _: None)
+        assert values[0] == 0
+        assert _value(t) == 1
+        assert t.do("d", "[lock.acquire(False), lock.acquire(False)]") == "[True, False]"
+
+
+# -- what is written down
+
+
+@as_root
+def test_the_audit_file_gets_a_line_for_each_act(tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    audit.write_text("before\n")
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        _semtrace("release", t.root, semaphore, "--audit", audit)
+        assert audit.read_text() == "before\n"
+        assert _semtrace("release", t.root, semaphore, "--yes", "--audit", audit).returncode == 0
+    line = json.loads(audit.read_text().splitlines()[1])
+    assert (line["act"], line["pid"], line["lock"], line["name"]) == (
+        "release",
+        t.root,
+        str(semaphore),
+        "__main__.lock",
+    )
+    assert line["user"] == "root"
+    assert line["time"].endswith("Z")
+    assert line["before"] == {"value": 0, "waiters": 1}
+    assert line["after"]["woken"] == 1
+    assert any("none of the 2 processes" in each for each in line["evidence"])
+    assert any(f"PID {t.pids['b']}" in each and "waits" in each for each in line["evidence"])
+
+
+@as_root
+def test_nothing_is_done_if_the_audit_file_cannot_be_opened(tmp_path: Path) -> None:
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        done = _semtrace("release", t.root, semaphore, "--yes", "--audit", tmp_path / "no" / "such")
+        assert done.returncode == 1, done
+        assert "nothing was done" in done.stderr
+        assert _value(t) == 0

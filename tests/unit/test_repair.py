@@ -1,0 +1,173 @@
+"""What a repair decides and says, without a server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from semtrace import repair, repair_report
+from semtrace.audit import Audit, release_act
+from semtrace.errors import NoServer, NotPermitted, Refused, SemtraceError, UsageError
+from semtrace.linux.post import Word
+from semtrace.model import Holder, Lock, LockState, Problem, ProcessId, SemId, Server, Snapshot, Waiter
+from semtrace.repair import Released
+
+ME, OTHER, THIRD = ProcessId(4001, 1), ProcessId(4002, 1), ProcessId(4003, 1)
+ORPHAN = Lock(
+    SemId(0, 27, 7),
+    "Lock",
+    "orphaned",
+    0,
+    1,
+    name="myapp.lock",
+    names=("myapp.lock", "myapp.other"),
+    shm_name="/mp-abc",
+    waiters=(Waiter(OTHER, 4002, 12.0), Waiter(THIRD, 4103)),
+    mapped_by=(ME, OTHER, THIRD),
+    reason="locked in 65 readings over 0.4 s",
+)
+
+
+def _lock(inode: int, **changes: object) -> Lock:
+    return replace(ORPHAN, id=SemId(0, 27, inode), **changes)  # type: ignore[arg-type]
+
+
+def _snapshot(*locks: Lock, problems: tuple[Problem, ...] = (), alive: bool = True) -> Snapshot:
+    return Snapshot(Server("python", ME, "app", 0.0, "alice"), 0.0, 0.0, (), locks, problems=problems, alive=alive)
+
+
+# -- which lock
+
+
+@pytest.mark.parametrize("which", ["0:27:7", "myapp.lock", "myapp.other", "/mp-abc"])
+def test_a_lock_is_found_by_its_id_and_each_of_its_names(which: str) -> None:
+    other = _lock(8, name="myapp.b", names=("myapp.b",), shm_name=None)
+    assert repair.find([other, ORPHAN], which) is ORPHAN
+
+
+def test_a_name_of_several_is_ambiguous_and_lists_their_ids_and_states() -> None:
+    with pytest.raises(UsageError, match=r"2 locks .* \[0:27:7\] \(orphaned\), .* \[0:27:8\] \(free\)"):
+        repair.find([ORPHAN, _lock(8, state="free")], "myapp.lock")
+
+
+def test_an_unknown_name_lists_the_locks_but_not_the_signals() -> None:
+    signal = _lock(8, name="myapp.cond._sleeping_count", names=(), signal=True)
+    with pytest.raises(UsageError) as caught:
+        repair.find([ORPHAN, signal], "nope")
+    assert "myapp.lock [0:27:7] (orphaned)" in caught.value.remedy
+    assert "_sleeping_count" not in caught.value.remedy
+
+
+def test_a_part_of_a_name_is_no_name() -> None:
+    with pytest.raises(UsageError):
+        repair.find([ORPHAN], "lock")
+
+
+# -- whether it may be released
+
+
+def test_only_what_is_orphaned_may_be_released() -> None:
+    assert repair.why_not(ORPHAN, _snapshot(ORPHAN)) is None
+    states: tuple[LockState, ...] = ("free", "held", "contended", "exhausted", "unknown")
+    for state in states:
+        refusal = repair.why_not(replace(ORPHAN, state=state), _snapshot(ORPHAN))
+        assert isinstance(refusal, Refused | NotPermitted), state
+        assert f"it is {state}" in str(refusal)
+
+
+def test_the_refusal_names_the_holder() -> None:
+    held = replace(ORPHAN, state="held", holders=(Holder(OTHER, 4002, 1),), reason=None)
+    assert "it is held, held by 4002" in str(repair.why_not(held, _snapshot(held)))
+
+
+def test_what_cannot_be_read_asks_for_the_right() -> None:
+    unknown = replace(ORPHAN, state="unknown")
+    problem = Problem("read its memory", "Permission denied", "sudo", OTHER)
+    refusal = repair.why_not(unknown, _snapshot(unknown, problems=(problem,)))
+    assert isinstance(refusal, NotPermitted)
+
+
+def test_of_a_server_that_has_ended_nothing_is_released() -> None:
+    assert isinstance(repair.why_not(ORPHAN, _snapshot(ORPHAN, alive=False)), NoServer)
+
+
+def test_more_units_than_the_kernel_sets_at_once_are_refused() -> None:
+    assert isinstance(repair.why_not(replace(ORPHAN, maximum=5000), _snapshot(ORPHAN)), Refused)
+
+
+# -- what it says
+
+
+def test_the_evidence_has_the_reason_the_waiters_and_what_would_be_done() -> None:
+    text = "\n".join([*repair_report.evidence(ORPHAN), *repair_report.not_done(4001, ORPHAN, "/var/log/a b")])
+    assert "locked in 65 readings over 0.4 s" in text
+    assert "PID 4002 waits since ≥12s" in text
+    assert "PID 4003 thread 4103 waits" in text
+    assert "mapped by PID 4001 4002 4003" in text
+    assert "sets its value from 0 to 1, which lets in the first of 2 that wait" in text
+    assert text.endswith("semtrace release 4001 myapp.lock --yes --audit '/var/log/a b'")
+
+
+def test_one_of_several_locks_of_a_name_is_given_by_its_id() -> None:
+    assert "release 4001 0:27:7 --yes" in "\n".join(repair_report.not_done(4001, replace(ORPHAN, separate=3), None))
+
+
+def _released(**changes: object) -> Released:
+    now = replace(ORPHAN, state="contended", waiters=ORPHAN.waiters[1:], holders=(Holder(OTHER, 4002, 1),))
+    plain = Released(ORPHAN, 1, Word(0, 2), Word(0, 1), 1, True, 0.0, ORPHAN.waiters[:1], now)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_the_outcome_tells_who_got_on() -> None:
+    text = "\n".join(repair_report.outcome(_released()))
+    assert "value 0 -> 1, waiters 2 -> 1" in text
+    assert "PID 4002 waits no more after ≥12s: it got on" in text
+    assert "now: contended, value 0, 1 still wait" in text
+    assert "millisecond" not in text
+
+
+def test_the_outcome_hides_no_doubt() -> None:
+    nobody = "\n".join(repair_report.outcome(_released(got_on=(), still=False, now=ORPHAN)))
+    assert "none of those who waited was seen to get on within 2 s" in nobody
+    assert "the last look was a millisecond old" in nobody
+    assert "the server has ended" in "\n".join(repair_report.outcome(_released(now=None)))
+
+
+# -- what is written down
+
+
+def test_an_act_is_said_and_appended_as_a_line_of_json(tmp_path: Path) -> None:
+    said: list[str] = []
+    path = tmp_path / "audit"
+    for _ in range(2):
+        with Audit(str(path), said.append) as audit:
+            audit.write(release_act(4001, _released()))
+    assert len(said) == 2
+    assert "released myapp.lock [0:27:7] of PID 4001: value 0 -> 1, 2 waiters, 1 woken" in said[0]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == 2
+    assert lines[0]["before"] == {"value": 0, "waiters": 2}
+    assert lines[0]["after"] == {"value": 0, "waiters": 1, "set_to": 1, "woken": 1}
+    assert {"time", "user", "act", "pid", "lock", "name", "evidence"} < lines[0].keys()
+
+
+def test_without_a_file_it_is_only_said() -> None:
+    said: list[str] = []
+    with Audit(None, said.append) as audit:
+        audit.write(release_act(4001, _released()))
+    assert said
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(SemtraceError, match="cannot open the audit file"):
+        Audit(str(tmp_path), print)
+
+
+def test_a_file_that_takes_nothing_is_an_error_after_it_was_said() -> None:
+    said: list[str] = []
+    with Audit("/dev/full", said.append) as audit, pytest.raises(SemtraceError, match="done, but"):
+        audit.write(release_act(4001, _released()))
+    assert said
