@@ -1,0 +1,101 @@
+"""Watches a server for a while, then says what is wrong with it: `semtrace doctor`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from semtrace.leaks import leaked
+from semtrace.linux.shm import ShmDirectory
+from semtrace.model import Finding, Server, Snapshot
+from semtrace.observe import Observer
+from semtrace.rules import Limits, findings, worst_first
+from semtrace.stacks import with_stacks
+from semtrace.text import age
+
+WATCH_S = 1.5
+
+# A proof, a walk for names or a search that is under way at the end gets so much longer.
+_PATIENCE_S = 4.0
+_PAUSE_S = 0.05
+
+# What passes by: a later picture does not show that it was not so. Everything else stays, or was mended.
+_PASSING = ("deadlock", "timeout-risk", "long-hold", "long-wait")
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """The last snapshot, with all that was found, and how often was looked."""
+
+    snapshot: Snapshot
+    looks: int
+
+
+class Doctor:
+    """Looks at one server again and again and keeps what passes by."""
+
+    def __init__(self, server: Server, limits: Limits, *, stacks: bool = True) -> None:
+        self._observer = Observer(server, limits=limits)
+        self._limits = limits
+        self._stacks = stacks
+        self._seen: dict[tuple[str, str], tuple[float, Finding]] = {}
+        self._looks = 0
+
+    def close(self) -> None:
+        self._observer.close()
+
+    def watch(self, seconds: float = WATCH_S) -> Diagnosis:
+        """Looks for so long, a little longer where something is about to be decided, and judges."""
+        began = time.monotonic()
+        snapshot = self._look()
+        while snapshot.alive and self._goes_on(time.monotonic() - began, seconds):
+            time.sleep(_PAUSE_S)
+            snapshot = self._look()
+        return Diagnosis(self._judge(snapshot), self._looks)
+
+    def _goes_on(self, passed_s: float, seconds: float) -> bool:
+        return passed_s < seconds or (self._observer.undecided() and passed_s < seconds + _PATIENCE_S)
+
+    def _look(self) -> Snapshot:
+        self._looks += 1
+        snapshot = self._observer.snapshot()
+        if any(_key(finding) not in self._seen for finding in snapshot.findings):
+            snapshot = self._with_stacks(snapshot, snapshot.findings)  # now, for soon it may be over
+        for finding in snapshot.findings:
+            if finding.code in _PASSING:
+                self._seen[_key(finding)] = (snapshot.monotonic_s, self._better(finding))
+        return snapshot
+
+    def _better(self, finding: Finding) -> Finding:
+        """The one with the stack, which only the first has."""
+        before = self._seen.get(_key(finding))
+        return before[1] if before and len(before[1].evidence) > len(finding.evidence) else finding
+
+    def _judge(self, snapshot: Snapshot) -> Snapshot:
+        server = snapshot.server
+        room = snapshot.shared_memory
+        if snapshot.alive and room is not None:
+            snapshot = replace(snapshot, shared_memory=replace(room, leaked=leaked(ShmDirectory(server.pid))))
+        if snapshot.alive and self._stacks:
+            snapshot = with_stacks(snapshot)
+        now = findings(snapshot, self._limits)
+        present = {_key(finding) for finding in now}
+        return replace(snapshot, findings=worst_first((*now, *self._passed(snapshot, present))))
+
+    def _passed(self, snapshot: Snapshot, present: set[tuple[str, str]]) -> Iterable[Finding]:
+        for key, (seen_s, finding) in self._seen.items():
+            if key not in present:
+                over = f"over by now: last seen {age(snapshot.monotonic_s - seen_s)} ago"
+                yield replace(finding, evidence=(*finding.evidence, over))
+
+    def _with_stacks(self, snapshot: Snapshot, found: Iterable[Finding]) -> Snapshot:
+        locks = [finding.lock for finding in found if finding.lock is not None and finding.code in _PASSING]
+        if not self._stacks or not locks:
+            return snapshot
+        told = with_stacks(snapshot, locks)
+        return replace(told, findings=findings(told, self._limits))
+
+
+def _key(finding: Finding) -> tuple[str, str]:
+    return finding.code, str(finding.lock or finding.name)

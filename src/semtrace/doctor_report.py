@@ -1,0 +1,84 @@
+"""The findings as text for people and as JSON: what `semtrace doctor` prints. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from semtrace.model import Finding, Severity, Snapshot
+from semtrace.report import problems
+from semtrace.schema import SCHEMA, finding_json, problem_json, server_json
+from semtrace.text import age, clean, iso
+
+_COLOURS: dict[Severity, str] = {"error": "1;31", "warning": "33", "info": "36"}
+_WIDTH = 110
+
+
+def doctor_text(snapshot: Snapshot, looks: int, *, colour: bool = False) -> Iterator[str]:
+    """The worst first; if nothing is wrong, one sentence that says what was looked at."""
+    if not snapshot.findings:
+        yield _nothing_wrong(snapshot, looks)
+    for number, finding in enumerate(snapshot.findings):
+        if number:
+            yield ""
+        yield from _finding(finding, colour)
+    if snapshot.problems:
+        yield ""
+        yield from problems(snapshot.problems)
+
+
+def doctor_json(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "taken_at": iso(snapshot.taken_at),
+        "server": server_json(snapshot.server),
+        "watched_s": round(snapshot.watched_s, 3),
+        "findings": [finding_json(finding) for finding in snapshot.findings],
+        "problems": [problem_json(problem) for problem in snapshot.problems],
+        "alive": snapshot.alive,
+    }
+
+
+def _finding(finding: Finding, colour: bool) -> Iterator[str]:
+    word = finding.severity.upper()
+    said = f"\x1b[{_COLOURS[finding.severity]}m{word}\x1b[0m" if colour else word
+    yield f"{said}  {finding.title}  [{finding.code}]"
+    for fact in finding.evidence:
+        yield from _wrapped(fact, "    - ", "      ")
+    yield from _wrapped(finding.remedy, "    > ", "      ")
+
+
+def _wrapped(text: str, first: str, other: str) -> list[str]:
+    """A command is never torn apart."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=first,
+        subsequent_indent=other,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _nothing_wrong(snapshot: Snapshot, looks: int) -> str:
+    locks = [lock for lock in snapshot.locks if not lock.signal]
+    states = Counter(lock.state for lock in locks)
+    told = f" ({', '.join(f'{count} {state}' for state, count in states.most_common())})" if states else ""
+    private = f" and {_counted(len(snapshot.thread_locks), 'threading lock')}" if snapshot.thread_locks else ""
+    ended = "" if snapshot.alive else " The server has ended meanwhile."
+    blind = {problem.process for problem in snapshot.problems if problem.process}
+    if blind.issuperset(process.id for process in snapshot.processes) and blind:
+        return f"Nothing can be said: not one process of {clean(snapshot.server.title)} can be read."
+    if blind:
+        ended += f" {_counted(len(blind), 'process')} of these could not be read."
+    return (
+        f"Nothing wrong was seen in {looks} looks over {age(snapshot.watched_s)} at "
+        f"{clean(snapshot.server.title)} (PID {snapshot.server.pid}): {_counted(len(snapshot.processes), 'process')}, "
+        f"{_counted(len(locks), 'lock')}{told}{private}, and /dev/shm.{ended}"
+    )
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 'es' if word.endswith('s') else 's'}"

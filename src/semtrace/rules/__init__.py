@@ -1,0 +1,45 @@
+"""What is wrong with a server, from a snapshot of it. Each rule is a small pure function; false alarms are worse than
+silence, so each says only what the evidence carries. Not here yet: lock-order, which needs the events of traced locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from semtrace.model import Finding, Severity, Snapshot
+from semtrace.rules.basis import Limits
+from semtrace.rules.counts import inherited_hold, over_release
+from semtrace.rules.deadlocks import deadlock
+from semtrace.rules.holds import keeps_waiting
+from semtrace.rules.memory import leaked_name, shm_full
+from semtrace.rules.orphans import orphaned_lock
+from semtrace.rules.sharing import private_lock, unshared_lock
+
+__all__ = ["USUAL", "Limits", "findings", "worst_first"]
+
+Rule = Callable[[Snapshot, Limits], Iterable[Finding]]
+
+RULES: tuple[Rule, ...] = (
+    orphaned_lock,
+    deadlock,
+    unshared_lock,
+    private_lock,
+    keeps_waiting,
+    inherited_hold,
+    over_release,
+    leaked_name,
+    shm_full,
+)
+
+_ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
+USUAL = Limits()
+
+
+def findings(snapshot: Snapshot, limits: Limits = USUAL) -> tuple[Finding, ...]:
+    """All that the rules find, the worst first."""
+    return worst_first(finding for rule in RULES for finding in rule(snapshot, limits))
+
+
+def worst_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Of the same severity in the order of the rules."""
+    return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity]))

@@ -1,0 +1,67 @@
+"""What several rules ask of a snapshot. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from semtrace.model import SEM_VALUE_MAX, Frame, Holder, Lock, Process, ProcessId, Snapshot, Waiter
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From when on a hold or a wait is called long, in seconds."""
+
+    hold_s: float = 10.0
+    wait_s: float = 10.0
+
+
+# What consumers of a queue do all day: one holds the read lock and waits for data, the others wait for that lock.
+# Lib/multiprocessing/queues.py Queue.get, SimpleQueue.get; pool.py worker; concurrent/futures/process.py.
+_READ_LOCK = "._rlock"
+_READERS = ("/multiprocessing/queues.py", "/billiard/queues.py", "/multiprocessing/pool.py", "/billiard/pool.py")
+_INNER_FRAMES = 4
+
+
+def worth_a_word(lock: Lock) -> bool:
+    """True for a lock of which it is known that to hold it, or to wait for it, is not simply how it is used.
+
+    A lock without name may be a queue's, whose readers wait in it all day: only a stack then shows that it is not. A
+    Semaphore may be a signal that somebody gives some day.
+    """
+    if lock.signal or lock.maximum in (None, SEM_VALUE_MAX):
+        return False
+    if (lock.name or "").endswith(_READ_LOCK):
+        return False
+    threads: tuple[Holder | Waiter, ...] = (*lock.holders, *lock.waiters)
+    stacks = [each.stack for each in threads if each.stack]
+    if any(_reads_a_queue(stack) for stack in stacks):
+        return False
+    return lock.name is not None or bool(stacks)
+
+
+def _reads_a_queue(stack: Sequence[Frame]) -> bool:
+    return any(frame.file.endswith(_READERS) and frame.function != "put" for frame in stack[:_INNER_FRAMES])
+
+
+def unbroken_s(lock: Lock, holder: Holder, process: Process | None) -> float | None:
+    """For how long the holder is known to have held it without a break; None if that is not known.
+
+    `since_s` cannot tell one long hold from many short ones. But a thread that has not run has released nothing; nor
+    has anybody if a waiter has not run, for a release wakes one; and a worker whose heart has not beaten is still busy
+    with the request that it was busy with.
+    """
+    if holder.since_s is None or holder.evidence == "events":
+        return holder.since_s
+    beat = process.last_heartbeat_s if process is not None and process.role == "worker" else None
+    waits = [waiter.asleep_s for waiter in lock.waiters]
+    known = [seconds for seconds in (holder.asleep_s, beat, *waits) if seconds is not None]
+    return min(max(known), holder.since_s) if known else None
+
+
+def unbroken_wait_s(waiter: Waiter) -> float | None:
+    return waiter.for_s if waiter.evidence == "events" else waiter.asleep_s
+
+
+def processes(snapshot: Snapshot) -> dict[ProcessId, Process]:
+    return {process.id: process for process in snapshot.processes}

@@ -1,0 +1,99 @@
+"""The phrases that findings are made of. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from semtrace.model import Frame, Holder, Lock, ProcessId, Waiter
+from semtrace.text import age, clean
+
+_FEW = 4
+
+# Where frames lie that are not the user's own. Python's own modules have no common folder in a stack.
+_LIBRARIES = ("/site-packages/", "/dist-packages/", "<frozen ", "<string>")
+
+
+def label(lock: Lock) -> str:
+    """One word for the lock; of a part that has no name of its own also of what it is a part."""
+    if lock.name is None and lock.part_of is not None:
+        return clean(f"{lock.part_of}:{lock.id.inode}")
+    return clean(lock.label)
+
+
+def at_least(seconds: float | None, evidence: str = "memory") -> str:
+    """` for 3.2s`: exactly where events say it, else the lower bound that looking gives; nothing where that is none."""
+    if seconds is None:
+        return ""
+    return f" for {age(seconds)}" if evidence == "events" else f" for at least {age(seconds)}"
+
+
+def pids(numbers: Iterable[int]) -> str:
+    """`PID 11, 12 and 5 more`, each once."""
+    each = list(dict.fromkeys(numbers))
+    more = f" and {len(each) - _FEW} more" if len(each) > _FEW else ""
+    return f"PID {', '.join(map(str, each[:_FEW]))}{more}"
+
+
+def counted(count: int, word: str, plural: str = "") -> str:
+    return f"{count} {word if count == 1 else plural or word + 's'}"
+
+
+def thread(process: ProcessId, tid: int | None) -> str:
+    """`PID 11`, and which thread where it is not the first."""
+    return f"PID {process.pid}" if tid in (None, process.pid) else f"PID {process.pid} (thread {tid})"
+
+
+def waiting(lock: Lock) -> list[str]:
+    """Who waits and for how long; nothing where nobody does."""
+    if not lock.waiters:
+        return []
+    longest = max(lock.waiters, key=lambda waiter: waiter.for_s or 0.0)
+    who = pids(waiter.pid for waiter in lock.waiters)
+    many = counted(len(lock.waiters), "thread waits", "threads wait")
+    since = f", the longest{at_least(longest.for_s, longest.evidence)}" if longest.for_s else ""
+    return [f"{many} for it{since}: {who}", *where(lock.waiters)]
+
+
+def holding(lock: Lock) -> list[str]:
+    """Who holds it and for how long."""
+    lines = [
+        f"held by {thread(holder.process, holder.tid)}{at_least(holder.since_s, holder.evidence)}"
+        for holder in lock.holders[:_FEW]
+    ]
+    return [*lines, *where(lock.holders)]
+
+
+def where(threads: Sequence[Holder | Waiter]) -> list[str]:
+    """The line of the user's own source that each is at, those at the same line together."""
+    places: dict[str, list[int]] = {}
+    for each in threads:
+        place = place_of(each)
+        if place is not None:
+            places.setdefault(place, []).append(each.pid)
+    return [f"{pids(who)} at {place}" for place, who in list(places.items())[:_FEW]]
+
+
+def place_of(each: Holder | Waiter) -> str | None:
+    """`bank.py:42 in withdraw: with lock:`, by the stack, and who called that; else the site that the traced lock told.
+
+    The innermost frame of the user's own code; the innermost of all if none is.
+    """
+    frames = [frame for frame in each.stack or () if is_own(frame.file)] or list(each.stack or ())[:1]
+    if not frames:
+        return clean(each.site) if each.site else None
+    inner, *outer = frames
+    source = f": {clean(inner.source)}" if inner.source else ""
+    caller = f" (called by {_at(outer[0])})" if outer else ""
+    return f"{_at(inner)}{caller}{source}"
+
+
+def _at(frame: Frame) -> str:
+    return f"{clean(frame.file)}:{frame.line} in {clean(frame.function)}"
+
+
+def is_own(file: str) -> bool:
+    """False for what lies in a library: by its folder, as it is not known where the target's Python is installed."""
+    folder, _, _ = file.rpartition("/")
+    if any(part in file for part in _LIBRARIES):
+        return False
+    return not any(part.startswith("python3") or part == "python3" for part in folder.split("/")[-4:])

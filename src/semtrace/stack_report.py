@@ -1,0 +1,39 @@
+"""Stacks as text for people: the user's own frames with their source, the libraries' only counted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from semtrace.model import Frame, Holder, Lock, Snapshot, Waiter
+from semtrace.rules.wording import is_own, label, thread
+from semtrace.text import clean
+
+_MOST_OWN = 12
+
+
+def stack_report(snapshot: Snapshot) -> Iterator[str]:
+    """Of all holders and waiters whose stack is known, lock by lock."""
+    for lock in snapshot.locks:
+        yield from _of_lock(lock)
+
+
+def stack_lines(stack: Sequence[Frame]) -> Iterator[str]:
+    """The innermost first. Where no frame is the user's own, as they come."""
+    own = [frame for frame in stack if is_own(frame.file)]
+    for frame in (own or stack)[:_MOST_OWN]:
+        source = f": {clean(frame.source)}" if frame.source else ""
+        yield f"{clean(frame.file)}:{frame.line} in {clean(frame.function)}{source}"
+    left_out = len(stack) - len((own or stack)[:_MOST_OWN])
+    if left_out:
+        yield f"({left_out} more {'frame' if left_out == 1 else 'frames'}{' of libraries' if own else ''})"
+
+
+def _of_lock(lock: Lock) -> Iterator[str]:
+    threads: tuple[tuple[str, Holder | Waiter], ...] = (
+        *(("holds", holder) for holder in lock.holders),
+        *(("waits for", waiter) for waiter in lock.waiters),
+    )
+    for does, each in threads:
+        if each.stack:
+            yield f"{thread(each.process, each.tid)} {does} {label(lock)}"
+            yield from (f"    {line}" for line in stack_lines(each.stack))

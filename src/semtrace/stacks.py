@@ -1,0 +1,195 @@
+"""Python stacks of threads, by `py-spy dump --nonblocking`: it reads memory as we do, without ptrace or a pause.
+
+A thread that runs on meanwhile may give a stack that never was; one that waits gives a true one. Without py-spy, or
+where it fails, there are no stacks and a problem says so. What it prints comes from the target: nothing in it is
+trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from semtrace.linux.memory import Memory
+from semtrace.linux.process import read_stat, thread_ids
+from semtrace.linux.pthread import kernel_tid
+from semtrace.linux.source import SourceLines
+from semtrace.model import Frame, Holder, Lock, Problem, ProcessId, SemId, Snapshot, Waiter
+from semtrace.rules.wording import is_own
+
+# One dump takes 10 to 50 ms.
+MOST_PROCESSES = 16
+_PATIENCE_S = 5.0
+_ONE_S = 2.0
+_MOST_BYTES = 8 << 20
+_MOST_FRAMES = 200
+_MOST_SOURCES = 8
+_LONGEST = 300
+
+T = TypeVar("T", Holder, Waiter)
+Stack = tuple[Frame, ...]
+Run = Callable[[int], bytes]
+
+
+class _Failed(Exception):
+    """It gave no stacks, for this reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """The stacks of several processes, by process and thread, and what could not be had."""
+
+    of: Mapping[tuple[ProcessId, int], Stack]
+    problems: tuple[Problem, ...] = ()
+
+
+def with_stacks(snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Snapshot:
+    """The snapshot with the stacks of all holders and waiters, of these locks only if any are given."""
+    wanted = {lock.id for lock in snapshot.locks} if locks is None else set(locks)
+    chosen = [lock for lock in snapshot.locks if lock.id in wanted and not lock.signal]
+    processes = [holder.process for lock in chosen for holder in lock.holders]
+    processes += [waiter.process for lock in chosen for waiter in lock.waiters]
+    if not processes:
+        return snapshot
+    taken = take(processes)
+    return replace(
+        snapshot,
+        locks=tuple(_with(lock, taken) if lock.id in wanted else lock for lock in snapshot.locks),
+        problems=(*snapshot.problems, *(each for each in taken.problems if each not in snapshot.problems)),
+    )
+
+
+def take(processes: Iterable[ProcessId], run: Run | None = None) -> Stacks:
+    """The stacks of all threads of these processes, of no more than MOST_PROCESSES and for a few seconds at most."""
+    each = list(dict.fromkeys(processes))
+    found: dict[tuple[ProcessId, int], Stack] = {}
+    problems: list[Problem] = []
+    run = run or _py_spy()
+    if run is None:
+        missing = Problem("read Python stacks", "py-spy is not installed", "pip install py-spy")
+        return Stacks({}, (missing,) if each else ())
+    end = time.monotonic() + _PATIENCE_S
+    for process in each[:MOST_PROCESSES]:
+        if time.monotonic() > end:
+            break
+        try:
+            found.update({(process, tid): stack for tid, stack in _of_one(process, run)})
+        except _Failed as error:
+            problems.append(_problem(process, error))
+    return Stacks(found, tuple(problems))
+
+
+def _problem(process: ProcessId, error: _Failed) -> Problem:
+    """About nobody: a process without stacks is not one that could not be looked into."""
+    return Problem(f"read the Python stacks of PID {process.pid}", str(error), "everything else was seen without them")
+
+
+def _with(lock: Lock, taken: Stacks) -> Lock:
+    return replace(
+        lock,
+        holders=tuple(_one_with(holder, taken) for holder in lock.holders),
+        waiters=tuple(_one_with(waiter, taken) for waiter in lock.waiters),
+    )
+
+
+def _one_with(thread: T, taken: Stacks) -> T:
+    if thread.tid is None:
+        mine = [stack for (process, _), stack in taken.of.items() if process == thread.process]
+        return replace(thread, stack=mine[0]) if len(mine) == 1 else thread
+    stack = taken.of.get((thread.process, thread.tid))
+    return replace(thread, stack=stack) if stack is not None else thread
+
+
+# ---- one process
+
+
+def _of_one(process: ProcessId, run: Run) -> Iterator[tuple[int, Stack]]:
+    try:
+        threads = json.loads(run(process.pid))
+    except (ValueError, RecursionError):
+        raise _Failed("py-spy gave no JSON") from None
+    stat = read_stat(process.pid)
+    if stat is None or stat.id != process or not isinstance(threads, list):
+        return
+    lines = SourceLines(process.pid)
+    for thread in threads:
+        if isinstance(thread, dict) and (tid := _tid(process.pid, thread, stat.threads)) is not None:
+            yield tid, tuple(_frames(thread.get("frames"), lines))
+
+
+def _tid(pid: int, thread: Mapping[str, Any], count: int) -> int | None:
+    """py-spy knows the kernel's id from 3.11 on, as the process's own pid namespace has it; before, CPython's alone."""
+    pthread = thread.get("thread_id")
+    if isinstance(pthread, int):
+        try:
+            with Memory(pid) as memory:
+                tid = kernel_tid(memory, pid, pthread & (1 << 64) - 1, count)
+        except OSError:
+            tid = None
+        if tid is not None:
+            return tid
+    tid = thread.get("os_thread_id")
+    return tid if isinstance(tid, int) and tid in thread_ids(pid) else None
+
+
+def _frames(frames: object, lines: SourceLines) -> Iterator[Frame]:
+    shown = 0
+    for frame in frames[:_MOST_FRAMES] if isinstance(frames, list) else ():
+        if not isinstance(frame, dict):
+            continue
+        file, line = _text(frame.get("filename")), frame.get("line")
+        number = line if isinstance(line, int) and 0 < line < 1 << 31 else 0
+        source = None
+        if is_own(file) and shown < _MOST_SOURCES:
+            shown += 1
+            source = lines.line(file, number)
+        yield Frame(_text(frame.get("name")), file, number, source)
+
+
+def _text(value: object) -> str:
+    return value[:_LONGEST] if isinstance(value, str) else "?"
+
+
+# ---- py-spy
+
+
+def _py_spy() -> Run | None:
+    """How to call it: beside this Python, else on the PATH."""
+    beside = Path(sys.executable).with_name("py-spy")
+    command = str(beside) if os.access(beside, os.X_OK) else shutil.which("py-spy")
+    return None if command is None else lambda pid: _output(command, pid)
+
+
+def _output(command: str, pid: int) -> bytes:
+    try:
+        popen = subprocess.Popen(
+            [command, "dump", "--json", "--nonblocking", "--pid", str(pid)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise _Failed(f"py-spy cannot be started: {error.strerror}") from None
+    with popen:
+        try:
+            out, said = popen.communicate(timeout=_ONE_S)
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            raise _Failed(f"py-spy took longer than {_ONE_S:g} s") from None
+    if popen.returncode != 0 or len(out) > _MOST_BYTES:
+        raise _Failed(_reason(said) if popen.returncode else "py-spy printed too much")
+    return out
+
+
+def _reason(said: bytes) -> str:
+    """Its last line is the cause: `Reason: Operation not permitted`."""
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
+    return f"py-spy: {lines[-1][:_LONGEST]}" if lines else "py-spy failed"

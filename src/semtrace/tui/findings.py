@@ -1,0 +1,117 @@
+"""`f`: what is wrong, the worst first; for the one that is chosen its evidence and remedy, and Enter goes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+
+from semtrace.model import Finding, Snapshot
+from semtrace.separate import combine
+from semtrace.text import clean
+from semtrace.tui.bar import Bar
+from semtrace.tui.entries import Entry
+from semtrace.tui.grid import Cell, Column, Row
+from semtrace.tui.header import SEVERITIES
+from semtrace.tui.line import Item, Span
+from semtrace.tui.page import MOST_WIDTH, Page, Sheet
+from semtrace.tui.table import Table
+from semtrace.tui.wrapping import sheet_lines
+
+COLUMNS = (
+    Column("SEVERITY", 9, 9, 0),
+    Column("WHAT", 30, 120, 0),
+    Column("CODE", 13, 15, 1),
+)
+KEYS = ((0, "Esc", "back"), (0, "Enter", "go there"), (1, "↑↓", "move"), (2, "Tab", "scroll the evidence"))
+NOTHING = ["Nothing wrong is seen. semtrace doctor --for 60 watches for longer."]
+
+
+def finding_rows(findings: Sequence[Finding]) -> list[Row]:
+    return [
+        Row(
+            _id(finding),
+            (
+                Cell(finding.severity, SEVERITIES[finding.severity]),
+                Cell(clean(finding.title), "strong"),
+                Cell(finding.code, "dim"),
+            ),
+            (place,),
+        )
+        for place, finding in enumerate(findings)
+    ]
+
+
+def finding_entries(finding: Finding) -> Iterator[Entry]:
+    for place, fact in enumerate(finding.evidence):
+        yield Entry("" if place else "evidence", clean(fact))
+    yield Entry("remedy", clean(finding.remedy), "strong")
+
+
+def target(finding: Finding, snapshot: Snapshot) -> tuple[str, Hashable] | None:
+    """The pane and the row that the finding is about; None if there is no such row now."""
+    shown = combine(snapshot.locks)
+    about = next((lock for lock in snapshot.locks if lock.id == finding.lock), None)
+    row = next((lock for lock in shown if about and (lock.id == about.id or lock.name == about.name is not None)), None)
+    if row is not None:
+        return "locks", row.id
+    if any(lock.name == finding.name for lock in snapshot.thread_locks):
+        return "private", finding.name
+    process = next((process for process in snapshot.processes if process.pid in finding.pids), None)
+    return ("workers", process.id) if process else None
+
+
+class FindingsSheet(Sheet):
+    """`look` gives the newest picture, `go` leaves for a row of a pane."""
+
+    AUTO_FOCUS: ClassVar[str | None] = "#findings"
+
+    def __init__(self, look: Callable[[], Snapshot | None], go: Callable[[str, Hashable], None]) -> None:
+        super().__init__("Findings: what is wrong", lambda: ())
+        self._look = look
+        self._go = go
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="sheet-title")
+        yield Table(COLUMNS, id="findings")
+        yield Page()
+        yield Bar(id="keys")
+
+    def keys(self) -> Sequence[tuple[int, str, str]]:
+        return KEYS
+
+    def on_table_moved(self, event: Table.Moved) -> None:
+        self._show_chosen()
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        chosen, snapshot = self._chosen(), self._look()
+        there = target(chosen, snapshot) if chosen and snapshot else None
+        if there is not None:
+            self.dismiss(None)
+            self._go(*there)
+
+    def renew(self) -> None:
+        found = self._findings()
+        table = self.query_one(Table)
+        title = [Item(0, (Span("Findings", "title"),)), Item(0, (Span(str(len(found)), "dim"),))]
+        table.show(finding_rows(found), title, NOTHING, 0.0)
+        table.set_height(min(table.wanted_height, max(self.size.height // 2, 3)))
+        self._show_chosen()
+
+    def _show_chosen(self) -> None:
+        chosen = self._chosen()
+        width = min(MOST_WIDTH, self.size.width)
+        self.query_one(Page).show(list(sheet_lines(finding_entries(chosen), width)) if chosen else [])
+
+    def _chosen(self) -> Finding | None:
+        selected = self.query_one(Table).selected
+        return next((finding for finding in self._findings() if _id(finding) == selected), None)
+
+    def _findings(self) -> tuple[Finding, ...]:
+        snapshot = self._look()
+        return snapshot.findings if snapshot else ()
+
+
+def _id(finding: Finding) -> Hashable:
+    return finding.code, finding.lock, finding.name

@@ -1,0 +1,331 @@
+"""`semtrace doctor` on a real gunicorn: each scenario of the demo gives its finding, a healthy server gives none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import target
+from support import alive, child_pids, start, start_gunicorn, wait_until
+
+from demo_app.bank import Bank, State
+from demo_app.load import Customers
+from demo_app.scenarios import BOTH_WAYS, SCENARIOS, embraced, waits_inside
+from demo_app.server import Server, serve
+from semtrace.gunicorn import server_of
+from semtrace.observe import Observer, settle
+
+WORKERS = 3
+MOMENT_S = 40.0
+DOCTOR_S = 60.0
+
+
+@dataclass
+class Play:
+    """A running scenario. Its customers come when they are let in."""
+
+    server: Server
+    bank: Bank
+    customers: Customers
+
+    def until(self, when: Callable[[State], bool], what: str) -> None:
+        wait_until(lambda: when(self.bank.look()), MOMENT_S, what)
+
+
+@contextmanager
+def playing(name: str, workers: int = WORKERS) -> Iterator[Play]:
+    scenario = SCENARIOS[name]
+    with tempfile.TemporaryDirectory(prefix="semtrace-doctor-", ignore_cleanup_errors=True) as folder:
+        bank = Bank.in_folder(Path(folder))
+        with serve(scenario, workers, Path(folder)) as server:
+            customers = Customers(server.port, workers, scenario.page, scenario.hold_s, scenario.pause_s)
+            try:
+                yield Play(server, bank, customers)
+            finally:
+                customers.stop()
+
+
+def semtrace(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "semtrace", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=DOCTOR_S,
+        env=os.environ | (env or {}),
+    )
+
+
+def doctor(pid: int, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    """The exit code and what was found apart from infos and what others left in /dev/shm."""
+    done = semtrace("doctor", str(pid), "--json", *arguments)
+    assert done.stderr == ""
+    told = json.loads(done.stdout)
+    assert (told["schema"], told["server"]["pid"], told["problems"]) == (1, pid, [])
+    elsewhere = ("leaked-name", "shm-full")
+    return done.returncode, [f for f in told["findings"] if f["severity"] != "info" and f["code"] not in elsewhere]
+
+
+def begin_deadlock(play: Play) -> None:
+    for page in BOTH_WAYS:
+        play.customers.ask(page)
+    play.until(embraced, "two that wait for each other")
+
+
+def begin_reentry(play: Play) -> None:
+    play.customers.ask("/correct")
+    play.until(waits_inside, "one that waits for itself")
+
+
+def begin_leak(play: Play) -> None:
+    """The report goes first, so that it gets the lock."""
+    play.customers.ask("/report")
+    play.until(lambda now: now.reporter is not None, "the report")
+    play.customers.start()
+    play.until(lambda now: now.reporter not in now.inside and len(now.waiting) > 1, "gunicorn to kill its worker")
+
+
+def begin_crowd(play: Play) -> None:
+    play.customers.start()
+    play.until(lambda now: len(now.inside) > 1, "two inside")
+
+
+def begin_inherited(play: Play) -> None:
+    play.customers.start()
+    play.until(lambda now: len(now.waiting) >= WORKERS - 1, "all but one to wait")
+
+
+def begin_overrelease(play: Play) -> None:
+    play.customers.start()
+    play.until(lambda now: now.payments > 2 * WORKERS, "some in a hurry")
+
+
+def begin_queue(play: Play) -> None:
+    play.customers.start()
+    play.until(lambda now: len(now.waiting) >= WORKERS - 1 and now.payments > 0, "a queue")
+
+
+SICK = {
+    "deadlock": (begin_deadlock, "deadlock", 3),
+    "reentry": (begin_reentry, "deadlock", 3),
+    "leak": (begin_leak, "orphaned-lock", 3),
+    "threading": (begin_crowd, "private-lock", 3),
+    "no-preload": (begin_crowd, "unshared-lock", 3),
+    "inherited": (begin_inherited, "inherited-hold", 0),
+    "overrelease": (begin_overrelease, "over-release", 0),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SICK)
+def test_each_scenario_gives_its_finding_and_no_other(name: str) -> None:
+    begin, code, exit_code = SICK[name]
+    with playing(name) as play:
+        begin(play)
+        returned, found = doctor(play.server.pid)
+        assert [finding["code"] for finding in found] == [code], found
+        assert returned == exit_code
+        assert found[0]["name"] in ("demo_app.app.lock", "demo_app.mistakes.savings_lock")
+        assert all(found[0][key] for key in ("title", "evidence", "remedy"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["shared", "convoy"])
+def test_a_lock_that_works_gives_no_more_than_an_info(name: str) -> None:
+    with playing(name) as play:
+        begin_queue(play)
+        assert doctor(play.server.pid) == (0, [])
+        done = semtrace("doctor", str(play.server.pid), "--for", "3")
+        assert done.returncode == 0
+        if name == "convoy":
+            assert "threads at a time waited for demo_app.app.lock  [contention]" in done.stdout
+
+
+@pytest.mark.slow
+def test_what_the_doctor_says_of_a_leak_can_be_read_and_pasted() -> None:
+    with playing("leak") as play:
+        begin_leak(play)
+        done = semtrace("doctor", str(play.server.pid))
+        assert done.returncode == 3
+        lines = done.stdout.splitlines()
+        assert lines[0] == "ERROR  demo_app.app.lock is locked for ever: whoever held it has ended  [orphaned-lock]"
+        assert any(line.startswith(f"    > semtrace release {play.server.pid} demo_app.app.lock ") for line in lines)
+        assert all(line.startswith(("    ", "WARNING", "INFO")) for line in lines[1:] if line)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="to release an unlinked semaphore takes the right to open map_files")
+def test_who_types_what_the_doctor_says_gets_the_hanging_requests_going() -> None:
+    with playing("leak") as play:
+        begin_leak(play)
+        _, (finding,) = doctor(play.server.pid)
+        paid = play.bank.look().payments
+        program, *arguments = shlex.split(finding["remedy"].split("   ")[0])
+        assert program == "semtrace"
+        done = semtrace(*arguments, "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+        play.until(lambda now: now.payments > paid + WORKERS, "the customers to be served")
+        assert doctor(play.server.pid) == (0, [])
+
+
+@pytest.mark.slow
+def test_the_stack_is_in_the_evidence_and_in_the_dump() -> None:
+    with playing("reentry") as play:
+        begin_reentry(play)
+        _, (finding,) = doctor(play.server.pid)
+        assert "/demo_app/app.py:" in finding["evidence"][0]
+        assert " in alone (called by " in finding["evidence"][0]
+        assert finding["evidence"][0].endswith(": with lock:")
+        dumped = json.loads(semtrace("dump", str(play.server.pid), "--json", "--stacks").stdout)
+        (lock,) = (lock for lock in dumped["locks"] if lock["name"] == "demo_app.app.lock")
+        (waiting,) = lock["waiters"]
+        mine = [frame for frame in waiting["stack"] if "/demo_app/" in frame["file"]]
+        assert [frame["function"] for frame in mine] == ["alone", "correct", "app"]
+        assert mine[0]["source"] == "with lock:"
+        assert "with lock:" in semtrace("dump", str(play.server.pid), "--stacks").stdout
+
+
+def test_nothing_wrong_is_one_sentence_that_says_what_was_looked_at() -> None:
+    with start_gunicorn("hello:app", "-w", "2", "--preload") as server:
+        server.wait_workers(2)
+        done = semtrace("doctor", str(server.pid), "--for", "0.3")
+        assert (done.returncode, done.stderr) == (0, "")
+        if "/dev/shm" in done.stdout.splitlines()[0] and "[leaked-name]" in done.stdout:
+            return  # another's
+        assert done.stdout.startswith("Nothing wrong was seen in ")
+        assert "3 processes, 0 locks" in done.stdout
+
+
+def test_without_py_spy_the_doctor_says_so_and_goes_on() -> None:
+    with target() as t:
+        t.fork("a")
+        t.do("a", "lock.acquire()")
+        t.block("a", "lock")
+        # A Python beside which there is no py-spy: through a link in a folder of its own.
+        with tempfile.TemporaryDirectory() as folder:
+            code = "import sys; sys.executable = '/nowhere/python'; from semtrace.cli import main; sys.exit(main())"
+            done = subprocess.run(
+                [sys.executable, "-c", code, "doctor", str(t.root), "--json"],
+                capture_output=True,
+                text=True,
+                env=os.environ | {"PATH": folder},
+                timeout=DOCTOR_S,
+            )
+        told = json.loads(done.stdout)
+        assert [finding["code"] for finding in told["findings"] if finding["code"] != "leaked-name"] == ["deadlock"]
+        assert [(p["what"], p["remedy"]) for p in told["problems"]] == [("read Python stacks", "pip install py-spy")]
+
+
+def test_a_cycle_through_two_processes_of_any_program_is_a_deadlock_and_is_none_with_a_timeout() -> None:
+    with target(made="first, second = mp.Lock(), mp.Lock()") as t:
+        t.fork("a", "b")
+        t.do("a", "first.acquire()")
+        t.do("b", "second.acquire()")
+        t.block("a", "second", "True", "60")
+        t.block("b", "first")
+        assert doctor(t.root) == (0, [])
+        with target(made="first, second = mp.Lock(), mp.Lock()") as t2:
+            t2.fork("a", "b")
+            t2.do("a", "first.acquire()")
+            t2.do("b", "second.acquire()")
+            t2.block("a", "second")
+            t2.block("b", "first")
+            code, (finding,) = doctor(t2.root)
+            assert (code, finding["code"]) == (3, "deadlock")
+            assert finding["pids"] == sorted([t2.pids["a"], t2.pids["b"]])
+
+
+def test_the_holder_that_was_seen_is_named_when_it_dies() -> None:
+    with target() as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.block("b", "lock")
+        observer = Observer(server_of(t.root))
+        try:
+            settle(observer)
+            time.sleep(0.05)
+            assert observer.snapshot().locks[0].holders[0].pid == t.pids["a"]
+            t.kill("a", signal.SIGKILL)
+            snapshot = wait_until(
+                lambda: s if (s := observer.snapshot()).locks[0].state == "orphaned" else None, what="the proof"
+            )
+            last = snapshot.locks[0].last_holder
+            assert last is not None
+            assert (last.pid, last.tid) == (t.pids["a"], t.tids["a"])
+            assert last.ended_s is not None
+            (finding,) = snapshot.findings
+            assert any(f"last seen held by PID {t.pids['a']} " in line for line in finding.evidence)
+        finally:
+            observer.close()
+
+
+def test_a_long_hold_is_found_by_watching_longer() -> None:
+    with target() as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.block("b", "lock")
+        code, (finding,) = doctor(t.root, "--for", "2", "--long", "1")
+        assert (code, finding["code"], finding["pids"]) == (0, "long-hold", [t.pids["a"]])
+
+
+def test_idle_workers_of_a_pool_are_at_rest() -> None:
+    program = (
+        "import multiprocessing as mp, time, concurrent.futures as cf\n"
+        "ctx = mp.get_context('fork')\n"
+        "pool = ctx.Pool(3); pool.map(abs, range(9))\n"
+        "executor = cf.ProcessPoolExecutor(2, ctx); list(executor.map(abs, range(9)))\n"
+        "def f():\n"
+        "    hidden = ctx.Pool(2); hidden.map(abs, range(9))\n"
+        "    return lambda: hidden\n"
+        "keep = [f()]\n"
+        "print('READY', flush=True); time.sleep(100)\n"
+    )
+    with start(sys.executable, "-c", program) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), what="the pools")
+        assert doctor(popen.pid, "--for", "2", "--long", "0.5") == (0, [])
+
+
+@pytest.mark.slow
+@pytest.mark.serial
+def test_a_healthy_server_under_load_reloads_and_churn_gives_nothing() -> None:
+    """Every picture of 20 s is judged: nothing but infos, ever."""
+    with playing("shared", workers=4) as play:
+        play.customers.start()
+        observer = Observer(server_of(play.server.pid))
+        stopped = threading.Event()
+        trouble = threading.Thread(target=disturb, args=(play.server.pid, stopped))
+        trouble.start()
+        try:
+            end = time.monotonic() + 20
+            judged = 0
+            while time.monotonic() < end:
+                found = [f for f in observer.snapshot().findings if f.severity != "info"]
+                judged += 1
+                assert not found, found
+                time.sleep(0.01)
+            assert judged > 100
+        finally:
+            stopped.set()
+            trouble.join()
+            observer.close()
+
+
+def disturb(master: int, stopped: threading.Event) -> None:
+    """Reloads, and now and then one worker less and one more: gunicorn lets the one that goes finish its work."""
+    signals = (signal.SIGHUP, signal.SIGTTOU, signal.SIGTTIN)
+    turn = 0
+    while not stopped.wait(1.5) and alive(master) and child_pids(master):
+        os.kill(master, signals[turn % len(signals)])
+        turn += 1

@@ -1,0 +1,169 @@
+"""The findings in the live view, and the stacks that one asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+from tui import fakes
+from tui.fakes import Script, finding, lock, picture, pid, sem, thread_locks
+from tui.looking import SIZES, Looking, looking
+
+from semtrace.model import Frame, Problem, ProcessId, Snapshot
+from semtrace.tui.detail import Stacks, TakeStacks, stack_entries
+from semtrace.tui.findings import target
+from semtrace.tui.table import Table
+
+Scenario = Callable[[Looking, Script], Awaitable[None]]
+
+ORPHAN = finding("orphaned-lock", lock=sem(104), name="myapp.db.write_lock", title="myapp.db.write_lock is orphaned")
+WARNING = finding("long-hold", "warning", lock=sem(103), title="myapp.pool.slots is held long")
+PRIVATE = finding("private-lock", "warning", lock=None, name="myapp.guard", title="myapp.guard is private")
+STACK = (Frame("wait", "/usr/lib/python3.12/x.py", 3), Frame("withdraw", "/srv/app.py", 7, "with lock:"))
+
+
+def play(
+    scenario: Scenario,
+    snapshot: Snapshot,
+    size: tuple[int, int] = (120, 40),
+    stacks: TakeStacks | None = None,
+) -> None:
+    async def run() -> None:
+        source = Script(snapshot)
+        async with looking(source, size, stacks=stacks) as seen:
+            await seen.sees("Locks")
+            await scenario(seen, source)
+
+    asyncio.run(run())
+
+
+def cursor(seen: Looking, table: str) -> object:
+    return seen.app.screen.query_one(f"#{table}", Table).selected
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_header_counts_them_and_f_shows_them_worst_first(size: tuple[int, int]) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.sees("2 findings (f)")
+        await seen.press("f")
+        await seen.sees("Findings: what is wrong", "ERROR".lower(), "a fact", "mend it")
+        assert seen.order("myapp.db.write_lo", "myapp.pool") == ["myapp.db.write_lo", "myapp.pool"]
+        await seen.press("escape")
+        await seen.sees("Locks")
+
+    play(scenario, picture(findings=(ORPHAN, WARNING)), size)
+
+
+def test_without_findings_the_header_is_silent_and_the_sheet_says_so() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        assert "finding" not in seen.text
+        await seen.press("f")
+        await seen.sees("Nothing wrong is seen.")
+        source.show(picture(findings=(ORPHAN,)))
+        await seen.sees("myapp.db.write_lock is orphaned", "a fact")
+
+    play(scenario, picture())
+
+
+def test_the_cursor_chooses_and_enter_goes_to_the_lock() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("f")
+        await seen.sees("myapp.pool.slots is held long")
+        await seen.press("down", "enter")
+        await seen.sees("Workers")
+        await seen.until(lambda: cursor(seen, "locks") == sem(103), "the lock")
+
+    play(scenario, picture(findings=(ORPHAN, WARNING)))
+
+
+def test_enter_goes_to_a_private_lock_or_a_worker() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("f", "enter")
+        await seen.until(lambda: "Workers" in seen.text and seen.app.screen.focused is not None, "the panes")
+        assert cursor(seen, "private") == "myapp.guard"
+        source.show(picture(findings=(finding(lock=None, name="", pids=(4713,)),), thread_locks=thread_locks()))
+        await seen.press("f")
+        await seen.sees("myapp.lock has a deadlock")
+        await seen.press("enter")
+        await seen.until(lambda: "Workers" in seen.text and cursor(seen, "workers") == pid(4713), "the worker")
+
+    play(scenario, picture(findings=(PRIVATE,), thread_locks=thread_locks()))
+
+
+def test_a_filter_that_hides_the_row_goes() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("slash", *"cache", "enter")
+        await seen.until(lambda: cursor(seen, "locks") == sem(102), "the other locks to be hidden")
+        await seen.press("f", "enter")
+        await seen.until(lambda: "Workers" in seen.text and cursor(seen, "locks") == sem(104), "the lock")
+
+    play(scenario, picture(findings=(ORPHAN,)))
+
+
+def test_a_finding_about_something_gone_leads_nowhere() -> None:
+    gone = finding(lock=sem(999), name="gone", pids=(1,))
+    assert target(gone, picture()) is None
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("f", "enter")
+        await seen.sees("Findings: what is wrong")
+
+    play(scenario, picture(findings=(gone,)))
+
+
+def test_of_separate_locks_of_one_name_the_row_that_stands_for_them_is_found() -> None:
+    each = tuple(lock(i, name="myapp.lock", separate=2, mapped_by=(pid(4710 + i),)) for i in (1, 2))
+    assert target(finding(lock=sem(2)), picture(each)) == ("locks", sem(1))
+
+
+# -- stacks
+
+
+def test_t_in_a_locks_details_takes_the_stacks_of_its_holders_and_waiters_once() -> None:
+    asked: list[Sequence[ProcessId]] = []
+
+    def take(processes: Sequence[ProcessId]) -> tuple[Stacks, Sequence[Problem]]:
+        asked.append(processes)
+        return {(pid(4711), 4711): STACK, (pid(4712), 9): STACK}, ()
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("Lock myapp.db.write_lock", "t stacks")
+        await seen.press("escape", "down", "enter")
+        await seen.sees("held by")
+        assert not asked
+        await seen.press("t")
+        await seen.until(lambda: len(asked) == 1, "the question")
+
+    play(scenario, picture(), stacks=take)
+
+
+def test_the_stacks_show_the_users_own_frames_with_their_source() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.press("t")
+        await seen.sees(
+            "/srv/app.py:7 in withdraw: with lock:", "(1 more frame of libraries)", "py-spy is not installed"
+        )
+
+    missing = Problem("read Python stacks", "py-spy is not installed", "pip install py-spy")
+    only = picture([fakes.every_state()[0]])
+    play(scenario, only, stacks=lambda processes: ({(pid(4711), 4711): STACK}, (missing,)))
+
+
+def test_a_worker_shows_all_its_threads_and_a_lock_only_those_concerned() -> None:
+    stacks = {(pid(4711), 4711): STACK, (pid(4711), 5): STACK, (pid(4712), 6): STACK}
+    assert [entry.label for entry in stack_entries(pid(4711), picture(), stacks)] == ["4711", "4711/5"]
+    assert [entry.label for entry in stack_entries(sem(101), picture(), stacks)] == ["4711"]
+    assert not list(stack_entries("myapp.guard", picture(thread_locks=thread_locks()), stacks))
+
+
+def test_without_a_way_to_take_stacks_t_does_nothing() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("identity")
+        await seen.press("t")
+        assert "t stacks" not in seen.text
+
+    play(scenario, picture())

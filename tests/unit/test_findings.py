@@ -1,0 +1,528 @@
+"""Each rule: what it says, and above all what it must not say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sick import (
+    SERVER,
+    codes,
+    found,
+    frames,
+    holder,
+    lock,
+    overlap,
+    pid,
+    processes,
+    snapshot,
+    thread_lock,
+    waiter,
+    worker,
+)
+
+from semtrace.model import (
+    SEM_VALUE_MAX,
+    Durations,
+    LastHolder,
+    LeakedName,
+    Process,
+    SemId,
+    SharedMemory,
+    Snapshot,
+    Statistics,
+    Stray,
+)
+from semtrace.rules import Limits, findings, worst_first
+
+GUNICORNS_QUEUE = frames(("/usr/lib/python3.12/multiprocessing/queues.py", "get"), ("/srv/app.py", "consume"))
+USERS = frames(("/usr/lib/python3.12/contextlib.py", "__enter__"), ("/srv/app.py", "withdraw"))
+
+
+def everything(snapshot: Snapshot) -> str:
+    return "\n".join(line for f in snapshot.findings for line in (f.title, *f.evidence, f.remedy))
+
+
+# -- nothing
+
+
+def test_a_server_at_rest_has_nothing_wrong() -> None:
+    assert codes(lock(), lock("app.other", 2)) == []
+
+
+def test_a_server_that_just_starts_has_nothing_wrong() -> None:
+    assert findings(Snapshot(SERVER, 0.0, 0.0, (), ())) == ()
+    assert codes(lock(None, kind="unknown", state="unknown", maximum=None, value=None, reason="not read yet")) == []
+
+
+def test_held_and_waited_for_a_moment_is_how_locks_are_used() -> None:
+    assert codes(lock(holders=(holder(11, 0.3),), waiters=(waiter(12, 0.2), waiter(13, 0.1)))) == []
+
+
+def test_the_worst_comes_first_and_a_lock_is_spoken_of_once() -> None:
+    locks = (
+        lock("app.slow", 1, holders=(holder(11, 15.0, asleep_s=15.0),), waiters=(waiter(12, 15.0),)),
+        lock("app.dead", 2, state="orphaned", waiters=(waiter(13, 15.0),)),
+    )
+    assert codes(*locks) == ["orphaned-lock", "long-hold"]
+    assert worst_first(reversed(found(*locks))) == found(*locks)
+
+
+# -- orphaned-lock
+
+
+def test_an_orphan_is_told_with_its_proof_and_the_command_that_releases_it() -> None:
+    orphan = lock(state="orphaned", reason="locked in 40 readings", waiters=(waiter(12, 75.0), waiter(13, 3.0)))
+    (finding,) = found(orphan)
+    assert (finding.code, finding.severity, finding.lock, finding.pids) == (
+        "orphaned-lock",
+        "error",
+        orphan.id,
+        (12, 13),
+    )
+    assert finding.remedy.startswith("semtrace release 10 app.lock ")
+    assert "locked in 40 readings" in finding.evidence
+    assert "2 threads wait for it, the longest for at least 1m15s: PID 12, 13" in finding.evidence
+    assert any("was not seen" in line for line in finding.evidence)
+
+
+@pytest.mark.parametrize(("name", "separate", "said"), [
+    ("app.locks['a b']", 1, """semtrace release 10 'app.locks['"'"'a b'"'"']' """),
+    (None, 1, "semtrace release 10 0:27:1 "),
+    ("app.lock", 2, "semtrace release 10 0:27:1 "),
+])  # fmt: skip
+def test_the_command_names_one_lock_alone_and_can_be_pasted(name: str | None, separate: int, said: str) -> None:
+    (finding,) = (f for f in found(lock(name, state="orphaned", separate=separate)) if f.code == "orphaned-lock")
+    assert finding.remedy.startswith(said)
+
+
+def test_the_last_holder_is_told_and_gunicorns_timeout_if_it_held_for_so_long() -> None:
+    last = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5)
+    (finding,) = found(lock(state="orphaned", last_holder=last))
+    assert "last seen held by PID 11 4.0s ago, then for at least 29s; it was gone 3.5s ago" in finding.evidence
+    assert any("gunicorn most likely killed it" in line for line in finding.evidence)
+    for other in (replace(last, held_s=2.0), replace(last, held_s=None), replace(last, ended_s=None)):
+        (finding,) = found(lock(state="orphaned", last_holder=other))
+        assert not any("killed it" in line for line in finding.evidence)
+    assert any("it lives" in line for line in finding.evidence)
+
+
+@pytest.mark.parametrize("state", ["unknown", "held", "contended", "exhausted", "free"])
+def test_only_a_proved_orphan_is_called_one(state: str) -> None:
+    suspect = lock(state=state, value=0, reason="locked, and no living process claims it; not proved orphaned: …")
+    assert "orphaned-lock" not in codes(suspect)
+
+
+# -- deadlock
+
+
+def embrace(**changes: Any) -> tuple[Any, Any]:
+    return (
+        lock("app.a", 1, holders=(holder(11),), waiters=(waiter(12, **changes),)),
+        lock("app.b", 2, holders=(holder(12),), waiters=(waiter(11),)),
+    )
+
+
+def test_two_that_wait_for_each_other_are_a_deadlock() -> None:
+    (finding,) = found(*embrace())
+    assert (finding.code, finding.severity, finding.pids) == ("deadlock", "error", (11, 12))
+    assert finding.title == "2 threads wait for each other: app.b, app.a"
+    assert finding.evidence[0] == "PID 11 holds app.a and waits for app.b for at least 5.0s"
+    assert finding.evidence[1] == "PID 12 holds app.b and waits for app.a for at least 5.0s"
+
+
+def test_who_waits_behind_a_deadlock_is_counted() -> None:
+    a, b = embrace()
+    (finding,) = found(replace(a, waiters=(*a.waiters, waiter(13))), b)
+    assert "1 more wait behind them" in finding.evidence
+    assert finding.pids == (11, 12, 13)
+
+
+def test_a_ring_of_three_is_one_deadlock() -> None:
+    ring = [lock(f"app.{i}", i, holders=(holder(10 + i),), waiters=(waiter(11 + i % 3),)) for i in (1, 2, 3)]
+    (finding,) = found(*ring)
+    assert finding.title.startswith("3 threads wait for each other")
+
+
+def test_who_waits_for_what_it_holds_itself_is_a_deadlock_of_one() -> None:
+    (finding,) = found(lock(holders=(holder(11),), waiters=(waiter(11), waiter(12))))
+    assert finding.title == "PID 11 waits for app.lock, which it holds itself"
+    assert "RLock" in finding.remedy
+
+
+def test_the_stack_is_in_the_chain() -> None:
+    (finding,) = found(lock(holders=(holder(11),), waiters=(waiter(11, stack=USERS),)))
+    assert finding.evidence[0].endswith("at /srv/app.py:7 in withdraw")
+
+
+def test_all_units_of_a_bounded_semaphore_may_be_in_a_deadlock() -> None:
+    slots = lock("app.slots", 3, kind="BoundedSemaphore", maximum=2, holders=(holder(11), holder(12)))
+    a = lock("app.a", 1, holders=(holder(11),), waiters=(waiter(12),))
+    b = replace(slots, waiters=(waiter(11),))
+    assert "deadlock" in codes(a, b)
+    free = replace(slots, holders=(holder(11), holder(13)), waiters=(waiter(11),))
+    assert "deadlock" not in codes(a, free), "13 may give its unit back"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"asleep_s": None},  # it has run meanwhile: a hot lock in flux, seen at unlucky moments
+        {"asleep_s": 0.4},  # not for long enough
+        {"timed": True},  # it will give up
+    ],
+)
+def test_a_cycle_that_may_dissolve_is_no_deadlock(changes: dict[str, Any]) -> None:
+    assert codes(*embrace(**changes)) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"in_flux": True},
+        {"holders": (holder(12, tid=99),)},  # another thread of that process holds it, and runs
+        {"holders": ()},
+        {"signal": True},
+        {"strays": (Stray(pid(13), -1),)},  # somebody releases for others
+        {"value": 1, "maximum": 2},  # there is a unit left
+        {"maximum": SEM_VALUE_MAX},  # anybody may give
+        {"maximum": 2},  # the holders do not account for all units
+    ],
+)
+def test_no_deadlock_without_knowing_that_the_holders_are_all_who_can_release(changes: dict[str, Any]) -> None:
+    a, b = embrace()
+    assert "deadlock" not in codes(a, replace(b, **changes))
+
+
+def test_a_thread_that_is_not_known_is_the_only_one_of_its_process_or_says_nothing() -> None:
+    a, b = embrace()
+    unknown = replace(b, holders=(holder(12, tid=None),))
+    assert codes(a, unknown) == ["deadlock"]
+    several = (*processes()[:2], worker(12, threads=2), worker(13))
+    assert codes(a, unknown, processes=several) == []
+
+
+def test_waiting_for_one_who_works_is_no_deadlock() -> None:
+    assert (
+        codes(lock("app.a", 1, holders=(holder(11),), waiters=(waiter(12),)), lock("app.b", 2, holders=(holder(12),)))
+        == []
+    )
+
+
+# -- timeout-risk
+
+
+def busy(beat_s: float | None) -> tuple[Process, ...]:
+    return (processes()[0], worker(11, last_heartbeat_s=beat_s), *processes()[2:])
+
+
+def test_a_holder_that_gunicorn_is_about_to_kill_is_a_risk() -> None:
+    (finding,) = found(lock(holders=(holder(11, 16.0),)), processes=busy(17.0))
+    assert (finding.code, finding.severity, finding.pids) == ("timeout-risk", "warning", (11,))
+    assert "its last heartbeat was 17s ago; gunicorn kills it at 30 s (--timeout)" in finding.evidence
+
+
+def test_the_heartbeat_tells_the_risk_also_when_the_watching_has_just_begun() -> None:
+    assert codes(lock(holders=(holder(11, 1.2),)), processes=busy(25.0)) == ["timeout-risk"]
+
+
+@pytest.mark.parametrize(
+    ("since_s", "beat_s", "changes"),
+    [
+        (20.0, 0.3, {}),  # it beats: its threads hold the lock, not the worker
+        (20.0, 15.1, {}),  # an idle worker beats every half timeout
+        (0.2, 25.0, {}),  # it has only just been seen with it
+        (20.0, 25.0, {"timeout_s": 0.0}),  # no timeout at all
+        (20.0, 25.0, {"timeout_s": None}),
+        (20.0, 25.0, {"kind": "python"}),
+        (29.0, None, {"worker_class": "gthread"}),
+    ],
+)
+def test_no_risk_where_nobody_is_about_to_kill(since_s: float, beat_s: float | None, changes: dict[str, Any]) -> None:
+    server = replace(SERVER, **changes)
+    held = lock(holders=(holder(11, since_s),))
+    assert "timeout-risk" not in codes(held, processes=busy(beat_s), server=server)
+
+
+def test_the_master_is_killed_by_nobody() -> None:
+    assert "timeout-risk" not in codes(lock(holders=(holder(10, 29.0),)))
+
+
+# -- long-hold, long-wait
+
+
+def test_a_long_hold_and_its_line() -> None:
+    (finding,) = found(lock(holders=(holder(11, 12.0, asleep_s=11.0, stack=USERS),)))
+    assert (finding.code, finding.severity) == ("long-hold", "warning")
+    assert finding.title == "PID 11 has held app.lock for at least 11s without a break"
+    assert finding.evidence[0] == "PID 11 at /srv/app.py:7 in withdraw"
+
+
+def test_a_waiter_that_never_ran_shows_that_nobody_released_meanwhile() -> None:
+    assert codes(lock(holders=(holder(11, 12.0),), waiters=(waiter(12, 10.5),))) == ["long-hold"]
+
+
+def test_a_hot_lock_that_is_always_seen_with_the_same_holder_is_no_long_hold() -> None:
+    assert codes(lock(holders=(holder(11, 60.0),))) == []
+    assert codes(lock(holders=(holder(11, 60.0),), waiters=(waiter(12, 60.0, asleep_s=None),)), watched_s=0.5) == []
+
+
+def test_thresholds_can_be_given() -> None:
+    held = lock(holders=(holder(11, 3.0, asleep_s=3.0),))
+    assert codes(held) == []
+    assert codes(held, limits=Limits(hold_s=2.0)) == ["long-hold"]
+    waited = lock(state="unknown", reason="who knows", waiters=(waiter(12, 3.0),))
+    assert codes(waited, limits=Limits(wait_s=2.0)) == ["long-wait"]
+
+
+def test_a_traced_lock_knows_how_long_exactly() -> None:
+    (finding,) = found(lock(holders=(holder(11, 12.0, evidence="events", site="/srv/app.py:7"),)))
+    assert finding.title == "PID 11 has held app.lock for 12s without a break"
+    assert finding.evidence[0] == "PID 11 at /srv/app.py:7"
+
+
+def test_a_long_wait_for_a_holder_that_is_not_known() -> None:
+    (finding,) = found(lock(state="unknown", reason="it is in flux", waiters=(waiter(12, 20.0),)))
+    assert (finding.code, finding.pids) == ("long-wait", (12,))
+    assert "who holds it is not known: it is in flux" in finding.evidence
+
+
+@pytest.mark.parametrize(
+    "normal",
+    [
+        lock("app.pool._inqueue._rlock", part_of="app.pool"),  # an idle worker of a Pool
+        lock("app.queue._rlock", part_of="app.queue"),
+        lock("app.cond._wait_semaphore", part_of="app.cond", signal=True, maximum=SEM_VALUE_MAX),  # Condition.wait
+        lock("app.signal", kind="Semaphore", maximum=SEM_VALUE_MAX, state="exhausted"),  # who gives will come
+        lock(None),  # may be a queue's: nothing shows that it is not
+    ],
+    ids=lambda each: each.label,
+)
+def test_waiting_for_work_is_no_long_wait_or_hold(normal: Any) -> None:
+    busy = replace(normal, value=0, holders=(holder(11, 900.0, asleep_s=900.0),), waiters=(waiter(12, 900.0),))
+    assert codes(replace(busy, waited_s=900.0)) == []
+    assert codes(replace(busy, waited_s=900.0, holders=())) == []
+
+
+def test_a_stack_tells_a_nameless_lock_of_a_queue_from_another() -> None:
+    held = holder(11, 900.0, asleep_s=900.0)
+    assert codes(lock(None, holders=(replace(held, stack=GUNICORNS_QUEUE),), waiters=(waiter(12, 900.0),))) == []
+    assert codes(lock(None, holders=(replace(held, stack=USERS),), waiters=(waiter(12, 900.0),))) == ["long-hold"]
+
+
+def test_a_deadlock_is_not_told_again_as_a_long_hold() -> None:
+    assert codes(*embrace(for_s=60.0)) == ["deadlock"]
+
+
+# -- contention
+
+
+def test_a_lock_that_somebody_always_waits_for_is_worth_a_line() -> None:
+    (finding,) = found(lock(holders=(holder(11, 0.1),), waiters=(waiter(12, 0.1),), waited_s=50.0))
+    assert (finding.code, finding.severity) == ("contention", "info")
+    assert finding.title == "2.5 threads at a time waited for app.lock"
+
+
+def test_the_counts_of_a_traced_lock_are_told() -> None:
+    hold = Durations(100, 5.0, 0.05, 0.2)
+    counts = Statistics(
+        100, 80, 0, Durations(80, 8.0, 0.1, 0.4), hold, (("/srv/app.py:7", Statistics(100, 80, 0, Durations(), hold)),)
+    )
+    (finding,) = found(lock(waited_s=50.0, statistics=counts))
+    assert "80% of 100 acquires had to wait, 100ms on average, 400ms at most" in finding.evidence
+    assert "held 50.0ms on average from /srv/app.py:7, 5.00s in all" in finding.evidence
+
+
+def test_a_little_waiting_or_a_short_look_is_not_worth_a_line() -> None:
+    assert codes(lock(waited_s=15.0)) == []
+    assert codes(lock(waited_s=2.0), watched_s=0.5) == []
+
+
+def test_of_many_contended_locks_the_worst_are_told() -> None:
+    told = found(*(lock(f"app.{i}", i, waited_s=20.0 + i) for i in range(10)))
+    assert [finding.name for finding in told] == ["app.9", "app.8", "app.7"]
+
+
+# -- private-lock
+
+
+def test_a_threading_lock_with_two_inside_is_an_error() -> None:
+    (finding,) = found(thread_locks=(thread_lock(overlap=overlap(11, 13)),))
+    assert (finding.code, finding.severity, finding.name) == ("private-lock", "error", "app.guard")
+    assert finding.evidence[0] == "2 processes were inside at once, in 3 looks, first 10s ago; last PID 11, 13"
+    assert "multiprocessing.Lock" in finding.remedy
+    assert "--preload" in finding.remedy
+
+
+def test_a_threading_lock_in_several_workers_is_a_warning() -> None:
+    (finding,) = found(thread_locks=(thread_lock(),))
+    assert (finding.code, finding.severity, finding.pids) == ("private-lock", "warning", (11, 12, 13))
+
+
+def test_a_server_of_one_worker_may_have_threading_locks() -> None:
+    alone = thread_lock(workers=1, overlap=overlap(10, 11))
+    assert codes(thread_locks=(alone,), processes=processes(1)) == []
+
+
+def test_a_script_may_have_threading_locks() -> None:
+    family = tuple(replace(process, role="process") for process in processes())
+    assert codes(thread_locks=(thread_lock(),), processes=family, server=replace(SERVER, kind="python")) == []
+
+
+def test_a_librarys_lock_and_a_condition_are_their_own_business() -> None:
+    assert codes(thread_locks=(thread_lock(own=False, overlap=overlap(11, 12)),)) == []
+    assert codes(thread_locks=(thread_lock(kind="Condition"),)) == []
+
+
+def test_the_master_and_a_worker_inside_at_once_is_not_what_matters() -> None:
+    assert [f.severity for f in found(thread_locks=(thread_lock(overlap=overlap(10, 11)),))] == ["warning"]
+
+
+# -- unshared-lock
+
+
+def separate(count: int = 3, name: str = "app.lock", **changes: Any) -> tuple[Any, ...]:
+    return tuple(lock(name, i, separate=count, mapped_by=(pid(11 + i),), **changes) for i in range(count))
+
+
+def test_a_lock_that_each_worker_made_for_itself_is_an_error() -> None:
+    (finding,) = found(*separate())
+    assert (finding.code, finding.severity, finding.pids) == ("unshared-lock", "error", (11, 12, 13))
+    assert "--preload" in finding.remedy
+
+
+def test_that_two_hold_it_at_once_is_told() -> None:
+    one, two, three = separate()
+    (finding,) = found(replace(one, holders=(holder(11, 0.1),)), replace(two, holders=(holder(12, 0.1),)), three)
+    assert "PID 11, 12 hold it at the same time" in finding.evidence
+
+
+def test_a_value_is_told_as_what_it_is() -> None:
+    (finding,) = found(*separate(name="app.counter._lock", part_of="app.counter", kind="RLock"))
+    assert finding.name == "app.counter"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"own": False},  # a library's, such as tqdm's
+        {"name": "app.pool._inqueue._rlock", "part_of": "app.pool"},  # each worker may have a pool of its own
+        {"name": "app.event._flag", "part_of": "app.event", "signal": True},
+    ],
+)
+def test_what_each_worker_may_well_have_for_itself_is_no_error(changes: dict[str, Any]) -> None:
+    assert codes(*separate(**changes)) == []
+
+
+def test_two_generations_of_a_server_have_each_their_own() -> None:
+    """USR2: the old master and its workers, the new master and its workers."""
+    old = lock(number=1, separate=2, mapped_by=tuple(map(pid, (10, 11, 12))))
+    new = lock(number=2, separate=2, mapped_by=tuple(map(pid, (20, 21, 22))))
+    assert codes(old, new) == []
+
+
+def test_the_processes_of_a_script_may_each_have_their_own() -> None:
+    family = tuple(replace(process, role="process") for process in processes())
+    assert codes(*separate(), processes=family, server=replace(SERVER, kind="python")) == []
+
+
+def test_a_second_worker_without_the_lock_yet_is_no_error() -> None:
+    assert codes(lock(mapped_by=(pid(11),))) == []
+
+
+# -- inherited-hold, over-release
+
+
+def test_counts_that_a_fork_copied_are_told() -> None:
+    strays = (Stray(pid(12), 1), Stray(pid(13), 1))
+    (finding,) = found(lock(kind="RLock", strays=strays))
+    assert (finding.code, finding.severity, finding.pids) == ("inherited-hold", "warning", (12, 13))
+    assert finding.title == "app.lock was held while 2 processes were forked"
+    assert finding.evidence[0] == "PID 12, 13 count it as held, and did not take it"
+    assert any("RLock" in line for line in finding.evidence)
+    assert "RLock" not in "".join(found(lock(strays=strays))[0].evidence)
+
+
+def test_where_the_holder_is_among_them_that_is_said() -> None:
+    strays = tuple(Stray(pid(number), 1, certain=False) for number in (11, 12))
+    (finding,) = found(lock(state="unknown", value=0, strays=strays))
+    assert finding.evidence[0] == "PID 11, 12 count it as held; only 1 can have taken it"
+
+
+def test_a_count_below_zero_is_told_as_what_it_is() -> None:
+    (finding,) = found(lock(strays=(Stray(pid(12), -3),)))
+    assert (finding.code, finding.severity, finding.pids) == ("over-release", "warning", (12,))
+    assert finding.evidence[0] == "PID 12 released it 3 times more than it took it"
+
+
+def test_a_value_above_its_maximum_is_told() -> None:
+    (finding,) = found(lock(value=2))
+    assert (finding.code, finding.pids) == ("over-release", ())
+    assert finding.evidence[0] == "its value is 2, and 1 is the most it may be"
+
+
+@pytest.mark.parametrize(
+    "normal",
+    [
+        lock(kind="Semaphore", value=4, maximum=SEM_VALUE_MAX, strays=(Stray(pid(12), -3),)),  # one gives, one takes
+        lock(kind="BoundedSemaphore", value=1, maximum=3, strays=(Stray(pid(12), -3),)),
+        lock("app.q._sem", signal=True, value=7, maximum=5),
+        lock(kind="Semaphore", value=4, maximum=SEM_VALUE_MAX, strays=(Stray(pid(12), 1),)),
+    ],
+)
+def test_to_give_what_others_take_is_a_way_to_use_a_semaphore(normal: Any) -> None:
+    assert codes(normal) == []
+
+
+# -- /dev/shm
+
+
+def leak(age_s: float = 300.0, name: str = "/mp-abc") -> LeakedName:
+    return LeakedName(SemId(0, 27, 5), name, age_s, "alice")
+
+
+def room(*leaked: LeakedName, free: int = 60 << 20) -> SharedMemory:
+    return SharedMemory(64 << 20, free, leaked)
+
+
+def test_names_that_nobody_uses_are_told_together() -> None:
+    (finding,) = found(shared_memory=room(*(leak(100.0 + i, f"/mp-{i}") for i in range(8))))
+    assert (finding.code, finding.severity) == ("leaked-name", "warning")
+    assert finding.title == "8 semaphores in /dev/shm that no process uses"
+    assert finding.evidence[0] == "/mp-7, made 1m47s ago by alice"
+    assert finding.evidence[-1] == "and 2 more"
+
+
+def test_a_young_name_and_names_that_were_not_looked_for_are_none() -> None:
+    assert codes(shared_memory=room(leak(59.0))) == []
+    assert codes(shared_memory=SharedMemory(64 << 20, 60 << 20, None)) == []
+
+
+@pytest.mark.parametrize(("size", "free", "full"), [
+    (64 << 20, 500 << 10, True),
+    (64 << 20, 2 << 20, False),
+    (8 << 30, 100 << 20, True),
+    (8 << 30, 1 << 30, False),
+    (0, 0, False),  # it could not be asked
+])  # fmt: skip
+def test_little_room_in_dev_shm(size: int, free: int, full: bool) -> None:
+    assert (codes(shared_memory=SharedMemory(size, free)) == ["shm-full"]) == full
+
+
+# -- hostile text
+
+
+def test_names_and_stacks_from_the_target_cannot_write_to_the_terminal() -> None:
+    evil = "app.\x1b[2Jlock\n"
+    stack = frames((f"/srv/{evil}.py", evil))
+    sick = snapshot(
+        lock(evil, 1, state="orphaned", reason=evil, waiters=(waiter(12, 20.0, stack=stack),)),
+        lock(evil, 2, holders=(holder(11, 20.0, asleep_s=20.0, stack=stack),)),
+        lock(evil, 3, strays=(Stray(pid(12), 1),)),
+        thread_locks=(thread_lock(evil, overlap=overlap(11, 12)),),
+        shared_memory=room(leak(name=evil)),
+    )
+    told = replace(sick, findings=findings(sick))
+    assert len(told.findings) == 5
+    assert all(c.isprintable() or c == "\n" for c in everything(told).replace("'" + evil + "'", ""))

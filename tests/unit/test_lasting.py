@@ -1,0 +1,136 @@
+"""What is remembered from one snapshot to the next."""
+
+from __future__ import annotations
+
+from semtrace.history import Asleep, LeftOver
+from semtrace.lasting import LastHolders, Strays, Waited
+from semtrace.model import Holder, ProcessId, SemId
+from semtrace.prover import Judged
+from semtrace.verdict import Claim, Reading, Verdict, judge
+
+A, B = ProcessId(11, 1), ProcessId(12, 2)
+LOCK = SemId(0, 27, 1)
+HELD = [Holder(A, 111, 1, 3.0)]
+
+
+def judged(verdict: Verdict) -> dict[SemId, Judged]:
+    return {LOCK: Judged(Reading(0, 1, 1), verdict, 0)}
+
+
+# -- Asleep
+
+
+def test_a_thread_that_does_not_run_is_asleep_for_ever_longer() -> None:
+    asleep: Asleep[str] = Asleep()
+    for now_s in (1.0, 2.0, 3.5):
+        asleep.update(now_s, {"t": 500})
+    assert asleep.seconds("t") == 2.5
+
+
+def test_the_shortest_run_begins_anew() -> None:
+    asleep: Asleep[str] = Asleep()
+    asleep.update(1.0, {"t": 500})
+    asleep.update(2.0, {"t": 501})
+    assert asleep.seconds("t") is None
+    asleep.update(3.0, {"t": 501})
+    assert asleep.seconds("t") == 1.0
+
+
+def test_who_was_away_or_cannot_be_measured_is_not_known_to_sleep() -> None:
+    asleep: Asleep[str] = Asleep()
+    asleep.update(1.0, {"t": 500, "u": None})
+    asleep.update(2.0, {"u": None})
+    asleep.update(3.0, {"t": 500, "u": None})
+    assert (asleep.seconds("t"), asleep.seconds("u"), asleep.seconds("v")) == (None, None, None)
+
+
+# -- LastHolders
+
+
+def test_the_last_holder_is_remembered_with_when_and_since_when_it_is_gone() -> None:
+    last = LastHolders()
+    last.update(10.0, {LOCK: ("held", HELD)}, {A})
+    assert last.of(10.0, LOCK) is None, "it has a holder"
+    last.update(11.0, {LOCK: ("unknown", [])}, set())
+    last.update(12.0, {LOCK: ("orphaned", [])}, set())
+    known = last.of(12.0, LOCK)
+    assert known is not None
+    assert (known.pid, known.tid, known.held_s, known.seen_s, known.ended_s) == (11, 111, 3.0, 2.0, 1.0)
+
+
+def test_one_that_lives_is_not_said_to_be_gone() -> None:
+    last = LastHolders()
+    last.update(10.0, {LOCK: ("held", HELD)}, {A})
+    last.update(11.0, {LOCK: ("unknown", [])}, {A})
+    known = last.of(11.0, LOCK)
+    assert known is not None
+    assert known.ended_s is None
+
+
+def test_a_lock_that_was_seen_free_has_lost_its_last_holder() -> None:
+    last = LastHolders()
+    last.update(10.0, {LOCK: ("held", HELD)}, {A})
+    last.update(11.0, {LOCK: ("free", [])}, {A})
+    last.update(12.0, {LOCK: ("orphaned", [])}, {A})
+    assert last.of(12.0, LOCK) is None
+
+
+def test_a_lock_that_is_gone_is_forgotten() -> None:
+    last = LastHolders()
+    last.update(10.0, {LOCK: ("held", HELD)}, {A})
+    last.update(11.0, {}, {A})
+    last.update(12.0, {LOCK: ("orphaned", [])}, {A})
+    assert last.of(12.0, LOCK) is None
+
+
+# -- Strays
+
+
+def test_rival_claims_are_told_once_they_have_stood() -> None:
+    rivals = judge(Reading(0, 0, 1, (Claim(A, 1, 7, 10), Claim(B, 1, 7, 10))), {})
+    assert rivals.rivals
+    strays = Strays({})
+    for now_s in (1.0, 1.2, 1.4):
+        strays.update(now_s, judged(rivals))
+        assert strays.of(now_s, LOCK) == ()
+    strays.update(1.5, judged(rivals))
+    assert [(s.process, s.count, s.certain) for s in strays.of(1.5, LOCK)] == [(A, 1, False), (B, 1, False)]
+
+
+def test_a_claim_that_is_there_and_gone_never_stands() -> None:
+    rivals = judge(Reading(0, 0, 1, (Claim(A, 1, 7, 10), Claim(B, 1, 7, 10))), {})
+    strays = Strays({})
+    for tick in range(30):
+        strays.update(tick * 0.1, judged(rivals if tick % 4 else Verdict("held")))
+        assert strays.of(tick * 0.1, LOCK) == ()
+
+
+def test_left_over_counts_are_strays_and_below_zero_only_those() -> None:
+    left = LeftOver()
+    for now_s in (0.0, 0.6):
+        left.look(now_s, [Claim(A, 1, 7)])
+    strays = Strays({LOCK: left})
+    for now_s in (0.6, 1.2):
+        strays.update(now_s, judged(Verdict("free")))
+    assert [(s.process, s.count, s.certain) for s in strays.of(1.2, LOCK)] == [(A, 1, True)]
+    left.note([Claim(A, 1, 7), Claim(B, -2, 7)])
+    strays.update(1.3, judged(Verdict("free")))
+    assert [(s.process, s.count) for s in strays.of(1.3, LOCK)] == [(B, -2)], "below zero it is wrong at once"
+    left.note([Claim(B, 0, 7)])
+    strays.update(2.0, judged(Verdict("free")))
+    assert [(s.process, s.count) for s in strays.of(2.0, LOCK)] == [(B, -2)], "and stays so"
+
+
+# -- Waited
+
+
+def test_waiting_is_summed_over_threads_and_a_long_gap_is_not_counted() -> None:
+    waited = Waited()
+    waited.update(10.0, {LOCK: 5})
+    assert waited.seconds(LOCK) == 0.0
+    waited.update(10.5, {LOCK: 2})
+    waited.update(11.0, {})
+    waited.update(11.5, {LOCK: 1})
+    assert waited.seconds(LOCK) == 1.5
+    waited.update(60.0, {LOCK: 1})
+    assert waited.seconds(LOCK) == 2.5

@@ -1,0 +1,218 @@
+"""Stacks: taken without stopping anybody, and nothing that the target makes py-spy say does harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving import target
+from sick import USERS_FILE, frames, holder, lock, snapshot, waiter
+from support import wait_until
+
+from semtrace import stacks
+from semtrace.linux.process import read_stat
+from semtrace.linux.source import SourceLines
+from semtrace.model import ProcessId
+from semtrace.rules.wording import is_own, place_of
+from semtrace.stack_report import stack_lines, stack_report
+
+PY_SPY = Path(sys.executable).with_name("py-spy")
+needs_py_spy = pytest.mark.skipif(not PY_SPY.exists(), reason="py-spy is not installed")
+
+
+def me() -> ProcessId:
+    stat = read_stat(os.getpid())
+    assert stat
+    return stat.id
+
+
+def printed(*threads: Any) -> stacks.Run:
+    return lambda pid: json.dumps(threads).encode()
+
+
+def thread(frames: Any, tid: Any = None) -> dict[str, Any]:
+    return {"thread_id": "x", "os_thread_id": os.getpid() if tid is None else tid, "frames": frames}
+
+
+@needs_py_spy
+def test_the_stack_of_a_waiter_is_that_of_its_thread_and_shows_the_source() -> None:
+    with target() as t:
+        t.fork("a")
+        t.thread("a2", by="a")
+        t.do("a", "lock.acquire()")
+        t.block("a2", "lock")
+        stat = read_stat(t.pids["a"])
+        assert stat
+        taken = stacks.take([stat.id])
+        assert not taken.problems
+        stack = taken.of[(stat.id, t.tids["a2"])]
+        own = [frame for frame in stack if frame.file.endswith("locks.py")]
+        assert own[0].function == "block"
+        assert own[0].source == "return lock.acquire(*arguments)"
+        assert all(frame.function != "block" for frame in taken.of[(stat.id, t.tids["a"])])
+
+
+@needs_py_spy
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_nobody_is_stopped_or_traced_or_sent_a_signal(tmp_path: Path) -> None:
+    """Of all system calls that could do so py-spy makes none, and it opens nothing of the target for writing."""
+    with target() as t:
+        log = tmp_path / "log"
+        watched = "trace=ptrace,kill,tkill,tgkill,rt_sigqueueinfo,pidfd_send_signal,process_vm_writev,write,openat"
+        command = [str(PY_SPY), "dump", "--json", "--nonblocking", "--pid", str(t.root)]
+        done = subprocess.run(["strace", "-f", "-o", str(log), "-e", watched, *command], capture_output=True)
+        if done.returncode != 0 and b"ptrace" in done.stderr:
+            pytest.skip("strace may not trace here")
+        assert done.returncode == 0
+        calls = [line.split(" ", 1)[1].strip() for line in log.read_text().splitlines()]
+        assert not [
+            call for call in calls if call.startswith(("ptrace(", "kill(", "tkill(", "tgkill(", "rt_sigq", "pidfd_"))
+        ]
+        assert not [call for call in calls if call.startswith("process_vm_writev(")]
+        opened = [call for call in calls if call.startswith("openat(") and f"/proc/{t.root}/" in call]
+        assert not [call for call in opened if "O_WRONLY" in call or "O_RDWR" in call]
+
+
+def test_without_py_spy_there_are_no_stacks_and_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "_py_spy", lambda: None)
+    taken = stacks.take([me()])
+    assert not taken.of
+    assert [(p.process, p.error, p.remedy) for p in taken.problems] == [
+        (None, "py-spy is not installed", "pip install py-spy")
+    ]
+    assert stacks.take([]).problems == ()
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[1, null, []]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps([{"frames": 7}, {"os_thread_id": "x"}, {"os_thread_id": 1 << 200, "frames": []}]).encode(),
+        json.dumps([{"thread_id": 1 << 200, "frames": [{}]}, {"thread_id": -1, "frames": []}]).encode(),
+    ],
+)
+def test_nonsense_gives_no_stacks_and_no_harm(output: bytes) -> None:
+    assert not stacks.take([me()], lambda pid: output).of
+
+
+def test_odd_frames_are_made_plain() -> None:
+    odd = [
+        {"name": 7, "filename": None, "line": "x"},
+        {"name": "f" * 10_000, "filename": "/etc/passwd", "line": 1},
+        {"name": "g", "filename": "/dev/zero.py", "line": -5},
+        "not a frame",
+        *({"name": "deep", "filename": "x.py", "line": 1} for _ in range(5000)),
+    ]
+    (stack,) = stacks.take([me()], printed(thread(odd))).of.values()
+    assert len(stack) < 250
+    assert (stack[0].function, stack[0].file, stack[0].line) == ("?", "?", 0)
+    assert len(stack[1].function) == 300
+    assert all(frame.source is None for frame in stack)
+
+
+def test_processes_and_time_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def run(pid: int) -> bytes:
+        asked.append(pid)
+        return b"[]"
+
+    many = [ProcessId(number, 1) for number in range(100_000, 100_100)]
+    stacks.take(many, run)
+    assert len(asked) == stacks.MOST_PROCESSES
+    monkeypatch.setattr(stacks, "_PATIENCE_S", -1.0)
+    asked.clear()
+    stacks.take(many, run)
+    assert not asked
+
+
+def test_a_py_spy_that_hangs_prints_too_much_or_fails_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "py-spy"
+    monkeypatch.setattr(stacks, "_py_spy", lambda: lambda pid: stacks._output(str(fake), pid))
+    monkeypatch.setattr(stacks, "_ONE_S", 0.3)
+    monkeypatch.setattr(stacks, "_MOST_BYTES", 1000)
+    said = []
+    for does in ("exec sleep 60", "head -c 5000 /dev/zero", "echo 'Error: no'; echo 'Reason: forbidden' >&2; exit 1"):
+        fake.write_text(f"#!/bin/sh\n{does}\n")
+        fake.chmod(0o755)
+        taken = stacks.take([me()])
+        assert not taken.of
+        said += [problem.error for problem in taken.problems]
+    assert said == ["py-spy took longer than 0.3 s", "py-spy printed too much", "py-spy: Reason: forbidden"]
+
+
+def test_only_python_source_is_read(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text("first = 1\n    second\x1b[2J()\n" + "x" * 500 + "\n")
+    (tmp_path / "secret").write_text("secret\n")
+    (tmp_path / "link.py").symlink_to(tmp_path / "secret")
+    os.mkfifo(tmp_path / "fifo.py")
+    lines = SourceLines(os.getpid())
+    assert lines.line(str(source), 1) == "first = 1"
+    assert lines.line(str(source), 2) == "second?[2J()"
+    assert len(lines.line(str(source), 3) or "") == 120
+    for file, number in ((str(source), 0), (str(source), 99), (str(tmp_path), 1), ("", 1), ("a\0.py", 1)):
+        assert lines.line(file, number) is None
+    for name in ("secret", "link.py", "fifo.py", "missing.py"):
+        assert lines.line(str(tmp_path / name), 1) is None
+
+
+def test_a_process_that_ended_has_no_stack() -> None:
+    popen = subprocess.Popen([sys.executable, "-c", ""])
+    popen.wait()
+    gone = ProcessId(popen.pid, 1)
+    assert wait_until(lambda: not stacks.take([gone], printed(thread([]))).of or None, what="nothing")
+
+
+# -- what is shown of them
+
+
+@pytest.mark.parametrize(("file", "own"), [
+    ("/srv/app.py", True),
+    ("app.py", True),
+    ("/home/x/python-projects/app.py", True),
+    ("/usr/lib/python3.12/threading.py", False),
+    ("/root/.pyenv/versions/3.11.7/lib/python3.11/multiprocessing/synchronize.py", False),
+    ("/srv/venv/lib/python3.12/site-packages/gunicorn/arbiter.py", False),
+    ("/usr/lib/python3/dist-packages/x.py", False),
+    ("<frozen importlib._bootstrap>", False),
+])  # fmt: skip
+def test_whose_a_frame_is(file: str, own: bool) -> None:
+    assert is_own(file) == own
+
+
+def test_the_users_own_frames_are_shown_and_the_others_counted() -> None:
+    stack = frames(("/usr/lib/python3.12/x.py", "wait"), (USERS_FILE, "inner"), (USERS_FILE, "outer"))
+    assert list(stack_lines(stack)) == [
+        "/srv/app.py:7 in inner",
+        "/srv/app.py:7 in outer",
+        "(1 more frame of libraries)",
+    ]
+    assert list(stack_lines(stack[:1])) == ["/usr/lib/python3.12/x.py:7 in wait"]
+    assert place_of(waiter(12, stack=stack)) == "/srv/app.py:7 in inner (called by /srv/app.py:7 in outer)"
+    assert place_of(waiter(12, site="/srv/app.py:9")) == "/srv/app.py:9"
+    assert place_of(waiter(12)) is None
+
+
+def test_the_report_says_who_is_where() -> None:
+    stack = frames((USERS_FILE, "withdraw"))
+    told = list(stack_report(snapshot(lock(holders=(holder(11, stack=stack),), waiters=(waiter(12, stack=stack),)))))
+    assert told == [
+        "PID 11 holds app.lock",
+        "    /srv/app.py:7 in withdraw",
+        "PID 12 waits for app.lock",
+        "    /srv/app.py:7 in withdraw",
+    ]
