@@ -1,1 +1,1 @@
-"""A bank under a real gunicorn, and four ways in which its lock can turn out: `python -m demo_app --help`."""
+"""A bank under a real gunicorn, and the ways in which its lock can turn out: `python -m demo_app --help`."""

@@ -24,11 +24,10 @@ from demo_app.scenarios import SCENARIOS, Scenario
 from demo_app.server import DemoError, Server, serve, wait_until
 
 CUSTOMERS = 5
-HOLD_S = (0.3, 0.7)
-PAUSE_S = (0.1, 0.8)
-REPORT_AFTER_S = 5.0
+ASK_AFTER_S = 5.0
 MOMENT_S = 60.0
 DUMP_S = 60.0
+FOUND = 3  # errors
 TRIES = 20
 WIDEST = 100
 
@@ -56,7 +55,8 @@ def run(scenario: Scenario, workers: int, seconds: float, headless: bool) -> Non
         bank = Bank.in_folder(folder)
         say(f"{scenario.name}: {scenario.title}.")
         with serve(scenario, workers, folder) as server:
-            customers = Customers(server.port, min(workers, CUSTOMERS), HOLD_S, PAUSE_S)
+            count = min(workers, CUSTOMERS)
+            customers = Customers(server.port, count, scenario.page, scenario.hold_s, scenario.pause_s)
             try:
                 if headless:
                     tell(scenario, Stage(bank, server, customers), seconds)
@@ -80,8 +80,8 @@ def show(scenario: Scenario, server: Server, customers: Customers) -> None:
     )
     try:
         customers.start()
-        if scenario.report:
-            customers.ask_for_report(REPORT_AFTER_S)
+        for page in scenario.asks:
+            customers.ask(page, ASK_AFTER_S)
         status = viewer.wait()
     finally:
         end_viewer(viewer)
@@ -110,23 +110,29 @@ def tell(scenario: Scenario, stage: Stage, seconds: float) -> None:
 class Stage:
     """The play told in dumps: see `scenarios.Stage`."""
 
+    ask: Callable[[str], None]
+
     def __init__(self, bank: Bank, server: Server, customers: Customers) -> None:
         self._bank = bank
         self._server = server
         self.customers = customers.count
         self.let_customers_in = customers.start
-        self.ask_for_report = customers.ask_for_report
+        self.ask = customers.ask
 
     def dump(self, says: str, when: Callable[[State], bool]) -> State:
         """A dump takes its time; one that the play has overtaken is taken again."""
         for _ in range(TRIES):
             state = self.wait_for(when, MOMENT_S)
-            picture = semtrace_dump(self._server.pid)
+            picture = semtrace(self._server.pid, "dump")
             if when(self._bank.look()):
                 break
         say(says)
         print(textwrap.indent(picture, "    "), flush=True)
         return state
+
+    def diagnose(self) -> None:
+        say("And what does `semtrace doctor` say?")
+        print(textwrap.indent(semtrace(self._server.pid, "doctor", may_find=True), "    "), flush=True)
 
     def wait_for(self, when: Callable[[State], bool], timeout_s: float) -> State:
         state = self._bank.look()
@@ -141,11 +147,13 @@ class Stage:
         return state
 
 
-def semtrace_dump(pid: int) -> str:
-    command = [sys.executable, "-m", "semtrace", "dump", str(pid)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DUMP_S)
-    if done.returncode != 0:
-        raise DemoError(f"semtrace dump {pid} ended with status {done.returncode}.\n{done.stderr}{done.stdout}")
+def semtrace(pid: int, command: str, may_find: bool = False) -> str:
+    """What the command prints. The doctor ends with a status of its own when it finds an error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "semtrace", command, str(pid)], capture_output=True, text=True, timeout=DUMP_S
+    )
+    if done.returncode not in ((0, FOUND) if may_find else (0,)):
+        raise DemoError(f"semtrace {command} {pid} ended with status {done.returncode}.\n{done.stderr}{done.stdout}")
     return done.stdout
 
 

@@ -46,8 +46,10 @@ from demo_app.bank import AMOUNT, Bank
 
 LONGEST_THOUGHT_S = 60.0
 
+SCENARIO = os.environ.get("DEMO_SCENARIO", "")
+
 # This one line decides. It runs in the master with --preload, and in every worker without.
-lock = threading.Lock() if os.environ.get("DEMO_SCENARIO") == "threading" else multiprocessing.Lock()
+lock: Any = {"threading": threading.Lock, "inherited": multiprocessing.RLock}.get(SCENARIO, multiprocessing.Lock)()
 
 bank = Bank.from_environment()
 
@@ -106,3 +108,10 @@ def alone() -> Iterator[None]:
 
 
 PAGES: dict[str, Callable[[dict[str, list[str]]], str]] = {"/": show, "/withdraw": withdraw, "/report": report}
+
+if SCENARIO in ("deadlock", "reentry", "overrelease", "inherited"):
+    from demo_app import mistakes
+
+    PAGES.update(mistakes.PAGES)
+    if SCENARIO == "inherited":
+        mistakes.keep_house()

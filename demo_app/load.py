@@ -12,9 +12,12 @@ PATIENCE_S = 120.0
 class Customers:
     """`hold_s` is how long a withdrawal keeps the lock, `pause_s` how long the customer then stays away: from, to."""
 
-    def __init__(self, port: int, count: int, hold_s: tuple[float, float], pause_s: tuple[float, float]) -> None:
+    def __init__(
+        self, port: int, count: int, page: str, hold_s: tuple[float, float], pause_s: tuple[float, float]
+    ) -> None:
         self.count = count
         self._port = port
+        self._page = page
         self._hold_s = hold_s
         self._pause_s = pause_s
         self._stopped = threading.Event()
@@ -24,14 +27,14 @@ class Customers:
         for thread in self._threads:
             thread.start()
 
-    def ask_for_report(self, after_s: float = 0.0) -> None:
-        """One request for `/report`, on a thread of its own, because it will not be answered."""
+    def ask(self, page: str, after_s: float = 0.0) -> None:
+        """One request, on a thread of its own, because it may not be answered."""
 
         def ask() -> None:
             if not self._stopped.wait(after_s):
-                get(self._port, "/report")
+                get(self._port, page)
 
-        threading.Thread(target=ask, name="auditor", daemon=True).start()
+        threading.Thread(target=ask, name=page, daemon=True).start()
 
     def stop(self) -> None:
         """No new request is made. One that is under way ends with the server."""
@@ -39,7 +42,7 @@ class Customers:
 
     def _shop(self) -> None:
         while not self._stopped.is_set():
-            get(self._port, f"/withdraw?seconds={random.uniform(*self._hold_s):.2f}")
+            get(self._port, f"{self._page}?seconds={random.uniform(*self._hold_s):.2f}")
             self._stopped.wait(random.uniform(*self._pause_s))
 
 
