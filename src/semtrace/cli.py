@@ -5,35 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from semtrace import __version__
-from semtrace.errors import EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError, UsageError
+from semtrace.arguments import parse
+from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError, UsageError
 
 if TYPE_CHECKING:
-    from semtrace.model import Server, Snapshot
-
-COMMANDS = ("attach", "ps", "dump")
-
-_EPILOG = """\
-semtrace                 the live view of the only gunicorn, or a choice of several
-semtrace PID             the same for the server that this process belongs to
-semtrace ps              which gunicorns run here, and their workers
-semtrace dump PID        one snapshot as text; --json for programs, --watch 1 to repeat
-
-PID is a master's, a worker's, or that of any other Python process. Nothing is changed or stopped in the server.
-Exit codes: 0 fine, 1 failed, 2 usage, 3 findings of severity error, 4 not permitted, 5 no such server.
-"""
+    from semtrace.model import Frame, Problem, ProcessId, SemId, Server, Snapshot
+    from semtrace.observe import Observer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    options = _parse(list(sys.argv[1:] if arguments is None else arguments))
+    options = parse(list(sys.argv[1:] if arguments is None else arguments))
     try:
         _refuse_other_systems()
-        command: Callable[[argparse.Namespace], int] = options.run
-        return command(options)
+        return _FUNCTIONS[options.name](options)
     except SemtraceError as error:
         return _tell(error)
     except KeyboardInterrupt:
@@ -45,20 +34,80 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def attach(options: argparse.Namespace) -> int:
     """The live view."""
-    from semtrace.tui.terminal import unusable_terminal
-
-    why_not = unusable_terminal()
-    if why_not is not None:
-        again = f"semtrace dump --watch 1{' ' + str(options.pid) if options.pid else ''}"
-        raise UsageError(f"the live view needs a terminal: {why_not}", f"for plain text: {again}")
+    _need_terminal(f"semtrace dump --watch 1{' ' + str(options.pid) if options.pid else ''}")
     from semtrace import gunicorn
-    from semtrace.observe import Observer
     from semtrace.tui.app import run
 
     def find() -> Sequence[Server]:
         return gunicorn.find_servers() if options.pid is None else (gunicorn.server_of(options.pid),)
 
-    return run(lambda: find() or (gunicorn.choose(options.pid),), Observer, interval_s=options.interval)
+    with _releasing(options.audit) as release_it:
+        return run(
+            lambda: find() or (gunicorn.choose(options.pid),),
+            _following,
+            interval_s=options.interval,
+            release=release_it,
+            stacks=_stacks,
+        )
+
+
+def _stacks(
+    processes: Sequence[ProcessId],
+) -> tuple[Mapping[tuple[ProcessId, int], tuple[Frame, ...]], Sequence[Problem]]:
+    """The Python stacks of these processes, for whoever asks."""
+    from semtrace.stacks import take
+
+    taken = take(processes)
+    return taken.of, taken.problems
+
+
+def _following(server: Server) -> Observer:
+    """An observer that follows the events of traced locks, if there are any."""
+    from semtrace.follower import Follower
+    from semtrace.observe import Observer
+
+    return Observer(server, telling=Follower())
+
+
+def run(options: argparse.Namespace) -> int:
+    """A server of our own, traced, with the live view beside it; its exit code becomes ours."""
+    from semtrace import launch
+
+    command = options.command[options.command[:1] == ["--"] :]
+    if options.headless:
+        launch.replace_by(command)
+    _need_terminal("semtrace run --headless -- …")
+    from semtrace.tui.app import run as show
+
+    with _ending_on_sigterm(), _releasing(None) as release_it:
+        launched = launch.Launched(command)
+        try:
+            code = show(
+                lambda: (launched.server(),),
+                _following,
+                interval_s=options.interval,
+                child=launched,
+                release=release_it,
+                stacks=_stacks,
+            )
+        except BaseException:
+            launched.stop()
+            launched.forget()
+            raise
+    if launched.leave and launched.running:
+        _print([f"process {launched.pid} runs on; its output goes to {launched.log}"])
+        return code
+    ended = launched.stop()
+    launched.forget()
+    return ended
+
+
+def _need_terminal(instead: str) -> None:
+    from semtrace.tui.terminal import unusable_terminal
+
+    why_not = unusable_terminal()
+    if why_not is not None:
+        raise UsageError(f"the live view needs a terminal: {why_not}", f"for plain text: {instead}")
 
 
 def ps(options: argparse.Namespace) -> int:
@@ -87,7 +136,96 @@ def dump(options: argparse.Namespace) -> int:
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
 
 
+def events(options: argparse.Namespace) -> int:
+    """What the traced locks do, line by line, until the server or the time ends."""
+    from semtrace import gunicorn
+    from semtrace.tailing import lines
+
+    with _ending_on_sigterm():
+        server = gunicorn.choose(options.pid)
+        _print(lines(server, as_json=options.json, for_s=options.seconds, colour=_wants_colour()), flush=True)
+    return EXIT_OK
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """As an exception, so that what was made is removed."""
+    import signal
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def release(options: argparse.Namespace) -> int:
+    """Releases an orphaned lock, or says what that would do."""
+    from semtrace import gunicorn, mend
+
+    server = gunicorn.choose(options.pid)
+    _print(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=_log))
+    return EXIT_OK
+
+
+def clean(options: argparse.Namespace) -> int:
+    """Removes leftover semaphores, or lists them."""
+    from semtrace import mend
+
+    _print(mend.clean(yes=options.yes, audit=options.audit, say=_log))
+    return EXIT_OK
+
+
+@contextmanager
+def _releasing(audit: str | None) -> Iterator[Callable[[Server, SemId], Sequence[str]]]:
+    """For the live view; what it does is said when it has given the terminal back."""
+    from semtrace import mend
+
+    said: list[str] = []
+    try:
+        yield mend.releaser(audit, said.append)
+    finally:
+        for sentence in said:
+            _log(sentence)
+
+
+def _log(sentence: str) -> None:
+    print(f"semtrace: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """What is wrong, after a little watching."""
+    from semtrace import gunicorn
+    from semtrace.doctor import Doctor
+    from semtrace.doctor_report import doctor_json, doctor_text
+    from semtrace.rules import Limits
+
+    patient = Doctor(gunicorn.choose(options.pid), Limits(options.long, options.long))
+    try:
+        diagnosis = patient.watch(options.seconds)
+    finally:
+        patient.close()
+    snapshot = diagnosis.snapshot
+    if options.json:
+        import json
+
+        _print([json.dumps(doctor_json(snapshot), indent=2)])
+    else:
+        _print(doctor_text(snapshot, diagnosis.looks, colour=_wants_colour()))
+    if any(finding.severity == "error" for finding in snapshot.findings):
+        return EXIT_FINDINGS
+    return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
+
+
 def _show(snapshot: Snapshot, options: argparse.Namespace) -> None:
+    if options.stacks:
+        from semtrace.stacks import with_stacks
+
+        snapshot = with_stacks(snapshot)
     if options.json:
         import json
 
@@ -114,9 +252,9 @@ def _pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def _print(lines: Iterable[str]) -> None:
+def _print(lines: Iterable[str], flush: bool = False) -> None:
     for line in lines:
-        print(line)  # noqa: T201
+        print(line, flush=flush)  # noqa: T201
     sys.stdout.flush()
 
 
@@ -138,61 +276,6 @@ def _refuse_other_systems() -> None:
         )
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
-        arguments.insert(0, "attach")
-    return _parser().parse_args(arguments)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="semtrace",
-        description="Shows which worker of a pre-forked server holds which lock, and who waits for it.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"semtrace {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    command = commands.add_parser("attach", help="the live view (the default)", description="The live view.")
-    _add_pid(command)
-    command.add_argument(
-        "--interval", type=_seconds, default=0.2, metavar="SECONDS", help="between two refreshes (default: 0.2)"
-    )
-    command.set_defaults(run=attach)
-
-    command = commands.add_parser("ps", help="every gunicorn of this machine", description="Lists the gunicorns.")
-    command.add_argument("--json", action="store_true", help="for programs")
-    command.set_defaults(run=ps)
-
-    command = commands.add_parser("dump", help="one snapshot as text", description="One snapshot, as text or JSON.")
-    _add_pid(command)
-    command.add_argument("--json", action="store_true", help="for programs: the schema is in the README")
-    command.add_argument(
-        "--all", action="store_true", help="also signals inside Condition, Event, Queue; libraries' threading locks"
-    )
-    command.add_argument("--watch", type=_seconds, metavar="SECONDS", help="repeat, until the server ends")
-    command.set_defaults(run=dump)
-    return parser
-
-
-def _add_pid(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "pid", nargs="?", type=_pid, metavar="PID", help="of a master, a worker or any Python process of the server"
-    )
-
-
-def _pid(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a command ({', '.join(COMMANDS)}) nor a PID")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.02 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, from 0.02 to 86400")
-    return seconds
+_FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    function.__name__: function for function in (attach, run, ps, dump, doctor, events, release, clean)
+}

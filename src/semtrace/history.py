@@ -83,7 +83,7 @@ class LeftOver:
     """Counts that stand while a lock is free: copied by a fork, or left by one who took what another released.
 
     Only what stands unchanged in two looks at a free lock, `APART_S` or more apart, is believed: between the post and
-    the decrement of a release a count is too high for an instant. `negative` are the counts below zero.
+    the decrement of a release a count is too high for an instant. `lowest` are the lowest counts seen below zero.
     """
 
     APART_S = 0.5
@@ -91,7 +91,7 @@ class LeftOver:
     def __init__(self) -> None:
         self.counts: dict[ProcessId, int] = {}
         self.handed_over = False
-        self.negative: dict[ProcessId, int] = {}
+        self.lowest: dict[ProcessId, int] = {}
         self._seen: dict[ProcessId, int] = {}
         self._looked_s = float("-inf")
 
@@ -119,7 +119,5 @@ class LeftOver:
             if c.count < self.counts.get(c.process, 0):
                 self.counts[c.process] = max(c.count, 0)
             self.handed_over = self.handed_over or c.count < 0
-            if c.count < 0:
-                self.negative[c.process] = c.count
-            else:
-                self.negative.pop(c.process, None)
+            if c.count < self.lowest.get(c.process, 0):
+                self.lowest[c.process] = c.count

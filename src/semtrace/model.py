@@ -10,6 +10,9 @@ from typing import Literal, NamedTuple
 
 Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
 LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
+Evidence = Literal["memory", "events"]
+Severity = Literal["error", "warning", "info"]
+EventName = Literal["wait", "acquired", "released", "failed", "created", "forked", "exiting"]
 
 
 # SemLock's kinds and the maxvalue of a Semaphore: Modules/_multiprocessing/semaphore.c,
@@ -42,11 +45,12 @@ class SemId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of a Python stack."""
+    """One frame of a Python stack; `source` is that line of the file, where it could be read."""
 
     function: str
     file: str
     line: int
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +107,18 @@ class Holder:
 
     `count` is how many units it took, for an RLock how deep. `since_s` is how long the sampling has seen it so: a lower
     bound that starts with the first look, and one that cannot tell a long hold from many short ones between the looks.
+    With `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
+    `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing.
     """
 
     process: ProcessId
     tid: int | None
     count: int
     since_s: float | None = None
-    evidence: Literal["memory", "events"] = "memory"
+    evidence: Evidence = "memory"
     stack: tuple[Frame, ...] | None = None
+    site: str | None = None
+    asleep_s: float | None = None
 
     @property
     def pid(self) -> int:
@@ -119,16 +127,124 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A thread that the kernel shows blocked in futex on the semaphore; `for_s` is a lower bound as in Holder."""
+    """A thread that the kernel shows blocked in futex on the semaphore; `for_s` is a lower bound as in Holder.
+
+    `asleep_s` is for how long the thread is known not to have run: so long this is one and the same wait. `timed`: it
+    waits with a timeout.
+    """
 
     process: ProcessId
     tid: int
     for_s: float | None = None
     stack: tuple[Frame, ...] | None = None
+    evidence: Evidence = "memory"
+    site: str | None = None
+    asleep_s: float | None = None
+    timed: bool = False
 
     @property
     def pid(self) -> int:
         return self.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long something took. `count` are those that ended; quantiles are of those that were watched, and at most
+    1.6 % off.
+    """
+
+    count: int = 0
+    total_s: float = 0.0
+    mean_s: float | None = None
+    max_s: float | None = None
+    p50_s: float | None = None
+    p95_s: float | None = None
+    p99_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a traced lock counted, over all its processes since each began. `wait` is of contended acquires alone.
+
+    `sites` are the lines that acquire it, since the watching began, the one that held it the longest first; a site's
+    own statistics have none.
+    """
+
+    acquired: int
+    contended: int
+    failed: int
+    wait: Durations
+    hold: Durations
+    sites: tuple[tuple[str, Statistics], ...] = ()
+
+    @property
+    def contention(self) -> float | None:
+        """Which part of the acquires had to wait, 0 to 1."""
+        return self.contended / self.acquired if self.acquired else None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedEvent:
+    """One act of a traced lock, or of its process. `t_s` is CLOCK_MONOTONIC, `sequence` the process's own number."""
+
+    t_s: float
+    process: ProcessId
+    tid: int
+    event: EventName
+    lock: SemId | None
+    name: str | None
+    wait_s: float | None
+    held_s: float | None
+    site: str | None
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """The events of the traced locks. `recent` are the last, of fast ones one in `one_in`; `rate` is a second.
+
+    `received` and `lost` count records since the watching began; `live` is False where only state files are read.
+    """
+
+    live: bool
+    recent: tuple[TracedEvent, ...] = ()
+    one_in: int = 1
+    rate: float = 0.0
+    received: int = 0
+    lost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LastHolder:
+    """Who was seen to hold a lock before it came to be held by nobody that is known. It was not seen free since, but
+    others may have had it between two looks.
+
+    `seen_s` ago it was last seen so, and then held it for at least `held_s`. `ended_s` ago the process was first found
+    to be gone; None while it lives.
+    """
+
+    process: ProcessId
+    tid: int | None
+    seen_s: float
+    held_s: float | None = None
+    ended_s: float | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A count of a process's SemLock objects that belongs to no hold, and has stood so for half a second.
+
+    It is negative where the process was ever seen to have released what another had taken. `certain` is False where
+    more processes claim the lock than can hold it, and which of them does is not known.
+    """
+
+    process: ProcessId
+    count: int
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +257,8 @@ class Lock:
     its own. `maximum` is SemLock's maxvalue: 1 for Lock and RLock, n for BoundedSemaphore(n), 2147483647 for
     Semaphore(n), which does not keep its n. `signal` marks the semaphores inside Condition, Event, Queue and Barrier
     that nobody holds. `reason` says why the state is unknown, or what qualifies it. `in_flux` means that it kept
-    changing while it was read.
+    changing while it was read. `own` is False if only the modules of libraries lead to it. `waited_s` is how long
+    threads were seen to wait for it, all together, since the watching began.
     """
 
     id: SemId
@@ -161,6 +278,11 @@ class Lock:
     reason: str | None = None
     in_flux: bool = False
     separate: int = 1
+    statistics: Statistics | None = None
+    own: bool = True
+    last_holder: LastHolder | None = None
+    strays: tuple[Stray, ...] = ()
+    waited_s: float = 0.0
 
     @property
     def label(self) -> str:
@@ -192,12 +314,13 @@ class Overlap:
 
 @dataclass(frozen=True, slots=True)
 class ThreadLock:
-    """A `threading` lock that every process of the server has its own copy of."""
+    """A `threading` lock that every process of the server has its own copy of; `own` as in Lock."""
 
     name: str
     kind: str
     processes: tuple[ThreadLockUse, ...]
     overlap: Overlap | None = None
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +334,46 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class LeakedName:
+    """A semaphore that is still listed in /dev/shm though no process maps it; `age_s` is since it was made."""
+
+    id: SemId
+    name: str
+    age_s: float
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemory:
+    """The server's /dev/shm: its room, and the names that nobody uses, None where that was not looked for."""
+
+    size: int
+    free: int
+    leaked: tuple[LeakedName, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A conclusion. `lock` and `name` are what it is about, None and "" where it is about none; `evidence` are the
+    facts that were seen, one a line, and `remedy` is what to do.
+    """
+
+    code: str
+    severity: Severity
+    lock: SemId | None
+    name: str
+    pids: tuple[int, ...]
+    title: str
+    evidence: tuple[str, ...]
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One server at one time. `taken_at` is in seconds since the epoch, `monotonic_s` is CLOCK_MONOTONIC.
 
     `cost_s` is the CPU time that taking it cost. `alive` is False once the server has ended: the rest is then its
-    last picture.
+    last picture. `watched_s` is for how long snapshots of it have been taken.
     """
 
     server: Server
@@ -227,3 +385,7 @@ class Snapshot:
     problems: tuple[Problem, ...] = field(default=())
     alive: bool = True
     cost_s: float = 0.0
+    tracing: Tracing | None = None
+    watched_s: float = 0.0
+    shared_memory: SharedMemory | None = None
+    findings: tuple[Finding, ...] = ()

@@ -10,16 +10,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from semtrace import primitives, reading
+from semtrace import primitives, reading, traced
 from semtrace.cpython.names import Named
 from semtrace.fleet import Fleet
+from semtrace.follower import Glance, Telling
 from semtrace.history import LeftOver
 from semtrace.linux.shm import ShmDirectory
-from semtrace.model import Problem, SemId, Server, Snapshot
+from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
 from semtrace.namebook import NameBook
 from semtrace.picture import Picture
 from semtrace.primitives import Part
 from semtrace.prover import Judged, Prover
+from semtrace.rules import USUAL, Limits, findings
 from semtrace.separate import count_separate
 from semtrace.threadlocks import ThreadLocks
 from semtrace.tree import Member, Tree
@@ -38,13 +40,22 @@ _LOOK_PAUSE_S = 0.001
 class Observer:
     """Watches one server. Not for several threads at once; `close` gives back its open files.
 
-    `all_thread_locks` asks for the `threading` locks of libraries too, not only of the user's own modules.
+    `all_thread_locks` asks for the `threading` locks of libraries too, not only of the user's own modules. `telling`
+    tells what traced locks say; it is closed with the observer.
     """
 
     def __init__(
-        self, server: Server, *, search_budget_s: float = SEARCH_BUDGET_S, all_thread_locks: bool = False
+        self,
+        server: Server,
+        *,
+        search_budget_s: float = SEARCH_BUDGET_S,
+        all_thread_locks: bool = False,
+        telling: Telling | None = None,
+        limits: Limits = USUAL,
     ) -> None:
         self.server = server
+        self._limits = limits
+        self._began_s = time.monotonic()
         self._budget_s = search_budget_s
         self._tree = Tree(server)
         self._fleet = Fleet()
@@ -55,12 +66,14 @@ class Observer:
         self._left_over: dict[SemId, LeftOver] = {}
         self._prover = Prover(self._look_at, self._left_over, self._linked)
         self._thread_locks = ThreadLocks(self._book)
-        self._picture = Picture(self._fleet, self._directories)
+        self._picture = Picture(self._fleet, self._directories, self._left_over)
+        self._traced = telling or Glance()
         self._last: Snapshot | None = None
         self._now_s = 0.0
 
     def close(self) -> None:
         self._fleet.close()
+        self._traced.close()
 
     def snapshot(self) -> Snapshot:
         """The server as it is now; once it has ended its last picture, with `alive` False. Never raises for what a
@@ -75,6 +88,7 @@ class Observer:
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
         snapshot = self._compose(members, judged)
+        snapshot = replace(snapshot, findings=findings(snapshot, self._limits))
         self._last = replace(snapshot, cost_s=time.thread_time() - cpu_before)
         return self._last
 
@@ -82,6 +96,14 @@ class Observer:
         """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
         searching = any(watched.searches_soon(self._now_s) for watched in self._fleet.all)
         return self._prover.unproved or searching or self._book.unvisited
+
+    def prove_anew(self) -> None:
+        """Only what is seen from now on proves that a lock is orphaned: for whoever is about to act on it."""
+        self._prover.forget()
+
+    def is_suspect(self, semaphore: SemId) -> bool:
+        """Whether it is, in one look now, locked and claimed by nobody."""
+        return semaphore in self._fleet.mappers and self._look_at(semaphore).verdict.suspect
 
     def _ended(self) -> Snapshot:
         self.close()
@@ -175,6 +197,7 @@ class Observer:
     def _compose(self, members: Sequence[Member], judged: dict[SemId, Judged]) -> Snapshot:
         taken_at = time.time()
         locks = count_separate(self._picture.locks(self._now_s, judged, self._names, self._parts))
+        locks, tracing = self._with_traces(locks, [member.id for member in members])
         return Snapshot(
             server=self.server,
             taken_at=taken_at,
@@ -183,7 +206,22 @@ class Observer:
             locks=locks,
             thread_locks=self._thread_locks.read(taken_at, self._fleet.all),
             problems=tuple(self._problems()),
+            tracing=tracing,
+            watched_s=self._now_s - self._began_s,
+            shared_memory=self._directories[0].room() or self._directories[1].room(),
         )
+
+    def _with_traces(
+        self, locks: tuple[Lock, ...], members: Sequence[ProcessId]
+    ) -> tuple[tuple[Lock, ...], Tracing | None]:
+        """The locks with what the traced ones among them say themselves."""
+        state = self._traced.state(members)
+        if state is None:
+            return locks, None
+        now_ns = int(self._now_s * 1e9)
+        blind = {watched.id for watched in self._fleet.all if watched.memory is None}
+        names = {lock.id: lock.name for lock in locks if lock.name}
+        return traced.refine(locks, state, now_ns, blind), traced.tracing(state, now_ns, self._traced.live, names)
 
     def _problems(self) -> Iterator[Problem]:
         if not self._tree.alive:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from semtrace import primitives
 from semtrace.cpython.names import Named
 from semtrace.fleet import Fleet
-from semtrace.history import CpuMeter, Since
+from semtrace.history import Asleep, CpuMeter, LeftOver, Since
+from semtrace.lasting import LastHolders, Strays, Waited
+from semtrace.linux import futex
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Waiter
 from semtrace.primitives import Part
@@ -17,15 +20,30 @@ from semtrace.tree import Member
 from semtrace.verdict import Claim
 
 
+@dataclass(frozen=True, slots=True)
+class _Blocked:
+    """A thread that waits for a semaphore."""
+
+    process: ProcessId
+    tid: int
+    timed: bool
+
+
 class Picture:
     """Keeps the clocks: since when each holder and waiter was seen, and how busy each process is."""
 
-    def __init__(self, fleet: Fleet, directories: Sequence[ShmDirectory]) -> None:
+    def __init__(
+        self, fleet: Fleet, directories: Sequence[ShmDirectory], left_over: Mapping[SemId, LeftOver] | None = None
+    ) -> None:
         self._fleet = fleet
         self._directories = directories
         self._cpu = CpuMeter()
         self._holding: Since[tuple[SemId, ProcessId]] = Since()
         self._waiting: Since[tuple[SemId, ProcessId, int]] = Since()
+        self._asleep: Asleep[tuple[SemId, ProcessId, int]] = Asleep()
+        self._waited = Waited()
+        self._last_holders = LastHolders()
+        self._strays = Strays({} if left_over is None else left_over)
 
     def locks(
         self,
@@ -35,11 +53,27 @@ class Picture:
         parts: Mapping[SemId, Part],
     ) -> tuple[Lock, ...]:
         blocked = self._blocked(judged)
-        self._waiting.update(now_s, ((semaphore, *who) for semaphore, all_ in blocked.items() for who in all_))
+        waiting = [(semaphore, each.process, each.tid) for semaphore, all_ in blocked.items() for each in all_]
+        self._waiting.update(now_s, waiting)
+        self._waited.update(now_s, {semaphore: len(all_) for semaphore, all_ in blocked.items()})
         self._holding.update(now_s, ((s, claim.process) for s, j in judged.items() for claim in j.verdict.holders))
+        holders = {semaphore: self._holders(now_s, semaphore, each) for semaphore, each in judged.items()}
+        holding = [(semaphore, h.process, h.tid) for semaphore, all_ in holders.items() for h in all_ if h.tid]
+        self._asleep.update(
+            time.monotonic(), {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
+        )
+        living = {watched.id for watched in self._fleet.all}
+        self._last_holders.update(now_s, {s: (each.verdict.state, holders[s]) for s, each in judged.items()}, living)
+        self._strays.update(now_s, judged)
         return tuple(
             self._lock(
-                now_s, semaphore, each, names.get(semaphore, ()), parts.get(semaphore), blocked.get(semaphore, ())
+                now_s,
+                semaphore,
+                each,
+                names.get(semaphore, ()),
+                parts.get(semaphore),
+                holders[semaphore],
+                blocked.get(semaphore, ()),
             )
             for semaphore, each in judged.items()
         )
@@ -62,16 +96,16 @@ class Picture:
             for member in members
         )
 
-    def _blocked(self, judged: Mapping[SemId, Judged]) -> dict[SemId, list[tuple[ProcessId, int]]]:
+    def _blocked(self, judged: Mapping[SemId, Judged]) -> dict[SemId, list[_Blocked]]:
         """Threads blocked on each semaphore. Where glibc counts no waiter there is none, so nobody is asked."""
         crowded = {semaphore for semaphore, each in judged.items() if each.waiters}
-        found: dict[SemId, list[tuple[ProcessId, int]]] = {}
+        found: dict[SemId, list[_Blocked]] = {}
         for watched in self._fleet.all if crowded else ():
             addresses = {a: s for s, a in watched.semaphores.items() if s in crowded}
             for thread in watched.threads() if addresses else ():
                 semaphore = addresses.get(thread.futex or 0)
                 if semaphore is not None:
-                    found.setdefault(semaphore, []).append((watched.id, thread.tid))
+                    found.setdefault(semaphore, []).append(_Blocked(watched.id, thread.tid, thread.timed))
         return found
 
     def _lock(
@@ -81,10 +115,11 @@ class Picture:
         judged: Judged,
         names: Sequence[Named],
         part: Part | None,
-        blocked: Iterable[tuple[ProcessId, int]],
+        holders: Sequence[Holder],
+        blocked: Iterable[_Blocked],
     ) -> Lock:
         read, verdict = judged.reading, judged.verdict
-        waiters = [Waiter(p, tid, self._waiting.seconds(now_s, (semaphore, p, tid))) for p, tid in blocked]
+        waiters = [self._waiter(now_s, semaphore, each) for each in blocked]
         shm_name, linked = self._shm_name(semaphore)
         state = verdict.state
         if state == "contended" and not waiters:
@@ -101,16 +136,39 @@ class Picture:
             signal=part.signal if part else False,
             shm_name=shm_name,
             linked=linked,
-            holders=tuple(self._holder(now_s, semaphore, claim) for claim in verdict.holders),
+            holders=tuple(self._slept(semaphore, holder) for holder in holders),
             waiters=tuple(sorted(waiters, key=lambda waiter: -(waiter.for_s or 0.0))),
             mapped_by=self._fleet.ids[semaphore],
             reason=verdict.reason,
             in_flux=not read.steady,
+            own=not names or names[0].own,
+            last_holder=self._last_holders.of(now_s, semaphore),
+            strays=self._strays.of(now_s, semaphore),
+            waited_s=self._waited.seconds(semaphore),
         )
+
+    def _waiter(self, now_s: float, semaphore: SemId, blocked: _Blocked) -> Waiter:
+        key = (semaphore, blocked.process, blocked.tid)
+        return Waiter(
+            blocked.process,
+            blocked.tid,
+            self._waiting.seconds(now_s, key),
+            asleep_s=self._asleep.seconds(key),
+            timed=blocked.timed,
+        )
+
+    def _holders(self, now_s: float, semaphore: SemId, judged: Judged) -> list[Holder]:
+        return [self._holder(now_s, semaphore, claim) for claim in judged.verdict.holders]
 
     def _holder(self, now_s: float, semaphore: SemId, claim: Claim) -> Holder:
         tid = self._fleet[claim.process].tid_of(claim.last_tid)
         return Holder(claim.process, tid, claim.count, self._holding.seconds(now_s, (semaphore, claim.process)))
+
+    def _slept(self, semaphore: SemId, holder: Holder) -> Holder:
+        """With for how long its thread has not run."""
+        if holder.tid is None:
+            return holder
+        return replace(holder, asleep_s=self._asleep.seconds((semaphore, holder.process, holder.tid)))
 
     def _shm_name(self, semaphore: SemId) -> tuple[str | None, bool]:
         """What sem_open was given, and whether it is still listed in /dev/shm."""

@@ -14,11 +14,13 @@ from semtrace.model import (
     ProcessId,
     SemId,
     Snapshot,
+    Statistics,
     ThreadLock,
     Waiter,
 )
 from semtrace.separate import combine
-from semtrace.text import UNKNOWN, age, clean, iso, percent, size, table
+from semtrace.stack_report import stack_report
+from semtrace.text import UNKNOWN, age, clean, exact, iso, percent, size, table
 
 # SGR codes for what deserves the eye, on a terminal that wants colour.
 _COLOURS = {"contended": "33", "exhausted": "33", "orphaned": "1;31", "held": "32", "unknown": "35"}
@@ -35,6 +37,12 @@ def report(snapshot: Snapshot, *, colour: bool = False, signals: bool = False) -
     if snapshot.thread_locks:
         yield ""
         yield from _thread_locks(snapshot.thread_locks, snapshot.taken_at)
+    stacks = list(stack_report(snapshot))
+    if stacks:
+        yield from ("", "STACKS", *(f"  {line}" for line in stacks))
+    if snapshot.findings:
+        yield from ("", "FINDINGS (semtrace doctor says more)")
+        yield from (f"  {finding.severity}: {finding.title}" for finding in snapshot.findings)
     if snapshot.problems:
         yield ""
         yield from problems(snapshot.problems)
@@ -96,14 +104,14 @@ def _no_locks(snapshot: Snapshot) -> str:
 
 
 def _lock(lock: Lock, everyone: tuple[ProcessId, ...]) -> list[str]:
-    longest = max((holder.since_s or 0.0 for holder in lock.holders), default=0.0)
+    longest = max(lock.holders, key=lambda holder: holder.since_s or 0.0, default=None)
     return [
         clean(lock.label),
         lock.kind,
         lock.state,
         _value(lock),
         _few([_held_by(holder) for holder in lock.holders]),
-        f"≥{age(longest)}" if longest else UNKNOWN,
+        _time(longest.since_s, longest.evidence) if longest else UNKNOWN,
         _waiting(lock.waiters),
         "all" if lock.mapped_by == everyone else _pids(lock.mapped_by),
     ]
@@ -142,16 +150,35 @@ def _waiting(waiters: Sequence[Waiter]) -> str:
     """In the order in which they were first seen; the first has waited the longest."""
     names = [str(w.pid) if w.tid == w.pid else f"{w.pid}/{w.tid}" for w in waiters]
     if waiters and waiters[0].for_s:
-        names[0] += f" ≥{age(waiters[0].for_s)}"
+        names[0] += f" {_time(waiters[0].for_s, waiters[0].evidence)}"
     return _few(names)
 
 
+def _time(seconds: float | None, evidence: str) -> str:
+    """Sampling knows a lower bound only."""
+    if evidence == "events":
+        return exact(seconds)
+    return f"≥{age(seconds)}" if seconds else UNKNOWN
+
+
 def _notes(lock: Lock) -> Iterator[str]:
+    if lock.statistics is not None and lock.statistics.acquired:
+        yield f"    {_counts(lock.statistics)}"
     said = lock.signal or (lock.name or "").startswith(lock.part_of or "")
     part = "" if said else f"part of {lock.part_of}"
     note = "; ".join(filter(None, [part, lock.reason]))
     if note:
         yield f"    {clean(note)}"
+
+
+def _counts(statistics: Statistics) -> str:
+    """What a traced lock counted, in one line."""
+    wait, hold = statistics.wait, statistics.hold
+    contention = f", {100 * (statistics.contention or 0.0):.0f} % had to wait"
+    waited = f" {exact(wait.mean_s)} on average, {exact(wait.max_s)} at most" if wait.count else ""
+    held = f"; held {exact(hold.mean_s)} on average, {exact(hold.max_s)} at most" if hold.count else ""
+    failed = f"; {statistics.failed} times in vain" if statistics.failed else ""
+    return f"acquired {statistics.acquired} times{contention}{waited}{held}{failed}"
 
 
 def problems(found: Iterable[Problem]) -> Iterator[str]:

@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from semtrace.model import Frame, Holder, Lock, Overlap, Problem, Process, SemId, Server, Snapshot, ThreadLock, Waiter
+from semtrace.model import (
+    Durations,
+    Finding,
+    Frame,
+    Holder,
+    Lock,
+    Overlap,
+    Problem,
+    Process,
+    SemId,
+    Server,
+    Snapshot,
+    Statistics,
+    ThreadLock,
+    TracedEvent,
+    Waiter,
+)
 from semtrace.text import iso
 
 SCHEMA = 1
@@ -18,7 +34,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "processes": [process_json(process) for process in snapshot.processes],
         "locks": [lock_json(lock) for lock in snapshot.locks],
         "thread_locks": [_thread_lock(lock) for lock in snapshot.thread_locks],
-        "findings": [],
+        "findings": [finding_json(finding) for finding in snapshot.findings],
         "problems": [problem_json(problem) for problem in snapshot.problems],
         "alive": snapshot.alive,
     }
@@ -73,6 +89,20 @@ def lock_json(lock: Lock) -> dict[str, Any]:
         "mapped_by": [process.pid for process in lock.mapped_by],
         "reason": lock.reason,
         "separate": lock.separate,
+        "statistics": _statistics(lock.statistics),
+    }
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "lock": str(finding.lock) if finding.lock else None,
+        "name": finding.name,
+        "pids": list(finding.pids),
+        "title": finding.title,
+        "evidence": list(finding.evidence),
+        "remedy": finding.remedy,
     }
 
 
@@ -93,11 +123,61 @@ def _holder(holder: Holder) -> dict[str, Any]:
         "since_s": _rounded(holder.since_s),
         "evidence": holder.evidence,
         "stack": _stack(holder.stack),
+        "site": holder.site,
     }
 
 
 def _waiter(waiter: Waiter) -> dict[str, Any]:
-    return {"pid": waiter.pid, "tid": waiter.tid, "for_s": _rounded(waiter.for_s), "stack": _stack(waiter.stack)}
+    return {
+        "pid": waiter.pid,
+        "tid": waiter.tid,
+        "for_s": _rounded(waiter.for_s),
+        "evidence": waiter.evidence,
+        "stack": _stack(waiter.stack),
+        "site": waiter.site,
+    }
+
+
+def _statistics(statistics: Statistics | None) -> dict[str, Any] | None:
+    if statistics is None:
+        return None
+    return {
+        "acquired": statistics.acquired,
+        "contended": statistics.contended,
+        "failed": statistics.failed,
+        "contention": _rounded(statistics.contention, 6),
+        "wait": _durations(statistics.wait),
+        "hold": _durations(statistics.hold),
+        "sites": [{"site": site, **(_statistics(each) or {})} for site, each in statistics.sites],
+    }
+
+
+def _durations(durations: Durations) -> dict[str, Any]:
+    return {
+        "count": durations.count,
+        "total_s": _rounded(durations.total_s, 9),
+        "mean_s": _rounded(durations.mean_s, 9),
+        "max_s": _rounded(durations.max_s, 9),
+        "p50_s": _rounded(durations.p50_s, 9),
+        "p95_s": _rounded(durations.p95_s, 9),
+        "p99_s": _rounded(durations.p99_s, 9),
+    }
+
+
+def event_json(event: TracedEvent) -> dict[str, Any]:
+    """One line of `events --json`."""
+    return {
+        "t_s": _rounded(event.t_s, 9),
+        "pid": event.process.pid,
+        "tid": event.tid,
+        "event": event.event,
+        "lock": str(event.lock) if event.lock else None,
+        "name": event.name,
+        "wait_s": _rounded(event.wait_s, 9),
+        "held_s": _rounded(event.held_s, 9),
+        "site": event.site,
+        "seq": event.sequence,
+    }
 
 
 def _thread_lock(lock: ThreadLock) -> dict[str, Any]:
@@ -120,7 +200,9 @@ def _overlap(overlap: Overlap | None) -> dict[str, Any] | None:
 def _stack(stack: tuple[Frame, ...] | None) -> list[dict[str, Any]] | None:
     if stack is None:
         return None
-    return [{"function": frame.function, "file": frame.file, "line": frame.line} for frame in stack]
+    return [
+        {"function": frame.function, "file": frame.file, "line": frame.line, "source": frame.source} for frame in stack
+    ]
 
 
 def _ids(semaphores: tuple[SemId, ...]) -> list[str]:

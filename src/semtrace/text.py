@@ -27,6 +27,20 @@ def age(seconds: float | None) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
+def exact(seconds: float | None) -> str:
+    """A measured duration with three digits, at most seven characters wide: `850ns`, `12.3µs`, `4.05ms`, `1.20s`, then
+    as `age`.
+    """
+    if seconds is None:
+        return UNKNOWN
+    for unit, factor in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3), ("s", 1.0)):
+        value = max(seconds, 0.0) * factor
+        if value < 999.5 and (unit != "s" or value < 99.95):
+            digits = 0 if unit == "ns" or value >= 99.95 else 1 if value >= 9.995 else 2
+            return f"{value:.{digits}f}{unit}"
+    return age(seconds)
+
+
 def size(number: int | None) -> str:
     """Bytes in powers of 1024, at most four characters wide below 10 petabytes: `812B`, `4.5K`, `41M`, `1.2G`."""
     if number is None:

@@ -55,7 +55,8 @@ class ThreadLocks:
             # Locked before and after the others were seen locked: then they were so at one time.
             self._note(name, taken_at, [copy.watched.id for copy in inside if copy.locked()])
         uses = tuple(ThreadLockUse(copy.watched.id, locked) for copy, locked in states)
-        return ThreadLock(name, copies[0].lock.kind, uses, self._overlaps.get(name))
+        own = all(copy.lock.own for copy in copies)
+        return ThreadLock(name, copies[0].lock.kind, uses, self._overlaps.get(name), own)
 
     def _note(self, name: str, taken_at: float, inside: Sequence[ProcessId]) -> None:
         if len(inside) < 2:

@@ -20,57 +20,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from commands import AS_USER as _AS_USER
+from commands import NOBODY, SOURCE
+from commands import run as _semtrace
+from commands import run_as as _semtrace_as
 from driving import SOME, Target, observing, only, state, target, until, watch
 from support import alive, start, wait_until
 
-import semtrace
 from semtrace import cli
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
 from semtrace.linux.program import is_kernel_thread
+from semtrace.model import Server
 from semtrace.observe import Observer
 
-SOURCE = str(Path(semtrace.__file__).parents[1])
-NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
 some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
-
-
-def _semtrace(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "semtrace", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": SOURCE, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
-# All is imported before the change of user: the other user may not be let in to where this Python is installed.
-_AS_USER = """
-import contextlib, ctypes, importlib, io, json, os, pkgutil, sys
-sys.path.insert(0, sys.argv[2])
-import semtrace
-for found in pkgutil.walk_packages(semtrace.__path__, "semtrace."):
-    if ".tui" not in found.name and "__main__" not in found.name:
-        importlib.import_module(found.name)
-from semtrace.cli import main
-with contextlib.redirect_stdout(io.StringIO()):
-    main(["dump", str(os.getpid())]), main(["dump", str(os.getpid()), "--json"])
-user = int(sys.argv[1])
-os.setgroups([]); os.setgid(user); os.setuid(user)
-ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
-sys.exit(main(sys.argv[3:]))
-"""
-
-
-def _semtrace_as(user: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _AS_USER, str(user), SOURCE, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 def _assert_what_and_remedy(done: subprocess.CompletedProcess[str]) -> None:
@@ -411,7 +376,7 @@ def test_a_process_of_300_megabytes_is_searched_in_slices() -> None:
             assert longest < 0.6, "one refresh searched for longer than its budget"
 
 
-def _server(t: Target) -> semtrace.model.Server:  # type: ignore[name-defined]
+def _server(t: Target) -> Server:
     from semtrace.gunicorn import server_of
 
     return server_of(t.root)

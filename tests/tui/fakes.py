@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from semtrace.model import (
+    Finding,
     Holder,
     Lock,
     LockState,
@@ -16,6 +17,7 @@ from semtrace.model import (
     ProcessId,
     SemId,
     Server,
+    Severity,
     Snapshot,
     ThreadLock,
     ThreadLockUse,
@@ -127,6 +129,13 @@ def thread_locks() -> tuple[ThreadLock, ...]:
         ),
         ThreadLock("myapp.quiet", "RLock", uses()),
     )
+
+
+def finding(code: str = "deadlock", severity: Severity = "error", **changes: object) -> Finding:
+    plain = Finding(
+        code, severity, sem(101), "myapp.lock", (4711,), f"myapp.lock has a {code}", ("a fact", "one more"), "mend it"
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def refused() -> Problem:

@@ -11,7 +11,10 @@ from tui import fakes
 
 from semtrace.model import Server
 from semtrace.tui.app import SemtraceApp
+from semtrace.tui.child import Child
+from semtrace.tui.detail import TakeStacks
 from semtrace.tui.meter import Meter
+from semtrace.tui.releasing import Release
 
 SIZES = ((80, 24), (160, 45), (40, 12))
 
@@ -70,6 +73,9 @@ async def looking(
     size: tuple[int, int] = (80, 24),
     servers: Sequence[Server] | None = None,
     find: Callable[[], Sequence[Server]] | None = None,
+    child: Child | None = None,
+    release: Release | None = None,
+    stacks: TakeStacks | None = None,
 ) -> AsyncIterator[Looking]:
     """Each picture is shown as soon as it is there; the header's figures stand still."""
     known = servers or [fakes.server()]
@@ -78,6 +84,9 @@ async def looking(
         find or (lambda: known),
         source,
         interval_s=0.01,
+        child=child,
+        release=release,
+        stacks=stacks,
         meter=Meter(lambda: 0.0, lambda: 0.0),
         clock=lambda: fakes.BOOT + 60,
     )

@@ -17,6 +17,7 @@ SCREENS = {
     "states-160x45": (fakes.picture(), (160, 45)),
     "states-40x12": (fakes.picture(), (40, 12)),
     "threads-80x24": (fakes.picture(thread_locks=fakes.thread_locks(), problems=(fakes.refused(),)), (80, 24)),
+    "findings-80x24": (fakes.picture(findings=(fakes.finding(), fakes.finding("long-hold", "warning"))), (80, 24)),
     "crowd-80x24": (fakes.crowd(64), (80, 24)),
     "crowd-160x45": (fakes.crowd(64), (160, 45)),
     "empty-80x24": (fakes.picture((), [fakes.master(), fakes.worker(4711)]), (80, 24)),

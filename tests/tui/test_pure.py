@@ -40,7 +40,7 @@ def test_a_held_lock_in_cells() -> None:
 
 def test_an_exact_time_has_no_sign_of_a_lower_bound() -> None:
     holder = replace(fakes.holder(4711, 3.2), evidence="events")
-    assert lock_cells(fakes.lock(1, "held", holders=(holder,)))["FOR"] == "3.2s"
+    assert lock_cells(fakes.lock(1, "held", holders=(holder,)))["FOR"] == "3.20s"
 
 
 def test_what_was_not_measured_is_a_dash_and_never_zero() -> None:
@@ -97,7 +97,7 @@ def test_filters(pattern: str, found: bool) -> None:
     assert grid.matches(Row(1, (Cell("myapp.db"), Cell("held")), ()), pattern) is found
 
 
-@given(st.lists(TEXT, min_size=10, max_size=10), st.integers(1, 200))
+@given(st.lists(TEXT, min_size=len(rows.LOCKS), max_size=len(rows.LOCKS)), st.integers(1, 200))
 def test_a_line_is_never_wider_than_its_room(texts: list[str], width: int) -> None:
     row = Row(1, tuple(Cell(text) for text in texts), ())
     widths = grid.fit(rows.LOCKS, grid.content_widths(rows.LOCKS, [row]), width)

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "semtrace"
 # A module or package of ours, and what it may import of ours. A package stands for all that is in it. A module that is
 # not in the table fails the test: decide where it belongs, and write it down here.
 LAYERS = {
-    "": "",  # semtrace/__init__.py: what a server imports
+    "": "instrument",  # semtrace/__init__.py: what a server imports
     # pure: from values to values
     "errors": "",
     "model": "",
@@ -23,6 +23,10 @@ LAYERS = {
     "verdict": "model",
     "primitives": "model",
     "gunicorn_options": "",
+    "rules": "model text rules",
+    # between a traced server and its viewers
+    "wire": "model errors wire",
+    "instrument": "wire errors model instrument",
     # the edge: what the kernel and the interpreter's memory show
     "linux": "model errors linux",
     "cpython": "model errors linux.memory linux.maps cpython",
@@ -43,15 +47,44 @@ LAYERS = {
     "namebook": "model linux.memory cpython watched",
     "threadlocks": "model cpython namebook watched",
     "fleet": "model tree watched",
-    "picture": "model linux cpython fleet history primitives prover tree verdict",
-    "observe": "model linux cpython fleet history namebook picture primitives prover reading separate threadlocks tree "
-    "verdict watched",
+    "lasting": "model history prover",
+    "picture": "model linux cpython fleet history lasting primitives prover tree verdict",
+    # its traced locks
+    "histogram": "",
+    "events": "model wire",
+    "tally": "model wire histogram",
+    "sequence": "",
+    "folding": "model wire events histogram sequence tally",
+    "state": "model wire events folding sequence tally",
+    "tracedirs": "model wire linux",
+    "statefiles": "model wire linux state tracedirs",
+    "reader": "model errors wire linux events tracedirs",
+    "follower": "model events reader state statefiles tracedirs",
+    "traced": "model wire events folding state tally",
+    # all of it
+    "observe": "model linux cpython fleet follower history namebook picture primitives prover reading rules "
+    "separate threadlocks traced tree verdict watched",
+    "stacks": "model linux rules.wording",
+    "leaks": "model leftovers linux",
+    "doctor": "model leaks linux observe rules stacks text",
     # what people and programs get to see
+    "doctor_report": "model report schema text",
     "schema": "model text",
-    "report": "model separate text",
+    "stack_report": "model rules.wording text",
+    "report": "model separate stack_report text",
     "ps": "model gunicorn gunicornctl processes text tree",
-    "tui": "model errors separate text tui",
-    "cli": "model errors gunicorn observe ps report schema tui",
+    "tailing": "model errors events follower observe reader schema state text traced",
+    "launch": "model errors gunicorn gunicorn_options instrument processes",
+    # what acts, when told to
+    "repair": "model errors linux observe text",
+    "leftovers": "model linux",
+    "repair_report": "model leftovers repair text",
+    "audit": "model errors linux processes repair text",
+    "mend": "model audit leftovers observe repair repair_report",
+    "tui": "model errors separate stack_report text tui",
+    "arguments": "",
+    "cli": "arguments model doctor doctor_report errors rules stacks follower gunicorn launch mend observe ps report "
+    "schema tailing tui",
     "__main__": "cli",
 }
 

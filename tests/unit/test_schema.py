@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from semtrace.model import (
+    Finding,
     Frame,
     Holder,
     Lock,
@@ -44,12 +45,13 @@ CONTRACT = {
     "locks.holders.stack": {"function", "file", "line"},
     "thread_locks": {"name", "kind", "processes"},
     "thread_locks.processes": {"pid", "locked"},
+    "findings": {"code", "severity", "lock", "pids", "title", "evidence", "remedy"},
     "problems": {"pid", "what", "error", "remedy"},
 }
 
 
 def full() -> Snapshot:
-    stack = (Frame("deposit", "/srv/myapp.py", 42),)
+    stack = (Frame("deposit", "/srv/myapp.py", 42, "with lock:"),)
     return Snapshot(
         server=Server("gunicorn", MASTER, "gunicorn myapp:app", 1_700_000_000.0, "alice", "27.0.1", "myapp:app"),
         taken_at=1_700_000_060.25,
@@ -74,6 +76,7 @@ def full() -> Snapshot:
             ),
         ),
         thread_locks=(ThreadLock("myapp.tlock", "Lock", (ThreadLockUse(WORKER, True),)),),
+        findings=(Finding("long-hold", "warning", LOCK, "myapp.lock", (11,), "held long", ("for 12s",), "let go"),),
         problems=(Problem("read its memory", "Permission denied", "sudo semtrace 11", WORKER), Problem("a", "b", "c")),
     )
 
@@ -129,13 +132,20 @@ def test_types_and_values_are_the_contracts() -> None:
     assert lock["linked"] is False
     assert lock["holders"][0]["evidence"] == "memory"
     assert lock["holders"][0]["since_s"] == pytest.approx(1.23456, abs=0.001)
-    assert lock["holders"][0]["stack"] == [{"function": "deposit", "file": "/srv/myapp.py", "line": 42}]
+    frame = {"function": "deposit", "file": "/srv/myapp.py", "line": 42, "source": "with lock:"}
+    assert lock["holders"][0]["stack"] == [frame]
     assert found["processes"][1]["holds"] == ["0:27:42"]
     assert found["processes"][1]["waits_on"] == ["0:27:42"]
     assert found["processes"][1]["rss"] == 41 << 20
     assert found["thread_locks"][0]["processes"] == [{"pid": 11, "locked": True}]
     assert [p["pid"] for p in found["problems"]] == [11, None]
-    assert found["findings"] == []
+    (finding,) = found["findings"]
+    assert (finding["code"], finding["severity"], finding["lock"], finding["pids"]) == (
+        "long-hold",
+        "warning",
+        "0:27:42",
+        [11],
+    )
 
 
 @pytest.mark.parametrize("snapshot", [full(), empty()], ids=["full", "empty"])

@@ -16,7 +16,7 @@ from semtrace.cpython.classes import Classes, Form
 from semtrace.cpython.crawl import Crawl, Node
 from semtrace.cpython.frames import read_frames
 from semtrace.cpython.layout import Layout
-from semtrace.cpython.modules import Modules
+from semtrace.cpython.modules import Modules, Zone
 from semtrace.cpython.naming import Naming, plain
 from semtrace.cpython.pages import Pages, Readable
 from semtrace.cpython.runtime import UnreadableError, locate
@@ -32,7 +32,7 @@ class Named:
 
     `address` is that of the C object `_multiprocessing.SemLock`; `kind` the class of the Python object around it, a
     subclass by its own name. `owner` is the name of the larger primitive that the lock is a part of, `owner_kind` its
-    class.
+    class. `own` is False if the name begins in a library's module.
     """
 
     address: int
@@ -40,6 +40,7 @@ class Named:
     kind: str
     owner: str | None = None
     owner_kind: str | None = None
+    own: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ def _named(address: int, node: Node, naming: Naming) -> Named:
         kind=plain(node.cls.kind) if node.cls else "SemLock",
         owner=naming.name(owner) if owner else None,
         owner_kind=plain(owner.cls.kind) if owner and owner.cls else None,
+        own=node.zone is Zone.USER,
     )
 
 

@@ -16,6 +16,9 @@ _FUTEX = _NUMBERS.get(platform.machine(), ())
 # False on a processor whose numbers are not known here: a thread in futex then looks like one in any other call.
 KNOWN = bool(_FUTEX)
 
+# That of futex(2) itself.
+NUMBER = _FUTEX[0] if _FUTEX else None
+
 # include/uapi/linux/futex.h: the operations that sleep on a word, without their flag bits.
 _FLAGS = 128 | 256
 _WAIT, _WAIT_BITSET = 0, 9
@@ -29,11 +32,12 @@ NO_SYSCALL = -1
 @dataclass(frozen=True, slots=True)
 class Thread:
     """Where one thread is. `syscall` is None while it runs, NO_SYSCALL when it is off the processor in its own code;
-    `futex` is the address of the word that it sleeps on."""
+    `futex` is the address of the word that it sleeps on, `timed` whether a timeout will wake it."""
 
     tid: int
     syscall: int | None
     futex: int | None = None
+    timed: bool = False
 
 
 def threads(pid: int, single: bool = False) -> list[Thread] | None:
@@ -77,7 +81,7 @@ def parse_syscall(tid: int, line: bytes) -> Thread | None:
     try:
         number = int(f[0])
         if number in _FUTEX and int(f[2], 16) & ~_FLAGS in (_WAIT, _WAIT_BITSET):
-            return Thread(tid, number, int(f[1], 16))
+            return Thread(tid, number, int(f[1], 16), timed=int(f[4], 16) != 0)  # futex(2): its fourth argument
     except (ValueError, IndexError):
         return None
     return Thread(tid, number)

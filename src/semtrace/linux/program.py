@@ -69,6 +69,12 @@ def namespace_pids(pid: int) -> tuple[int, ...]:
     return tuple(map(int, found[1].split())) if found else (pid,)
 
 
+def user_ids(pid: int) -> frozenset[int]:
+    """The users whose rights it has or may take up: real, effective, saved, file system's (proc.rst, table 1-2)."""
+    found = re.search(rb"^Uid:((?:\t\d+)+)$", read(f"/proc/{pid}/status", 16384) or b"", re.MULTILINE)
+    return frozenset(map(int, found[1].split())) if found else frozenset()
+
+
 def image(pid: int) -> tuple[int, int] | None:
     """Where code and stack begin (`/proc/PID/stat`, fields 26 and 28): random at each exec, the same after a fork.
 

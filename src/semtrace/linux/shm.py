@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 from semtrace.linux.memory import Memory
-from semtrace.model import SemId
+from semtrace.model import SemId, SharedMemory
 
 # sem_open of glibc puts `sem.` before the name (nptl/sem_open.c, shm_get_name).
 _PREFIX = "sem."
@@ -49,6 +49,21 @@ class ShmDirectory:
                 for entry in entries
                 if entry.name.startswith(_PREFIX)
             }
+
+    def room(self) -> SharedMemory | None:
+        """How large it is and how much of it is left to ordinary users; None if it cannot be asked."""
+        try:
+            status = os.statvfs(self.path)
+        except OSError:
+            return None
+        return SharedMemory(size=status.f_blocks * status.f_frsize, free=status.f_bavail * status.f_frsize)
+
+    def status(self, name: str) -> os.stat_result | None:
+        """Of a linked semaphore's file; None if it is gone or may not be asked."""
+        try:
+            return os.stat(self.path / (_PREFIX + name.removeprefix("/")), follow_symlinks=False)
+        except OSError:
+            return None
 
     def read(self, name: str) -> tuple[int, int] | None:
         """Value and waiter count of a linked semaphore from its file: needs no right over any process."""

@@ -39,8 +39,10 @@ class Sweep:
     hidden: list[int]
 
 
-def sweep(semaphores: Collection[SemId], apart_from: Collection[int], names: Collection[str]) -> Sweep:
-    """Asks all processes but `apart_from`; `names` are the command names of those, which a relative would share."""
+def sweep(semaphores: Collection[SemId], apart_from: Collection[int], names: Collection[str] | None) -> Sweep:
+    """Asks all processes but `apart_from`; `names` are the command names of those, which a relative would share. With
+    None, whoever cannot be asked may map them, whatever it is called.
+    """
     mapped_by: dict[SemId, list[int]] = {}
     hidden: list[int] = []
     for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdecimal()):
@@ -74,6 +76,8 @@ def _mapped(pid: int) -> set[SemId]:
         maps.close()
 
 
-def _may_map(pid: int, names: Collection[str]) -> bool:
+def _may_map(pid: int, names: Collection[str] | None) -> bool:
     stat = read_stat(pid)
-    return stat is not None and not stat.ended and (stat.comm in names or _MAY_MAP.search(stat.comm) is not None)
+    if stat is None or stat.ended:
+        return False
+    return names is None or stat.comm in names or _MAY_MAP.search(stat.comm) is not None

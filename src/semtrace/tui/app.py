@@ -16,10 +16,13 @@ from textual.binding import Binding, BindingType
 
 from semtrace.errors import EXIT_OK, NoServer
 from semtrace.model import Server
+from semtrace.tui.child import Child, Leaving
 from semtrace.tui.chooser import ChooserScreen
+from semtrace.tui.detail import TakeStacks
 from semtrace.tui.main import MainScreen
 from semtrace.tui.meter import Meter
 from semtrace.tui.palette import PLAIN_THEME, THEME
+from semtrace.tui.releasing import Release
 from semtrace.tui.source import Source
 from semtrace.tui.terminal import drawing_on_the_terminal, wants_no_color
 
@@ -30,8 +33,19 @@ OpenSource = Callable[[Server], Source]
 LEAVE_S = 2.0
 
 
-def run(find: FindServers, open_source: OpenSource, *, interval_s: float = 0.2) -> int:
+def run(
+    find: FindServers,
+    open_source: OpenSource,
+    *,
+    interval_s: float = 0.2,
+    child: Child | None = None,
+    release: Release | None = None,
+    stacks: TakeStacks | None = None,
+) -> int:
     """Shows the only server, or lets the user choose among several; returns the exit code.
+
+    `child` is a server that we started: leaving asks what becomes of it. `release` releases an orphaned lock; it is
+    called in a thread of its own, as is `stacks`, which reads Python stacks.
 
     `find` is called here and, for a list of several, again from a thread; `open_source` is called in the thread that
     then reads. What `find` raises at first goes to the caller, with the terminal untouched.
@@ -39,7 +53,7 @@ def run(find: FindServers, open_source: OpenSource, *, interval_s: float = 0.2) 
     servers = find()
     if not servers:
         raise NoServer("no server was found", "start one, or give a PID")
-    app = SemtraceApp(servers, find, open_source, interval_s=interval_s)
+    app = SemtraceApp(servers, find, open_source, interval_s=interval_s, child=child, release=release, stacks=stacks)
     try:
         with drawing_on_the_terminal():
             code = app.run()
@@ -64,6 +78,9 @@ class SemtraceApp(App[int]):
         open_source: OpenSource,
         *,
         interval_s: float = 0.2,
+        child: Child | None = None,
+        release: Release | None = None,
+        stacks: TakeStacks | None = None,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -76,6 +93,9 @@ class SemtraceApp(App[int]):
         self._find = find
         self._open_source = open_source
         self._interval_s = interval_s
+        self._child = child
+        self._release = release
+        self._stacks = stacks
         self._meter = meter or Meter()
         self._clock = clock
         self.left = threading.Event()
@@ -91,14 +111,25 @@ class SemtraceApp(App[int]):
         self._look_at(event.server)
 
     async def action_quit(self) -> None:
-        self.exit(EXIT_OK)
+        """With a server of ours it asks first; Ctrl-C there is the answer that it always is."""
+        if self._child is None or not self._child.running or isinstance(self.screen, Leaving):
+            self.exit(EXIT_OK)
+        else:
+            self.push_screen(Leaving(self._child), self._answered)
+
+    def _answered(self, answer: str | None) -> None:
+        if answer and self._child is not None:
+            self._child.leave = answer == "leave"
+            self.exit(EXIT_OK)
 
     def _look_at(self, server: Server) -> None:
         self._meter.restart()
         several = len(self._servers) > 1
-        self.push_screen(
-            MainScreen(server, partial(self._open_source, server), self._interval_s, self._meter, back=several)
+        source = partial(self._open_source, server)
+        screen = MainScreen(
+            server, source, self._interval_s, self._meter, several, self._child, self._release, self._stacks
         )
+        self.push_screen(screen)
 
     def _restore_terminal_on_signals(self) -> None:
         """By default these end Python at once, in the alternate screen with the mouse on."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from semtrace.model import (
+    Durations,
     Frame,
     Holder,
     Lock,
@@ -16,10 +17,11 @@ from semtrace.model import (
     ProcessId,
     SemId,
     Snapshot,
+    Statistics,
     ThreadLock,
     Waiter,
 )
-from semtrace.text import UNKNOWN, age, clean, percent, size
+from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.tui.rows import pids, units
 from semtrace.tui.sentences import for_so_long, in_whose_hands, names_of
 from semtrace.tui.signs import lock_sign, process_sign
@@ -50,6 +52,8 @@ def lock_entries(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
     yield Entry("/dev/shm", f"{clean(lock.shm_name or 'name not known')}, {'linked' if lock.linked else 'unlinked'}")
     yield from _section("held by", (_holder_entry(holder, roles) for holder in lock.holders), "nobody that is known")
     yield from _section("waiters", _waiter_entries(lock.waiters, roles), "none")
+    if lock.statistics is not None:
+        yield from _statistics_entries(lock.statistics)
     yield Entry("mapped by", pids(lock.mapped_by) or "none")
 
 
@@ -118,7 +122,8 @@ def _holder_entry(holder: Holder, roles: Mapping[ProcessId, str]) -> Entry:
     who = f"{roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
     return Entry(
         "",
-        f"{who}{for_so_long(holder.since_s, holder.evidence)} (seen in {holder.evidence}){_stack(holder.stack)}",
+        f"{who}{for_so_long(holder.since_s, holder.evidence)}{_site(holder.site)} (seen in {holder.evidence})"
+        f"{_stack(holder.stack)}",
         "held",
     )
 
@@ -126,7 +131,8 @@ def _holder_entry(holder: Holder, roles: Mapping[ProcessId, str]) -> Entry:
 def _waiter_entries(waiters: Sequence[Waiter], roles: Mapping[ProcessId, str]) -> Iterator[Entry]:
     for place, waiter in enumerate(waiters, 1):
         who = f"{roles.get(waiter.process, 'process')} {waiter.pid}, thread {waiter.tid}"
-        yield Entry("", f"{place}. {who}{for_so_long(waiter.for_s)}{_stack(waiter.stack)}", "waiting")
+        since = for_so_long(waiter.for_s, waiter.evidence)
+        yield Entry("", f"{place}. {who}{since}{_site(waiter.site)}{_stack(waiter.stack)}", "waiting")
 
 
 def _hold_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) -> Entry:
@@ -139,9 +145,32 @@ def _hold_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) ->
 def _wait_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) -> Entry:
     lock = locks.get(each)
     mine = [waiter for waiter in lock.waiters if waiter.process == process] if lock else []
-    times = ",".join(for_so_long(waiter.for_s) for waiter in mine)
+    times = ",".join(for_so_long(waiter.for_s, waiter.evidence) for waiter in mine)
     hands = in_whose_hands((each,), locks)
     return Entry("", f"{names_of((each,), locks)}{times}{hands}", "waiting")
+
+
+def _site(site: str | None) -> str:
+    return f" at {clean(site)}" if site else ""
+
+
+def _statistics_entries(statistics: Statistics) -> Iterator[Entry]:
+    counted = f"{statistics.acquired} times, {100 * (statistics.contention or 0.0):.1f} % had to wait"
+    yield Entry("acquired", counted + (f", {statistics.failed} times in vain" if statistics.failed else ""))
+    yield Entry("wait", _durations(statistics.wait))
+    yield Entry("hold", _durations(statistics.hold))
+    for place, (site, each) in enumerate(statistics.sites):
+        label = "by line" if not place else ""
+        yield Entry(label, f"{clean(site)}: {each.acquired} times, held {exact(each.hold.total_s)} in all")
+        yield Entry("", f"  held {_durations(each.hold)}", "dim")
+
+
+def _durations(durations: Durations) -> str:
+    if not durations.count:
+        return "never"
+    spread = [("mean", durations.mean_s), ("p50", durations.p50_s), ("p95", durations.p95_s), ("p99", durations.p99_s)]
+    said = [f"{name} {exact(value)}" for name, value in spread if value is not None]
+    return ", ".join([*said, f"max {exact(durations.max_s)}"])
 
 
 def _stack(stack: tuple[Frame, ...] | None) -> str:

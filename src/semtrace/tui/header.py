@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from semtrace.errors import SemtraceError
-from semtrace.model import Lock, LockState, Server, Snapshot
+from semtrace.model import Lock, LockState, Server, Severity, Snapshot
 from semtrace.text import age, clean
 from semtrace.tui.line import Item, Line, Span, spread
 from semtrace.tui.rows import Shown
@@ -26,7 +26,10 @@ KEYS = (
     (0, "?", "help"),
     (0, "q", "quit"),
 )
+RELEASE = (0, "R", "release")  # on an orphaned lock
 
+
+SEVERITIES: dict[Severity, str] = {"error": "bad", "warning": "warning", "info": "dim"}
 
 _WORKING = ("worker", "dirty-worker", "process")
 _STATE_ORDER: dict[LockState, int] = {
@@ -54,6 +57,9 @@ def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: 
     if snapshot and snapshot.problems:
         count = _counted(len(snapshot.problems), "problem")
         right.insert(0, Item(0, (Span(f"{WARNING} {count} (p)", "warning"),)))
+    if snapshot and snapshot.findings:
+        count = _counted(len(snapshot.findings), "finding")
+        right.insert(0, Item(0, (Span(f"{count} (f)", SEVERITIES[snapshot.findings[0].severity]),)))
     if gauge.paused:
         right.insert(0, Item(0, (Span(f" {PAUSED} PAUSED ", "badge"),)))
     return spread(_identity(server, snapshot), right, width)

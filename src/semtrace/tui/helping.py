@@ -17,7 +17,12 @@ KEYS = (
     ("r", "reverse the order"),
     ("/", "filter the pane: text anywhere in a row; !text shows the others; Esc clears"),
     ("a", "show or hide signals: the semaphores inside Conditions, Events and Queues"),
+    ("f", "the findings: what is wrong, the evidence and the remedy; Enter there goes to the row"),
+    ("t", "in the details of a lock or process: the Python stacks of its threads, by py-spy"),
     ("p", "the problems: what could not be read, and the remedy"),
+    ("R", "on an orphaned lock: the evidence, and the question whether to release it"),
+    ("e", "show or hide the events of traced locks; moving up stops following, End goes on"),
+    ("o", "show or hide the output of a server started by semtrace run"),
     ("Space", "pause the picture; reading goes on"),
     ("+ -", "a longer, a shorter time between two pictures"),
     ("b  Esc", "back to the list of servers, if there are several"),
@@ -36,6 +41,8 @@ def help_entries() -> Iterator[Entry]:
         yield Entry(signs, f"{words}: {meaning}", style)
     yield Entry("", "")
     yield Entry("≥3.2s", "at least: sampling sees a lower bound, and may miss what is shorter than the interval")
+    yield Entry("3.20s", "exact: the lock is traced and says so itself")
+    yield Entry("WAIT95 HELD95", "of 100 waits or holds of a traced lock, 95 were shorter")
     yield Entry("4712×2", "held twice: an RLock's depth, or units of a semaphore")
     yield Entry("marked", "a cell that changed within the last second")
 

@@ -12,16 +12,22 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Input
 
-from semtrace.model import Server, Snapshot
+from semtrace.model import Lock, Server, Snapshot
 from semtrace.tui import header, panes, rows, sentences, subjects
 from semtrace.tui.bar import Bar
+from semtrace.tui.child import Child
+from semtrace.tui.detail import DetailSheet, TakeStacks
 from semtrace.tui.entries import Entry, problem_entries
 from semtrace.tui.filtering import FilterInput
+from semtrace.tui.findings import FindingsSheet
 from semtrace.tui.helping import help_entries
+from semtrace.tui.log import Log
+from semtrace.tui.logs import Logs
 from semtrace.tui.messages import Broken, Failed, Pictured
 from semtrace.tui.meter import Meter
 from semtrace.tui.page import Sheet
 from semtrace.tui.poller import Poller, faster, slower
+from semtrace.tui.releasing import Release, ReleaseSheet, orphan
 from semtrace.tui.source import Source, opened
 from semtrace.tui.table import Table
 from semtrace.tui.terminal import is_behind, too_small
@@ -43,13 +49,25 @@ class MainScreen(Screen[None]):
         Binding("question_mark,f1", "help", show=False),
         Binding("a", "signals", show=False),
         Binding("p", "problems", show=False),
+        Binding("f", "findings", show=False),
+        Binding("R", "release", show=False),
+        Binding("e", "log('events')", show=False),
+        Binding("o", "log('output')", show=False),
         Binding("escape", "escape", show=False),
         Binding("b", "back", show=False),
         Binding("q", "app.quit", show=False),
     ]
 
     def __init__(
-        self, server: Server, open_source: Callable[[], Source], interval_s: float, meter: Meter, back: bool
+        self,
+        server: Server,
+        open_source: Callable[[], Source],
+        interval_s: float,
+        meter: Meter,
+        back: bool,
+        child: Child | None = None,
+        release: Release | None = None,
+        stacks: TakeStacks | None = None,
     ) -> None:
         super().__init__()
         self.snapshot: Snapshot | None = None
@@ -57,7 +75,10 @@ class MainScreen(Screen[None]):
         self._server = server
         self._back = back
         self._meter = meter
+        self._release = release
+        self._stacks = stacks
         self._signals = False
+        self._logs = Logs(child)
         self._newest: Snapshot | None = None
         self._filtered: Table | None = None
         self._poller: Poller[Snapshot] = Poller(partial(opened, open_source), Pictured, self.post_message, interval_s)
@@ -68,13 +89,15 @@ class MainScreen(Screen[None]):
         yield Table(rows.WORKERS, id="workers")
         yield Table(rows.LOCKS, id="locks")
         yield Table(rows.PRIVATE, id="private")
+        yield self._logs.events
+        yield self._logs.output
         yield Bar(id="sentence", base="")
         yield FilterInput()
         yield Bar(id="keys")
         yield Bar(id="too-small", base="")
 
     def on_mount(self) -> None:
-        self._bar("keys").say(partial(header.keys_line, header.KEYS))
+        self._say_keys()
         self._bar("too-small").say_text("terminal too small")
         self._say_notice([f"Looking at process {self._server.pid} …"])
         self._say_header()
@@ -149,11 +172,34 @@ class MainScreen(Screen[None]):
         self._signals = not self._signals
         self._show()
 
+    def action_log(self, name: str) -> None:
+        log = self.query_one(f"#{name}", Log)
+        shown = self._logs.toggle(log)
+        self._show()
+        self._share_height()
+        self.set_focus(log if shown else self._table("locks"))
+
     def action_help(self) -> None:
         self.app.push_screen(Sheet("Keys and signs", help_entries))
 
     def action_problems(self) -> None:
         self.app.push_screen(Sheet("Problems: what could not be read", self._problem_entries))
+
+    def action_findings(self) -> None:
+        self.app.push_screen(FindingsSheet(lambda: self.snapshot, self._go_to))
+
+    def _go_to(self, pane: str, row: Hashable) -> None:
+        table = self._table(pane)
+        self.set_focus(table)
+        table.select(row)
+
+    def action_release(self) -> None:
+        lock = self._releasable()
+        if lock is not None and self._release is not None:
+            self.app.push_screen(ReleaseSheet(self._server, lock, lambda: self.snapshot, self._release))
+
+    def _releasable(self) -> Lock | None:
+        return orphan(self._focused_table().selected, self.snapshot) if self._release else None
 
     def action_back(self) -> None:
         if self._back:
@@ -192,11 +238,12 @@ class MainScreen(Screen[None]):
 
     def on_table_moved(self, event: Table.Moved) -> None:
         self._say_sentence()
+        self._say_keys()
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         if self.snapshot is not None:
             title = subjects.title(event.row, self.snapshot)
-            self.app.push_screen(Sheet(title, partial(self._row_entries, event.row)))
+            self.app.push_screen(DetailSheet(title, event.row, lambda: self.snapshot, self._stacks))
 
     # ---- drawing
 
@@ -213,8 +260,10 @@ class MainScreen(Screen[None]):
         locks.show(rows.lock_rows(snapshot, shown.locks), header.locks_title(shown), notice, now)
         private = self._table("private")
         private.show(rows.private_rows(snapshot.thread_locks), header.private_title(snapshot), (), now)
+        self._logs.show(snapshot)
         self._share_height()
         self._say_header()
+        self._say_keys()
         self._say_sentence()
 
     def _say_notice(self, notice: Sequence[str]) -> None:
@@ -225,12 +274,14 @@ class MainScreen(Screen[None]):
 
     def _share_height(self) -> None:
         """Sets only what changes: every change of a height is a layout."""
-        tables = [self._table(name) for name in ("workers", "locks", "private")]
+        tables = [self._table(name) for name in ("workers", "locks", "private", "events", "output")]
         private_wanted = bool(self.snapshot and self.snapshot.thread_locks)
+        logs = self._logs.wanted(self.size.height)
         wanted = [
             tables[0].wanted_height + 1,
-            tables[1].wanted_height + private_wanted,
+            tables[1].wanted_height + (private_wanted or any(logs)),
             tables[2].wanted_height * private_wanted,
+            *logs,
         ]
         bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self._filter_box.display
         for table, height in zip(tables, panes.share(self.size.height - bars, wanted), strict=True):
@@ -239,6 +290,11 @@ class MainScreen(Screen[None]):
     def _say_header(self) -> None:
         gauge = header.Gauge(self._poller.interval_s, self._meter.rate, self._meter.cpu_percent, self.paused)
         self._bar("header").say(partial(header.header_line, self._server, self.snapshot, gauge))
+
+    def _say_keys(self) -> None:
+        release = () if self._releasable() is None else (header.RELEASE,)
+        keys = (*release, *header.KEYS[:-2], *self._logs.keys(self.snapshot), *header.KEYS[-2:])
+        self._bar("keys").say(partial(header.keys_line, keys))
 
     def _say_banner(self, text: str) -> None:
         self.set_class(bool(text), "-banner")
@@ -254,9 +310,6 @@ class MainScreen(Screen[None]):
         self._poller.set_interval(interval_s)
         self._meter.restart()
         self._say_header()
-
-    def _row_entries(self, row: Hashable) -> Iterable[Entry]:
-        return subjects.entries(row, self.snapshot) if self.snapshot else ()
 
     def _problem_entries(self) -> Iterable[Entry]:
         problems = self.snapshot.problems if self.snapshot else ()

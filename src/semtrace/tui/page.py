@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 from textual import events
@@ -68,7 +68,7 @@ class Sheet(Screen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter,question_mark,p,b", "dismiss", show=False),
+        Binding("escape,q,enter,question_mark,p,f,b", "dismiss", show=False),
     ]
 
     def __init__(self, title: str, content: Content) -> None:
@@ -83,7 +83,10 @@ class Sheet(Screen[None]):
 
     def on_mount(self) -> None:
         self.query_one("#sheet-title", Bar).say_text(self._heading, "title.focus")
-        self.query_one("#keys", Bar).say(lambda width: keys_line(KEYS, width))
+        self.query_one("#keys", Bar).say(lambda width: keys_line(self.keys(), width))
+
+    def keys(self) -> Sequence[tuple[int, str, str]]:
+        return KEYS
 
     def on_resize(self, event: events.Resize) -> None:
         self.renew()

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from semtrace.model import Holder, Lock, Overlap, Process, ProcessId, SemId, Server, Snapshot, ThreadLock
+from semtrace.model import (
+    Holder,
+    Lock,
+    Overlap,
+    Process,
+    ProcessId,
+    SemId,
+    Server,
+    Snapshot,
+    Statistics,
+    ThreadLock,
+)
 from semtrace.separate import combine
-from semtrace.text import UNKNOWN, age, clean, percent, size
+from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.signs import AT_LEAST, TIMES, WARNING, lock_sign, process_sign
 
@@ -38,6 +49,11 @@ LOCKS = (
     Column("MAPPED", 7, 20, 6, marked=True, cut="words"),
     Column("WAITED", 7, 7, 7, right=True),
     Column("VALUE", 6, 9, 8, right=True),
+    Column("TAKEN", 6, 9, 10, right=True, sparse=True),
+    Column("CONT%", 6, 6, 11, right=True, sparse=True),
+    Column("WAIT95", 7, 7, 12, right=True, sparse=True),
+    Column("HELD95", 7, 7, 13, right=True, sparse=True),
+    Column("HELDMAX", 8, 8, 14, right=True, sparse=True),
     Column("REMARK", 12, 60, 9, sparse=True),
 )
 
@@ -103,7 +119,7 @@ def since(seconds: float | None, evidence: str = "memory") -> str:
     """Sampling knows a lower bound only, and says so."""
     if seconds is None:
         return UNKNOWN
-    return age(seconds) if evidence == "events" else AT_LEAST + age(seconds)
+    return exact(seconds) if evidence == "events" else AT_LEAST + age(seconds)
 
 
 def held_by(holder: Holder) -> str:
@@ -151,11 +167,27 @@ def _lock_row(lock: Lock, everyone: frozenset[ProcessId]) -> Row:
         Cell(since(longest.since_s, longest.evidence), "", _number(longest.since_s)) if longest else NOTHING,
         _waiters_cell(lock),
         _mapped_cell(lock, everyone),
-        Cell(since(patient.for_s), "dim", _number(patient.for_s)) if patient else NOTHING,
+        Cell(since(patient.for_s, patient.evidence), "dim", _number(patient.for_s)) if patient else NOTHING,
         Cell(units(lock), "dim", _number(lock.value)),
+        *_statistics_cells(lock.statistics),
         Cell(_remark(lock), "dim"),
     )
     return Row(lock.id, cells, (0 if lock.state == "orphaned" else 1, lock.name or "~", *lock.id))
+
+
+def _statistics_cells(statistics: Statistics | None) -> tuple[Cell, ...]:
+    """Of traced locks only."""
+    if statistics is None:
+        return (NOTHING,) * 5
+    contention = 100 * (statistics.contention or 0.0)
+    wait, hold = statistics.wait, statistics.hold
+    return (
+        Cell(str(statistics.acquired), "dim", statistics.acquired),
+        Cell(percent(contention) if statistics.acquired else UNKNOWN, "dim", contention),
+        Cell(exact(wait.p95_s), "dim", _number(wait.p95_s)),
+        Cell(exact(hold.p95_s), "dim", _number(hold.p95_s)),
+        Cell(exact(hold.max_s), "dim", _number(hold.max_s)),
+    )
 
 
 def _private_row(lock: ThreadLock) -> Row:

@@ -71,7 +71,8 @@ def for_so_long(seconds: float | None, evidence: str = "memory") -> str:
 
 def _holder_phrase(holder: Holder) -> str:
     times = f" {holder.count} times" if holder.count != 1 else ""
-    return f"{holder.pid}{times}{for_so_long(holder.since_s, holder.evidence)}"
+    site = f" at {clean(holder.site)}" if holder.site else ""
+    return f"{holder.pid}{times}{for_so_long(holder.since_s, holder.evidence)}{site}"
 
 
 def _queue(lock: Lock) -> str:

@@ -78,6 +78,14 @@ class Table(Drawn, can_focus=True):
         self._arrange()
         self.post_message(self.Moved())
 
+    def select(self, row: Hashable) -> None:
+        """Puts the cursor on the row; a filter that hides it goes."""
+        if row in self._all and all(each.id != row for each in self._rows):
+            self.set_filter("")
+        place = next((place for place, each in enumerate(self._rows) if each.id == row), None)
+        if place is not None:
+            self._go(place)
+
     def set_height(self, height: int) -> None:
         """0 hides it. Only a change costs a layout."""
         if height != self._height:

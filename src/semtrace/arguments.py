@@ -1,0 +1,182 @@
+"""What the command line understands: its commands, their options, and the help."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from semtrace import __version__
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+COMMANDS = ("attach", "run", "ps", "dump", "doctor", "events", "release", "clean")
+
+_EPILOG = """\
+semtrace                 the live view of the only gunicorn, or a choice of several
+semtrace PID             the same for the server that this process belongs to
+semtrace ps              which gunicorns run here, and their workers
+semtrace dump PID        one snapshot as text; --json for programs, --watch 1 to repeat
+semtrace run -- gunicorn …  starts a server with its locks traced, and the live view beside it
+semtrace events PID      each act of traced locks as it happens; --json for programs
+semtrace doctor PID      what is wrong with its locks, on what evidence, and what to do
+semtrace release PID LOCK  what releasing an orphaned lock would do; --yes does it
+semtrace clean           the semaphores that dead processes left in /dev/shm; --yes removes them
+
+PID is a master's, a worker's, or that of any other Python process. Nothing is stopped in the server, and nothing is
+changed in it but by release --yes.
+Exit codes: 0 fine, 1 failed, 2 usage, 3 findings of severity error, 4 not permitted, 5 no such server.
+"""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """`name` is the command's; without one it is `attach`. Exits with 2 on what it does not understand."""
+    if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
+        arguments.insert(0, "attach")
+    return _parser().parse_args(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="semtrace",
+        description="Shows which worker of a pre-forked server holds which lock, and who waits for it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"semtrace {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    for add in (_add_attach, _add_run, _add_ps, _add_dump, _add_doctor, _add_events, _add_release, _add_clean):
+        add(commands)
+    return parser
+
+
+def _add_attach(commands: Commands) -> None:
+    command = commands.add_parser("attach", help="the live view (the default)", description="The live view.")
+    _add_pid(command)
+    _add_interval(command)
+    _add_audit(command)
+    command.set_defaults(name="attach")
+
+
+def _add_run(commands: Commands) -> None:
+    command = commands.add_parser(
+        "run", help="start a server with its locks traced", description="Starts a server, traced, and the live view."
+    )
+    command.add_argument("--headless", action="store_true", help="no live view: semtrace becomes the server")
+    _add_interval(command)
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- gunicorn …", help="the server's command")
+    command.set_defaults(name="run")
+
+
+def _add_ps(commands: Commands) -> None:
+    command = commands.add_parser("ps", help="every gunicorn of this machine", description="Lists the gunicorns.")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.set_defaults(name="ps")
+
+
+def _add_dump(commands: Commands) -> None:
+    command = commands.add_parser("dump", help="one snapshot as text", description="One snapshot, as text or JSON.")
+    _add_pid(command)
+    command.add_argument("--json", action="store_true", help="for programs: the schema is in the README")
+    command.add_argument(
+        "--all", action="store_true", help="also signals inside Condition, Event, Queue; libraries' threading locks"
+    )
+    command.add_argument("--stacks", action="store_true", help="also where holders and waiters are, by py-spy")
+    command.add_argument("--watch", type=_seconds, metavar="SECONDS", help="repeat, until the server ends")
+    command.set_defaults(name="dump")
+
+
+def _add_doctor(commands: Commands) -> None:
+    command = commands.add_parser(
+        "doctor", help="what is wrong, and what to do", description="Watches for a while and says what is wrong."
+    )
+    _add_pid(command)
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        default=1.5,
+        metavar="SECONDS",
+        help="watch so long before judging (default: 1.5)",
+    )
+    command.add_argument(
+        "--long",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="from when on a hold or a wait is called long (default: 10)",
+    )
+    command.set_defaults(name="doctor")
+
+
+def _add_events(commands: Commands) -> None:
+    command = commands.add_parser(
+        "events", help="what traced locks do, as it happens", description="Each act of the traced locks, one line each."
+    )
+    _add_pid(command)
+    command.add_argument("--json", action="store_true", help="for programs: one object a line")
+    command.add_argument("--for", dest="seconds", type=_seconds, metavar="SECONDS", help="stop after so long")
+    command.set_defaults(name="events")
+
+
+def _add_release(commands: Commands) -> None:
+    command = commands.add_parser(
+        "release",
+        help="release an orphaned lock",
+        description="Releases a lock that a dead process left locked: only what is proved orphaned, and proved again "
+        "right before. Without --yes it says what it would do.",
+    )
+    command.add_argument("pid", type=_pid, metavar="PID", help="of a process of the server")
+    command.add_argument("lock", metavar="LOCK", help="its name or id, as dump shows them")
+    _add_yes(command)
+    command.set_defaults(name="release")
+
+
+def _add_clean(commands: Commands) -> None:
+    command = commands.add_parser(
+        "clean",
+        help="remove semaphores that dead processes left in /dev/shm",
+        description="Removes the semaphores that Python made in /dev/shm and that no process maps. Without --yes it "
+        "lists them.",
+    )
+    _add_yes(command)
+    command.set_defaults(name="clean")
+
+
+def _add_yes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--yes", action="store_true", help="do it")
+    _add_audit(command)
+
+
+def _add_audit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--audit", metavar="FILE", help="append each act to this file, as a line of JSON")
+
+
+def _add_pid(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "pid", nargs="?", type=_pid, metavar="PID", help="of a master, a worker or any Python process of the server"
+    )
+
+
+def _add_interval(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--interval", type=_seconds, default=0.2, metavar="SECONDS", help="between two refreshes (default: 0.2)"
+    )
+
+
+def _pid(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a command ({', '.join(COMMANDS)}) nor a PID")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.02 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, from 0.02 to 86400")
+    return seconds

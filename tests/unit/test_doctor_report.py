@@ -1,0 +1,60 @@
+"""What `semtrace doctor` prints of a diagnosis."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from sick import found, lock, pid, processes, snapshot, thread_lock, waiter
+
+from semtrace.doctor_report import doctor_json, doctor_text
+from semtrace.model import Problem, Snapshot
+
+
+def sick() -> Snapshot:
+    orphan = lock(state="orphaned", reason="locked in 40 readings", waiters=(waiter(12, 75.0),))
+    return replace(snapshot(orphan), findings=found(orphan, thread_locks=(thread_lock(),)))
+
+
+def blind(*numbers: int) -> tuple[Problem, ...]:
+    return tuple(Problem("read its memory", "Permission denied", "sudo semtrace", pid(number)) for number in numbers)
+
+
+def test_a_title_the_evidence_the_remedy_and_an_empty_line() -> None:
+    lines = list(doctor_text(sick(), 30))
+    assert lines[0] == "ERROR  app.lock is locked for ever: whoever held it has ended  [orphaned-lock]"
+    assert lines[1] == "    - locked in 40 readings"
+    second = lines.index("")
+    assert any(line.startswith("    > semtrace release 10 app.lock ") for line in lines[:second])
+    assert lines[second + 1].startswith("WARNING  app.guard is a threading.Lock")
+    assert max(map(len, lines)) <= 110
+
+
+def test_colour_only_where_it_is_wanted() -> None:
+    assert not any("\x1b" in line for line in doctor_text(sick(), 30))
+    assert next(doctor_text(sick(), 30, colour=True)).startswith("\x1b[1;31mERROR\x1b[0m  app.lock")
+
+
+def test_nothing_wrong_says_what_was_looked_at() -> None:
+    (line,) = doctor_text(snapshot(lock(), thread_locks=(thread_lock(),)), 30)
+    assert line == (
+        "Nothing wrong was seen in 30 looks over 20s at gunicorn: master [app] (PID 10): 4 processes, 1 lock (1 free) "
+        "and 1 threading lock, and /dev/shm."
+    )
+
+
+def test_what_could_not_be_read_is_never_called_healthy() -> None:
+    some = next(doctor_text(snapshot(lock(), problems=blind(12)), 30))
+    assert some.endswith("1 process of these could not be read.")
+    everyone = [process.pid for process in processes()]
+    lines = list(doctor_text(snapshot(problems=blind(*everyone)), 30))
+    assert lines[0] == "Nothing can be said: not one process of gunicorn: master [app] can be read."
+    assert "PROBLEMS" in lines
+
+
+def test_the_json_has_the_keys_of_the_contract() -> None:
+    told = json.loads(json.dumps(doctor_json(sick())))
+    assert {"schema", "taken_at", "server", "findings", "problems"} <= told.keys()
+    assert told["findings"][0].keys() >= {"code", "severity", "lock", "pids", "title", "evidence", "remedy"}
+    assert told["findings"][0]["lock"] == "0:27:1"
+    assert told["findings"][1]["lock"] is None
