@@ -36,7 +36,7 @@ def report(snapshot: Snapshot, *, colour: bool = False, signals: bool = False) -
     yield from _locks(snapshot, colour, signals)
     if snapshot.thread_locks:
         yield ""
-        yield from _thread_locks(snapshot.thread_locks, snapshot.taken_at)
+        yield from _thread_locks(snapshot)
     stacks = list(stack_report(snapshot))
     if stacks:
         yield from ("", "STACKS", *(f"  {line}" for line in stacks))
@@ -124,8 +124,10 @@ def _value(lock: Lock) -> str:
     return f"{lock.value}/{lock.maximum}" if bounded else str(lock.value)
 
 
-def _thread_locks(locks: Sequence[ThreadLock], now: float) -> Iterator[str]:
-    rows = [["PRIVATE TO EACH PROCESS", "KIND", "LOCKED NOW IN"]]
+def _thread_locks(snapshot: Snapshot) -> Iterator[str]:
+    locks, now = snapshot.thread_locks, snapshot.taken_at
+    each = "WORKER" if snapshot.server.kind == "gunicorn" else "PROCESS"
+    rows = [[f"PRIVATE TO EACH {each}", "KIND", "LOCKED NOW IN"]]
     rows += [[clean(lock.name), lock.kind, _pids([u.process for u in lock.processes if u.locked])] for lock in locks]
     heading, *lines = table(rows, "<<<")
     yield heading

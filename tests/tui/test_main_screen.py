@@ -345,9 +345,9 @@ def test_what_changed_is_marked_for_a_second() -> None:
 
 def test_locks_of_threads_have_a_place_of_their_own() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
-        await seen.sees("Private to each process", "myapp.guard", "4711 4713", "2 inside at once")
+        await seen.sees("Private to each worker", "myapp.guard", "4711 4713", "2 inside at once")
         source.show(picture())
-        await seen.misses("Private to each process")
+        await seen.misses("Private to each worker")
 
     play(scenario, picture(thread_locks=fakes.thread_locks()))
 

@@ -86,7 +86,8 @@ def locks_title(shown: Shown) -> list[Item]:
 
 
 def private_title(snapshot: Snapshot) -> list[Item]:
-    return [_name("Private to each process"), _count(str(len(snapshot.thread_locks)))]
+    each = "worker" if snapshot.server.kind == "gunicorn" else "process"
+    return [_name(f"Private to each {each}"), _count(str(len(snapshot.thread_locks)))]
 
 
 def servers_title(count: int) -> list[Item]:
