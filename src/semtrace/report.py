@@ -15,7 +15,6 @@ from semtrace.model import (
     SemId,
     Snapshot,
     Statistics,
-    ThreadLock,
     Waiter,
 )
 from semtrace.separate import combine
