@@ -368,9 +368,11 @@ def test_a_kernel_thread_is_no_python():
 def test_another_user_s_server_is_found_by_what_can_be_seen():
     code = """
 import os, sys
-from semtrace import gunicorn
+from semtrace import gunicorn, gunicorn_options
 from semtrace.tree import Tree
-gunicorn.server_of(int(sys.argv[1]))  # imports all that it needs, which the other user may not read
+# Both import all that they need, which the other user may not read.
+gunicorn.server_of(int(sys.argv[1]))
+gunicorn_options.parse(["-b", ":0", "x:y"])
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 server = gunicorn.server_of(int(sys.argv[1]))
 tree = Tree(server)
