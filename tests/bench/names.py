@@ -1,4 +1,4 @@
-"""What a first walk costs: `PYTHONPATH=src:tests python tests/bench/names.py [MEGABYTES]`.
+"""What a first walk costs: `python tests/bench/names.py [MEGABYTES]`.
 
 Prints a line for each target: resident memory, objects looked at, reads, milliseconds of the first walk and of the best
 of five.
@@ -9,12 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from support import PROGRAMS, start, start_gunicorn, wait_until
+sys.path[:0] = [str(Path(__file__).parents[2] / "src"), str(Path(__file__).parents[1])]
 
-from semtrace.cpython.names import walk
-from semtrace.linux.memory import Memory
-from semtrace.linux.process import read_stat
+from support import PROGRAMS, start, start_gunicorn, wait_until  # noqa: E402
+
+from semtrace.cpython.names import walk  # noqa: E402
+from semtrace.linux.memory import Memory  # noqa: E402
+from semtrace.linux.process import read_stat  # noqa: E402
 
 LARGE_MB = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
 
