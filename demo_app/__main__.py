@@ -23,7 +23,6 @@ from demo_app.prctl import die_with_parent
 from demo_app.scenarios import SCENARIOS, Scenario
 from demo_app.server import DemoError, Server, serve, wait_until
 
-CUSTOMERS = 5
 ASK_AFTER_S = 5.0
 MOMENT_S = 60.0
 DUMP_S = 60.0
@@ -55,7 +54,7 @@ def run(scenario: Scenario, workers: int, seconds: float, headless: bool) -> Non
         bank = Bank.in_folder(folder)
         say(f"{scenario.name}: {scenario.title}.")
         with serve(scenario, workers, folder) as server:
-            count = min(workers, CUSTOMERS)
+            count = min(workers, scenario.customers)
             customers = Customers(server.port, count, scenario.page, scenario.hold_s, scenario.pause_s)
             try:
                 if headless:

@@ -109,7 +109,7 @@ def alone() -> Iterator[None]:
 
 PAGES: dict[str, Callable[[dict[str, list[str]]], str]] = {"/": show, "/withdraw": withdraw, "/report": report}
 
-if SCENARIO in ("deadlock", "reentry", "overrelease", "inherited"):
+if SCENARIO in ("deadlock", "order", "reentry", "overrelease", "inherited"):
     from demo_app import mistakes
 
     PAGES.update(mistakes.PAGES)

@@ -31,6 +31,20 @@ def transfer(query: dict[str, list[str]]) -> str:
     return "Transferred.\n"
 
 
+def settle(query: dict[str, list[str]]) -> str:
+    """The same mistake in a hurry, once this way and once that. With a single customer all goes well, every time."""
+    first, second = (lock, savings_lock) if bank.look().payments % 2 else (savings_lock, lock)
+    bank.note("wants")
+    with first:
+        bank.note("enters")
+        with second:
+            time.sleep(min(float(query["seconds"][0]), LONGEST_THOUGHT_S))
+            bank.set_balance(bank.balance() - AMOUNT)
+            bank.note("paid")
+    bank.note("leaves")
+    return f"Worker {os.getpid()} paid {AMOUNT} from both accounts.\n"
+
+
 def correct(query: dict[str, list[str]]) -> str:
     """A correction is two withdrawals, and nobody must see the balance in between. But each takes the lock itself."""
     with alone():
@@ -77,6 +91,7 @@ def keep_house() -> None:
 
 PAGES: dict[str, Callable[[dict[str, list[str]]], str]] = {
     "/transfer": transfer,
+    "/settle": settle,
     "/correct": correct,
     "/hurry": hurry,
 }

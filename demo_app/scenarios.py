@@ -32,7 +32,8 @@ class Scenario:
     """`look` is what to watch in semtrace, `moral` what it meant, `shown` what must have happened before the end.
 
     Customers ask for `page` and have it hold the lock for a time between the two of `hold_s`; `asks` are requests that
-    are sent once.
+    are sent once. There are at most so many `customers`. `traced` starts gunicorn with its locks traced, as
+    `semtrace run --headless -- gunicorn …` does.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Scenario:
     hold_s: tuple[float, float] = (0.3, 0.7)
     pause_s: tuple[float, float] = (0.1, 0.8)
     asks: tuple[str, ...] = ()
+    customers: int = 5
+    traced: bool = False
     shown: Callable[[State], bool] = lambda state: state.payments > 0
 
 
@@ -105,6 +108,15 @@ def tell_deadlock(stage: Stage) -> None:
     for page in BOTH_WAYS:
         stage.ask(page)
     stage.dump("Two transfers are under way, one each way. Each has one lock and waits for the other's:", embraced)
+    stage.diagnose()
+
+
+def tell_order(stage: Stage) -> None:
+    stage.let_customers_in()
+    stage.dump(
+        "There is one customer only, so nobody ever waits. All is well, it seems:",
+        lambda now: now.payments > 20,
+    )
     stage.diagnose()
 
 
@@ -207,6 +219,21 @@ SCENARIOS = {
             tell=tell_deadlock,
             asks=BOTH_WAYS,
             shown=embraced,
+        ),
+        Scenario(
+            name="order",
+            title="two locks, taken in both orders, traced: nobody waits yet",
+            look=(
+                "One customer is served, now with one lock first and now with the other, and nothing is wrong to see. "
+                "The locks are traced, and `f` shows what the events tell: two customers would wait for each other."
+            ),
+            moral="A deadlock that has not happened yet can be found while all is well: by the order of the acquires.",
+            tell=tell_order,
+            page="/settle",
+            hold_s=(0.01, 0.03),
+            pause_s=(0.02, 0.05),
+            customers=1,
+            traced=True,
         ),
         Scenario(
             name="reentry",

@@ -64,7 +64,12 @@ def command(scenario: Scenario, workers: int, folder: Path) -> list[str]:
 
 def environment(scenario: Scenario, folder: Path) -> dict[str, str]:
     ours = {"DEMO_SCENARIO": scenario.name, "DEMO_FOLDER": str(folder), "DEMO_RUNNER": str(os.getpid())}
-    return {name: value for name, value in os.environ.items() if name != "GUNICORN_CMD_ARGS"} | ours
+    mine = {name: value for name, value in os.environ.items() if name != "GUNICORN_CMD_ARGS"} | ours
+    if not scenario.traced:
+        return mine
+    from semtrace.instrument import bootstrap  # here, for without semtrace the runner has a word to say
+
+    return bootstrap.environment(mine)
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from semtrace.follower import Follower
 from semtrace.leaks import leaked
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Finding, Server, Snapshot
@@ -33,10 +34,10 @@ class Diagnosis:
 
 
 class Doctor:
-    """Looks at one server again and again and keeps what passes by."""
+    """Looks at one server again and again and keeps what passes by. Of traced locks it follows the events."""
 
     def __init__(self, server: Server, limits: Limits, *, stacks: bool = True) -> None:
-        self._observer = Observer(server, limits=limits)
+        self._observer = Observer(server, telling=Follower(), limits=limits)
         self._limits = limits
         self._stacks = stacks
         self._seen: dict[tuple[str, str], tuple[float, Finding]] = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from semtrace.events import Event, Origin
 from semtrace.histogram import SUB_BITS
 from semtrace.model import ProcessId, SemId
+from semtrace.nesting import MOST_THREADS, Nestings
 from semtrace.sequence import Stream
 from semtrace.tally import Tally
 from semtrace.wire import NOTHING, EventType, Flag, Kind
@@ -51,17 +52,19 @@ class Cell:
 
 
 class Draft:
-    """A state in the making. `cells`, `tallies` and `streams` are its parts when it is done."""
+    """A state in the making. `cells`, `tallies`, `streams` and `nestings` are its parts when it is done."""
 
     def __init__(
         self,
         cells: Mapping[Key, Cell],
         tallies: Mapping[SemId, Mapping[int, Tally]],
         streams: Mapping[ProcessId, Stream],
+        nestings: Nestings,
     ) -> None:
         self.cells = dict(cells)
         self.tallies = dict(tallies)
         self.streams = dict(streams)
+        self.nestings = nestings
         self._mine: set[object] = set()
 
     def take(self, events: Iterable[Event]) -> None:
@@ -74,6 +77,8 @@ class Draft:
             if sequence == stream.next:
                 stream.next = sequence + 1
             else:
+                if stream.next:
+                    self.nestings.forget(origin.process)
                 stream.surprise(sequence)
             apply(who, time_ns, value)
         for stream, _ in targets.values():
@@ -114,7 +119,7 @@ class Draft:
         if origin.lock is None:
             return _Exiting(self, origin.process) if origin.type is EventType.EXITING else _nothing
         make = _TARGETS.get(origin.type)
-        return make(self._cell(origin), self._sites(origin.lock), origin) if make else _nothing
+        return make(self._cell(origin), self._sites(origin.lock), origin, self.nestings) if make else _nothing
 
     def _cell(self, origin: Origin) -> Cell:
         assert origin.lock is not None
@@ -171,9 +176,10 @@ class _Exiting:
 
     def __call__(self, who: int, time_ns: int, value: int) -> None:
         self._draft.forget(lambda key, _: key[0] != self._process)
+        self._draft.nestings.forget(self._process)
 
 
-def _wait(cell: Cell, tallies: _Sites, origin: Origin) -> Apply:
+def _wait(cell: Cell, tallies: _Sites, origin: Origin, nestings: Nestings) -> Apply:
     def apply(who: int, time_ns: int, value: int) -> None:
         if time_ns > cell.asof_ns:
             cell.waits[who >> 32] = (time_ns, who & _SITE)
@@ -182,9 +188,11 @@ def _wait(cell: Cell, tallies: _Sites, origin: Origin) -> Apply:
     return apply
 
 
-def _acquired(cell: Cell, tallies: _Sites, origin: Origin) -> Apply:
+def _acquired(cell: Cell, tallies: _Sites, origin: Origin, nestings: Nestings) -> Apply:  # noqa: C901  # hot
+    process, lock = origin.process, origin.lock
+    assert lock is not None
     mutex, signal = origin.kind in _MUTEX, bool(origin.flags & Flag.SIGNAL)
-    holds, waits = cell.holds, cell.waits
+    holds, waits, threads = cell.holds, cell.waits, nestings.threads(process)
 
     def apply(who: int, time_ns: int, value: int) -> None:
         tally = tallies[who & _SITE]
@@ -199,7 +207,13 @@ def _acquired(cell: Cell, tallies: _Sites, origin: Origin) -> Apply:
             tally.waits[index] = tally.waits.get(index, 0) + 1
         if waits:
             waits.pop(who >> 32, None)
-        if time_ns <= cell.asof_ns or signal:
+        if signal:
+            return
+        if who >> 32 in threads:
+            nestings.acquired(process, who >> 32, time_ns, (lock, who & _SITE, mutex))
+        elif len(threads) < MOST_THREADS:
+            threads[who >> 32] = ((lock, who & _SITE, mutex),)
+        if time_ns <= cell.asof_ns:
             return
         if mutex and holds:
             if max(holds) > time_ns:
@@ -211,8 +225,11 @@ def _acquired(cell: Cell, tallies: _Sites, origin: Origin) -> Apply:
     return apply
 
 
-def _released(cell: Cell, tallies: _Sites, origin: Origin) -> Apply:
-    mutex, holds = origin.kind in _MUTEX, cell.holds
+def _released(cell: Cell, tallies: _Sites, origin: Origin, nestings: Nestings) -> Apply:
+    process, lock = origin.process, origin.lock
+    assert lock is not None
+    mutex, signal = origin.kind in _MUTEX, bool(origin.flags & Flag.SIGNAL)
+    holds, threads = cell.holds, nestings.threads(process)
 
     def apply(who: int, time_ns: int, value: int) -> None:
         # The time counts for the line that acquired.
@@ -226,6 +243,11 @@ def _released(cell: Cell, tallies: _Sites, origin: Origin) -> Apply:
             shift = value.bit_length() - _SHIFT
             index = (shift << SUB_BITS) + (value >> shift) if shift > 0 else value
             tally.holds[index] = tally.holds.get(index, 0) + 1
+        held = threads.get(who >> 32)
+        if held is not None and len(held) == 1 and held[0][0] == lock:
+            del threads[who >> 32]
+        elif not signal:
+            nestings.released(process, who >> 32, lock)
         if time_ns > cell.asof_ns:
             cell.changed_ns = time_ns
             if holder is not None:
@@ -244,7 +266,7 @@ def _let_go(holds: dict[int, int], tid: int, time_ns: int, mutex: bool) -> None:
         del holds[since]
 
 
-def _failed(cell: Cell, tallies: _Sites, origin: Origin) -> Apply:
+def _failed(cell: Cell, tallies: _Sites, origin: Origin, nestings: Nestings) -> Apply:
     def apply(who: int, time_ns: int, value: int) -> None:
         tallies[who & _SITE].failed += 1
         if cell.waits:

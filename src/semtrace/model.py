@@ -200,8 +200,23 @@ class TracedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class LockOrder:
+    """`inner` was acquired by a thread that held `outer`, and `beside` as well, at these lines. `threads` are the first
+    two that did it: process and tid.
+    """
+
+    outer: SemId
+    inner: SemId
+    outer_site: str
+    inner_site: str
+    threads: tuple[tuple[ProcessId, int], ...]
+    beside: frozenset[SemId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Tracing:
     """The events of the traced locks. `recent` are the last, of fast ones one in `one_in`; `rate` is a second.
+    `orders` are those of pairs of locks that were seen in both orders.
 
     `received` and `lost` count records since the watching began; `live` is False where only state files are read.
     """
@@ -212,6 +227,7 @@ class Tracing:
     rate: float = 0.0
     received: int = 0
     lost: int = 0
+    orders: tuple[LockOrder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

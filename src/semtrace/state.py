@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from semtrace.events import Event
 from semtrace.folding import Cell, Draft, Key
 from semtrace.model import ProcessId, SemId
+from semtrace.nesting import Found, Held, Nestings
 from semtrace.sequence import Stream
 from semtrace.tally import Tally
 from semtrace.wire import Flag, LockBook, Site, StateFile
+
+_T = TypeVar("_T")
 
 RECENT = 500
 SHOWN_PER_S = 1000
@@ -66,7 +70,8 @@ class Flow:
 @dataclass(frozen=True, slots=True)
 class State:
     """`cells` are who holds and waits, `tallies` the events by lock and site, since the viewing began. `retired` are
-    the counts of processes whose file is gone. `recent` are the last events, of fast ones a sample.
+    the counts of processes whose file is gone. `recent` are the last events, of fast ones a sample. `held`,
+    `nestings` and `sure` are what threads hold, held when they acquired another, and since when that is known.
     """
 
     cells: Mapping[Key, Cell] = field(default_factory=dict)
@@ -81,6 +86,9 @@ class State:
     received: int = 0
     lost_before: int = 0
     flow: Flow = field(default_factory=Flow)
+    held: Held = field(default_factory=dict)
+    nestings: Found = field(default_factory=dict)
+    sure: Mapping[ProcessId, int] = field(default_factory=dict)
 
     @property
     def lost(self) -> int:
@@ -96,7 +104,8 @@ def fold(state: State, news: Sequence[Event] | Files, viewer: ProcessId | None =
 
 
 def _fold_events(state: State, events: Sequence[Event]) -> State:
-    draft = Draft(state.cells, state.tallies, state.streams)
+    nestings = Nestings(state.held, state.nestings, state.sure)
+    draft = Draft(state.cells, state.tallies, state.streams, nestings)
     draft.take(events)
     flow = state.flow.with_events(len(events), events[-1].time_ns)
     return replace(
@@ -107,12 +116,15 @@ def _fold_events(state: State, events: Sequence[Event]) -> State:
         recent=(*state.recent, *events[-RECENT * flow.one_in :: flow.one_in])[-RECENT:],
         received=state.received + len(events),
         flow=flow,
+        held={process: threads for process, threads in nestings.held.items() if threads},
+        nestings=nestings.found,
+        sure=nestings.sure,
     )
 
 
 def _fold_files(state: State, news: Files, viewer: ProcessId | None) -> State:
     files = {file.process: file for file in news.files}
-    draft = Draft(state.cells, state.tallies, state.streams)
+    draft = Draft(state.cells, state.tallies, state.streams, _begun(state, news))
     draft.forget(_stays(files, state.files, news.at_ns - LAG_NS))
     draft.forget_streams(lambda process: process in files or process not in state.files)
     for file in news.files:
@@ -133,7 +145,29 @@ def _fold_files(state: State, news: Files, viewer: ProcessId | None) -> State:
         names=names,
         sites=sites,
         lost_before=state.lost_before + gone,
+        held=_living(draft.nestings.held, news),
+        sure=_living(draft.nestings.sure, news),
+        nestings=_of_locks(state.nestings, {book.lock for file in news.files for book in file.locks}),
     )
+
+
+def _begun(state: State, news: Files) -> Nestings:
+    nestings = Nestings(state.held, state.nestings, state.sure)
+    for file in news.files:
+        if file.active and file.process not in state.sure and all(book.steady for book in file.locks):
+            held = [book for book in file.locks if book.since_ns and not book.flags & Flag.SIGNAL]
+            nestings.begin(file.process, news.at_ns, [(book.tid, book.lock) for book in held])
+    return nestings
+
+
+def _living(by_process: Mapping[ProcessId, _T], news: Files) -> Mapping[ProcessId, _T]:
+    return {process: what for process, what in by_process.items() if process in news.living}
+
+
+def _of_locks(nestings: Found, present: set[SemId]) -> Found:
+    if all(each.outer in present and each.inner in present for each in nestings):
+        return nestings
+    return {each: by for each, by in nestings.items() if each.outer in present and each.inner in present}
 
 
 def _stays(

@@ -14,6 +14,7 @@ from semtrace.folding import Cell
 from semtrace.model import (
     Holder,
     Lock,
+    LockOrder,
     LockState,
     ProcessId,
     SemId,
@@ -223,7 +224,25 @@ def tracing(state: State, now_ns: int, live: bool, names: Mapping[SemId, str]) -
     """`names` are what the locks are called beside the names that they bear themselves."""
     recent = tuple(traced_event(event, state, names) for event in state.recent)
     rate = state.flow.rate_at(now_ns)
-    return Tracing(live, recent, state.flow.one_in if rate else 1, rate, state.received, state.lost)
+    one_in = state.flow.one_in if rate else 1
+    return Tracing(live, recent, one_in, rate, state.received, state.lost, tuple(_orders(state)))
+
+
+def _orders(state: State) -> Iterator[LockOrder]:
+    """Only of locks that are taken in both orders. Left out is a line that once gave up: it tries, with a timeout or
+    without waiting, and so does not wait for ever. Its line is known once the files were read.
+    """
+    pairs = {(each.outer, each.inner) for each in state.nestings}
+    for each, threads in state.nestings.items():
+        tally = state.tallies.get(each.inner, {}).get(each.inner_site)
+        outer_site, inner_site = (_site_told(state, site) for site in (each.outer_site, each.inner_site))
+        if (each.inner, each.outer) not in pairs or (tally and tally.failed) or not outer_site or not inner_site:
+            continue
+        yield LockOrder(each.outer, each.inner, outer_site, inner_site, threads, each.beside)
+
+
+def _site_told(state: State, site: int) -> str | None:
+    return site_of(state, site) if site else "an unknown line"
 
 
 def traced_event(event: Event, state: State, names: Mapping[SemId, str]) -> TracedEvent:

@@ -73,6 +73,7 @@ WORDS = {
     "no-preload": ["held", "a lock that no other worker knows", "[unshared-lock]", "--preload"],
     "leak": ["contended", "gunicorn lost patience", "by nobody", ": 0 lost"],
     "deadlock": ["waits for the other's", "demo_app.mistakes.savings_lock", "[deadlock]", "in the same order"],
+    "order": ["nobody ever waits", "[lock-order]", "by the order of the acquires"],
     "reentry": ["holds the lock, and waits for it", "[deadlock]", "needs an RLock"],
     "inherited": ["never gives it back", "[inherited-hold]", "while workers are forked"],
     "overrelease": ["Several workers are inside at once", "[over-release]", "Release it only then"],

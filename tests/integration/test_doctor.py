@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from driving import target
 from support import alive, child_pids, start, start_gunicorn, wait_until
 
 from demo_app.bank import Bank, State
-from demo_app.load import Customers
+from demo_app.load import Customers, get
 from demo_app.scenarios import BOTH_WAYS, SCENARIOS, embraced, waits_inside
-from demo_app.server import Server, serve
+from demo_app.server import CLONE, Server, serve
 from semtrace.gunicorn import server_of
 from semtrace.observe import Observer, settle
 
@@ -46,12 +47,14 @@ class Play:
 
 
 @contextmanager
-def playing(name: str, workers: int = WORKERS) -> Iterator[Play]:
-    scenario = SCENARIOS[name]
+def playing(name: str, workers: int = WORKERS, traced: bool = False) -> Iterator[Play]:
+    scenario = replace(SCENARIOS[name], traced=traced or SCENARIOS[name].traced)
     with tempfile.TemporaryDirectory(prefix="semtrace-doctor-", ignore_cleanup_errors=True) as folder:
         bank = Bank.in_folder(Path(folder))
         with serve(scenario, workers, Path(folder)) as server:
-            customers = Customers(server.port, workers, scenario.page, scenario.hold_s, scenario.pause_s)
+            customers = Customers(
+                server.port, min(workers, scenario.customers), scenario.page, scenario.hold_s, scenario.pause_s
+            )
             try:
                 yield Play(server, bank, customers)
             finally:
@@ -82,6 +85,11 @@ def begin_deadlock(play: Play) -> None:
     for page in BOTH_WAYS:
         play.customers.ask(page)
     play.until(embraced, "two that wait for each other")
+
+
+def begin_order(play: Play) -> None:
+    play.customers.start()
+    play.until(lambda now: now.payments > 4, "some that were served")
 
 
 def begin_reentry(play: Play) -> None:
@@ -139,6 +147,78 @@ def test_each_scenario_gives_its_finding_and_no_other(name: str) -> None:
         assert returned == exit_code
         assert found[0]["name"] in ("demo_app.app.lock", "demo_app.mistakes.savings_lock")
         assert all(found[0][key] for key in ("title", "evidence", "remedy"))
+
+
+@pytest.mark.slow
+def test_two_orders_are_found_before_they_meet_with_both_lines() -> None:
+    with playing("order") as play:
+        begin_order(play)
+        code, (finding,) = doctor(play.server.pid, "--for", "4")
+        assert (code, finding["code"], finding["severity"]) == (0, "lock-order", "warning")
+        assert set(finding["pids"]) < set(child_pids(play.server.pid))
+        assert len(finding["pids"]) == 2
+        for line in finding["evidence"]:
+            assert "demo_app.app.lock at " in line
+            assert "demo_app.mistakes.savings_lock at " in line
+            assert line.count("/demo_app/mistakes.py:") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["deadlock", "reentry", "leak"])
+def test_of_a_traced_server_the_evidence_names_the_line_that_acquires(name: str) -> None:
+    begin, code, _ = SICK[name]
+    with playing(name, traced=True) as play:
+        begin(play)
+        returned, (finding,) = doctor(play.server.pid)
+        assert (returned, finding["code"]) == (3, code)
+        if name != "leak":
+            file = "mistakes" if name == "deadlock" else "app"
+            chain = [line for line in finding["evidence"] if " holds " in line]
+            assert len(chain) == len(set(finding["pids"]))
+            assert all(f", at {CLONE}/demo_app/{file}.py:" in line for line in chain)
+        if name == "leak":
+            reporter = play.bank.look().reporter
+            assert reporter is not None
+            (died,) = (line for line in finding["evidence"] if "died holding it" in line)
+            assert f"PID {reporter} died holding it, acquired " in died
+            assert "/demo_app/app.py:" in died
+
+
+@contextmanager
+def asked(port: int, customers: int, *pages: str) -> Iterator[None]:
+    """So many ask for these pages, one after the other, again and again."""
+    stopped = threading.Event()
+
+    def ask() -> None:
+        for page in itertools.cycle(pages):
+            if stopped.is_set():
+                return
+            get(port, page)
+
+    threads = [threading.Thread(target=ask) for _ in range(customers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("customers", "pages", "codes"), [
+    (1, ("/there", "/back"), ["lock-order"]),
+    (4, ("/there",), []),
+    (4, ("/gated/there", "/gated/back"), []),
+])  # fmt: skip
+def test_the_orders_of_a_server_that_semtrace_runs(customers: int, pages: tuple[str, ...], codes: list[str]) -> None:
+    command = [sys.executable, "-m", "semtrace", "run", "--headless", "--", sys.executable, "-m", "gunicorn"]
+    with start_gunicorn("two_locks:app", "-w", "2", "--preload", "--no-control-socket", command=command) as server:
+        server.wait_workers(2)
+        with asked(server.port, customers, *pages):
+            returned, found = doctor(server.pid, "--for", "3")
+        assert (returned, [finding["code"] for finding in found]) == (0, codes), found
 
 
 @pytest.mark.slow

@@ -188,6 +188,7 @@ def test_a_process_that_ended_has_no_stack() -> None:
     ("/root/.pyenv/versions/3.11.7/lib/python3.11/multiprocessing/synchronize.py", False),
     ("/srv/venv/lib/python3.12/site-packages/gunicorn/arbiter.py", False),
     ("/usr/lib/python3/dist-packages/x.py", False),
+    ("/work/main/src/semtrace/instrument/tracer.py", False),
     ("<frozen importlib._bootstrap>", False),
 ])  # fmt: skip
 def test_whose_a_frame_is(file: str, own: bool) -> None:

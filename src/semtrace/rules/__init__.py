@@ -1,5 +1,5 @@
 """What is wrong with a server, from a snapshot of it. Each rule is a small pure function; false alarms are worse than
-silence, so each says only what the evidence carries. Not here yet: lock-order, which needs the events of traced locks.
+silence, so each says only what the evidence carries.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from semtrace.rules.counts import inherited_hold, over_release
 from semtrace.rules.deadlocks import deadlock
 from semtrace.rules.holds import keeps_waiting
 from semtrace.rules.memory import leaked_name, shm_full
+from semtrace.rules.orders import lock_order
 from semtrace.rules.orphans import orphaned_lock
 from semtrace.rules.sharing import private_lock, unshared_lock
 
@@ -27,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     keeps_waiting,
     inherited_hold,
     over_release,
+    lock_order,
     leaked_name,
     shm_full,
 )

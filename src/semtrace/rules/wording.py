@@ -10,7 +10,7 @@ from semtrace.text import age, clean
 _FEW = 4
 
 # Where frames lie that are not the user's own. Python's own modules have no common folder in a stack.
-_LIBRARIES = ("/site-packages/", "/dist-packages/", "<frozen ", "<string>")
+_LIBRARIES = ("/site-packages/", "/dist-packages/", "/semtrace/instrument/", "<frozen ", "<string>")
 
 
 def label(lock: Lock) -> str:

@@ -1,0 +1,79 @@
+"""lock-order: two locks that are taken in both orders, a deadlock that has not happened yet. Only traced locks tell it.
+
+What this cannot know: whether the two orders are kept apart by something that is not a traced lock (a file lock, a
+database, a `threading` lock within one process), and whether an acquire has a timeout that never ran out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from semtrace.model import SEM_VALUE_MAX, Finding, Lock, LockOrder, ProcessId, SemId, Snapshot
+from semtrace.rules.basis import Limits
+from semtrace.rules.deadlocks import deadlocked
+from semtrace.rules.wording import label, thread
+from semtrace.text import clean
+
+Thread = tuple[ProcessId, int]
+Clash = tuple[LockOrder, LockOrder, Thread, Thread]
+
+
+def lock_order(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """Each pair once. What has come to a deadlock already is told as that."""
+    orders = snapshot.tracing.orders if snapshot.tracing else ()
+    if not orders:
+        return
+    stuck = deadlocked(snapshot)
+    locks = {lock.id: lock for lock in snapshot.locks}
+    by_pair: dict[tuple[SemId, SemId], list[LockOrder]] = {}
+    for order in orders:
+        by_pair.setdefault((order.outer, order.inner), []).append(order)
+    for (first, second), there in sorted(by_pair.items()):
+        known = [locks[each] for each in (first, second) if each in locks and _keeps_out(locks[each])]
+        if first < second and len(known) == 2 and not stuck.intersection((first, second)):
+            found = _clash(there, by_pair.get((second, first), []), locks)
+            if found is not None:
+                yield _finding(known[0], known[1], found)
+
+
+def _keeps_out(lock: Lock) -> bool:
+    return lock.maximum == 1 and not lock.signal
+
+
+def _clash(there: list[LockOrder], back: list[LockOrder], locks: Mapping[SemId, Lock]) -> Clash | None:
+    """Two that may meet: different threads, and no lock that both hold all the while."""
+    for one in there:
+        for other in back:
+            if any(_may_gate(locks.get(gate)) for gate in one.beside & other.beside):
+                continue
+            for mine in one.threads:
+                for yours in other.threads:
+                    if mine != yours:
+                        return one, other, mine, yours
+    return None
+
+
+def _may_gate(lock: Lock | None) -> bool:
+    """A semaphore that is known to let several in keeps nobody apart."""
+    return lock is None or lock.maximum in (None, 1, SEM_VALUE_MAX)
+
+
+def _finding(first: Lock, second: Lock, clash: Clash) -> Finding:
+    one, other, mine, yours = clash
+    return Finding(
+        code="lock-order",
+        severity="warning",
+        lock=first.id,
+        name=f"{label(first)}, {label(second)}",  # the first may be in other pairs as well
+        pids=tuple(dict.fromkeys((mine[0].pid, yours[0].pid))),
+        title=f"{label(first)} and {label(second)} are taken in both orders",
+        evidence=(_told(mine, one, first, second), _told(yours, other, second, first)),
+        remedy="Take them in the same order everywhere. Two that do this at once wait for each other for ever.",
+    )
+
+
+def _told(who: Thread, order: LockOrder, outer: Lock, inner: Lock) -> str:
+    return (
+        f"{thread(*who)} took {label(outer)} at {clean(order.outer_site)} and, holding it, "
+        f"{label(inner)} at {clean(order.inner_site)}"
+    )
