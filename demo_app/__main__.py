@@ -170,8 +170,17 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="print a few dumps instead of the live view; the rule without a terminal",
     )
-    parser.add_argument("--seconds", type=float, default=6.0, metavar="S", help="how long, when headless; default 6")
+    parser.add_argument(
+        "--seconds", type=some_seconds, default=6.0, metavar="S", help="how long, when headless; default 6"
+    )
     return parser.parse_args()
+
+
+def some_seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 3600:
+        raise argparse.ArgumentTypeError("a time in seconds, up to an hour")
+    return seconds
 
 
 def at_least_two(text: str) -> int:

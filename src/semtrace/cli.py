@@ -97,9 +97,18 @@ def run(options: argparse.Namespace) -> int:
     if launched.leave and launched.running:
         _print([f"process {launched.pid} runs on; its output goes to {launched.log}"])
         return code
+    by_itself = not launched.running
     ended = launched.stop()
+    if by_itself and ended:
+        _say_last_lines(launched.last_lines())
     launched.forget()
     return ended
+
+
+def _say_last_lines(lines: Iterable[str]) -> None:
+    """Of a server that failed: its output was in a pane, and goes with it."""
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201
 
 
 def _need_terminal(instead: str) -> None:
@@ -201,7 +210,7 @@ def doctor(options: argparse.Namespace) -> int:
     """What is wrong, after a little watching."""
     from semtrace import gunicorn
     from semtrace.doctor import Doctor
-    from semtrace.doctor_report import doctor_json, doctor_text
+    from semtrace.doctor_report import WIDTH, doctor_json, doctor_text
     from semtrace.rules import Limits
 
     patient = Doctor(gunicorn.choose(options.pid), Limits(options.long, options.long))
@@ -215,7 +224,10 @@ def doctor(options: argparse.Namespace) -> int:
 
         _print([json.dumps(doctor_json(snapshot), indent=2)])
     else:
-        _print(doctor_text(snapshot, diagnosis.looks, colour=_wants_colour()))
+        import shutil
+
+        width = max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
+        _print(doctor_text(snapshot, diagnosis.looks, colour=_wants_colour(), width=width))
     if any(finding.severity == "error" for finding in snapshot.findings):
         return EXIT_FINDINGS
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
@@ -254,8 +266,22 @@ def _pause(seconds: float) -> None:
 
 def _print(lines: Iterable[str], flush: bool = False) -> None:
     for line in lines:
-        print(line, flush=flush)  # noqa: T201
-    sys.stdout.flush()
+        _write(line + "\n", flush)
+    _write("", flush=True)
+
+
+def _write(text: str, flush: bool) -> None:
+    if sys.stdout is None:
+        raise SemtraceError("there is no output to write to", "it was closed: give semtrace one")
+    try:
+        sys.stdout.write(text)
+        if flush:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go at exit
+        raise SemtraceError(f"cannot write: {error.strerror}", "is the disk full?") from error
 
 
 def _tell(error: SemtraceError) -> int:
@@ -266,7 +292,12 @@ def _tell(error: SemtraceError) -> int:
 
 
 def _wants_colour() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    return (
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and "NO_COLOR" not in os.environ
+        and os.environ.get("TERM") != "dumb"
+    )
 
 
 def _refuse_other_systems() -> None:

@@ -13,17 +13,17 @@ from semtrace.schema import SCHEMA, finding_json, problem_json, server_json
 from semtrace.text import age, clean, iso
 
 _COLOURS: dict[Severity, str] = {"error": "1;31", "warning": "33", "info": "36"}
-_WIDTH = 110
+WIDTH = 110
 
 
-def doctor_text(snapshot: Snapshot, looks: int, *, colour: bool = False) -> Iterator[str]:
+def doctor_text(snapshot: Snapshot, looks: int, *, colour: bool = False, width: int = WIDTH) -> Iterator[str]:
     """The worst first; if nothing is wrong, one sentence that says what was looked at."""
     if not snapshot.findings:
         yield _nothing_wrong(snapshot, looks)
     for number, finding in enumerate(snapshot.findings):
         if number:
             yield ""
-        yield from _finding(finding, colour)
+        yield from _finding(finding, colour, width)
     if snapshot.problems:
         yield ""
         yield from problems(snapshot.problems)
@@ -41,20 +41,20 @@ def doctor_json(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, colour: bool) -> Iterator[str]:
+def _finding(finding: Finding, colour: bool, width: int) -> Iterator[str]:
     word = finding.severity.upper()
     said = f"\x1b[{_COLOURS[finding.severity]}m{word}\x1b[0m" if colour else word
     yield f"{said}  {finding.title}  [{finding.code}]"
     for fact in finding.evidence:
-        yield from _wrapped(fact, "    - ", "      ")
-    yield from _wrapped(finding.remedy, "    > ", "      ")
+        yield from _wrapped(fact, width, "    - ", "      ")
+    yield from _wrapped(finding.remedy, width, "    > ", "      ")
 
 
-def _wrapped(text: str, first: str, other: str) -> list[str]:
+def _wrapped(text: str, width: int, first: str, other: str) -> list[str]:
     """A command is never torn apart."""
     return textwrap.wrap(
         text,
-        _WIDTH,
+        width,
         initial_indent=first,
         subsequent_indent=other,
         break_on_hyphens=False,

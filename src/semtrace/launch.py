@@ -107,6 +107,10 @@ class Launched:
         *whole, self._rest = (self._rest + data).split(b"\n")
         return [line.decode(errors="replace") for line in whole]
 
+    def last_lines(self) -> list[str]:
+        """The end of all that it has written so far."""
+        return self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+
     def stop(self) -> int:
         """TERM, as Ctrl-C would; a second wish is INT (gunicorn: at once), a third KILL. Gives the exit code."""
         wishes = [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
@@ -150,7 +154,7 @@ class Launched:
         return any(gunicorn_options.arguments(processes.cmdline(pid)) is not None for pid in family)
 
     def _failed(self) -> SemtraceError:
-        said = self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        said = self.last_lines()
         self.forget()
         error = NoServer(f"{self.command[0]} ended with {self.exit_code} before it served", "\n  ".join(said))
         error.exit_code = self.exit_code or NoServer.exit_code

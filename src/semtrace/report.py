@@ -179,7 +179,7 @@ def _counts(statistics: Statistics) -> str:
     waited = f" {exact(wait.mean_s)} on average, {exact(wait.max_s)} at most" if wait.count else ""
     held = f"; held {exact(hold.mean_s)} on average, {exact(hold.max_s)} at most" if hold.count else ""
     failed = f"; {statistics.failed} times in vain" if statistics.failed else ""
-    return f"acquired {statistics.acquired} times{contention}{waited}{held}{failed}"
+    return f"acquired {statistics.acquired} {_plural('time', statistics.acquired)}{contention}{waited}{held}{failed}"
 
 
 def problems(found: Iterable[Problem]) -> Iterator[str]:

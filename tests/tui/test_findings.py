@@ -45,7 +45,7 @@ def cursor(seen: Looking, table: str) -> object:
 @pytest.mark.parametrize("size", SIZES)
 def test_the_header_counts_them_and_f_shows_them_worst_first(size: tuple[int, int]) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
-        await seen.sees("2 findings (f)")
+        await seen.sees("1 error (f)")
         await seen.press("f")
         await seen.sees("Findings: what is wrong", "ERROR".lower(), "a fact", "mend it")
         assert seen.order("myapp.db.write_lo", "myapp.pool") == ["myapp.db.write_lo", "myapp.pool"]

@@ -31,6 +31,7 @@ RELEASE = (0, "R", "release")  # on an orphaned lock
 
 SEVERITIES: dict[Severity, str] = {"error": "bad", "warning": "warning", "info": "dim"}
 
+_SEVERITY = {"error": "error", "warning": "warning", "info": "note"}
 _WORKING = ("worker", "dirty-worker", "process")
 _STATE_ORDER: dict[LockState, int] = {
     "orphaned": 0,
@@ -58,8 +59,9 @@ def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: 
         count = _counted(len(snapshot.problems), "problem")
         right.insert(0, Item(0, (Span(f"{WARNING} {count} (p)", "warning"),)))
     if snapshot and snapshot.findings:
-        count = _counted(len(snapshot.findings), "finding")
-        right.insert(0, Item(0, (Span(f"{count} (f)", SEVERITIES[snapshot.findings[0].severity]),)))
+        worst = snapshot.findings[0].severity
+        these = sum(finding.severity == worst for finding in snapshot.findings)
+        right.insert(0, Item(0, (Span(f"{_counted(these, _SEVERITY[worst])} (f)", SEVERITIES[worst]),)))
     if gauge.paused:
         right.insert(0, Item(0, (Span(f" {PAUSED} PAUSED ", "badge"),)))
     return spread(_identity(server, snapshot), right, width)

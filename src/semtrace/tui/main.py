@@ -241,7 +241,8 @@ class MainScreen(Screen[None]):
         self._say_keys()
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
-        if self.snapshot is not None:
+        # The rows of the event log and of the output are about nothing that has details.
+        if self.snapshot is not None and subjects.find(event.row, self.snapshot) is not None:
             title = subjects.title(event.row, self.snapshot)
             self.app.push_screen(DetailSheet(title, event.row, lambda: self.snapshot, self._stacks))
 

@@ -33,7 +33,10 @@ def orphan(row: Hashable, snapshot: Snapshot | None) -> Lock | None:
 class ReleaseSheet(Sheet):
     """Asks, acts in a thread when told to, and tells. `look` gives the newest picture."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("Y", "release", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("Y,y", "release", show=False),
+        Binding("n", "app.pop_screen", show=False),
+    ]
 
     class Done(Message):
         """It was tried: `said` is what came of it."""
@@ -92,8 +95,8 @@ class ReleaseSheet(Sheet):
 
 def _question(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
     waiting = len(lock.waiters)
-    yield Entry("Y", "release it: it is proved orphaned once more, then one that waits gets in", "strong")
-    yield Entry("Esc", "leave it as it is")
+    yield Entry("y", "release it: it is proved orphaned once more, then one that waits gets in", "strong")
+    yield Entry("n, Esc", "leave it as it is")
     yield Entry("", "")
     yield Entry("waiting", f"{waiting} {'thread waits' if waiting == 1 else 'threads wait'} for it")
     yield from lock_entries(lock, snapshot)

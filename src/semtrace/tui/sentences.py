@@ -11,6 +11,8 @@ from semtrace.tui.rows import Shown, label, pids, since
 
 def lock_sentence(lock: Lock) -> str:
     name = label(lock)
+    if lock.separate > 1:
+        return f"{name}: {clean(lock.reason or '')}.{_queue(lock)}"
     if lock.state == "orphaned":
         return f"{name} is locked, and no living process holds it.{_queue(lock)}"
     if lock.state == "unknown":
