@@ -188,8 +188,8 @@ def test_a_server_can_be_left_running(base: Path) -> None:
 
 
 def test_the_exit_code_of_the_server_is_that_of_semtrace(base: Path) -> None:
-    """Gunicorn ends with 3 when its workers cannot boot."""
-    command = [*gunicorn(free_port())[:-1], "no_such_module:app"]
+    """Gunicorn ends with 3 when its worker cannot boot; with 1 if a second one fails while it stops for the first."""
+    command = [*gunicorn(free_port())[:-1], "-w", "1", "no_such_module:app"]
     with terminal(*RUN, "--", *[part for part in command if part != "--preload"]) as shown:
         deadline = time.monotonic() + 20
         while shown.popen.poll() is None and "Server ended" not in shown.text:
