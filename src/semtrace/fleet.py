@@ -11,12 +11,14 @@ from semtrace.watched import Watched
 
 
 class Fleet:
-    """`mappers` are in the order of the members, the root first, and `ids` the same as identities; both are worked out
-    anew only when some process's semaphores change."""
+    """`mappers` are in the order of the members, the root first, and `ids` the same as identities. `hidden` are those
+    of which it is not known what they map: each may hold any lock. All are worked out anew only when there is a change.
+    """
 
     def __init__(self) -> None:
         self.mappers: dict[SemId, list[Watched]] = {}
         self.ids: dict[SemId, tuple[ProcessId, ...]] = {}
+        self.hidden: tuple[ProcessId, ...] = ()
         self._watched: dict[ProcessId, Watched] = {}
 
     def __getitem__(self, process: ProcessId) -> Watched:
@@ -25,11 +27,6 @@ class Fleet:
     @property
     def all(self) -> list[Watched]:
         return list(self._watched.values())
-
-    @property
-    def hidden(self) -> tuple[ProcessId, ...]:
-        """Processes of which it is not known what they map: each may hold any lock."""
-        return tuple(watched.id for watched in self._watched.values() if watched.hidden)
 
     def close(self) -> None:
         for watched in self._watched.values():
@@ -48,6 +45,7 @@ class Fleet:
         for process, stat in current.items():
             if process not in self._watched:
                 self._watched[process] = Watched(stat)
+                changed |= self._watched[process].hidden
             self._watched[process].stat = stat
             changed |= self._watched[process].relist(now_s)
         if changed:
@@ -83,6 +81,7 @@ class Fleet:
                 able.append(watched)
 
     def _map(self) -> None:
+        self.hidden = tuple(watched.id for watched in self._watched.values() if watched.hidden)
         mappers: dict[SemId, list[Watched]] = {}
         for watched in self._watched.values():
             for semaphore in watched.semaphores:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 
+from semtrace.model import Lock
+
 UNKNOWN = "-"
 GAP = "  "
 
@@ -73,6 +75,13 @@ def iso(epoch_s: float) -> str:
 def clean(text: str) -> str:
     """The text without control characters: a process's title is its own choice, the terminal must not obey it."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def label(lock: Lock) -> str:
+    """One word for the lock; of a part that has no name of its own also of what it is a part."""
+    if lock.name is None and lock.part_of is not None:
+        return clean(f"{lock.part_of}:{lock.id.inode}")
+    return clean(lock.label)
 
 
 def clip(text: str, width: int) -> str:

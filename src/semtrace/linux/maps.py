@@ -36,9 +36,6 @@ class Mapping:
     inode: int
     path: str
 
-    def contains(self, address: int) -> bool:
-        return self.start <= address < self.end
-
     @property
     def holds_objects(self) -> bool:
         """True for the memory that allocators use: private, writable, of no file, not the main thread's stack."""

@@ -6,18 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from semtrace.model import Frame, Holder, Lock, ProcessId, Waiter
 from semtrace.text import age, clean
+from semtrace.text import label as label
 
 _FEW = 4
 
 # Where frames lie that are not the user's own. Python's own modules have no common folder in a stack.
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/semtrace/instrument/", "<frozen ", "<string>")
-
-
-def label(lock: Lock) -> str:
-    """One word for the lock; of a part that has no name of its own also of what it is a part."""
-    if lock.name is None and lock.part_of is not None:
-        return clean(f"{lock.part_of}:{lock.id.inode}")
-    return clean(lock.label)
 
 
 def at_least(seconds: float | None, evidence: str = "memory") -> str:

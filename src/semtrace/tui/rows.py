@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from semtrace.model import (
+    SEM_VALUE_MAX,
     Holder,
     Lock,
     Overlap,
@@ -19,10 +20,10 @@ from semtrace.model import (
 )
 from semtrace.separate import combine
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
+from semtrace.text import label as label
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.signs import AT_LEAST, TIMES, WARNING, lock_sign, process_sign
 
-INT_MAX = 2147483647
 HOT_PERCENT = 80.0
 NOTHING = Cell("")
 
@@ -108,13 +109,6 @@ def server_rows(servers: Iterable[Server], now: float) -> list[Row]:
     return [_server_row(server, now) for server in servers]
 
 
-def label(lock: Lock) -> str:
-    """One word that tells the lock from all others; a part of something also says of what."""
-    if lock.name is None and lock.part_of is not None:
-        return clean(f"{lock.part_of}:{lock.id.inode}")
-    return clean(lock.label)
-
-
 def since(seconds: float | None, evidence: str = "memory") -> str:
     """Sampling knows a lower bound only, and says so."""
     if seconds is None:
@@ -130,7 +124,7 @@ def units(lock: Lock) -> str:
     """The value of the maximum; a Semaphore's own maximum says nothing."""
     if lock.value is None:
         return UNKNOWN
-    return str(lock.value) if lock.maximum in (None, INT_MAX) else f"{lock.value}/{lock.maximum}"
+    return str(lock.value) if lock.maximum in (None, SEM_VALUE_MAX) else f"{lock.value}/{lock.maximum}"
 
 
 def pids(ids: Iterable[ProcessId]) -> str:
