@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_attach(commands: Commands) -> None:
     command = commands.add_parser("attach", help="the live view (the default)", description="The live view.")
     _add_pid(command)
-    _add_interval(command)
+    _add_look(command)
     _add_audit(command)
     command.set_defaults(name="attach")
 
@@ -64,7 +64,7 @@ def _add_run(commands: Commands) -> None:
         "run", help="start a server with its locks traced", description="Starts a server, traced, and the live view."
     )
     command.add_argument("--headless", action="store_true", help="no live view: semtrace becomes the server")
-    _add_interval(command)
+    _add_look(command)
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- gunicorn …", help="the server's command")
     command.set_defaults(name="run")
 
@@ -160,10 +160,12 @@ def _add_pid(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_interval(command: argparse.ArgumentParser) -> None:
+def _add_look(command: argparse.ArgumentParser) -> None:
+    """What overrides the settings."""
     command.add_argument(
-        "--interval", type=_seconds, default=0.2, metavar="SECONDS", help="between two refreshes (default: 0.2)"
+        "--interval", type=_seconds, metavar="SECONDS", help="between two refreshes (default: the settings', or 0.2)"
     )
+    command.add_argument("--ascii", action="store_true", default=None, help="draw with ASCII alone")
 
 
 def _pid(text: str) -> int:

@@ -15,6 +15,9 @@ from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, Semtrace
 if TYPE_CHECKING:
     from semtrace.model import Frame, Problem, ProcessId, SemId, Server, Snapshot
     from semtrace.observe import Observer
+    from semtrace.settings import Settings
+    from semtrace.tui.looking import Release, Tools
+    from semtrace.tui.remembered import Remembered
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +41,8 @@ def attach(options: argparse.Namespace) -> int:
     from semtrace import gunicorn
     from semtrace.tui.app import run
 
+    settings = _settings(options)
+
     def find() -> Sequence[Server]:
         return gunicorn.find_servers() if options.pid is None else (gunicorn.server_of(options.pid),)
 
@@ -45,10 +50,38 @@ def attach(options: argparse.Namespace) -> int:
         return run(
             lambda: find() or (gunicorn.choose(options.pid),),
             _following,
-            interval_s=options.interval,
-            release=release_it,
-            stacks=_stacks,
+            settings=settings,
+            tools=_tools(settings, release_it),
+            remembered=_remembered(settings),
         )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """The user's file, and over it the command line."""
+    from dataclasses import replace
+
+    from semtrace.settings import load
+    from semtrace.tui.commands import check
+
+    settings = load()
+    check(settings.keys)
+    given = {name: getattr(options, name) for name in ("interval", "ascii")}
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _tools(settings: Settings, release_it: Release) -> Tools:
+    from pathlib import Path
+
+    from semtrace.tui.looking import Tools
+
+    return Tools(release_it, _stacks, Path(settings.folder).expanduser())
+
+
+def _remembered(settings: Settings) -> Remembered:
+    from semtrace.settings import state_path
+    from semtrace.tui.remembered import Remembered
+
+    return Remembered(state_path() if settings.remember else None)
 
 
 def _stacks(
@@ -79,16 +112,17 @@ def run(options: argparse.Namespace) -> int:
     _need_terminal("semtrace run --headless -- …")
     from semtrace.tui.app import run as show
 
+    settings = _settings(options)
     with _ending_on_sigterm(), _releasing(None) as release_it:
         launched = launch.Launched(command)
         try:
             code = show(
                 lambda: (launched.server(),),
                 _following,
-                interval_s=options.interval,
+                settings=settings,
                 child=launched,
-                release=release_it,
-                stacks=_stacks,
+                tools=_tools(settings, release_it),
+                remembered=_remembered(settings),
             )
         except BaseException:
             launched.stop()

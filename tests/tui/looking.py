@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from textual.pilot import Pilot
 from tui import fakes
 
 from semtrace.model import Server
+from semtrace.settings import Settings
 from semtrace.tui.app import SemtraceApp
 from semtrace.tui.child import Child
-from semtrace.tui.detail import TakeStacks
+from semtrace.tui.looking import Release, TakeStacks, Tools
 from semtrace.tui.meter import Meter
-from semtrace.tui.releasing import Release
+from semtrace.tui.remembered import Remembered
 
 SIZES = ((80, 24), (160, 45), (40, 12))
 
@@ -76,6 +78,9 @@ async def looking(
     child: Child | None = None,
     release: Release | None = None,
     stacks: TakeStacks | None = None,
+    folder: Path | None = None,
+    settings: Settings | None = None,
+    remembered: Remembered | None = None,
 ) -> AsyncIterator[Looking]:
     """Each picture is shown as soon as it is there; the header's figures stand still."""
     known = servers or [fakes.server()]
@@ -83,10 +88,10 @@ async def looking(
         known,
         find or (lambda: known),
         source,
-        interval_s=0.01,
+        settings=settings or Settings(interval=0.01),
         child=child,
-        release=release,
-        stacks=stacks,
+        tools=Tools(release, stacks, folder),
+        remembered=remembered,
         meter=Meter(lambda: 0.0, lambda: 0.0),
         clock=lambda: fakes.BOOT + 60,
     )

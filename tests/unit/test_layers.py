@@ -77,20 +77,25 @@ LAYERS = {
     "tailing": "model errors events follower observe reader schema state text traced",
     "launch": "model errors gunicorn gunicorn_options instrument processes",
     # what acts, when told to
-    "repair": "model errors linux observe text",
+    "deadbooks": "model wire linux tracedirs",
+    "repair": "model errors deadbooks linux observe text",
     "leftovers": "model linux",
-    "repair_report": "model leftovers repair text",
+    "repair_report": "model deadbooks leftovers repair text",
     "audit": "model errors linux processes repair text",
-    "mend": "model audit leftovers observe repair repair_report",
-    "tui": "model errors separate stack_report text tui",
+    "mend": "model errors audit leftovers observe repair repair_report",
+    "settings": "errors",
+    "timeline": "model",
+    "raster": "model timeline",
+    "waitgraph": "model",
+    "tui": "model errors raster schema separate settings stack_report text timeline tui waitgraph",
     "arguments": "",
     "cli": "arguments model doctor doctor_report errors rules stacks follower gunicorn launch mend observe ps report "
-    "schema tailing tui",
+    "schema settings tailing tui",
     "__main__": "cli",
 }
 
 # Who may import what is neither ours nor in the standard library.
-OUTSIDERS = {"processes": "psutil", "tui": "textual rich"}
+OUTSIDERS = {"processes": "psutil", "settings": "tomli", "tui": "textual rich"}
 
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 

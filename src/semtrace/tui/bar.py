@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rich.cells import cell_len
 from textual import events
 
+from semtrace.tui.commands import perform
 from semtrace.tui.drawn import Drawn
 from semtrace.tui.line import Line, Span, clip, fill, under
 
@@ -28,6 +30,19 @@ class Bar(Drawn):
 
     def on_resize(self, event: events.Resize) -> None:
         self._redraw()
+
+    async def on_click(self, event: events.Click) -> None:
+        """A part of the line with `@NAME` among its styles does what the command of that name does."""
+        name = self.named_at(event.x)
+        if name is not None:
+            await perform(self.screen, name)
+
+    def named_at(self, x: int) -> str | None:
+        for span in self._lines[0] if self._lines else ():
+            x -= cell_len(span.text)
+            if x < 0:
+                return next((each[1:] for each in span.style.split() if each.startswith("@")), None)
+        return None
 
     def _redraw(self) -> None:
         width = self.size.width

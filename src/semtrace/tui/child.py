@@ -11,11 +11,11 @@ from textual.screen import Screen
 
 from semtrace.tui.bar import Bar
 from semtrace.tui.entries import Entry
-from semtrace.tui.header import keys_line
+from semtrace.tui.line import Item, Span, spread
 from semtrace.tui.page import Page
 from semtrace.tui.wrapping import sheet_lines
 
-KEYS = ((0, "s", "stop the server"), (0, "l", "leave it running"), (0, "Esc", "stay"))
+KEYS = (("s", "stop the server"), ("l", "leave it running"), ("Esc", "stay"))
 
 
 class Child(Protocol):
@@ -53,7 +53,8 @@ class Leaving(Screen[str]):
 
     def on_mount(self) -> None:
         self.query_one("#sheet-title", Bar).say_text("The server still runs", "title.focus")
-        self.query_one("#keys", Bar).say(lambda width: keys_line(KEYS, width))
+        items = [Item(0, (Span(key, "key"), Span(f" {word}", "dim"))) for key, word in KEYS]
+        self.query_one("#keys", Bar).say(lambda width: spread(items, (), width))
 
     def on_resize(self) -> None:
         entries = [

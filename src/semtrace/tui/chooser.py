@@ -15,13 +15,14 @@ from textual.screen import Screen
 from semtrace.model import Server
 from semtrace.tui import rows
 from semtrace.tui.bar import Bar
-from semtrace.tui.header import failed_banner, keys_line, servers_title
+from semtrace.tui.commands import footer, footer_line
+from semtrace.tui.header import failed_banner, servers_title
 from semtrace.tui.messages import Broken, Failed, Listed
 from semtrace.tui.poller import Poller
 from semtrace.tui.table import Table
 
 REFRESH_S = 2.0
-KEYS = ((2, "↑↓", "move"), (0, "Enter", "look at it"), (3, "s", "sort"), (0, "q", "quit"))
+FOOTER = ("choose", "sort", "quit")
 
 
 class ChooserScreen(Screen[None]):
@@ -51,7 +52,7 @@ class ChooserScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self._bar("header").say_text("semtrace", "brand")
-        self._bar("keys").say(partial(keys_line, KEYS))
+        self._bar("keys").say(partial(footer_line, footer(FOOTER, self.app._keymap)))
         self._show("No server runs any more.")
 
     def on_screen_resume(self) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from semtrace.model import Frame, Lock, Problem, Process, ProcessId, Snapshot
+from semtrace.model import Lock, Problem, Process, ProcessId, Snapshot
 from semtrace.stack_report import stack_lines
 from semtrace.tui import subjects
 from semtrace.tui.entries import Entry, problem_entries
+from semtrace.tui.line import Item, Span
+from semtrace.tui.looking import Stacks, TakeStacks
 from semtrace.tui.messages import Broken
-from semtrace.tui.page import KEYS, Sheet
-
-Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
-TakeStacks = Callable[[Sequence[ProcessId]], tuple[Stacks, Sequence[Problem]]]
+from semtrace.tui.page import Sheet
 
 
 def concerned(row: Hashable, snapshot: Snapshot | None) -> list[tuple[ProcessId, int | None]]:
@@ -58,9 +57,9 @@ class DetailSheet(Sheet):
         self._taking = False
         self._taken: DetailSheet.Taken | None = None
 
-    def keys(self) -> Sequence[tuple[int, str, str]]:
+    def hints(self) -> Sequence[Item]:
         able = self._take is not None and concerned(self._row, self._look())
-        return (*KEYS, (0, "t", "stacks")) if able else KEYS
+        return [Item(0, (Span("t", "key"), Span(" stacks", "dim")))] if able else ()
 
     def action_stacks(self) -> None:
         processes = list(dict.fromkeys(process for process, _ in concerned(self._row, self._look())))

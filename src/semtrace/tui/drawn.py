@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
@@ -10,6 +11,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from semtrace.tui.ascii import ascii_only
 from semtrace.tui.line import Line, fill
 from semtrace.tui.palette import style
 from semtrace.tui.terminal import wants_no_color
@@ -19,6 +21,7 @@ class Drawn(Widget):
     """Shows `lines`; subclasses say which with `draw`."""
 
     ALLOW_SELECT = False
+    ascii: ClassVar[bool] = False  # for the whole application, which sets it
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
@@ -46,7 +49,8 @@ class Drawn(Widget):
         width = self.size.width
         texts: list[str] = []
         styles: list[Style] = []
-        for text, names in fill(line, width):
+        for said, names in fill(line, width):
+            text = ascii_only(said) if self.ascii else said
             look = style(names, self._plain)
             if styles and styles[-1] is look:
                 texts[-1] += text

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 
 from semtrace.model import Finding, Snapshot
 from semtrace.separate import combine
 from semtrace.text import clean
-from semtrace.tui.bar import Bar
 from semtrace.tui.entries import Entry
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.header import SEVERITIES
 from semtrace.tui.line import Item, Span
-from semtrace.tui.page import MOST_WIDTH, Page, Sheet
+from semtrace.tui.looking import Looking
+from semtrace.tui.page import MOST_WIDTH, Page
 from semtrace.tui.table import Table
+from semtrace.tui.view import Reveal, View
 from semtrace.tui.wrapping import sheet_lines
 
 COLUMNS = (
@@ -24,7 +26,7 @@ COLUMNS = (
     Column("WHAT", 30, 120, 0),
     Column("CODE", 13, 15, 1),
 )
-KEYS = ((0, "Esc", "back"), (0, "Enter", "go there"), (1, "↑↓", "move"), (2, "Tab", "scroll the evidence"))
+FOOTER = ("back", "choose", "filter", "sort", "next", "copy", "help")
 NOTHING = ["Nothing wrong is seen. semtrace doctor --for 60 watches for longer."]
 
 
@@ -49,47 +51,57 @@ def finding_entries(finding: Finding) -> Iterator[Entry]:
     yield Entry("remedy", clean(finding.remedy), "strong")
 
 
-def target(finding: Finding, snapshot: Snapshot) -> tuple[str, Hashable] | None:
-    """The pane and the row that the finding is about; None if there is no such row now."""
+def target(finding: Finding, snapshot: Snapshot) -> Hashable | None:
+    """The row that the finding is about; None if there is no such row now."""
     shown = combine(snapshot.locks)
     about = next((lock for lock in snapshot.locks if lock.id == finding.lock), None)
     row = next((lock for lock in shown if about and (lock.id == about.id or lock.name == about.name is not None)), None)
     if row is not None:
-        return "locks", row.id
+        return row.id
     if any(lock.name == finding.name for lock in snapshot.thread_locks):
-        return "private", finding.name
+        return finding.name
     process = next((process for process in snapshot.processes if process.pid in finding.pids), None)
-    return ("workers", process.id) if process else None
+    return process.id if process else None
 
 
-class FindingsSheet(Sheet):
-    """`look` gives the newest picture, `go` leaves for a row of a pane."""
+class FindingsSheet(View):
+    """The list, and below it all about the one that is chosen."""
 
     AUTO_FOCUS: ClassVar[str | None] = "#findings"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "back", show=False)]
 
-    def __init__(self, look: Callable[[], Snapshot | None], go: Callable[[str, Hashable], None]) -> None:
-        super().__init__("Findings: what is wrong", lambda: ())
-        self._look = look
-        self._go = go
+    def __init__(self, looking: Looking) -> None:
+        super().__init__()
+        self._looking = looking
 
     def compose(self) -> ComposeResult:
-        yield Bar(id="sheet-title")
         yield Table(COLUMNS, id="findings")
         yield Page()
-        yield Bar(id="keys")
+        yield from self.foot()
 
-    def keys(self) -> Sequence[tuple[int, str, str]]:
-        return KEYS
+    def on_mount(self) -> None:
+        self.say_keys()
+
+    def on_resize(self) -> None:
+        self.renew()
+
+    def keys(self) -> Sequence[str]:
+        return FOOTER
+
+    def copied(self) -> str:
+        chosen = self._chosen()
+        return "\n".join((chosen.title, *chosen.evidence, chosen.remedy)) if chosen else ""
 
     def on_table_moved(self, event: Table.Moved) -> None:
         self._show_chosen()
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
-        chosen, snapshot = self._chosen(), self._look()
-        there = target(chosen, snapshot) if chosen and snapshot else None
-        if there is not None:
-            self.dismiss(None)
-            self._go(*there)
+        chosen, snapshot = self._chosen(), self._looking.snapshot
+        row = target(chosen, snapshot) if chosen and snapshot else None
+        if row is not None:
+            self.post_message(Reveal(row))
+        elif chosen is not None:
+            self.say("what it is about is not in the picture any more")
 
     def renew(self) -> None:
         found = self._findings()
@@ -109,8 +121,7 @@ class FindingsSheet(Sheet):
         return next((finding for finding in self._findings() if _id(finding) == selected), None)
 
     def _findings(self) -> tuple[Finding, ...]:
-        snapshot = self._look()
-        return snapshot.findings if snapshot else ()
+        return self._looking.snapshot.findings if self._looking.snapshot else ()
 
 
 def _id(finding: Finding) -> Hashable:

@@ -14,21 +14,6 @@ from semtrace.tui.line import Item, Line, Span, spread
 from semtrace.tui.rows import Shown
 from semtrace.tui.signs import ENDED, LOCK_SIGNS, PAUSED, WARNING, lock_sign
 
-KEYS = (
-    (1, "Tab", "pane"),
-    (5, "↑↓", "move"),
-    (2, "Enter", "details"),
-    (4, "s", "sort"),
-    (3, "/", "filter"),
-    (3, "Space", "pause"),
-    (6, "a", "signals"),
-    (7, "+-", "speed"),
-    (0, "?", "help"),
-    (0, "q", "quit"),
-)
-RELEASE = (0, "R", "release")  # on an orphaned lock
-
-
 SEVERITIES: dict[Severity, str] = {"error": "bad", "warning": "warning", "info": "dim"}
 
 _SEVERITY = {"error": "error", "warning": "warning", "info": "note"}
@@ -110,11 +95,6 @@ def ended_banner(snapshot: Snapshot) -> str:
 def failed_banner(error: SemtraceError) -> str:
     remedy = f" {error.remedy}" if error.remedy else ""
     return f"{WARNING} {clean(str(error))}.{remedy}"
-
-
-def keys_line(keys: Sequence[tuple[int, str, str]], width: int) -> Line:
-    items = [Item(order, (Span(key, "key"), Span(f" {word}", "dim"))) for order, key, word in keys]
-    return spread(items, (), width)
 
 
 def _name(text: str) -> Item:

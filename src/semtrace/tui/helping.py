@@ -4,34 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from semtrace.tui.commands import Keymap, help_lines
 from semtrace.tui.entries import Entry
 from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
 
-KEYS = (
-    ("Tab", "the next pane; also a click"),
-    ("↑ ↓  k j", "the row above, below"),
+MOVING = (
+    ("↑ ↓  k j", "the row above, below; also the mouse and its wheel"),
     ("PgUp PgDn", "a page up, down"),
     ("Home End g G", "the first, the last row"),
-    ("Enter", "everything known about the row"),
-    ("s", "sort by the next column; also a click on its heading"),
-    ("r", "reverse the order"),
-    ("/", "filter the pane: text anywhere in a row; !text shows the others; Esc clears"),
-    ("a", "show or hide signals: the semaphores inside Conditions, Events and Queues"),
-    ("f", "the findings: what is wrong, the evidence and the remedy; Enter there goes to the row"),
-    ("t", "in the details of a lock or process: the Python stacks of its threads, by py-spy"),
-    ("p", "the problems: what could not be read, and the remedy"),
-    ("R", "on an orphaned lock: the evidence, and the question whether to release it"),
-    ("e", "show or hide the events of traced locks; moving up stops following, End goes on"),
-    ("o", "show or hide the output of a server started by semtrace run"),
-    ("Space", "pause the picture; reading goes on"),
-    ("+ -", "a longer, a shorter time between two pictures"),
-    ("b  Esc", "back to the list of servers, if there are several"),
-    ("q  Ctrl-C", "quit"),
 )
 
 
-def help_entries() -> Iterator[Entry]:
-    for key, does in KEYS:
+def help_entries(keymap: Keymap) -> Iterator[Entry]:
+    for key, does in (*help_lines(keymap), *MOVING):
         yield Entry(key, does)
     yield Entry("", "")
     for state, sign in LOCK_SIGNS.items():

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 
 from semtrace.tui.bar import Bar
 from semtrace.tui.drawn import Drawn
 from semtrace.tui.entries import Entry
-from semtrace.tui.header import keys_line
-from semtrace.tui.line import Line
+from semtrace.tui.line import Line, text_of
+from semtrace.tui.view import View
 from semtrace.tui.wrapping import sheet_lines
 
 MOST_WIDTH = 110
-KEYS = ((0, "Esc", "back"), (1, "↑↓", "scroll"))
 
 Content = Callable[[], Iterable[Entry]]
 
@@ -30,7 +28,7 @@ class Page(Drawn, can_focus=True):
         Binding("up,k", "shift(-1)", show=False),
         Binding("down,j", "shift(1)", show=False),
         Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown,space", "page(1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
         Binding("home,g", "shift(-1_000_000)", show=False),
         Binding("end,G", "shift(1_000_000)", show=False),
     ]
@@ -39,6 +37,10 @@ class Page(Drawn, can_focus=True):
         super().__init__(id="page")
         self._content: list[Line] = []
         self._top = 0
+
+    @property
+    def text(self) -> str:
+        return "\n".join(text_of(line).rstrip() for line in self._content)
 
     def show(self, lines: list[Line]) -> None:
         self._content = lines
@@ -61,15 +63,13 @@ class Page(Drawn, can_focus=True):
         self.action_shift(-2)
 
 
-class Sheet(Screen[None]):
+class Sheet(View):
     """Covers the panes whole: a translucent one would have all of them drawn at every picture.
 
     `content` is asked again by `renew`: what is shown is as fresh as the panes would be.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,enter,question_mark,p,f,b", "dismiss", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q,enter", "leave", show=False)]
 
     def __init__(self, title: str, content: Content) -> None:
         super().__init__()
@@ -79,17 +79,20 @@ class Sheet(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Bar(id="sheet-title")
         yield Page()
-        yield Bar(id="keys")
+        yield from self.foot()
 
     def on_mount(self) -> None:
-        self.query_one("#sheet-title", Bar).say_text(self._heading, "title.focus")
-        self.query_one("#keys", Bar).say(lambda width: keys_line(self.keys(), width))
-
-    def keys(self) -> Sequence[tuple[int, str, str]]:
-        return KEYS
+        self.bar("sheet-title").say_text(self._heading, "title.focus")
+        self.say_keys()
 
     def on_resize(self, event: events.Resize) -> None:
         self.renew()
+
+    def action_leave(self) -> None:
+        self.leave()
+
+    def copied(self) -> str:
+        return self.query_one(Page).text
 
     def renew(self) -> None:
         width = min(MOST_WIDTH, self.size.width)

@@ -10,14 +10,14 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from semtrace.errors import SemtraceError
-from semtrace.model import Lock, SemId, Server, Snapshot
+from semtrace.model import Lock, Server, Snapshot
 from semtrace.text import clean
 from semtrace.tui.entries import Entry, lock_entries
+from semtrace.tui.looking import Release
 from semtrace.tui.messages import Broken
 from semtrace.tui.page import Sheet
 from semtrace.tui.rows import label
-
-Release = Callable[[Server, SemId], Sequence[str]]
+from semtrace.tui.subjects import find
 
 
 def orphan(row: Hashable, snapshot: Snapshot | None) -> Lock | None:
@@ -30,13 +30,24 @@ def orphan(row: Hashable, snapshot: Snapshot | None) -> Lock | None:
     return next((lock for lock in (chosen, *alike) if lock.state == "orphaned"), None)
 
 
+def why_not(row: Hashable, snapshot: Snapshot | None, release: Release | None) -> str:
+    """Why `R` does nothing here."""
+    if release is None:
+        return "this view only looks: semtrace release does it"
+    subject = find(row, snapshot) if snapshot else None
+    if not isinstance(subject, Lock):
+        return "R releases an orphaned lock: put the cursor on one"
+    return f"{label(subject)} is {subject.state}: only an orphaned lock can be released"
+
+
 class ReleaseSheet(Sheet):
     """Asks, acts in a thread when told to, and tells. `look` gives the newest picture."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("Y,y", "release", show=False),
-        Binding("n", "app.pop_screen", show=False),
+        Binding("n", "leave", show=False),
     ]
+    asks = True
 
     class Done(Message):
         """It was tried: `said` is what came of it."""

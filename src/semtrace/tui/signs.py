@@ -41,6 +41,7 @@ ASCENDING = "▲"
 DESCENDING = "▼"
 AT_LEAST = "≥"
 TIMES = "×"
+CYCLE = "↻"
 
 
 def lock_sign(state: LockState) -> Sign:

@@ -10,9 +10,11 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
+from semtrace.tui.commands import bindings
 from semtrace.tui.drawn import Drawn
 from semtrace.tui.grid import Column, Row, View, arrange, changed, column_at, content_widths, fit, heading, row_line
 from semtrace.tui.line import Item, Line, Span, fill, spread, under
+from semtrace.tui.remembered import Order
 from semtrace.tui.wrapping import wrapped
 
 HEAD = 2
@@ -30,9 +32,7 @@ class Table(Drawn, can_focus=True):
         Binding("pagedown", "page(1)", show=False),
         Binding("home,g", "move(-1_000_000)", show=False),
         Binding("end,G", "move(1_000_000)", show=False),
-        Binding("s", "sort", show=False),
-        Binding("r", "reverse", show=False),
-        Binding("enter", "choose", show=False),
+        *bindings("sort", "reverse", "choose"),
     ]
 
     class Chosen(Message):
@@ -42,6 +42,16 @@ class Table(Drawn, can_focus=True):
             super().__init__()
             self.table = table
             self.row = row
+
+    class Ready(Message):
+        """It can be told in which order to show its rows."""
+
+        def __init__(self, table: Table) -> None:
+            super().__init__()
+            self.table = table
+
+    class Sorted(Ready):
+        """The user wants another order."""
 
     class Moved(Message):
         """The cursor is on another row, or the pane has got the focus."""
@@ -86,6 +96,17 @@ class Table(Drawn, can_focus=True):
         if place is not None:
             self._go(place)
 
+    @property
+    def order(self) -> Order:
+        column = self.view.column
+        return Order("" if column is None else self._columns[column].title, self.view.reverse)
+
+    def set_order(self, order: Order) -> None:
+        """A column that there is no longer is the natural order."""
+        places = {column.title: i for i, column in enumerate(self._columns)}
+        self.view = replace(self.view, column=places.get(order.column), reverse=order.reverse)
+        self._arrange()
+
     def set_height(self, height: int) -> None:
         """0 hides it. Only a change costs a layout."""
         if height != self._height:
@@ -98,6 +119,16 @@ class Table(Drawn, can_focus=True):
     @property
     def selected(self) -> Hashable | None:
         return self._rows[self._cursor].id if self._rows else None
+
+    @property
+    def selected_text(self) -> str:
+        """The row under the cursor, also what has no room in it."""
+        if not self._rows:
+            return ""
+        return "  ".join(cell.text for cell in self._rows[self._cursor].cells if cell.text)
+
+    def has(self, row: Hashable) -> bool:
+        return row in self._all
 
     @property
     def wanted_height(self) -> int:
@@ -121,6 +152,7 @@ class Table(Drawn, can_focus=True):
     def action_reverse(self) -> None:
         self.view = replace(self.view, reverse=not self.view.reverse)
         self._arrange()
+        self.post_message(self.Sorted(self))
 
     def action_choose(self) -> None:
         if self._rows:
@@ -142,6 +174,9 @@ class Table(Drawn, can_focus=True):
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         self.action_move(-1)
 
+    def on_mount(self) -> None:
+        self.post_message(self.Ready(self))
+
     def on_focus(self) -> None:
         self._paint()
         self.post_message(self.Moved())
@@ -161,6 +196,7 @@ class Table(Drawn, can_focus=True):
     def _sort_by(self, column: int | None) -> None:
         self.view = replace(self.view, column=column)
         self._arrange()
+        self.post_message(self.Sorted(self))
 
     def _go(self, place: int) -> None:
         self._cursor = min(max(place, 0), max(len(self._rows) - 1, 0))

@@ -1,0 +1,107 @@
+"""What a user can set, in `$XDG_CONFIG_HOME/semtrace/config.toml`: the pace, the look, the keys."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from semtrace.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LEAST_INTERVAL_S = 0.05
+MOST_INTERVAL_S = 3600.0
+MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`interval` is in seconds between two pictures; `ascii` draws with ASCII alone; `signals` shows the semaphores
+    inside Conditions and Queues from the start; `remember` keeps the order of the columns for the next time; `folder`
+    is where `S` saves; `keys` maps commands to Textual's names of keys, separated by commas.
+    """
+
+    interval: float = 0.2
+    ascii: bool = False
+    signals: bool = False
+    remember: bool = True
+    folder: str = "."
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+def config_path() -> Path:
+    return _base("XDG_CONFIG_HOME", ".config") / "semtrace" / "config.toml"
+
+
+def state_path() -> Path:
+    """What semtrace itself remembers: https://specifications.freedesktop.org/basedir-spec, XDG_STATE_HOME."""
+    return _base("XDG_STATE_HOME", ".local/state") / "semtrace" / "view.json"
+
+
+def load(path: Path | None = None) -> Settings:
+    """The user's settings, the defaults where there is no file. Raises UsageError on what it cannot understand."""
+    path = path or config_path()
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return Settings()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "make it readable, or move it away") from error
+    if len(text) > MOST_BYTES:
+        raise UsageError(f"{path} is larger than a megabyte", "is it the right file?")
+    try:
+        return from_table(tomllib.loads(text.decode()), str(path))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no TOML: {error}", "mend that line, or move the file away") from error
+
+
+def from_table(table: Mapping[str, object], where: str) -> Settings:
+    """Raises UsageError, with what would be right, on unknown names and wrong kinds."""
+    known = {each.name: type(getattr(Settings(), each.name)) for each in fields(Settings)}
+    given: dict[str, Any] = {}
+    for name, value in table.items():
+        if name not in known:
+            raise UsageError(f"{where}: there is no setting {name!r}", f"there are: {', '.join(known)}")
+        given[name] = _value(name, value, known[name], where)
+    return Settings(**given)
+
+
+def check_interval(seconds: float, where: str) -> float:
+    if not LEAST_INTERVAL_S <= seconds <= MOST_INTERVAL_S:
+        raise UsageError(
+            f"{where}: interval must be {LEAST_INTERVAL_S:g} to {MOST_INTERVAL_S:g} seconds, not {seconds:g}"
+        )
+    return seconds
+
+
+def _value(name: str, value: object, kind: type, where: str) -> object:
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return check_interval(float(value), where)
+    if kind is dict and isinstance(value, dict):
+        return {command: _keys(command, keys, where) for command, keys in value.items()}
+    if kind is not float and kind is not dict and type(value) is kind:
+        return value
+    words = {float: "a number", bool: "true or false", str: "a text", dict: "a table [keys]"}
+    raise UsageError(f"{where}: {name} must be {words[kind]}, not {value!r}")
+
+
+def _keys(command: str, keys: object, where: str) -> str:
+    """One text or a list of texts."""
+    several = [keys] if isinstance(keys, str) else keys
+    if not isinstance(several, list) or not several or not all(isinstance(key, str) and key for key in several):
+        raise UsageError(f'{where}: keys.{command} must be a key or a list of keys, such as "x" or ["x", "f5"]')
+    return ",".join(several)
+
+
+def _base(variable: str, default: str) -> Path:
+    """The specification wants relative paths ignored."""
+    given = Path(os.environ.get(variable, ""))
+    return given if given.is_absolute() else Path.home() / default

@@ -1,0 +1,163 @@
+"""Every command of the live view: its keys, its word in the footer, its line in the help. All bindings come from here.
+
+F-keys are where htop has the like; each has a letter too. Nothing that acts is on a letter that means moving elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widget import Widget
+
+from semtrace.errors import UsageError
+from semtrace.tui.line import Item, Line, Span, spread
+
+
+class Command(NamedTuple):
+    """`keys` are Textual's names, the one to show first. Where the footer has no room, those of the highest `order` go
+    first. `action` is what Textual runs, by default the method of that name.
+    """
+
+    keys: tuple[str, ...]
+    word: str
+    help: str
+    order: int = 5
+    action: str = ""
+    priority: bool = False
+
+
+COMMANDS: dict[str, Command] = {
+    "help": Command(("question_mark", "f1"), "help", "the keys and the signs", 0, "app.view('help')"),
+    "settings": Command(
+        ("comma", "f2"), "settings", "what is set, where, and what else could be", 12, "app.view('settings')"
+    ),
+    "findings": Command(
+        ("f", "f3"),
+        "findings",
+        "what is wrong, the evidence and the remedy; Enter there goes to the row",
+        3,
+        "app.view('findings')",
+    ),
+    # With priority it acts before the keys after it are on their way to the pane: what is typed ahead is text.
+    "filter": Command(
+        ("slash", "f4"),
+        "filter",
+        "filter the rows: text anywhere in a row; !text shows the others; Esc clears",
+        6,
+        priority=True,
+    ),
+    "blocking": Command(("w", "f5"), "blocking", "who blocks whom, as a tree", 1, "app.view('blocking')"),
+    "sort": Command(("s", "f6"), "sort", "sort by the next column; also a click on its heading", 8),
+    "reverse": Command(("r",), "reverse", "reverse the order", 20),
+    "timeline": Command(
+        ("t", "f7"), "timeline", "the last minute: who held and waited when", 1, "app.view('timeline')"
+    ),
+    "events": Command(("e", "f8"), "events", "the events of traced locks as they come", 4, "app.view('events')"),
+    "release": Command(
+        ("R", "f9"), "release", "on an orphaned lock: the evidence, and the question whether to release it", 0
+    ),
+    "quit": Command(("q", "f10"), "quit", "quit; in a sheet q goes back", 0, "app.quit"),
+    "next": Command(("tab",), "pane", "the next pane; also a click", 7, "app.focus_next"),
+    "choose": Command(("enter",), "details", "everything known about the row", 5),
+    "problems": Command(("p",), "problems", "what could not be read, and the remedy", 13, "app.view('problems')"),
+    "signals": Command(
+        ("a",), "signals", "show or hide signals: the semaphores inside Conditions, Events and Queues", 14
+    ),
+    "output": Command(("o",), "output", "show or hide the output of a server started by semtrace run", 9),
+    "copy": Command(("y",), "copy", "copy the row, in a sheet its text (OSC 52: also through ssh)", 11, "app.copy"),
+    "save": Command(
+        ("S",), "save", "save the screen as SVG and the snapshot as JSON, in the folder of the settings", 15, "app.save"
+    ),
+    "pause": Command(("space",), "pause", "freeze the picture; collecting goes on", 9, "app.pause"),
+    "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two pictures", 20, "app.slower"),
+    "faster": Command(("minus",), "faster", "a shorter time between two pictures", 20, "app.faster"),
+    "palette": Command(
+        ("colon", "ctrl+p"), "commands", "find a command by its words", 16, "app.command_palette", priority=False
+    ),
+    "back": Command(("escape", "b"), "back", "out of a filter, a sheet; then to the list of servers, if several", 10),
+}
+
+# Textual's names of keys, as they stand on a keyboard.
+_NAMES = {
+    "question_mark": "?",
+    "slash": "/",
+    "comma": ",",
+    "colon": ":",
+    "plus": "+",
+    "equals_sign": "=",
+    "minus": "-",
+    "space": "Space",
+    "escape": "Esc",
+    "enter": "Enter",
+    "tab": "Tab",
+    "up": "↑",
+    "down": "↓",
+    "left": "←",
+    "right": "→",
+}
+
+Keymap = Mapping[str, str]  # the id of a command: Textual's names of its keys, separated by commas
+
+
+def bindings(*ids: str) -> list[BindingType]:
+    """For a class's BINDINGS. The id lets a user's key map reach them."""
+    return [_binding(each, COMMANDS[each]) for each in ids]
+
+
+def check(keymap: Keymap) -> None:
+    """Raises UsageError for a command that there is not."""
+    for name in keymap:
+        if name not in COMMANDS:
+            raise UsageError(f"[keys]: there is no command {name!r}", f"there are: {', '.join(COMMANDS)}")
+
+
+def keys_of(name: str, keymap: Keymap) -> tuple[str, ...]:
+    """The keys of a command as Textual calls them, the user's if there are any."""
+    return tuple(keymap[name].split(",")) if name in keymap else COMMANDS[name].keys
+
+
+def shown(key: str) -> str:
+    """A key as it stands on a keyboard: `question_mark` is `?`, `ctrl+p` is `Ctrl-P`."""
+    if key.startswith("ctrl+"):
+        return f"Ctrl-{shown(key[5:]).upper()}"
+    return _NAMES.get(key, key.upper() if len(key) > 1 and key[0] == "f" and key[1:].isdigit() else key)
+
+
+def footer(ids: Iterable[str], keymap: Keymap, more: Sequence[Item] = ()) -> list[Item]:
+    """The words of commands, for `spread`; a click on one does it."""
+    return [*more, *(hint(shown(keys_of(each, keymap)[0]), COMMANDS[each], each) for each in ids)]
+
+
+def hint(key: str, command: Command, name: str) -> Item:
+    span = f"@{name}"
+    return Item(command.order, (Span(key, f"key {span}"), Span(f" {command.word}", f"dim {span}")))
+
+
+def footer_line(items: Sequence[Item], width: int) -> Line:
+    return spread(items, (), width)
+
+
+def help_lines(keymap: Keymap) -> Iterator[tuple[str, str]]:
+    for name, command in COMMANDS.items():
+        yield " ".join(map(shown, keys_of(name, keymap))), command.help
+
+
+def action_of(name: str) -> str:
+    """What Textual runs for it."""
+    return COMMANDS[name].action or name
+
+
+async def perform(screen: Screen[Any], name: str) -> None:
+    """Does what the key would do: whatever is nearest to the focus and knows the action."""
+    action = action_of(name)
+    nodes = list(screen.focused.ancestors_with_self) if screen.focused else [screen]
+    able = (each for each in nodes if isinstance(each, Widget) and hasattr(each, f"action_{action}"))
+    await next(able, screen).run_action(action)
+
+
+def _binding(name: str, command: Command) -> Binding:
+    keys = ",".join(command.keys)
+    return Binding(keys, action_of(name), show=False, priority=command.priority, id=name)

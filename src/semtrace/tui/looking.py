@@ -1,0 +1,58 @@
+"""What the screens share while they look at one server: the picture, what came before, and what the edge lends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from semtrace.model import Frame, Problem, ProcessId, SemId, Server, Snapshot
+from semtrace.settings import Settings
+from semtrace.timeline import Timeline
+from semtrace.tui.child import Child
+from semtrace.tui.meter import Meter
+
+Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
+TakeStacks = Callable[[Sequence[ProcessId]], tuple[Stacks, Sequence[Problem]]]
+Release = Callable[[Server, SemId], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What reads or acts when a user asks: each is called in a thread of its own, and without it its key says why.
+
+    `release` releases an orphaned lock and says what came of it; `stacks` reads Python stacks; `folder` is where `S`
+    saves, None where nothing may be saved.
+    """
+
+    release: Release | None = None
+    stacks: TakeStacks | None = None
+    folder: Path | None = None
+
+
+@dataclass
+class Looking:
+    """One server under view. `newest` is what was last read, `snapshot` what is shown: they differ while paused."""
+
+    server: Server
+    tools: Tools = field(default_factory=Tools)
+    settings: Settings = field(default_factory=Settings)
+    meter: Meter = field(default_factory=Meter)
+    child: Child | None = None
+    several: bool = False  # there is a list of servers to go back to
+    snapshot: Snapshot | None = None
+    newest: Snapshot | None = None
+    paused: bool = False
+    timeline: Timeline = field(default_factory=Timeline)
+
+    def collect(self, snapshot: Snapshot) -> None:
+        """Takes what was read; also while paused."""
+        self.newest = snapshot
+        self.timeline.add(snapshot)
+
+    def catch_up(self) -> bool:
+        """Makes the newest picture the one that is shown; False if it is, or must not be."""
+        if self.newest is self.snapshot or self.paused:
+            return False
+        self.snapshot = self.newest
+        return True

@@ -1,0 +1,165 @@
+"""The lines of the timeline: cells, axis, legend, and what the cursor reads out. Pure.
+
+Solid signs are what events told exactly, strokes what samples saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from datetime import datetime
+
+from rich.cells import cell_len
+
+from semtrace.model import ProcessId, SemId, Snapshot
+from semtrace.raster import By, Cell, Cover, Raster
+from semtrace.text import age, clean, exact
+from semtrace.timeline import Span as Stretch
+from semtrace.timeline import Timeline
+from semtrace.tui.line import Line, Span, clip_start, fill
+
+# exact, sampled, and the style: what a cell shows
+SIGNS: dict[Cover, tuple[str, str, str]] = {
+    "held": ("█", "━", "held"),
+    "contended": ("▓", "╪", "contended"),
+    "waiting": ("░", "┄", "bad"),
+    "orphaned": ("✖", "✖", "bad"),
+    "idle": ("·", "·", "dim"),
+    "ended": ("╌", "╌", "dim"),
+    "unknown": (" ", " ", ""),
+}
+SHARES = "▁▃▅█"
+WORST: tuple[Cover, ...] = ("orphaned", "waiting", "contended", "held")
+
+LEAST_LABEL = 12
+MOST_LABEL = 30
+TICK_CELLS = 12
+LEGEND: tuple[tuple[Cover, str], ...] = (
+    ("held", "held"),
+    ("contended", "held, others wait"),
+    ("waiting", "waits"),
+    ("orphaned", "orphaned"),
+    ("idle", "idle"),
+    ("ended", "ended"),
+)
+
+
+def label_width(width: int) -> int:
+    return max(LEAST_LABEL, min(MOST_LABEL, width // 5))
+
+
+def labels(timeline: Timeline, by: By) -> list[tuple[Hashable, str]]:
+    """The rows that there are, in their natural order."""
+    if by == "lock":
+        return [(lock, clean(name)) for lock, name in sorted(timeline.names.items(), key=lambda item: item[1])]
+    lives = sorted(timeline.lives.values(), key=lambda life: (life.role != "master", life.start, life.process))
+    return [(life.process, f"{life.process.pid} {life.role}") for life in lives]
+
+
+def row_line(label: str, cells: Sequence[Cell], width: int, cursor: int | None, chosen: bool) -> Line:
+    """`cursor` is the cell that it is on, None where it is not."""
+    spans = [Span(" "), *fill((Span(clip_start(label, width - 1), "strong" if chosen else ""),), width - 1)]
+    spans.append(Span(" "))
+    for place, cell in enumerate(cells):
+        sign, style = sign_of(cell)
+        spans.append(Span(sign, f"{style} cursor" if place == cursor else style))
+    return tuple(_joined(spans))
+
+
+def sign_of(cell: Cell) -> tuple[str, str]:
+    solid, stroke, style = SIGNS[cell.cover]
+    if not cell.exact:
+        return stroke, style
+    if cell.cover == "held":
+        return SHARES[min(int(cell.held * len(SHARES)), len(SHARES) - 1)], style
+    return solid, style
+
+
+def worst(cells: Sequence[Cell]) -> int:
+    """By which a row comes earlier: 0 is the worst."""
+    covers = {cell.cover for cell in cells}
+    return next((place for place, cover in enumerate(WORST) if cover in covers), len(WORST))
+
+
+def axis_line(first: int, count: int, cell_s: float, now_s: float, taken_at: float, follows: bool, indent: int) -> Line:
+    """Ticks: while it follows, seconds before now; else the time of the clock."""
+    text = ""
+    for place in range(0, count, TICK_CELLS):
+        at = (first + place) * cell_s
+        said = f"-{age(now_s - at)}" if follows else clock(at, now_s, taken_at)[:8]
+        if cell_len(text) <= place and place + len(said) + 1 < count - 4:
+            text = f"{text:<{place}}╵{said}"
+    text = f"{text:<{count - 3}}now" if follows else text
+    return (Span(" " * (indent + 1)), Span(text[:count], "dim"))
+
+
+def legend_line() -> Line:
+    spans = [Span(" ")]
+    for cover, word in LEGEND:
+        solid, stroke, style = SIGNS[cover]
+        spans += [Span(solid if solid == stroke else f"{solid}{stroke}", style), Span(f" {word}  ", "dim")]
+    return (*spans, Span("solid: told by events, strokes: seen by looking", "dim"))
+
+
+def clock(at_s: float, now_s: float, taken_at: float) -> str:
+    """A time of CLOCK_MONOTONIC as the reader's own wall clock has it."""
+    return datetime.fromtimestamp(taken_at - now_s + at_s).strftime("%H:%M:%S.%f")[:-3]
+
+
+def readout(span: Stretch, by: By, snapshot: Snapshot, timeline: Timeline) -> str:
+    """One span in words."""
+    now, taken = snapshot.monotonic_s, snapshot.taken_at
+    name = clean(timeline.names.get(span.lock, str(span.lock)))
+    who = _who(span.process, span.tid)
+    at_least = "" if span.exact else "≥"
+    length = span.end - span.start
+    where = f", {clean(span.site)}" if span.site else ""
+    did = {"held": "holds", "waiting": "waits for", "orphaned": "is orphaned"}[span.what]
+    subject = f"{name} {did}" if span.what == "orphaned" else f"{who} {did} {name}"
+    if span.count > 1 or span.longest_s is not None:
+        some = f"at least {span.count}" if span.one_in > 1 else str(span.count)
+        return (
+            f"{subject} {some} times, about {100 * span.share:.0f} % of {length:g}s, longest {exact(span.longest_s)}"
+            f"{where}"
+        )
+    ends = f"{clock(span.start, now, taken)} – {clock(span.end, now, taken)}"
+    return f"{subject} {at_least}{exact(length) if span.exact else age(length)}  {ends}{where}"
+
+
+def strip_line(cells: Sequence[Cell], width: int, window_s: float) -> Line:
+    """The whole server in one line, for the overview."""
+    label = f" last {age(window_s)} "
+    spans = [Span(label, "dim")]
+    for cell in cells[-(width - len(label) - 1) :]:
+        sign, style = sign_of(cell)
+        spans.append(Span(sign, style))
+    return tuple(_joined(spans))
+
+
+def covers(raster: Raster, rows: Sequence[tuple[Hashable, str]], first: int, count: int) -> list[list[Cell]]:
+    live = raster.update(first)
+    return [raster.cells(row, first, count, live) for row, _ in rows]
+
+
+def title_of(by: By) -> str:
+    return "Timeline of the locks" if by == "lock" else "Timeline of the workers"
+
+
+def _who(process: ProcessId | None, tid: int | None) -> str:
+    if process is None:
+        return "nobody"
+    return str(process.pid) if tid in (None, process.pid) else f"{process.pid}/{tid}"
+
+
+def _joined(spans: Sequence[Span]) -> list[Span]:
+    """Neighbours of one style as one span."""
+    joined: list[Span] = []
+    for span in spans:
+        if joined and joined[-1].style == span.style:
+            joined[-1] = Span(joined[-1].text + span.text, span.style)
+        else:
+            joined.append(span)
+    return joined
+
+
+def subject_of(row: Hashable) -> ProcessId | SemId | None:
+    return row if isinstance(row, (ProcessId, SemId)) else None

@@ -1,0 +1,216 @@
+"""Keys, key maps, the palette, the footer under the mouse, copying, saving, ASCII, and what is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tui.fakes import Script, every_state, finding, lock, picture, sem
+from tui.looking import SIZES, Looking, looking
+
+from semtrace.errors import UsageError
+from semtrace.model import Snapshot
+from semtrace.settings import Settings
+from semtrace.tui.commands import COMMANDS, check, shown
+from semtrace.tui.remembered import Order, Remembered
+from semtrace.tui.table import Table
+
+Scenario = Callable[[Looking, Script], Awaitable[None]]
+FAST = Settings(interval=0.01)
+
+
+def play(scenario: Scenario, first: Snapshot | None = None, size: tuple[int, int] = (160, 45), **given: object) -> None:
+    async def go() -> None:
+        source = Script(first or picture())
+        async with looking(source, size, **given) as seen:  # type: ignore[arg-type]
+            await seen.sees("Locks")
+            await scenario(seen, source)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("letter", "function", "there"),
+    [
+        ("?", "f1", "Keys and signs"),
+        (",", "f2", "Settings"),
+        ("f", "f3", "Nothing wrong is seen"),
+        ("e", "f8", "No lock of this server is traced"),
+        ("p", "p", "Everything could be read"),
+    ],
+)
+def test_a_view_has_a_letter_and_a_function_key_and_the_same_key_leads_back(
+    letter: str, function: str, there: str
+) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        for key in (letter, function):
+            await seen.press(key)
+            await seen.sees(there)
+            await seen.press(key)
+            await seen.sees("Workers", "Locks")
+
+    play(scenario)
+
+
+def test_from_one_view_a_key_leads_to_another_and_escape_from_there_to_the_panes() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("f", "e", "question_mark")
+        await seen.sees("Keys and signs")
+        await seen.press("escape")
+        await seen.sees("Workers", "Locks")
+
+    play(scenario)
+
+
+def test_every_command_is_in_the_help() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("question_mark")
+        await seen.sees("Keys and signs")
+        for command in COMMANDS.values():
+            assert command.help[:40] in seen.text, command
+
+    play(scenario, size=(160, 80))
+
+
+def test_a_key_map_replaces_keys_in_the_help_and_the_footer_too() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.sees("F12 findings")
+        await seen.press("f")
+        assert "Nothing wrong" not in seen.text
+        await seen.press("f12")
+        await seen.sees("Nothing wrong is seen")
+
+    play(scenario, settings=replace(FAST, keys={"findings": "f12"}))
+
+
+def test_a_key_map_for_an_unknown_command_is_refused_with_the_list() -> None:
+    with pytest.raises(UsageError, match="no command 'jump'") as caught:
+        check({"jump": "x"})
+    assert "findings" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("question_mark", "?"), ("ctrl+p", "Ctrl-P"), ("f10", "F10"), ("space", "Space"), ("f", "f")]
+)
+def test_a_key_is_shown_as_it_stands_on_a_keyboard(key: str, name: str) -> None:
+    assert shown(key) == name
+
+
+def test_the_palette_finds_a_command_by_its_words() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("colon")
+        await seen.until(lambda: type(seen.app.screen).__name__ == "CommandPalette", "the palette")
+        await seen.press(*"findings")
+        await seen.sees("what is wrong, the evidence")
+        await seen.press("down", "enter")
+        await seen.sees("Nothing wrong is seen")
+
+    play(scenario)
+
+
+def test_a_click_on_a_word_of_the_footer_does_it() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        place = seen.lines[-1].index("findings") + 1
+        await seen.pilot.click(offset=(place, len(seen.lines) - 1))
+        await seen.sees("Nothing wrong is seen")
+
+    play(scenario)
+
+
+def test_y_copies_the_row_and_in_a_sheet_its_text() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("y")
+        await seen.sees("copied: ")
+        assert "myapp.db.write_lock" in seen.app.clipboard
+        await seen.press("enter")
+        await seen.sees("identity")
+        await seen.press("y")
+        await seen.until(lambda: "0:27:104" in seen.app.clipboard, "the sheet's text")
+        assert "\n" in seen.app.clipboard
+
+    play(scenario)
+
+
+def test_s_saves_a_picture_that_fetches_nothing_and_the_snapshot(tmp_path: Path) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("S")
+        await seen.sees("saved ")
+        svg, snapshot = sorted(tmp_path.iterdir(), key=lambda path: path.suffix, reverse=True)
+        drawn = svg.read_text()
+        assert ET.fromstring(drawn).tag.endswith("svg")
+        assert "myapp.db.write_lock" in drawn.replace("&#160;", " ")
+        assert "font-face" not in drawn
+        assert "cdn" not in drawn
+        assert {each["name"] for each in json.loads(snapshot.read_text())["locks"]} >= {"myapp.db.write_lock"}
+        assert snapshot.stat().st_mode & 0o077 == 0
+
+    play(scenario, folder=tmp_path)
+
+
+def test_where_nothing_can_be_saved_it_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("S")
+        await seen.sees("cannot save in")
+
+    (tmp_path / "file").write_text("")
+    play(scenario, folder=tmp_path / "file")
+    play(_says_nothing_is_saved)
+
+
+async def _says_nothing_is_saved(seen: Looking, source: Script) -> None:
+    await seen.press("S")
+    await seen.sees("nothing is saved from this view")
+
+
+def test_r_on_a_lock_that_is_not_orphaned_says_why_it_does_nothing() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("R")
+        await seen.sees("only an orphaned lock can be released")
+
+    only = picture([replace(every_state()[0], id=sem(1))])
+    play(scenario, only, release=lambda server, lock: ["done"])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ascii_draws_every_screen_with_ascii_alone(size: tuple[int, int]) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        for key in ("", "f", "question_mark", "comma", "t", "w", "e"):
+            await seen.press(*([key] if key else []))
+            await seen.pilot.pause()
+            assert seen.text.isascii(), key
+
+    odd = picture([*every_state(), lock(7, name="app.naïve_锁")], findings=(finding(),))
+    play(scenario, odd, size, settings=replace(FAST, ascii=True))
+
+
+def test_the_order_of_a_pane_is_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "view.json"
+
+    async def sort(seen: Looking, source: Script) -> None:
+        await seen.press("s", "s", "r")
+        await seen.until(path.exists, "the file")
+
+    async def look(seen: Looking, source: Script) -> None:
+        await seen.until(lambda: seen.app.screen.query_one("#locks", Table).order == Order("NAME", True), "the order")
+
+    play(sort, remembered=Remembered(path))
+    play(look, remembered=Remembered(path))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"sort": 1}', '{"sort": {"locks": 3}}', "\xff" * 70000])
+def test_a_memory_that_is_spoiled_is_done_without(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "view.json"
+    path.write_text(text)
+    assert Remembered(path).order("locks") is None
+
+
+def test_a_memory_that_cannot_be_written_bothers_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    memory = Remembered(tmp_path / "file" / "view.json")
+    memory.keep("locks", Order("NAME", False))
+    assert memory.order("locks") == Order("NAME", False)

@@ -1,0 +1,68 @@
+"""The settings' file: what it may say, and what is said of one that is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semtrace.errors import UsageError
+from semtrace.settings import Settings, config_path, load, state_path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_all_is_as_it_comes(tmp_path: Path) -> None:
+    assert load(tmp_path / "none.toml") == Settings()
+
+
+def test_every_setting_is_taken(tmp_path: Path) -> None:
+    text = (
+        'interval = 1\nascii = true\nsignals = true\nremember = false\nfolder = "/tmp"\n[keys]\npause = ["z", "f12"]\n'
+    )
+    assert load(written(tmp_path, text)) == Settings(1.0, True, True, False, "/tmp", {"pause": "z,f12"})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("interval = ", "is no TOML"),
+        ("interval = 'fast'", "interval must be a number"),
+        ("interval = true", "interval must be a number"),
+        ("interval = 0", "interval must be 0.05 to 3600"),
+        ("interval = nan", "interval must be 0.05 to 3600"),
+        ("ascii = 1", "ascii must be true or false"),
+        ("colour = 'red'", "there is no setting 'colour'"),
+        ("keys = 3", "keys must be a table"),
+        ("[keys]\npause = []", "keys.pause must be a key"),
+        ("[keys]\npause = 3", "keys.pause must be a key"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_file_and_what_would_be_right(tmp_path: Path, text: str, says: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(UsageError, match=says) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_of_other_bytes_or_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="no TOML"):
+        load(tmp_path / "config.toml")
+    with pytest.raises(UsageError, match="cannot read"):
+        load(tmp_path)
+    (tmp_path / "big.toml").write_bytes(b"#" * (1 << 21))
+    with pytest.raises(UsageError, match="larger"):
+        load(tmp_path / "big.toml")
+
+
+def test_the_places_are_those_of_the_freedesktop_specification(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/c")
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    monkeypatch.setenv("HOME", "/h")
+    assert config_path() == Path("/c/semtrace/config.toml")
+    assert state_path() == Path("/h/.local/state/semtrace/view.json")
