@@ -16,14 +16,14 @@ from semtrace.timeline import Span, Timeline
 By = Literal["worker", "lock", "server"]
 Cover = Literal["idle", "held", "contended", "waiting", "orphaned", "ended", "unknown"]
 
+LEAST_S = 2e-6  # a first look has no length, and begins a microsecond before itself
 MOST_CELLS = 4000  # a row's, of a span: beyond it nobody looks
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What a row was in one cell: the worst of it, and which share of the cell was held or waited in, 0 to 1.
-
-    `exact`: events told it; `one_in` as in a Span.
+    """What a row was in one cell: a worker what it was the most, a lock the worst. `held` and `waiting` are shares of
+    it, 0 to 1. `exact`: events told it; `one_in` as in a Span.
     """
 
     cover: Cover
@@ -96,9 +96,10 @@ class Raster:
         first, last = int(span.start // self.cell_s), int(span.end // self.cell_s)
         for place in range(max(first, last - MOST_CELLS), last + 1):
             start = place * self.cell_s
-            part = (min(span.end, start + self.cell_s) - max(span.start, start)) / self.cell_s * span.share
-            if part <= 0:
+            overlap = min(span.end, start + self.cell_s) - max(span.start, start)
+            if overlap < LEAST_S:
                 continue
+            part = overlap / self.cell_s * span.share
             tally = cells.setdefault(place, _Tally())
             tally.sampled |= not span.exact
             tally.one_in = max(tally.one_in, span.one_in)
@@ -122,7 +123,7 @@ class Raster:
         cover: Cover = "idle"
         if any(tally.orphaned for tally in both):
             cover = "orphaned"
-        elif waiting and (self.by == "worker" or not held):
+        elif waiting and (waiting > held if self.by == "worker" else not held):
             cover = "waiting"
         elif held and (waiting or any(self._is_waited(lock, place, live) for lock in locks)):
             cover = "contended"

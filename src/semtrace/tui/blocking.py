@@ -58,7 +58,7 @@ def _row(place: int, node: Node, drawn: str, roles: Mapping[ProcessId, str], dea
     holder = max(lock.holders, key=lambda each: each.since_s or 0.0, default=None)
     name = f"{drawn}{clean(lock.label)}"
     if node.again:
-        return Row(("again", lock.id, place), (Cell(f"{name} {CYCLE} see above", "dim"), *[Cell("")] * 5), (place,))
+        return Row(("again", lock.id, place), (Cell(f"{name} {CYCLE} above", "dim"), *[Cell("")] * 5), (place,))
     mark = f"{CYCLE} deadlock" if node.cycle and deadlock else f"{CYCLE} cycle" if node.cycle else ""
     cells = (
         Cell(name, "strong"),

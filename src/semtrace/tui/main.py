@@ -11,7 +11,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from semtrace.model import Lock, Snapshot
+from semtrace.raster import Raster
 from semtrace.tui import commands, header, panes, rows, sentences, subjects
+from semtrace.tui import timeline_rows as lines
 from semtrace.tui.bar import Bar
 from semtrace.tui.line import Item
 from semtrace.tui.looking import Looking
@@ -26,6 +28,8 @@ from semtrace.tui.view import Open, View
 
 BEHIND_S = 0.05
 SENTENCE_HEIGHT = 14  # below it, the line goes to the panes
+STRIP_HEIGHT = 20
+STRIP_S = 60.0
 FOOTER = (
     "timeline",
     "blocking",
@@ -61,6 +65,7 @@ class MainScreen(View):
         self.looking = looking
         self._signals = looking.settings.signals
         self._output = Output(looking.child)
+        self._raster: Raster | None = None
         self._poller: Poller[Snapshot] = Poller(
             partial(opened, open_source), Pictured, self.post_message, looking.settings.interval
         )
@@ -76,6 +81,7 @@ class MainScreen(View):
         yield Table(rows.LOCKS, id="locks")
         yield Table(rows.PRIVATE, id="private")
         yield self._output.pane
+        yield Bar(id="strip", base="")
         yield Bar(id="sentence", base="")
         yield from self.foot()
         yield Bar(id="too-small", base="")
@@ -96,6 +102,7 @@ class MainScreen(View):
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(too_small(*event.size), "-too-small")
         self.set_class(event.size.height >= SENTENCE_HEIGHT, "-sentence")
+        self.set_class(event.size.height >= STRIP_HEIGHT, "-strip")
         self.settle()
 
     # ---- what the poller tells
@@ -202,6 +209,7 @@ class MainScreen(View):
         self.settle()
         self._say_header()
         self.say_keys()
+        self._say_strip()
         self._say_sentence()
 
     def _say_notice(self, notice: Sequence[str]) -> None:
@@ -221,7 +229,8 @@ class MainScreen(View):
             tables[2].wanted_height * private_wanted,
             output,
         ]
-        bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.filter_box.display
+        bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.has_class("-strip")
+        bars += self.filter_box.display
         for table, height in zip(tables, panes.share(self.size.height - bars, wanted), strict=True):
             table.set_height(height)
 
@@ -241,6 +250,18 @@ class MainScreen(View):
         self.set_class(bool(text), "-banner")
         self.bar("banner").say_text(text)
         self.settle()
+
+    def _say_strip(self) -> None:
+        """The last minute of all locks together."""
+        looking, count = self.looking, lines.strip_cells(self.size.width)
+        if self.snapshot is None or not self.has_class("-strip") or count < 1:
+            return
+        cell_s = STRIP_S / count
+        if self._raster is None or self._raster.cell_s != cell_s:
+            self._raster = Raster(looking.timeline, "server", cell_s)
+        first = int(self.snapshot.monotonic_s // cell_s) + 1 - count
+        cells = self._raster.cells(None, first, count, self._raster.update(first))
+        self.bar("strip").say(lambda width: lines.strip_line(cells))
 
     def _say_sentence(self) -> None:
         row = self.table.selected if self.table else None

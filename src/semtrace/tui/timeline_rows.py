@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from datetime import datetime
 
-from rich.cells import cell_len
-
 from semtrace.model import ProcessId, SemId, Snapshot
 from semtrace.raster import By, Cell, Cover, Raster
 from semtrace.text import age, clean, exact
@@ -30,9 +28,11 @@ SIGNS: dict[Cover, tuple[str, str, str]] = {
 SHARES = "▁▃▅█"
 WORST: tuple[Cover, ...] = ("orphaned", "waiting", "contended", "held")
 
+STRIP = " 60s "
 LEAST_LABEL = 12
 MOST_LABEL = 30
-TICK_CELLS = 12
+TICK_CELLS = 10
+STEPS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 LEGEND: tuple[tuple[Cover, str], ...] = (
     ("held", "held"),
     ("contended", "held, others wait"),
@@ -81,14 +81,18 @@ def worst(cells: Sequence[Cell]) -> int:
 
 
 def axis_line(first: int, count: int, cell_s: float, now_s: float, taken_at: float, follows: bool, indent: int) -> Line:
-    """Ticks: while it follows, seconds before now; else the time of the clock."""
-    text = ""
-    for place in range(0, count, TICK_CELLS):
-        at = (first + place) * cell_s
-        said = f"-{age(now_s - at)}" if follows else clock(at, now_s, taken_at)[:8]
-        if cell_len(text) <= place and place + len(said) + 1 < count - 4:
-            text = f"{text:<{place}}╵{said}"
-    text = f"{text:<{count - 3}}now" if follows else text
+    """Ticks at round times: while it follows, seconds before now; else the time of the clock."""
+    step = next((each for each in STEPS_S if each >= TICK_CELLS * cell_s), STEPS_S[-1])
+    text = " " * count
+    origin = now_s if follows else now_s - taken_at  # when this was a round time
+    number = int((first * cell_s - origin) // step)
+    while (place := int((origin + number * step) // cell_s) - first) < count:
+        at = origin + number * step
+        said = "╵" + (f"-{age(now_s - at)}" if follows else clock(at, now_s, taken_at)[:8])
+        if 0 <= place <= count - len(said) - 4 * follows:
+            text = text[:place] + said + text[place + len(said) :]
+        number += 1
+    text = f"{text[: count - 3]}now" if follows else text
     return (Span(" " * (indent + 1)), Span(text[:count], "dim"))
 
 
@@ -125,14 +129,13 @@ def readout(span: Stretch, by: By, snapshot: Snapshot, timeline: Timeline) -> st
     return f"{subject} {at_least}{exact(length) if span.exact else age(length)}  {ends}{where}"
 
 
-def strip_line(cells: Sequence[Cell], width: int, window_s: float) -> Line:
+def strip_cells(width: int) -> int:
+    return width - len(STRIP) - 1
+
+
+def strip_line(cells: Sequence[Cell]) -> Line:
     """The whole server in one line, for the overview."""
-    label = f" last {age(window_s)} "
-    spans = [Span(label, "dim")]
-    for cell in cells[-(width - len(label) - 1) :]:
-        sign, style = sign_of(cell)
-        spans.append(Span(sign, style))
-    return tuple(_joined(spans))
+    return tuple(_joined([Span(STRIP, "dim"), *(Span(*sign_of(cell)) for cell in cells)]))
 
 
 def covers(raster: Raster, rows: Sequence[tuple[Hashable, str]], first: int, count: int) -> list[list[Cell]]:

@@ -1,0 +1,220 @@
+"""The timeline and who blocks whom, as a user meets them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+from tui.fakes import Script, finding, holder, lock, master, picture, pid, sem, waiter, worker
+from tui.looking import SIZES, Looking, looking
+
+from semtrace.model import Snapshot, TracedEvent, Tracing
+from semtrace.tui.table import Table
+
+Scenario = Callable[[Looking, Script], Awaitable[None]]
+
+
+def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (80, 24)) -> None:
+    async def go() -> None:
+        source = Script(first)
+        async with looking(source, size) as seen:
+            await seen.sees("Locks")
+            await scenario(seen, source)
+
+    asyncio.run(go())
+
+
+def held(at_s: float, who: int = 4711, **more: object) -> Snapshot:
+    """One lock, held by `who`, and 4712 waits for it, `at_s` seconds after the server's start."""
+    one = lock(1, name="myapp.lock", state="contended", holders=(holder(who),), waiters=(waiter(4712),))
+    there = [master(), worker(4711), worker(4712), worker(4713)]
+    return picture([one], there, at_s=at_s, **more)
+
+
+async def minute(seen: Looking, source: Script, until: int = 60) -> None:
+    """Pictures of a minute: 4711 has it for half of the time, then 4713."""
+    for second in range(10, until):
+        source.show(held(100 + second, 4711 if second < 35 else 4713))
+        await seen.until(lambda: seen.app.main.looking.timeline.last == _monotonic(100 + second), "the picture")  # noqa: B023
+
+
+def _monotonic(at_s: float) -> float:
+    return held(at_s).monotonic_s
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_timeline_shows_who_held_and_who_waited(size: tuple[int, int]) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await minute(seen, source)
+        await seen.press("t")
+        await seen.sees("Timeline of the workers", "4711 worker", "now")
+        assert "╪" in seen.line("4711 worker")
+        assert "┄" in seen.line("4712 worker")
+        assert "╪" not in seen.line("4712 worker")
+        assert seen.line("4713 worker").rstrip().endswith("╪")
+        await seen.press("l")
+        await seen.sees("Timeline of the locks")
+        assert "╪" in next(line for line in seen.lines[1:] if "lock" in line and "╪" in line)
+
+    play(scenario, held(109), size)
+
+
+def test_the_cursor_reads_out_who_when_and_for_how_long() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await minute(seen, source)
+        await seen.press("t")
+        await seen.sees("4711 worker")
+        at = next(i for i, line in enumerate(seen.lines) if "4711 worker" in line)
+        await seen.pilot.click("Chart", offset=(40, at - 1))
+        await seen.sees("4711 holds myapp.lock ≥", "it stands still")
+        await seen.press("end")
+        await seen.misses("it stands still")
+
+    play(scenario, held(109))
+
+
+def test_looking_back_the_window_stands_still_while_collecting_goes_on() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await minute(seen, source, 40)
+        await seen.press("t")
+        await seen.sees("4711 worker")
+        await seen.press("left", "left")
+        await seen.sees("it stands still")
+        before = seen.line("4711 worker")
+        source.show(held(170, 4713))
+        timeline = seen.app.main.looking.timeline  # type: ignore[union-attr]
+        await seen.until(lambda: timeline.last == _monotonic(170), "the collecting")
+        await seen.pilot.pause()
+        assert seen.line("4711 worker") == before
+
+    play(scenario, held(109))
+
+
+def test_zoom_changes_how_long_the_window_is() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("t")
+        await seen.sees("1m00s wide")
+        await seen.press("less_than_sign")
+        await seen.sees("30s wide")
+        await seen.press("Z", "Z", "Z")
+        await seen.sees("5m00s wide")
+        for _ in range(9):
+            await seen.press("z")
+        await seen.sees("5.0s wide")
+
+    play(scenario, held(109))
+
+
+def test_enter_on_a_row_of_the_timeline_opens_it() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await minute(seen, source, 15)
+        await seen.press("t", "l", "enter")
+        await seen.sees("identity")
+        await seen.press("escape")
+        await seen.sees("Timeline of the locks")
+
+    play(scenario, held(109))
+
+
+def test_what_events_told_is_solid_and_exact() -> None:
+    event = TracedEvent(0.0, pid(4711), 4711, "released", sem(1), "myapp.lock", None, 12.5, "app.py:7", 1)
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        traced = replace(event, t_s=_monotonic(110.0) - 5)
+        free = lock(1, name="myapp.lock")
+        source.show(picture([free], [master(), worker(4711)], at_s=110, tracing=Tracing(True, (traced,))))
+        await seen.until(lambda: seen.app.main.looking.timeline.closed, "the span")  # type: ignore[union-attr]
+        await seen.press("t")
+        await seen.sees("█")
+        await seen.press(*["left"] * 8)
+        await seen.sees("4711 holds myapp.lock 12.5s", "app.py:7")
+
+    play(scenario, picture([lock(1, name="myapp.lock")], [master(), worker(4711)], at_s=80))
+
+
+def test_a_worker_that_died_stays_in_grey() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await minute(seen, source, 20)
+        source.show(picture([], [master(), worker(4712)], at_s=150))
+        await seen.until(lambda: seen.app.main.looking.timeline.last == _monotonic(150), "the death")  # type: ignore[union-attr]
+        await seen.press("t")
+        await seen.sees("╌")
+        assert "╌" in seen.line("4711 worker")
+        assert "╌" not in seen.line("4712 worker")
+
+    play(scenario, held(109))
+
+
+def test_the_overview_has_a_strip_of_the_last_minute() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await minute(seen, source)
+        await seen.until(lambda: "╪╪╪╪" in seen.line(" 60s "), "the strip")
+
+    play(scenario, held(109))
+
+
+# ---- who blocks whom
+
+
+def chain() -> Snapshot:
+    """4711 holds a, 4712 waits for it and holds b, for which 4713 and 4714 wait; c is orphaned."""
+    locks = [
+        lock(1, name="app.a", state="contended", holders=(holder(4711),), waiters=(waiter(4712),)),
+        lock(2, name="app.b", state="contended", holders=(holder(4712),), waiters=(waiter(4713), waiter(4714))),
+        lock(3, name="app.c", state="orphaned", waiters=(waiter(4715),)),
+    ]
+    return picture(locks, [master(), *(worker(each, threads=1) for each in range(4711, 4716))])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_tree_has_the_worst_first_with_how_many_they_block(size: tuple[int, int]) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("w")
+        await seen.sees("Who blocks whom", "└ 4715")
+        assert seen.order("app.a", "└ 4712", "  └ app.b", "├ 4713", "└ 4714", "app.c", "└ 4715") == [
+            *("app.a", "└ 4712", "  └ app.b", "├ 4713", "└ 4714", "app.c", "└ 4715")
+        ]
+        assert "3" in seen.line("app.a").split()
+
+    play(scenario, chain(), size)
+
+
+def test_nobody_waits_is_said() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("w")
+        await seen.sees("Nobody waits for anybody.")
+
+    play(scenario, picture([lock(1)]))
+
+
+def test_a_cycle_is_marked_and_called_a_deadlock_where_a_finding_says_so() -> None:
+    locks = [
+        lock(1, name="app.a", state="contended", holders=(holder(4711),), waiters=(waiter(4712),)),
+        lock(2, name="app.b", state="contended", holders=(holder(4712),), waiters=(waiter(4711),)),
+    ]
+    there = [master(), worker(4711, threads=1), worker(4712, threads=1)]
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("w")
+        await seen.sees("↻ cycle", "app.a ↻ above")
+        judged = finding("deadlock", lock=sem(1), name="app.a", pids=(4711, 4712))
+        source.show(picture(locks, there, findings=(judged,)))
+        await seen.sees("↻ deadlock")
+
+    play(scenario, picture(locks, there))
+
+
+def test_enter_opens_the_worker_or_the_lock_and_the_cursor_stays_on_it() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("w", "down", "enter")
+        await seen.sees("Worker 4712")
+        await seen.press("escape", "up", "enter")
+        await seen.sees("Lock app.a")
+        await seen.press("escape", "end")
+        source.show(chain())
+        await seen.pilot.pause()
+        assert seen.app.screen.query_one(Table).selected == ("waits", sem(3), pid(4715), 4715)
+
+    play(scenario, chain())

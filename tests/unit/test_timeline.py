@@ -1,0 +1,171 @@
+"""Spans from samples and events, and their cells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, TracedEvent, Tracing, Waiter
+from semtrace.raster import Raster, spans_at
+from semtrace.timeline import BUCKET_S, KEPT_S, MOST_SPANS, Span, Timeline
+
+LOCK = SemId(0, 27, 1)
+A, B = ProcessId(11, 1), ProcessId(12, 1)
+SERVER = Server("gunicorn", ProcessId(10, 1), "gunicorn", 0.0, "alice")
+
+
+def process(each: ProcessId) -> Process:
+    return Process(each, 10, "worker", "sleeping", 0, 1, 0.0)
+
+
+def lock(holder: ProcessId | None = None, waiter: ProcessId | None = None, **more: object) -> Lock:
+    holders = (Holder(holder, holder.pid, 1, 0.0),) if holder else ()
+    waiters = (Waiter(waiter, waiter.pid, 0.0),) if waiter else ()
+    plain = Lock(LOCK, "Lock", "held" if holder else "free", 0, 1, "app.lock", holders=holders, waiters=waiters)
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+def at(
+    now: float,
+    *locks: Lock,
+    there: tuple[ProcessId, ...] = (A, B),
+    events: tuple[TracedEvent, ...] = (),
+    one_in: int = 1,
+) -> Snapshot:
+    tracing = Tracing(True, events, one_in) if events else None
+    return Snapshot(SERVER, 1e9 + now, now, tuple(map(process, there)), locks, tracing=tracing)
+
+
+def released(t_s: float, held_s: float, sequence: int, who: ProcessId = A) -> TracedEvent:
+    return TracedEvent(t_s, who, who.pid, "released", LOCK, "app.lock", None, held_s, "app.py:7", sequence)
+
+
+def told(*snapshots: Snapshot) -> Timeline:
+    timeline = Timeline()
+    for snapshot in snapshots:
+        timeline.add(snapshot)
+    return timeline
+
+
+def spans(timeline: Timeline) -> list[tuple[str, int, float, float, bool]]:
+    every = [*timeline.closed, *timeline.open]
+    return [
+        (each.what, each.process.pid if each.process else 0, round(each.start, 3), round(each.end, 3), each.exact)
+        for each in sorted(every, key=lambda each: each.start)
+    ]
+
+
+def test_a_hold_reaches_from_the_first_look_that_saw_it_to_the_last() -> None:
+    timeline = told(at(10), at(10.2, lock(A)), at(10.4, lock(A)), at(10.6, lock()))
+    assert spans(timeline) == [("held", 11, 10.2, 10.4, False)]
+
+
+def test_what_went_on_before_the_first_look_counts_as_far_as_it_is_known() -> None:
+    held = lock(A, holders=(Holder(A, 11, 1, 3.0),))
+    assert spans(told(at(10, held))) == [("held", 11, 7.0, 10.0, False)]
+
+
+def test_another_holder_is_another_span() -> None:
+    timeline = told(at(10, lock(A, B)), at(10.2, lock(B)), at(10.4, lock(B)))
+    assert [each[:2] for each in spans(timeline)] == [("held", 11), ("waiting", 12), ("held", 12)]
+
+
+def test_nobody_looked_and_nothing_is_known_of_that_time() -> None:
+    timeline = told(at(10, lock(A)), at(10.2, lock(A)), at(20, lock(A)), at(20.2, lock(A)))
+    assert [each[2:4] for each in spans(timeline)] == [(10.0, 10.2), (20.0, 20.2)]
+    raster = Raster(timeline, "worker", 1.0)
+    covers = [cell.cover for cell in raster.cells(A, 9, 12, raster.update(0))]
+    assert covers == ["unknown", "held", *["unknown"] * 9, "held"]
+
+
+def test_a_release_tells_the_whole_hold_exactly_and_once() -> None:
+    seen = at(10.4, lock(A))
+    event = released(10.5, 0.4, 1)
+    timeline = told(
+        at(10), at(10.2, lock(A)), seen, at(10.6, lock(), events=(event,)), at(10.8, lock(), events=(event,))
+    )
+    assert spans(timeline) == [("held", 11, 10.1, 10.5, True)]
+
+
+def test_a_hold_that_events_say_began_anew_is_a_second_one() -> None:
+    first = lock(A, holders=(Holder(A, 11, 1, 0.1, "events"),))
+    second = lock(A, holders=(Holder(A, 11, 1, 0.05, "events"),))
+    timeline = told(at(10, first), at(10.2, second))
+    assert spans(timeline) == [("held", 11, 9.9, 10.0, True), ("held", 11, 10.15, 10.2, True)]
+
+
+def test_short_holds_are_counted_together_and_thinned_ones_estimated() -> None:
+    short = tuple(released(100 + i / 100, 0.001, i) for i in range(1, 11))
+    timeline = told(at(100), at(100.2, lock(), events=short, one_in=5))
+    (span,) = timeline.open
+    assert (span.count, span.one_in, span.longest_s) == (10, 5, pytest.approx(0.001))
+    assert span.share == pytest.approx(10 * 0.001 * 5 / BUCKET_S)
+
+
+def test_an_orphaned_lock_has_a_stretch_of_nobodys() -> None:
+    orphan = lock(state="orphaned")
+    timeline = told(at(10, orphan), at(10.2, orphan))
+    raster = Raster(timeline, "lock", 1.0)
+    assert raster.cells(LOCK, 10, 1, raster.update(0))[0].cover == "orphaned"
+    raster = Raster(timeline, "worker", 1.0)
+    assert raster.cells(A, 10, 1, raster.update(0))[0].cover == "idle"
+
+
+def test_a_worker_that_is_gone_is_grey_after_its_death() -> None:
+    timeline = told(at(10.5), at(11.5), at(12.5, there=(B,)), at(13.5, there=(B,)))
+    raster = Raster(timeline, "worker", 1.0)
+    live = raster.update(0)
+    assert [cell.cover for cell in raster.cells(A, 10, 4, live)] == ["idle", "idle", "ended", "ended"]
+    assert [cell.cover for cell in raster.cells(B, 10, 4, live)] == ["idle"] * 4
+
+
+def test_a_cell_is_contended_where_others_wait_for_what_is_held() -> None:
+    timeline = told(*(at(10 + i / 5, lock(A, B)) for i in range(10)))
+    for by, row, cover in (("worker", A, "contended"), ("worker", B, "waiting"), ("lock", LOCK, "contended")):
+        raster = Raster(timeline, by, 0.5)  # type: ignore[arg-type]
+        cells = raster.cells(row, 21, 1, raster.update(0))
+        assert (cells[0].cover, cells[0].exact) == (cover, False)
+
+
+def test_the_cursor_finds_the_spans_of_its_row_the_longest_first() -> None:
+    timeline = told(*(at(10 + i / 5, lock(A, B if i > 3 else None)) for i in range(10)))
+    found = spans_at(timeline, "lock", LOCK, 11.0, 11.5)
+    assert [(span.what, span.process) for span in found] == [("held", A), ("waiting", B)]
+    assert [span.process for span in spans_at(timeline, "worker", B, 11.0, 11.5)] == [B]
+    assert spans_at(timeline, "worker", B, 9.0, 9.5) == []
+
+
+def test_memory_is_bounded_in_number_and_in_time() -> None:
+    timeline = Timeline()
+    for i in range(MOST_SPANS + 500):
+        timeline._close(Span(LOCK, A, 11, "held", i / 1e4, i / 1e4 + 5e-5))
+    assert len(timeline.closed) == MOST_SPANS
+    timeline.add(at(1000))
+    timeline.add(at(1000 + KEPT_S))
+    assert not timeline.closed
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([None, A, B]), st.sampled_from([None, A, B])), min_size=1, max_size=40))
+def test_cells_agree_with_the_spans_however_they_are_drawn(
+    looks: list[tuple[ProcessId | None, ProcessId | None]],
+) -> None:
+    """Cell by cell, drawn as time goes on or all at once: the same, and their sum is the spans' length."""
+    timeline = Timeline()
+    growing = Raster(timeline, "worker", 0.3)
+    for i, (holder, waiter) in enumerate(looks):
+        timeline.add(at(50 + i / 5, lock(holder, waiter if waiter != holder else None)))
+        live = growing.update(0)
+    at_once = Raster(timeline, "worker", 0.3)
+    fresh = at_once.update(0)
+    first, count = int(49 / 0.3), int(12 / 0.3)
+    for who in (A, B):
+        cells = growing.cells(who, first, count, live)
+        assert cells == at_once.cells(who, first, count, fresh)
+        for what in ("held", "waiting"):
+            every = [each for each in (*timeline.closed, *timeline.open) if each.process == who and each.what == what]
+            length = sum(each.end - each.start for each in every)
+            assert sum(getattr(cell, what) for cell in cells) * 0.3 == pytest.approx(length, abs=1e-4)

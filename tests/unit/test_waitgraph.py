@@ -1,0 +1,103 @@
+"""Who blocks whom, from hand-built snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, Waiter
+from semtrace.waitgraph import MOST_NODES, Node, forest, walk
+
+SERVER = Server("gunicorn", ProcessId(10, 1), "gunicorn", 0.0, "alice")
+
+
+def pid(number: int) -> ProcessId:
+    return ProcessId(number, 1)
+
+
+def lock(name: str, holders: tuple[int, ...], *waiters: int, **more: object) -> Lock:
+    """Waiters in the order of their arrival."""
+    plain = Lock(
+        SemId(0, 27, sum(map(ord, name))),
+        "Lock",
+        "contended",
+        0,
+        1,
+        name,
+        holders=tuple(Holder(pid(each), each, 1, 9.0) for each in holders),
+        waiters=tuple(Waiter(pid(each), each, 5.0 - place) for place, each in enumerate(waiters)),
+    )
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+def snapshot(*locks: Lock) -> Snapshot:
+    processes = tuple(Process(pid(each), 10, "worker", "sleeping", 0, 1, 0.0) for each in range(1, 10))
+    return Snapshot(SERVER, 1e9, 100.0, processes, locks)
+
+
+def said(nodes: tuple[Node, ...]) -> list[str]:
+    return [
+        "  " * depth
+        + (str(node.waiter.pid) if node.waiter else f"{node.lock.name} {node.blocks}")
+        + (" again" if node.again else "")
+        + (" cycle" if node.cycle else "")
+        for node, depth in walk(nodes)
+    ]
+
+
+def test_nobody_waits_and_there_is_no_tree() -> None:
+    assert forest(snapshot(lock("a", (1,)))) == ()
+
+
+def test_those_that_wait_lie_below_and_what_they_hold_below_them() -> None:
+    trees = forest(snapshot(lock("b", (2,), 3, 4), lock("a", (1,), 2)))
+    assert said(trees) == ["a 3", "  2", "    b 2", "      3", "      4"]
+    assert trees[0].longest_s == 5.0
+
+
+def test_the_root_that_blocks_the_most_comes_first_then_the_longest_wait() -> None:
+    patient = replace(lock("c", (5,), 6), waiters=(Waiter(pid(6), 6, 60.0),))
+    trees = forest(snapshot(lock("a", (1,), 2), lock("b", (3,), 4, 7), patient))
+    assert [node.lock.name for node in trees] == ["b", "c", "a"]
+
+
+def test_an_orphaned_lock_and_one_of_an_unknown_holder_are_roots() -> None:
+    trees = forest(snapshot(lock("a", (), 1, state="orphaned"), lock("b", (), 2, 3, state="unknown")))
+    assert said(trees) == ["b 2", "  2", "  3", "a 1", "  1"]
+
+
+def test_a_cycle_is_shown_once_and_marked_with_what_hangs_behind_it() -> None:
+    trees = forest(snapshot(lock("a", (1,), 2, 3), lock("b", (2,), 1)))
+    assert said(trees) == ["a 3 cycle", "  2", "    b 1", "      1", "        a 0 again cycle", "  3"]
+
+
+def test_one_that_waits_for_itself_is_a_cycle() -> None:
+    assert said(forest(snapshot(lock("a", (1,), 1)))) == ["a 1 cycle", "  1", "    a 0 again cycle"]
+
+
+def test_a_tail_before_a_cycle_is_found_from_the_cycle() -> None:
+    trees = forest(snapshot(lock("a", (1,), 2), lock("b", (2,), 1, 3), lock("c", (3,), 4, 5, 6)))
+    assert len(trees) == 1
+    assert {line.split()[0] for line in said(trees)} >= {"a", "b", "c"}
+    assert trees[0].cycle
+
+
+def test_a_semaphore_with_one_holder_who_may_go_on_is_a_root() -> None:
+    trees = forest(snapshot(lock("pool", (1, 2), 3), lock("a", (4,), 2)))
+    assert sorted(node.lock.name or "" for node in trees) == ["a", "pool"]
+
+
+def test_a_diamond_is_drawn_once() -> None:
+    trees = forest(snapshot(lock("a", (1,), 2, 3), lock("pool", (2, 3), 4)))
+    assert said(trees) == ["a 3", "  2", "    pool 1", "      4", "  3", "    pool 0 again"]
+
+
+def test_a_holder_without_a_thread_counts_as_the_only_thread_of_its_process() -> None:
+    held = replace(lock("b", (), 3), holders=(Holder(pid(2), None, 1),))
+    assert said(forest(snapshot(held, lock("a", (1,), 2))))[0] == "a 2"
+
+
+def test_a_long_chain_and_a_crowd_are_bounded() -> None:
+    chain = [lock(chr(0x4E00 + i), (i,), i + 1) for i in range(300)]
+    assert forest(snapshot(*chain))
+    crowd = lock("a", (1,), *range(2, 3 * MOST_NODES))
+    assert sum(1 for _ in walk(forest(snapshot(crowd)))) <= MOST_NODES + 2
