@@ -72,9 +72,10 @@ def _settings(options: argparse.Namespace) -> Settings:
 def _tools(settings: Settings, release_it: Release) -> Tools:
     from pathlib import Path
 
+    from semtrace.linux.surroundings import read_surroundings
     from semtrace.tui.looking import Tools
 
-    return Tools(release_it, _stacks, Path(settings.folder).expanduser())
+    return Tools(release_it, _stacks, Path(settings.folder).expanduser(), read_surroundings)
 
 
 def _remembered(settings: Settings) -> Remembered:
@@ -109,6 +110,7 @@ def run(options: argparse.Namespace) -> int:
     command = options.command[options.command[:1] == ["--"] :]
     if options.headless:
         launch.replace_by(command)
+    launch.check(command)
     _need_terminal("semtrace run --headless -- …")
     from semtrace.tui.app import run as show
 
@@ -129,7 +131,8 @@ def run(options: argparse.Namespace) -> int:
             launched.forget()
             raise
     if launched.leave and launched.running:
-        _print([f"process {launched.pid} runs on; its output goes to {launched.log}"])
+        said = f"process {launched.pid} runs on; its output goes to {launched.log}"
+        _print([said, "  a later `semtrace run` removes that file once the server has ended"])
         return code
     by_itself = not launched.running
     ended = launched.stop()

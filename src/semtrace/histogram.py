@@ -6,10 +6,12 @@ Every power of two is cut into 32 buckets of equal width; a quantile is the midd
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 SUB_BITS = 5
 ERROR = 1 / (2 << SUB_BITS)
+_BOUNDS = tuple(step * 10**power for power in range(3, 19) for step in (1, 3))
 
 
 def bucket(duration: int) -> int:
@@ -39,3 +41,15 @@ def quantiles(counts: Mapping[int, int], shares: tuple[float, ...]) -> tuple[flo
         while len(found) < len(shares) and seen >= shares[len(found)] * total:
             found.append(middle(index))
     return tuple(found)
+
+
+def coarse(counts: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
+    """How many lie below each bound in ns and above the one before; the bounds are 1, 3, 10, 30 … µs, from the first to
+    the last that has any.
+    """
+    found: dict[int, int] = {}
+    for index, count in counts.items():
+        place = bisect_left(_BOUNDS, middle(index))
+        found[place] = found.get(place, 0) + count
+    places = range(min(found), max(found) + 1) if found else ()
+    return tuple((_BOUNDS[place], found.get(place, 0)) for place in places)

@@ -150,7 +150,7 @@ class Waiter:
 @dataclass(frozen=True, slots=True)
 class Durations:
     """How long something took. `count` are those that ended; quantiles are of those that were watched, and at most
-    1.6 % off.
+    1.6 % off. `spread` are those as well: how many were shorter than each bound in seconds and not than the one before.
     """
 
     count: int = 0
@@ -160,6 +160,20 @@ class Durations:
     p50_s: float | None = None
     p95_s: float | None = None
     p99_s: float | None = None
+    spread: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a process was started as and where; None where it could not be read.
+
+    `namespace_pid` is its pid in its own pid namespace, None if that is ours.
+    """
+
+    command: tuple[str, ...] | None
+    directory: str | None
+    user: str | None
+    namespace_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,7 @@ def _durations(durations: Durations) -> dict[str, Any]:
         "p50_s": _rounded(durations.p50_s, 9),
         "p95_s": _rounded(durations.p95_s, 9),
         "p99_s": _rounded(durations.p99_s, 9),
+        "spread": [{"below_s": bound, "count": count} for bound, count in durations.spread],
     }
 
 

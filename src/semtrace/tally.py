@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from semtrace.histogram import quantiles
+from semtrace.histogram import coarse, quantiles
 from semtrace.model import Durations
 from semtrace.wire import LockBook
 
@@ -79,4 +79,5 @@ def _durations(total_ns: int, max_ns: int, count: int, spread: dict[int, int]) -
     found = quantiles(spread, _SHARES)
     # The middle of the last bucket may be above what was ever measured.
     p50, p95, p99 = (min(each, max_ns) / 1e9 for each in found) if found else (None, None, None)
-    return Durations(count, total_ns / 1e9, total_ns / count / 1e9, max_ns / 1e9, p50, p95, p99)
+    below = tuple((bound / 1e9, number) for bound, number in coarse(spread))
+    return Durations(count, total_ns / 1e9, total_ns / count / 1e9, max_ns / 1e9, p50, p95, p99, below)

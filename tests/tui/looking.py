@@ -14,7 +14,7 @@ from semtrace.model import Server
 from semtrace.settings import Settings
 from semtrace.tui.app import SemtraceApp
 from semtrace.tui.child import Child
-from semtrace.tui.looking import Release, TakeStacks, Tools
+from semtrace.tui.looking import LookUp, Release, TakeStacks, Tools
 from semtrace.tui.meter import Meter
 from semtrace.tui.remembered import Remembered
 
@@ -79,6 +79,7 @@ async def looking(
     release: Release | None = None,
     stacks: TakeStacks | None = None,
     folder: Path | None = None,
+    look_up: LookUp | None = None,
     settings: Settings | None = None,
     remembered: Remembered | None = None,
 ) -> AsyncIterator[Looking]:
@@ -90,7 +91,7 @@ async def looking(
         source,
         settings=settings or Settings(interval=0.01),
         child=child,
-        tools=Tools(release, stacks, folder),
+        tools=Tools(release, stacks, folder, look_up),
         remembered=remembered,
         meter=Meter(lambda: 0.0, lambda: 0.0),
         clock=lambda: fakes.BOOT + 60,

@@ -1,17 +1,15 @@
-"""The findings in the live view, and the stacks that one asks for."""
+"""The findings in the live view."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import pytest
-from tui import fakes
 from tui.fakes import Script, finding, lock, picture, pid, sem, thread_locks
 from tui.looking import SIZES, Looking, looking
 
-from semtrace.model import Frame, Problem, ProcessId, Snapshot
-from semtrace.tui.detail import Stacks, TakeStacks, stack_entries
+from semtrace.model import Snapshot
 from semtrace.tui.findings import target
 from semtrace.tui.table import Table
 
@@ -20,18 +18,12 @@ Scenario = Callable[[Looking, Script], Awaitable[None]]
 ORPHAN = finding("orphaned-lock", lock=sem(104), name="myapp.db.write_lock", title="myapp.db.write_lock is orphaned")
 WARNING = finding("long-hold", "warning", lock=sem(103), title="myapp.pool.slots is held long")
 PRIVATE = finding("private-lock", "warning", lock=None, name="myapp.guard", title="myapp.guard is private")
-STACK = (Frame("wait", "/usr/lib/python3.12/x.py", 3), Frame("withdraw", "/srv/app.py", 7, "with lock:"))
 
 
-def play(
-    scenario: Scenario,
-    snapshot: Snapshot,
-    size: tuple[int, int] = (120, 40),
-    stacks: TakeStacks | None = None,
-) -> None:
+def play(scenario: Scenario, snapshot: Snapshot, size: tuple[int, int] = (120, 40)) -> None:
     async def run() -> None:
         source = Script(snapshot)
-        async with looking(source, size, stacks=stacks) as seen:
+        async with looking(source, size) as seen:
             await seen.sees("Locks")
             await scenario(seen, source)
 
@@ -115,55 +107,3 @@ def test_a_finding_about_something_gone_leads_nowhere() -> None:
 def test_of_separate_locks_of_one_name_the_row_that_stands_for_them_is_found() -> None:
     each = tuple(lock(i, name="myapp.lock", separate=2, mapped_by=(pid(4710 + i),)) for i in (1, 2))
     assert target(finding(lock=sem(2)), picture(each)) == sem(1)
-
-
-# -- stacks
-
-
-def test_t_in_a_locks_details_takes_the_stacks_of_its_holders_and_waiters_once() -> None:
-    asked: list[Sequence[ProcessId]] = []
-
-    def take(processes: Sequence[ProcessId]) -> tuple[Stacks, Sequence[Problem]]:
-        asked.append(processes)
-        return {(pid(4711), 4711): STACK, (pid(4712), 9): STACK}, ()
-
-    async def scenario(seen: Looking, source: Script) -> None:
-        await seen.press("enter")
-        await seen.sees("Lock myapp.db.write_lock", "t stacks")
-        await seen.press("escape", "down", "enter")
-        await seen.sees("held by")
-        assert not asked
-        await seen.press("t")
-        await seen.until(lambda: len(asked) == 1, "the question")
-
-    play(scenario, picture(), stacks=take)
-
-
-def test_the_stacks_show_the_users_own_frames_with_their_source() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
-        await seen.press("enter")
-        await seen.press("t")
-        await seen.sees(
-            "/srv/app.py:7 in withdraw: with lock:", "(1 more frame of libraries)", "py-spy is not installed"
-        )
-
-    missing = Problem("read Python stacks", "py-spy is not installed", "pip install py-spy")
-    only = picture([fakes.every_state()[0]])
-    play(scenario, only, stacks=lambda processes: ({(pid(4711), 4711): STACK}, (missing,)))
-
-
-def test_a_worker_shows_all_its_threads_and_a_lock_only_those_concerned() -> None:
-    stacks = {(pid(4711), 4711): STACK, (pid(4711), 5): STACK, (pid(4712), 6): STACK}
-    assert [entry.label for entry in stack_entries(pid(4711), picture(), stacks)] == ["4711", "4711/5"]
-    assert [entry.label for entry in stack_entries(sem(101), picture(), stacks)] == ["4711"]
-    assert not list(stack_entries("myapp.guard", picture(thread_locks=thread_locks()), stacks))
-
-
-def test_without_a_way_to_take_stacks_t_does_nothing() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
-        await seen.press("enter")
-        await seen.sees("identity")
-        await seen.press("t")
-        assert "t stacks" not in seen.text
-
-    play(scenario, picture())

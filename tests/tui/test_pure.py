@@ -198,7 +198,7 @@ def test_stacks_are_told_where_they_are_known() -> None:
     stack = (Frame("pay", "/srv/bank.py", 12),)
     lock = fakes.lock(1, "held", holders=(replace(fakes.holder(4711), stack=stack),))
     told = "\n".join(entry.value for entry in subjects.entries(lock.id, fakes.picture([lock])))
-    assert "pay at /srv/bank.py:12" in told
+    assert "/srv/bank.py:12 in pay" in told
 
 
 def test_problems_of_the_same_cause_are_said_once() -> None:

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from semtrace.tui.bar import Bar
-from semtrace.tui.entries import Entry
+from semtrace.tui.entry import Entry
 from semtrace.tui.line import Item, Span, spread
 from semtrace.tui.page import Page
 from semtrace.tui.wrapping import sheet_lines

@@ -1,23 +1,34 @@
-"""The sheet of one row, and `t` in it: the Python stacks of its threads, taken once each time that one asks."""
+"""The sheet of one lock or process: all that is known, with the Python stacks of its threads, again and again."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from semtrace.model import Lock, Problem, Process, ProcessId, Snapshot
+from semtrace.model import Lock, Problem, Process, ProcessId, Snapshot, Surroundings
 from semtrace.stack_report import stack_lines
+from semtrace.timeline import Timeline
 from semtrace.tui import subjects
-from semtrace.tui.entries import Entry, problem_entries
-from semtrace.tui.line import Item, Span
-from semtrace.tui.looking import Stacks, TakeStacks
+from semtrace.tui.commands import COMMANDS, bindings, footer, hint
+from semtrace.tui.entries import NO_STACKS, Stacks, problem_entries
+from semtrace.tui.entry import Entry
+from semtrace.tui.line import Item
+from semtrace.tui.looking import Looking
 from semtrace.tui.messages import Broken
 from semtrace.tui.page import Sheet
+from semtrace.tui.releasing import ReleaseSheet, orphan, why_not
+from semtrace.tui.timeline_rows import readout
+from semtrace.tui.view import Open
+
+# Each process costs some 10 ms of py-spy's: more of them are read less often, and never more than so many.
+LEAST_PAUSE_S = 2.0
+PAUSE_EACH_S = 0.2
+MOST_PROCESSES = 16
+MOST_HOLDS = 12
 
 
 def concerned(row: Hashable, snapshot: Snapshot | None) -> list[tuple[ProcessId, int | None]]:
@@ -25,72 +36,155 @@ def concerned(row: Hashable, snapshot: Snapshot | None) -> list[tuple[ProcessId,
     subject = subjects.find(row, snapshot) if snapshot else None
     if isinstance(subject, Lock):
         holders = [(holder.process, holder.tid) for holder in subject.holders]
-        return [*holders, *((waiter.process, waiter.tid) for waiter in subject.waiters)]
+        patient = sorted(subject.waiters, key=lambda waiter: -(waiter.for_s or 0.0))
+        return [*holders, *((waiter.process, waiter.tid) for waiter in patient)]
     return [(subject.id, None)] if isinstance(subject, Process) else []
 
 
-def stack_entries(row: Hashable, snapshot: Snapshot | None, stacks: Stacks) -> Iterator[Entry]:
-    for process, tid in concerned(row, snapshot):
-        for (owner, thread), stack in stacks.items():
-            if owner == process and tid in (None, thread):
-                label = str(process.pid) if thread == process.pid else f"{process.pid}/{thread}"
-                yield Entry(label, "\n".join(stack_lines(stack)) or "in no Python code")
+def neighbours(row: Hashable, snapshot: Snapshot | None) -> list[Hashable]:
+    """Where the digits lead: from a lock to those who hold it and wait for it, from a process to its locks."""
+    subject = subjects.find(row, snapshot) if snapshot else None
+    if isinstance(subject, Process):
+        return [*subject.holds, *subject.waits_on]
+    return [process for process, _ in concerned(row, snapshot)]
+
+
+def thread_entries(process: ProcessId, stacks: Stacks) -> Iterator[Entry]:
+    """The stacks of all threads of a process, its first thread's first."""
+    mine = sorted((tid, stack) for (owner, tid), stack in stacks.items() if owner == process)
+    for tid, stack in mine:
+        label = "stack" if tid == process.pid else f"thread {tid}"
+        yield Entry(label, "\n".join(stack_lines(stack)) or "in no Python code")
+
+
+def hold_entries(process: ProcessId, snapshot: Snapshot, timeline: Timeline) -> Iterator[Entry]:
+    """What it held of late, the newest first."""
+    held = [span for span in (*timeline.closed, *timeline.open) if span.process == process and span.what == "held"]
+    newest = sorted(held, key=lambda span: span.end, reverse=True)[:MOST_HOLDS]
+    for place, span in enumerate(newest):
+        yield Entry("" if place else "held lately", readout(span, snapshot, timeline, who=False))
 
 
 class DetailSheet(Sheet):
-    """`look` gives the newest picture; `take` runs in a thread of its own."""
+    """Stacks are read in a thread of their own, never two at once."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("t", "stacks", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("u", "stacks", show=False),
+        *bindings("release"),
+        *(Binding(str(digit), f"go({digit})", show=False) for digit in range(1, 10)),
+    ]
 
     class Taken(Message):
-        def __init__(self, stacks: Stacks, problems: Sequence[Problem]) -> None:
+        def __init__(self, stacks: Stacks, problems: Sequence[Problem], surroundings: Surroundings | None) -> None:
             super().__init__()
             self.stacks = stacks
             self.problems = problems
-            self.at = datetime.now()
+            self.surroundings = surroundings
 
-    def __init__(self, title: str, row: Hashable, look: Callable[[], Snapshot | None], take: TakeStacks | None) -> None:
+    def __init__(self, looking: Looking, row: Hashable) -> None:
+        title = subjects.title(row, looking.snapshot) if looking.snapshot else ""
         super().__init__(title, self._entries)
+        self._looking = looking
         self._row = row
-        self._look = look
-        self._take = take
-        self._taking = False
+        self._asked = False
+        self._refreshing = True
+        self._due = 0.0
         self._taken: DetailSheet.Taken | None = None
 
     def hints(self) -> Sequence[Item]:
-        able = self._take is not None and concerned(self._row, self._look())
-        return [Item(0, (Span("t", "key"), Span(" stacks", "dim")))] if able else ()
+        items = []
+        if self._orphan() is not None and self._looking.tools.release is not None:
+            items += footer(("release",), self.app._keymap)
+        if neighbours(self._row, self._looking.snapshot):
+            items.append(hint("1-9", COMMANDS["choose"]._replace(word="go to", order=2), ""))
+        if self._able():
+            word = "hold the stacks" if self._refreshing else "refresh the stacks"
+            items.append(hint("u", COMMANDS["choose"]._replace(word=word, order=3), ""))
+        return items
+
+    # ---- keys
 
     def action_stacks(self) -> None:
-        processes = list(dict.fromkeys(process for process, _ in concerned(self._row, self._look())))
-        if self._take is not None and processes and not self._taking:
-            self._taking = True
-            act = threading.Thread(target=self._act, args=(self._take, processes), name="semtrace-stacks", daemon=True)
-            act.start()
-            self.renew()
+        self._refreshing = not self._refreshing
+        self._due = 0.0
+        self.say_keys()
+        self.renew()
 
-    def _act(self, take: TakeStacks, processes: Sequence[ProcessId]) -> None:
+    def action_go(self, digit: int) -> None:
+        places = neighbours(self._row, self._looking.snapshot)
+        if digit <= len(places):
+            self.post_message(Open(places[digit - 1]))
+
+    def action_release(self) -> None:
+        lock, release = self._orphan(), self._looking.tools.release
+        if lock is None or release is None:
+            self.say(why_not(self._row, self._looking.snapshot, release))
+        else:
+            look = self._looking
+            self.app.push_screen(ReleaseSheet(look.server, lock, lambda: look.snapshot, release))
+
+    def _orphan(self) -> Lock | None:
+        return orphan(self._row, self._looking.snapshot)
+
+    # ---- stacks and surroundings
+
+    def _able(self) -> bool:
+        return self._looking.tools.stacks is not None and bool(concerned(self._row, self._looking.snapshot))
+
+    def _take(self) -> None:
+        """As soon as it is due; while paused the stacks stand still with the picture."""
+        snapshot = self._looking.snapshot
+        tools = self._looking.tools
+        if self._asked or snapshot is None or snapshot.monotonic_s < self._due:
+            return
+        if self._taken is not None and (not self._refreshing or self._looking.paused):
+            return
+        processes = list(dict.fromkeys(process for process, _ in concerned(self._row, snapshot)))[:MOST_PROCESSES]
+        if not processes or (tools.stacks is None and tools.look_up is None):
+            return
+        self._asked = True
+        self._due = snapshot.monotonic_s + max(LEAST_PAUSE_S, PAUSE_EACH_S * len(processes))
+        threading.Thread(target=self._act, args=(processes,), name="semtrace-stacks", daemon=True).start()
+
+    def _act(self, processes: Sequence[ProcessId]) -> None:
         """Runs in its own thread."""
+        tools = self._looking.tools
         try:
-            told: Message = self.Taken(*take(processes))
+            stacks, problems = tools.stacks(processes) if tools.stacks else (NO_STACKS, ())
+            alone = processes[0] if self._row == processes[0] else None
+            known = tools.look_up(alone) if alone and tools.look_up else None
+            told: Message = self.Taken(stacks, problems, known)
         except Exception as error:  # noqa: BLE001  a thread's traceback would be lost: the app raises it
             told = Broken(error)
         self.post_message(told)
 
     def on_detail_sheet_taken(self, message: Taken) -> None:
-        self._taking, self._taken = False, message
+        self._asked, self._taken = False, message
+        if message.problems and not message.stacks:
+            self._refreshing = False  # it will not be otherwise in two seconds; u tries again
         self.renew()
 
     def on_broken(self, message: Broken) -> None:
         raise message.error
 
+    # ---- drawing
+
+    def renew(self) -> None:
+        self._take()
+        self.say_keys()
+        super().renew()
+
     def _entries(self) -> Iterable[Entry]:
-        snapshot = self._look()
-        if snapshot is not None:
-            yield from subjects.entries(self._row, snapshot)
-        if self._taking:
+        looking, taken = self._looking, self._taken
+        snapshot = looking.snapshot
+        if snapshot is None:
+            return
+        stacks = taken.stacks if taken else NO_STACKS
+        yield from subjects.entries(self._row, snapshot, stacks, taken.surroundings if taken else None)
+        if isinstance(self._row, ProcessId):
+            yield from thread_entries(self._row, stacks)
+            yield from hold_entries(self._row, snapshot, looking.timeline)
+        if taken is not None:
+            yield from problem_entries(taken.problems)
+        elif self._able():
             yield Entry("stacks", "reading …", "dim")
-        elif self._taken is not None:
-            yield Entry("stacks", f"as they were at {self._taken.at:%H:%M:%S}; t reads them again", "dim")
-            yield from stack_entries(self._row, snapshot, self._taken.stacks)
-            yield from problem_entries(self._taken.problems)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from semtrace.model import (
     Durations,
+    Finding,
     Frame,
     Holder,
     Lock,
@@ -18,30 +19,39 @@ from semtrace.model import (
     SemId,
     Snapshot,
     Statistics,
+    Surroundings,
     ThreadLock,
     Waiter,
 )
+from semtrace.stack_report import stack_lines
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
+from semtrace.tui.entry import Entry
 from semtrace.tui.rows import pids, units
 from semtrace.tui.sentences import for_so_long, in_whose_hands, names_of
 from semtrace.tui.signs import lock_sign, process_sign
+from semtrace.tui.spreads import spread_entries
+
+Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
+NO_STACKS: Stacks = {}
+MOST_EVENTS = 8
 
 
-class Entry(NamedTuple):
-    """A line of a sheet: a label and its value, either may be empty."""
-
-    label: str
-    value: str
-    style: str = ""
-
-
-def lock_entries(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
+def lock_entries(lock: Lock, snapshot: Snapshot, stacks: Stacks = NO_STACKS) -> Iterator[Entry]:
+    """First what matters at three in the morning: who, since when, at which line; then what it is."""
     roles = {process.id: process.role for process in snapshot.processes}
     sign = lock_sign(lock.state)
     yield Entry("state", f"{sign.sign} {lock.state}", sign.style)
     yield Entry("", clean(lock.reason or sign.meaning), "dim")
     if lock.in_flux:
         yield Entry("", "it kept changing while it was read", "dim")
+    held = [_holder_entry(place, holder, roles, stacks) for place, holder in enumerate(lock.holders, 1)]
+    yield from _section("held by", held, "nobody that is known")
+    yield from _section("waiters", _waiter_entries(lock, roles, stacks), "none")
+    about = (each for each in snapshot.findings if each.lock == lock.id or (each.name and each.name == lock.name))
+    yield from finding_entries(about)
+    if lock.statistics is not None:
+        yield from _statistics_entries(lock.statistics)
+    yield from event_entries(lock.id, snapshot)
     yield Entry("names", ", ".join(map(clean, lock.names)) or clean(lock.name or "not known"))
     yield Entry("kind", lock.kind + (" (a signal: nobody holds it)" if lock.signal else ""))
     if lock.part_of:
@@ -50,14 +60,32 @@ def lock_entries(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
     first = f", the first of {lock.separate}" if lock.separate > 1 else ""
     yield Entry("identity", f"{lock.id}{first}  (device major:minor:inode)")
     yield Entry("/dev/shm", f"{clean(lock.shm_name or 'name not known')}, {'linked' if lock.linked else 'unlinked'}")
-    yield from _section("held by", (_holder_entry(holder, roles) for holder in lock.holders), "nobody that is known")
-    yield from _section("waiters", _waiter_entries(lock.waiters, roles), "none")
-    if lock.statistics is not None:
-        yield from _statistics_entries(lock.statistics)
     yield Entry("mapped by", pids(lock.mapped_by) or "none")
 
 
-def process_entries(process: Process, snapshot: Snapshot) -> Iterator[Entry]:
+def finding_entries(findings: Iterable[Finding]) -> Iterator[Entry]:
+    for finding in findings:
+        yield Entry(finding.severity, clean(finding.title), "bad" if finding.severity == "error" else "warning")
+        yield Entry("", clean(finding.remedy), "dim")
+
+
+def event_entries(lock: SemId, snapshot: Snapshot) -> Iterator[Entry]:
+    """The last events of the lock, the newest first."""
+    tracing = snapshot.tracing
+    if tracing is None:
+        return
+    last = [event for event in tracing.recent if event.lock == lock][: -MOST_EVENTS - 1 : -1]
+    for place, event in enumerate(last):
+        took = "".join(
+            f", {word} {exact(time_s)}" for word, time_s in (("waited", event.wait_s), ("held", event.held_s)) if time_s
+        )
+        at = _clock(snapshot.taken_at - snapshot.monotonic_s + event.t_s)
+        yield Entry("" if place else "last events", f"{at}  {event.process.pid} {event.event}{took}{_site(event.site)}")
+    if last and tracing.one_in > 1:
+        yield Entry("", f"a sample: one in {tracing.one_in}", "dim")
+
+
+def process_entries(process: Process, snapshot: Snapshot, surroundings: Surroundings | None = None) -> Iterator[Entry]:
     locks = {lock.id: lock for lock in snapshot.locks}
     sign = process_sign(process.state)
     started = datetime.fromtimestamp(process.started_at).strftime("%Y-%m-%d %H:%M:%S")
@@ -70,12 +98,24 @@ def process_entries(process: Process, snapshot: Snapshot) -> Iterator[Entry]:
     yield Entry("cpu", f"{percent(process.cpu_percent)} % of a core")
     yield Entry("memory", f"{size(process.rss)} resident")
     yield Entry("threads", str(process.threads))
-    yield Entry("heartbeat", _heartbeat(process))
+    yield Entry("heartbeat", _heartbeat(process, snapshot.server.timeout_s))
     yield from _section("holds", (_hold_entry(each, process.id, locks) for each in process.holds), "nothing")
     yield from _section("waits for", (_wait_entry(each, process.id, locks) for each in process.waits_on), "nothing")
+    yield from finding_entries(each for each in snapshot.findings if process.pid in each.pids)
+    if surroundings is not None:
+        yield from _surroundings_entries(surroundings)
     for problem in snapshot.problems:
         if problem.process == process.id:
             yield from problem_entries((problem,))
+
+
+def _surroundings_entries(surroundings: Surroundings) -> Iterator[Entry]:
+    command = surroundings.command
+    yield Entry("command", clean(shlex.join(command)) if command else "not readable")
+    yield Entry("directory", clean(surroundings.directory or "not readable: look as root, or as its user"))
+    yield Entry("user", clean(surroundings.user or "not readable"))
+    if surroundings.namespace_pid is not None:
+        yield Entry("own pid", f"{surroundings.namespace_pid}, in its own pid namespace")
 
 
 def private_entries(lock: ThreadLock) -> Iterator[Entry]:
@@ -116,23 +156,25 @@ def _section(title: str, entries: Iterable[Entry], nothing: str) -> Iterator[Ent
         yield Entry(title, nothing, "dim")
 
 
-def _holder_entry(holder: Holder, roles: Mapping[ProcessId, str]) -> Entry:
+def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], stacks: Stacks) -> Entry:
     thread = f", thread {holder.tid}" if holder.tid is not None else ""
     count = f", {holder.count} times" if holder.count != 1 else ""
-    who = f"{roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
+    who = f"{place}. {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
     return Entry(
         "",
         f"{who}{for_so_long(holder.since_s, holder.evidence)}{_site(holder.site)} (seen in {holder.evidence})"
-        f"{_stack(holder.stack)}",
+        f"{_stack(holder, stacks)}",
         "held",
     )
 
 
-def _waiter_entries(waiters: Sequence[Waiter], roles: Mapping[ProcessId, str]) -> Iterator[Entry]:
-    for place, waiter in enumerate(waiters, 1):
+def _waiter_entries(lock: Lock, roles: Mapping[ProcessId, str], stacks: Stacks) -> Iterator[Entry]:
+    """Numbered on from the holders; who has waited the longest first."""
+    patient = sorted(lock.waiters, key=lambda waiter: -(waiter.for_s or 0.0))
+    for place, waiter in enumerate(patient, len(lock.holders) + 1):
         who = f"{roles.get(waiter.process, 'process')} {waiter.pid}, thread {waiter.tid}"
         since = for_so_long(waiter.for_s, waiter.evidence)
-        yield Entry("", f"{place}. {who}{since}{_site(waiter.site)}{_stack(waiter.stack)}", "waiting")
+        yield Entry("", f"{place}. {who}{since}{_site(waiter.site)}{_stack(waiter, stacks)}", "waiting")
 
 
 def _hold_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) -> Entry:
@@ -159,6 +201,7 @@ def _statistics_entries(statistics: Statistics) -> Iterator[Entry]:
     yield Entry("acquired", counted + (f", {statistics.failed} times in vain" if statistics.failed else ""))
     yield Entry("wait", _durations(statistics.wait))
     yield Entry("hold", _durations(statistics.hold))
+    yield from spread_entries(statistics)
     for place, (site, each) in enumerate(statistics.sites):
         label = "by line" if not place else ""
         yield Entry(label, f"{clean(site)}: {each.acquired} times, held {exact(each.hold.total_s)} in all")
@@ -173,11 +216,19 @@ def _durations(durations: Durations) -> str:
     return ", ".join([*said, f"max {exact(durations.max_s)}"])
 
 
-def _stack(stack: tuple[Frame, ...] | None) -> str:
-    frames = stack or ()
-    return "".join(f"\n  {clean(frame.function)} at {clean(frame.file)}:{frame.line}" for frame in frames)
+def _stack(who: Holder | Waiter, stacks: Stacks) -> str:
+    """Below its thread; where the thread is not known, below the process's only one."""
+    tid = who.tid
+    if tid is None:
+        mine = [thread for process, thread in stacks if process == who.process]
+        tid = mine[0] if len(mine) == 1 else 0
+    return "".join(f"\n   {line}" for line in stack_lines(stacks.get((who.process, tid), who.stack or ())))
 
 
-def _heartbeat(process: Process) -> str:
+def _heartbeat(process: Process, timeout_s: float | None) -> str:
+    """With what it is measured by."""
     beat = process.last_heartbeat_s
-    return f"{age(beat)} ago" if beat is not None else f"{UNKNOWN} (none seen)"
+    if beat is None:
+        return f"{UNKNOWN} (none seen)"
+    limit = f"; after {age(timeout_s)} without one gunicorn kills it" if timeout_s and process.role == "worker" else ""
+    return f"{age(beat)} ago{limit}"

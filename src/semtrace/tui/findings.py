@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from semtrace.model import Finding, Snapshot
 from semtrace.separate import combine
 from semtrace.text import clean
-from semtrace.tui.entries import Entry
+from semtrace.tui.entry import Entry
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.header import SEVERITIES
 from semtrace.tui.line import Item, Span

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from semtrace.tui.commands import Keymap, help_lines
-from semtrace.tui.entries import Entry
+from semtrace.tui.entry import Entry
 from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
 
 MOVING = (

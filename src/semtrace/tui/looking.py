@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from semtrace.model import Frame, Problem, ProcessId, SemId, Server, Snapshot
+from semtrace.model import Problem, ProcessId, SemId, Server, Snapshot, Surroundings
 from semtrace.settings import Settings
 from semtrace.timeline import Timeline
 from semtrace.tui.child import Child
+from semtrace.tui.entries import Stacks as Stacks
 from semtrace.tui.meter import Meter
 
-Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
 TakeStacks = Callable[[Sequence[ProcessId]], tuple[Stacks, Sequence[Problem]]]
 Release = Callable[[Server, SemId], Sequence[str]]
+LookUp = Callable[[ProcessId], Surroundings | None]
 
 
 @dataclass(frozen=True)
 class Tools:
     """What reads or acts when a user asks: each is called in a thread of its own, and without it its key says why.
 
-    `release` releases an orphaned lock and says what came of it; `stacks` reads Python stacks; `folder` is where `S`
-    saves, None where nothing may be saved.
+    `release` releases an orphaned lock and says what came of it; `stacks` reads Python stacks; `look_up` tells what a
+    process was started as; `folder` is where `S` saves, None where nothing may be saved.
     """
 
     release: Release | None = None
     stacks: TakeStacks | None = None
     folder: Path | None = None
+    look_up: LookUp | None = None
 
 
 @dataclass

@@ -103,6 +103,7 @@ class MainScreen(View):
         self.set_class(too_small(*event.size), "-too-small")
         self.set_class(event.size.height >= SENTENCE_HEIGHT, "-sentence")
         self.set_class(event.size.height >= STRIP_HEIGHT, "-strip")
+        self._say_strip()
         self.settle()
 
     # ---- what the poller tells

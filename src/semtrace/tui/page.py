@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 
 from semtrace.tui.bar import Bar
 from semtrace.tui.drawn import Drawn
-from semtrace.tui.entries import Entry
+from semtrace.tui.entry import Entry
 from semtrace.tui.line import Line, text_of
 from semtrace.tui.view import View
 from semtrace.tui.wrapping import sheet_lines

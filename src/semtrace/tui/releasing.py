@@ -12,7 +12,8 @@ from textual.message import Message
 from semtrace.errors import SemtraceError
 from semtrace.model import Lock, Server, Snapshot
 from semtrace.text import clean
-from semtrace.tui.entries import Entry, lock_entries
+from semtrace.tui.entries import lock_entries
+from semtrace.tui.entry import Entry
 from semtrace.tui.looking import Release
 from semtrace.tui.messages import Broken
 from semtrace.tui.page import Sheet

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from semtrace.settings import Settings, config_path
 from semtrace.tui.commands import COMMANDS, keys_of
-from semtrace.tui.entries import Entry
+from semtrace.tui.entry import Entry
 
 MEANINGS = {
     "interval": "seconds between two pictures; + and - change it for now",

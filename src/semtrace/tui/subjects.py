@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from semtrace.model import Lock, Process, Snapshot, ThreadLock
+from semtrace.model import Lock, Process, Snapshot, Surroundings, ThreadLock
 from semtrace.separate import combine
-from semtrace.tui.entries import Entry, lock_entries, private_entries, process_entries
+from semtrace.tui.entries import NO_STACKS, Stacks, lock_entries, private_entries, process_entries
+from semtrace.tui.entry import Entry
 from semtrace.tui.rows import label
 from semtrace.tui.sentences import lock_sentence, private_sentence, process_sentence
 
@@ -43,12 +44,14 @@ def title(row: Hashable, snapshot: Snapshot) -> str:
     return f"Thread lock {row}"
 
 
-def entries(row: Hashable, snapshot: Snapshot) -> Iterable[Entry]:
+def entries(
+    row: Hashable, snapshot: Snapshot, stacks: Stacks = NO_STACKS, surroundings: Surroundings | None = None
+) -> Iterable[Entry]:
     match find(row, snapshot):
         case Lock() as lock:
-            return lock_entries(lock, snapshot)
+            return lock_entries(lock, snapshot, stacks)
         case Process() as process:
-            return process_entries(process, snapshot)
+            return process_entries(process, snapshot, surroundings)
         case ThreadLock() as private:
             return private_entries(private)
     return [Entry("", "It is gone.", "dim")]

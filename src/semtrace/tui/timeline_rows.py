@@ -109,16 +109,16 @@ def clock(at_s: float, now_s: float, taken_at: float) -> str:
     return datetime.fromtimestamp(taken_at - now_s + at_s).strftime("%H:%M:%S.%f")[:-3]
 
 
-def readout(span: Stretch, by: By, snapshot: Snapshot, timeline: Timeline) -> str:
-    """One span in words."""
+def readout(span: Stretch, snapshot: Snapshot, timeline: Timeline, who: bool = True) -> str:
+    """One span in words, with or without whose it is."""
     now, taken = snapshot.monotonic_s, snapshot.taken_at
     name = clean(timeline.names.get(span.lock, str(span.lock)))
-    who = _who(span.process, span.tid)
+    whose = f"{_who(span.process, span.tid)} " if who else ""
     at_least = "" if span.exact else "≥"
     length = span.end - span.start
     where = f", {clean(span.site)}" if span.site else ""
-    did = {"held": "holds", "waiting": "waits for", "orphaned": "is orphaned"}[span.what]
-    subject = f"{name} {did}" if span.what == "orphaned" else f"{who} {did} {name}"
+    did = {"held": "holds ", "waiting": "waits for ", "orphaned": ""}[span.what] if who else ""
+    subject = f"{name} is orphaned" if span.what == "orphaned" else f"{whose}{did}{name}"
     if span.count > 1 or span.longest_s is not None:
         some = f"at least {span.count}" if span.one_in > 1 else str(span.count)
         return (

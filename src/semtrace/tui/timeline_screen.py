@@ -196,7 +196,7 @@ class TimelineScreen(View):
         at = (self._newest() if self._cursor is None else self._cursor) * cell_s
         timeline = self._looking.timeline
         spans = spans_at(timeline, self._by, self._row, at, at + cell_s)
-        said = [lines.readout(span, self._by, snapshot, timeline) for span in spans]
+        said = [lines.readout(span, snapshot, timeline) for span in spans]
         clock = lines.clock(at, snapshot.monotonic_s, snapshot.taken_at)
         if not said:
             return [f"{clock}  nothing"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 
-from semtrace.tui import subjects
 from semtrace.tui.blocking import BlockingScreen
 from semtrace.tui.detail import DetailSheet
-from semtrace.tui.entries import Entry, problem_entries
+from semtrace.tui.entries import problem_entries
+from semtrace.tui.entry import Entry
 from semtrace.tui.eventlog import EventsScreen
 from semtrace.tui.findings import FindingsSheet
 from semtrace.tui.helping import help_entries
@@ -20,8 +20,7 @@ from semtrace.tui.view import View
 
 def detail(looking: Looking, row: Hashable) -> View:
     """Everything about one row."""
-    title = subjects.title(row, looking.snapshot) if looking.snapshot else ""
-    return DetailSheet(title, row, lambda: looking.snapshot, looking.tools.stacks)
+    return DetailSheet(looking, row)
 
 
 def _help(looking: Looking) -> View:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from semtrace.tui.entries import Entry
+from semtrace.tui.entry import Entry
 from semtrace.tui.line import Line, Span
 
 LABEL_WIDTH = 14
@@ -13,6 +13,8 @@ LABEL_WIDTH = 14
 
 def wrapped(text: str, width: int) -> list[str]:
     """Words are never torn apart unless one alone is wider: a command must be copied whole."""
+    if len(text) <= width:
+        return [text]
     return textwrap.wrap(text, max(width, 10), break_on_hyphens=False) or [""]
 
 

@@ -1,0 +1,249 @@
+"""The sheets of one lock and of one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import pytest
+from tui import fakes
+from tui.fakes import Script, finding, holder, lock, master, picture, pid, sem, thread_locks, waiter, worker
+from tui.looking import SIZES, Looking, looking
+
+from semtrace.linux.process import read_stat
+from semtrace.linux.surroundings import read_surroundings
+from semtrace.model import (
+    Durations,
+    Frame,
+    Problem,
+    ProcessId,
+    Snapshot,
+    Statistics,
+    Surroundings,
+    TracedEvent,
+    Tracing,
+)
+from semtrace.tui.detail import concerned, neighbours
+from semtrace.tui.entries import Stacks
+from semtrace.tui.spreads import BAR_WIDTH, spread_entries
+
+Scenario = Callable[[Looking, Script], Awaitable[None]]
+STACK = (
+    Frame("acquire", "/usr/lib/python3.11/threading.py", 5),
+    Frame("withdraw", "/srv/app.py", 7, "with lock:"),
+)
+WAITS = Durations(12, 1.2, 0.1, 0.3, 0.1, 0.2, 0.3, ((1e-5, 2), (3e-5, 8), (1e-4, 2)))
+HOLDS = Durations(40, 4.0, 0.1, 0.2, 0.1, 0.2, 0.2, ((3e-5, 40),))
+
+
+def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (160, 45), **given: object) -> None:
+    async def go() -> None:
+        source = Script(first)
+        async with looking(source, size, **given) as seen:  # type: ignore[arg-type]
+            await seen.sees("Locks")
+            await scenario(seen, source)
+
+    asyncio.run(go())
+
+
+def contended(at_s: float = 192.0, **more: object) -> Snapshot:
+    one = lock(
+        1, name="myapp.lock", state="contended", holders=(holder(4711),), waiters=(waiter(4712, 1.0), waiter(4713, 9.0))
+    )
+    return picture([replace(one, **more)], at_s=at_s)  # type: ignore[arg-type]
+
+
+def taking(asked: list[Sequence[ProcessId]]) -> Callable[[Sequence[ProcessId]], tuple[Stacks, Sequence[Problem]]]:
+    def take(processes: Sequence[ProcessId]) -> tuple[Stacks, Sequence[Problem]]:
+        asked.append(processes)
+        return {(pid(each), each): STACK for each in (4711, 4712, 4713)}, ()
+
+    return take
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_lock_tells_who_holds_it_at_which_line_first(size: tuple[int, int]) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("held by", "1. worker 4711", "with lock:")
+        assert seen.order("held by", "/srv/app.py", "identity")[:2] == ["held by", "/srv/app.py"]
+
+    play(scenario, contended(), size, stacks=taking([]))
+
+
+def test_those_that_wait_the_longest_come_first_with_their_stacks() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("2. worker 4713", "3. worker 4712", "(1 more frame of libraries)")
+        assert seen.text.count("/srv/app.py:7 in withdraw: with lock:") == 3
+
+    asked: list[Sequence[ProcessId]] = []
+    play(scenario, contended(), stacks=taking(asked))
+    assert asked[0] == [pid(4711), pid(4713), pid(4712)]
+
+
+def test_stacks_are_read_again_while_one_looks_until_u_holds_them() -> None:
+    asked: list[Sequence[ProcessId]] = []
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.until(lambda: len(asked) == 1, "the first reading")
+        source.show(contended(192.5))
+        await seen.pilot.pause()
+        assert len(asked) == 1, "not at each picture"
+        source.show(contended(195.0))
+        await seen.until(lambda: len(asked) == 2, "the second")
+        await seen.press("u")
+        await seen.sees("u refresh the stacks")
+        source.show(contended(200.0))
+        await seen.until(lambda: seen.app.main.snapshot.monotonic_s == 200.0, "the picture")  # type: ignore[union-attr]
+        assert len(asked) == 2
+        await seen.press("u")
+        await seen.until(lambda: len(asked) == 3, "the third")
+
+    play(scenario, contended(), stacks=taking(asked))
+
+
+def test_without_py_spy_it_says_what_is_missing_and_does_not_ask_again_and_again() -> None:
+    asked = []
+    missing = Problem("read Python stacks", "py-spy is not installed", "pip install py-spy")
+
+    def take(processes: Sequence[ProcessId]) -> tuple[Stacks, Sequence[Problem]]:
+        asked.append(processes)
+        return {}, (missing,)
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("py-spy is not installed", "pip install py-spy")
+        source.show(contended(220.0))
+        await seen.until(lambda: seen.app.main.snapshot.monotonic_s == 220.0, "the picture")  # type: ignore[union-attr]
+        assert len(asked) == 1
+
+    play(scenario, contended(), stacks=take)
+
+
+def test_without_a_way_to_take_stacks_nothing_is_said_of_them() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("identity")
+        await seen.press("u")
+        assert "stacks" not in seen.text
+
+    play(scenario, contended())
+
+
+def test_the_statistics_have_bars_of_how_long_waits_and_holds_took() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("12 waits watched", "40 holds watched", "< 30.0µs")
+        assert "█" * BAR_WIDTH + " 8" in seen.line("< 30.0µs")
+        assert "█" * BAR_WIDTH + " 40" in seen.line("< 30.0µs")
+
+    play(scenario, contended(statistics=Statistics(40, 12, 0, WAITS, HOLDS)))
+
+
+def test_bars_keep_to_their_width_and_one_of_many_is_still_seen() -> None:
+    many = Durations(10**6, spread=((1e-6, 10**6), (3e-6, 1)))
+    lines = [entry.value for entry in spread_entries(Statistics(1, 1, 0, many, Durations()))]
+    assert len(lines) == 3
+    assert lines[2].split()[2] == "▏"
+    assert not list(spread_entries(Statistics(0, 0, 0, Durations(), Durations())))
+
+
+def test_a_locks_last_events_are_its_own_and_a_sample_is_called_one() -> None:
+    events = tuple(
+        TracedEvent(190 + i, pid(4711), 4711, "released", sem(1 + i % 2), None, None, 0.5, f"/srv/app.py:{i}", i)
+        for i in range(4)
+    )
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("last events", "one in 7")
+        assert seen.order("app.py:2", "app.py:0", "app.py:1") == ["app.py:2", "app.py:0"]
+
+    play(scenario, replace(contended(), tracing=Tracing(True, events, 7)))
+
+
+def test_findings_about_it_are_among_the_details_of_lock_and_worker() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("myapp.lock has a long-hold", "mend it")
+        await seen.press("1")
+        await seen.sees("Worker 4711", "myapp.lock has a long-hold")
+
+    play(scenario, replace(contended(), findings=(finding("long-hold", lock=sem(1), pids=(4711,)),)))
+
+
+def test_digits_lead_from_a_lock_to_its_workers_and_from_those_to_their_locks() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter", "2")
+        await seen.sees("Worker 4713")
+        await seen.press("9")
+        assert "Worker 4713" in seen.text
+        await seen.press("escape")
+        await seen.sees("Lock myapp.lock")
+
+    play(scenario, contended())
+    snapshot = picture()
+    assert neighbours(pid(4711), snapshot) == [sem(101), sem(103)]
+    assert neighbours("gone", snapshot) == []
+
+
+def test_r_on_an_orphaned_lock_asks_and_on_another_says_why_not() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("identity")
+        await seen.press("R")
+        await seen.sees("only an orphaned lock")
+        source.show(contended(193.0, state="orphaned", holders=()))
+        await seen.sees("R release")
+        await seen.press("R")
+        await seen.sees("Release myapp.lock?")
+        await seen.press("f")
+        await seen.sees("Release myapp.lock?")
+
+    play(scenario, contended(), release=lambda server, lock: ["done"])
+
+
+def test_a_worker_tells_where_it_comes_from_and_what_it_held() -> None:
+    told = Surroundings(("gunicorn", "-w", "4", "my app:app"), "/srv/bank", "alice", 12)
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        for second in range(200, 205):
+            source.show(contended(second))
+            await seen.until(lambda: seen.app.main.snapshot.monotonic_s == second, "the picture")  # type: ignore[union-attr]  # noqa: B023
+        await seen.press("enter", "1")
+        await seen.sees("gunicorn -w 4 'my app:app'", "/srv/bank", "alice", "12, in its own pid namespace")
+        await seen.sees("held lately", "myapp.lock ≥", "after 30s without one gunicorn kills it")
+        await seen.sees("/srv/app.py:7 in withdraw: with lock:")
+
+    play(scenario, contended(), stacks=taking([]), look_up=lambda process: told)
+
+
+def test_what_is_concerned_is_a_locks_threads_and_all_of_a_process() -> None:
+    assert concerned(pid(4711), picture()) == [(pid(4711), None)]
+    assert concerned(sem(104), picture()) == [(pid(4714), 4714)]
+    assert concerned("myapp.guard", picture(thread_locks=thread_locks())) == []
+
+
+def test_something_that_is_gone_is_said_to_be_gone() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter", "1")
+        await seen.sees("Worker 4711")
+        source.show(picture([], [master(), worker(4712)], at_s=300))
+        await seen.sees("It is gone.")
+
+    play(scenario, contended(), stacks=taking([]))
+
+
+def test_our_own_surroundings_are_read_from_the_kernel() -> None:
+    stat = read_stat(os.getpid())
+    assert stat is not None
+    mine = read_surroundings(stat.id)
+    assert mine is not None
+    assert mine.directory == os.getcwd()
+    assert mine.command
+    assert "py" in mine.command[0]
+    assert read_surroundings(fakes.pid(2**22 + 1)) is None
