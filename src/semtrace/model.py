@@ -322,10 +322,16 @@ class Lock:
 
 @dataclass(frozen=True, slots=True)
 class ThreadLockUse:
-    """A `threading` lock in one process: private to it, whatever its name says."""
+    """A `threading` lock in one process: private to it, whatever its name says.
+
+    `waiters` are its own threads that sleep in it. `holder` is who has it where that is proved: an RLock says so
+    itself; of a Lock it is the one thread inside `with` it, which is asked only when somebody has long waited.
+    """
 
     process: ProcessId
     locked: bool
+    holder: Holder | None = None
+    waiters: tuple[Waiter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

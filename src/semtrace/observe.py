@@ -204,7 +204,7 @@ class Observer:
             monotonic_s=self._now_s,
             processes=self._picture.processes(self._now_s, members, locks),
             locks=locks,
-            thread_locks=self._thread_locks.read(taken_at, self._fleet.all),
+            thread_locks=self._thread_locks.read(self._now_s, taken_at, self._fleet.all),
             problems=tuple(self._problems()),
             tracing=tracing,
             watched_s=self._now_s - self._began_s,

@@ -18,6 +18,7 @@ from semtrace.model import (
     Snapshot,
     Statistics,
     ThreadLock,
+    ThreadLockUse,
     TracedEvent,
     Waiter,
 )
@@ -182,8 +183,17 @@ def event_json(event: TracedEvent) -> dict[str, Any]:
 
 
 def _thread_lock(lock: ThreadLock) -> dict[str, Any]:
-    uses = [{"pid": use.process.pid, "locked": use.locked} for use in lock.processes]
+    uses = [_use(use) for use in lock.processes]
     return {"name": lock.name, "kind": lock.kind, "processes": uses, "overlap": _overlap(lock.overlap)}
+
+
+def _use(use: ThreadLockUse) -> dict[str, Any]:
+    return {
+        "pid": use.process.pid,
+        "locked": use.locked,
+        "holder": _holder(use.holder) if use.holder else None,
+        "waiters": [_waiter(waiter) for waiter in use.waiters],
+    }
 
 
 def _overlap(overlap: Overlap | None) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat, thread_ids
 from semtrace.linux.pthread import kernel_tid
 from semtrace.linux.source import SourceLines
-from semtrace.model import Frame, Holder, Lock, Problem, ProcessId, SemId, Snapshot, Waiter
+from semtrace.model import Frame, Holder, Lock, Problem, ProcessId, SemId, Snapshot, ThreadLock, Waiter
 from semtrace.rules.wording import is_own
 
 # One dump takes 10 to 50 ms.
@@ -57,12 +57,15 @@ def with_stacks(snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Sna
     chosen = [lock for lock in snapshot.locks if lock.id in wanted and not lock.signal]
     processes = [holder.process for lock in chosen for holder in lock.holders]
     processes += [waiter.process for lock in chosen for waiter in lock.waiters]
+    uses = [use for lock in snapshot.thread_locks for use in lock.processes if use.waiters]
+    processes += [use.process for use in uses]
     if not processes:
         return snapshot
     taken = take(processes)
     return replace(
         snapshot,
         locks=tuple(_with(lock, taken) if lock.id in wanted else lock for lock in snapshot.locks),
+        thread_locks=tuple(_with_private(lock, taken) for lock in snapshot.thread_locks),
         problems=(*snapshot.problems, *(each for each in taken.problems if each not in snapshot.problems)),
     )
 
@@ -98,6 +101,18 @@ def _with(lock: Lock, taken: Stacks) -> Lock:
         holders=tuple(_one_with(holder, taken) for holder in lock.holders),
         waiters=tuple(_one_with(waiter, taken) for waiter in lock.waiters),
     )
+
+
+def _with_private(lock: ThreadLock, taken: Stacks) -> ThreadLock:
+    uses = (
+        replace(
+            use,
+            holder=_one_with(use.holder, taken) if use.holder else None,
+            waiters=tuple(_one_with(waiter, taken) for waiter in use.waiters),
+        )
+        for use in lock.processes
+    )
+    return replace(lock, processes=tuple(uses))
 
 
 def _one_with(thread: T, taken: Stacks) -> T:

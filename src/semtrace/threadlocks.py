@@ -4,30 +4,17 @@ they are shown to exclude nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from semtrace.cpython.layout import Layout
-from semtrace.cpython.threadlock import FoundThreadLock, read_thread_lock
+from semtrace.cpython.threadlock import read_thread_lock
 from semtrace.model import Overlap, ProcessId, ThreadLock, ThreadLockUse
 from semtrace.namebook import NameBook
+from semtrace.threadwaits import Copy, Key, ThreadWaits, Waits
 from semtrace.watched import Watched
 
 # Each costs a read in each process and refresh.
 _MOST = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Copy:
-    """One process's copy of a lock."""
-
-    watched: Watched
-    lock: FoundThreadLock
-    layout: Layout
-
-    def locked(self) -> bool | None:
-        memory = self.watched.memory
-        return None if memory is None else read_thread_lock(memory, self.lock, self.layout)
 
 
 class ThreadLocks:
@@ -36,27 +23,32 @@ class ThreadLocks:
     def __init__(self, book: NameBook) -> None:
         self._book = book
         self._overlaps: dict[str, Overlap] = {}
+        self._waits = ThreadWaits()
 
-    def read(self, taken_at: float, watched: Sequence[Watched]) -> tuple[ThreadLock, ...]:
-        copies: dict[str, list[_Copy]] = {}
+    def read(self, now_s: float, taken_at: float, watched: Sequence[Watched]) -> tuple[ThreadLock, ...]:
+        copies: dict[str, list[Copy]] = {}
         for each in watched:
             known = self._book.thread_locks(each.id)
             if known is None or known[0].layout is None:
                 continue
             for lock in known[1][:_MOST]:
-                copies.setdefault(lock.name, []).append(_Copy(each, lock, known[0].layout))
-        locks = (self._read_one(name, taken_at, copies[name]) for name in sorted(copies))
+                copies.setdefault(lock.name, []).append(Copy(each, lock, known[0].layout))
+        states = {name: _states(copies[name]) for name in sorted(copies)}
+        waits = self._waits.read(now_s, [copy for found in states.values() for copy, locked in found if locked])
+        locks = (self._one(name, taken_at, found, waits) for name, found in states.items())
         return tuple(lock for lock in locks if lock.processes)
 
-    def _read_one(self, name: str, taken_at: float, copies: Sequence[_Copy]) -> ThreadLock:
-        states = [(copy, locked) for copy in copies if (locked := copy.locked()) is not None]
+    def _one(
+        self, name: str, taken_at: float, states: Sequence[tuple[Copy, bool]], waits: Mapping[Key, Waits]
+    ) -> ThreadLock:
+        copies = [copy for copy, _ in states]
         inside = _not_inherited([copy for copy, locked in states if locked])
         if len(inside) > 1:
             # Locked before and after the others were seen locked: then they were so at one time.
-            self._note(name, taken_at, [copy.watched.id for copy in inside if copy.locked()])
-        uses = tuple(ThreadLockUse(copy.watched.id, locked) for copy, locked in states)
+            self._note(name, taken_at, [copy.watched.id for copy in inside if _locked(copy)])
+        uses = tuple(_use(copy, locked, waits.get(copy.key)) for copy, locked in states)
         own = all(copy.lock.own for copy in copies)
-        return ThreadLock(name, copies[0].lock.kind, uses, self._overlaps.get(name), own)
+        return ThreadLock(name, copies[0].lock.kind if copies else "", uses, self._overlaps.get(name), own)
 
     def _note(self, name: str, taken_at: float, inside: Sequence[ProcessId]) -> None:
         if len(inside) < 2:
@@ -71,7 +63,22 @@ class ThreadLocks:
         )
 
 
-def _not_inherited(locked: Sequence[_Copy]) -> list[_Copy]:
+def _states(copies: Sequence[Copy]) -> list[tuple[Copy, bool]]:
+    """Those that could be read, and whether they are locked."""
+    return [(copy, locked) for copy in copies if (locked := _locked(copy)) is not None]
+
+
+def _locked(copy: Copy) -> bool | None:
+    memory = copy.watched.memory
+    return None if memory is None else read_thread_lock(memory, copy.lock, copy.layout)
+
+
+def _use(copy: Copy, locked: bool, waits: Waits | None) -> ThreadLockUse:
+    holder, waiters = (waits.holder, waits.waiters) if waits else (None, ())
+    return ThreadLockUse(copy.watched.id, locked, holder, waiters)
+
+
+def _not_inherited(locked: Sequence[Copy]) -> list[Copy]:
     """Without the copies that a fork made of a lock that was locked already: those say nothing about two being
     inside.
     """
@@ -79,5 +86,5 @@ def _not_inherited(locked: Sequence[_Copy]) -> list[_Copy]:
     return [copy for copy in locked if not _same(copy, by_pid.get(copy.watched.stat.ppid))]
 
 
-def _same(child: _Copy, parent: _Copy | None) -> bool:
+def _same(child: Copy, parent: Copy | None) -> bool:
     return parent is not None and parent.lock.address == child.lock.address

@@ -44,8 +44,10 @@ LAYERS = {
     "history": "model linux verdict",
     "prover": "model linux history proof verdict watched",
     "separate": "model",
+    "waitgraph": "model text",
     "namebook": "model linux.memory cpython watched",
-    "threadlocks": "model cpython namebook watched",
+    "threadwaits": "model cpython history linux watched",
+    "threadlocks": "model cpython namebook threadwaits watched",
     "fleet": "model tree watched",
     "lasting": "model history prover",
     "picture": "model linux cpython fleet history lasting primitives prover tree verdict",
@@ -75,7 +77,8 @@ LAYERS = {
     "report": "model separate stack_report text",
     "ps": "model gunicorn gunicornctl processes text tree",
     "tailing": "model errors events follower observe reader schema state text traced",
-    "launch": "model errors gunicorn gunicorn_options instrument processes",
+    "runlogs": "model linux",
+    "launch": "model errors gunicorn gunicorn_options instrument processes runlogs",
     # what acts, when told to
     "deadbooks": "model wire linux tracedirs",
     "repair": "model errors deadbooks linux observe text",
@@ -90,7 +93,7 @@ LAYERS = {
     "tui": "model errors raster schema separate settings stack_report text timeline tui waitgraph",
     "arguments": "",
     "cli": "arguments model doctor doctor_report errors rules stacks follower gunicorn launch mend observe ps report "
-    "schema settings tailing tui",
+    "schema settings tailing tui linux",
     "__main__": "cli",
 }
 

@@ -30,17 +30,29 @@ class Frame:
 
 def read_frames(objects: Objects, classes: Classes, interpreters: Iterable[int], budget: Budget) -> Iterator[Frame]:
     """The frames of all threads, innermost first. Modules' own code is left out: its variables are the module's."""
+    for thread in thread_states(objects, interpreters):
+        if budget.spent():
+            break
+        for position, code, function in running(objects, classes, thread):
+            if function != "<module>":
+                namespace = objects.pages.u64(position + objects.layout.frame_globals)
+                yield Frame(function, namespace, tuple(_variables(objects, classes, position, code)))
+
+
+def thread_states(objects: Objects, interpreters: Iterable[int]) -> Iterator[int]:
+    """The address of each PyThreadState."""
     layout, u64 = objects.layout, objects.pages.u64
     for state in interpreters if layout.tried else ():
         thread = u64(state + layout.threads_head)
         for _ in range(_MOST_THREADS):
-            if not thread or budget.spent():
+            if not thread:
                 break
-            yield from _frames_of(objects, classes, thread)
+            yield thread
             thread = u64(thread + layout.thread_next)
 
 
-def _frames_of(objects: Objects, classes: Classes, thread: int) -> Iterator[Frame]:
+def running(objects: Objects, classes: Classes, thread: int) -> Iterator[tuple[int, int, str]]:
+    """The frames of a thread, innermost first: the address of each, of its code, and its function's name."""
     layout, u64 = objects.layout, objects.pages.u64
     position = u64(thread + layout.thread_frame)
     if layout.cframe_current >= 0 and position:
@@ -52,9 +64,8 @@ def _frames_of(objects: Objects, classes: Classes, thread: int) -> Iterator[Fram
         cls = classes.of(code)
         # 3.12 and later have frames of C code in between, whose "code" is None
         function = objects.text(u64(code + layout.code_name)) if cls is not None and cls.name == "code" else None
-        if function and function != "<module>":
-            namespace = u64(position + layout.frame_globals)
-            yield Frame(function, namespace, tuple(_variables(objects, classes, position, code)))
+        if function:
+            yield position, code, function
         position = u64(position + layout.frame_back)
 
 

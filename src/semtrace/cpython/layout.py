@@ -17,7 +17,14 @@ TUPLE_ITEMS = 24  # Include/cpython/tupleobject.h ob_item (3.14 puts ob_hash bef
 LIST_ITEMS = 24  # Include/cpython/listobject.h ob_item, a pointer
 DICT_KEYS, DICT_VALUES = 32, 40  # Include/cpython/dictobject.h ma_keys, ma_values
 CELL_VALUE = 16  # Include/cpython/cellobject.h ob_ref
-CFUNCTION_SELF = 24  # Include/cpython/methodobject.h PyCFunctionObject.m_self
+CFUNCTION_METHOD, CFUNCTION_SELF = 16, 24  # Include/cpython/methodobject.h PyCFunctionObject.m_ml, .m_self
+LOCK_SEMAPHORE = 16  # Modules/_threadmodule.c lockobject.lock_lock, rlockobject.rlock_lock: a sem_t up to 3.13
+RLOCK_OWNER = 24  # the same file: rlockobject.rlock_owner, a pthread id
+CODE_EXCEPTIONS = 40  # Include/cpython/code.h PyCodeObject.co_exceptiontable, from 3.11 on
+BYTES_DATA = 32  # Include/cpython/bytesobject.h ob_sval
+# Include/cpython/frameobject.h struct _frame, 3.8 to 3.10: f_valuestack; before f_localsplus lies f_blockstack,
+# 20 blocks of three ints (b_type, b_handler, b_level), and before that f_iblock and a char.
+FRAME_STACK, BLOCKS, BLOCK_SIZE, BLOCK_LEVEL = 64, 20, 12, 8
 PROXY_MAPPING = 16  # Objects/descrobject.c mappingproxyobject.mapping
 SET_MASK, SET_TABLE = 32, 40  # Include/setobject.h PySetObject; a setentry is (key, hash)
 DEQUE_LEFT, DEQUE_INDEX = 24, 40  # Modules/_collectionsmodule.c dequeobject.leftblock, .leftindex
@@ -101,6 +108,10 @@ class Layout:
     lock_locked: int = 32
     rlock_count: int = 32
     rlock_count_size: int = 8
+    # Of a frame that runs: from 3.11 on the instruction that it is at (pycore_frame.h prev_instr, 3.13 instr_ptr), and
+    # PyCodeObject.co_nlocalsplus. Before, 0: the innermost of its blocks says how deep its stack is.
+    frame_instruction: int = 0
+    code_nlocalsplus: int = 0
     tried: bool = True
 
 
@@ -166,6 +177,8 @@ _PY311 = replace(
     frame_locals=72,
     code_name=128,
     code_cellvars=0,
+    frame_instruction=56,
+    code_nlocalsplus=76,
 )
 _PY312 = replace(
     _PY311,
@@ -182,6 +195,7 @@ _PY312 = replace(
     frame_back=8,
     frame_code=0,
     frame_globals=24,
+    code_nlocalsplus=72,
 )
 # From 3.13 the way to sys.modules comes from _Py_DebugOffsets; these are its numbers in 3.13.0.
 _PY313 = replace(

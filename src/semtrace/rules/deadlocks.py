@@ -1,7 +1,8 @@
 """deadlock: threads that wait for each other, each for a lock that the next one holds; or one for its own.
 
-What this cannot know: whether another thread or process means to release such a Lock for its holder, which only an
-RLock forbids. Where one was ever seen to do that the holders are unknown, and nothing is said.
+The locks are multiprocessing's, and `threading` locks whose holder is proved. What this cannot know: whether another
+thread or process means to release such a Lock for its holder, which only an RLock forbids. Where one was ever seen to
+do that the holders are unknown, and nothing is said.
 """
 
 from __future__ import annotations
@@ -9,10 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from semtrace.model import SEM_VALUE_MAX, Finding, Holder, Lock, ProcessId, SemId, Snapshot, Waiter
+from semtrace.model import (
+    SEM_VALUE_MAX,
+    Finding,
+    Holder,
+    Lock,
+    ProcessId,
+    SemId,
+    Snapshot,
+    ThreadLock,
+    ThreadLockUse,
+    Waiter,
+)
 from semtrace.rules.basis import Limits
 from semtrace.rules.wording import at_least, label, place_of, thread
-from semtrace.text import age
+from semtrace.text import age, clean
 
 # All of them asleep without a break for so long: then the claims that were read meanwhile were true at one time.
 ASLEEP_S = 1.0
@@ -21,11 +33,20 @@ Thread = tuple[ProcessId, int]
 
 
 @dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A lock of either kind: `semaphore` is None of a `threading` lock, which is one process's own."""
+
+    name: str
+    semaphore: SemId | None
+    process: ProcessId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Wait:
     """One thread, what it waits for, and the threads that hold that."""
 
     thread: Thread
-    lock: Lock
+    lock: _Wanted
     waiter: Waiter
     holders: tuple[Thread, ...]
 
@@ -38,7 +59,7 @@ def deadlock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 
 def deadlocked(snapshot: Snapshot) -> set[SemId]:
     """The ids of the locks that such threads wait for."""
-    return {wait.lock.id for wait in _stuck(snapshot).values()}
+    return {wait.lock.semaphore for wait in _stuck(snapshot).values() if wait.lock.semaphore is not None}
 
 
 def _stuck(snapshot: Snapshot) -> dict[Thread, _Wait]:
@@ -47,6 +68,8 @@ def _stuck(snapshot: Snapshot) -> dict[Thread, _Wait]:
     """
     single = {process.id for process in snapshot.processes if process.threads == 1}
     waits = {wait.thread: wait for lock in snapshot.locks for wait in _waits(lock, single)}
+    for private in snapshot.thread_locks:
+        waits.update((wait.thread, wait) for use in private.processes for wait in _private_waits(private, use))
     while True:
         left = {thread: wait for thread, wait in waits.items() if all(holder in waits for holder in wait.holders)}
         if len(left) == len(waits):
@@ -60,9 +83,24 @@ def _waits(lock: Lock, single: set[ProcessId]) -> Iterator[_Wait]:
     known = [holder for holder in holders if holder is not None]
     if not holders or len(known) < len(holders) or not _accounts_for_all(lock):
         return
+    wanted = _Wanted(label(lock), lock.id)
     for waiter in lock.waiters:
-        if not waiter.timed and (waiter.asleep_s or 0.0) >= ASLEEP_S:
-            yield _Wait((waiter.process, waiter.tid), lock, waiter, tuple(known))
+        if _is_endless(waiter):
+            yield _Wait((waiter.process, waiter.tid), wanted, waiter, tuple(known))
+
+
+def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[_Wait]:
+    """Those in one process for its own copy of a `threading` lock."""
+    if use.holder is None or use.holder.tid is None:
+        return
+    wanted = _Wanted(clean(lock.name), None, use.process)
+    for waiter in use.waiters:
+        if _is_endless(waiter):
+            yield _Wait((waiter.process, waiter.tid), wanted, waiter, ((use.process, use.holder.tid),))
+
+
+def _is_endless(waiter: Waiter) -> bool:
+    return not waiter.timed and (waiter.asleep_s or 0.0) >= ASLEEP_S
 
 
 def _thread_of(holder: Holder, single: set[ProcessId]) -> Thread | None:
@@ -103,8 +141,8 @@ def _finding(cycle: Sequence[_Wait], stuck: Mapping[Thread, _Wait]) -> Finding:
     return Finding(
         code="deadlock",
         severity="error",
-        lock=locks[0].id,
-        name=label(locks[0]),
+        lock=next((lock.semaphore for lock in locks if lock.semaphore is not None), None),
+        name=next((lock.name for lock in locks if lock.semaphore is not None), locks[0].name),
         pids=tuple(dict.fromkeys(wait.thread[0].pid for wait in (*cycle, *behind))),
         title=_title(cycle),
         evidence=(
@@ -112,31 +150,39 @@ def _finding(cycle: Sequence[_Wait], stuck: Mapping[Thread, _Wait]) -> Finding:
             f"{'it has not' if again else 'none of them has'} run for {age(slept)}: none can go on before another does",
             *([f"{len(behind)} more wait behind them"] if behind else []),
         ),
-        remedy=_remedy(again),
+        remedy=_remedy(again, locks),
     )
 
 
 def _title(cycle: Sequence[_Wait]) -> str:
     if len(cycle) == 1:
         (wait,) = cycle
-        return f"{thread(*wait.thread)} waits for {label(wait.lock)}, which it holds itself"
-    names = ", ".join(label(wait.lock) for wait in cycle)
+        return f"{thread(*wait.thread)} waits for {wait.lock.name}, which it holds itself"
+    names = ", ".join(wait.lock.name for wait in cycle)
     return f"{len(cycle)} threads wait for each other: {names}"
 
 
 def _chain(cycle: Sequence[_Wait]) -> Iterator[str]:
     for at, wait in enumerate(cycle):
-        held = label(cycle[at - 1].lock)
-        what = "it" if wait.lock.id == cycle[at - 1].lock.id else label(wait.lock)
+        before = cycle[at - 1].lock
+        held = _called(before)
+        what = "it" if wait.lock == before else _called(wait.lock)
         since = at_least(wait.waiter.for_s, wait.waiter.evidence)
         place = place_of(wait.waiter)
         yield f"{thread(*wait.thread)} holds {held} and waits for {what}{since}{f', at {place}' if place else ''}"
 
 
-def _remedy(again: bool) -> str:
+def _called(lock: _Wanted) -> str:
+    return lock.name if lock.semaphore is not None else f"{lock.name} (a threading lock)"
+
+
+def _remedy(again: bool, locks: Sequence[_Wanted]) -> str:
+    shared = any(lock.semaphore is not None for lock in locks)
     cure = (
-        "Use a multiprocessing.RLock, or take it only once on the way"
+        f"Use {'a multiprocessing.RLock' if shared else 'a threading.RLock'}, or take it only once on the way"
         if again
         else "Take the locks in the same order everywhere"
     )
+    if not shared:
+        return f"{cure}. Now: restart that process; it takes no other's lock with it."
     return f"{cure}. Now: restart the server, for a worker that is killed leaves its lock locked behind."

@@ -1,0 +1,104 @@
+"""Who is inside `with lock:`, of a `threading.Lock`, which itself keeps no owner.
+
+Whoever is inside has the lock's bound `__exit__` on its frame's stack, put there once `__enter__` is done (up to 3.10:
+named as live once it is done) and gone before `__exit__` is called. Above what is live a stack keeps old values, so how
+deep it is has to be known exactly: from 3.11 on the exception table says it for the instruction that a frame is at,
+before that the innermost block does. Only of threads that sleep meanwhile is any of it true: the caller sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from semtrace.cpython import layout as at
+from semtrace.cpython.classes import Classes
+from semtrace.cpython.frames import running, thread_states
+from semtrace.cpython.objects import Objects
+from semtrace.cpython.pages import Pages, Readable
+from semtrace.cpython.runtime import UnreadableError, locate
+from semtrace.linux.maps import read_mappings
+
+MOST_DEPTH = 200
+MOST_TABLE = 1 << 16
+STATE_WORDS = 64  # a PyThreadState is larger; `thread_id` is within this in 3.8 to 3.13
+
+
+def inside(pid: int, memory: Readable, locks: Collection[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The address of a lock and the words of the PyThreadState whose thread is inside `with` it; one of the words is
+    the thread's pthread id. Raises nothing for what cannot be read.
+    """
+    pages = Pages(memory)
+    try:
+        runtime, objects = locate(pages, read_mappings(pid) or ())
+    except (UnreadableError, PermissionError):
+        return
+    classes = Classes(objects)
+    for thread in thread_states(objects, runtime.interpreters):
+        for position, code, _ in running(objects, classes, thread):
+            for value in _live(objects, classes, position, code):
+                if (lock := _exit_of(objects, classes, value)) in locks:
+                    yield lock, pages.words(thread, STATE_WORDS)
+
+
+def _exit_of(objects: Objects, classes: Classes, value: int) -> int:
+    """The lock whose bound `__exit__` this is, else 0."""
+    pages = objects.pages
+    cls = classes.of(value)
+    if cls is None or cls.name != "builtin_function_or_method":
+        return 0
+    name = pages.cstring(pages.u64(pages.u64(value + at.CFUNCTION_METHOD)), 16)  # PyMethodDef.ml_name is its first
+    return pages.u64(value + at.CFUNCTION_SELF) if name == "__exit__" else 0
+
+
+def _live(objects: Objects, classes: Classes, frame: int, code: int) -> tuple[int, ...]:
+    """What surely is on the frame's stack: what the handlers of its blocks would find there."""
+    layout, pages = objects.layout, objects.pages
+    if layout.frame_instruction:
+        depth = _depth_by_table(objects, classes, frame, code)
+        stack = frame + layout.frame_locals + 8 * pages.u32(code + layout.code_nlocalsplus)
+    else:
+        depth = _depth_by_block(objects, frame)
+        stack = pages.u64(frame + at.FRAME_STACK)
+    return pages.words(stack, depth) if 0 < depth <= MOST_DEPTH else ()
+
+
+def _depth_by_block(objects: Objects, frame: int) -> int:
+    """Objects/frameobject.c PyFrame_BlockSetup, 3.8 to 3.10: b_level of the innermost block."""
+    blocks = frame + objects.layout.frame_locals - at.BLOCKS * at.BLOCK_SIZE
+    count = objects.pages.u32(blocks - 8)
+    return objects.pages.u32(blocks + (count - 1) * at.BLOCK_SIZE + at.BLOCK_LEVEL) if 0 < count <= at.BLOCKS else 0
+
+
+def _depth_by_table(objects: Objects, classes: Classes, frame: int, code: int) -> int:
+    """Objects/exception_handling_notes.txt: the depth of the entry that covers the instruction, 0 without one."""
+    pages = objects.pages
+    cls = classes.of(code)
+    table = pages.u64(code + at.CODE_EXCEPTIONS)
+    size = pages.u64(table + at.OB_SIZE)
+    if cls is None or not objects.type_flags(objects.type_of(table)) & at.BYTES or size > MOST_TABLE:
+        return 0
+    # Objects/codeobject.c PyCode_Type.tp_basicsize: the instructions begin where the object ends
+    instruction = pages.u64(frame + objects.layout.frame_instruction) - (code + cls.basicsize)
+    for start, length, depth in entries(pages.read(table + at.BYTES_DATA, size) or b""):
+        if start <= instruction // 2 < start + length:
+            return depth
+    return 0
+
+
+def entries(table: bytes) -> Iterator[tuple[int, int, int]]:
+    """Start and length in instructions, and the depth of the stack, of each entry of an exception table.
+
+    Four numbers of six bits a byte, the highest first; 64 marks that more follow, 128 the first of an entry.
+    """
+    numbers: list[int] = []
+    value = 0
+    for byte in table:
+        if byte & 128:
+            numbers, value = [], 0
+        value = value << 6 | byte & 63
+        if byte & 64:
+            continue
+        numbers.append(value)
+        value = 0
+        if len(numbers) == 4:
+            yield numbers[0], numbers[1], numbers[3] >> 1  # the lowest bit: whether the instruction is pushed too

@@ -1,0 +1,150 @@
+"""Who is inside a `threading` lock, read from outside, and the deadlocks through such locks; on each Python there is."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import PROGRAMS, start, wait_until
+
+from semtrace import gunicorn
+from semtrace.cpython.withblocks import entries
+from semtrace.model import Finding, Snapshot, ThreadLockUse
+from semtrace.observe import Observer
+
+VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+ROUNDS = 25  # looks at what must not be said
+
+
+def interpreter(version: str) -> str:
+    found = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
+    if not found:
+        pytest.skip(f"no Python {version} under ~/.pyenv/versions")
+    return str(found[-1])
+
+
+class Program:
+    def __init__(self, observer: Observer, ids: Path) -> None:
+        self.observer = observer
+        self._ids = ids
+
+    def until(self, condition: Callable[[Snapshot], object], what: str) -> Snapshot:
+        last: list[Snapshot] = []
+
+        def look() -> object:
+            last[:] = [self.observer.snapshot()]
+            return condition(last[0])
+
+        wait_until(look, 20, what)
+        return last[0]
+
+    def looks(self, seconds: float = 2.5) -> Iterator[Snapshot]:
+        """Snapshots for longer than anybody has to sleep before he is spoken of."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            yield self.observer.snapshot()
+            time.sleep(0.05)
+
+    def tid(self, name: str) -> int:
+        def read() -> int:
+            return int(ast.literal_eval(self._ids.read_text()).get(name, 0)) if self._ids.exists() else 0
+
+        return wait_until(read, 20, name)
+
+
+@contextlib.contextmanager
+def program(version: str, case: str, folder: Path) -> Iterator[Program]:
+    ids = folder / "ids"
+    with start(interpreter(version), str(PROGRAMS / "threaded.py"), case, str(ids)) as (popen, _):
+        observer = Observer(gunicorn.server_of(popen.pid), all_thread_locks=True)
+        try:
+            yield Program(observer, ids)
+        finally:
+            observer.close()
+
+
+def use(snapshot: Snapshot, name: str) -> ThreadLockUse:
+    found = (lock.processes[0] for lock in snapshot.thread_locks if lock.name.endswith(f".{name}"))
+    return next(found, ThreadLockUse(snapshot.server.id, False))
+
+
+def holder(snapshot: Snapshot, name: str) -> int | None:
+    found = use(snapshot, name).holder
+    return found.tid if found else None
+
+
+def deadlocks(snapshot: Snapshot) -> list[Finding]:
+    return [finding for finding in snapshot.findings if finding.code == "deadlock"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("case", "names"),
+    [("mixed", {"shared", "guard"}), ("plain", {"guard", "other"}), ("recursive", {"guard", "tree"})],
+)
+def test_two_threads_that_wait_for_each_other(version: str, case: str, names: set[str], tmp_path: Path) -> None:
+    with program(version, case, tmp_path) as running:
+        snapshot = running.until(deadlocks, "the deadlock")
+        (finding,) = deadlocks(snapshot)
+        assert finding.severity == "error"
+        said = "\n".join((finding.title, *finding.evidence))
+        assert all(f".{name}" in said for name in names), said
+        assert "(a threading lock)" in said
+        assert all(f"thread {running.tid(name)}" in said for name in ("with", "waits")), said
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_one_that_waits_for_the_lock_it_is_inside(version: str, tmp_path: Path) -> None:
+    with program(version, "reentry", tmp_path) as running:
+        snapshot = running.until(deadlocks, "the deadlock")
+        (finding,) = deadlocks(snapshot)
+        assert "which it holds itself" in finding.title
+        assert "threading.RLock" in finding.remedy
+        assert holder(snapshot, "guard") == running.tid("with")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_who_is_inside_is_found_through_calls_loops_and_nested_blocks(version: str, tmp_path: Path) -> None:
+    with program(version, "deep", tmp_path) as running:
+        snapshot = running.until(lambda seen: holder(seen, "guard") and holder(seen, "other"), "both holders")
+        assert holder(snapshot, "guard") == running.tid("with")
+        assert holder(snapshot, "other") == running.tid("with")
+        assert [each.tid for each in use(snapshot, "guard").waiters] == [running.tid("waits")]
+        assert not deadlocks(snapshot)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_one_that_has_left_is_not_taken_for_the_holder(version: str, tmp_path: Path) -> None:
+    """Its frame's stack may well keep the lock's __exit__, above what is live."""
+    with program(version, "stale", tmp_path) as running:
+        running.tid("has")
+        running.until(lambda seen: any((w.asleep_s or 0) > 1.2 for w in use(seen, "guard").waiters), "a long wait")
+        for snapshot in running.looks(1.5):
+            assert use(snapshot, "guard").waiters
+            assert holder(snapshot, "guard") is None
+            assert not deadlocks(snapshot)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", ["timed", "convoy"])
+def test_a_timed_wait_and_a_convoy_are_no_deadlock(version: str, case: str, tmp_path: Path) -> None:
+    with program(version, case, tmp_path) as running:
+        running.until(lambda seen: use(seen, "guard").waiters, "somebody who waits")
+        for snapshot in running.looks():
+            assert not deadlocks(snapshot)
+
+
+def test_an_exception_table_is_read_as_cpython_writes_it() -> None:
+    code = compile("with a:\n  with b:\n    c()\n", "x", "exec")
+    table = getattr(code, "co_exceptiontable", b"")
+    if not table:
+        pytest.skip("this Python has blocks instead")
+    import dis
+
+    expected = [(e.start // 2, (e.end - e.start) // 2, e.depth) for e in dis._parse_exception_table(code)]  # type: ignore[attr-defined]
+    assert list(entries(table)) == expected
+    assert list(entries(b"\xff" * 50 + b"\x00")) == []
