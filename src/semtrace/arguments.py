@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from semtrace import __version__
@@ -33,10 +34,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """`name` is the command's; without one it is `attach`. Exits with 2 on what it does not understand."""
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
         arguments.insert(0, "attach")
-    return _parser().parse_args(arguments)
+        return _parser(bare=True).parse_args(arguments)
+    return _parser(bare=False).parse_args(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(bare: bool) -> argparse.ArgumentParser:
+    """`bare`: no command was given, so what is no PID may have been meant for one."""
     parser = argparse.ArgumentParser(
         prog="semtrace",
         description="Shows which worker of a pre-forked server holds which lock, and who waits for it.",
@@ -46,14 +49,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"semtrace {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    for add in (_add_attach, _add_run, _add_ps, _add_dump, _add_doctor, _add_events, _add_release, _add_clean):
+    _add_attach(commands, _pid_or_command if bare else _pid)
+    for add in (_add_run, _add_ps, _add_dump, _add_doctor, _add_events, _add_release, _add_clean):
         add(commands)
     return parser
 
 
-def _add_attach(commands: Commands) -> None:
+def _add_attach(commands: Commands, pid: Callable[[str], int]) -> None:
     command = commands.add_parser("attach", help="the live view (the default)", description="The live view.")
-    _add_pid(command)
+    _add_pid(command, pid)
     _add_look(command)
     _add_audit(command)
     command.set_defaults(name="attach")
@@ -154,9 +158,13 @@ def _add_audit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--audit", metavar="FILE", help="append each act to this file, as a line of JSON")
 
 
-def _add_pid(command: argparse.ArgumentParser) -> None:
+def _add_pid(command: argparse.ArgumentParser, pid: Callable[[str], int] | None = None) -> None:
     command.add_argument(
-        "pid", nargs="?", type=_pid, metavar="PID", help="of a master, a worker or any Python process of the server"
+        "pid",
+        nargs="?",
+        type=pid or _pid,
+        metavar="PID",
+        help="of a master, a worker or any Python process of the server",
     )
 
 
@@ -169,9 +177,21 @@ def _add_look(command: argparse.ArgumentParser) -> None:
 
 
 def _pid(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+    if not _is_pid(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no PID, which is a number: `semtrace ps` lists those of the servers"
+        )
+    return int(text)
+
+
+def _pid_or_command(text: str) -> int:
+    if not _is_pid(text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a command ({', '.join(COMMANDS)}) nor a PID")
     return int(text)
+
+
+def _is_pid(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) > 0
 
 
 def _seconds(text: str) -> float:

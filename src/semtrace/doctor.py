@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from semtrace.follower import Follower
@@ -24,6 +24,8 @@ _PAUSE_S = 0.05
 # What passes by: a later picture does not show that it was not so. Everything else stays, or was mended.
 _PASSING = ("deadlock", "timeout-risk", "long-hold", "long-wait")
 
+Key = tuple[str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
@@ -40,7 +42,7 @@ class Doctor:
         self._observer = Observer(server, telling=Follower(), limits=limits)
         self._limits = limits
         self._stacks = stacks
-        self._seen: dict[tuple[str, str], tuple[float, Finding]] = {}
+        self._seen: dict[Key, tuple[float, Finding]] = {}
         self._looks = 0
 
     def close(self) -> None:
@@ -82,13 +84,7 @@ class Doctor:
             snapshot = with_stacks(snapshot)
         now = findings(snapshot, self._limits)
         present = {_key(finding) for finding in now}
-        return replace(snapshot, findings=worst_first((*now, *self._passed(snapshot, present))))
-
-    def _passed(self, snapshot: Snapshot, present: set[tuple[str, str]]) -> Iterable[Finding]:
-        for key, (seen_s, finding) in self._seen.items():
-            if key not in present:
-                over = f"over by now: last seen {age(snapshot.monotonic_s - seen_s)} ago"
-                yield replace(finding, evidence=(*finding.evidence, over))
+        return replace(snapshot, findings=worst_first((*now, *passed(self._seen, snapshot, present))))
 
     def _with_stacks(self, snapshot: Snapshot, found: Iterable[Finding]) -> Snapshot:
         locks = [finding.lock for finding in found if finding.lock is not None and finding.code in _PASSING]
@@ -98,5 +94,18 @@ class Doctor:
         return replace(told, findings=findings(told, self._limits))
 
 
-def _key(finding: Finding) -> tuple[str, str]:
+def passed(
+    seen: Mapping[Key, tuple[float, Finding]], snapshot: Snapshot, present: Collection[Key]
+) -> Iterator[Finding]:
+    """What was `seen` at some time and is not `present` any more."""
+    orphaned = {lock.id for lock in snapshot.locks if lock.state == "orphaned"}
+    for key, (seen_s, finding) in seen.items():
+        if finding.code == "timeout-risk" and finding.lock in orphaned:
+            continue  # its holder has ended: the orphan's finding says what is known of how
+        if key not in present:
+            over = f"over by now: last seen {age(snapshot.monotonic_s - seen_s)} ago"
+            yield replace(finding, evidence=(*finding.evidence, over))
+
+
+def _key(finding: Finding) -> Key:
     return finding.code, str(finding.lock or finding.name)

@@ -10,7 +10,7 @@ from typing import Any
 from semtrace.model import Finding, Severity, Snapshot
 from semtrace.report import problems
 from semtrace.schema import SCHEMA, finding_json, problem_json, server_json
-from semtrace.text import age, clean, iso
+from semtrace.text import age, clean, counted, iso
 
 _COLOURS: dict[Severity, str] = {"error": "1;31", "warning": "33", "info": "36"}
 WIDTH = 110
@@ -66,19 +66,15 @@ def _nothing_wrong(snapshot: Snapshot, looks: int) -> str:
     locks = [lock for lock in snapshot.locks if not lock.signal]
     states = Counter(lock.state for lock in locks)
     told = f" ({', '.join(f'{count} {state}' for state, count in states.most_common())})" if states else ""
-    private = f" and {_counted(len(snapshot.thread_locks), 'threading lock')}" if snapshot.thread_locks else ""
+    private = f" and {counted(len(snapshot.thread_locks), 'threading lock')}" if snapshot.thread_locks else ""
     ended = "" if snapshot.alive else " The server has ended meanwhile."
     blind = {problem.process for problem in snapshot.problems if problem.process}
     if blind.issuperset(process.id for process in snapshot.processes) and blind:
         return f"Nothing can be said: not one process of {clean(snapshot.server.title)} can be read."
     if blind:
-        ended += f" {_counted(len(blind), 'process')} of these could not be read."
+        ended += f" {counted(len(blind), 'process')} of these could not be read."
     return (
         f"Nothing wrong was seen in {looks} looks over {age(snapshot.watched_s)} at "
-        f"{clean(snapshot.server.title)} (PID {snapshot.server.pid}): {_counted(len(snapshot.processes), 'process')}, "
-        f"{_counted(len(locks), 'lock')}{told}{private}, and /dev/shm.{ended}"
+        f"{clean(snapshot.server.title)} (PID {snapshot.server.pid}): {counted(len(snapshot.processes), 'process')}, "
+        f"{counted(len(locks), 'lock')}{told}{private}, and /dev/shm.{ended}"
     )
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 'es' if word.endswith('s') else 's'}"

@@ -20,6 +20,7 @@ from semtrace.model import Server
 from semtrace.roles import handles_like_master
 
 _START_ONE = "start one (gunicorn myapp:app), or name any other Python server: semtrace PID"
+_NAME_ONE = "give the PID of a gunicorn (`semtrace ps` lists them) or of any Python process (pgrep -a python)"
 _LIST_THEM = "`semtrace ps` lists the gunicorns of this machine"
 
 
@@ -40,10 +41,11 @@ def server_of(pid: int) -> Server:
     if python is None:
         user = processes.user_name(stat.id.pid)
         raise NotPermitted(
-            f"process {pid} ({stat.comm}) belongs to {user}, so it cannot be seen whether it is Python", remedy(pid)
+            f"process {pid} ({stat.comm}) of {user} cannot be read, so it is not known whether it is Python",
+            remedy(pid),
         )
     if not python:
-        raise NoServer(f"process {pid} ({stat.comm}) is no Python process", _server_below(stat) or _LIST_THEM)
+        raise NoServer(f"process {pid} ({stat.comm}) is no Python process", _server_below(stat) or _NAME_ONE)
     return _python(lineage[-1])
 
 

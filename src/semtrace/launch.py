@@ -8,12 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from semtrace import gunicorn, gunicorn_options, processes
+from semtrace import gunicorn, gunicorn_options, processes, runlogs
 from semtrace.errors import NoServer, SemtraceError, UsageError
 from semtrace.instrument.bootstrap import environment
 from semtrace.model import Server
@@ -23,6 +21,11 @@ _OTHER_PROGRAM_S = 1.0  # for what is no gunicorn to have started
 _GUNICORN_S = 300.0  # it loads the application before it is ready, with --preload
 _LAST_LINES = 20
 _PIECE = 1 << 18
+
+
+def check(command: Sequence[str]) -> None:
+    """UsageError if there is nothing to run, or no such program."""
+    _program(command)
 
 
 def replace_by(command: Sequence[str]) -> None:
@@ -46,8 +49,8 @@ class Launched:
         self.leave = False
         self._main_pid: int | None = None
         program = _program(command)
-        descriptor, name = tempfile.mkstemp(prefix="semtrace-run-", suffix=".log")
-        self.log = Path(name)
+        runlogs.sweep()
+        self._descriptor, self.log = runlogs.make()
         self._read_to = 0
         self._rest = b""
         try:
@@ -56,15 +59,15 @@ class Launched:
                 executable=program,
                 env=environment(os.environ),
                 stdin=subprocess.DEVNULL,
-                stdout=descriptor,
-                stderr=descriptor,
+                stdout=self._descriptor,
+                stderr=self._descriptor,
                 start_new_session=True,
             )
         except OSError as error:
+            os.close(self._descriptor)
             self.log.unlink()
             raise UsageError(f"cannot run {command[0]}: {error.strerror}", "give a command after --") from error
-        finally:
-            os.close(descriptor)
+        self.log = runlogs.name_after(self.log, self.pid)
 
     @property
     def pid(self) -> int:
@@ -132,9 +135,11 @@ class Launched:
         self._popen.send_signal(number)
 
     def forget(self) -> None:
-        """Removes the log of a server that has ended."""
-        if not self.running:
+        """Removes the log of a server that has ended. Until then it is open here: another run leaves it alone."""
+        if not self.running and self._descriptor >= 0:
             self.log.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _found(self) -> Server | None:
         """The gunicorn among the child and its descendants (poetry run, a shell), else the child itself."""

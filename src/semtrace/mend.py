@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from semtrace import leftovers, repair, repair_report
-from semtrace.audit import Audit, clean_act, release_act
+from semtrace.audit import Audit, clean_act, clean_intent, release_act, release_intent
+from semtrace.errors import SemtraceError
 from semtrace.leftovers import Found
 from semtrace.model import Lock, SemId, Server
 from semtrace.observe import Observer
@@ -42,8 +43,24 @@ def releaser(audit: str | None, say: Say) -> Callable[[Server, SemId], Sequence[
 
 def _release(observer: Observer, which: str, audit: str | None, say: Say) -> Released:
     lock: Lock = repair.choose(observer, which)
+    server = observer.server.pid
     with Audit(audit, say) as log:
-        return repair.release(observer, lock, lambda released: log.write(release_act(observer.server.pid, released)))
+        repair.check_rights(observer, lock)
+        intent = release_intent(server, lock)
+        log.intend(intent)
+        acted = False
+
+        def note(released: Released) -> None:
+            nonlocal acted
+            acted = True
+            log.write(release_act(server, released))
+
+        try:
+            return repair.release(observer, lock, note)
+        except SemtraceError as error:
+            if not acted:
+                log.call_off(intent, error)
+            raise
 
 
 def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.DIRECTORY) -> Iterator[str]:
@@ -57,6 +74,8 @@ def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.
             yield f"  semtrace clean --yes{f' --audit {shlex.quote(audit)}' if audit else ''}"
         return
     with Audit(audit, say) as log:
+        if gone:
+            log.intend(clean_intent(each.entry.name for each in gone))
         done = [_remove(each, log, directory) for each in gone]
     removed = sum(each.kept is None for each in done)
     yield f"Removed {removed} leftover {'semaphore' if removed == 1 else 'semaphores'} from {directory}."

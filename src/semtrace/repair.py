@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from semtrace.deadbooks import SetRight, let_go
 from semtrace.errors import NoServer, NotPermitted, Refused, SemtraceError, UsageError
 from semtrace.linux.post import MOST_UNITS, OpenSemaphore, Word, open_semaphore
 from semtrace.linux.process import read_stat
@@ -46,7 +47,8 @@ class Released:
     """What was done. `lock` is as it was proved, `now` as it was seen last, None if the server has ended by then.
 
     `units` is what its value was set to, and `after` what was read next: somebody may have taken it by then. `woken` is
-    how many waiters the kernel woke; `got_on` are those of which it was seen that they wait no more.
+    how many waiters the kernel woke; `got_on` are those of which it was seen that they wait no more. `set_right`
+    are the state files of dead processes that said they held it.
     """
 
     lock: Lock
@@ -58,9 +60,10 @@ class Released:
     at: float
     got_on: tuple[Waiter, ...] = ()
     now: Lock | None = None
+    set_right: tuple[SetRight, ...] = ()
 
 
-def find(locks: Iterable[Lock], which: str) -> Lock:
+def find(locks: Iterable[Lock], which: str, server_pid: int) -> Lock:
     """The lock of that id or name; UsageError listing what there is, unless it is exactly one."""
     locks = list(locks)
     found = [lock for lock in locks if which == str(lock.id)]
@@ -68,7 +71,7 @@ def find(locks: Iterable[Lock], which: str) -> Lock:
     if len(found) == 1:
         return found[0]
     if found:
-        raise UsageError(f"{len(found)} locks are called {clean(which)}: {_listed(found)}", "say which by its id")
+        raise UsageError(f"{len(found)} separate locks are called {clean(which)}", _choices(found, server_pid))
     known = [lock for lock in locks if not lock.signal] or locks
     there = f"there are: {_listed(known)}" if known else "the server has no multiprocessing lock that can be seen"
     raise UsageError(f"there is no lock {clean(which)}", there)
@@ -78,6 +81,18 @@ def _listed(locks: Iterable[Lock]) -> str:
     return ", ".join(f"{clean(lock.label)} [{lock.id}] ({lock.state})" for lock in locks)
 
 
+def _choices(found: Iterable[Lock], server_pid: int) -> str:
+    """A line for each, the orphaned first, and the command for the first."""
+    each = sorted(found, key=lambda lock: (lock.state != "orphaned", lock.id))
+    lines = [f"{lock.id}  {lock.state}, {_mappers(lock)}" for lock in each]
+    return "\n  ".join([*lines, f"say which by its id: semtrace release {server_pid} {each[0].id}"])
+
+
+def _mappers(lock: Lock) -> str:
+    pids = sorted(process.pid for process in lock.mapped_by)
+    return f"mapped by PID {' '.join(map(str, pids))}" if pids else "mapped by no process of the server"
+
+
 def choose(observer: Observer, which: str) -> Lock:
     """The lock of that name or id, once it is proved orphaned; SemtraceError with the reason if it is not."""
     snapshot = observer.snapshot()
@@ -85,7 +100,7 @@ def choose(observer: Observer, which: str) -> Lock:
         snapshot = settle(observer, PATIENCE_S)  # names take their time
     if not snapshot.locks and (blind := _blind(snapshot, [process.id.pid for process in snapshot.processes])):
         raise NotPermitted(f"the locks of process {blind} cannot be seen", remedy(blind, arguments(snapshot, which)))
-    return _proved(observer, find(snapshot.locks, which).id)
+    return _proved(observer, find(snapshot.locks, which, observer.server.pid).id)
 
 
 def _proved(observer: Observer, semaphore: SemId) -> Lock:
@@ -153,8 +168,10 @@ def check_rights(observer: Observer, lock: Lock) -> str:
 def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> Released:
     """Proves once more that it is orphaned, releases it, and looks what came of it. Refused if anything is amiss.
 
-    `log` is called at once after the act, for what comes then may be interrupted.
+    `log` is called at once after the act, for what comes then may be interrupted. The state files of the dead are set
+    right while no other semtrace can act on the lock.
     """
+    members = [process.id for process in observer.snapshot().processes]
     with _opened(observer, lock) as semaphore:
         if not semaphore.reserve():
             raise Refused(f"somebody else is releasing {clean(lock.label)} at this moment", "look again")
@@ -166,8 +183,11 @@ def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> 
         units = lock.maximum or 1
         woken = semaphore.give_back(units)
         released = Released(lock, units, before, semaphore.read(), woken, still, time.time())
-        log(released)
-    return _look_after(observer, released)
+        try:
+            log(released)
+        finally:
+            set_right = let_go(members, lock.id)
+    return _look_after(observer, replace(released, set_right=set_right))
 
 
 def _opened(observer: Observer, lock: Lock) -> OpenSemaphore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
+from semtrace.deadbooks import SetRight
 from semtrace.leftovers import Found
 from semtrace.model import Lock, Waiter
 from semtrace.repair import GETTING_ON_S, Released
@@ -19,7 +20,7 @@ def evidence(lock: Lock) -> Iterator[str]:
     yield f"{clean(lock.label)} is orphaned."
     yield f"  {lock.kind} {lock.id}  {file}"
     yield f"  {clean(lock.reason or '')}"
-    yield f"  mapped by PID {' '.join(str(process.pid) for process in lock.mapped_by)}"
+    yield f"  mapped by PID {' '.join(str(pid) for pid in sorted(process.pid for process in lock.mapped_by))}"
     yield from (f"  {_waiter(waiter)} waits{_since(waiter)}" for waiter in lock.waiters)
     units = lock.maximum or 1
     lets_in = min(units, len(lock.waiters))
@@ -57,8 +58,15 @@ def outcome(released: Released) -> Iterator[str]:
         yield f"  none of those who waited was seen to get on within {GETTING_ON_S:g} s"
     left = f"{len(now.waiters)} still wait" if now.waiters else "nobody waits"
     yield f"  now: {now.state}, value {'-' if now.value is None else now.value}, {left}"
+    yield from map(_set_right, released.set_right)
     if not released.still:
         yield "  some thread ran all the time, so the last look was a millisecond old when it was released"
+
+
+def _set_right(each: SetRight) -> str:
+    if each.failed is None:
+        return f"  the state file of PID {each.process.pid}, which died with it, says so no more"
+    return f"  note: the state file of PID {each.process.pid} goes on saying that it holds it: {each.failed}"
 
 
 def leftovers(found: Sequence[Found], owner: Callable[[int], str]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from semtrace.model import (
 )
 from semtrace.separate import combine
 from semtrace.stack_report import stack_report
-from semtrace.text import UNKNOWN, age, clean, exact, iso, percent, size, table
+from semtrace.text import UNKNOWN, age, clean, counted, exact, iso, percent, size, table
 
 # SGR codes for what deserves the eye, on a terminal that wants colour.
 _COLOURS = {"contended": "33", "exhausted": "33", "orphaned": "1;31", "held": "32", "unknown": "35"}
@@ -93,7 +93,7 @@ def _locks(snapshot: Snapshot, colour: bool, signals: bool) -> Iterator[str]:
     elif not hidden:
         yield _no_locks(snapshot)
     if hidden:
-        yield f"{hidden} {_plural('signal', hidden)} inside Condition, Event or Queue not shown (--all shows all)"
+        yield f"{counted(hidden, 'signal')} inside Condition, Event or Queue not shown (--all shows all)"
 
 
 def _no_locks(snapshot: Snapshot) -> str:
@@ -179,7 +179,7 @@ def _counts(statistics: Statistics) -> str:
     waited = f" {exact(wait.mean_s)} on average, {exact(wait.max_s)} at most" if wait.count else ""
     held = f"; held {exact(hold.mean_s)} on average, {exact(hold.max_s)} at most" if hold.count else ""
     failed = f"; {statistics.failed} times in vain" if statistics.failed else ""
-    return f"acquired {statistics.acquired} {_plural('time', statistics.acquired)}{contention}{waited}{held}{failed}"
+    return f"acquired {counted(statistics.acquired, 'time')}{contention}{waited}{held}{failed}"
 
 
 def problems(found: Iterable[Problem]) -> Iterator[str]:
@@ -195,20 +195,17 @@ def problems(found: Iterable[Problem]) -> Iterator[str]:
 
 
 def _pids(processes: Sequence[ProcessId]) -> str:
-    """A few in full, of many the first and how many more: the first is the oldest."""
-    if len(processes) > _FEW:
-        return f"{' '.join(str(p.pid) for p in processes[: _FEW - 1])} +{len(processes) - _FEW + 1}"
-    return " ".join(str(p.pid) for p in processes) or UNKNOWN
+    """A few in full, of many the first and how many more, in their order."""
+    numbers = [str(pid) for pid in sorted(process.pid for process in processes)]
+    if len(numbers) > _FEW:
+        return f"{' '.join(numbers[: _FEW - 1])} +{len(numbers) - _FEW + 1}"
+    return " ".join(numbers) or UNKNOWN
 
 
 def _few(items: Sequence[str]) -> str:
     if len(items) > _FEW:
         return f"{', '.join(items[: _FEW - 1])} +{len(items) - _FEW + 1}"
     return ", ".join(items) or UNKNOWN
-
-
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else word + "s"
 
 
 def _coloured(line: str, sgr: str | None) -> str:

@@ -16,7 +16,7 @@ from semtrace.observe import Observer, settle
 from semtrace.reader import EventPipe, wait_for_events
 from semtrace.schema import event_json
 from semtrace.state import State, fold
-from semtrace.text import clean, clip, exact
+from semtrace.text import clean, clip_start, exact
 from semtrace.traced import traced_event
 
 _LOOK_EVERY_S = 1.0
@@ -24,6 +24,9 @@ _LEARN_EVERY_S = 0.05
 _BATCH_S = 0.02
 _LOCK_ACTS = ("wait", "acquired", "released", "failed")
 _COLOURS = {"wait": "33", "acquired": "32", "failed": "31", "released": "2", "lost": "1;31"}
+
+# The columns: PID/TID of seven digits each (PID_MAX_LIMIT, include/linux/threads.h), the longest act, name and time.
+_WHO, _ACT, _NAME, _DETAIL = 15, 8, 30, 14
 
 Batch = tuple[list[TracedEvent], dict[ProcessId, int]]
 TO_TRACE = "start the server with: semtrace run -- gunicorn …   (or call semtrace.install() in it)"
@@ -137,18 +140,15 @@ def json_lines(found: Iterable[Batch]) -> Iterator[str]:
 
 
 def text_lines(found: Iterable[Batch], colour: bool) -> Iterator[str]:
-    """Columns that grow with what comes and never shrink."""
+    """In columns that stay where they are: of a long name the end is shown, JSON has all of it."""
     paint: Callable[[str, str], str] = _painted if colour else lambda line, _: line
     began = time.time() - time.monotonic()
-    widths = [4, 0, 14]
     for events, lost in found:
         for event in events:
             who = str(event.process.pid) if event.tid in (0, event.process.pid) else f"{event.process.pid}/{event.tid}"
-            name = clip(clean(event.name or (str(event.lock) if event.lock else "")), 48)
-            cells = [who, name, _detail(event)]
-            widths = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
-            who, name, detail = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-            line = f"{_clock(began + event.t_s)}  {who}  {event.event:8}  {name}  {detail}  {short(event.site)}"
+            name = clip_start(clean(event.name or (str(event.lock) if event.lock else "")), _NAME)
+            acted = f"{who:{_WHO}}  {event.event:{_ACT}}  {name:{_NAME}}  {_detail(event):{_DETAIL}}"
+            line = f"{_clock(began + event.t_s)}  {acted}  {short(event.site)}"
             yield paint(line.rstrip(), event.event)
         for process, count in lost.items():
             yield paint(f"{count} events of {process.pid} were lost: they came faster than they were read", "lost")

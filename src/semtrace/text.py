@@ -91,6 +91,17 @@ def clip(text: str, width: int) -> str:
     return text[: max(width - 1, 0)] + "…"
 
 
+def clip_start(text: str, width: int) -> str:
+    """As `clip`, but the end is kept: of a name with dots, or of a path, it says more."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
+
+
+def counted(count: int, word: str, plural: str = "") -> str:
+    """`1 worker`, `2 workers`, `2 processes`; `plural` where it is another."""
+    usual = f"{word}es" if word.endswith("s") else f"{word}s"
+    return f"{count} {word if count == 1 else plural or usual}"
+
+
 def table(rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:
     """The rows as lines in aligned columns, two blanks apart, no blanks at the end.
 

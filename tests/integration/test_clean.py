@@ -18,6 +18,7 @@ import pytest
 from commands import NOBODY, run, run_as
 
 from semtrace import leftovers, mend
+from semtrace.errors import SemtraceError
 from semtrace.leftovers import Entry, Surroundings
 from semtrace.linux.sweep import Sweep, sweep
 from semtrace.model import SemId
@@ -113,7 +114,8 @@ def test_leftovers_are_listed_and_with_yes_removed(directory: Directory, tmp_pat
     assert "Removed 3 leftover semaphores" in directory.clean(audit=str(audit))
     assert directory.names == []
     assert len(directory.said) == 3
-    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    intent, *lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert (intent["act"], intent["stage"], intent["names"]) == ("clean", "about to", made)
     assert [line["name"] for line in lines] == made
     assert {line["act"] for line in lines} == {"clean"}
     assert any("nobody has it open" in each for each in lines[0]["evidence"])
@@ -229,3 +231,17 @@ def test_nothing_is_removed_if_the_audit_file_cannot_be_opened(directory: Direct
     with pytest.raises(Exception, match="cannot open the audit file"):
         directory.clean(audit=str(tmp_path))
     assert directory.names == [name]
+
+
+def test_nothing_is_removed_if_the_audit_file_takes_nothing(directory: Directory) -> None:
+    name = directory.make()
+    with pytest.raises(SemtraceError, match="cannot write to the audit file /dev/full"):
+        directory.clean(audit="/dev/full")
+    assert directory.names == [name]
+    assert directory.said == []
+
+
+def test_where_nothing_is_to_be_removed_nothing_is_intended(directory: Directory, tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    directory.clean(audit=str(audit))
+    assert audit.read_text() == ""

@@ -18,7 +18,7 @@ from commands import run_as as _semtrace_as
 from driving import Target, target
 from support import alive, start_gunicorn, wait_until
 
-from semtrace import repair
+from semtrace import mend, repair
 from semtrace.errors import Refused
 from semtrace.gunicorn import server_of
 from semtrace.linux import post
@@ -290,7 +290,9 @@ def test_a_name_of_several_locks_lists_their_ids() -> None:
         ids = [str(_semaphores(t.pids[name])[0]) for name in "ab"]
         done = _semtrace("release", t.root, "__main__.lock")
         assert done.returncode == 2, done
-        assert all(f"[{each}]" in done.stderr for each in ids)
+        for each, name in zip(ids, "ab", strict=True):
+            assert f"{each}  free, mapped by PID {t.pids[name]}" in done.stderr
+        assert f"semtrace release {t.root} {min(_semaphores(t.pids[name])[0] for name in 'ab')}" in done.stderr
 
 
 def test_a_suspect_that_waits_for_the_interpreter_lock_is_refused() -> None:
@@ -472,7 +474,8 @@ def test_the_audit_file_gets_a_line_for_each_act(tmp_path: Path) -> None:
         _semtrace("release", t.root, semaphore, "--audit", audit)
         assert audit.read_text() == "before\n"
         assert _semtrace("release", t.root, semaphore, "--yes", "--audit", audit).returncode == 0
-    line = json.loads(audit.read_text().splitlines()[1])
+    intent, line = [json.loads(line) for line in audit.read_text().splitlines()[1:]]
+    assert (intent["stage"], line["stage"], intent["lock"]) == ("about to", "done", line["lock"])
     assert (line["act"], line["pid"], line["lock"], line["name"]) == (
         "release",
         t.root,
@@ -485,6 +488,32 @@ def test_the_audit_file_gets_a_line_for_each_act(tmp_path: Path) -> None:
     assert line["after"]["woken"] == 1
     assert any("none of the 2 processes" in each for each in line["evidence"])
     assert any(f"PID {t.pids['b']}" in each and "waits" in each for each in line["evidence"])
+
+
+@as_root
+def test_nothing_is_done_if_the_audit_file_takes_nothing() -> None:
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        done = _semtrace("release", t.root, semaphore, "--yes", "--audit", "/dev/full")
+        assert (done.returncode, done.stdout) == (1, ""), done
+        assert "cannot write to the audit file /dev/full: No space left on device" in done.stderr
+        assert "nothing was done" in done.stderr
+        assert _value(t) == 0
+
+
+@as_root
+def test_what_is_not_done_after_all_is_written_down_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = tmp_path / "audit"
+
+    def refuse(*_: object) -> Released:
+        raise Refused("it has just changed")
+
+    monkeypatch.setattr(repair, "release", refuse)
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        with pytest.raises(Refused):
+            list(mend.release(server_of(t.root), str(semaphore), yes=True, audit=str(audit), say=print))
+    assert [json.loads(line)["stage"] for line in audit.read_text().splitlines()] == ["about to", "not done"]
 
 
 @as_root

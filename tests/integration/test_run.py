@@ -25,7 +25,7 @@ import pytest
 from support import PROGRAMS, alive, kill_tree, wait_until
 from tracing import directories
 
-from semtrace import wire
+from semtrace import runlogs, wire
 
 RUN = [sys.executable, "-m", "semtrace", "run"]
 
@@ -178,13 +178,16 @@ def test_a_server_can_be_left_running(base: Path) -> None:
         shown.sees("runs on; its output goes to")
         found = re.search(r"process (\d+) runs on; its output goes to (\S+\.log)", shown.text)
         assert found
+        log = Path(found[2])
         try:
             assert serves(port)
+            runlogs.sweep()
+            assert "Listening at" in log.read_text(), "it is still written"
         finally:
             os.kill(int(found[1]), signal.SIGTERM)
         wait_until(lambda: not alive(int(found[1])), 15, "the server to end")
-        assert "Shutting down" in Path(found[2]).read_text()
-        Path(found[2]).unlink()
+        assert "Shutting down" in log.read_text()
+        wait_until(lambda: runlogs.sweep() or not log.exists(), 10, "the log to be removed by a later run")
 
 
 def test_the_exit_code_of_the_server_is_that_of_semtrace(base: Path) -> None:

@@ -22,6 +22,7 @@ from sick import (
     worker,
 )
 
+from semtrace.doctor import passed
 from semtrace.model import (
     SEM_VALUE_MAX,
     Durations,
@@ -106,6 +107,50 @@ def test_the_last_holder_is_told_and_gunicorns_timeout_if_it_held_for_so_long() 
         (finding,) = found(lock(state="orphaned", last_holder=other))
         assert not any("killed it" in line for line in finding.evidence)
     assert any("it lives" in line for line in finding.evidence)
+
+
+EARLY = LastHolder(pid(11), 11, seen_s=4.0, held_s=5.0, ended_s=3.9)
+
+
+def orphans_words(last: LastHolder | None, **changes: Any) -> str:
+    (finding,) = found(lock(state="orphaned", last_holder=last), **changes)
+    return "\n".join((*finding.evidence, finding.remedy))
+
+
+def test_a_holder_that_died_early_did_not_die_of_the_timeout() -> None:
+    said = orphans_words(EARLY)
+    assert "that is far less than gunicorn's --timeout (30 s): most likely something else ended it" in said
+    assert "killed it" not in said
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        replace(EARLY, seen_s=15.0),  # the watching began with the hold or after it: it may have been longer
+        replace(EARLY, held_s=15.0, seen_s=1.0),  # the worker may have been busy before it took the lock
+        replace(EARLY, ended_s=None),
+    ],
+)
+def test_a_hold_that_may_have_been_longer_excuses_the_timeout_of_nothing(last: LastHolder) -> None:
+    assert "something else" not in orphans_words(last)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"server": replace(SERVER, started_at=SERVER.started_at + 80.0)},  # younger than its timeout
+        {"server": replace(SERVER, worker_class="gthread")},  # beats while its threads hold the lock
+        {"server": replace(SERVER, timeout_s=None)},
+        {"server": replace(SERVER, timeout_s=0.0)},
+    ],
+)
+@pytest.mark.parametrize("last", [None, EARLY, replace(EARLY, held_s=29.5)])
+def test_the_timeout_is_not_spoken_of_where_nobody_died_of_it(changes: Any, last: LastHolder | None) -> None:
+    assert "--timeout" not in orphans_words(last, **changes)
+
+
+def test_the_timeout_is_spoken_of_where_the_end_was_not_seen() -> None:
+    assert "WORKER TIMEOUT" in orphans_words(None)
 
 
 @pytest.mark.parametrize("state", ["unknown", "held", "contended", "exhausted", "free"])
@@ -247,6 +292,14 @@ def test_no_risk_where_nobody_is_about_to_kill(since_s: float, beat_s: float | N
 
 def test_the_master_is_killed_by_nobody() -> None:
     assert "timeout-risk" not in codes(lock(holders=(holder(10, 29.0),)))
+
+
+def test_that_gunicorn_will_soon_kill_the_holder_is_not_told_of_one_that_has_ended() -> None:
+    risks = found(lock(holders=(holder(11, 16.0),)), processes=busy(17.0))
+    seen = {(risk.code, str(risk.lock)): (95.0, risk) for risk in risks}
+    (over,) = passed(seen, snapshot(lock()), ())
+    assert over.evidence[-1] == "over by now: last seen 5.0s ago"
+    assert list(passed(seen, snapshot(lock(state="orphaned")), ())) == []
 
 
 # -- long-hold, long-wait
@@ -415,6 +468,45 @@ def test_what_each_worker_may_well_have_for_itself_is_no_error(changes: dict[str
     assert codes(*separate(**changes)) == []
 
 
+QUEUES = {
+    "SimpleQueue": ("_rlock", "_wlock"),
+    "Queue": ("_rlock", "_wlock", "_sem"),
+    "JoinableQueue": ("_rlock", "_wlock", "_sem", "_unfinished_tasks", "_cond._lock", "_cond._sleeping_count"),
+}
+
+
+def queue_of_each(name: str, pieces: tuple[str, ...], **changes: Any) -> tuple[Any, ...]:
+    """Each of three workers has its own."""
+    return tuple(
+        lock(f"{name}.{piece}", 100 * at + i, separate=3, part_of=name, mapped_by=(pid(11 + i),), **changes)
+        for at, piece in enumerate(pieces)
+        for i in range(3)
+    )
+
+
+@pytest.mark.parametrize("kind", QUEUES)
+def test_of_a_queue_that_each_worker_has_for_itself_it_is_said_once(kind: str) -> None:
+    (finding,) = found(*queue_of_each("app.queue", QUEUES[kind]))
+    assert (finding.code, finding.severity, finding.name) == ("unshared-lock", "warning", "app.queue")
+    assert finding.pids == (11, 12, 13)
+    assert finding.title.startswith(f"app.queue, a {kind}: each worker has one of its own")
+    assert "--preload" in finding.remedy
+    assert "_rlock" not in "".join((finding.title, *finding.evidence, finding.remedy))
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        queue_of_each("app.ex", ("_call_queue._rlock", "_call_queue._wlock")),  # an executor's, before its first job
+        queue_of_each("app.queue", QUEUES["Queue"], own=False),
+        tuple(replace(each, mapped_by=(*each.mapped_by, pid(90))) for each in queue_of_each("app.q", QUEUES["Queue"])),
+        tuple(lock(f"app.queue.{piece}", i, part_of="app.queue") for i, piece in enumerate(QUEUES["Queue"])),  # shared
+    ],
+)
+def test_a_queue_of_a_worker_and_its_children_or_of_all_is_as_it_should_be(fine: tuple[Any, ...]) -> None:
+    assert codes(*fine) == []
+
+
 def test_two_generations_of_a_server_have_each_their_own() -> None:
     """USR2: the old master and its workers, the new master and its workers."""
     old = lock(number=1, separate=2, mapped_by=tuple(map(pid, (10, 11, 12))))
@@ -448,6 +540,52 @@ def test_where_the_holder_is_among_them_that_is_said() -> None:
     strays = tuple(Stray(pid(number), 1, certain=False) for number in (11, 12))
     (finding,) = found(lock(state="unknown", value=0, strays=strays))
     assert finding.evidence[0] == "PID 11, 12 count it as held; only 1 can have taken it"
+
+
+ALL_WAIT = lock(
+    state="unknown",
+    value=0,
+    reason="ambiguous",
+    strays=tuple(Stray(pid(number), 1, certain=False) for number in (11, 12, 13)),
+    waiters=(waiter(11, 9.0), waiter(12, 5.0), waiter(13, 7.0)),
+)
+
+
+def test_where_all_who_count_it_as_held_wait_for_it_that_is_told_but_not_called_an_orphan() -> None:
+    (finding,) = (each for each in found(ALL_WAIT) if each.code == "inherited-hold")
+    assert finding.severity == "warning", "a process outside the server may hold it"
+    assert any("each of them waits for it itself, and has not run for 5.0s" in line for line in finding.evidence)
+    assert finding.remedy.startswith("They wait until the server is restarted; semtrace release refuses")
+    assert "orphaned-lock" not in codes(ALL_WAIT)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"waiters": (waiter(11), waiter(12))},  # 13 may be the one that has it
+        {"waiters": (waiter(11), waiter(12), waiter(13, 0.9))},  # it has just come
+        {"waiters": (waiter(11), waiter(12), waiter(13, asleep_s=None))},  # it has run meanwhile
+        {"waiters": (waiter(11), waiter(12), waiter(13, timed=True))},  # it will give up
+        {"in_flux": True},
+        {"value": 1},
+        {"state": "contended", "holders": (holder(13),)},
+        {"maximum": 3, "kind": "BoundedSemaphore"},
+    ],
+)
+def test_where_one_of_them_may_go_on_nothing_is_said_of_all(changes: dict[str, Any]) -> None:
+    told = [each for each in found(replace(ALL_WAIT, **changes)) if each.code == "inherited-hold"]
+    assert not any("each of them" in line for each in told for line in (*each.evidence, each.remedy))
+
+
+def test_another_thread_of_such_a_process_may_hold_it() -> None:
+    several = (*processes()[:3], worker(13, threads=4))
+    told = [each for each in found(ALL_WAIT, processes=several) if each.code == "inherited-hold"]
+    assert not any("each of them" in line for each in told for line in each.evidence)
+
+
+def test_pids_are_told_in_their_order() -> None:
+    (finding,) = found(lock(state="orphaned", waiters=(waiter(13, 9.0), waiter(11, 8.0), waiter(12, 7.0))))
+    assert "3 threads wait for it, the longest for at least 9.0s: PID 11, 12, 13" in finding.evidence
 
 
 def test_a_count_below_zero_is_told_as_what_it_is() -> None:

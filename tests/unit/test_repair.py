@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from semtrace import repair, repair_report
-from semtrace.audit import Audit, release_act
+from semtrace.audit import Audit, release_act, release_intent
+from semtrace.deadbooks import SetRight
 from semtrace.errors import NoServer, NotPermitted, Refused, SemtraceError, UsageError
 from semtrace.linux.post import Word
 from semtrace.model import Holder, Lock, LockState, Problem, ProcessId, SemId, Server, Snapshot, Waiter
@@ -45,25 +46,31 @@ def _snapshot(*locks: Lock, problems: tuple[Problem, ...] = (), alive: bool = Tr
 @pytest.mark.parametrize("which", ["0:27:7", "myapp.lock", "myapp.other", "/mp-abc"])
 def test_a_lock_is_found_by_its_id_and_each_of_its_names(which: str) -> None:
     other = _lock(8, name="myapp.b", names=("myapp.b",), shm_name=None)
-    assert repair.find([other, ORPHAN], which) is ORPHAN
+    assert repair.find([other, ORPHAN], which, 4001) is ORPHAN
 
 
-def test_a_name_of_several_is_ambiguous_and_lists_their_ids_and_states() -> None:
-    with pytest.raises(UsageError, match=r"2 locks .* \[0:27:7\] \(orphaned\), .* \[0:27:8\] \(free\)"):
-        repair.find([ORPHAN, _lock(8, state="free")], "myapp.lock")
+def test_a_name_of_several_is_ambiguous_and_lists_their_ids_who_maps_each_and_the_command() -> None:
+    free = _lock(6, state="free", mapped_by=(THIRD, OTHER))
+    with pytest.raises(UsageError, match=r"2 separate locks are called myapp\.lock") as caught:
+        repair.find([free, ORPHAN], "myapp.lock", 4001)
+    assert [line.strip() for line in caught.value.remedy.splitlines()] == [
+        "0:27:7  orphaned, mapped by PID 4001 4002 4003",
+        "0:27:6  free, mapped by PID 4002 4003",
+        "say which by its id: semtrace release 4001 0:27:7",
+    ]
 
 
 def test_an_unknown_name_lists_the_locks_but_not_the_signals() -> None:
     signal = _lock(8, name="myapp.cond._sleeping_count", names=(), signal=True)
     with pytest.raises(UsageError) as caught:
-        repair.find([ORPHAN, signal], "nope")
+        repair.find([ORPHAN, signal], "nope", 4001)
     assert "myapp.lock [0:27:7] (orphaned)" in caught.value.remedy
     assert "_sleeping_count" not in caught.value.remedy
 
 
 def test_a_part_of_a_name_is_no_name() -> None:
     with pytest.raises(UsageError):
-        repair.find([ORPHAN], "lock")
+        repair.find([ORPHAN], "lock", 4001)
 
 
 # -- whether it may be released
@@ -164,6 +171,31 @@ def test_without_a_file_it_is_only_said() -> None:
 def test_a_file_that_cannot_be_opened_is_an_error_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(SemtraceError, match="cannot open the audit file"):
         Audit(str(tmp_path), print)
+
+
+def test_what_is_intended_is_written_before_and_said_to_nobody(tmp_path: Path) -> None:
+    said: list[str] = []
+    path = tmp_path / "audit"
+    with Audit(str(path), said.append) as audit:
+        audit.intend(release_intent(4001, ORPHAN))
+        (line,) = [json.loads(line) for line in path.read_text().splitlines()]
+        audit.call_off(release_intent(4001, ORPHAN), Refused("it has just changed"))
+    assert not said
+    assert (line["stage"], line["act"], line["lock"]) == ("about to", "release", "0:27:7")
+    last = json.loads(path.read_text().splitlines()[1])
+    assert (last["stage"], last["why"]) == ("not done", "it has just changed")
+
+
+def test_a_file_that_does_not_take_the_intent_is_an_error_with_a_remedy() -> None:
+    with Audit("/dev/full", print) as audit, pytest.raises(SemtraceError, match="No space left on device") as caught:
+        audit.intend(release_intent(4001, ORPHAN))
+    assert (caught.value.exit_code, "nothing was done" in caught.value.remedy) == (1, True)
+
+
+def test_what_was_said_of_the_dead_is_told() -> None:
+    told = "\n".join(repair_report.outcome(_released(set_right=(SetRight(THIRD), SetRight(OTHER, "Read-only")))))
+    assert "the state file of PID 4003, which died with it, says so no more" in told
+    assert "note: the state file of PID 4002 goes on saying that it holds it: Read-only" in told
 
 
 def test_a_file_that_takes_nothing_is_an_error_after_it_was_said() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semtrace.text import age, clean, clip, iso, percent, size, table
+from semtrace.text import age, clean, clip, clip_start, counted, iso, percent, size, table
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,21 @@ def test_a_table_aligns_its_columns_and_has_no_blanks_at_the_end():
 
 def test_a_table_without_rows_has_no_lines():
     assert list(table([], "<>")) == []
+
+
+@pytest.mark.parametrize(("width", "shown"), [(9, "app.locks"), (8, "…p.locks"), (2, "…s"), (1, "…")])
+def test_the_end_of_a_text_that_is_too_long(width, shown):
+    assert clip_start("app.locks", width) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "shown"),
+    [
+        (1, ("worker",), "1 worker"),
+        (0, ("worker",), "0 workers"),
+        (2, ("process",), "2 processes"),
+        (2, ("thread waits", "threads wait"), "2 threads wait"),
+    ],
+)
+def test_counted(count, words, shown):
+    assert counted(count, *words) == shown

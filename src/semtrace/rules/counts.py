@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from semtrace.model import SEM_VALUE_MAX, Finding, Lock, Snapshot
+from semtrace.model import SEM_VALUE_MAX, Finding, Lock, Snapshot, Stray
 from semtrace.rules.basis import Limits
-from semtrace.rules.wording import counted, holding, label, pids, waiting
+from semtrace.rules.deadlocks import ASLEEP_S
+from semtrace.rules.wording import holding, label, pids, waiting
+from semtrace.text import age, counted
+
+_RESTART = "They wait until the server is restarted; semtrace release refuses, as nothing proves that nobody holds it. "
 
 
 def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -18,6 +22,7 @@ def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         who = pids(stray.process.pid for stray in strays)
         certain = all(stray.certain for stray in strays)
         claim = f"{who} {'counts' if len(strays) == 1 else 'count'} it as held"
+        stuck = _all_wait(lock, strays, snapshot)
         yield Finding(
             code="inherited-hold",
             severity="warning",
@@ -28,12 +33,34 @@ def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             evidence=(
                 f"{claim}, and did not take it" if certain else f"{claim}; only {lock.maximum} can have taken it",
                 *_consequence(lock),
+                *stuck,
                 *holding(lock),
                 *waiting(lock),
             ),
-            remedy="Nothing in the master, nor a thread of it, may hold the lock while workers are forked. Restart the "
-            "server to be rid of the false counts.",
+            remedy=(_RESTART if stuck else "") + "Nothing in the master, nor a thread of it, may hold the lock while "
+            "workers are forked. Restart the server to be rid of the false counts.",
         )
+
+
+def _all_wait(lock: Lock, strays: Sequence[Stray], snapshot: Snapshot) -> list[str]:
+    """Said where whoever counts it as held waits for it, with its only thread and without end: whichever of them took
+    it cannot give it back. Another process may still, one outside the server, so this is no proof.
+    """
+    if lock.state != "unknown" or lock.value != 0 or lock.maximum != 1 or lock.in_flux or lock.holders:
+        return []
+    single = {process.id for process in snapshot.processes if process.threads == 1}
+    slept = {
+        waiter.process: waiter.asleep_s
+        for waiter in lock.waiters
+        if waiter.process in single and not waiter.timed and waiter.asleep_s and waiter.asleep_s >= ASLEEP_S
+    }
+    asleep = [slept.get(stray.process) for stray in strays]
+    if not all(asleep):
+        return []
+    return [
+        f"each of them waits for it itself, and has not run for {age(min(filter(None, asleep)))}: if no process "
+        "outside the server holds it, nobody will give it back"
+    ]
 
 
 def _consequence(lock: Lock) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from semtrace.model import Finding, Holder, Lock, Process, ProcessId, Snapshot
 from semtrace.rules.basis import Limits, processes, unbroken_s, unbroken_wait_s, worth_a_word
 from semtrace.rules.deadlocks import deadlocked
-from semtrace.rules.wording import at_least, counted, holding, label, thread, waiting, where
-from semtrace.text import age, exact
+from semtrace.rules.wording import at_least, holding, label, thread, waiting, where
+from semtrace.text import age, counted, exact
 
 # An idle worker of class sync beats every half timeout: gunicorn/workers/sync.py, gunicorn/arbiter.py spawn_worker.
 _LATE = 0.125

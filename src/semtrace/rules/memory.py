@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from semtrace.model import Finding, Snapshot
 from semtrace.rules.basis import Limits
-from semtrace.rules.wording import counted
-from semtrace.text import age, clean, size
+from semtrace.text import age, clean, counted, size
 
 # A younger one may be about to be mapped or removed.
 _YOUNG_S = 60.0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from semtrace.model import Finding, Lock, Overlap, ProcessId, Snapshot, ThreadLock
 from semtrace.rules.basis import Limits
-from semtrace.rules.wording import counted, label, pids
-from semtrace.text import age, clean
+from semtrace.rules.wording import label, pids
+from semtrace.text import age, clean, counted
 
 _WORKERS = ("worker", "dirty-worker")
+
+# The two locks that every queue has: Lib/multiprocessing/queues.py.
+_READ, _WRITE = "_rlock", "_wlock"
 
 # What guards something by being held. A Condition is for telling threads something, within one process by design.
 _GUARDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore")
@@ -49,25 +52,65 @@ def _overlapped(overlap: Overlap, now: float) -> tuple[str, ...]:
 
 
 def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """One name, and in each worker another semaphore."""
+    """One name, and in each worker another semaphore. Of a queue, which has several, it is said once."""
     workers = _workers(snapshot)
+    queues = _queues(snapshot)
     alike: dict[str, list[Lock]] = {}
     for lock in snapshot.locks:
-        if lock.separate > 1 and lock.name is not None and _meant_to_be_shared(lock):
+        if lock.separate > 1 and lock.name is not None and _meant_to_be_shared(lock, queues):
             alike.setdefault(lock.name, []).append(lock)
     for locks in alike.values():
         owners = [lock.mapped_by[0] for lock in locks if len(lock.mapped_by) == 1 and lock.mapped_by[0] in workers]
         if len(owners) > 1:
-            yield _unshared(locks, owners, snapshot)
+            kind = queues.get(locks[0].part_of or "")
+            yield _unshared(locks, owners) if kind is None else _unshared_queue(locks, owners, kind)
 
 
-def _meant_to_be_shared(lock: Lock) -> bool:
-    """A library may well make one for each process; a queue or pool in a worker is for children of that worker."""
-    whole = lock.part_of is None or lock.name == f"{lock.part_of}._lock"
-    return lock.own and not lock.signal and whole
+def _meant_to_be_shared(lock: Lock, queues: Mapping[str, str]) -> bool:
+    """A library may well make one for each process; a pool in a worker is for children of that worker."""
+    if not lock.own or lock.signal:
+        return False
+    if lock.part_of in queues:
+        return lock.name == f"{lock.part_of}.{_READ}"  # it stands for all of the queue
+    return lock.part_of is None or lock.name == f"{lock.part_of}._lock"
 
 
-def _unshared(locks: list[Lock], owners: list[ProcessId], snapshot: Snapshot) -> Finding:
+def _queues(snapshot: Snapshot) -> dict[str, str]:
+    """The queues by name, and of which class each is. Those inside a pool or an executor have longer names."""
+    pieces: dict[str, set[str]] = {}
+    for lock in snapshot.locks:
+        if lock.part_of is not None and lock.name is not None and lock.name.startswith(f"{lock.part_of}."):
+            pieces.setdefault(lock.part_of, set()).add(lock.name.removeprefix(f"{lock.part_of}."))
+    return {name: _queue_class(these) for name, these in pieces.items() if {_READ, _WRITE} <= these}
+
+
+def _queue_class(pieces: set[str]) -> str:
+    """Lib/multiprocessing/queues.py Queue.__init__, JoinableQueue.__init__, SimpleQueue.__init__."""
+    if "_unfinished_tasks" in pieces:
+        return "JoinableQueue"
+    return "Queue" if "_sem" in pieces else "SimpleQueue"
+
+
+def _unshared_queue(locks: list[Lock], owners: list[ProcessId], kind: str) -> Finding:
+    """A warning: a worker may be about to start the processes that it is for."""
+    name = clean(locks[0].part_of or "")
+    return Finding(
+        code="unshared-lock",
+        severity="warning",
+        lock=locks[0].id,
+        name=name,
+        pids=tuple(sorted(owner.pid for owner in owners)),
+        title=f"{name}, a {kind}: each worker has one of its own, and gets nothing that another puts into it",
+        evidence=(
+            f"{len(locks)} separate ones bear this name, each mapped by one worker and no process of its own: "
+            f"{pids(_pids(owners))}",
+        ),
+        remedy="To share it make it once, before the workers are forked: at the top of a module, and start gunicorn "
+        "with --preload. If it is for processes that each worker starts itself, it is right as it is.",
+    )
+
+
+def _unshared(locks: list[Lock], owners: list[ProcessId]) -> Finding:
     inside = [holder.pid for lock in locks for holder in lock.holders]
     at_once = [f"{pids(inside)} hold it at the same time"] if len(inside) > 1 else []
     name = label(locks[0])

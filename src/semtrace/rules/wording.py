@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from semtrace.model import Frame, Holder, Lock, ProcessId, Waiter
-from semtrace.text import age, clean
+from semtrace.text import age, clean, counted
 from semtrace.text import label as label
 
 _FEW = 4
@@ -22,14 +22,10 @@ def at_least(seconds: float | None, evidence: str = "memory") -> str:
 
 
 def pids(numbers: Iterable[int]) -> str:
-    """`PID 11, 12 and 5 more`, each once."""
-    each = list(dict.fromkeys(numbers))
+    """`PID 11, 12 and 5 more`, each once, in their order."""
+    each = sorted(set(numbers))
     more = f" and {len(each) - _FEW} more" if len(each) > _FEW else ""
     return f"PID {', '.join(map(str, each[:_FEW]))}{more}"
-
-
-def counted(count: int, word: str, plural: str = "") -> str:
-    return f"{count} {word if count == 1 else plural or word + 's'}"
 
 
 def thread(process: ProcessId, tid: int | None) -> str:

@@ -1,0 +1,176 @@
+"""After the release of a traced lock the dead's state files do not hold it any more; the living's are not touched."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import random
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from commands import SOURCE
+from commands import run as semtrace
+from support import PROGRAMS, Running, alive, start_gunicorn, start_ticks, wait_until
+from tracing import book, states
+
+from semtrace import deadbooks, repair, wire
+from semtrace.deadbooks import SetRight
+from semtrace.follower import Follower
+from semtrace.gunicorn import server_of
+from semtrace.model import Lock, ProcessId, SemId
+from semtrace.observe import Observer
+from semtrace.wire import LockBook
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_files: needs root")
+
+
+@pytest.fixture
+def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    directory = Path(f"/dev/shm/semtrace-test-{os.getpid()}-{random.getrandbits(32)}")
+    directory.mkdir(0o700)
+    monkeypatch.setenv(wire.SHM_VARIABLE, str(directory))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def server(base: Path) -> Iterator[Running]:
+    env = {"PYTHONPATH": os.pathsep.join([str(PROGRAMS), SOURCE]), wire.SERVER_VARIABLE: ""}
+    with start_gunicorn("traced_app:application", "-w", "2", "--preload", "--timeout", "60", env=env) as running:
+        running.wait_workers(2)
+        yield running
+
+
+def _die(server: Running, base: Path) -> int:
+    """One worker dies with the lock; which one."""
+    before = set(server.wait_workers(2))
+    with contextlib.suppress(OSError):
+        server.get("/die")
+    (dead,) = wait_until(lambda: before - set(server.workers()), what="a worker to die")
+    assert _book(base, dead).since_ns
+    server.wait_workers(2)
+    return dead
+
+
+def _book(base: Path, pid: int) -> LockBook:
+    found = book(base, pid, "app.lock")
+    assert found is not None
+    return found
+
+
+def _files(base: Path) -> dict[int, bytes]:
+    names = {path: wire.parse_state_name(path.name) for path in base.glob("semtrace-*/*/*.state")}
+    return {process.pid: path.read_bytes() for path, process in names.items() if process}
+
+
+def _lock(observer: Observer) -> Lock:
+    return next(lock for lock in observer.snapshot().locks if lock.kind == "Lock")
+
+
+def test_the_dead_holders_file_says_no_more_that_it_holds_it_and_all_viewers_agree(server: Running, base: Path) -> None:
+    dead = _die(server, base)
+    viewer = Observer(server_of(server.pid), telling=Follower())
+    try:
+        wait_until(lambda: f"PID {dead} died holding it" in (_lock(viewer).reason or ""))
+        before, files = _book(base, dead), _files(base)
+        done = semtrace("release", server.pid, _book(base, dead).lock, "--yes")
+        assert done.returncode == 0, done
+        assert f"the state file of PID {dead}, which died with it, says so no more" in done.stdout
+
+        after = _book(base, dead)
+        gone = replace(before, since_ns=None, count=0, trying=0, released=after.released)
+        assert (after, after.tid) == (gone, before.tid)
+        others = [
+            [b for b in found.locks if b.name != "app.lock"] for found in (_state(files[dead]), states(base)[dead])
+        ]
+        assert others[0] == others[1]
+        assert {pid: data for pid, data in _files(base).items() if pid != dead} == {
+            pid: data for pid, data in files.items() if pid != dead
+        }, "nobody else's file was touched"
+
+        assert (_lock(viewer).state, _lock(viewer).holders, _lock(viewer).reason) == ("free", (), None)
+        (told,) = (
+            lock
+            for lock in json.loads(semtrace("dump", server.pid, "--json").stdout)["locks"]
+            if lock["kind"] == "Lock"
+        )
+        assert (told["state"], told["holders"], told["reason"]) == ("free", [], None)
+        findings = json.loads(semtrace("doctor", server.pid, "--json").stdout)["findings"]
+        assert "orphaned-lock" not in {finding["code"] for finding in findings}
+
+        again = _die(server, base)
+        wait_until(lambda: f"PID {again} died holding it" in (_lock(viewer).reason or ""))
+        assert f"PID {dead}" not in (_lock(viewer).reason or ""), "of two that died the first has been settled"
+    finally:
+        viewer.close()
+
+
+def _state(data: bytes) -> wire.StateFile:
+    found = wire.decode_state(data)
+    assert found is not None
+    return found
+
+
+def _members(server: Running) -> list[ProcessId]:
+    return [ProcessId(pid, start_ticks(pid) or 0) for pid in (server.pid, *server.workers())]
+
+
+@contextlib.contextmanager
+def _held(server: Running, base: Path) -> Iterator[tuple[int, SemId]]:
+    """A living worker holds the lock."""
+
+    def hold() -> None:
+        with contextlib.suppress(OSError):
+            server.get("/hold", 60)
+
+    asking = threading.Thread(target=hold)
+    asking.start()
+    try:
+        (holder,) = wait_until(
+            lambda: [pid for pid in server.workers() if (b := book(base, pid, "app.lock")) and b.since_ns]
+        )
+        yield holder, _book(base, holder).lock
+    finally:
+        for pid in server.workers():
+            os.kill(pid, 9)
+        asking.join()
+
+
+def test_a_living_process_keeps_its_file_whatever_it_says(server: Running, base: Path) -> None:
+    with _held(server, base) as (holder, lock):
+        files = _files(base)
+        assert deadbooks.let_go(_members(server), lock) == ()
+        assert _files(base) == files
+        process = _state(files[holder]).process
+        os.kill(holder, 9)
+        wait_until(lambda: not alive(holder))
+        assert deadbooks.let_go(_members(server), replace_inode(lock)) == (), "another lock"
+        assert deadbooks.let_go(_members(server), lock) == (SetRight(process),)
+        assert deadbooks.let_go(_members(server), lock) == (), "there is nothing left to set right"
+
+
+def replace_inode(lock: SemId) -> SemId:
+    return lock._replace(inode=lock.inode + 1)
+
+
+def test_a_file_that_cannot_be_written_is_a_note_and_no_failure(
+    server: Running, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    dead = _die(server, base)
+    monkeypatch.setattr(deadbooks.os, "pwrite", refused)
+    observer = Observer(server_of(server.pid))
+    try:
+        released = repair.release(observer, repair.choose(observer, str(_book(base, dead).lock)), lambda _: None)
+    finally:
+        observer.close()
+    assert released.after.value == 1
+    assert [(each.process.pid, each.failed) for each in released.set_right] == [(dead, "Read-only file system")]

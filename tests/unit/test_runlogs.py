@@ -1,0 +1,118 @@
+"""The logs of servers that `semtrace run` started: removed are those of servers that have ended, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from commands import NOBODY
+from support import start_ticks, wait_until
+
+from semtrace import runlogs
+from semtrace.launch import Launched
+
+GONE = "semtrace-run-4194399-12-abcd1234.log"  # beyond the largest pid: include/linux/threads.h PID_MAX_LIMIT
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(runlogs.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def _mine() -> str:
+    return f"{os.getpid()}-{start_ticks(os.getpid())}"
+
+
+def test_a_log_bears_the_name_of_its_server_and_goes_on_being_written(directory: Path) -> None:
+    descriptor, made = runlogs.make()
+    named = runlogs.name_after(made, os.getpid())
+    os.write(descriptor, b"said")
+    os.close(descriptor)
+    assert named.name.startswith(f"semtrace-run-{_mine()}-")
+    assert [path.name for path in directory.iterdir()] == [named.name]
+    assert (named.read_text(), named.stat().st_mode & 0o777) == ("said", 0o600)
+
+
+def test_the_log_of_a_server_that_has_ended_goes_and_that_of_one_that_runs_stays(directory: Path) -> None:
+    names = []
+    with subprocess.Popen(["sleep", "60"]) as server:
+        for pid in (server.pid, os.getpid()):
+            descriptor, made = runlogs.make()
+            os.close(descriptor)
+            names.append(runlogs.name_after(made, pid))
+        runlogs.sweep()
+        assert all(name.exists() for name in names)
+        server.kill()
+    runlogs.sweep()
+    assert [name.exists() for name in names] == [False, True]
+
+
+def test_a_reused_pid_is_another_server(directory: Path) -> None:
+    log = directory / f"semtrace-run-{os.getpid()}-{(start_ticks(os.getpid()) or 0) - 1}-abcd1234.log"
+    log.touch()
+    runlogs.sweep()
+    assert not log.exists()
+
+
+def test_what_somebody_still_writes_stays(directory: Path) -> None:
+    """A shell that started the server has ended, or it runs in another container."""
+    log = directory / GONE
+    with log.open("w"):
+        runlogs.sweep()
+        assert log.exists()
+    wait_until(lambda: runlogs.sweep() or not log.exists())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "semtrace-run-abcd1234.log",  # of an earlier version: whose it is is not known
+        "semtrace-run-4194399-12-abcd1234.log.gz",
+        "x-" + GONE,
+        "semtrace-run-4194399-12-ABCD1234.log",
+        "semtrace-run-4194399-12-abcd123.log",
+        "semtrace-run-0-12-abcd1234.log",
+    ],
+)
+def test_a_file_of_another_name_stays(directory: Path, name: str) -> None:
+    (directory / name).touch()
+    runlogs.sweep()
+    assert (directory / name).exists()
+
+
+def test_links_and_directories_stay(directory: Path) -> None:
+    other = directory / "precious"
+    other.write_text("x")
+    (directory / GONE).symlink_to(other)
+    (directory / GONE.replace("abcd", "bcde")).mkdir()
+    os.link(other, directory / GONE.replace("abcd", "cdef"))
+    runlogs.sweep()
+    assert len(list(directory.iterdir())) == 4
+    assert other.read_text() == "x"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away: needs root")
+def test_another_users_stays(directory: Path) -> None:
+    (directory / GONE).touch()
+    os.chown(directory / GONE, NOBODY, NOBODY)
+    runlogs.sweep()
+    assert (directory / GONE).exists()
+
+
+def test_a_directory_that_is_not_there_is_none(directory: Path) -> None:
+    runlogs.sweep(directory / "no")
+
+
+def test_a_run_removes_the_logs_of_earlier_ones_and_keeps_its_own_until_it_has_read_it(directory: Path) -> None:
+    (directory / GONE).touch()
+    launched = Launched(["sh", "-c", "echo said"])
+    wait_until(lambda: not launched.running)
+    assert [path.name for path in directory.iterdir()] == [launched.log.name]
+    runlogs.sweep()  # by another run
+    assert launched.last_lines() == ["said"]
+    launched.forget()
+    launched.forget()
+    assert list(directory.iterdir()) == []
