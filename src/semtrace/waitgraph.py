@@ -19,7 +19,8 @@ Thread = tuple[ProcessId, int]
 class Node:
     """A lock that somebody waits for, or (`waiter`) a thread that waits for the lock above it.
 
-    `blocks` is how many threads wait below it in all, `longest_s` the longest of those waits. `cycle`: the way down
+    `blocks` is how many threads wait below it in all, also those that are not shown, for a tree has so many lines and
+    is so deep and no more; `longest_s` is the longest of those waits. `cycle`: the only holder waits, and the way down
     leads back to this lock; `again`: it is shown elsewhere already, its waiters are not repeated.
     """
 
@@ -40,7 +41,8 @@ def forest(snapshot: Snapshot) -> tuple[Node, ...]:
 class _Forest:
     def __init__(self, snapshot: Snapshot) -> None:
         self._single = {process.id for process in snapshot.processes if process.threads == 1}
-        self._locks = {lock.id: lock for lock in snapshot.locks if lock.waiters}
+        # Whoever waits for a signal or for a free unit is blocked by nobody.
+        self._locks = {lock.id: lock for lock in snapshot.locks if lock.waiters and not (lock.signal or lock.value)}
         self._waits = {(waiter.process, waiter.tid): lock for lock in self._locks.values() for waiter in lock.waiters}
         self._held_by: dict[Thread, list[Lock]] = {}
         for lock in self._locks.values():
@@ -49,6 +51,8 @@ class _Forest:
                 if thread is not None:
                     self._held_by.setdefault(thread, []).append(lock)
         self._done: set[SemId] = set()
+        self._cyclic: set[SemId] = set()
+        self._walked: set[SemId] = set()
         self._nodes = 0
 
     def grow(self) -> tuple[Node, ...]:
@@ -63,19 +67,23 @@ class _Forest:
         return tuple(sorted(trees, key=lambda node: (-node.blocks, -(node.longest_s or 0.0), node.lock.id)))
 
     def _tree(self, lock: Lock, above: tuple[SemId, ...], depth: int) -> Node:
-        if lock.id in self._done or depth > MOST_DEPTH:
+        if lock.id in self._done:
+            if lock.id in above:
+                self._cyclic.add(lock.id)
             return Node(lock, None, 0, None, cycle=lock.id in above, again=True)
         self._done.add(lock.id)
+        if depth > MOST_DEPTH:
+            return Node(lock, None, len(lock.waiters), _longest((), lock))
         patient = sorted(lock.waiters, key=lambda waiter: -(waiter.for_s or 0.0))
         path = (*above, lock.id)
         children = tuple(self._waiting(lock, waiter, path, depth + 1) for waiter in patient if self._room())
         return Node(
             lock,
             None,
-            len(children) + sum(child.blocks for child in children),
+            len(lock.waiters) + sum(child.blocks for child in children),
             _longest(children, lock),
             children,
-            any(_leads_to(child, lock.id) for child in children),
+            lock.id in self._cyclic and len(lock.holders) == 1,
         )
 
     def _waiting(self, lock: Lock, waiter: Waiter, path: tuple[SemId, ...], depth: int) -> Node:
@@ -90,13 +98,17 @@ class _Forest:
         return bool(threads) and all(thread in self._waits for thread in threads)
 
     def _on_cycle(self, lock: Lock) -> Lock | None:
-        """The first lock that comes again on the way up from this one."""
+        """The first lock that comes again on the way up from this one; None if the way ends, or was walked before."""
         seen: set[SemId] = set()
         at: Lock | None = lock
         while at is not None and at.id not in seen:
+            if at.id in self._walked:
+                at = None
+                break
             seen.add(at.id)
             threads = [self._thread(holder) for holder in at.holders]
             at = next((self._waits[thread] for thread in threads if thread in self._waits), None)
+        self._walked |= seen
         return at
 
     def _thread(self, holder: Holder) -> Thread | None:
@@ -119,7 +131,3 @@ def walk(nodes: Sequence[Node], depth: int = 0) -> Iterator[tuple[Node, int]]:
 def _longest(children: Sequence[Node], lock: Lock) -> float | None:
     waits = [waiter.for_s for waiter in lock.waiters] + [child.longest_s for child in children]
     return max((each for each in waits if each is not None), default=None)
-
-
-def _leads_to(node: Node, lock: SemId) -> bool:
-    return any((child.lock.id == lock and child.again) or _leads_to(child, lock) for child in node.children)

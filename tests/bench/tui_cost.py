@@ -22,15 +22,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {(4, 4, 80, 24): 6.0, (4, 4, 160, 45): 6.0, (64, 64, 80, 24): 15.0, (64, 64, 160, 45): 15.0}
+SCREENS = {"overview": b"", "timeline": b"t", "locks' timeline": b"tl", "who blocks whom": b"w", "details": b"\r"}
 START_UP_S = 3.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 TARGET = """
 import itertools, sys
 from tui.fakes import Ticking, crowd, server
+from dataclasses import replace
+from semtrace.settings import Settings
 from semtrace.tui.app import run
 pictures = [crowd({workers}, tick) for tick in range(200)]
-run(lambda: [server()], lambda _: Ticking(lambda tick: pictures[tick % len(pictures)]), interval_s={interval})
+def picture(tick):
+    now = 192 + tick * {interval}
+    return replace(pictures[tick % len(pictures)], monotonic_s=now)
+run(lambda: [server()], lambda _: Ticking(picture), settings=Settings(interval={interval}))
 """
 
 
@@ -39,15 +45,17 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=6.0)
     options.add_argument("--interval", type=float, default=0.2)
     chosen = options.parse_args()
-    for (workers, locks, width, height), target in TARGETS.items():
-        cpu, written = measure(workers, width, height, chosen.interval, chosen.seconds)
-        size = f"{workers} workers x {locks} locks at {width}x{height}"
-        print(
-            f"{size:36} {1 / chosen.interval:g} Hz  {cpu:5.1f} % of a core (to reach: {target:g})  {written:7.0f} B/s"
-        )
+    for name, key in SCREENS.items():
+        for (workers, locks, width, height), target in TARGETS.items():
+            cpu, written = measure(workers, width, height, chosen.interval, chosen.seconds, key)
+            size = f"{name}, {workers} workers x {locks} locks at {width}x{height}"
+            rate = f"{1 / chosen.interval:g} Hz"
+            print(f"{size:48} {rate}  {cpu:5.1f} % of a core (to reach: {target:g})  {written:7.0f} B/s", flush=True)
 
 
-def measure(workers: int, width: int, height: int, interval_s: float, seconds: float) -> tuple[float, float]:
+def measure(
+    workers: int, width: int, height: int, interval_s: float, seconds: float, key: bytes
+) -> tuple[float, float]:
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "TERM": "xterm-256color"}
@@ -58,6 +66,8 @@ def measure(workers: int, width: int, height: int, interval_s: float, seconds: f
     os.close(follower)
     try:
         drain(leader, START_UP_S)
+        os.write(leader, key)
+        drain(leader, 1.0)
         before, since = cpu_s(process.pid), time.monotonic()
         written = drain(leader, seconds)
         passed = time.monotonic() - since

@@ -44,7 +44,6 @@ LAYERS = {
     "history": "model linux verdict",
     "prover": "model linux history proof verdict watched",
     "separate": "model",
-    "waitgraph": "model text",
     "namebook": "model linux.memory cpython watched",
     "threadwaits": "model cpython history linux watched",
     "threadlocks": "model cpython namebook threadwaits watched",
@@ -92,13 +91,14 @@ LAYERS = {
     "waitgraph": "model",
     "tui": "model errors raster schema separate settings stack_report text timeline tui waitgraph",
     "arguments": "",
+    "serve": "errors serve",
     "cli": "arguments model doctor doctor_report errors rules stacks follower gunicorn launch mend observe ps report "
-    "schema settings tailing tui linux",
+    "schema serve settings tailing tui linux",
     "__main__": "cli",
 }
 
 # Who may import what is neither ours nor in the standard library.
-OUTSIDERS = {"processes": "psutil", "settings": "tomli", "tui": "textual rich"}
+OUTSIDERS = {"processes": "psutil", "serve": "aiohttp", "settings": "tomli", "tui": "textual rich"}
 
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 
