@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from semtrace.model import (
+    Durations,
     Finding,
     Holder,
     Lock,
@@ -19,8 +20,11 @@ from semtrace.model import (
     Server,
     Severity,
     Snapshot,
+    Statistics,
     ThreadLock,
     ThreadLockUse,
+    TracedEvent,
+    Tracing,
     Waiter,
 )
 
@@ -140,6 +144,44 @@ def finding(code: str = "deadlock", severity: Severity = "error", **changes: obj
 
 def refused() -> Problem:
     return Problem("reading memory", "operation not permitted", "sudo semtrace 4710", pid(4712))
+
+
+def eventful() -> Iterator[Snapshot]:
+    """Half a minute: 4711 and 4713 take turns with a traced lock, 4712 waits; 4713 dies with it. What events told is
+    among it, a finding, and statistics."""
+    wait = Durations(40, 4.0, 0.1, 0.9, 0.1, 0.4, 0.8, ((0.03, 6), (0.1, 20), (0.3, 9), (1.0, 5)))
+    hold = Durations(90, 20.0, 0.2, 1.0, 0.2, 0.6, 0.9, ((0.1, 30), (0.3, 50), (1.0, 10)))
+    events: list[TracedEvent] = []
+    for tick in range(31):
+        owner = 4711 if tick % 10 < 5 else 4713
+        dead = tick > 27
+        locks = [
+            lock(
+                1,
+                "orphaned" if dead else "contended",
+                name="myapp.orders",
+                names=("myapp.orders", "myapp.api.orders"),
+                holders=() if dead else (holder(owner, 0.2 + tick % 5),),
+                waiters=(waiter(4712, 0.5 + tick % 5),),
+                statistics=Statistics(90, 40, 0, wait, hold),
+            ),
+            lock(2, "held", name="myapp.cache", holders=(holder(4712, float(tick)),), waiters=(waiter(4714, 1.0),)),
+        ]
+        now = 192.0 + tick
+        events.append(
+            TracedEvent(
+                now - 0.3, pid(4714), 4714, "released", sem(3), "myapp.fast", None, 0.5, "/srv/myapp.py:41", tick
+            )
+        )
+        there = [each for each in (4711, 4712, 4713, 4714) if not (dead and each == 4713)]
+        found = (finding("orphaned-lock", lock=sem(1), name="myapp.orders", pids=(4712,)),) if dead else ()
+        yield picture(
+            [*locks, lock(3, name="myapp.fast")],
+            [master(), *(worker(each, threads=1) for each in there)],
+            at_s=now,
+            findings=found,
+            tracing=Tracing(True, tuple(events[-20:]), 1, 1.0, tick, 0),
+        )
 
 
 def crowd(count: int, tick: int = 0) -> Snapshot:

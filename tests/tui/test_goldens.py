@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,50 @@ SCREENS = {
 }
 
 
+VIEWS = {
+    "timeline": "t",
+    "locks-timeline": "tl",
+    "blocking": "w",
+    "findings": "f",
+    "events": "e",
+    "lock": "g\r",
+    "settings": ",",
+}
+SIZES = {"80x24": (80, 24), "160x45": (160, 45)}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_is_as_it_was(name: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nowhere")
+    compare(f"view-{name}-{size}", asyncio.run(_view(VIEWS[name], SIZES[size])))
+
+
+async def _view(keys: str, size: tuple[int, int]) -> str:
+    """After half a minute in which the server went from well to what `fakes.eventful` ends with."""
+    pictures = list(fakes.eventful())
+    source = fakes.Script(pictures[0])
+    async with looking(source, size) as seen:
+        for picture in pictures:
+            source.show(picture)
+            await seen.until(lambda: seen.app.main.looking.snapshot is picture, "the picture")  # type: ignore[union-attr]  # noqa: B023
+        for key in keys:
+            await seen.press("enter" if key == "\r" else key)
+        await seen.pilot.pause()
+        await seen.until(lambda: seen.text.strip(), "the view")
+        await seen.pilot.pause()
+        return seen.text + "\n"
+
+
 @pytest.mark.parametrize("name", SCREENS)
 def test_the_screen_is_as_it_was(name: str) -> None:
     snapshot, size = SCREENS[name]
-    seen = asyncio.run(_screen(snapshot, size))
+    compare(name, asyncio.run(_screen(snapshot, size)))
+
+
+def compare(name: str, seen: str) -> None:
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("SEMTRACE_UPDATE_GOLDENS"):
         golden.parent.mkdir(exist_ok=True)

@@ -26,7 +26,7 @@ COLUMNS = (
     Column("FOR", 7, 7, 0, right=True),
     Column("BLOCKS", 6, 6, 0, right=True),
     Column("HELD BY", 8, 30, 2, cut="words"),
-    Column("LINE", 12, 60, 3, cut="start"),
+    Column("LINE", 12, 60, 3, cut="start", sparse=True),
 )
 FOOTER = ("back", "choose", "filter", "pause", "copy", "help")
 NOTHING = ["Nobody waits for anybody."]

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from semtrace.errors import SemtraceError
 from semtrace.model import Lock, LockState, Server, Severity, Snapshot
-from semtrace.text import age, clean
+from semtrace.text import age, clean, counted
 from semtrace.tui.line import Item, Line, Span, spread
 from semtrace.tui.rows import Shown
 from semtrace.tui.signs import ENDED, LOCK_SIGNS, PAUSED, WARNING, lock_sign
@@ -41,12 +41,12 @@ class Gauge:
 def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: int) -> Line:
     right = [Item(0, _rate(gauge)), *_usage(snapshot, gauge)]
     if snapshot and snapshot.problems:
-        count = _counted(len(snapshot.problems), "problem")
+        count = counted(len(snapshot.problems), "problem")
         right.insert(0, Item(0, (Span(f"{WARNING} {count} (p)", "warning"),)))
     if snapshot and snapshot.findings:
         worst = snapshot.findings[0].severity
         these = sum(finding.severity == worst for finding in snapshot.findings)
-        right.insert(0, Item(0, (Span(f"{_counted(these, _SEVERITY[worst])} (f)", SEVERITIES[worst]),)))
+        right.insert(0, Item(0, (Span(f"{counted(these, _SEVERITY[worst])} (f)", SEVERITIES[worst]),)))
     if gauge.paused:
         right.insert(0, Item(0, (Span(f" {PAUSED} PAUSED ", "badge"),)))
     return spread(_identity(server, snapshot), right, width)
@@ -68,7 +68,7 @@ def locks_title(shown: Shown) -> list[Item]:
             sign = lock_sign(state)
             items.append(Item(_STATE_ORDER[state], (Span(f"{sign.sign} {counts[state]} {state}", sign.style),)))
     if shown.hidden:
-        items.append(Item(1, (Span(f"{_counted(shown.hidden, 'signal')} hidden (a)", "dim"),)))
+        items.append(Item(1, (Span(f"{counted(shown.hidden, 'signal')} hidden (a)", "dim"),)))
     return items
 
 
@@ -141,8 +141,4 @@ def _usage(snapshot: Snapshot | None, gauge: Gauge) -> list[Item]:
 
 def _left_behind(locks: Sequence[Lock]) -> str:
     taken = sum(bool(lock.holders) for lock in locks)
-    return f", {_counted(taken, 'lock')} held then" if taken else ""
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    return f", {counted(taken, 'lock')} held then" if taken else ""

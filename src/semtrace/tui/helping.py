@@ -12,6 +12,14 @@ MOVING = (
     ("↑ ↓  k j", "the row above, below; also the mouse and its wheel"),
     ("PgUp PgDn", "a page up, down"),
     ("Home End g G", "the first, the last row"),
+    ("", ""),
+    ("1 … 9", "in the details of a lock: to those who hold it and wait for it; of a worker: to its locks"),
+    ("u", "in the details: hold the stacks as they are, read them again every two seconds"),
+    ("", ""),
+    ("l", "in the timeline: a row for each worker, or for each lock"),
+    ("< >  z Z", "in the timeline: a shorter, a longer time, from 5 seconds to 10 minutes"),
+    ("← →", "in the timeline: the cursor, which tells who and from when to when; with Shift in longer steps"),
+    ("Home End", "in the timeline: back to the beginning, and to now"),
 )
 
 

@@ -35,7 +35,7 @@ TICK_CELLS = 10
 STEPS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 LEGEND: tuple[tuple[Cover, str], ...] = (
     ("held", "held"),
-    ("contended", "held, others wait"),
+    ("contended", "others wait"),
     ("waiting", "waits"),
     ("orphaned", "orphaned"),
     ("idle", "idle"),
@@ -101,7 +101,7 @@ def legend_line() -> Line:
     for cover, word in LEGEND:
         solid, stroke, style = SIGNS[cover]
         spans += [Span(solid if solid == stroke else f"{solid}{stroke}", style), Span(f" {word}  ", "dim")]
-    return (*spans, Span("solid: told by events, strokes: seen by looking", "dim"))
+    return (*spans, Span("(solid: exact, strokes: seen by looking)", "dim"))
 
 
 def clock(at_s: float, now_s: float, taken_at: float) -> str:

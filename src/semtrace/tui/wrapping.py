@@ -23,6 +23,6 @@ def sheet_lines(entries: Iterable[Entry], width: int) -> Iterator[Line]:
         label = entry.label
         for paragraph in entry.value.split("\n"):
             indent = len(paragraph) - len(paragraph.lstrip())
-            for text in wrapped(paragraph, width - LABEL_WIDTH - 2 - indent):
+            for text in wrapped(paragraph.lstrip(), width - LABEL_WIDTH - 2 - indent):
                 yield (Span(f" {label:>{LABEL_WIDTH - 1}}  ", "dim"), Span(" " * indent + text, entry.style))
                 label = ""
