@@ -1,6 +1,6 @@
 """What following costs: a process that tells of so many acts a second, and viewers that read and fold them.
 
-    python tests/bench/events.py [fold] [follow] [tui]
+    python tests/bench/events.py [fold] [follow] [tui] [soak]
 
 fold: decoding and folding alone. follow: through a real pipe, in a thread as the live view has it; what did not fit
 the pipe is lost. tui: the real live view in a pty with its event log open, and how long a key takes to show.
@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import pty
 import select
-import statistics
 import struct
 import subprocess
 import sys
@@ -50,7 +49,7 @@ def main() -> None:
         write(int(sys.argv[2]), float(sys.argv[3]))
         return
     for name in sys.argv[1:] or ["fold", "follow", "tui"]:
-        {"fold": bench_fold, "follow": bench_follow, "tui": bench_tui}[name]()
+        {"fold": bench_fold, "follow": bench_follow, "tui": bench_tui, "soak": bench_soak}[name]()
 
 
 def line(what: str, measured: str, limit: str = "") -> None:
@@ -186,22 +185,31 @@ def bench_tui() -> None:
         with tempfile.TemporaryDirectory(dir="/dev/shm") as base, telling(rate, 60, base) as writer:
             cpu, keys, screen = _live(writer.pid, base)
             keys.sort()
-            latency = f"key p50 {1e3 * statistics.median(keys):.0f} p95 {1e3 * keys[int(len(keys) * 0.95)]:.0f} ms"
+            latency = "key " + " ".join(
+                f"p{share} {1e3 * keys[len(keys) * share // 100]:.0f}" for share in (50, 95, 99)
+            )
+            latency += " ms"
             line(f"live view with its event log, {rate:,}/s", f"{cpu:.0f} % of a core, {latency}", "to reach: 100 ms")
             if b" lost" in screen:
                 line("", "and some were LOST")
 
 
-def _live(pid: int, base: str, presses: int = 60) -> tuple[float, list[float], bytes]:
+def bench_soak(minutes: int = 10) -> None:
+    """Ten minutes of 100,000 events a second under the live view, its memory at each minute."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as base, telling(100_000, 60 * minutes + 20, base) as writer:
+        with _viewer(writer.pid, base) as (viewer, leader):
+            _until(leader, b"Locks", 10)
+            os.write(leader, b"t")
+            for minute in range(1, minutes + 1):
+                _until(leader, b"\0never", 60)
+                resident = Path(f"/proc/{viewer.pid}/statm").read_text().split()[1]
+                line(f"live view at 100,000/s, minute {minute}", f"{int(resident) * 4096 >> 20} MB resident")
+
+
+def _live(pid: int, base: str, presses: int = 200) -> tuple[float, list[float], bytes]:
     """CPU, how long `?` took to show its page each time, and all that was drawn."""
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 45, 160, 0, 0))
-    environment = {**os.environ, wire.SHM_VARIABLE: base, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "semtrace", "attach", str(pid)]
-    viewer = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
-    os.close(follower)
     drawn = b""
-    try:
+    with _viewer(pid, base) as (viewer, leader):
         drawn += _until(leader, b"Locks", 10)[0]
         os.write(leader, b"e")
         drawn += _until(leader, b"Events", 10)[0]
@@ -212,11 +220,24 @@ def _live(pid: int, base: str, presses: int = 60) -> tuple[float, list[float], b
             os.write(leader, b"?")
             seen, took = _until(leader, b"Keys and signs", 5)
             keys.append(took)
-            os.write(leader, b"?")
-            drawn += seen + _until(leader, b"WAITERS", 5)[0]
+            os.write(leader, b"e")
+            drawn += seen + _until(leader, b"WAITED", 5)[0]
             drawn += _until(leader, b"\0never", 0.02)[0]
         used = 100 * (_cpu_s(viewer.pid) - cpu) / (time.monotonic() - began)
         return used, keys, drawn
+
+
+@contextlib.contextmanager
+def _viewer(pid: int, base: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The live view in a pty of 160x45, and the end of it that a terminal reads."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 45, 160, 0, 0))
+    environment = {**os.environ, wire.SHM_VARIABLE: base, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-m", "semtrace", "attach", str(pid)]
+    viewer = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
+    os.close(follower)
+    try:
+        yield viewer, leader
     finally:
         viewer.terminate()
         _until(leader, b"\0never", 0.5)

@@ -229,3 +229,38 @@ def test_no_color_means_no_colour_at_all(in_pty: Pty) -> None:
 def test_states_have_their_colours(in_pty: Pty) -> None:
     colours = in_pty.colours()
     assert {"ff6b6b", "7cc48a", "e8b45a"} <= colours
+
+
+def test_on_a_slow_terminal_a_key_shows_after_few_bytes(tmp_path: Path) -> None:
+    """At 40 KB a second pictures of 64 workers are more than it takes: what is drawn is the newest, and nothing waits
+    in a queue before the answer to a key."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 45, 160, 0, 0))
+    environment = {**os.environ, **ENVIRONMENT, "TERM": "xterm-256color"}
+    command = [sys.executable, str(PROGRAM), "crowd", str(tmp_path / "pid")]
+    program = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
+    os.close(follower)
+    try:
+        assert b"Locks" in slowly(leader, b"Locks", 2_000_000)
+        slowly(leader, b"\0never", 120_000)  # three seconds of falling behind
+        os.write(leader, b"?")
+        seen = slowly(leader, b"Keys and signs", 2_000_000)
+        assert b"Keys and signs" in seen
+        assert len(seen) < 250_000, "frames were queued before it"
+    finally:
+        program.terminate()
+        slowly(leader, b"\0never", 2_000_000)
+        program.wait(10)
+        os.close(leader)
+
+
+def slowly(leader: int, wanted: bytes, most: int) -> bytes:
+    """Reads as a terminal behind a thin line does, until that is there, so many bytes have come, or all is over."""
+    seen = b""
+    while wanted not in seen and len(seen) < most and select.select([leader], [], [], 10)[0]:
+        try:
+            seen += os.read(leader, 2048)
+        except OSError:  # EIO: the other side is closed
+            break
+        select.select([], [], [], 0.05)
+    return seen
