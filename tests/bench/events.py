@@ -185,10 +185,8 @@ def bench_tui() -> None:
         with tempfile.TemporaryDirectory(dir="/dev/shm") as base, telling(rate, 60, base) as writer:
             cpu, keys, screen = _live(writer.pid, base)
             keys.sort()
-            latency = "key " + " ".join(
-                f"p{share} {1e3 * keys[len(keys) * share // 100]:.0f}" for share in (50, 95, 99)
-            )
-            latency += " ms"
+            shares = [f"p{share} {1e3 * keys[len(keys) * share // 100]:.0f}" for share in (50, 95, 99)]
+            latency = f"key {' '.join(shares)} ms"
             line(f"live view with its event log, {rate:,}/s", f"{cpu:.0f} % of a core, {latency}", "to reach: 100 ms")
             if b" lost" in screen:
                 line("", "and some were LOST")
@@ -196,14 +194,17 @@ def bench_tui() -> None:
 
 def bench_soak(minutes: int = 10) -> None:
     """Ten minutes of 100,000 events a second under the live view, its memory at each minute."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as base, telling(100_000, 60 * minutes + 20, base) as writer:
-        with _viewer(writer.pid, base) as (viewer, leader):
-            _until(leader, b"Locks", 10)
-            os.write(leader, b"t")
-            for minute in range(1, minutes + 1):
-                _until(leader, b"\0never", 60)
-                resident = Path(f"/proc/{viewer.pid}/statm").read_text().split()[1]
-                line(f"live view at 100,000/s, minute {minute}", f"{int(resident) * 4096 >> 20} MB resident")
+    with (
+        tempfile.TemporaryDirectory(dir="/dev/shm") as base,
+        telling(100_000, 60 * minutes + 20, base) as writer,
+        _viewer(writer.pid, base) as (viewer, leader),
+    ):
+        _until(leader, b"Locks", 10)
+        os.write(leader, b"t")
+        for minute in range(1, minutes + 1):
+            _until(leader, b"\0never", 60)
+            resident = Path(f"/proc/{viewer.pid}/statm").read_text().split()[1]
+            line(f"live view at 100,000/s, minute {minute}", f"{int(resident) * 4096 >> 20} MB resident")
 
 
 def _live(pid: int, base: str, presses: int = 200) -> tuple[float, list[float], bytes]:
@@ -227,7 +228,7 @@ def _live(pid: int, base: str, presses: int = 200) -> tuple[float, list[float], 
         return used, keys, drawn
 
 
-@contextlib.contextmanager
+@contextmanager
 def _viewer(pid: int, base: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The live view in a pty of 160x45, and the end of it that a terminal reads."""
     leader, follower = pty.openpty()

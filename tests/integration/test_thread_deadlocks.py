@@ -1,4 +1,4 @@
-"""Who is inside a `threading` lock, read from outside, and the deadlocks through such locks; on each Python there is."""
+"""Who is inside a `threading` lock, read from outside, and deadlocks through such locks; on each Python there is."""
 
 from __future__ import annotations
 
