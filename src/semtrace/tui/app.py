@@ -116,6 +116,7 @@ class SemtraceApp(App[int]):
         self._remembered = remembered or Remembered()
         self._meter = meter or Meter()
         self._clock = clock
+        self._views: dict[str, View] = {}
 
     def on_mount(self) -> None:
         self._restore_terminal_on_signals()
@@ -147,9 +148,18 @@ class SemtraceApp(App[int]):
             shown = getattr(self.screen, "key", "")
             self._uncover(main)
             if shown != name:
-                view = VIEWS[name](main.looking)
-                view.key = name
-                self.push_screen(view)
+                self.push_screen(self._view(name, main))
+
+    def _view(self, name: str, main: MainScreen) -> View:
+        """Made once for each server: to make a screen takes Textual longer than all that is then drawn on it, and its
+        filter and its zoom are as they were left.
+        """
+        view = self._views.get(name)
+        if view is None:
+            view = self._views[name] = VIEWS[name](main.looking)
+            view.key = name
+            self.install_screen(view, f"view-{name}")
+        return view
 
     @property
     def main(self) -> MainScreen | None:
@@ -161,6 +171,10 @@ class SemtraceApp(App[int]):
 
     def _look_at(self, server: Server) -> None:
         self._meter.restart()
+        for view in self._views.values():
+            self.uninstall_screen(view)
+            view.remove()
+        self._views.clear()
         several = len(self._servers) > 1
         looking = Looking(server, self._tools, self.settings, self._meter, self._child, several)
         self.push_screen(MainScreen(looking, partial(self._open_source, server)))

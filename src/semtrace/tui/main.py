@@ -96,9 +96,6 @@ class MainScreen(View):
     def on_unmount(self) -> None:
         self._poller.stop()
 
-    def on_screen_resume(self) -> None:
-        self.renew()
-
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(too_small(*event.size), "-too-small")
         self.set_class(event.size.height >= SENTENCE_HEIGHT, "-sentence")

@@ -56,6 +56,10 @@ class View(Screen[None]):
         """Only while nothing covers it: else Textual (8.2.8) repaints all at each message of a covered screen."""
         return super().is_current and self.app.screen is self
 
+    def on_screen_resume(self) -> None:
+        """Its picture is as old as its last time on top."""
+        self.renew()
+
     # ---- what subclasses say
 
     def renew(self) -> None:
