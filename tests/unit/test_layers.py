@@ -91,14 +91,13 @@ LAYERS = {
     "waitgraph": "model",
     "tui": "model errors raster schema separate settings stack_report text timeline tui waitgraph",
     "arguments": "",
-    "serve": "errors serve",
     "cli": "arguments model doctor doctor_report errors rules stacks follower gunicorn launch mend observe ps report "
-    "schema serve settings tailing tui linux",
+    "schema settings tailing tui linux",
     "__main__": "cli",
 }
 
 # Who may import what is neither ours nor in the standard library.
-OUTSIDERS = {"processes": "psutil", "serve": "aiohttp", "settings": "tomli", "tui": "textual rich"}
+OUTSIDERS = {"processes": "psutil", "settings": "tomli", "tui": "textual rich"}
 
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 
