@@ -36,5 +36,8 @@ def save(folder: Path, svg: str, snapshot: Snapshot | None, now: datetime) -> li
 
 
 def without_fonts(svg: str) -> str:
-    """Without the fonts that Textual's picture would fetch from the web: whoever opens it shall tell nobody."""
-    return re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL)
+    """Without the fonts that Textual's picture would fetch from the web: whoever opens it shall tell nobody. And with
+    its blanks, which some programs would leave out at the beginning of a text.
+    """
+    bare = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL)
+    return bare.replace("<svg ", '<svg xml:space="preserve" ', 1)
