@@ -6,168 +6,199 @@ Cells lie at multiples of their length since the clock began: a cell that is ove
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from semtrace.model import SemId
-from semtrace.timeline import Span, Timeline
+from semtrace.bitrows import NOISE, NOTHING, Drawing, Shares
+from semtrace.bitrows import By as By
+from semtrace.model import ProcessId, SemId
+from semtrace.timeline import Key, Life, Span, Timeline
 
-By = Literal["worker", "lock", "server"]
 Cover = Literal["idle", "held", "contended", "waiting", "orphaned", "ended", "unknown"]
 
-LEAST_S = 2e-6  # a first look has no length, and begins a microsecond before itself
-MOST_CELLS = 4000  # a row's, of a span: beyond it nobody looks
+MARGIN = 512  # so many cells before the window are drawn with it
+MOST_BEFORE = 4096  # and so many are kept
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What a row was in one cell: a worker what it was the most, a lock the worst. `held` and `waiting` are shares of
-    it, 0 to 1. `exact`: events told it; `one_in` as in a Span.
+class Cell(NamedTuple):
+    """What a row was in one cell. A worker: `waiting` if it waited for at least as long as it held anything, else
+    "contended" if others waited for what it held. A lock and the server: the worst; "waiting" is then for what nobody
+    is known to have held. `held` and `waiting` are shares, 0 to 1. `exact`: events told it, `thinned`: some of them.
     """
 
     cover: Cover
     held: float = 0.0
     waiting: float = 0.0
     exact: bool = False
-    one_in: int = 1
-
-
-@dataclass(slots=True)
-class _Tally:
-    held: float = 0.0
-    waiting: float = 0.0
-    orphaned: float = 0.0
-    sampled: bool = False
-    one_in: int = 1
-    locks: frozenset[SemId] = frozenset()
+    thinned: bool = False
 
 
 IDLE = Cell("idle")
 ENDED = Cell("ended")
 UNKNOWN = Cell("unknown")
 
-_Tallies = dict[Hashable, dict[int, _Tally]]
-
 
 class Raster:
-    """Draws each span that has ended once; only what goes on is drawn anew each time."""
+    """Draws each span that has ended once, and each cell that is over once; what goes on is drawn anew each time."""
 
     def __init__(self, timeline: Timeline, by: By, cell_s: float) -> None:
         self.by = by
         self.cell_s = cell_s
         self._timeline = timeline
-        self._drawn = timeline.closed_ever - len(timeline.closed)
-        self._tallies: _Tallies = {}
-        self._waited: dict[SemId, set[int]] = {}
-        self._oldest = 0
+        self._drawing: Drawing | None = None
+        self._drawn = 0
+        self._going_on: dict[tuple[Key, bool], tuple[float, bool, float]] = {}  # what `_live` drew last
+        self._updated_s = 0.0
+        self._known: dict[Hashable, dict[int, Cell]] = {}
+        self._newest = 0  # after the last cell that was ever asked for
 
-    def cells(self, row: Hashable, first: int, count: int, live: _Live) -> list[Cell]:
-        """`count` cells from number `first` on; `live` is what `update` gave."""
-        tallies, fresh = self._tallies.get(row, {}), live.tallies.get(row, {})
-        known = [self._cell(place, tallies.get(place), fresh.get(place), live) for place in range(first, first + count)]
-        return self._limited(row, known, first)
-
-    def update(self, oldest: int) -> _Live:
-        """Takes in what has ended since, forgets cells before `oldest`; returns what goes on."""
-        new = self._timeline.closed_ever - self._drawn
-        for span in islice(reversed(self._timeline.closed), new):
-            self._draw(span, self._tallies, self._waited)
-        self._drawn = self._timeline.closed_ever
-        if oldest > self._oldest + 200:
-            self._oldest = oldest
-            for cells in self._tallies.values():
-                for place in [place for place in cells if place < oldest]:
-                    del cells[place]
-            for places in self._waited.values():
-                places.difference_update([place for place in places if place < oldest])
-        live = _Live({}, {})
-        for span in self._timeline.open:
-            self._draw(span, live.tallies, live.waited)
+    def update(self, oldest: int) -> Drawing:
+        """Takes in what has ended since, for the cells from `oldest` on; returns what goes on."""
+        timeline, drawing = self._timeline, self._drawing
+        new: Iterable[Span] = islice(reversed(timeline.closed), timeline.closed_ever - self._drawn)
+        changed_s = self._updated_s
+        if drawing is None or oldest < drawing.base:
+            drawing = self._drawing = Drawing(self.by, self.cell_s, oldest - MARGIN)
+            new, changed_s = timeline.ended_after(drawing.base * self.cell_s), float("-inf")
+        elif oldest - drawing.base > MOST_BEFORE:
+            drawing.trim(oldest - MARGIN)
+            changed_s = float("-inf")
+        for span in new:
+            drawing.draw(span)
+            changed_s = min(changed_s, span.start)
+        self._drawn = timeline.closed_ever
+        self._updated_s = timeline.last or 0.0
+        live, changed_s = self._live(drawing.base, changed_s)
+        self._forget(changed_s)
         return live
 
-    def row_of(self, span: Span) -> Hashable:
-        return {"worker": span.process, "lock": span.lock, "server": None}[self.by]
+    def cells(self, row: Hashable, first: int, count: int, live: Drawing) -> list[Cell]:
+        """`count` cells from number `first` on; `live` is what `update` gave for these or earlier ones."""
+        known = self._known.setdefault(row, {})
+        self._newest = max(self._newest, first + count)
+        missing = next((place for place in range(first, first + count) if place not in known), None)
+        if missing is not None:
+            known.update(enumerate(self._covered(row, missing, first + count - missing, live), missing))
+        return self._limited(row, [known[place] for place in range(first, first + count)], first)
 
-    def _draw(self, span: Span, tallies: _Tallies, waited: dict[SemId, set[int]]) -> None:
-        if self.by == "worker" and span.process is None:
+    def _live(self, base: int, changed_s: float) -> tuple[Drawing, float]:
+        """What goes on, and from when on the picture is another: a span that only went on changes what it grew by."""
+        live = Drawing(self.by, self.cell_s, base)
+        before, self._going_on = self._going_on, {}
+        for span in self._timeline.open:
+            live.draw(span)
+            key, look = (span.key, span.longest_s is None), (span.start, span.exact, span.share * span.one_in)
+            if before.get(key) != look:
+                changed_s = min(changed_s, span.start)
+            self._going_on[key] = look
+        gone = (look[0] for key, look in before.items() if self._going_on.get(key) != look)
+        return live, min(changed_s, min(gone, default=changed_s))
+
+    def _forget(self, changed_s: float) -> None:
+        """The cells that may have changed since."""
+        if self._newest * self.cell_s - changed_s > MARGIN * self.cell_s:
+            self._known.clear()
             return
-        cells = tallies.setdefault(self.row_of(span), {})
-        first, last = int(span.start // self.cell_s), int(span.end // self.cell_s)
-        for place in range(max(first, last - MOST_CELLS), last + 1):
-            start = place * self.cell_s
-            overlap = min(span.end, start + self.cell_s) - max(span.start, start)
-            if overlap < LEAST_S:
-                continue
-            part = overlap / self.cell_s * span.share
-            tally = cells.setdefault(place, _Tally())
-            tally.sampled |= not span.exact
-            tally.one_in = max(tally.one_in, span.one_in)
-            if span.what == "held":
-                tally.held += part
-                if span.lock not in tally.locks:
-                    tally.locks |= {span.lock}
-            elif span.what == "waiting":
-                tally.waiting += part
-                waited.setdefault(span.lock, set()).add(place)
+        changed = int(changed_s // self.cell_s) - 1
+        for cells in self._known.values():
+            for place in range(changed, self._newest):
+                cells.pop(place, None)
+
+    def _covered(self, row: Hashable, first: int, count: int, live: Drawing) -> list[Cell]:
+        assert self._drawing is not None
+        old, new = self._drawing.rows.get(row, NOTHING), live.rows.get(row, NOTHING)
+        if old is NOTHING and new is NOTHING:
+            return [IDLE] * count
+        window = ((1 << count) - 1) << (first - live.base)
+        held_of, waits_of = _union(old.held_of, new.held_of, window), _union(old.waits_of, new.waits_of, window)
+        contended = unheld = 0
+        for lock, bits in held_of.items():
+            contended |= bits & (self._drawing.waited.get(lock, 0) | live.waited.get(lock, 0))
+        for lock, bits in waits_of.items():
+            unheld |= bits & ~held_of.get(lock, 0)
+        flags = (
+            old.orphaned | new.orphaned,
+            _either(held_of),
+            _either(waits_of),
+            contended,
+            unheld,
+            old.sampled | new.sampled,
+            old.thinned | new.thinned,
+            old.held.full | new.held.full,
+            old.waiting.full | new.waiting.full,
+        )
+        words = [_word(bits, first - live.base, count) for bits in flags]
+        cells = []
+        for place, (orphan, holds, waits, shared, alone, sampled, thinned, all_held, all_waiting) in enumerate(
+            zip(*words, strict=True), first
+        ):
+            held = 1.0 if all_held == "1" else _part(old.held, new.held, place) if holds == "1" else 0.0
+            waiting = 1.0 if all_waiting == "1" else _part(old.waiting, new.waiting, place) if waits == "1" else 0.0
+            if orphan == "1":
+                cover: Cover = "orphaned"
+            elif waits == "1" and (waiting >= held - NOISE if self.by == "worker" else alone == "1"):
+                cover = "waiting"
+            elif shared == "1":
+                cover = "contended"
+            elif holds == "1":
+                cover = "held"
             else:
-                tally.orphaned += part
-
-    def _cell(self, place: int, old: _Tally | None, new: _Tally | None, live: _Live) -> Cell:
-        both = [tally for tally in (old, new) if tally is not None]
-        if not both:
-            return IDLE
-        held = sum(tally.held for tally in both)
-        waiting = sum(tally.waiting for tally in both)
-        locks = [lock for tally in both for lock in tally.locks]
-        cover: Cover = "idle"
-        if any(tally.orphaned for tally in both):
-            cover = "orphaned"
-        elif waiting and (waiting > held if self.by == "worker" else not held):
-            cover = "waiting"
-        elif held and (waiting or any(self._is_waited(lock, place, live) for lock in locks)):
-            cover = "contended"
-        elif held:
-            cover = "held"
-        exact = not any(tally.sampled for tally in both)
-        return Cell(cover, min(held, 1.0), min(waiting, 1.0), exact, max(tally.one_in for tally in both))
-
-    def _is_waited(self, lock: SemId, place: int, live: _Live) -> bool:
-        return place in self._waited.get(lock, ()) or place in live.waited.get(lock, ())
+                cells.append(IDLE)
+                continue
+            cells.append(Cell(cover, held, waiting, sampled == "0", thinned == "1"))
+        return cells
 
     def _limited(self, row: Hashable, cells: list[Cell], first: int) -> list[Cell]:
         """With the times when nobody looked, or when the process was not there."""
         timeline, cell_s = self._timeline, self.cell_s
-        life = timeline.lives.get(row) if self.by == "worker" else None  # type: ignore[call-overload]
-        began, last = int((timeline.first or 0.0) // cell_s), int((timeline.last or 0.0) // cell_s)
-        born = int(life.start // cell_s) if life is not None else began
-        for i, cell in enumerate(cells):
-            place = first + i
-            if cell.cover != "idle":
+        life: Life | None = timeline.lives.get(row) if isinstance(row, ProcessId) else None
+        began, last = int((timeline.since or 0.0) // cell_s), int((timeline.last or 0.0) // cell_s)
+        if life is not None:
+            began = max(began, int(life.start // cell_s))
+        ended = int(life.end // cell_s) if life is not None and life.ended else None
+        shown_s = first * cell_s, (first + len(cells)) * cell_s
+        gaps = [gap for gap in timeline.gaps if gap[0] < shown_s[1] and gap[1] > shown_s[0]]
+        for place, cell in enumerate(cells, first):
+            if cell is not IDLE:
                 continue
-            if life is not None and life.ended and place > life.end // cell_s:
-                cells[i] = ENDED
-            elif place < began or place > last or place < born or self._in_gap(place):
-                cells[i] = UNKNOWN
+            if ended is not None and place > ended:
+                cells[place - first] = ENDED
+            elif place < began or place > last or any(a < (place + 0.5) * cell_s < b for a, b in gaps):
+                cells[place - first] = UNKNOWN
         return cells
-
-    def _in_gap(self, place: int) -> bool:
-        middle = (place + 0.5) * self.cell_s
-        return any(start < middle < end for start, end in self._timeline.gaps)
-
-
-@dataclass(slots=True)
-class _Live:
-    tallies: _Tallies
-    waited: dict[SemId, set[int]]
 
 
 def spans_at(timeline: Timeline, by: By, row: Hashable, start: float, end: float) -> list[Span]:
     """What lies in that time of that row, the longest first."""
-    wanted: Iterable[Span] = (
+    wanted = [
         span
-        for source in (timeline.open, reversed(timeline.closed))
+        for source in (timeline.open, timeline.ended_after(start))
         for span in source
-        if span.start < end and span.end > start and (span.process if by == "worker" else span.lock) == row
-    )
+        if span.start < end and span.end >= start and (span.process if by == "worker" else span.lock) == row
+    ]
     return sorted(wanted, key=lambda span: span.start - span.end)
+
+
+def _union(some: dict[SemId, int], others: dict[SemId, int], window: int) -> dict[SemId, int]:
+    """What both have, as far as it is in the window."""
+    union = {lock: bits & window for lock, bits in some.items() if bits & window}
+    for lock, bits in others.items():
+        if bits & window:
+            union[lock] = union.get(lock, 0) | (bits & window)
+    return union
+
+
+def _either(masks: dict[SemId, int]) -> int:
+    either = 0
+    for bits in masks.values():
+        either |= bits
+    return either
+
+
+def _word(bits: int, first: int, count: int) -> str:
+    """`count` of the bits as the digits 0 and 1, the first one first."""
+    return f"{(bits >> first) & ((1 << count) - 1):0{count}b}"[::-1]
+
+
+def _part(old: Shares, new: Shares, place: int) -> float:
+    return min(old.parts.get(place, 0.0) + new.parts.get(place, 0.0), 1.0)

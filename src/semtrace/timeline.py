@@ -1,34 +1,41 @@
 """Who held and who waited when: spans of time, gathered from the snapshots and the events in them. Pure, and bounded.
 
 A sample says where somebody was at that moment: its spans reach from look to look, and what was shorter than the
-interval is missing. An event says it exactly.
+interval is missing. An event says it exactly. Whoever waits for a signal is kept waiting by nobody: no span.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
-from semtrace.model import Holder, Lock, ProcessId, SemId, Snapshot, TracedEvent, Waiter
+from semtrace.model import ProcessId, SemId, Snapshot, TracedEvent
 
 What = Literal["held", "waiting", "orphaned"]
 Key = tuple[SemId, "ProcessId | None", "int | None", What]
 
 KEPT_S = 660.0
-MOST_SPANS = 40_000
+MOST_SPANS = 100_000  # some 20 MB
+MOST_NAMES = 10_000
 BUCKET_S = 0.25
+LONGEST_BUCKET_S = 4.0
+REACH_S = 90.0  # the buckets become longer where they would fill the room before that
 GAP_S = 2.0  # so long without a look, and nothing is known of the time in between
+GAP_INTERVALS = 3.0  # where looks are rarer than that, so many intervals
+SAME_S = 0.001  # two accounts of one beginning differ by less
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Span:
-    """Times are CLOCK_MONOTONIC in seconds. `process` is None of an orphaned lock.
+    """Times are CLOCK_MONOTONIC in seconds. `process` is None of an orphaned lock. One that goes on grows in place.
 
-    `exact` is what events tell. Shorter ones of one thread and lock are counted together: `count` of them took
-    `share` of the time, the longest `longest_s`; with `one_in` above 1 only so many of them were read, and the share is
-    estimated from those.
+    `exact` is what events tell; what one look alone saw has no length. Shorter ones of one thread and lock are counted
+    together: `count` of them took `share` of the time, the longest `longest_s`; with `one_in` above 1 only so many of
+    them were read, and the share is estimated from those.
     """
 
     lock: SemId
@@ -61,8 +68,8 @@ class Life:
 
 
 class Timeline:
-    """`add` takes every snapshot, in their order. `closed` are the spans that have ended, about in the order of their
-    ends; `closed_ever` counts them, also those that were dropped since.
+    """`add` takes every snapshot, in their order. `closed` are the spans that have ended, in the order in which that
+    became known; `closed_ever` counts them, also those that were dropped since. All that ended after `since` is there.
     """
 
     def __init__(self) -> None:
@@ -73,9 +80,16 @@ class Timeline:
         self.gaps: deque[tuple[float, float]] = deque(maxlen=1000)
         self.first: float | None = None
         self.last: float | None = None
+        self.since: float | None = None
+        self._step = 0.0  # between the last two looks
+        self._unbroken = False  # nothing is known of the time between them, if not
         self._open: dict[Key, Span] = {}
         self._buckets: dict[Key, Span] = {}
-        self._heard: dict[ProcessId, int] = {}
+        self._bucket_s = BUCKET_S
+        self._heard: frozenset[tuple[ProcessId, int]] = frozenset()
+        self._signals: frozenset[SemId] = frozenset()
+        self._named: dict[SemId, float] = {}  # when each was last there, as `names` the oldest first
+        self._marks: deque[tuple[float, int]] = deque(maxlen=10_000)  # when, and `closed_ever` before that look
 
     @property
     def open(self) -> Iterator[Span]:
@@ -83,135 +97,179 @@ class Timeline:
         yield from self._open.values()
         yield from self._buckets.values()
 
+    def ended_after(self, time: float) -> Iterator[Span]:
+        """What has ended, the last learned first, until nothing more can reach beyond `time`."""
+        place = bisect_left(self._marks, (time - LONGEST_BUCKET_S, 0))
+        oldest = self._marks[place - 1][1] if place else 0
+        return islice(reversed(self.closed), max(self.closed_ever - oldest, 0))
+
     def add(self, snapshot: Snapshot) -> None:
-        now = snapshot.monotonic_s
-        if self.last is not None and now <= self.last:
+        if not snapshot.alive:
+            self._end()
             return
-        before = self.last
+        now, before = snapshot.monotonic_s, self.last
+        if before is not None and now <= before:
+            return
+        self._marks.append((now, self.closed_ever))
         if before is None:
-            self.first = now
-        elif now - before > GAP_S:
+            self.first = self.since = before = now
+        self._unbroken = now - before <= max(GAP_S, GAP_INTERVALS * self._step)
+        self._step = now - before
+        if not self._unbroken:
             self.gaps.append((before, now))
-            before = None
+        self._name(snapshot, now)
         self._hear(snapshot)
-        self._look(snapshot, now, before)
+        self._look(snapshot, now)
         self._live(snapshot, now)
         self.last = now
         self._forget(now - KEPT_S)
 
     # ---- samples
 
-    def _look(self, snapshot: Snapshot, now: float, before: float | None) -> None:
-        seen = {span.key: span for lock in snapshot.locks for span in _seen(lock, now)}
-        self.names.update((lock.id, lock.label) for lock in snapshot.locks)
-        for key in [key for key in self._open if key not in seen or before is None]:
-            self._close(self._open.pop(key))
-        for key, span in seen.items():
-            known = self._open.get(key)
-            if known is not None and (not span.exact or span.start <= known.start + 0.001):
-                self._open[key] = replace(known, end=now, exact=span.exact, site=span.site or known.site)
+    def _look(self, snapshot: Snapshot, now: float) -> None:
+        known, self._open = self._open, {}
+        for lock in snapshot.locks:
+            if lock.signal:
                 continue
-            if known is not None:  # it let go and took it again between the looks
-                self._close(replace(known, end=min(known.end, span.start)))
-            self._open[key] = span
+            for who in lock.holders:
+                held: Key = (lock.id, who.process, who.tid, "held")
+                self._see(known.pop(held, None), held, who.evidence == "events", who.since_s, who.site, now)
+            for each in lock.waiters:
+                waits: Key = (lock.id, each.process, each.tid, "waiting")
+                self._see(known.pop(waits, None), waits, each.evidence == "events", each.for_s, each.site, now)
+            if lock.state == "orphaned":
+                orphaned: Key = (lock.id, None, None, "orphaned")
+                self._see(known.pop(orphaned, None), orphaned, False, None, None, now)
+        for span in known.values():
+            self._close(span)
+
+    def _see(
+        self, known: Span | None, key: Key, exact: bool, for_s: float | None, site: str | None, now: float
+    ) -> None:
+        """`known` is what the last look saw of the same: it goes on, or it has ended and began anew meanwhile."""
+        start = now - max(for_s or 0.0, 0.0)
+        if known is not None and (start <= known.start + SAME_S if exact else self._unbroken):
+            known.start = min(known.start, start) if exact else known.start
+            known.end, known.exact, known.site = now, exact, site or known.site
+            self._open[key] = known
+            return
+        if known is not None:
+            known.end = max(min(known.end, start), known.start) if exact else known.end
+            self._close(known)
+        if not exact and self.last is not None:
+            start = max(start, self.last if self._unbroken else now)
+        self._open[key] = Span(*key, start, now, exact, site)
 
     # ---- events
 
     def _hear(self, snapshot: Snapshot) -> None:
+        """Successive snapshots repeat events: each is taken once."""
         tracing = snapshot.tracing
         if tracing is None:
             return
-        newest: dict[ProcessId, int] = {}
+        now: set[tuple[ProcessId, int]] = set()
         for event in tracing.recent:
-            if event.sequence > self._heard.get(event.process, -1):
-                newest[event.process] = max(newest.get(event.process, -1), event.sequence)
-                for span in _told(event, tracing.one_in):
+            number = (event.process, event.sequence)
+            now.add(number)
+            if number not in self._heard and event.lock not in self._signals:
+                span = _told(event, tracing.one_in)
+                if span is not None:
                     self._take(span)
-        self._heard.update(newest)
+        self._heard = frozenset(now)
 
     def _take(self, span: Span) -> None:
         """The whole span is known: it replaces what samples showed of it."""
         known = self._open.get(span.key)
         if known is not None and known.start < span.end:
             del self._open[span.key]
-            if known.start < span.start - 0.001 and not known.exact:
-                self._close(replace(known, end=span.start))
+            if known.start < span.start - SAME_S:
+                known.end = min(known.end, span.start)
+                self._close(known)
         if span.end - span.start >= BUCKET_S:
             self._close(span)
         else:
             self._count(span)
 
     def _count(self, span: Span) -> None:
-        start = span.end // BUCKET_S * BUCKET_S
-        length = span.end - span.start
-        share = min(length * span.one_in / BUCKET_S, 1.0)
-        known = self._buckets.get(span.key)
-        if known is not None and known.start != start:
-            self._close(self._buckets.pop(span.key))
-            known = None
-        if known is None:
-            self._buckets[span.key] = replace(span, start=start, end=start + BUCKET_S, share=share, longest_s=length)
-        else:
-            self._buckets[span.key] = replace(
-                known,
-                share=min(known.share + share, 1.0),
-                count=known.count + 1,
-                longest_s=max(known.longest_s or 0.0, length),
-                one_in=max(known.one_in, span.one_in),
-                site=span.site or known.site,
+        key, length = span.key, span.end - span.start
+        bucket = self._buckets.get(key)
+        if bucket is not None and not bucket.start <= span.end < bucket.end:
+            self._close(bucket)
+        if bucket is None or not bucket.start <= span.end < bucket.end:
+            start = span.end // self._bucket_s * self._bucket_s
+            bucket = self._buckets[key] = replace(
+                span, start=start, end=start + self._bucket_s, share=0.0, count=0, longest_s=0.0
             )
+        bucket.share = min(bucket.share + length * span.one_in / (bucket.end - bucket.start), 1.0)
+        bucket.count += 1
+        bucket.longest_s = max(bucket.longest_s or 0.0, length)
+        bucket.one_in = max(bucket.one_in, span.one_in)
+        bucket.site = span.site or bucket.site
 
-    # ---- lives
+    # ---- names and lives
+
+    def _name(self, snapshot: Snapshot, now: float) -> None:
+        self._signals = frozenset(lock.id for lock in snapshot.locks if lock.signal)
+        for lock in snapshot.locks:
+            self._named.pop(lock.id, None)
+            self.names.pop(lock.id, None)
+            if not lock.signal:
+                self._named[lock.id] = now
+                self.names[lock.id] = lock.label
 
     def _live(self, snapshot: Snapshot, now: float) -> None:
         for process in snapshot.processes:
             known = self.lives.get(process.id)
             start = known.start if known else min(now, now - (snapshot.taken_at - process.started_at))
             self.lives[process.id] = Life(process.id, process.role, start, now)
-        there = {process.id for process in snapshot.processes} if snapshot.alive else set()
+        there = {process.id for process in snapshot.processes}
         for each, life in self.lives.items():
             if each not in there and not life.ended:
                 self.lives[each] = replace(life, ended=True)
 
+    def _end(self) -> None:
+        """The server has ended: the snapshot is its last picture again, and nobody saw how it went on."""
+        for span in self.open:
+            self._close(span)
+        self._open, self._buckets = {}, {}
+        self.lives = {each: replace(life, ended=True) for each, life in self.lives.items()}
+
     # ---- bounds
 
     def _close(self, span: Span) -> None:
-        if span.end > span.start:
-            self.closed.append(span)
-            self.closed_ever += 1
+        if len(self.closed) == MOST_SPANS:
+            self._drop()
+        self.closed.append(span)
+        self.closed_ever += 1
+
+    def _drop(self) -> None:
+        self.since = max(self.since or 0.0, self.closed.popleft().end)
 
     def _forget(self, before: float) -> None:
         while self.closed and self.closed[0].end < before:
-            self.closed.popleft()
+            self._drop()
         for key in [key for key, span in self._buckets.items() if span.end < (self.last or 0.0) - 1.0]:
             self._close(self._buckets.pop(key))
+        wanted = BUCKET_S
+        while wanted < LONGEST_BUCKET_S and len(self._buckets) * REACH_S / wanted > MOST_SPANS:
+            wanted *= 2
+        self._bucket_s = wanted
         for each in [each for each, life in self.lives.items() if life.ended and life.end < before]:
             del self.lives[each]
-            self._heard.pop(each, None)
         while self.gaps and self.gaps[0][1] < before:
             self.gaps.popleft()
+        while self._named and (len(self._named) > MOST_NAMES or next(iter(self._named.values())) < before):
+            lock = next(iter(self._named))
+            del self._named[lock], self.names[lock]
 
 
-def _seen(lock: Lock, now: float) -> Iterator[Span]:
-    for holder in lock.holders:
-        yield _span(lock.id, holder, holder.since_s, "held", now)
-    for waiter in lock.waiters:
-        yield _span(lock.id, waiter, waiter.for_s, "waiting", now)
-    if lock.state == "orphaned":
-        yield Span(lock.id, None, None, "orphaned", now - 1e-6, now)
-
-
-def _span(lock: SemId, who: Holder | Waiter, since_s: float | None, what: What, now: float) -> Span:
-    start = now - max(since_s or 0.0, 1e-6)
-    return Span(lock, who.process, who.tid, what, start, now, who.evidence == "events", who.site)
-
-
-def _told(event: TracedEvent, one_in: int) -> Iterator[Span]:
+def _told(event: TracedEvent, one_in: int) -> Span | None:
+    """The span that ends with the event."""
     if event.lock is None:
-        return
-    if event.event == "released" and event.held_s:
-        start = event.t_s - event.held_s
-        yield Span(event.lock, event.process, event.tid, "held", start, event.t_s, True, event.site, one_in=one_in)
-    if event.event in ("acquired", "failed") and event.wait_s:
-        start = event.t_s - event.wait_s
-        yield Span(event.lock, event.process, event.tid, "waiting", start, event.t_s, True, event.site, one_in=one_in)
+        return None
+    what: What = "held" if event.event == "released" else "waiting"
+    length = event.held_s if what == "held" else event.wait_s if event.event in ("acquired", "failed") else None
+    if not length:
+        return None
+    start = event.t_s - length
+    return Span(event.lock, event.process, event.tid, what, start, event.t_s, True, event.site, one_in=one_in)

@@ -11,7 +11,10 @@ from tui.fakes import Script, finding, holder, lock, master, picture, pid, sem, 
 from tui.looking import SIZES, Looking, looking
 
 from semtrace.model import Snapshot, TracedEvent, Tracing
+from semtrace.tui.ascii import ascii_only
 from semtrace.tui.table import Table
+from semtrace.tui.timeline_rows import SHARES, SIGNS
+from semtrace.tui.timeline_screen import TimelineScreen
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 
@@ -105,6 +108,111 @@ def test_zoom_changes_how_long_the_window_is() -> None:
         await seen.sees("5.0s wide")
 
     play(scenario, held(109))
+
+
+async def look_back(seen: Looking, source: Script) -> str:
+    """Puts the cursor on the change from 4711 to 4713; returns what it reads out."""
+    await minute(seen, source)
+    await seen.press("t")
+    await seen.sees("4713 worker")
+    line = seen.line("4713 worker")
+    at = next(i for i, each in enumerate(seen.lines) if "4713 worker" in each)
+    await seen.pilot.click("Chart", offset=(line.index("╪") + 1, at - 1))
+    await seen.sees("4713 holds myapp.lock ≥", "it stands still")
+    return seen.line("4713 holds")
+
+
+def column(seen: Looking) -> int:
+    screen = seen.app.screen
+    assert isinstance(screen, TimelineScreen)
+    return screen._cursor() - screen._first()
+
+
+@pytest.mark.parametrize("keys", [("z", "z", "z"), ("Z",), ("z", "Z", "Z", "z")])
+def test_zoom_keeps_what_the_cursor_is_on(keys: tuple[str, ...]) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        said, before = await look_back(seen, source), column(seen)
+        await seen.press(*keys)
+        await seen.misses("1m00s wide") if len(keys) != 4 else await seen.sees("1m00s wide")
+        assert seen.line("4713 holds") == said
+        assert "Z" in keys or abs(column(seen) - before) <= 1  # a longer window would go beyond now
+
+    play(scenario, held(109))
+
+
+def test_another_size_keeps_what_the_cursor_is_on() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        said = await look_back(seen, source)
+        await seen.pilot.resize_terminal(120, 30)
+        await seen.sees("a cell is 0.638s", "it stands still")
+        assert seen.line("4713 holds") == said
+
+    play(scenario, held(109))
+
+
+def test_the_cursor_moves_by_cells_by_tenths_and_to_both_ends() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await minute(seen, source, 40)
+        await seen.press("t")
+        await seen.sees("4711 worker")
+        width = seen.app.screen._count()  # type: ignore[attr-defined]
+        await seen.press("left")
+        await seen.until(lambda: column(seen) == width - 2)
+        await seen.press("pageup")
+        await seen.until(lambda: column(seen) == width - 2 - width // 10)
+        await seen.press("shift+right", "left", "right", "right")
+        await seen.misses("it stands still")
+        await seen.press("home")
+        await seen.sees("it stands still")
+        timeline = seen.app.main.looking.timeline  # type: ignore[union-attr]
+        screen = seen.app.screen
+        assert screen._cursor() == int(timeline.first // screen._cell_s())  # type: ignore[attr-defined]
+        await seen.press("end")
+        await seen.misses("it stands still")
+
+    play(scenario, held(109))
+
+
+def test_whoever_waits_is_told_for_whom_at_that_time() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await minute(seen, source)
+        await seen.press("t")
+        await seen.sees("4712 waits for myapp.lock ≥", "held by 4713")
+        await seen.press("down")
+        at = next(i for i, line in enumerate(seen.lines) if "4712 worker" in line)
+        await seen.pilot.click("Chart", offset=(seen.line("4712 worker").index("┄") + 8, at - 1))
+        await seen.sees("held by 4711", "it stands still")
+        await seen.misses("held by 4713")
+
+    play(scenario, held(109))
+
+
+def test_estimates_are_called_so() -> None:
+    event = TracedEvent(0.0, pid(4711), 4711, "released", sem(1), "myapp.lock", None, 0.05, "app.py:7", 1)
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("t")
+        await seen.sees("Timeline of the workers")
+        assert "estimates" not in seen.text
+        traced = replace(event, t_s=_monotonic(110.0) - 0.5)
+        free = lock(1, name="myapp.lock")
+        source.show(picture([free], [master(), worker(4711)], at_s=110, tracing=Tracing(True, (traced,), one_in=3)))
+        await seen.sees("shares are estimates")
+        await seen.press("up")
+        await seen.sees("at least 1 times, about 60 % of 0.25s, longest 50.0ms")
+
+    play(scenario, picture([lock(1, name="myapp.lock")], [master(), worker(4711)], at_s=109))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_no_two_signs_of_the_timeline_are_the_same(plain: bool) -> None:
+    """Also without colour, and in ASCII; what is told by events and what was seen differ as well."""
+    signs = [sign for cover, (solid, stroke, _) in SIGNS.items() if cover != "held" for sign in {solid, stroke}]
+    signs += [*SHARES, SIGNS["held"][1]]
+    drawn = [ascii_only(sign) if plain else sign for sign in signs]
+    assert len(set(drawn)) == len(drawn)
+    assert not plain or all(sign.isascii() for sign in drawn)
+    assert SHARES[-1] == SIGNS["held"][0]
 
 
 def test_enter_on_a_row_of_the_timeline_opens_it() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, TracedEvent, Tracing, Waiter
 from semtrace.raster import Raster, spans_at
-from semtrace.timeline import BUCKET_S, KEPT_S, MOST_SPANS, Span, Timeline
+from semtrace.timeline import BUCKET_S, KEPT_S, MOST_NAMES, MOST_SPANS, REACH_S, Span, Timeline
 
 LOCK = SemId(0, 27, 1)
 A, B = ProcessId(11, 1), ProcessId(12, 1)
@@ -90,6 +90,47 @@ def test_a_release_tells_the_whole_hold_exactly_and_once() -> None:
     assert spans(timeline) == [("held", 11, 10.1, 10.5, True)]
 
 
+def test_a_hold_whose_release_was_not_among_the_events_is_kept_as_far_as_it_was_seen() -> None:
+    """Of fast events only some are read: the next one's must not wipe out the one before."""
+    held = lock(A, holders=(Holder(A, 11, 1, 5.0, "events"),))
+    timeline = told(at(10, held), at(10.2, lock(), events=(released(10.15, 0.1, 9),), one_in=4))
+    assert spans(timeline)[0] == ("held", 11, 5.0, 10.0, True)
+
+
+def test_a_hold_that_events_say_goes_on_goes_on_though_nobody_looked() -> None:
+    first, later = (lock(A, holders=(Holder(A, 11, 1, since, "events"),)) for since in (1.0, 31.0))
+    assert spans(told(at(10, first), at(40, later))) == [("held", 11, 9.0, 40.0, True)]
+
+
+def test_what_one_look_alone_saw_is_drawn_where_it_was() -> None:
+    timeline = told(at(10), at(10.5, lock(A)), at(11))
+    raster = Raster(timeline, "worker", 0.25)
+    assert [cell.cover for cell in raster.cells(A, 40, 4, raster.update(40))] == ["idle", "idle", "held", "idle"]
+
+
+def test_looks_that_are_rare_all_along_are_no_gaps() -> None:
+    timeline = told(*(at(10 + 5 * i, lock(A)) for i in range(5)))
+    raster = Raster(timeline, "worker", 1.0)
+    assert [cell.cover for cell in raster.cells(A, 15, 15, raster.update(15))] == ["held"] * 15
+    timeline.add(at(100, lock(A)))
+    assert list(timeline.gaps)[-1] == (30, 100)
+
+
+def test_whoever_waits_for_a_signal_waits_for_nobody() -> None:
+    signal = lock(None, B, signal=True)
+    event = TracedEvent(10.1, B, B.pid, "acquired", LOCK, "app.q", 1.0, None, None, 1)
+    timeline = told(at(10, signal), at(10.2, signal, events=(event,)))
+    assert spans(timeline) == []
+    assert timeline.names == {}
+
+
+def test_a_server_that_ended_was_not_seen_any_longer() -> None:
+    last = at(10.2, lock(A))
+    timeline = told(at(10, lock(A)), last, replace(last, alive=False))
+    assert spans(timeline) == [("held", 11, 10.0, 10.2, False)]
+    assert all(life.ended for life in timeline.lives.values())
+
+
 def test_a_hold_that_events_say_began_anew_is_a_second_one() -> None:
     first = lock(A, holders=(Holder(A, 11, 1, 0.1, "events"),))
     second = lock(A, holders=(Holder(A, 11, 1, 0.05, "events"),))
@@ -146,6 +187,80 @@ def test_memory_is_bounded_in_number_and_in_time() -> None:
     timeline.add(at(1000))
     timeline.add(at(1000 + KEPT_S))
     assert not timeline.closed
+
+
+def test_what_was_dropped_for_room_is_not_called_idle() -> None:
+    timeline = told(at(100), at(101))
+    for i in range(MOST_SPANS + 500):
+        timeline._close(Span(LOCK, A, 11, "held", 101 + i / 1e3, 101 + i / 1e3 + 5e-4, True))
+    timeline.add(at(101 + MOST_SPANS / 1e3))
+    assert timeline.since == pytest.approx(101.5, abs=0.01)
+    raster = Raster(timeline, "worker", 0.25)
+    covers = [cell.cover for cell in raster.cells(A, 400, 8, raster.update(400))]
+    assert covers == [*["unknown"] * 6, "held", "held"]
+
+
+def test_locks_and_processes_that_come_and_go_are_not_remembered_for_ever() -> None:
+    timeline = Timeline()
+    for i in range(200):
+        here = ProcessId(100 + i, 1)
+        locks = [lock(id=SemId(0, 27, 100 * i + k)) for k in range(100)]
+        timeline.add(at(100 + i, *locks, there=(here,), events=(released(100 + i, 0.01, 1, here),)))
+    assert len(timeline.names) == len(timeline._named) == MOST_NAMES
+    assert len(timeline._heard) == 1
+    timeline.add(at(300 + KEPT_S, there=()))
+    timeline.add(at(301 + KEPT_S, there=()))
+    assert (timeline.names, timeline.lives) == ({}, {})
+
+
+def test_under_many_fast_threads_counting_becomes_coarser_and_reaches_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("semtrace.timeline.MOST_SPANS", 2000)
+    timeline = Timeline()
+    crowd = [ProcessId(1000 + i, 1) for i in range(40)]
+    number = 0
+    for i in range(400):
+        events = tuple(released(100 + i / 5, 0.01, number + k, who) for k, who in enumerate(crowd))
+        number += len(crowd)
+        timeline.add(at(100 + i / 5, there=(), events=events))
+    assert len(timeline.closed) <= 2000
+    assert timeline.last is not None
+    assert timeline.since is not None
+    assert timeline.last - timeline.since >= REACH_S / 2
+
+
+def test_looking_back_and_forth_shows_the_same_as_before() -> None:
+    """Cells that left the window far behind are drawn again when it comes back; long spans in short cells, too."""
+    timeline = Timeline()
+    raster = Raster(timeline, "worker", 0.05)
+    for i in range(2000):
+        timeline.add(at(100 + i / 5, lock(A if i > 10 else None, B)))
+        raster.update(int((100 + i / 5) / 0.05) - 100)
+    for place in (2100, 9800, 2100, 6000):
+        live = raster.update(place)
+        covers = {cell.cover for cell in raster.cells(A, place, 100, live)}
+        assert covers == {"contended"}
+        assert {cell.cover for cell in raster.cells(B, place, 100, live)} == {"waiting"}
+
+
+def test_a_worker_that_waits_all_the_time_is_waiting_also_where_it_holds_another_lock() -> None:
+    other = replace(lock(A), id=SemId(0, 27, 2))
+    timeline = told(*(at(10 + i / 5, lock(B, A), other) for i in range(10)))
+    raster = Raster(timeline, "worker", 0.5)
+    live = raster.update(20)
+    assert raster.cells(A, 21, 1, live)[0] == ("waiting", 1.0, 1.0, False, False)
+    assert raster.cells(B, 21, 1, live)[0].cover == "contended"
+    raster = Raster(timeline, "lock", 0.5)
+    live = raster.update(20)
+    assert [raster.cells(each, 21, 1, live)[0].cover for each in (LOCK, other.id)] == ["contended", "held"]
+
+
+def test_a_lock_that_is_waited_for_and_held_by_nobody_known_is_the_servers_worst() -> None:
+    other = replace(lock(None, B), id=SemId(0, 27, 2))
+    timeline = told(*(at(10 + i / 5, lock(A, B), other) for i in range(10)))
+    raster = Raster(timeline, "server", 0.5)
+    assert raster.cells(None, 21, 1, raster.update(20))[0].cover == "waiting"
 
 
 @settings(max_examples=60, deadline=None)

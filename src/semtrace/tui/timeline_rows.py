@@ -5,7 +5,7 @@ Solid signs are what events told exactly, strokes what samples saw.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from datetime import datetime
 
 from semtrace.model import ProcessId, SemId, Snapshot
@@ -13,7 +13,7 @@ from semtrace.raster import By, Cell, Cover, Raster
 from semtrace.text import age, clean, exact
 from semtrace.timeline import Span as Stretch
 from semtrace.timeline import Timeline
-from semtrace.tui.line import Line, Span, clip_start, fill
+from semtrace.tui.line import Line, Span, clip_start, fill, width_of
 
 # exact, sampled, and the style: what a cell shows
 SIGNS: dict[Cover, tuple[str, str, str]] = {
@@ -28,9 +28,16 @@ SIGNS: dict[Cover, tuple[str, str, str]] = {
 SHARES = "▁▃▅█"
 WORST: tuple[Cover, ...] = ("orphaned", "waiting", "contended", "held")
 
+EXPLAINED = (
+    "(solid: exact, strokes: seen by looking, blank: not seen)",
+    "(solid: exact, strokes: seen by looking)",
+    "solid: exact",
+)
+
 STRIP = " 60s "
 LEAST_LABEL = 12
 MOST_LABEL = 30
+MOST_OTHERS = 3
 TICK_CELLS = 10
 STEPS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 LEGEND: tuple[tuple[Cover, str], ...] = (
@@ -56,12 +63,13 @@ def labels(timeline: Timeline, by: By) -> list[tuple[Hashable, str]]:
 
 
 def row_line(label: str, cells: Sequence[Cell], width: int, cursor: int | None, chosen: bool) -> Line:
-    """`cursor` is the cell that it is on, None where it is not."""
+    """`cursor` is the cell that it is on, None where it is not; the other rows only hint at it."""
+    mark = "cursor" if chosen else "cursor.blur"
     spans = [Span(" "), *fill((Span(clip_start(label, width - 1), "strong" if chosen else ""),), width - 1)]
     spans.append(Span(" "))
     for place, cell in enumerate(cells):
         sign, style = sign_of(cell)
-        spans.append(Span(sign, f"{style} cursor" if place == cursor else style))
+        spans.append(Span(sign, f"{style} {mark}" if place == cursor else style))
     return tuple(_joined(spans))
 
 
@@ -96,12 +104,23 @@ def axis_line(first: int, count: int, cell_s: float, now_s: float, taken_at: flo
     return (Span(" " * (indent + 1)), Span(text[:count], "dim"))
 
 
-def legend_line() -> Line:
+def legend_line(width: int) -> Line:
     spans = [Span(" ")]
     for cover, word in LEGEND:
         solid, stroke, style = SIGNS[cover]
         spans += [Span(solid if solid == stroke else f"{solid}{stroke}", style), Span(f" {word}  ", "dim")]
-    return (*spans, Span("(solid: exact, strokes: seen by looking)", "dim"))
+    said = next((each for each in EXPLAINED if width_of(spans) + len(each) <= width), "")
+    return (*spans, Span(said, "dim"))
+
+
+def notes(timeline: Timeline, covers: Iterable[Sequence[Cell]], from_s: float, snapshot: Snapshot) -> list[str]:
+    """What the cells that are shown cannot say themselves; they begin at `from_s`."""
+    said = []
+    if any(cell.thinned for cells in covers for cell in cells):
+        said.append("shares are estimates: of fast events one in some")
+    if timeline.since is not None and timeline.since != timeline.first and from_s < timeline.since:
+        said.append(f"known from {clock(timeline.since, snapshot.monotonic_s, snapshot.taken_at)[:8]} on")
+    return said
 
 
 def clock(at_s: float, now_s: float, taken_at: float) -> str:
@@ -122,11 +141,25 @@ def readout(span: Stretch, snapshot: Snapshot, timeline: Timeline, who: bool = T
     if span.count > 1 or span.longest_s is not None:
         some = f"at least {span.count}" if span.one_in > 1 else str(span.count)
         return (
-            f"{subject} {some} times, about {100 * span.share:.0f} % of {length:g}s, longest {exact(span.longest_s)}"
+            f"{subject} {some} times, about {100 * span.share:.0f} % of {length:.3g}s, longest {exact(span.longest_s)}"
             f"{where}"
         )
     ends = f"{clock(span.start, now, taken)} – {clock(span.end, now, taken)}"
     return f"{subject} {at_least}{exact(length) if span.exact else age(length)}  {ends}{where}"
+
+
+def others(span: Stretch, of_lock: Iterable[Stretch]) -> str:
+    """Who was on the other side of it: who held what it waits for, or waited for what it holds."""
+    other = {"held": "waiting", "waiting": "held", "orphaned": "waiting"}[span.what]
+    pids = sorted({each.process.pid for each in of_lock if each.what == other and each.process and _met(each, span)})
+    if not pids:
+        return ""
+    shown = " ".join(map(str, pids[:MOST_OTHERS])) + (f" +{len(pids) - MOST_OTHERS}" if pids[MOST_OTHERS:] else "")
+    return f", held by {shown}" if other == "held" else f", waited for by {shown}"
+
+
+def _met(one: Stretch, other: Stretch) -> bool:
+    return one.start <= other.end and other.start <= one.end and (one.process, one.tid) != (other.process, other.tid)
 
 
 def strip_cells(width: int) -> int:

@@ -46,7 +46,9 @@ class Chart(Drawn, can_focus=True):
 
 
 class TimelineScreen(View):
-    """`_end` is the cell after the last one that is shown, None while it follows the time."""
+    """`_until_s` lies in the last cell that is shown, `_at_s` in the cursor's: so they survive another zoom or size.
+    None while it follows the time.
+    """
 
     AUTO_FOCUS: ClassVar[str | None] = "Chart"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,8 +72,8 @@ class TimelineScreen(View):
         self._looking = looking
         self._by: By = "worker"
         self._window_s = 60.0
-        self._end: int | None = None
-        self._cursor: int | None = None  # the number of its cell; None is the newest
+        self._until_s: float | None = None
+        self._at_s: float | None = None
         self._row: Hashable = None
         self._top = 0
         self._rows: list[tuple[Hashable, str]] = []
@@ -87,7 +89,7 @@ class TimelineScreen(View):
 
     def on_mount(self) -> None:
         self.say_keys()
-        self.bar("legend").say(lambda width: lines.legend_line())
+        self.bar("legend").say(lines.legend_line)
 
     def on_resize(self, event: events.Resize) -> None:
         self.call_after_refresh(self.renew)
@@ -109,22 +111,24 @@ class TimelineScreen(View):
         self.renew()
 
     def action_zoom(self, by: int) -> None:
-        place = WINDOWS_S.index(self._window_s) + by
+        """What the cursor is on stays where it is on the screen."""
+        before = self._window_s
+        place = WINDOWS_S.index(before) + by
         self._window_s = WINDOWS_S[max(0, min(place, len(WINDOWS_S) - 1))]
-        self._raster = None
-        self.action_follow()
+        if self._until_s is not None and self._at_s is not None:
+            self._until_s = self._at_s + (self._until_s - self._at_s) * self._window_s / before
+        self.action_cell(0)
 
     def action_cell(self, by: int) -> None:
         """The window stays where it is as soon as one looks back, and moves with the cursor at its edges."""
         newest, count = self._newest(), self._count()
-        cursor = (newest if self._cursor is None else self._cursor) + by
-        if cursor >= newest:
+        cursor = self._cursor() + by
+        if cursor >= newest or count < 1:
             self.action_follow()
             return
-        oldest = int((self._looking.timeline.first or 0.0) // self._cell_s())
-        self._cursor = max(cursor, oldest)
-        end = newest + 1 if self._end is None else self._end
-        self._end = min(max(end, self._cursor + 1), self._cursor + count)
+        cursor = max(cursor, int((self._looking.timeline.since or 0.0) // self._cell_s()))
+        last = min(max(self._last(), cursor), cursor + count - 1, newest)
+        self._at_s, self._until_s = self._middle(cursor), self._middle(last)
         self.renew()
 
     def action_tenth(self, by: int) -> None:
@@ -134,7 +138,7 @@ class TimelineScreen(View):
         self.action_cell(-(10**9))
 
     def action_follow(self) -> None:
-        self._end = self._cursor = None
+        self._until_s = self._at_s = None
         self.renew()
 
     def action_row(self, by: int) -> None:
@@ -155,8 +159,7 @@ class TimelineScreen(View):
             self._row = self._rows[place][0]
         cell = event.x - lines.label_width(self.size.width) - 1
         if 0 <= cell < self._count():
-            self._cursor = self._first() + cell
-            self.action_cell(0)
+            self.action_cell(self._first() + cell - self._cursor())
         if event.twice:
             self.action_choose()
         self.renew()
@@ -178,38 +181,47 @@ class TimelineScreen(View):
             self._row = rows[0][0] if rows else None
         self._scroll(chart.size.height - 1)
         label = lines.label_width(self.size.width)
-        cursor = (self._newest() if self._cursor is None else self._cursor) - first
+        cursor = self._cursor() - first
         drawn: list[Line] = [self._axis(first, count, label)]
         for row in rows[self._top : self._top + chart.size.height - 1]:
             chosen = row[0] == self._row
-            drawn.append(lines.row_line(row[1], covers[row], label, cursor if chosen else None, chosen))
+            pointed = cursor if chosen or self._at_s is not None else None
+            drawn.append(lines.row_line(row[1], covers[row], label, pointed, chosen))
         chart.draw(drawn)
         self._say_title()
-        for number, text in enumerate([*self._readouts(), *[""] * READOUTS][:READOUTS]):
-            self.bar(f"readout-{number}").say_text(text)
+        notes = lines.notes(self._looking.timeline, covers.values(), first * self._cell_s(), snapshot)
+        said = self._readouts()
+        for number in range(READOUTS):
+            if number < len(said):
+                self.bar(f"readout-{number}").say_text(said[number])
+            else:
+                self.bar(f"readout-{number}").say_text("; ".join(notes) if number == READOUTS - 1 else "", "dim")
 
     def _readouts(self) -> list[str]:
         snapshot = self._looking.snapshot
         if snapshot is None:
             return []
         cell_s = self._cell_s()
-        at = (self._newest() if self._cursor is None else self._cursor) * cell_s
+        at = self._cursor() * cell_s
         timeline = self._looking.timeline
         spans = spans_at(timeline, self._by, self._row, at, at + cell_s)
-        said = [lines.readout(span, snapshot, timeline) for span in spans]
+        said = [lines.readout(span, snapshot, timeline) for span in spans[:READOUTS]]
+        if self._by == "worker":
+            met = [spans_at(timeline, "lock", span.lock, at, at + cell_s) for span in spans[:READOUTS]]
+            said = [text + lines.others(*pair) for text, pair in zip(said, zip(spans, met, strict=False), strict=True)]
         clock = lines.clock(at, snapshot.monotonic_s, snapshot.taken_at)
         if not said:
             return [f"{clock}  nothing"]
-        if len(said) > READOUTS:
-            said[READOUTS - 1] = f"and {len(said) - READOUTS + 1} more at {clock}"
-        return said[:READOUTS]
+        if len(spans) > READOUTS:
+            said[-1] = f"and {len(spans) - READOUTS + 1} more at {clock}"
+        return said
 
     def _say_title(self) -> None:
         items = [
             Span(f" {lines.title_of(self._by)}", "title.focus"),
             Span(f"  {age(self._window_s)} wide, a cell is {self._cell_s():.3g}s", "dim"),
         ]
-        if self._end is not None:
+        if self._until_s is not None:
             items.append(Span("  it stands still: End goes back to now", "warning"))
         if self._looking.paused:
             items.append(Span("  paused", "warning"))
@@ -218,7 +230,7 @@ class TimelineScreen(View):
     def _axis(self, first: int, count: int, indent: int) -> Line:
         snapshot = self._looking.snapshot
         assert snapshot is not None
-        follows = self._end is None
+        follows = self._until_s is None
         now, taken = snapshot.monotonic_s, snapshot.taken_at
         return lines.axis_line(first, count, self._cell_s(), now, taken, follows, indent)
 
@@ -236,5 +248,14 @@ class TimelineScreen(View):
         snapshot = self._looking.snapshot
         return int((snapshot.monotonic_s if snapshot else 0.0) // self._cell_s())
 
+    def _cursor(self) -> int:
+        return self._newest() if self._at_s is None else int(self._at_s // self._cell_s())
+
+    def _last(self) -> int:
+        return self._newest() if self._until_s is None else int(self._until_s // self._cell_s())
+
     def _first(self) -> int:
-        return (self._newest() + 1 if self._end is None else self._end) - self._count()
+        return self._last() + 1 - self._count()
+
+    def _middle(self, cell: int) -> float:
+        return (cell + 0.5) * self._cell_s()
