@@ -16,7 +16,7 @@ from commands import NOBODY, SOURCE
 from commands import run as _semtrace
 from commands import run_as as _semtrace_as
 from driving import Target, target
-from support import alive, start_gunicorn, wait_until
+from support import alive, start, start_gunicorn, wait_until
 
 from semtrace import mend, repair
 from semtrace.errors import Refused
@@ -342,8 +342,10 @@ def test_another_users_lock_gives_the_command_that_could() -> None:
 
 @as_root
 def test_where_a_process_cannot_be_asked_whether_it_maps_it_the_command_that_could_is_given() -> None:
-    """The test itself is another user's Python, which may map it for all that can be seen."""
-    with _locks("lock = mp.Lock()") as t:
+    """Another user's Python may map it, for all that can be seen."""
+    another = (sys.executable, "-c", "print('READY', flush=True); import time; time.sleep(600)")
+    with start(*another) as (_, log), _locks("lock = mp.Lock()") as t:
+        wait_until(lambda: "READY" in log.read_text(), what="the other Python")
         t.do("p", f"become({NOBODY})")
         t.fork("a", "b")
         semaphore = _orphan(t, "b")
