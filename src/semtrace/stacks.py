@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from semtrace.linux.memory import Memory
-from semtrace.linux.process import read_stat, thread_ids
+from semtrace.linux.process import read_stat, still, thread_ids
 from semtrace.linux.pthread import kernel_tid
 from semtrace.linux.source import SourceLines
 from semtrace.model import Frame, Holder, Lock, Problem, ProcessId, SemId, Snapshot, ThreadLock, Waiter
@@ -86,7 +86,8 @@ def take(processes: Iterable[ProcessId], run: Run | None = None) -> Stacks:
         try:
             found.update({(process, tid): stack for tid, stack in _of_one(process, run)})
         except _Failed as error:
-            problems.append(_problem(process, error))
+            if still(process):
+                problems.append(_problem(process, error))
     return Stacks(found, tuple(problems))
 
 
@@ -190,6 +191,7 @@ def _output(command: str, pid: int) -> bytes:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env={**os.environ, "RUST_BACKTRACE": "0", "RUST_LIB_BACKTRACE": "0"},  # its last line shall be the cause
         )
     except OSError as error:
         raise _Failed(f"py-spy cannot be started: {error.strerror}") from None

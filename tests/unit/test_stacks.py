@@ -177,6 +177,21 @@ def test_a_process_that_ended_has_no_stack() -> None:
     assert wait_until(lambda: not stacks.take([gone], printed(thread([]))).of or None, what="nothing")
 
 
+@needs_py_spy
+def test_that_a_process_has_ended_is_no_problem_and_a_failure_is_told_by_its_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RUST_BACKTRACE", "full")
+    assert stacks.take([ProcessId(2**22 - 1, 1)]).problems == ()
+    with subprocess.Popen(["sleep", "60"]) as popen:
+        stat = read_stat(popen.pid)
+        assert stat is not None
+        (problem,) = stacks.take([stat.id]).problems
+        popen.kill()
+    assert "main" not in problem.error, "the last line of a backtrace"
+    assert problem.error.startswith("py-spy: ")
+
+
 # -- what is shown of them
 
 
