@@ -11,7 +11,7 @@ from semtrace import __version__
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-COMMANDS = ("attach", "run", "ps", "dump", "doctor", "events", "release", "clean")
+COMMANDS = ("attach", "run", "serve", "ps", "dump", "doctor", "events", "release", "clean")
 
 _EPILOG = """\
 semtrace                 the live view of the only gunicorn, or a choice of several
@@ -19,6 +19,7 @@ semtrace PID             the same for the server that this process belongs to
 semtrace ps              which gunicorns run here, and their workers
 semtrace dump PID        one snapshot as text; --json for programs, --watch 1 to repeat
 semtrace run -- gunicorn …  starts a server with its locks traced, and the live view beside it
+semtrace serve PID       the live view in a browser
 semtrace events PID      each act of traced locks as it happens; --json for programs
 semtrace doctor PID      what is wrong with its locks, on what evidence, and what to do
 semtrace release PID LOCK  what releasing an orphaned lock would do; --yes does it
@@ -32,10 +33,11 @@ Exit codes: 0 fine, 1 failed, 2 usage, 3 findings of severity error, 4 not permi
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """`name` is the command's; without one it is `attach`. Exits with 2 on what it does not understand."""
-    if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
-        arguments.insert(0, "attach")
-        return _parser(bare=True).parse_args(arguments)
-    return _parser(bare=False).parse_args(arguments)
+    bare = not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version")
+    options = _parser(bare).parse_args(["attach", *arguments] if bare else arguments)
+    if options.name == "run" and options.command[:1] == ["--"]:
+        del options.command[0]
+    return options
 
 
 def _parser(bare: bool) -> argparse.ArgumentParser:
@@ -50,7 +52,7 @@ def _parser(bare: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     _add_attach(commands, _pid_or_command if bare else _pid)
-    for add in (_add_run, _add_ps, _add_dump, _add_doctor, _add_events, _add_release, _add_clean):
+    for add in (_add_run, _add_serve, _add_ps, _add_dump, _add_doctor, _add_events, _add_release, _add_clean):
         add(commands)
     return parser
 
@@ -60,6 +62,8 @@ def _add_attach(commands: Commands, pid: Callable[[str], int]) -> None:
     _add_pid(command, pid)
     _add_look(command)
     _add_audit(command)
+    # For `serve`: the view of one page, which may only look, or act as well.
+    command.add_argument("--browser", choices=("look", "act"), help=argparse.SUPPRESS)
     command.set_defaults(name="attach")
 
 
@@ -71,6 +75,25 @@ def _add_run(commands: Commands) -> None:
     _add_look(command)
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- gunicorn …", help="the server's command")
     command.set_defaults(name="run")
+
+
+def _add_serve(commands: Commands) -> None:
+    command = commands.add_parser(
+        "serve",
+        help="the live view in a browser",
+        description="Serves the live view to browsers, at an address that nobody can guess. Whoever has it can look.",
+    )
+    _add_pid(command)
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="listen there (default: 127.0.0.1, this machine alone)"
+    )
+    command.add_argument(
+        "--port", type=_port, default=8321, metavar="PORT", help="listen there (default: 8321; 0: any that is free)"
+    )
+    command.add_argument("--allow-release", action="store_true", help="whoever has the address can release locks, too")
+    _add_look(command)
+    _add_audit(command)
+    command.set_defaults(name="serve")
 
 
 def _add_ps(commands: Commands) -> None:
@@ -192,6 +215,12 @@ def _pid_or_command(text: str) -> int:
 
 def _is_pid(text: str) -> bool:
     return text.isascii() and text.isdecimal() and int(text) > 0
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, from 0 to 65535")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

@@ -91,14 +91,19 @@ LAYERS = {
     "raster": "model bitrows timeline",
     "waitgraph": "model",
     "tui": "model errors raster schema separate settings stack_report text timeline tui waitgraph",
+    "web": "errors text web",
     "arguments": "",
-    "cli": "arguments model doctor doctor_report errors rules stacks follower gunicorn launch mend observe ps report "
-    "schema settings tailing tui linux",
+    "printing": "errors",
+    "signals": "",
+    "showing": "model errors follower gunicorn launch linux mend observe printing settings signals stacks tui",
+    "serving": "errors gunicorn printing showing web",
+    "cli": "arguments model doctor doctor_report errors rules stacks gunicorn launch mend observe printing ps report "
+    "schema serving showing signals tailing",
     "__main__": "cli",
 }
 
 # Who may import what is neither ours nor in the standard library.
-OUTSIDERS = {"processes": "psutil", "settings": "tomli", "tui": "textual rich"}
+OUTSIDERS = {"processes": "psutil", "settings": "tomli", "tui": "textual rich", "web": "aiohttp textual_serve"}
 
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 

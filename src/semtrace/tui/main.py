@@ -54,7 +54,6 @@ FOOTER = (
 class MainScreen(View):
     """One server."""
 
-    AUTO_FOCUS = "#locks"
     BINDINGS: ClassVar[list[BindingType]] = [
         *commands.bindings("signals", "output", "release"),
         Binding("backspace", "back", show=False),
@@ -87,6 +86,7 @@ class MainScreen(View):
         yield Bar(id="too-small", base="")
 
     def on_mount(self) -> None:
+        self.set_focus(self._pane("locks"))  # not AUTO_FOCUS: that waits for a terminal that has the focus
         self.say_keys()
         self.bar("too-small").say_text("terminal too small")
         self._say_notice([f"Looking at process {self.looking.server.pid} …"])

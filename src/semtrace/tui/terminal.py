@@ -31,9 +31,11 @@ def drawing_on_the_terminal() -> Iterator[None]:
     """Textual (drivers/linux_driver.py) draws on stderr: where that goes to a file, it shall draw on stdout.
 
     And it asks shutil for the size, which believes the environment first: an exported COLUMNS would outlive a resize.
+    Where there is no terminal, `serve` has set it for its page.
     """
-    for name in ("COLUMNS", "LINES"):
-        os.environ.pop(name, None)
+    if _is_terminal(sys.__stdout__):
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
     before = sys.__stderr__
     if not _is_terminal(before) and _is_terminal(sys.__stdout__):
         sys.__stderr__ = sys.__stdout__  # type: ignore[misc]

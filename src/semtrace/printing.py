@@ -1,0 +1,58 @@
+"""What a command prints: its lines to stdout, what it did and what went wrong to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+
+from semtrace.errors import SemtraceError
+
+
+def emit(lines: Iterable[str], flush: bool = False) -> None:
+    """To stdout. SemtraceError if it takes nothing; BrokenPipeError if nobody reads on."""
+    for line in lines:
+        _write(line + "\n", flush)
+    _write("", flush=True)
+
+
+def say(sentence: str) -> None:
+    """What was done, to stderr."""
+    print(f"semtrace: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def tell(error: SemtraceError) -> int:
+    """What went wrong and what would help; returns its exit code."""
+    say(str(error))
+    if error.remedy:
+        pass_on([f"  {error.remedy}"])
+    return error.exit_code
+
+
+def pass_on(lines: Iterable[str]) -> None:
+    """To stderr as they are."""
+    for line in lines:
+        print(line, file=sys.stderr)  # noqa: T201
+
+
+def wants_colour() -> bool:
+    return (
+        sys.stdout is not None
+        and sys.stdout.isatty()
+        and "NO_COLOR" not in os.environ
+        and os.environ.get("TERM") != "dumb"
+    )
+
+
+def _write(text: str, flush: bool) -> None:
+    if sys.stdout is None:
+        raise SemtraceError("there is no output to write to", "it was closed: give semtrace one")
+    try:
+        sys.stdout.write(text)
+        if flush:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer has nowhere to go at exit
+        raise SemtraceError(f"cannot write: {error.strerror}", "is the disk full?") from error

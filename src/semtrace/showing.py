@@ -1,0 +1,128 @@
+"""The commands that open the live view: `attach`, `run`, and what a page of `serve` runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from semtrace import gunicorn, launch, mend
+from semtrace.errors import UsageError
+from semtrace.follower import Follower
+from semtrace.linux.surroundings import read_surroundings
+from semtrace.model import Frame, Problem, ProcessId, SemId, Server
+from semtrace.observe import Observer
+from semtrace.printing import emit, pass_on, say
+from semtrace.settings import Settings, load, state_path
+from semtrace.signals import ending_on_signals
+from semtrace.stacks import take
+from semtrace.tui import app
+from semtrace.tui.commands import check
+from semtrace.tui.looking import Release, Tools
+from semtrace.tui.remembered import Remembered
+from semtrace.tui.terminal import unusable_terminal
+
+
+def attach(options: argparse.Namespace) -> int:
+    """The live view of a server that runs."""
+    if options.browser is None:
+        _need_terminal(f"semtrace dump --watch 1{' ' + str(options.pid) if options.pid else ''}")
+    settings = settings_of(options)
+
+    def find() -> Sequence[Server]:
+        return gunicorn.find_servers() if options.pid is None else (gunicorn.server_of(options.pid),)
+
+    with _releasing(options.audit) as release_it:
+        tools = _tools(settings, release_it)
+        return app.run(
+            lambda: find() or (gunicorn.choose(options.pid),),
+            _following,
+            settings=settings,
+            tools=_in_browser(tools, options.browser) if options.browser else tools,
+            remembered=_remembered(settings),
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    """A server of our own, traced, with the live view beside it; its exit code becomes ours."""
+    launch.check(options.command)
+    _need_terminal("semtrace run --headless -- …")
+    settings = settings_of(options)
+    with ending_on_signals(), _releasing(None) as release_it:
+        launched = launch.Launched(options.command)
+        try:
+            code = app.run(
+                lambda: (launched.server(),),
+                _following,
+                settings=settings,
+                child=launched,
+                tools=_tools(settings, release_it),
+                remembered=_remembered(settings),
+            )
+        except BaseException:
+            launched.stop()
+            launched.forget()
+            raise
+    if launched.leave and launched.running:
+        said = f"process {launched.pid} runs on; its output goes to {launched.log}"
+        emit([said, "  a later `semtrace run` removes that file once the server has ended"])
+        return code
+    by_itself = not launched.running
+    ended = launched.stop()
+    if by_itself and ended:
+        pass_on(launched.last_lines())  # they were in a pane, and go with it
+    launched.forget()
+    return ended
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The user's file, and over it the command line."""
+    settings = load()
+    check(settings.keys)
+    given = {name: getattr(options, name) for name in ("interval", "ascii")}
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def _need_terminal(instead: str) -> None:
+    why_not = unusable_terminal()
+    if why_not is not None:
+        raise UsageError(f"the live view needs a terminal: {why_not}", f"for plain text: {instead}")
+
+
+@contextmanager
+def _releasing(audit: str | None) -> Iterator[Callable[[Server, SemId], Sequence[str]]]:
+    """What it does is said when the view has given the terminal back."""
+    said: list[str] = []
+    try:
+        yield mend.releaser(audit, said.append)
+    finally:
+        for sentence in said:
+            say(sentence)
+
+
+def _tools(settings: Settings, release_it: Release) -> Tools:
+    return Tools(release_it, _stacks, Path(settings.folder).expanduser(), read_surroundings)
+
+
+def _in_browser(tools: Tools, may: str) -> Tools:
+    """Who looks from a browser does not write on the server's disk, and acts only if that was allowed."""
+    return replace(tools, folder=None, release=tools.release if may == "act" else None)
+
+
+def _remembered(settings: Settings) -> Remembered:
+    return Remembered(state_path() if settings.remember else None)
+
+
+def _stacks(
+    processes: Sequence[ProcessId],
+) -> tuple[Mapping[tuple[ProcessId, int], tuple[Frame, ...]], Sequence[Problem]]:
+    """The Python stacks of these processes, for whoever asks."""
+    taken = take(processes)
+    return taken.of, taken.problems
+
+
+def _following(server: Server) -> Observer:
+    """An observer that follows the events of traced locks, if there are any."""
+    return Observer(server, telling=Follower())

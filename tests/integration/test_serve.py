@@ -1,0 +1,433 @@
+"""`semtrace serve` as the network sees it: who is not let in gets nothing, who is has a view without a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+
+import aiohttp
+import pyte
+import pytest
+from commands import SOURCE, run
+from support import Running, alive, child_pids, descendants, start, start_gunicorn, wait_until
+
+from semtrace.web.server import MOST_SESSIONS
+
+PATIENCE_S = 20.0
+
+
+class Served:
+    """A running `semtrace serve`. `address` is what it printed."""
+
+    def __init__(self, pid: int, log: Path, address: str) -> None:
+        self.pid = pid
+        self.log = log
+        self.address = address
+        self.origin, self.token = address.rstrip("/").rsplit("/", 1)
+        self.host = self.origin.removeprefix("http://")
+
+    def views(self) -> list[int]:
+        return [pid for pid in child_pids(self.pid) if alive(pid)]
+
+
+@contextlib.contextmanager
+def serving(*arguments: object, **env: str) -> Iterator[Served]:
+    command = (sys.executable, "-m", "semtrace", "serve", "--port", "0", *map(str, arguments))
+    with start(*command, env={"PYTHONPATH": SOURCE, **env}) as (popen, log):
+
+        def address() -> str:
+            assert popen.poll() is None, log.read_text()
+            text = log.read_text()
+            return text.split()[0] if "Ctrl-C" in text else ""
+
+        yield Served(popen.pid, log, wait_until(address, what="the address"))
+
+
+@pytest.fixture(scope="module")
+def gunicorn() -> Iterator[Running]:
+    with start_gunicorn("seed:app", "-w", "2", "--preload") as server:
+        server.wait_workers(2)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(gunicorn: Running) -> Iterator[Served]:
+    with serving(gunicorn.pid) as one:
+        yield one
+
+
+class View:
+    """What a page gets to see, read by pyte."""
+
+    def __init__(self, websocket: aiohttp.ClientWebSocketResponse, width: int = 80, height: int = 24) -> None:
+        self.websocket = websocket
+        self.screen = pyte.Screen(width, height)
+        self._stream = pyte.ByteStream(self.screen)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.screen.display)
+
+    async def sees(self, *parts: str) -> None:
+        async def until() -> None:
+            while not all(part in self.text for part in parts):
+                message = await self.websocket.receive()
+                assert message.type not in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE), self.text
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    self._stream.feed(message.data)
+
+        try:
+            await asyncio.wait_for(until(), PATIENCE_S)
+        except asyncio.TimeoutError:
+            raise AssertionError(f"waited in vain for {parts}; the screen:\n{self.text}") from None
+
+    async def says(self, *message: object) -> None:
+        await self.websocket.send_str(json.dumps(message))
+
+    async def ends(self) -> None:
+        async def until() -> None:
+            while (await self.websocket.receive()).type not in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE):
+                pass
+
+        await asyncio.wait_for(until(), PATIENCE_S)
+
+
+@contextlib.asynccontextmanager
+async def view(served: Served, query: str = "?width=80&height=24") -> AsyncIterator[View]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{served.address}ws{query}", headers={"Origin": served.origin}) as websocket,
+    ):
+        yield View(websocket)
+
+
+def play(story: Callable[[], Coroutine[None, None, None]]) -> None:
+    asyncio.run(story())
+
+
+# ---- who is let in
+
+
+@pytest.mark.parametrize("path", ["", "page.js", "textual.js", "xterm.css", "font.ttf"])
+def test_whoever_has_the_address_gets_the_page_and_all_that_it_needs_from_here(served: Served, path: str) -> None:
+    async def story() -> None:
+        async with aiohttp.ClientSession() as session, session.get(served.address + path) as answer:
+            body = await answer.read()
+            assert answer.status == 200
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
+            assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert "Access-Control-Allow-Origin" not in answer.headers
+            assert answer.headers["Cache-Control"] == "no-store"
+            if path in ("", "page.js"):
+                assert b"http://" not in body
+                assert b"https://" not in body
+                assert served.token.encode() not in body
+
+    play(story)
+
+
+PLACES = ["/", "/ws", "/x/", "/x/ws", "/static/js/textual.js", "/download/x", "//", "/%2e%2e/", "/favicon.ico"]
+
+
+@pytest.mark.parametrize("path", PLACES)
+def test_without_the_key_nothing_is_told(served: Served, path: str) -> None:
+    async def story() -> None:
+        async with aiohttp.ClientSession() as session:
+            for headers in ({}, {"Origin": served.origin}, {"Cookie": f"token={served.token}"}):
+                async with session.get(served.origin + path, headers=headers) as answer:
+                    said = await answer.text()
+                    assert answer.status == 403
+                    assert "open the whole address that `semtrace serve` has printed" in said
+                    assert served.token not in said
+
+    play(story)
+
+
+@pytest.mark.parametrize("path", ["session.py", "../gate.py", "%2e%2e/gate.py", "..%2fgate.py", "ws/", "static/"])
+def test_with_the_key_there_is_nothing_but_the_page(served: Served, path: str) -> None:
+    async def story() -> None:
+        async with aiohttp.ClientSession() as session, session.get(served.address + path) as answer:
+            assert answer.status in (403, 404)
+            assert b"import" not in await answer.read()
+
+    play(story)
+
+
+def refused(served: Served, **headers: str) -> int:
+    """The status of an attempt to talk that is not let in."""
+    status = 0
+
+    async def story() -> None:
+        nonlocal status
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                await session.ws_connect(f"{served.address}ws", headers=headers)
+            status = caught.value.status
+
+    play(story)
+    return status
+
+
+@pytest.mark.parametrize("origin", [
+    "http://evil.example",
+    "http://127.0.0.1:1",
+    "http://localhost.evil.example",
+    "null",
+    "",
+])  # fmt: skip
+def test_a_page_from_elsewhere_may_not_talk_even_if_it_knows_the_key(served: Served, origin: str) -> None:
+    assert refused(served, Origin=origin) == 403
+    assert served.views() == []
+    assert f"refused: it was asked for by a page from {origin!r}" in served.log.read_text()
+
+
+def test_who_does_not_say_where_its_page_is_from_may_not_talk(served: Served) -> None:
+    assert refused(served) == 403
+    assert served.views() == []
+
+
+def test_a_name_that_was_made_to_point_here_is_none_of_ours(served: Served) -> None:
+    """DNS rebinding: to the browser the page and we are of one origin then."""
+    assert refused(served, Origin="http://evil.example", Host="evil.example") == 403
+
+    async def story() -> None:
+        headers = {"Host": "evil.example"}
+        async with aiohttp.ClientSession() as session, session.get(served.address, headers=headers) as answer:
+            assert answer.status == 403
+            assert "not known under that name" in await answer.text()
+
+    play(story)
+
+
+def test_refusals_are_made_harmless_and_do_not_fill_the_log(gunicorn: Running) -> None:
+    with serving(gunicorn.pid) as served:
+        for number in range(30):
+            refused(served, Origin=f"http://\x85evil\u202e-{number}.example")
+        text = served.log.read_text()
+    assert text.count("refused:") == 20
+    assert "\x85" not in text
+    assert "\u202e" not in text
+
+
+# ---- what it is then
+
+
+def test_the_view_comes_in_its_size_and_takes_keys(served: Served) -> None:
+    async def story() -> None:
+        async with view(served) as shown:
+            await shown.sees("semtrace", "seed.lock", "q quit")
+            await shown.says("stdin", "?")
+            await shown.sees("Keys and signs")
+            await shown.says("ping", "17")
+            await shown.says("blur")
+            await shown.says("focus")
+            await shown.says("stdin", "\x1b")
+            await shown.says("resize", {"width": 40, "height": 12})
+            await shown.sees("Locks  1")
+            await shown.says("stdin", "q")
+            await shown.ends()
+
+    play(story)
+    wait_until(lambda: served.views() == [], what="the view's process to end")
+
+
+def test_enter_opens_the_lock_without_a_click_before(served: Served) -> None:
+    async def story() -> None:
+        async with view(served) as shown:
+            await shown.sees("seed.lock", "○ free")
+            await shown.says("stdin", "\r")
+            await shown.sees("Lock seed.lock")
+
+    play(story)
+
+
+def test_no_shell_is_between_and_each_page_ends_with_its_process(served: Served) -> None:
+    async def story() -> None:
+        async with view(served) as shown:
+            await shown.sees("seed.lock")
+            (pid,) = served.views()
+            assert descendants(pid) == []
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            assert command[0].decode() == sys.executable
+            assert Path(f"/proc/{pid}/environ").read_bytes().count(b"BrowserDriver") == 1
+
+    play(story)
+    wait_until(lambda: served.views() == [], what="the view's process to end")
+
+
+@pytest.mark.parametrize("text", [
+    "x", "[]", "{}", "7", '["stdin"]', '["stdin", 7]', '["resize", {"width": "9", "height": 9}]', '["resize", []]',
+    '["nonsense", 1]', "[" * 60000, '["stdin", "' + "x" * 70000 + '"]',
+])  # fmt: skip
+def test_nonsense_ends_the_page_and_nothing_else(served: Served, text: str) -> None:
+    async def story() -> None:
+        async with view(served) as shown:
+            await shown.sees("seed.lock")
+            await shown.websocket.send_str(text)
+            await shown.ends()
+
+    play(story)
+    wait_until(lambda: served.views() == [], what="the view's process to end")
+    assert alive(served.pid)
+    assert "Traceback" not in served.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?width=x&height=y", "?width=1000000000&height=1000000000", "?width=-5&height=0"]
+)
+def test_a_size_out_of_reason_is_brought_within(served: Served, query: str) -> None:
+    async def story() -> None:
+        async with view(served, query) as shown:
+            await shown.says("resize", {"width": 10**12, "height": -4})
+            await shown.says("resize", {"width": 80, "height": 24})
+            await shown.sees("seed.lock")
+
+    play(story)
+
+
+def test_so_many_views_and_no_more(served: Served) -> None:
+    async def story() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(MOST_SESSIONS):
+                await stack.enter_async_context(view(served))
+            async with aiohttp.ClientSession() as session:
+                with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                    await session.ws_connect(f"{served.address}ws", headers={"Origin": served.origin})
+                assert caught.value.status == 503
+
+    async def one_more() -> None:
+        async with view(served) as shown:
+            await shown.sees("seed.lock")
+
+    wait_until(lambda: served.views() == [], what="the views before to end")
+    play(story)
+    wait_until(lambda: served.views() == [], what="these views to end")
+    play(one_more)
+
+
+# ---- acting
+
+
+def test_nobody_writes_and_nobody_acts_unless_that_was_allowed(served: Served) -> None:
+    async def story() -> None:
+        async with view(served) as shown:
+            await shown.sees("seed.lock")
+            await shown.says("stdin", "R")
+            await shown.sees("this view only looks")
+            await shown.says("stdin", "S")
+            await shown.sees("nothing is saved from this view")
+
+    play(story)
+
+
+def test_allowed_it_answers_as_the_terminal_does(gunicorn: Running) -> None:
+    async def story(served: Served) -> None:
+        async with view(served) as shown:
+            await shown.sees("seed.lock")
+            await shown.says("stdin", "R")
+            await shown.sees("only an orphaned lock can be released")
+
+    with serving(gunicorn.pid, "--allow-release", "--ascii") as served:
+        assert "release orphaned locks" in served.log.read_text()
+        asyncio.run(story(served))
+
+
+# ---- beginning and end
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_with_all_its_views(gunicorn: Running, number: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "semtrace", "serve", "--port", "0", str(gunicorn.pid)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
+        assert popen.stdout
+        served = Served(popen.pid, Path("/dev/null"), popen.stdout.readline().strip())
+
+        async def story() -> None:
+            async with view(served) as shown:
+                await shown.sees("seed.lock")
+                views.extend(served.views())
+                popen.send_signal(number)
+                await shown.ends()
+
+        views: list[int] = []
+        play(story)
+        assert popen.wait(PATIENCE_S) == code
+        assert popen.stderr
+        assert popen.stderr.read() == ""
+    assert len(views) == 1
+    wait_until(lambda: not any(map(alive, views)), what="the views to end")
+
+
+def test_killed_it_leaves_no_view_behind(gunicorn: Running) -> None:
+    async def story(served: Served) -> None:
+        async with view(served) as shown:
+            await shown.sees("seed.lock")
+            views.extend(served.views())
+            os.kill(served.pid, signal.SIGKILL)
+            await shown.ends()
+
+    views: list[int] = []
+    with serving(gunicorn.pid) as served:
+        asyncio.run(story(served))
+        assert len(views) == 1
+        wait_until(lambda: not any(map(alive, views)), what="the view to notice")
+
+
+def test_the_address_is_the_first_line_and_what_it_allows_the_next(served: Served) -> None:
+    address, second, third = served.log.read_text().splitlines()[:3]
+    assert address == served.address
+    assert address.startswith("http://127.0.0.1:")
+    assert second == "  Whoever has this address can look; nobody can act (--allow-release lets them). Ctrl-C ends it."
+    assert f"ssh -L {served.host.rpartition(':')[2]}:127.0.0.1:" in third
+
+
+def test_on_the_network_it_warns() -> None:
+    with start_gunicorn("seed:app", "-w", "1") as server, serving(server.pid, "--host", "0.0.0.0") as served:
+        assert "It is not encrypted" in served.log.read_text()
+
+
+def test_what_cannot_be_is_said_before_it_listens(tmp_path: Path, gunicorn: Running) -> None:
+    assert run("serve", 2**22 - 1).returncode == 5
+    assert run("serve", "--port", "65536").returncode == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("serve", gunicorn.pid, "--port", taken.getsockname()[1])
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"semtrace: cannot listen on 127.0.0.1 port {taken_port(done.stderr)}: Address already in use",
+        "  --port 0 takes any free one",
+    ]
+    done = run("serve", gunicorn.pid, "--host", "no.such.host.invalid")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 2)
+    settings = tmp_path / "semtrace" / "config.toml"
+    settings.parent.mkdir()
+    settings.write_text("nonsense = 1\n")
+    assert run("serve", gunicorn.pid, XDG_CONFIG_HOME=str(tmp_path)).returncode == 2
+
+
+def taken_port(text: str) -> str:
+    return text.partition(" port ")[2].partition(":")[0]
+
+
+def test_without_the_extra_it_says_how_to_get_it(gunicorn: Running) -> None:
+    program = (
+        "import sys; sys.modules['textual_serve'] = None\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'textual_serve' else find(name, *a)\n"
+        f"from semtrace.cli import main; sys.exit(main(['serve', '{gunicorn.pid}']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "semtrace: serve needs the package textual-serve",
+        "  pip install 'semtrace[serve]'",
+    ]
