@@ -16,39 +16,11 @@ from pathlib import Path
 import aiohttp
 import pyte
 import pytest
-from commands import SOURCE, run
-from support import Running, alive, child_pids, descendants, start, start_gunicorn, wait_until
+from commands import run
+from serving import PATIENCE_S, Served, serving
+from support import Running, alive, descendants, start_gunicorn, wait_until
 
 from semtrace.web.server import MOST_SESSIONS
-
-PATIENCE_S = 20.0
-
-
-class Served:
-    """A running `semtrace serve`. `address` is what it printed."""
-
-    def __init__(self, pid: int, log: Path, address: str) -> None:
-        self.pid = pid
-        self.log = log
-        self.address = address
-        self.origin, self.token = address.rstrip("/").rsplit("/", 1)
-        self.host = self.origin.removeprefix("http://")
-
-    def views(self) -> list[int]:
-        return [pid for pid in child_pids(self.pid) if alive(pid)]
-
-
-@contextlib.contextmanager
-def serving(*arguments: object, **env: str) -> Iterator[Served]:
-    command = (sys.executable, "-m", "semtrace", "serve", "--port", "0", *map(str, arguments))
-    with start(*command, env={"PYTHONPATH": SOURCE, **env}) as (popen, log):
-
-        def address() -> str:
-            assert popen.poll() is None, log.read_text()
-            text = log.read_text()
-            return text.split()[0] if "Ctrl-C" in text else ""
-
-        yield Served(popen.pid, log, wait_until(address, what="the address"))
 
 
 @pytest.fixture(scope="module")
