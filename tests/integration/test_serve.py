@@ -168,6 +168,31 @@ def test_who_does_not_say_where_its_page_is_from_may_not_talk(served: Served) ->
     assert served.views() == []
 
 
+@pytest.mark.parametrize("said", [
+    b"GET {path}ws HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n",  # not a WebSocket at all
+    b"GET {path}ws HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+    b"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\n\r\nx",
+    b"GET {path} HTTP/1.1\r\n\r\n",  # no Host
+    b"GET {path} HTTP/1.0\r\nHost: {host}\r\nHost: evil.example\r\n\r\n",
+    b"GET http://evil.example{path} HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    b"GET * HTTP/1.1\r\nHost: {host}\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\xff\r\n\r\n",  # TLS
+    b"\0" * 70_000,
+])  # fmt: skip
+def test_what_makes_no_sense_is_answered_and_leaves_no_trace(served: Served, said: bytes) -> None:
+    for name, value in (("path", f"/{served.token}/"), ("host", served.host), ("origin", served.origin)):
+        said = said.replace(f"{{{name}}}".encode(), value.encode())
+    place = ("127.0.0.1", int(served.host.rpartition(":")[2]))
+    with contextlib.suppress(ConnectionError), socket.create_connection(place, PATIENCE_S) as connection:
+        connection.sendall(said)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert not answer or answer.split()[1] in (b"400", b"403", b"404", b"405"), answer
+    assert alive(served.pid)
+    assert "Traceback" not in served.log.read_text()
+    assert "rror" not in served.log.read_text()
+
+
 def test_a_name_that_was_made_to_point_here_is_none_of_ours(served: Served) -> None:
     """DNS rebinding: to the browser the page and we are of one origin then."""
     assert refused(served, Origin="http://evil.example", Host="evil.example") == 403

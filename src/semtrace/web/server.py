@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 
 from aiohttp import WSMsgType, web
+from aiohttp.http import HttpProcessingError
 
 from semtrace.errors import SemtraceError
 from semtrace.text import clean
@@ -72,7 +75,7 @@ class Site:
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Nothing is told to whoever does not know the address, not even what there is."""
-        token = request.path.split("/")[1]
+        token = f"{request.path}/".split("/")[1]  # the path of `GET *` is that
         if not self._gate.admits_host(request.host):
             self._refused(f"under the name {request.host!r}, which is not this machine's as far as is known")
             response: web.StreamResponse = _refusal("this server is not known under that name")
@@ -98,11 +101,12 @@ class Site:
         websocket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MOST_MESSAGE)
         self._sockets.add(websocket)
         try:
-            await websocket.prepare(request)
-            await _run(Session(self._argv, websocket), websocket, _size(request.query))
+            await websocket.prepare(request)  # raises HTTPException where it is no request for a WebSocket
+            with suppress(ConnectionError):
+                await _run(Session(self._argv, websocket), websocket, _size(request.query))
+                await websocket.close()
         finally:
             self._sockets.discard(websocket)
-            await websocket.close()
         return websocket
 
     async def _close(self, application: web.Application) -> None:
@@ -127,7 +131,7 @@ async def serve(site: Site, listening: socket.socket, ready: Callable[[], None])
 
     for number, code in ((signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         asyncio.get_running_loop().add_signal_handler(number, end, code)
-    runner = web.AppRunner(site.application(), access_log=None, shutdown_timeout=5.0)
+    runner = web.AppRunner(site.application(), access_log=None, shutdown_timeout=5.0, logger=_logger())
     await runner.setup()
     try:
         await web.SockSite(runner, listening).start()
@@ -135,6 +139,13 @@ async def serve(site: Site, listening: socket.socket, ready: Callable[[], None])
         return await ended
     finally:
         await runner.cleanup()
+
+
+def _logger() -> logging.Logger:
+    """For bugs of ours. aiohttp tells it, with a traceback, also of all that is no HTTP: a port scan would fill it."""
+    logger = logging.getLogger("semtrace.web")
+    logger.addFilter(lambda record: not isinstance((record.exc_info or (None, None))[1], HttpProcessingError))
+    return logger
 
 
 def listen(host: str, port: int) -> socket.socket:
