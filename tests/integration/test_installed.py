@@ -37,8 +37,11 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_has_what_it_needs_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("semtrace/py.typed", "semtrace/tui/semtrace.tcss", "semtrace.pth"):
-        assert wanted in names
+    package = CLONE / "src" / "semtrace"
+    files = {str(path.relative_to(CLONE / "src")) for path in package.rglob("*") if path.is_file()}
+    wanted = {"semtrace.pth", *(file for file in files if "__pycache__" not in file)}
+    assert wanted >= {"semtrace/py.typed", "semtrace/tui/semtrace.tcss", "semtrace/web/page.html"}
+    assert wanted <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "demo_app/")) for name in names)
 
