@@ -8,16 +8,19 @@ Prints READY and the table as JSON, then obeys one word a line: `hold`, `free` (
 import collections
 import functools
 import json
+import logging
 import multiprocessing
 import multiprocessing.pool
 import multiprocessing.queues
 import multiprocessing.synchronize
 import os
+import queue as threaded_queue
 import signal
 import sys
 import threading
 import types
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import cached_property
 
 context = multiprocessing.get_context("fork")
 EXPECTED = []
@@ -316,7 +319,41 @@ thread_condition_of_lock = threading.Condition(thread_lock)
 thread_semaphore = threading.Semaphore(1)
 thread_bounded = threading.BoundedSemaphore(1)
 thread_event = threading.Event()
+
+
+# Locks that a library made in the user's own objects are the library's; those beside them are not.
+class SlowHandler(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.gate = threading.Lock()
+
+
+class OwnThread(threading.Thread):
+    def __init__(self):
+        super().__init__()
+        self.guard = threading.RLock()
+
+
+class OwnExecutor(ThreadPoolExecutor):
+    pass
+
+
+class OwnLine(threaded_queue.Queue):
+    pass
+
+
+class Plain:
+    @cached_property
+    def value(self):
+        return 1
+
+
+handler, own_thread, own_executor, own_line, plain = SlowHandler(), OwnThread(), OwnExecutor(1), OwnLine(), Plain()
+partial_of_lock = functools.partial(print, threading.Lock())
 THREADS += [
+    ["__main__.handler.gate", "Lock"],
+    ["__main__.own_thread.guard", "RLock"],
+    ["__main__.partial_of_lock.args[0]", "Lock"],
     ["__main__.thread_lock", "Lock"],
     ["__main__.thread_rlock", "RLock"],
     ["__main__.thread_condition", "Condition"],
