@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from semtrace.follower import Follower
 from semtrace.leaks import leaked
 from semtrace.linux.shm import ShmDirectory
-from semtrace.model import Finding, Server, Snapshot
+from semtrace.model import Finding, Problem, Server, Snapshot
 from semtrace.observe import Observer
 from semtrace.rules import Limits, findings, worst_first
 from semtrace.stacks import with_stacks
@@ -84,7 +84,11 @@ class Doctor:
             snapshot = with_stacks(snapshot)
         now = findings(snapshot, self._limits)
         present = {_key(finding) for finding in now}
-        return replace(snapshot, findings=worst_first((*now, *passed(self._seen, snapshot, present))))
+        return replace(
+            snapshot,
+            findings=worst_first((*now, *passed(self._seen, snapshot, present))),
+            problems=(*snapshot.problems, *unknown_timeout(server)),
+        )
 
     def _with_stacks(self, snapshot: Snapshot, found: Iterable[Finding]) -> Snapshot:
         locks = [finding.lock for finding in found if finding.lock is not None and finding.code in _PASSING]
@@ -92,6 +96,16 @@ class Doctor:
             return snapshot
         told = with_stacks(snapshot, locks)
         return replace(told, findings=findings(told, self._limits))
+
+
+def unknown_timeout(server: Server) -> Iterator[Problem]:
+    """Without it nothing is said of who is about to be killed, and that should not pass for a good sign."""
+    if server.kind == "gunicorn" and server.timeout_s is None:
+        yield Problem(
+            "tell gunicorn's --timeout",
+            "neither its command line nor its memory shows it",
+            "so whom gunicorn is about to kill, or has killed, is not said",
+        )
 
 
 def passed(

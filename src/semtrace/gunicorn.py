@@ -11,6 +11,7 @@ from pathlib import Path
 
 from semtrace import gunicorn_options, processes
 from semtrace.errors import NoServer, NotPermitted, SeveralServers
+from semtrace.gunicorn_memory import effective
 from semtrace.heartbeat import heartbeat_files
 from semtrace.linux import program
 from semtrace.linux.descriptors import listening, socket_inodes
@@ -146,7 +147,7 @@ def _gunicorn(stat: Stat) -> Server:
     settings = gunicorn_options.Settings()
     if arguments is not None:
         settings = gunicorn_options.settings(arguments, processes.environ(pid), _has_config_file(pid))
-    return Server(
+    server = Server(
         kind="gunicorn",
         id=stat.id,
         title=title if titled else readable(command) or stat.comm,
@@ -158,6 +159,7 @@ def _gunicorn(stat: Stat) -> Server:
         worker_class=settings.worker_class,
         timeout_s=settings.timeout_s,
     )
+    return effective(server)
 
 
 def _python(stat: Stat) -> Server:

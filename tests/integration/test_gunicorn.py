@@ -13,11 +13,14 @@ import pytest
 from support import PROGRAMS, Running, alive, child_pids, start, start_gunicorn, wait_until
 
 from semtrace import gunicorn
+from semtrace.cpython.arbiter import Arbiter, read_arbiter
 from semtrace.errors import NoServer, NotPermitted, SeveralServers
 from semtrace.gunicornctl import completed
+from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
 from semtrace.linux.rights import remedy
 from semtrace.model import ProcessId, Server
+from semtrace.observe import Observer
 from semtrace.tree import Member, Tree
 
 SCRIPT = str(Path(sys.executable).parent / "gunicorn")
@@ -68,14 +71,15 @@ def test_the_console_script_and_the_module(command, env):
         assert server.version == "27.0.1"
         if env is None:
             assert server.title == "gunicorn: master [hello:app]"
-            assert server.worker_class is None  # the title has overwritten the command line
-        else:
-            assert (server.worker_class, server.timeout_s) == ("gthread", 21.0)
+            assert b"-t" not in Path(f"/proc/{running.pid}/cmdline").read_bytes()  # the title has overwritten it
+        assert (server.worker_class, server.timeout_s) == ("gthread", 21.0)
         for pid in [running.pid, *workers]:
             assert gunicorn.server_of(pid) == server
 
 
-def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line_does_not_say(tmp_path):
+def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line_does_not_say(tmp_path, monkeypatch):
+    """Where the master's memory cannot be read, as of another user's."""
+    monkeypatch.setattr(gunicorn, "effective", lambda server: server)
     (tmp_path / "hello.py").write_text((PROGRAMS / "hello.py").read_text())
     (tmp_path / "gunicorn.conf.py").write_text("timeout = 12\nworkers = 1\n")
     env = {"PYTHONPATH": f"{PROGRAMS}/hidden:{tmp_path}"}
@@ -83,6 +87,52 @@ def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line
         server = found(running.pid)
         assert server is not None
         assert (server.application, server.timeout_s, server.worker_class) == ("hello:app", None, None)
+
+
+@pytest.mark.parametrize("how", ["-c", "gunicorn.conf.py", "GUNICORN_CMD_ARGS"])
+@pytest.mark.parametrize("env", [{}, PLAIN], ids=["setproctitle", "plain"])
+def test_settings_that_no_command_line_shows_are_read_from_the_master(tmp_path, how, env):
+    (tmp_path / "hello.py").write_text((PROGRAMS / "hello.py").read_text())
+    said = "timeout = 12\nworker_class = 'sync'\nthreads = 2\n"
+    args, more = [], {}
+    if how == "-c":
+        (tmp_path / "other.py").write_text(said)
+        args = ["-c", str(tmp_path / "other.py")]
+    elif how == "GUNICORN_CMD_ARGS":
+        more = {"GUNICORN_CMD_ARGS": "--timeout 12 --threads 2"}
+    else:
+        (tmp_path / how).write_text(said)
+    path = f"{env['PYTHONPATH']}:{tmp_path}" if env else str(tmp_path)
+    with start_gunicorn("hello:app", *args, cwd=tmp_path, env={**env, **more, "PYTHONPATH": path}) as running:
+        server = found(running.pid)
+        assert server is not None
+        assert (server.timeout_s, server.worker_class) == (12.0, "gthread")
+
+
+def test_settings_that_a_reload_changed_are_read_again(tmp_path):
+    config = tmp_path / "conf.py"
+    config.write_text("timeout = 12\n")
+    with start_gunicorn("hello:app", "-w", "1", "-c", str(config)) as running:
+        running.wait_workers(1)
+        observer = Observer(gunicorn.server_of(running.pid))
+        try:
+            assert observer.snapshot().server.timeout_s == 12.0
+            config.write_text("timeout = 34\n")
+            running.signal(signal.SIGHUP)
+            wait_until(lambda: observer.snapshot().server.timeout_s == 34.0, what="the new timeout")
+        finally:
+            observer.close()
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_the_settings_of_every_python(version):
+    interpreter = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
+    if not interpreter:
+        pytest.skip(f"no Python {version} here")
+    with start(str(interpreter[-1]), str(PROGRAMS / "arbiter.py")) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), what="the program")
+        with Memory(popen.pid) as memory:
+            assert read_arbiter(popen.pid, memory) == Arbiter(29.0, "gunicorn.workers.gthread.ThreadWorker")
 
 
 def test_the_control_socket_knows_what_a_configuration_file_says(tmp_path):

@@ -35,8 +35,9 @@ LAYERS = {
     "heartbeat": "model linux",
     "roles": "model linux heartbeat processes",
     "tree": "model linux heartbeat processes roles",
-    "gunicornctl": "model linux",
-    "gunicorn": "model errors linux gunicorn_options heartbeat processes roles",
+    "gunicornctl": "model linux gunicorn_options",
+    "gunicorn_memory": "model linux cpython gunicorn_options",
+    "gunicorn": "model errors linux gunicorn_memory gunicorn_options heartbeat processes roles",
     # its locks
     "proof": "model linux",
     "watched": "model linux cpython proof verdict",
@@ -64,8 +65,8 @@ LAYERS = {
     "follower": "model events reader state statefiles tracedirs",
     "traced": "model wire events folding state tally",
     # all of it
-    "observe": "model linux cpython fleet follower history namebook picture primitives prover reading rules "
-    "separate threadlocks traced tree verdict watched",
+    "observe": "model linux cpython fleet follower gunicorn_memory history namebook picture primitives prover reading "
+    "rules separate threadlocks traced tree verdict watched",
     "stacks": "model linux rules.wording",
     "leaks": "model leftovers linux",
     "doctor": "model follower leaks linux observe rules stacks text",
