@@ -5,6 +5,7 @@ Prints READY and the table as JSON, then obeys one word a line: `hold`, `free` (
 
 # ruff: noqa: B008
 
+import asyncio
 import collections
 import functools
 import json
@@ -319,6 +320,17 @@ thread_condition_of_lock = threading.Condition(thread_lock)
 thread_semaphore = threading.Semaphore(1)
 thread_bounded = threading.BoundedSemaphore(1)
 thread_event = threading.Event()
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+
+
+class OwnAsyncLock(asyncio.Lock):
+    pass
+
+
+async_lock = asyncio.Lock()
+own_async_lock = OwnAsyncLock()
+async_condition = asyncio.Condition()
 
 
 # Locks that a library made in the user's own objects are the library's; those beside them are not.
@@ -351,6 +363,8 @@ class Plain:
 handler, own_thread, own_executor, own_line, plain = SlowHandler(), OwnThread(), OwnExecutor(1), OwnLine(), Plain()
 partial_of_lock = functools.partial(print, threading.Lock())
 THREADS += [
+    ["__main__.async_lock", "asyncio.Lock"],
+    ["__main__.own_async_lock", "OwnAsyncLock"],
     ["__main__.handler.gate", "Lock"],
     ["__main__.own_thread.guard", "RLock"],
     ["__main__.partial_of_lock.args[0]", "Lock"],
@@ -366,8 +380,29 @@ THREADS += [
 ]
 
 
+class InLoop:
+    """An asyncio lock as one that is acquired at once."""
+
+    def __init__(self, lock):
+        self.lock = lock
+
+    def acquire(self):
+        loop.run_until_complete(self.lock.acquire())
+
+    def release(self):
+        self.lock.release()
+
+
 def held():
-    return [thread_lock, thread_rlock, thread_condition, thread_semaphore, thread_bounded, service.thread_lock]
+    return [
+        InLoop(async_lock),
+        thread_lock,
+        thread_rlock,
+        thread_condition,
+        thread_semaphore,
+        thread_bounded,
+        service.thread_lock,
+    ]
 
 
 def fork():

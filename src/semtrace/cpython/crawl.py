@@ -22,7 +22,8 @@ _MOST_ITEMS = 10_000  # of one container, that are looked at
 _MOST_FOLLOWED = 256  # of one container, that are followed further: what is wider is data
 _CHECK_EVERY = 512
 
-_LOCKS = frozenset({Form.SEMLOCK, Form.WRAPPER, Form.THREAD_LOCK, Form.THREAD_RLOCK, Form.CONDITION, Form.SEMAPHORE})
+_THREAD_LOCKS = {Form.THREAD_LOCK, Form.THREAD_RLOCK, Form.CONDITION, Form.SEMAPHORE, Form.ASYNC_LOCK}
+_LOCKS = frozenset({Form.SEMLOCK, Form.WRAPPER} | _THREAD_LOCKS)
 # Through these the way stays the user's own, whoever defined them.
 _TRANSPARENT = frozenset({"builtins", "collections", "functools", "types"})
 
