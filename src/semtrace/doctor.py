@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from semtrace.follower import Follower
-from semtrace.leaks import leaked
-from semtrace.linux.shm import ShmDirectory
+from semtrace.leaks import leaks
 from semtrace.model import Finding, Problem, Server, Snapshot
 from semtrace.observe import Observer
 from semtrace.rules import Limits, findings, worst_first
@@ -78,8 +77,10 @@ class Doctor:
     def _judge(self, snapshot: Snapshot) -> Snapshot:
         server = snapshot.server
         room = snapshot.shared_memory
+        doubts: tuple[Problem, ...] = ()
         if snapshot.alive and room is not None:
-            snapshot = replace(snapshot, shared_memory=replace(room, leaked=leaked(ShmDirectory(server.pid))))
+            found = leaks(server.pid)
+            snapshot, doubts = replace(snapshot, shared_memory=replace(room, leaked=found.names)), found.problems
         if snapshot.alive and self._stacks:
             snapshot = with_stacks(snapshot)
         now = findings(snapshot, self._limits)
@@ -87,7 +88,7 @@ class Doctor:
         return replace(
             snapshot,
             findings=worst_first((*now, *passed(self._seen, snapshot, present))),
-            problems=(*snapshot.problems, *unknown_timeout(server)),
+            problems=(*snapshot.problems, *unknown_timeout(server), *doubts),
         )
 
     def _with_stacks(self, snapshot: Snapshot, found: Iterable[Finding]) -> Snapshot:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from commands import NOBODY, run, run_as
 
-from semtrace import leftovers, mend
+from semtrace import leaks, leftovers, mend
 from semtrace.errors import SemtraceError
 from semtrace.leftovers import Entry, Surroundings
 from semtrace.linux.sweep import Sweep, sweep
@@ -195,6 +195,47 @@ def test_root_removes_what_another_user_left(directory: Directory) -> None:
     os.chown(f"{directory.path}/{directory.make()}", NOBODY, NOBODY)
     directory.clean()
     assert directory.names == []
+
+
+# -- what the doctor says of them
+
+
+def test_the_doctor_finds_what_clean_would_remove_and_nothing_else(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where not everybody can be asked, as PID 1 or the world outside a container: the kernel counts."""
+    used, unused = directory.make(), directory.make()
+    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, [1]))
+    monkeypatch.setattr(leftovers, "user_ids", lambda pid: (os.geteuid(),))
+    monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
+    with _mapped_elsewhere(f"{directory.path}/{used}"):
+        found = leaks.look(directory.path)
+    assert [each.name for each in found.names or ()] == [f"/{unused.removeprefix('sem.')}"]
+    assert found.problems == ()
+    assert directory.names == sorted([used, unused])
+
+
+def test_where_nobody_can_tell_the_doctor_says_so(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def unknown(name: str, fd: int) -> Iterator[None]:
+        yield None
+
+    monkeypatch.setattr(leftovers, "in_use", unknown)
+    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, []))
+    monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
+    directory.make()
+    found = leaks.look(directory.path)
+    assert found.names == ()
+    (problem,) = found.problems
+    assert problem.what == "tell whether 1 old semaphore in /dev/shm is still used"
+    assert "outside this container" in problem.error
+
+
+def test_a_directory_that_may_not_be_looked_at_is_said_not_to_have_been(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = leaks.look(str(tmp_path / "file"))
+    assert (found.names, found.problems[0].what) == (None, "look into its /dev/shm")
+    assert leaks.look(str(tmp_path / "none")) == leaks.Leaks(())
 
 
 # -- the command, which removes nothing here

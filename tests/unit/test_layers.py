@@ -68,8 +68,8 @@ LAYERS = {
     "observe": "model linux cpython fleet follower gunicorn_memory history namebook picture primitives prover reading "
     "rules separate threadlocks traced tree verdict watched",
     "stacks": "model linux rules.wording",
-    "leaks": "model leftovers linux",
-    "doctor": "model follower leaks linux observe rules stacks text",
+    "leaks": "model leftovers text",
+    "doctor": "model follower leaks observe rules stacks text",
     # what people and programs get to see
     "doctor_report": "model report schema text",
     "schema": "model text",
