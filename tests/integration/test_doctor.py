@@ -26,6 +26,7 @@ from demo_app.bank import Bank, State
 from demo_app.load import Customers, get
 from demo_app.scenarios import BOTH_WAYS, SCENARIOS, embraced, waits_inside
 from demo_app.server import CLONE, Server, serve
+from semtrace.doctor_report import is_command, remedy_lines
 from semtrace.gunicorn import server_of
 from semtrace.observe import Observer, settle
 
@@ -241,7 +242,7 @@ def test_what_the_doctor_says_of_a_leak_can_be_read_and_pasted() -> None:
         assert done.returncode == 3
         lines = done.stdout.splitlines()
         assert lines[0] == "ERROR  demo_app.app.lock is locked for ever: whoever held it has ended  [orphaned-lock]"
-        assert any(line.startswith(f"    > semtrace release {play.server.pid} demo_app.app.lock ") for line in lines)
+        assert f"      semtrace release {play.server.pid} demo_app.app.lock" in lines
         assert all(line.startswith(("    ", "WARNING", "INFO")) for line in lines[1:] if line)
 
 
@@ -252,7 +253,8 @@ def test_who_types_what_the_doctor_says_gets_the_hanging_requests_going() -> Non
         begin_leak(play)
         _, (finding,) = doctor(play.server.pid)
         paid = play.bank.look().payments
-        program, *arguments = shlex.split(finding["remedy"].split("   ")[0])
+        (command,) = (line for line in remedy_lines(finding["remedy"]) if is_command(line))
+        program, *arguments = shlex.split(command)
         assert program == "semtrace"
         done = semtrace(*arguments, "--yes")
         assert done.returncode == 0, done.stdout + done.stderr
