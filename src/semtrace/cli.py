@@ -72,11 +72,11 @@ def dump(options: argparse.Namespace) -> int:
     observer = Observer(gunicorn.choose(options.pid), all_thread_locks=options.all)
     try:
         snapshot = settle(observer)
-        _show(snapshot, options)
+        _show(snapshot, options, observer.snapshot)
         while options.watch and snapshot.alive:
             _pause(options.watch)
             snapshot = observer.snapshot()
-            _show(snapshot, options)
+            _show(snapshot, options, observer.snapshot)
     finally:
         observer.close()
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
@@ -138,11 +138,11 @@ def doctor(options: argparse.Namespace) -> int:
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
 
 
-def _show(snapshot: Snapshot, options: argparse.Namespace) -> None:
+def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[[], Snapshot]) -> None:
     if options.stacks:
-        from semtrace.stacks import with_stacks
+        from semtrace.stacks import confirmed, with_stacks
 
-        snapshot = with_stacks(snapshot)
+        snapshot = confirmed(with_stacks(snapshot), look_again())
     if options.json:
         import json
 

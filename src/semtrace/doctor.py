@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from semtrace.follower import Follower
 from semtrace.leaks import leaks
-from semtrace.model import Finding, Problem, Server, Snapshot
+from semtrace.model import Finding, Problem, SemId, Server, Snapshot
 from semtrace.observe import Observer
 from semtrace.rules import Limits, findings, worst_first
-from semtrace.stacks import with_stacks
+from semtrace.stacks import confirmed, with_stacks
 from semtrace.text import age
 
 WATCH_S = 1.5
@@ -62,8 +62,9 @@ class Doctor:
     def _look(self) -> Snapshot:
         self._looks += 1
         snapshot = self._observer.snapshot()
-        if any(_key(finding) not in self._seen for finding in snapshot.findings):
-            snapshot = self._with_stacks(snapshot, snapshot.findings)  # now, for soon it may be over
+        passing = [finding for finding in snapshot.findings if finding.code in _PASSING]
+        if new := [finding.lock for finding in passing if _key(finding) not in self._seen]:
+            snapshot = self._with_stacks(snapshot, new)  # now, for soon it may be over
         for finding in snapshot.findings:
             if finding.code in _PASSING:
                 self._seen[_key(finding)] = (snapshot.monotonic_s, self._better(finding))
@@ -82,7 +83,7 @@ class Doctor:
             found = leaks(server.pid)
             snapshot, doubts = replace(snapshot, shared_memory=replace(room, leaked=found.names)), found.problems
         if snapshot.alive and self._stacks:
-            snapshot = with_stacks(snapshot)
+            snapshot = self._told(snapshot)
         now = findings(snapshot, self._limits)
         present = {_key(finding) for finding in now}
         return replace(
@@ -91,12 +92,17 @@ class Doctor:
             problems=(*snapshot.problems, *unknown_timeout(server), *doubts),
         )
 
-    def _with_stacks(self, snapshot: Snapshot, found: Iterable[Finding]) -> Snapshot:
-        locks = [finding.lock for finding in found if finding.lock is not None and finding.code in _PASSING]
+    def _with_stacks(self, snapshot: Snapshot, new: Iterable[SemId | None]) -> Snapshot:
+        locks = [lock for lock in new if lock is not None]
         if not self._stacks or not locks:
             return snapshot
-        told = with_stacks(snapshot, locks)
+        told = self._told(snapshot, locks)
         return replace(told, findings=findings(told, self._limits))
+
+    def _told(self, snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Snapshot:
+        """With stacks. They are taken a little after the look, and the thread may have gone on meanwhile."""
+        told = with_stacks(snapshot, locks)
+        return told if told is snapshot else confirmed(told, self._observer.snapshot())
 
 
 def unknown_timeout(server: Server) -> Iterator[Problem]:
