@@ -126,9 +126,13 @@ class Prover:
             suspicion.proved_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
         return Verdict(
             "orphaned",
-            reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; none of the {len(mappers)} "
-            "processes that map it, every thread accounted for, holds it",
+            reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; {_all(len(mappers))}, "
+            "every thread accounted for, holds it",
         )
+
+
+def _all(mappers: int) -> str:
+    return f"none of the {mappers} processes that map it" if mappers > 1 else "not even the one process that maps it"
 
 
 def _concerned(suspicion: Suspicion, mappers: Sequence[Watched]) -> list[Watched]:

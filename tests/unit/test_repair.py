@@ -130,7 +130,7 @@ def _released(**changes: object) -> Released:
 
 def test_the_outcome_tells_who_got_on() -> None:
     text = "\n".join(repair_report.outcome(_released()))
-    assert "value 0 -> 1, waiters 2 -> 1" in text
+    assert "Released myapp.lock: value 0 -> 1; 2 threads were waiting for it." in text
     assert "PID 4002 waits no more after ≥12s: it got on" in text
     assert "now: contended, value 0, 1 still wait" in text
     assert "millisecond" not in text
@@ -194,8 +194,8 @@ def test_a_file_that_does_not_take_the_intent_is_an_error_with_a_remedy() -> Non
 
 def test_what_was_said_of_the_dead_is_told() -> None:
     told = "\n".join(repair_report.outcome(_released(set_right=(SetRight(THIRD), SetRight(OTHER, "Read-only")))))
-    assert "the state file of PID 4003, which died with it, says so no more" in told
-    assert "note: the state file of PID 4002 goes on saying that it holds it: Read-only" in told
+    assert "PID 4003, which died, is no longer recorded as holding it" in told
+    assert "note: PID 4002, which died, stays recorded as holding it: Read-only" in told
 
 
 def test_a_file_that_takes_nothing_is_an_error_after_it_was_said() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from semtrace.model import Frame, Holder, Lock, ProcessId, Waiter
-from semtrace.text import age, clean, counted
+from semtrace.text import age, clean, counted, exact
 from semtrace.text import label as label
 
 _FEW = 4
@@ -18,7 +18,9 @@ def at_least(seconds: float | None, evidence: str = "memory") -> str:
     """` for 3.2s`: exactly where events say it, else the lower bound that looking gives; nothing where that is none."""
     if seconds is None:
         return ""
-    return f" for {age(seconds)}" if evidence == "events" else f" for at least {age(seconds)}"
+    if evidence == "events":
+        return f" for {exact(seconds) if seconds < 1 else age(seconds)}"
+    return f" for at least {age(seconds)}"
 
 
 def pids(numbers: Iterable[int]) -> str:
