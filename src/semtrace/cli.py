@@ -97,17 +97,21 @@ def events(options: argparse.Namespace) -> int:
 def release(options: argparse.Namespace) -> int:
     """Releases an orphaned lock, or says what that would do."""
     from semtrace import gunicorn, mend
+    from semtrace.signals import ending_on_signals
 
-    server = gunicorn.choose(options.pid)
-    emit(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
+    with ending_on_signals():
+        server = gunicorn.choose(options.pid)
+        emit(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
     return EXIT_OK
 
 
 def clean(options: argparse.Namespace) -> int:
     """Removes leftover semaphores, or lists them."""
     from semtrace import mend
+    from semtrace.signals import ending_on_signals
 
-    emit(mend.clean(yes=options.yes, audit=options.audit, say=say))
+    with ending_on_signals():
+        emit(mend.clean(yes=options.yes, audit=options.audit, say=say))
     return EXIT_OK
 
 

@@ -30,6 +30,7 @@ from semtrace.linux.stillness import Stillness
 from semtrace.linux.sweep import sweep
 from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, Waiter
 from semtrace.observe import Observer, settle
+from semtrace.signals import undisturbed
 from semtrace.text import clean
 
 PATIENCE_S = 6.0
@@ -177,16 +178,17 @@ def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> 
             raise Refused(f"somebody else is releasing {clean(lock.label)} at this moment", "look again")
         observer.prove_anew()
         lock, still = _at_a_still_moment(observer, _proved(observer, lock.id))
-        before = semaphore.read()
-        if before.value:
-            raise Refused(f"{clean(lock.label)} has just been released by somebody else", "nothing was done")
-        units = lock.maximum or 1
-        woken = semaphore.give_back(units)
-        released = Released(lock, units, before, semaphore.read(), woken, still, time.time())
-        try:
-            log(released)
-        finally:
-            set_right = let_go(members, lock.id)
+        with undisturbed():
+            before = semaphore.read()
+            if before.value:
+                raise Refused(f"{clean(lock.label)} has just been released by somebody else", "nothing was done")
+            units = lock.maximum or 1
+            woken = semaphore.give_back(units)
+            released = Released(lock, units, before, semaphore.read(), woken, still, time.time())
+            try:
+                log(released)
+            finally:
+                set_right = let_go(members, lock.id)
     return _look_after(observer, replace(released, set_right=set_right))
 
 

@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -280,6 +281,38 @@ def test_nothing_is_removed_if_the_audit_file_takes_nothing(directory: Directory
         directory.clean(audit="/dev/full")
     assert directory.names == [name]
     assert directory.said == []
+
+
+def test_who_is_interrupted_leaves_word_of_what_was_not_removed(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = sorted(directory.make() for _ in range(3))
+    remove = leftovers.remove
+
+    def interrupted_after_the_first(found: leftovers.Found, path: str) -> leftovers.Found:
+        os.kill(os.getpid(), signal.SIGINT)  # which waits until the removal is written down
+        return remove(found, path)
+
+    monkeypatch.setattr(leftovers, "remove", interrupted_after_the_first)
+    audit = tmp_path / "audit"
+    with pytest.raises(KeyboardInterrupt):
+        directory.clean(audit=str(audit))
+    assert directory.names == others
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [line["stage"] for line in lines] == ["about to", "done", "not done"]
+    assert (lines[1]["name"], lines[2]["names"], lines[2]["why"]) == (first, others, "interrupted")
+    assert directory.said[-1] == "interrupted when about to remove 2 leftover semaphores: not done"
+
+
+def test_what_was_kept_after_all_is_written_down(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = directory.make()
+    monkeypatch.setattr(leftovers, "remove", lambda found, path: replace(found, kept="it has just gone"))
+    audit = tmp_path / "audit"
+    directory.clean(audit=str(audit))
+    last = json.loads(audit.read_text().splitlines()[-1])
+    assert (last["stage"], last["names"], last["why"]) == ("not done", [name], "it has just gone")
 
 
 def test_where_nothing_is_to_be_removed_nothing_is_intended(directory: Directory, tmp_path: Path) -> None:

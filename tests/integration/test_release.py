@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -526,3 +527,62 @@ def test_nothing_is_done_if_the_audit_file_cannot_be_opened(tmp_path: Path) -> N
         assert done.returncode == 1, done
         assert "nothing was done" in done.stderr
         assert _value(t) == 0
+
+
+@both
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_interrupted_says_what_became_of_what_was_about_to_be_done(
+    made: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit"
+    with _locks(made, "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        argv = [
+            sys.executable,
+            "-m",
+            "semtrace",
+            "release",
+            str(t.root),
+            str(semaphore),
+            "--yes",
+            "--audit",
+            str(audit),
+        ]
+        with subprocess.Popen(
+            argv, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=subprocess.PIPE, text=True
+        ) as popen:
+            wait_until(lambda: audit.exists() and audit.read_text(), what="the intent")
+            popen.send_signal(number)
+            _, said = popen.communicate(timeout=30)
+        intent, *then = [json.loads(line) for line in audit.read_text().splitlines()]
+        assert intent["stage"] == "about to"
+        assert popen.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+        (last,) = then
+        if last["stage"] == "done":  # it was too late
+            assert said.startswith("semtrace: released ")
+            return
+        assert (last["stage"], last["why"]) == ("not done", "interrupted")
+        assert said.startswith("semtrace: interrupted when about to release ")
+        assert _value(t) == 0
+
+
+@both
+def test_what_stderr_does_not_take_is_in_the_audit_file_all_the_same(made: str, tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    with _locks(made, "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        argv = [
+            sys.executable,
+            "-m",
+            "semtrace",
+            "release",
+            str(t.root),
+            str(semaphore),
+            "--yes",
+            "--audit",
+            str(audit),
+        ]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(argv, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=full, timeout=60)
+        assert done.returncode == 0
+        assert [json.loads(line)["stage"] for line in audit.read_text().splitlines()] == ["about to", "done"]

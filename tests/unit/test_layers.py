@@ -81,11 +81,11 @@ LAYERS = {
     "launch": "model errors gunicorn gunicorn_options instrument processes runlogs",
     # what acts, when told to
     "deadbooks": "model wire linux tracedirs",
-    "repair": "model errors deadbooks linux observe text",
+    "repair": "model errors deadbooks linux observe signals text",
     "leftovers": "model linux",
     "repair_report": "model deadbooks leftovers repair text",
     "audit": "model errors linux processes repair text",
-    "mend": "model errors audit leftovers observe repair repair_report",
+    "mend": "model errors audit leftovers observe repair repair_report signals",
     "settings": "errors",
     "timeline": "model",
     "bitrows": "model timeline",

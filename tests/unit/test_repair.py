@@ -161,6 +161,18 @@ def test_an_act_is_said_and_appended_as_a_line_of_json(tmp_path: Path) -> None:
     assert {"time", "user", "act", "pid", "lock", "name", "evidence"} < lines[0].keys()
 
 
+def test_what_cannot_be_said_is_written_down_all_the_same(tmp_path: Path) -> None:
+    def refused(sentence: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "audit"
+    with Audit(str(path), refused) as audit:
+        audit.write(release_act(4001, _released()))
+        audit.call_off(release_intent(4001, ORPHAN), KeyboardInterrupt())
+    done, not_done = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (done["stage"], not_done["stage"], not_done["why"]) == ("done", "not done", "interrupted")
+
+
 def test_without_a_file_it_is_only_said() -> None:
     said: list[str] = []
     with Audit(None, said.append) as audit:
