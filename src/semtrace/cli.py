@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    options = parse(list(sys.argv[1:] if arguments is None else arguments))
+    told = list(sys.argv[1:] if arguments is None else arguments)
+    options = parse(told)
+    from semtrace.linux.rights import started_with
+
     try:
         _refuse_other_systems()
+        if not getattr(options, "browser", None):  # nobody typed that one
+            started_with(told)
         return _FUNCTIONS[options.name](options)
     except SemtraceError as error:
         return tell(error)

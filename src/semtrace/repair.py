@@ -16,7 +16,6 @@ process that releases what it did not take could come in between within a millis
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -100,7 +99,7 @@ def choose(observer: Observer, which: str) -> Lock:
     if all(which != str(lock.id) for lock in snapshot.locks):
         snapshot = settle(observer, PATIENCE_S)  # names take their time
     if not snapshot.locks and (blind := _blind(snapshot, [process.id.pid for process in snapshot.processes])):
-        raise NotPermitted(f"the locks of process {blind} cannot be seen", remedy(blind, arguments(snapshot, which)))
+        raise NotPermitted(f"the locks of process {blind} cannot be seen", remedy(blind))
     return _proved(observer, find(snapshot.locks, which, observer.server.pid).id)
 
 
@@ -132,7 +131,7 @@ def why_not(lock: Lock, snapshot: Snapshot) -> SemtraceError | None:
     if lock.state == "unknown":
         blind = _blind(snapshot, [process.pid for process in lock.mapped_by]) or _hidden(lock)
     if blind:
-        return NotPermitted(what, remedy(blind, arguments(snapshot, str(lock.id))))
+        return NotPermitted(what, remedy(blind))
     return Refused(what, f"nothing was done; semtrace dump {snapshot.server.pid} shows more")
 
 
@@ -154,10 +153,6 @@ def _hidden(lock: Lock) -> int | None:
         return None
     own = {process.pid: stat.comm for process in lock.mapped_by if (stat := read_stat(process.pid))}
     return next(iter(sweep([lock.id], own.keys(), set(own.values())).hidden), None)
-
-
-def arguments(snapshot: Snapshot, which: str) -> str:
-    return f"release {snapshot.server.pid} {shlex.quote(which)} --yes"
 
 
 def check_rights(observer: Observer, lock: Lock) -> str:
@@ -197,10 +192,9 @@ def _opened(observer: Observer, lock: Lock) -> OpenSemaphore:
     try:
         return open_semaphore(lock.id, lock.shm_name if lock.linked else None, pids)
     except PermissionError as error:
-        again = f"release {observer.server.pid} {shlex.quote(str(lock.id))} --yes"
         raise NotPermitted(
             f"{clean(lock.label)} may not be opened for writing: {error.strerror}",
-            remedy(pids[0], again) if lock.linked else map_files_remedy(again),
+            remedy(pids[0]) if lock.linked else map_files_remedy(observer.server.pid),
         ) from error
     except OSError as error:
         raise Refused(f"{clean(lock.label)} cannot be opened: {error.strerror}", "nothing was done") from error

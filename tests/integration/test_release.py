@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -353,7 +354,7 @@ def test_where_a_process_cannot_be_asked_whether_it_maps_it_the_command_that_cou
         done = _semtrace_as(NOBODY, "release", t.root, semaphore)
         assert done.returncode == 4, done
         assert "cannot be read: look as root" in done.stderr
-        assert f" release {t.root} {semaphore} --yes" in done.stderr
+        assert f" release {t.root} {semaphore}\n" in done.stderr, "no more than was asked for"
 
 
 @as_root
@@ -368,6 +369,7 @@ from semtrace.model import *
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 semaphore, process = SemId(*map(int, sys.argv[1].split(":"))), ProcessId(int(sys.argv[2]), 0)
 lock = Lock(semaphore, "Lock", "orphaned", 0, 1, mapped_by=(process,))
+rights.started_with(["release", "--audit", "a b", sys.argv[2], sys.argv[1]])
 class Observer: server = Server("python", lock.mapped_by[0], "", 0.0, "")
 try:
     repair.check_rights(Observer, lock)
@@ -381,7 +383,17 @@ except NotPermitted as error:
             [sys.executable, "-c", script, str(semaphore), str(t.root)], capture_output=True, text=True
         )
         assert done.stdout.startswith("4 its file has no name any more, so only root can open it: sudo "), done
-        assert f"release {t.root} {semaphore} --yes" in done.stdout
+        assert done.stdout.endswith(f" release --audit 'a b' {t.root} {semaphore}\n"), done
+
+
+@as_root
+@pytest.mark.parametrize("more", [(), ("--yes",), ("--audit", "a b"), ("--yes", "--audit=x")])
+def test_the_command_that_could_is_the_very_command_that_was_typed(more: tuple[str, ...], tmp_path: Path) -> None:
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        done = _semtrace_as(NOBODY, "release", *more, t.root, semaphore)
+        assert done.returncode == 4, done
+        assert f" {shlex.join(['release', *more, str(t.root), str(semaphore)])}\n" in done.stderr
 
 
 # -- what comes between the proof and the act

@@ -65,6 +65,14 @@ def test_another_users_server_shows_its_processes_and_the_sudo_line() -> None:
 
 
 @as_root
+@pytest.mark.parametrize("typed", [("dump", "--stacks"), ("doctor", "--for", "0.2"), ("dump", "--all", "--json")])
+def test_the_sudo_line_is_the_same_command_with_its_options(typed: tuple[str, ...]) -> None:
+    with target() as t:
+        done = _semtrace_as(NOBODY, *typed, t.root)
+        assert re.search(rf"sudo \S*.*semtrace {' '.join(typed)} {t.root}\b", done.stdout), done.stdout
+
+
+@as_root
 def test_another_users_server_as_json_has_its_problems_and_null_for_what_is_not_known() -> None:
     with target() as t:
         t.fork("a")

@@ -98,8 +98,8 @@ LAYERS = {
     "signals": "",
     "showing": "model errors follower gunicorn launch linux mend observe printing settings signals stacks tui",
     "serving": "errors gunicorn printing showing web",
-    "cli": "arguments model doctor doctor_report errors rules stacks gunicorn launch mend observe printing ps report "
-    "schema serving showing signals tailing",
+    "cli": "arguments model doctor doctor_report errors linux.rights rules stacks gunicorn launch mend observe "
+    "printing ps report schema serving showing signals tailing",
     "__main__": "cli",
 }
 
