@@ -101,10 +101,7 @@ def _lineage(stat: Stat) -> list[Stat]:
     found = [stat]
     while (pid := processes.parent(found[-1].id.pid)) and (parent := read_stat(pid)):
         child = found[-1]
-        if child.forked:
-            related = processes.same_program(child, parent)
-        else:
-            related = not parent.ended and program.is_spawned(processes.cmdline(child.id.pid))
+        related = processes.same_program(child, parent) if child.forked else processes.spawned_by(child, parent)
         if not related:
             break
         found.append(parent)

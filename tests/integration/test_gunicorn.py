@@ -351,6 +351,39 @@ def test_a_new_tree_keeps_the_known_processes_that_live(followed):
 # -- any other Python
 
 
+ADOPTS = """
+import ctypes, os, signal, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+if len(sys.argv) > 3:
+    os.dup2(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=2).stdin.fileno(), 1)
+started = subprocess.Popen([sys.executable, sys.argv[1], sys.argv[2]])
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("adopter", ["nobody of ours", "a Python", "a Python that passes on its output"])
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_spawned_child_whose_parent_died_is_not_of_who_adopted_it(method, adopter):
+    program = str(PROGRAMS / "names_spawned.py")
+    argv = [sys.executable, program, method]
+    if adopter != "nobody of ours":
+        argv = [sys.executable, "-c", ADOPTS, program, method] + (["on"] if "output" in adopter else [])
+    with start(*argv) as (_, log):
+
+        def pids():
+            return dict(line.split() for line in log.read_text().splitlines() if line.startswith(("parent ", "child ")))
+
+        who = wait_until(lambda: found if len(found := pids()) == 2 else None, 20, "both processes")
+        parent, child = int(who["parent"]), int(who["child"])
+        assert gunicorn.server_of(child).pid == parent
+        os.kill(parent, signal.SIGKILL)
+        wait_until(lambda: not alive(parent), what="the parent to end")
+        if method == "spawn":
+            assert gunicorn.server_of(child).pid == child
+        else:  # a forkserver's child was forked by it, and it ends when its server does
+            assert gunicorn.server_of(child).pid not in (1, os.getpid())
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_python_tree_is_found_from_each_of_its_processes(method):
     command = [sys.executable, str(PROGRAMS / "tree.py"), method]
