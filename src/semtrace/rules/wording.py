@@ -84,8 +84,11 @@ def _at(frame: Frame) -> str:
 
 
 def is_own(file: str) -> bool:
-    """False for what lies in a library: by its folder, as it is not known where the target's Python is installed."""
-    folder, _, _ = file.rpartition("/")
+    """False for what lies in a library: by its folder, as it is not known where the target's Python is installed. And
+    for the script by which an environment starts a program, as `…/bin/gunicorn`."""
+    folder, _, name = file.rpartition("/")
+    if folder.rpartition("/")[2] == "bin" and "." not in name:
+        return False
     if any(part in file for part in _LIBRARIES):
         return False
     return not any(part.startswith("python3") or part == "python3" for part in folder.split("/")[-4:])
