@@ -27,7 +27,7 @@ from semtrace.linux.process import read_stat
 from semtrace.linux.rights import map_files_remedy, remedy
 from semtrace.linux.stillness import Stillness
 from semtrace.linux.sweep import sweep
-from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, Waiter
+from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, ThreadLock, Waiter
 from semtrace.observe import Observer, settle
 from semtrace.signals import undisturbed
 from semtrace.text import clean
@@ -100,7 +100,20 @@ def choose(observer: Observer, which: str) -> Lock:
         snapshot = settle(observer, PATIENCE_S)  # names take their time
     if not snapshot.locks and (blind := _blind(snapshot, [process.id.pid for process in snapshot.processes])):
         raise NotPermitted(f"the locks of process {blind} cannot be seen", remedy(blind))
+    for private in snapshot.thread_locks:
+        if private.name == which and not any(which in (lock.name, *lock.names) for lock in snapshot.locks):
+            raise _private(private, observer.server.pid)
     return _proved(observer, find(snapshot.locks, which, observer.server.pid).id)
+
+
+def _private(lock: ThreadLock, server_pid: int) -> Refused:
+    kind = clean(lock.kind)
+    kind = f"an {kind}" if kind.startswith("asyncio.") else f"a threading.{kind}"
+    return Refused(
+        f"{clean(lock.name)} is {kind}: each process has one of its own, in its own memory. It dies with that, "
+        "and cannot be released from outside",
+        f"nothing was done; semtrace dump {server_pid} shows who has it locked",
+    )
 
 
 def _proved(observer: Observer, semaphore: SemId) -> Lock:

@@ -327,6 +327,15 @@ def test_a_signal_inside_a_condition_is_refused() -> None:
         assert "nobody holds it" in done.stderr
 
 
+def test_a_threading_lock_is_said_to_be_one() -> None:
+    with target(made="import threading; lock, guard = mp.Lock(), threading.Lock()") as t:
+        name = t.do("p", "__name__").strip("'")
+        done = _semtrace("release", t.root, f"{name}.guard", "--yes")
+        assert done.returncode == 1, done
+        assert f"{name}.guard is a threading.Lock: each process has one of its own" in done.stderr
+        assert "there is no lock" not in done.stderr
+
+
 def test_a_server_that_is_none_is_said_to_be_none() -> None:
     assert _semtrace("release", 2**22 - 1, "x").returncode == 5
 
