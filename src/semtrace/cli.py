@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         _refuse_other_systems()
-        if not getattr(options, "browser", None):  # nobody typed that one
-            started_with(told)
+        if options.name != "run" and not getattr(options, "browser", None):
+            started_with(told)  # one more server would be no help, and what `serve` starts nobody has typed
         return _FUNCTIONS[options.name](options)
     except SemtraceError as error:
         return tell(error)
