@@ -192,17 +192,22 @@ def _has_config_file(pid: int) -> bool | None:
 
 
 def _bind(master: Stat) -> tuple[str, ...]:
-    """What it listens on together with its workers: what it listens on alone is its control socket, or a hook's."""
+    """What it listens on together with its workers: what it listens on alone is its control socket, or a hook's. With
+    --reuse-port each worker listens for itself, on what all have in common."""
     own = socket_inodes(master.id.pid)
     listens = listening(master.id.pid, own)
     # Not psutil's children(): that reads every process of the machine, 7 ms of 300, for each server.
-    workers = [socket_inodes(pid) for pid in children(master)[:8]]
+    pids = children(master)[:8]
+    workers = [socket_inodes(pid) for pid in pids]
     shared = own.intersection(frozenset().union(*workers))
     addresses = {
         address
         for inode, address in listens.items()
         if (inode in shared or not any(workers)) and not address.endswith(_CONTROL_SOCKET)
     }
+    if not addresses:
+        theirs = [set(listening(pid, inodes).values()) for pid, inodes in zip(pids, workers, strict=True) if inodes]
+        addresses = set.intersection(*theirs) if theirs else set()
     return tuple(sorted(addresses))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,27 @@ def test_the_control_socket_knows_what_a_configuration_file_says(tmp_path):
         path = gunicorn.control_socket(server)
         after = wait_until(lambda: (c := completed(server, path)).worker_class and c, what="an answer")
         assert (after.worker_class, after.timeout_s) == ("gthread", 12.0)
+
+
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_the_address_of_workers_that_listen_for_themselves(worker_class):
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # nobody else gets it meanwhile
+        free.bind(("127.0.0.1", 0))
+        bind = f"127.0.0.1:{free.getsockname()[1]}"
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--no-control-socket",
+            "--reuse-port",
+            "-k",
+            worker_class,
+            "-w",
+            "2",
+        ]
+        with start(*command, "-b", bind, "hello:app") as (popen, _):
+            wait_until(lambda: (server := found(popen.pid)) and server.bind == (bind,), what="the address")
 
 
 def test_a_stopped_server_is_found_and_does_not_hang_us(tmp_path):
