@@ -102,14 +102,15 @@ def spawned_by(child: Stat, parent: Stat) -> bool:
     """True if `child`, which multiprocessing started anew, was started by `parent`, and not only adopted by it.
 
     They keep a pipe between them, which tells each of the other's end (Lib/multiprocessing/popen_spawn_posix.py,
-    forkserver.py). Where that may not be seen both have to be the same Python.
+    forkserver.py). Where that may not be seen they must not be seen to be different Pythons.
     """
     if parent.ended or not is_spawned(cmdline(child.id.pid)) or is_python(parent.id.pid) is not True:
         return False
     shared = share_a_pipe(child.id.pid, parent.id.pid)
     if shared is not None:
         return shared
-    return parent.id.pid != 1 and executable(child.id.pid) == executable(parent.id.pid)
+    ours, theirs = executable(child.id.pid), executable(parent.id.pid)
+    return parent.id.pid != 1 and (ours is None or theirs is None or ours == theirs)
 
 
 def opened(process: ProcessId) -> Handle | None:
