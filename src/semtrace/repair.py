@@ -110,8 +110,8 @@ def _private(lock: ThreadLock, server_pid: int) -> Refused:
     kind = clean(lock.kind)
     kind = f"an {kind}" if kind.startswith("asyncio.") else f"a threading.{kind}"
     return Refused(
-        f"{clean(lock.name)} is {kind}: each process has one of its own, in its own memory. It dies with that, "
-        "and cannot be released from outside",
+        f"{clean(lock.name)} is {kind}: each process has one of its own in its memory, which nobody can release from "
+        "outside",
         f"nothing was done; semtrace dump {server_pid} shows who has it locked",
     )
 
