@@ -227,7 +227,7 @@ class SemtraceApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         for name, command in commands.COMMANDS.items():
-            if name != "palette":
+            if name != "palette" and command.where in ("", getattr(screen, "key", "")):
                 keys = " ".join(map(commands.shown, commands.keys_of(name, self.settings.keys)))
                 yield SystemCommand(f"{command.word}  {keys}", command.help, partial(self._perform, name))
 
