@@ -20,11 +20,14 @@ Cover = Literal["idle", "held", "contended", "waiting", "orphaned", "began", "en
 MARGIN = 512  # so many cells before the window are drawn with it
 MOST_BEFORE = 4096  # and so many are kept
 LITTLE = 0.05  # of a cell: who waited for less and held for more is not said to have waited
+MUCH = (
+    0.5  # who held what it also waited for so long is its holder: waits of several threads add up to more than a cell
+)
 
 
 class Cell(NamedTuple):
-    """What a row was in one cell. A worker: "waiting" if it waited for longer than it held anything, else "contended"
-    if others waited for what it held; `both` if it did both, in turn or by several threads: a hold is never hidden by
+    """What a row was in one cell. A worker: "waiting" if it mostly waited, else "contended" if others waited for what
+    it held; `both` if it did both, in turn or by several threads: a hold is never hidden by
     waits. A lock and the server: the worst; "waiting" is then for what nobody is known to have held.
 
     `held` and `waiting` are shares, 0 to 1. `exact`: events told it, `thinned`: some of them, `counted`: together.
@@ -146,8 +149,7 @@ class Raster:
             held = 1.0 if all_held == "1" else _part(old.held, new.held, place) if holds == "1" else 0.0
             waiting = 1.0 if all_waiting == "1" else _part(old.waiting, new.waiting, place) if waits == "1" else 0.0
             both = by_worker and holds == waits == "1" and not (waiting < LITTLE and waiting < held)
-            # The waits of several threads add up to more than the time: of what it has itself, it is the holder.
-            longer = waiting > held + NOISE or (waiting >= held - NOISE and alone == "1")
+            longer = waiting >= held - NOISE if alone == "1" else waiting > held + NOISE and held < MUCH - NOISE
             if orphan == "1":
                 cover: Cover = "orphaned"
             elif waits == "1" and (longer if by_worker else alone == "1"):

@@ -199,7 +199,10 @@ def test_estimates_are_called_so() -> None:
         source.show(picture([free], [master(), worker(4711)], at_s=110, tracing=Tracing(True, (traced,), one_in=3)))
         await seen.sees("shares are estimates")
         assert "counted together" in seen.text
-        await seen.sees("4711 holds myapp.lock at least once, about 60 % of 22:15:09.", "longest 50.0ms")
+        await seen.press("left")
+        await seen.sees(
+            "4711 holds myapp.lock at least once, about 60 % of", "22:15:09.500–22:15:09.750", "longest 50.0ms"
+        )
 
     play(scenario, picture([lock(1, name="myapp.lock")], [master(), worker(4711)], at_s=109))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from semtrace.bitrows import NOISE
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, TracedEvent, Tracing, Waiter
-from semtrace.raster import LITTLE, By, Cell, Raster
+from semtrace.raster import LITTLE, MUCH, By, Cell, Raster
 from semtrace.spans import LONGEST_BUCKET_S, Span
 from semtrace.timeline import Timeline
 
@@ -104,10 +104,10 @@ def slow(timeline: Timeline, every: list[Span], by: By, row: Hashable, place: in
     has = {span.lock for span in mine if span.what == "held"}
     wants = {span.lock for span in mine if span.what == "waiting"}
     waited = {span.lock for span in here if span.what == "waiting"}
-    slack = -NOISE if wants - has else NOISE  # what it has itself it does not wait for
+    longer = waiting >= held - NOISE if wants - has else waiting > held + NOISE and held < MUCH - NOISE
     if any(span.what == "orphaned" for span in mine):
         cover = "orphaned"
-    elif wants and (waiting > held + slack if by == "worker" else bool(wants - has)):
+    elif wants and (longer if by == "worker" else bool(wants - has)):
         cover = "waiting"
     else:
         cover = "contended" if has & waited else "held"

@@ -39,9 +39,7 @@ SIGNS: dict[Cover, Signs] = {
     "ended": Signs("╌", "╌", "╌", "dim", "ended", "the process had ended"),
     "unknown": Signs(" ", " ", " ", "", "not seen", "nobody looked, or the process was not there yet"),
 }
-BOTH = Signs(
-    "▞", "⢕", "╬", "", "both", "held and waited, in turn or by several threads; red where it waited for longer"
-)
+BOTH = Signs("▞", "⢕", "╬", "", "both", "held and waited, in turn or by several threads; red where it mostly waited")
 SHARES = "▁▃▅█"
 COUNTED = "⡀⡄⡆⡇"
 WORST: tuple[Cover, ...] = ("orphaned", "waiting", "contended", "held")

@@ -251,7 +251,17 @@ class TimelineScreen(View):
             items.append(Item(1, (Span(now.word, "warning"),)))
         if self._until_s is not None:
             key = commands.shown(commands.keys_of("now", self.app._keymap)[0])
-            items.append(Item(0, (Span(f"it stands still: {key} goes back to now", "warning @now"),)))
+            items.append(
+                Item(
+                    0,
+                    (
+                        Span(
+                            f"it stands still: {key} goes {'back to now' if now.goes_on else 'to the end'}",
+                            "warning @now",
+                        ),
+                    ),
+                )
+            )
         self.bar("sheet-title").say(partial(spread, items, ()))
 
     def _settle(self) -> None:
