@@ -58,7 +58,7 @@ class Timeline:
         self.first: float | None = None
         self.last: float | None = None
         self.since: float | None = None
-        self._step = 0.0  # between the last two looks
+        self.step_s = 0.0  # between the last two looks
         self._unbroken = False  # nothing is known of the time between them, if not
         self._open: dict[Key, Span] = {}
         self._buckets: dict[Key, Span] = {}
@@ -98,8 +98,8 @@ class Timeline:
         self._marks.append((now, self.closed_ever))
         if before is None:
             self.first = self.since = before = now
-        self._unbroken = now - before <= max(GAP_S, GAP_INTERVALS * self._step)
-        self._step = now - before
+        self._unbroken = now - before <= max(GAP_S, GAP_INTERVALS * self.step_s)
+        self.step_s = now - before
         if not self._unbroken:
             self.gaps.append((before, now))
         self._name(snapshot, now)

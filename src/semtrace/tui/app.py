@@ -193,6 +193,7 @@ class SemtraceApp(App[int]):
             if self.screen is not self.main and isinstance(self.screen, View):
                 paused = self.main.looking.paused
                 self.screen.say("paused: the picture stands still, collecting goes on" if paused else "goes on")
+                self.screen.renew()
 
     def action_slower(self) -> None:
         if self.main is not None:

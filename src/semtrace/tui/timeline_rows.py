@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from semtrace.model import ProcessId, SemId, Snapshot
-from semtrace.raster import By, Cell, Cover, Raster
+from semtrace.raster import IDLE, UNKNOWN, By, Cell, Cover, Raster
 from semtrace.text import age, clean
 from semtrace.timeline import Life, Timeline
 from semtrace.tui.line import ELLIPSIS, Item, Line, Span, fill, spread
@@ -54,8 +54,12 @@ STEPS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 
 class Row(NamedTuple):
     id: Hashable
     label: str
-    ended: bool = False
+    ended: float | None = None  # when it was last there
     leads: bool = False  # it neither holds nor waits as a rule
+
+    @property
+    def gone(self) -> bool:
+        return self.ended is not None
 
 
 class Now(NamedTuple):
@@ -84,13 +88,39 @@ def labels(timeline: Timeline, by: By) -> list[Row]:
     if by == "lock":
         return [Row(lock, clean(name)) for lock, name in sorted(timeline.names.items(), key=lambda item: item[1])]
     lives = sorted(timeline.lives.values(), key=_natural)
-    return [Row(life.process, f"{life.process.pid} {life.role}", life.ended, life.role == "master") for life in lives]
+    return [
+        Row(life.process, f"{life.process.pid} {life.role}", life.end if life.ended else None, life.role == "master")
+        for life in lives
+    ]
 
 
 def arranged(rows: Sequence[Row], order: Sequence[Hashable]) -> list[Row]:
     """As they were, while one reads: what is new comes after them, who has ended after the living."""
     places = {row: place for place, row in enumerate(order)}
-    return sorted(rows, key=lambda row: (row.ended, 0 if row.ended else places.get(row.id, len(places))))
+    return sorted(rows, key=lambda row: (1, 0) if row.gone else (0, places.get(row.id, len(places))))
+
+
+def in_window(rows: Sequence[Row], from_s: float, kept: Hashable) -> list[Row]:
+    """Without those that had ended before it begins, except the one that is being read."""
+    return [row for row in rows if row.ended is None or row.ended >= from_s or row.id == kept]
+
+
+def with_unseen(cells: list[Cell], longest: int) -> list[Cell]:
+    """Somebody was seen to wait in one look and to hold in the next: it was hardly idle between the two."""
+    place, seen = 0, False
+    while place < len(cells):
+        end = place
+        while end < len(cells) and cells[end] is IDLE:
+            end += 1
+        if place < end <= place + longest and seen and end < len(cells) and _looked(cells[end]):
+            cells[place:end] = [UNKNOWN] * (end - place)
+        place = max(end, place + 1)
+        seen = _looked(cells[place - 1])
+    return cells
+
+
+def _looked(cell: Cell) -> bool:
+    return not cell.exact and cell.cover in WORST
 
 
 def chart_height(rows: int, total: int) -> int:

@@ -64,6 +64,7 @@ class TimelineScreen(View):
         self._at_s: float | None = None
         self._row: Hashable = None
         self._top = 0
+        self._picked = False  # the row was chosen by hand
         self._rows: list[lines.Row] = []
         self._order: list[Hashable] | None = None
         self._label = lines.LEAST_LABEL
@@ -138,7 +139,7 @@ class TimelineScreen(View):
         if cursor >= newest or count < 1:
             self.action_follow()
             return
-        cursor = max(cursor, int((self._looking.timeline.since or 0.0) // self._cell_s()))
+        cursor = max(cursor, min(self._since(), self._first()))
         last = min(max(self._last(), cursor), cursor + count - 1, newest)
         self._at_s, self._until_s = self._middle(cursor), self._middle(last)
         self.renew()
@@ -147,7 +148,7 @@ class TimelineScreen(View):
         self.action_cell(by * max(self._count() // 10, 1))
 
     def action_first(self) -> None:
-        self.action_cell(-(10**9))
+        self.action_cell(self._since() - self._cursor())
 
     def action_follow(self) -> None:
         self._until_s = self._at_s = None
@@ -157,7 +158,7 @@ class TimelineScreen(View):
         places = [row.id for row in self._rows]
         if places:
             at = places.index(self._row) if self._row in places else 0
-            self._row = places[max(0, min(at + by, len(places) - 1))]
+            self._row, self._picked = places[max(0, min(at + by, len(places) - 1))], True
             self.renew()
 
     def action_choose(self) -> None:
@@ -168,7 +169,7 @@ class TimelineScreen(View):
     def on_chart_touched(self, event: Chart.Touched) -> None:
         place = self._top + event.y - 1
         if 0 <= place < len(self._rows):
-            self._row = self._rows[place].id
+            self._row, self._picked = self._rows[place].id, True
         cell = event.x - self._label - 1
         if 0 <= cell < self._count():
             self.action_cell(self._first() + cell - self._cursor())
@@ -188,14 +189,14 @@ class TimelineScreen(View):
             return
         if self._raster is None or self._raster.cell_s != self._cell_s():
             self._raster = Raster(self._looking.timeline, self._by, self._cell_s())
-        self._rows = rows
+        self._rows = rows = lines.in_window(rows, self._first() * self._cell_s(), self._row if self._picked else None)
         if self._order is None:
             self._order = self._sorted() if self._by == "lock" else [row.id for row in rows]
         self._rows = lines.arranged(rows, self._order)
         self._order = [row.id for row in self._rows]
-        if self._row not in self._order:
-            leading = {row.id for row in rows if row.leads or row.ended}
-            self._row = next(iter(sorted(self._sorted(), key=lambda row: row in leading)), None)
+        if self._row not in self._order or (not self._picked and self._row in {row.id for row in rows if row.gone}):
+            aside = {row.id for row in rows if row.leads or row.gone}
+            self._row, self._picked = next(iter(sorted(self._sorted(), key=lambda row: row in aside)), None), False
         self._settle()
         self._draw(snapshot, chart)
 
@@ -210,7 +211,7 @@ class TimelineScreen(View):
         for row, covers in zip(shown, cells, strict=True):
             chosen = row.id == self._row
             pointed = cursor - first if chosen or self._at_s is not None else None
-            style = "dim" if row.ended else ""
+            style = "dim" if row.gone else ""
             drawn.append(lines.row_line(row.label, covers, self._label, pointed, chosen, style))
         chart.draw(drawn)
         self._say_title(now, room)
@@ -220,7 +221,9 @@ class TimelineScreen(View):
 
     def _cells(self, rows: Sequence[lines.Row]) -> list[list[Cell]]:
         assert self._raster is not None
-        return lines.covers(self._raster, rows, self._first(), self._count())
+        cells = lines.covers(self._raster, rows, self._first(), self._count())
+        longest = int(self._looking.timeline.step_s // self._cell_s()) + 1
+        return [lines.with_unseen(each, longest) for each in cells]
 
     def _sorted(self) -> list[Hashable]:
         """The rows, the worst of what is in the window first."""
@@ -284,6 +287,9 @@ class TimelineScreen(View):
     def _newest(self) -> int:
         snapshot = self._looking.snapshot
         return int((snapshot.monotonic_s if snapshot else 0.0) // self._cell_s())
+
+    def _since(self) -> int:
+        return int((self._looking.timeline.since or 0.0) // self._cell_s())
 
     def _cursor(self) -> int:
         return self._newest() if self._at_s is None else int(self._at_s // self._cell_s())
