@@ -108,13 +108,13 @@ def test_the_living_come_first_then_the_newest_death_and_how_many_there_are_is_s
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("t")
         await shown(seen, source, *(dying(100 + i, i) for i in range(1, 21)))
-        await seen.sees("4710 master", "6000 worker", "5019 worker", "1–15 of 24")
+        await seen.sees("4710 master", "6000 worker", "5019 worker", "1–13 of 24")
         assert rows_of(seen)[:7] == [
             "4710 master",
             *(f"{each} worker" for each in (6000, 6001, 6002, 5019, 5018, 5017)),
         ]
         await seen.press(*["down"] * 30)
-        await seen.sees("10–24 of 24", "5000 worker: ended ")
+        await seen.sees("12–24 of 24", "5000 worker: ended ")
 
     play(scenario, dying(100, 0))
 
@@ -321,8 +321,9 @@ def test_a_label_takes_the_room_that_it_needs() -> None:
 
 
 def test_the_rows_leave_lines_for_the_cursor_and_it_takes_what_they_leave() -> None:
-    assert [chart_height(rows, 21) for rows in (2, 5, 30)] == [3, 6, 16]
-    assert chart_height(30, 9) == 6
+    assert [chart_height(living, 0, 21) for living in (2, 5, 30)] == [3, 6, 16]
+    assert [chart_height(living, 30, 21) for living in (2, 5, 30)] == [14, 14, 16]
+    assert chart_height(30, 0, 9) == 6
 
 
 def test_the_legend_explains_what_is_in_view() -> None:

@@ -123,9 +123,10 @@ def _looked(cell: Cell) -> bool:
     return not cell.exact and cell.cover in WORST
 
 
-def chart_height(rows: int, total: int) -> int:
-    """With the axis. What the rows leave is for what the cursor reads out, and that always has some."""
-    return max(min(rows + 1, total - max(LEAST_READOUT, total // 4)), 2)
+def chart_height(living: int, gone: int, total: int) -> int:
+    """With the axis. What the rows leave is for what the cursor reads out: more than the dead, and never nothing."""
+    some, more = (max(LEAST_READOUT, total // part) for part in (4, 3))
+    return max(min(living + gone + 1, total - more), min(living + 1, total - some), 2)
 
 
 def row_line(label: str, cells: Sequence[Cell], width: int, cursor: int | None, chosen: bool, style: str = "") -> Line:

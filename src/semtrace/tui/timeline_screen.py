@@ -269,7 +269,8 @@ class TimelineScreen(View):
 
     def _settle(self) -> None:
         """Shares the height among the rows and what is read out. Only a change costs a layout."""
-        height = lines.chart_height(len(self._rows), self.size.height - OTHER_LINES)
+        gone = sum(row.gone for row in self._rows)
+        height = lines.chart_height(len(self._rows) - gone, gone, self.size.height - OTHER_LINES)
         if height != self._height:
             self._height = height
             self.query_one(Chart).styles.height = height
