@@ -15,7 +15,7 @@ from semtrace.raster import IDLE, UNKNOWN, Cell
 from semtrace.settings import Settings
 from semtrace.spans import Span
 from semtrace.timeline import Timeline
-from semtrace.tui.line import text_of
+from semtrace.tui.line import spread, text_of
 from semtrace.tui.timeline_readout import readout, tell
 from semtrace.tui.timeline_rows import (
     Now,
@@ -26,6 +26,7 @@ from semtrace.tui.timeline_rows import (
     label_width,
     legend_line,
     row_line,
+    title_items,
     with_unseen,
 )
 
@@ -324,6 +325,15 @@ def test_the_rows_leave_lines_for_the_cursor_and_it_takes_what_they_leave() -> N
     assert [chart_height(living, 0, 21) for living in (2, 5, 30)] == [3, 6, 16]
     assert [chart_height(living, 30, 21) for living in (2, 5, 30)] == [14, 14, 16]
     assert chart_height(30, 0, 9) == 6
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_the_title_is_never_cut_where_it_says_how_to_go_on(width: int) -> None:
+    items = title_items("worker", 60.0, 0.923, Now(100.0, 1.7e9), (100, 115, 225), "End")
+    line = text_of(spread(items, (), width))
+    assert "it stands still: End goes back to now" in line
+    assert ("100–115 of 225" in line) == (width == 160)
+    assert ("Timeline of the workers" in line) == (width > 40)
 
 
 def test_the_legend_explains_what_is_in_view() -> None:

@@ -244,8 +244,21 @@ def covers(raster: Raster, rows: Sequence[Row], first: int, count: int) -> list[
     return [raster.cells(row.id, first, count, live) for row in rows]
 
 
-def title_of(by: By) -> str:
-    return "Timeline of the locks" if by == "lock" else "Timeline of the workers"
+def title_items(
+    by: By, window_s: float, cell_s: float, now: Now, shown: tuple[int, int, int], standing: str
+) -> list[Item]:
+    """`shown` are the first and the last row in view, and how many there are; `standing` is the key that goes on."""
+    items = [Item(1, (Span(f"Timeline of the {by}s", "title.focus"),))]
+    if shown[0] > 1 or shown[1] < shown[2]:
+        items.append(Item(2, (Span(f"{shown[0]}–{shown[1]} of {shown[2]}", "dim"),)))
+    items.append(Item(3, (Span(f"{age(window_s)} wide", "dim"),)))
+    items.append(Item(5, (Span(f"a cell is {cell_s:.3g}s", "dim"),)))
+    if not now.goes_on:
+        items.append(Item(2, (Span(now.word, "warning"),)))
+    if standing:
+        goes = "goes back to now" if now.goes_on else "goes to the end"
+        items.append(Item(0, (Span(f"it stands still: {standing} {goes}", "warning @now"),)))
+    return items
 
 
 def _natural(life: Life) -> tuple[bool, float, bool, float, ProcessId]:

@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 
 from semtrace.model import Snapshot
 from semtrace.raster import By, Cell, Raster
-from semtrace.text import age
 from semtrace.tui import commands
 from semtrace.tui import timeline_rows as lines
 from semtrace.tui.bar import Bar
@@ -242,29 +241,10 @@ class TimelineScreen(View):
         pane.draw([*above, *self._told, *blank, *([(Span(f" {'; '.join(notes)}", "dim"),)] if notes else [])])
 
     def _say_title(self, now: lines.Now, room: int) -> None:
-        items = [
-            Item(0, (Span(lines.title_of(self._by), "title.focus"),)),
-            Item(2, (Span(f"{age(self._window_s)} wide", "dim"),)),
-            Item(4, (Span(f"a cell is {self._cell_s():.3g}s", "dim"),)),
-        ]
-        if len(self._rows) > room:
-            last = min(self._top + room, len(self._rows))
-            items.insert(1, Item(1, (Span(f"{self._top + 1}–{last} of {len(self._rows)}", "dim"),)))
-        if not now.goes_on:
-            items.append(Item(1, (Span(now.word, "warning"),)))
-        if self._until_s is not None:
-            key = commands.shown(commands.keys_of("now", self.app._keymap)[0])
-            items.append(
-                Item(
-                    0,
-                    (
-                        Span(
-                            f"it stands still: {key} goes {'back to now' if now.goes_on else 'to the end'}",
-                            "warning @now",
-                        ),
-                    ),
-                )
-            )
+        """How many of the rows are in view, and by which key it goes on if it stands still."""
+        shown = (self._top + 1, min(self._top + room, len(self._rows)), len(self._rows))
+        key = "" if self._until_s is None else commands.shown(commands.keys_of("now", self.app._keymap)[0])
+        items = lines.title_items(self._by, self._window_s, self._cell_s(), now, shown, key)
         self.bar("sheet-title").say(partial(spread, items, ()))
 
     def _settle(self) -> None:
