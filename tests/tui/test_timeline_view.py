@@ -228,7 +228,7 @@ def test_the_help_explains_every_sign_of_the_timeline() -> None:
         await seen.press("question_mark")
         await seen.sees("help")
         text = seen.app.screen.copied()  # type: ignore[attr-defined]
-        for part in ("▞⢕╬", "▁▃▅█", "⡀⡄⡆⡇", "━╪┄╬", "├", "in the timeline: a row for each worker"):
+        for part in ("▞⢕╬", "▁▃▅█", "⡀⡄⡆⡇", "━╪┄╬", "├", "l Tab  a row for each worker"):
             assert part in text
 
     play(scenario, held(109))

@@ -82,7 +82,7 @@ COMMANDS: dict[str, Command] = {
     "rows": Command(
         ("l", "tab"),
         "workers/locks",
-        "in the timeline: a row for each worker, or for each lock",
+        "a row for each worker, or for each lock",
         1,
         "switch",
         where="timeline",
@@ -90,7 +90,7 @@ COMMANDS: dict[str, Command] = {
     "closer": Command(
         ("less_than_sign", "z"),
         "zoom",
-        "in the timeline: a shorter time, to half a second",
+        "a shorter time, to half a second",
         1,
         "zoom(-1)",
         where="timeline",
@@ -98,7 +98,7 @@ COMMANDS: dict[str, Command] = {
     "wider": Command(
         ("greater_than_sign", "Z"),
         "zoom",
-        "in the timeline: a longer time, to ten minutes",
+        "a longer time, to ten minutes",
         1,
         "zoom(1)",
         where="timeline",
@@ -106,25 +106,17 @@ COMMANDS: dict[str, Command] = {
     "earlier": Command(
         ("left", "h"),
         "cursor",
-        "in the timeline: the cursor, which tells who and from when to when, a cell back",
+        "the cursor, which tells who and from when to when, a cell back",
         2,
         "cell(-1)",
         where="timeline",
     ),
-    "later": Command(("right",), "cursor", "in the timeline: a cell on", 2, "cell(1)", where="timeline"),
-    "leap_back": Command(
-        ("pageup", "shift+left"), "leap back", "in the timeline: a tenth of it back", 9, "tenth(-1)", where="timeline"
-    ),
-    "leap_on": Command(
-        ("pagedown", "shift+right"), "leap on", "in the timeline: a tenth of it on", 9, "tenth(1)", where="timeline"
-    ),
-    "beginning": Command(
-        ("home",), "beginning", "in the timeline: as far back as is known", 9, "first", where="timeline"
-    ),
-    "now": Command(("end", "G"), "now", "in the timeline: on with the time", 2, "follow", where="timeline"),
-    "worst": Command(
-        ("s", "f6"), "worst first", "in the timeline: the rows anew, the worst first", 6, "worst", where="timeline"
-    ),
+    "later": Command(("right",), "cursor", "a cell on", 2, "cell(1)", where="timeline"),
+    "leap_back": Command(("pageup", "shift+left"), "leap back", "a tenth of it back", 9, "tenth(-1)", where="timeline"),
+    "leap_on": Command(("pagedown", "shift+right"), "leap on", "a tenth of it on", 9, "tenth(1)", where="timeline"),
+    "beginning": Command(("home",), "beginning", "as far back as is known", 9, "first", where="timeline"),
+    "now": Command(("end", "G"), "now", "on with the time", 2, "follow", where="timeline"),
+    "worst": Command(("s", "f6"), "worst first", "the rows anew, the worst first", 6, "worst", where="timeline"),
 }
 
 # Textual's names of keys, as they stand on a keyboard.
@@ -202,9 +194,11 @@ def footer_line(items: Sequence[Item], width: int) -> Line:
     return spread(items, (), width)
 
 
-def help_lines(keymap: Keymap) -> Iterator[tuple[str, str]]:
+def help_lines(keymap: Keymap, where: str = "") -> Iterator[tuple[str, str]]:
+    """Those of every view, or those that one alone has."""
     for name, command in COMMANDS.items():
-        yield " ".join(map(shown, keys_of(name, keymap))), command.help
+        if command.where == where:
+            yield " ".join(map(shown, keys_of(name, keymap))), command.help
 
 
 def action_of(name: str) -> str:

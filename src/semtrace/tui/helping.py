@@ -29,7 +29,10 @@ def help_entries(keymap: Keymap) -> Iterator[Entry]:
     for signs, words, meaning, style in _process_signs():
         yield Entry(signs, f"{words}: {meaning}", style)
     yield Entry("", "")
-    yield Entry("", "The timeline, and the strip of the last minute:", "strong")
+    yield Entry("", "In the timeline, and of its signs also in the strip of the last minute:", "strong")
+    for key, does in help_lines(keymap, "timeline"):
+        yield Entry(key, does)
+    yield Entry("", "")
     for drawn, meaning, style in timeline_rows.sign_entries():
         yield Entry(drawn, meaning, style)
     yield Entry("", "")

@@ -35,10 +35,11 @@ def tell(
     times: tuple[float, float],
     room: tuple[int, int],
     label: str = "",
+    seen: bool = True,
 ) -> list[Line]:
     """The cell of a row in so many columns and lines: what it did itself, then who else was at the same locks.
 
-    Who held it is told before who waited, and of those who waited the longest first.
+    Who held it is told before who waited, and of those who waited the longest first. `seen`: somebody looked then.
     """
     width, height = room
     found = around(timeline, *times)
@@ -48,7 +49,7 @@ def tell(
         of_lock.setdefault(span.lock, []).append(span)
     locks = {span.lock for span in mine}
     theirs = [span for span in found if span.lock in locks and not of_row(span, by, row)]
-    head = _head(timeline, snapshot, row, times, label, bool(mine))
+    head = _head(timeline, snapshot, row, times, label, bool(mine), seen)
     lines: list[Line] = [(Span(" "), Span(text, "strong")) for text in wrapped(head, width - 2)]
     told = [*((each, "") for each in _groups(mine)), *((each, "dim") for each in _groups(theirs))]
     for number, (spans, style) in enumerate(told):
@@ -134,12 +135,12 @@ def others(spans: Sequence[Stretch], of_lock: Iterable[Stretch]) -> str:
 
 
 def _head(
-    timeline: Timeline, snapshot: Snapshot, row: Hashable, times: tuple[float, float], label: str, did: bool
+    timeline: Timeline, snapshot: Snapshot, row: Hashable, times: tuple[float, float], label: str, did: bool, seen: bool
 ) -> str:
     now, taken = snapshot.monotonic_s, snapshot.taken_at
     said = list(_life(timeline, snapshot, row, times))
     if not did and not said:
-        said = ["nothing" if _seen(timeline, *times) else "not seen"]
+        said = ["nothing" if seen else "not seen"]
     cell = f"{clock(times[0], now, taken)}–{clock(times[1], now, taken)}"
     return f"{cell}  {label}{': ' if label and said else ''}{', '.join(said)}"
 
@@ -154,13 +155,6 @@ def _life(timeline: Timeline, snapshot: Snapshot, row: Hashable, times: tuple[fl
         yield f"began {clock(life.start, now, taken)}"
     if life.ended and life.end < times[1]:
         yield f"ended {clock(life.end, now, taken)[:8]}"
-
-
-def _seen(timeline: Timeline, start: float, end: float) -> bool:
-    """Somebody looked at that time."""
-    if timeline.since is None or timeline.last is None or end <= timeline.since or start > timeline.last:
-        return False
-    return not any(before <= start and end <= after for before, after in timeline.gaps)
 
 
 def _times(span: Stretch) -> str:

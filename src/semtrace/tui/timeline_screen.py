@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from semtrace.model import Snapshot
-from semtrace.raster import By, Cell, Raster
+from semtrace.raster import UNKNOWN, By, Cell, Raster
 from semtrace.tui import commands
 from semtrace.tui import timeline_rows as lines
 from semtrace.tui.bar import Bar
@@ -206,15 +206,19 @@ class TimelineScreen(View):
         shown = self._rows[self._top : self._top + room]
         cells = self._cells(shown)
         now = lines.now_of(snapshot, self._looking.paused)
+        pointed_at = UNKNOWN
         drawn = [lines.axis_line(first, count, self._cell_s(), now, self._until_s is None, self._label)]
         for row, covers in zip(shown, cells, strict=True):
             chosen = row.id == self._row
+            if chosen and 0 <= cursor - first < len(covers):
+                pointed_at = covers[cursor - first]
             pointed = cursor - first if chosen or self._at_s is not None else None
             style = "dim" if row.gone else ""
             drawn.append(lines.row_line(row.label, covers, self._label, pointed, chosen, style))
         chart.draw(drawn)
         self._say_title(now, room)
-        self._read_out(snapshot, lines.notes(self._looking.timeline, cells, first * self._cell_s(), snapshot))
+        notes = lines.notes(self._looking.timeline, cells, first * self._cell_s(), snapshot)
+        self._read_out(snapshot, notes, pointed_at != UNKNOWN)
         seen = {cell for covers in cells for cell in covers}
         self.bar("legend").say(partial(lines.legend_line, seen, self._by))
 
@@ -229,14 +233,14 @@ class TimelineScreen(View):
         cells = dict(zip([row.id for row in self._rows], self._cells(self._rows), strict=True))
         return sorted(cells, key=lambda row: lines.worst(cells[row]))
 
-    def _read_out(self, snapshot: Snapshot, notes: Sequence[str]) -> None:
+    def _read_out(self, snapshot: Snapshot, notes: Sequence[str], known: bool) -> None:
         pane, cell_s = self.query_one(Readout), self._cell_s()
         width, height = pane.size
         times = self._cursor() * cell_s, (self._cursor() + 1) * cell_s
         label = next((row.label for row in self._rows if row.id == self._row), "")
         above: list[Line] = [()] * (height > ROOMY)
         room = width, max(height - len(above) - bool(notes), 1)
-        self._told = tell(self._looking.timeline, snapshot, self._by, self._row, times, room, label)
+        self._told = tell(self._looking.timeline, snapshot, self._by, self._row, times, room, label, known)
         blank: list[Line] = [()] * (room[1] - len(self._told))
         pane.draw([*above, *self._told, *blank, *([(Span(f" {'; '.join(notes)}", "dim"),)] if notes else [])])
 
