@@ -10,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tui.fakes import Script, every_state, finding, lock, picture, sem
+from tui.fakes import FakeChild, Script, every_state, finding, holder, lock, picture, sem, thread_locks, waiter
 from tui.looking import SIZES, Looking, looking
 
 from semtrace.errors import UsageError
 from semtrace.model import Snapshot
 from semtrace.settings import Settings
 from semtrace.tui.commands import COMMANDS, check, shown
+from semtrace.tui.grid import Cell, Column, Row
+from semtrace.tui.line import Item, Span
 from semtrace.tui.remembered import Order, Remembered
 from semtrace.tui.table import Table
 
@@ -214,3 +216,56 @@ def test_a_memory_that_cannot_be_written_bothers_nobody(tmp_path: Path) -> None:
     memory = Remembered(tmp_path / "file" / "view.json")
     memory.keep("locks", Order("NAME", False))
     assert memory.order("locks") == Order("NAME", False)
+
+
+def test_a_tree_and_a_log_keep_their_order_and_nothing_of_it_is_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "view.json"
+    waits = lock(2, "contended", name="myapp.b", holders=(holder(4711),), waiters=(waiter(4712), waiter(4713)))
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        for key in ("w", "o"):
+            await seen.press(key)
+            await seen.sees("BLOCKS" if key == "w" else "Booting worker")
+            before = seen.text
+            await seen.press("s", "s", "r")
+            table = seen.app.focused
+            assert isinstance(table, Table)
+            await seen.pilot.click(table, offset=(3, 1))
+            await seen.pilot.pause()
+            assert table.order == Order("", False)
+            assert seen.text == before
+            await seen.press("w" if key == "w" else "o")
+        assert not path.exists()
+
+    play(scenario, picture([waits]), child=FakeChild(), remembered=Remembered(path))
+
+
+def test_an_order_of_the_tree_that_was_remembered_once_is_not_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "view.json"
+    path.write_text(json.dumps({"sort": {"blocking": {"column": "FOR", "reverse": True}}}))
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("w")
+        await seen.sees("Nobody waits")
+        await seen.pilot.pause()
+        assert seen.app.screen.query_one(Table).order == Order("", False)
+
+    play(scenario, picture([lock(1)]), remembered=Remembered(path))
+
+
+def test_only_a_column_with_a_title_can_be_sorted_by() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        table = seen.app.screen.query_one("#private", Table)
+        table.focus()
+        table._columns = (Column("A", 5, 9, 0), Column("", 5, 9, 0))
+        table._wanted = [5, 9]
+        table.show([Row(1, (Cell("a"), Cell("b")), (0,))], [Item(0, (Span("Odd"),))], (), 0.0)
+        table.action_sort()
+        assert table.order.column == "A"
+        await seen.pilot.click(table, offset=(9, 1))
+        await seen.pilot.pause()
+        assert table.order.column == "A"
+        table.action_sort()
+        assert table.view.column is None
+
+    play(scenario, picture(thread_locks=thread_locks()))

@@ -194,6 +194,19 @@ def test_an_unknown_state_is_explained() -> None:
     assert "two processes claim it" in told
 
 
+@pytest.mark.parametrize(
+    ("state", "maximum", "said"),
+    [("free", 1, "nobody"), ("orphaned", 1, "nobody"), ("unknown", 1, "nobody that is known"),
+     ("free", 3, "nobody that is known")],
+)  # fmt: skip
+def test_only_a_lock_that_nobody_has_is_said_to_be_held_by_nobody(
+    state: fakes.LockState, maximum: int, said: str
+) -> None:
+    lock = fakes.lock(1, state, maximum=maximum)
+    told = {entry.label: entry.value for entry in subjects.entries(lock.id, fakes.picture([lock]))}
+    assert told["held by"] == said
+
+
 def test_stacks_are_told_where_they_are_known() -> None:
     stack = (Frame("pay", "/srv/bank.py", 12),)
     lock = fakes.lock(1, "held", holders=(replace(fakes.holder(4711), stack=stack),))

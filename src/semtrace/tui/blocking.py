@@ -9,7 +9,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from semtrace.model import Lock, ProcessId, Snapshot
+from semtrace.model import Lock, LockState, ProcessId, Snapshot
 from semtrace.text import clean
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.line import Item, Span
@@ -29,6 +29,8 @@ COLUMNS = (
     Column("LINE", 12, 60, 3, cut="start", sparse=True),
 )
 FOOTER = ("back", "choose", "filter", "pause", "copy", "help")
+UNKNOWN_HOLDER = "?"
+NO_HOLDER: Mapping[LockState, str] = {"orphaned": "nobody", "free": "nobody"}  # of all others somebody may
 NOTHING = ["Nobody waits for anybody."]
 
 
@@ -65,7 +67,7 @@ def _row(place: int, node: Node, drawn: str, roles: Mapping[ProcessId, str], dea
         Cell(mark or f"{sign.sign} {lock.state}", "bad" if mark else sign.style),
         Cell(since(holder.since_s, holder.evidence), "", holder.since_s or 0.0) if holder else Cell(""),
         blocks,
-        Cell(" ".join(str(each.pid) for each in lock.holders) or "nobody", sign.style),
+        Cell(" ".join(str(each.pid) for each in lock.holders) or NO_HOLDER.get(lock.state, UNKNOWN_HOLDER), sign.style),
         Cell(clean((holder.site if holder else None) or ""), "dim"),
     )
     return Row(lock.id, cells, (place,))
@@ -96,7 +98,7 @@ class BlockingScreen(View):
         self._looking = looking
 
     def compose(self) -> ComposeResult:
-        yield Table(COLUMNS, id="blocking")
+        yield Table(COLUMNS, id="blocking", sortable=False)
         yield from self.foot()
 
     def on_mount(self) -> None:

@@ -45,7 +45,7 @@ def lock_entries(lock: Lock, snapshot: Snapshot, stacks: Stacks = NO_STACKS) -> 
     if lock.in_flux:
         yield Entry("", "it kept changing while it was read", "dim")
     held = [_holder_entry(place, holder, roles, stacks) for place, holder in enumerate(lock.holders, 1)]
-    yield from _section("held by", held, "nobody that is known")
+    yield from _section("held by", held, _no_holder(lock))
     yield from _section("waiters", _waiter_entries(lock, roles, stacks), "none")
     about = (each for each in snapshot.findings if each.lock == lock.id or (each.name and each.name == lock.name))
     yield from finding_entries(about)
@@ -154,6 +154,13 @@ def _section(title: str, entries: Iterable[Entry], nothing: str) -> Iterator[Ent
         empty = False
     if empty:
         yield Entry(title, nothing, "dim")
+
+
+def _no_holder(lock: Lock) -> str:
+    """Of a counting semaphore a unit may be with somebody whose count is not seen, also while others are free."""
+    if lock.signal or lock.state == "orphaned" or (lock.state == "free" and lock.maximum == 1):
+        return "nobody"
+    return "nobody that is known"
 
 
 def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], stacks: Stacks) -> Entry:

@@ -23,7 +23,10 @@ NO_MARKS: frozenset[int] = frozenset()
 
 
 class Table(Drawn, can_focus=True):
-    """Rows come whole with every picture; their identities carry the cursor and the marks over."""
+    """Rows come whole with every picture; their identities carry the cursor and the marks over.
+
+    Where the order of the rows is what they say (a tree, a log), it is not `sortable`, and no order is remembered.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", show=False),
@@ -56,9 +59,10 @@ class Table(Drawn, can_focus=True):
     class Moved(Message):
         """The cursor is on another row, or the pane has got the focus."""
 
-    def __init__(self, columns: Sequence[Column], *, id: str) -> None:  # noqa: A002
+    def __init__(self, columns: Sequence[Column], *, id: str, sortable: bool = True) -> None:  # noqa: A002
         super().__init__(id=id)
         self.view = View()
+        self._sortable = sortable
         self._columns = columns
         self._all: dict[Hashable, Row] = {}
         self._rows: list[Row] = []
@@ -143,10 +147,13 @@ class Table(Drawn, can_focus=True):
     def action_page(self, by: int) -> None:
         self._go(self._cursor + by * max(self._room - 1, 1))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._sortable or action not in ("sort", "reverse")
+
     def action_sort(self) -> None:
         """The next visible column, after the last one the natural order."""
         after = -1 if self.view.column is None else self.view.column
-        visible = [i for i, width in enumerate(self._widths) if width and i > after]
+        visible = [i for i, width in enumerate(self._widths) if width and i > after and self._columns[i].title]
         self._sort_by(visible[0] if visible else None)
 
     def action_reverse(self) -> None:
@@ -161,7 +168,7 @@ class Table(Drawn, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         if event.y == 1:
             column = column_at(self._widths, event.x - 1)
-            if column is not None:
+            if column is not None and self._sortable and self._columns[column].title:
                 self._sort_by(column)
         elif event.y >= HEAD and event.y - HEAD + self._top < len(self._rows):
             self._go(event.y - HEAD + self._top)
@@ -175,7 +182,8 @@ class Table(Drawn, can_focus=True):
         self.action_move(-1)
 
     def on_mount(self) -> None:
-        self.post_message(self.Ready(self))
+        if self._sortable:
+            self.post_message(self.Ready(self))
 
     def on_focus(self) -> None:
         self._paint()
