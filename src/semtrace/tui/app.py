@@ -21,19 +21,22 @@ from semtrace.errors import EXIT_OK, NoServer, SemtraceError
 from semtrace.model import Server
 from semtrace.settings import Settings
 from semtrace.tui import commands
-from semtrace.tui.child import Child, Leaving
+from semtrace.tui.child import Child
 from semtrace.tui.chooser import ChooserScreen
 from semtrace.tui.drawn import Drawn
+from semtrace.tui.leaving import Leaving
 from semtrace.tui.looking import Looking, Tools
 from semtrace.tui.main import MainScreen
 from semtrace.tui.meter import Meter
+from semtrace.tui.orphans import orphan, why_not
 from semtrace.tui.palette import PLAIN_THEME, THEME
+from semtrace.tui.releasing import ReleaseSheet
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.saving import save
 from semtrace.tui.source import Source
 from semtrace.tui.table import Table
 from semtrace.tui.terminal import drawing_on_the_terminal, wants_no_color
-from semtrace.tui.view import Open, Reveal, View
+from semtrace.tui.view import AskRelease, Open, Return, Reveal, View
 from semtrace.tui.views import VIEWS, detail
 
 FindServers = Callable[[], Sequence[Server]]
@@ -80,7 +83,7 @@ class SemtraceApp(App[int]):
     ALLOW_SELECT = False
     COMMAND_PALETTE_BINDING = "ctrl+backslash"  # ours is among the commands, where a key map finds it
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
         *commands.bindings(
             *("help", "settings", "findings", "blocking", "timeline", "events", "problems"),
             *("pause", "slower", "faster", "copy", "save", "palette", "quit"),
@@ -138,8 +141,22 @@ class SemtraceApp(App[int]):
     def on_reveal(self, message: Reveal) -> None:
         main = self.main
         if main is not None:
+            came_from = getattr(self.screen, "key", "")
             self._uncover(main)
             main.reveal(message.row)
+            main.came_from = came_from
+
+    def on_ask_release(self, message: AskRelease) -> None:
+        """By the newest picture, also while an older one is shown: it is about what to do now."""
+        main, screen = self.main, self.screen
+        if main is None or not isinstance(screen, View):
+            return
+        looking = main.looking
+        lock, release = orphan(message.row, looking.newest), looking.tools.release
+        if lock is None or release is None:
+            screen.say(why_not(message.row, looking.newest, release))
+        else:
+            self.push_screen(ReleaseSheet(looking, lock, release))
 
     def action_view(self, name: str) -> None:
         """Shows that view instead of the one that is there; its own key again leads back."""
@@ -147,8 +164,15 @@ class SemtraceApp(App[int]):
         if main is not None:
             shown = getattr(self.screen, "key", "")
             self._uncover(main)
+            main.came_from = ""
             if shown != name:
-                self.push_screen(self._view(name, main))
+                view = self._view(name, main)
+                view.opened()
+                self.push_screen(view)
+
+    def on_return(self, message: Return) -> None:
+        if self.main is not None:
+            self.push_screen(self._view(message.key, self.main))
 
     def _view(self, name: str, main: MainScreen) -> View:
         """Made once for each server: to make a screen takes Textual longer than all that is then drawn on it, and its
@@ -185,7 +209,7 @@ class SemtraceApp(App[int]):
         """Where a question waits for its answer, and where there is no server yet, the keys lead nowhere else."""
         if action in ("view", "pause", "slower", "faster", "copy", "save", "command_palette"):
             return isinstance(self.screen, View) and not self.screen.asks
-        return True
+        return action != "quit" or not isinstance(self.screen, Leaving)
 
     def action_pause(self) -> None:
         if self.main is not None:
@@ -236,11 +260,18 @@ class SemtraceApp(App[int]):
         await commands.perform(self.screen, name)
 
     async def action_quit(self) -> None:
-        """With a server of ours it asks first; Ctrl-C there is the answer that it always is."""
-        if self._child is None or not self._child.running or isinstance(self.screen, Leaving):
+        """With a server of ours it asks first."""
+        if self._child is None or not self._child.running:
             self.exit(EXIT_OK)
         else:
             self.push_screen(Leaving(self._child), self._answered)
+
+    async def action_interrupt(self) -> None:
+        """Ctrl-C where it is asked what becomes of the server is the answer that it always is: stop it."""
+        if isinstance(self.screen, Leaving):
+            self.screen.dismiss("stop")
+        else:
+            await self.action_quit()
 
     def _answered(self, answer: str | None) -> None:
         if answer and self._child is not None:

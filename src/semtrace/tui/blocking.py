@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from semtrace.model import Lock, LockState, ProcessId, Snapshot
-from semtrace.text import clean
+from semtrace.text import clean, counted
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.line import Item, Span
 from semtrace.tui.looking import Looking
@@ -32,6 +32,7 @@ FOOTER = ("back", "choose", "filter", "pause", "copy", "help")
 UNKNOWN_HOLDER = "?"
 NO_HOLDER: Mapping[LockState, str] = {"orphaned": "nobody", "free": "nobody"}  # of all others somebody may
 NOTHING = ["Nobody waits for anybody."]
+NOTHING_THEN = ["Nobody waited for anybody when it ended."]
 
 
 def blocking_rows(snapshot: Snapshot, nodes: Sequence[Node]) -> Iterator[Row]:
@@ -119,6 +120,15 @@ class BlockingScreen(View):
             case lock:
                 self.post_message(Open(lock))
 
+    @property
+    def row(self) -> Hashable:
+        """The lock of the line, also of one that waits for it."""
+        match self.query_one(Table).selected:
+            case ("waits" | "again", lock, *_):
+                return lock
+            case lock:
+                return lock
+
     def renew(self) -> None:
         snapshot = self._looking.snapshot
         if snapshot is None:
@@ -127,6 +137,9 @@ class BlockingScreen(View):
         waiting = sum(node.blocks for node in nodes)
         title = [Item(0, (Span("Who blocks whom", "title"),))]
         if waiting:
-            said = f"{waiting} {'thread waits' if waiting == 1 else 'threads wait'} for {len(nodes)}"
+            now, then = ("waits" if waiting == 1 else "wait"), "waited when it ended,"
+            said = f"{counted(waiting, 'thread')} {now if snapshot.alive else then} for {len(nodes)}"
             title.append(Item(1, (Span(said, "dim"),)))
-        self.query_one(Table).show(blocking_rows(snapshot, nodes), title, NOTHING, snapshot.monotonic_s)
+        self.query_one(Table).show(
+            blocking_rows(snapshot, nodes), title, NOTHING if snapshot.alive else NOTHING_THEN, snapshot.monotonic_s
+        )

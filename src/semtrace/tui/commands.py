@@ -128,7 +128,13 @@ def shown(key: str) -> str:
 
 def footer(ids: Iterable[str], keymap: Keymap, more: Sequence[Item] = ()) -> list[Item]:
     """The words of commands, for `spread`; a click on one does it."""
-    return [*more, *(hint(shown(keys_of(each, keymap)[0]), COMMANDS[each], each) for each in ids)]
+    there = {name for item in more for span in item.line for name in span.style.split()}
+    return [*more, *(hint_of(each, keymap) for each in ids if f"@{each}" not in there)]
+
+
+def hint_of(name: str, keymap: Keymap, **changes: Any) -> Item:
+    """A command as the footer says it, in other words if need be."""
+    return hint(shown(keys_of(name, keymap)[0]), COMMANDS[name]._replace(**changes), name)
 
 
 def hint(key: str, command: Command, name: str) -> Item:

@@ -13,14 +13,13 @@ from semtrace.model import Lock, Problem, Process, ProcessId, Snapshot, Surround
 from semtrace.stack_report import stack_lines
 from semtrace.timeline import Timeline
 from semtrace.tui import subjects
-from semtrace.tui.commands import COMMANDS, bindings, footer, hint
+from semtrace.tui.commands import COMMANDS, hint
 from semtrace.tui.entries import NO_STACKS, Stacks, problem_entries
 from semtrace.tui.entry import Entry
 from semtrace.tui.line import Item
 from semtrace.tui.looking import Looking
 from semtrace.tui.messages import Broken
 from semtrace.tui.page import Sheet
-from semtrace.tui.releasing import ReleaseSheet, orphan, why_not
 from semtrace.tui.timeline_rows import readout
 from semtrace.tui.view import Open
 
@@ -70,7 +69,6 @@ class DetailSheet(Sheet):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "stacks", show=False),
-        *bindings("release"),
         *(Binding(str(digit), f"go({digit})", show=False) for digit in range(1, 10)),
     ]
 
@@ -82,10 +80,10 @@ class DetailSheet(Sheet):
             self.surroundings = surroundings
 
     def __init__(self, looking: Looking, row: Hashable) -> None:
-        title = subjects.title(row, looking.snapshot) if looking.snapshot else ""
-        super().__init__(title, self._entries)
+        super().__init__(self._title, self._entries)
         self._looking = looking
         self._row = row
+        self._named = ""
         self._asked = False
         self._refreshing = True
         self._due = 0.0
@@ -93,8 +91,6 @@ class DetailSheet(Sheet):
 
     def hints(self) -> Sequence[Item]:
         items = []
-        if self._orphan() is not None and self._looking.tools.release is not None:
-            items += footer(("release",), self.app._keymap)
         if neighbours(self._row, self._looking.snapshot):
             items.append(hint("1-9", COMMANDS["choose"]._replace(word="go to", order=2), ""))
         if self._able():
@@ -114,17 +110,6 @@ class DetailSheet(Sheet):
         places = neighbours(self._row, self._looking.snapshot)
         if digit <= len(places):
             self.post_message(Open(places[digit - 1]))
-
-    def action_release(self) -> None:
-        lock, release = self._orphan(), self._looking.tools.release
-        if lock is None or release is None:
-            self.say(why_not(self._row, self._looking.snapshot, release))
-        else:
-            look = self._looking
-            self.app.push_screen(ReleaseSheet(look.server, lock, lambda: look.snapshot, release))
-
-    def _orphan(self) -> Lock | None:
-        return orphan(self._row, self._looking.snapshot)
 
     # ---- stacks and surroundings
 
@@ -171,8 +156,14 @@ class DetailSheet(Sheet):
 
     def renew(self) -> None:
         self._take()
-        self.say_keys()
         super().renew()
+
+    def _title(self) -> str:
+        """As it is called now: names are found some pictures later than locks. What is gone keeps its last one."""
+        snapshot = self._looking.snapshot
+        if snapshot is not None and (not self._named or subjects.find(self._row, snapshot) is not None):
+            self._named = subjects.title(self._row, snapshot)
+        return self._named
 
     def _entries(self) -> Iterable[Entry]:
         looking, taken = self._looking, self._taken

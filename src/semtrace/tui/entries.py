@@ -27,9 +27,10 @@ from semtrace.stack_report import stack_lines
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.tui.entry import Entry
 from semtrace.tui.rows import pids, units
-from semtrace.tui.sentences import for_so_long, in_whose_hands, names_of
+from semtrace.tui.sentences import for_so_long, in_whose_hands, last_holder_phrase, names_of
 from semtrace.tui.signs import lock_sign, process_sign
 from semtrace.tui.spreads import spread_entries
+from semtrace.tui.wrapping import clean_lines
 
 Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
 NO_STACKS: Stacks = {}
@@ -41,14 +42,17 @@ def lock_entries(lock: Lock, snapshot: Snapshot, stacks: Stacks = NO_STACKS) -> 
     roles = {process.id: process.role for process in snapshot.processes}
     sign = lock_sign(lock.state)
     yield Entry("state", f"{sign.sign} {lock.state}", sign.style)
-    yield Entry("", clean(lock.reason or sign.meaning), "dim")
+    if snapshot.alive or lock.reason:
+        yield Entry("", clean(lock.reason or sign.meaning), "dim")
     if lock.in_flux:
         yield Entry("", "it kept changing while it was read", "dim")
     held = [_holder_entry(place, holder, roles, stacks) for place, holder in enumerate(lock.holders, 1)]
-    yield from _section("held by", held, _no_holder(lock))
-    yield from _section("waiters", _waiter_entries(lock, roles, stacks), "none")
+    holders, waiters = ("held by", "waiters") if snapshot.alive else ("held then by", "waited then")
+    yield from _section(holders, held, _no_holder(lock))
+    yield from _last_holder_entries(lock, snapshot)
+    yield from _section(waiters, _waiter_entries(lock, roles, stacks), "none" if snapshot.alive else "nobody")
     about = (each for each in snapshot.findings if each.lock == lock.id or (each.name and each.name == lock.name))
-    yield from finding_entries(about)
+    yield from finding_entries(about, lock.reason)
     if lock.statistics is not None:
         yield from _statistics_entries(lock.statistics)
     yield from event_entries(lock.id, snapshot)
@@ -63,10 +67,14 @@ def lock_entries(lock: Lock, snapshot: Snapshot, stacks: Stacks = NO_STACKS) -> 
     yield Entry("mapped by", pids(lock.mapped_by) or "none")
 
 
-def finding_entries(findings: Iterable[Finding]) -> Iterator[Entry]:
+def finding_entries(findings: Iterable[Finding], said: str | None = None) -> Iterator[Entry]:
+    """Of an orphaned lock with the evidence, which nothing else here tells, but for what has been `said` already."""
     for finding in findings:
         yield Entry(finding.severity, clean(finding.title), "bad" if finding.severity == "error" else "warning")
-        yield Entry("", clean(finding.remedy), "dim")
+        for fact in finding.evidence:
+            if finding.code == "orphaned-lock" and clean(fact) != clean(said or ""):
+                yield Entry("", f"- {clean(fact)}")
+        yield Entry("", clean_lines(finding.remedy), "dim")
 
 
 def event_entries(lock: SemId, snapshot: Snapshot) -> Iterator[Entry]:
@@ -79,7 +87,7 @@ def event_entries(lock: SemId, snapshot: Snapshot) -> Iterator[Entry]:
         took = "".join(
             f", {word} {exact(time_s)}" for word, time_s in (("waited", event.wait_s), ("held", event.held_s)) if time_s
         )
-        at = _clock(snapshot.taken_at - snapshot.monotonic_s + event.t_s)
+        at = _clock(snapshot.taken_at - snapshot.monotonic_s + event.t_s, "%H:%M:%S.%f")[:-3]
         yield Entry("" if place else "last events", f"{at}  {event.process.pid} {event.event}{took}{_site(event.site)}")
     if last and tracing.one_in > 1:
         yield Entry("", f"a sample: one in {tracing.one_in}", "dim")
@@ -99,8 +107,9 @@ def process_entries(process: Process, snapshot: Snapshot, surroundings: Surround
     yield Entry("memory", f"{size(process.rss)} resident")
     yield Entry("threads", str(process.threads))
     yield Entry("heartbeat", _heartbeat(process, snapshot.server.timeout_s))
-    yield from _section("holds", (_hold_entry(each, process.id, locks) for each in process.holds), "nothing")
-    yield from _section("waits for", (_wait_entry(each, process.id, locks) for each in process.waits_on), "nothing")
+    holds, waits = ("holds", "waits for") if snapshot.alive else ("held then", "waited for")
+    yield from _section(holds, (_hold_entry(each, process.id, locks) for each in process.holds), "nothing")
+    yield from _section(waits, (_wait_entry(each, process.id, locks) for each in process.waits_on), "nothing")
     yield from finding_entries(each for each in snapshot.findings if process.pid in each.pids)
     if surroundings is not None:
         yield from _surroundings_entries(surroundings)
@@ -135,8 +144,8 @@ def _overlap_entries(overlap: Overlap) -> Iterator[Entry]:
     yield Entry("", "the fix: multiprocessing.Lock(), made before the fork (gunicorn --preload)", "dim")
 
 
-def _clock(epoch_s: float) -> str:
-    return datetime.fromtimestamp(epoch_s).strftime("%H:%M:%S")
+def _clock(epoch_s: float, form: str = "%H:%M:%S") -> str:
+    return datetime.fromtimestamp(epoch_s).strftime(form)
 
 
 def problem_entries(problems: Sequence[Problem]) -> Iterator[Entry]:
@@ -161,6 +170,13 @@ def _no_holder(lock: Lock) -> str:
     if lock.signal or lock.state == "orphaned" or (lock.state == "free" and lock.maximum == 1):
         return "nobody"
     return "nobody that is known"
+
+
+def _last_holder_entries(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
+    """Of an orphaned lock: who had it, also before there is a finding that says so."""
+    last = lock.last_holder
+    if lock.state == "orphaned" and last is not None:
+        yield Entry("held last by", last_holder_phrase(last, snapshot))
 
 
 def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], stacks: Stacks) -> Entry:

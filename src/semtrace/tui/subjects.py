@@ -25,6 +25,12 @@ def find(row: Hashable, snapshot: Snapshot) -> Subject | None:
 
 
 def sentence(row: Hashable, snapshot: Snapshot) -> str:
+    """What is over is not told as if it were so now."""
+    said = _sentence(row, snapshot)
+    return said if snapshot.alive or not said else f"Then: {said}"
+
+
+def _sentence(row: Hashable, snapshot: Snapshot) -> str:
     match find(row, snapshot):
         case Lock() as lock:
             return lock_sentence(lock)

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -133,6 +134,12 @@ class Table(Drawn, can_focus=True):
 
     def has(self, row: Hashable) -> bool:
         return row in self._all
+
+    def is_cut(self, row: Hashable, column: int) -> bool:
+        """Has the row's cell no room for its text?"""
+        found = self._all.get(row)
+        width = self._widths[column] if self._widths else 0
+        return found is not None and cell_len(found.cells[column].text) > width
 
     @property
     def wanted_height(self) -> int:
