@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from semtrace.model import (
     Durations,
@@ -37,7 +38,21 @@ NO_STACKS: Stacks = {}
 MOST_EVENTS = 8
 
 
-def lock_entries(lock: Lock, snapshot: Snapshot, stacks: Stacks = NO_STACKS) -> Iterator[Entry]:
+class Beside(NamedTuple):
+    """What a sheet knows beside its picture: stacks, when they were read, of whom they are yet to come, and the digits
+    that lead to the processes, which stay the same while one looks.
+    """
+
+    stacks: Stacks = NO_STACKS
+    when: str = ""
+    awaited: frozenset[ProcessId] = frozenset()
+    digits: Mapping[ProcessId, int] | None = None
+
+
+NOTHING_BESIDE = Beside()
+
+
+def lock_entries(lock: Lock, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE) -> Iterator[Entry]:
     """First what matters at three in the morning: who, since when, at which line; then what it is."""
     roles = {process.id: process.role for process in snapshot.processes}
     sign = lock_sign(lock.state)
@@ -46,11 +61,13 @@ def lock_entries(lock: Lock, snapshot: Snapshot, stacks: Stacks = NO_STACKS) -> 
         yield Entry("", clean(lock.reason or sign.meaning), "dim")
     if lock.in_flux:
         yield Entry("", "it kept changing while it was read", "dim")
-    held = [_holder_entry(place, holder, roles, stacks) for place, holder in enumerate(lock.holders, 1)]
+    held = [_holder_entry(place, holder, roles, beside) for place, holder in enumerate(lock.holders, 1)]
     holders, waiters = ("held by", "waiters") if snapshot.alive else ("held then by", "waited then")
     yield from _section(holders, held, _no_holder(lock))
     yield from _last_holder_entries(lock, snapshot)
-    yield from _section(waiters, _waiter_entries(lock, roles, stacks), "none" if snapshot.alive else "nobody")
+    yield from _section(waiters, _waiter_entries(lock, roles, beside), "none" if snapshot.alive else "nobody")
+    if beside.when:
+        yield Entry("stacks", beside.when, "dim")
     about = (each for each in snapshot.findings if each.lock == lock.id or (each.name and each.name == lock.name))
     yield from finding_entries(about, lock.reason)
     if lock.statistics is not None:
@@ -179,25 +196,30 @@ def _last_holder_entries(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
         yield Entry("held last by", last_holder_phrase(last, snapshot))
 
 
-def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], stacks: Stacks) -> Entry:
+def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], beside: Beside) -> Entry:
     thread = f", thread {holder.tid}" if holder.tid is not None else ""
     count = f", {holder.count} times" if holder.count != 1 else ""
-    who = f"{place}. {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
+    who = f"{_digit(holder, place, beside)}. {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
     return Entry(
         "",
         f"{who}{for_so_long(holder.since_s, holder.evidence)}{_site(holder.site)} (seen in {holder.evidence})"
-        f"{_stack(holder, stacks)}",
+        f"{_stack(holder, beside)}",
         "held",
     )
 
 
-def _waiter_entries(lock: Lock, roles: Mapping[ProcessId, str], stacks: Stacks) -> Iterator[Entry]:
+def _digit(who: Holder | Waiter, place: int, beside: Beside) -> int:
+    return place if beside.digits is None else beside.digits.get(who.process, place)
+
+
+def _waiter_entries(lock: Lock, roles: Mapping[ProcessId, str], beside: Beside) -> Iterator[Entry]:
     """Numbered on from the holders; who has waited the longest first."""
     patient = sorted(lock.waiters, key=lambda waiter: -(waiter.for_s or 0.0))
     for place, waiter in enumerate(patient, len(lock.holders) + 1):
         who = f"{roles.get(waiter.process, 'process')} {waiter.pid}, thread {waiter.tid}"
         since = for_so_long(waiter.for_s, waiter.evidence)
-        yield Entry("", f"{place}. {who}{since}{_site(waiter.site)}{_stack(waiter, stacks)}", "waiting")
+        digit = _digit(waiter, place, beside)
+        yield Entry("", f"{digit}. {who}{since}{_site(waiter.site)}{_stack(waiter, beside)}", "waiting")
 
 
 def _hold_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) -> Entry:
@@ -239,13 +261,17 @@ def _durations(durations: Durations) -> str:
     return ", ".join([*said, f"max {exact(durations.max_s)}"])
 
 
-def _stack(who: Holder | Waiter, stacks: Stacks) -> str:
+def _stack(who: Holder | Waiter, beside: Beside) -> str:
     """Below its thread; where the thread is not known, below the process's only one."""
+    stacks = beside.stacks
     tid = who.tid
     if tid is None:
         mine = [thread for process, thread in stacks if process == who.process]
         tid = mine[0] if len(mine) == 1 else 0
-    return "".join(f"\n   {line}" for line in stack_lines(stacks.get((who.process, tid), who.stack or ())))
+    stack = stacks.get((who.process, tid), who.stack)
+    if stack is None:
+        return "\n   its stack is not read yet" if who.process in beside.awaited else ""
+    return "".join(f"\n   {line}" for line in stack_lines(stack))
 
 
 def _heartbeat(process: Process, timeout_s: float | None) -> str:

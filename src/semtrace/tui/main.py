@@ -128,11 +128,11 @@ class MainScreen(View):
             top.say_state()
 
     def _top(self) -> View | None:
-        """The screen that is seen. One that is being made draws the newest picture as soon as it can, and one that
-        is being taken down has no lines any more.
+        """The screen that is seen, if it has all its lines: one that is being made draws the newest picture as soon as
+        it can, and one that is being taken down says so by `display`.
         """
         screen = self.app.screen
-        return screen if isinstance(screen, View) and screen.is_mounted and screen.children else None
+        return screen if isinstance(screen, View) and screen.is_mounted and screen.display else None
 
     def _catch_up(self) -> None:
         """Shows the newest picture; a terminal that is behind gets it later, or a newer one instead."""

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 
 from semtrace.model import Lock, Process, Snapshot, Surroundings, ThreadLock
 from semtrace.separate import combine
-from semtrace.tui.entries import NO_STACKS, Stacks, lock_entries, private_entries, process_entries
+from semtrace.tui.entries import NOTHING_BESIDE, Beside, lock_entries, private_entries, process_entries
 from semtrace.tui.entry import Entry
 from semtrace.tui.rows import label
 from semtrace.tui.sentences import lock_sentence, private_sentence, process_sentence
@@ -51,11 +51,11 @@ def title(row: Hashable, snapshot: Snapshot) -> str:
 
 
 def entries(
-    row: Hashable, snapshot: Snapshot, stacks: Stacks = NO_STACKS, surroundings: Surroundings | None = None
+    row: Hashable, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE, surroundings: Surroundings | None = None
 ) -> Iterable[Entry]:
     match find(row, snapshot):
         case Lock() as lock:
-            return lock_entries(lock, snapshot, stacks)
+            return lock_entries(lock, snapshot, beside)
         case Process() as process:
             return process_entries(process, snapshot, surroundings)
         case ThreadLock() as private:
