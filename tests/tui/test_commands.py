@@ -16,7 +16,9 @@ from tui.looking import SIZES, Looking, looking
 from semtrace.errors import UsageError
 from semtrace.model import Snapshot
 from semtrace.settings import Settings
+from semtrace.tui.ascii import ascii_only
 from semtrace.tui.commands import COMMANDS, check, shown
+from semtrace.tui.finder import choices, score
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.line import Item, Span
 from semtrace.tui.remembered import Order, Remembered
@@ -115,6 +117,25 @@ def test_the_palette_finds_a_command_by_its_words() -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize(
+    ("words", "first"), [("orphan", "release"), ("stack", "details"), ("wait", "timeline"), ("minute", "timeline"),
+                         ("block", "blocking"), ("tree", "blocking"), ("Last MINUTE", "timeline"), ("F3", "findings")]
+)  # fmt: skip
+def test_the_palette_finds_a_command_by_the_words_of_its_help(words: str, first: str) -> None:
+    found = sorted(choices({}), key=lambda choice: score(words, choice), reverse=True)
+    assert score(words, found[0]) > 0
+    assert found[0].shown.split()[0] == first
+    assert not any(score(f"{words} nowhere", choice) for choice in found)
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("colon")
+        await seen.until(lambda: type(seen.app.screen).__name__ == "CommandPalette", "the palette")
+        await seen.press(*("space" if letter == " " else letter for letter in words))
+        await seen.sees(found[0].help[:30])
+
+    play(scenario)
+
+
 def test_a_click_on_a_word_of_the_footer_does_it() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         place = seen.lines[-1].index("findings") + 1
@@ -185,9 +206,28 @@ def test_ascii_draws_every_screen_with_ascii_alone(size: tuple[int, int]) -> Non
             await seen.press(*([key] if key else []))
             await seen.pilot.pause()
             assert seen.text.isascii(), key
+        await seen.press("escape", "colon")
+        await seen.until(lambda: type(seen.app.screen).__name__ == "CommandPalette", "the palette")
+        await seen.press("s", "o", "r", "t")
+        await seen.sees("sort by the next")
+        assert seen.text.isascii()
 
     odd = picture([*every_state(), lock(7, name="app.naïve_锁")], findings=(finding(),))
     play(scenario, odd, size, settings=replace(FAST, ascii=True))
+
+
+def test_ascii_says_at_least_and_names_the_arrows() -> None:
+    assert ascii_only("≥3.2s, ≥1m15s ≥") == "3.2s+, 1m15s+ +"
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.sees("3.2s+")
+        assert ">3.2s" not in seen.text
+        await seen.press("t")
+        await seen.sees("left/right cursor", "< > zoom")
+        await seen.press("question_mark", "end")
+        await seen.sees("3.2s+", "at least:", "left right")
+
+    play(scenario, settings=replace(FAST, ascii=True), size=(160, 60))
 
 
 def test_the_order_of_a_pane_is_remembered(tmp_path: Path) -> None:

@@ -7,35 +7,38 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.command import Provider
 
 from semtrace.errors import EXIT_OK, NoServer, SemtraceError
 from semtrace.model import Server
 from semtrace.settings import Settings
-from semtrace.tui import commands
+from semtrace.tui import commands, terminal
+from semtrace.tui.asciifilter import AsciiFilter
 from semtrace.tui.child import Child
 from semtrace.tui.chooser import ChooserScreen
 from semtrace.tui.drawn import Drawn
+from semtrace.tui.finder import Finder
 from semtrace.tui.leaving import Leaving
 from semtrace.tui.looking import Looking, Tools
 from semtrace.tui.main import MainScreen
 from semtrace.tui.meter import Meter
 from semtrace.tui.orphans import orphan, why_not
-from semtrace.tui.palette import PLAIN_THEME, THEME
+from semtrace.tui.palette import PLAIN_THEME, THEME, Colours
 from semtrace.tui.releasing import ReleaseSheet
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.saving import save
 from semtrace.tui.source import Source
 from semtrace.tui.table import Table
-from semtrace.tui.terminal import drawing_on_the_terminal, wants_no_color
+from semtrace.tui.terminal import drawing_on_the_terminal
 from semtrace.tui.view import AskRelease, Open, Return, Reveal, View
 from semtrace.tui.views import VIEWS, detail
 
@@ -66,12 +69,17 @@ def run(
     servers = find()
     if not servers:
         raise NoServer("no server was found", "start one, or give a PID")
-    app = SemtraceApp(servers, find, open_source, settings=settings, child=child, tools=tools, remembered=remembered)
-    try:
-        with drawing_on_the_terminal():
+    settings = settings or Settings()
+    with drawing_on_the_terminal():
+        if not terminal.draws_signs():
+            settings = replace(settings, ascii=True)
+        app = SemtraceApp(
+            servers, find, open_source, settings=settings, child=child, tools=tools, remembered=remembered
+        )
+        try:
             code = app.run()
-    finally:
-        app.left.set()
+        finally:
+            app.left.set()
     return code if code is not None else app.return_code or EXIT_OK
 
 
@@ -80,6 +88,7 @@ class SemtraceApp(App[int]):
 
     CSS_PATH = "semtrace.tcss"
     TITLE = "semtrace"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Finder}
     ALLOW_SELECT = False
     COMMAND_PALETTE_BINDING = "ctrl+backslash"  # ours is among the commands, where a key map finds it
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -102,14 +111,17 @@ class SemtraceApp(App[int]):
         remembered: Remembered | None = None,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.time,
+        colours: Colours | None = None,
     ) -> None:
         # With ansi_color, NO_COLOR takes the last greys away as well, which the theme alone would come too late for.
-        plain = wants_no_color()
-        super().__init__(ansi_color=True if plain else None)
+        colours = colours or terminal.colours()
+        super().__init__(ansi_color=None if colours == "many" else True)
         self.register_theme(THEME)
-        self.theme = PLAIN_THEME if plain else THEME.name
+        self.theme = THEME.name if colours == "many" else PLAIN_THEME
         self.settings = settings or Settings()
-        Drawn.ascii = self.settings.ascii
+        Drawn.ascii, Drawn.colours = self.settings.ascii, colours
+        if self.settings.ascii:
+            self._filters.append(AsciiFilter())
         self.left = threading.Event()
         self._servers = servers
         self._find = find
@@ -248,16 +260,6 @@ class SemtraceApp(App[int]):
             self.screen.say(f"{error}: {error.remedy}", "warning")
         else:
             self.screen.say(f"saved {' and '.join(map(str, written))}")
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        for name, command in commands.COMMANDS.items():
-            if name != "palette":
-                keys = " ".join(map(commands.shown, commands.keys_of(name, self.settings.keys)))
-                yield SystemCommand(f"{command.word}  {keys}", command.help, partial(self._perform, name))
-
-    async def _perform(self, name: str) -> None:
-        """The palette has gone by then: the screen below it is meant."""
-        await commands.perform(self.screen, name)
 
     async def action_quit(self) -> None:
         """With a server of ours it asks first."""

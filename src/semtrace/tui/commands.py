@@ -61,7 +61,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "quit": Command(("q", "f10"), "quit", "quit; in a sheet q goes back", 0, "app.quit"),
     "next": Command(("tab",), "pane", "the next pane; also a click", 7, "app.focus_next"),
-    "choose": Command(("enter",), "details", "everything known about the row", 5),
+    "choose": Command(("enter",), "details", "everything known about the row, with the Python stacks", 5),
     "problems": Command(("p",), "problems", "what could not be read, and the remedy", 13, "app.view('problems')"),
     "signals": Command(
         ("a",), "signals", "show or hide signals: the semaphores inside Conditions, Events and Queues", 14
@@ -75,7 +75,12 @@ COMMANDS: dict[str, Command] = {
     "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two pictures", 20, "app.slower"),
     "faster": Command(("minus",), "faster", "a shorter time between two pictures", 20, "app.faster"),
     "palette": Command(
-        ("colon", "ctrl+p"), "commands", "find a command by its words", 16, "app.command_palette", priority=False
+        ("colon", "ctrl+p"),
+        "commands",
+        "find a command by its words and those of its help",
+        16,
+        "app.command_palette",
+        priority=False,
     ),
     "back": Command(("escape", "b"), "back", "out of a filter, a sheet; then to the list of servers, if several", 10),
 }

@@ -13,7 +13,9 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from semtrace.tui import commands, header
+from semtrace.tui.ascii import spelled
 from semtrace.tui.bar import Bar
+from semtrace.tui.drawn import Drawn
 from semtrace.tui.filtering import FilterInput
 from semtrace.tui.line import Item, Span, fill
 from semtrace.tui.looking import Looking
@@ -133,6 +135,8 @@ class View(Screen[None]):
         if self._in_passing:
             return
         items = commands.footer(self.keys(), self.app._keymap, [*self._own_hints(), *self.hints()])
+        if Drawn.ascii:
+            items = [Item(order, tuple(Span(spelled(text), style) for text, style in line)) for order, line in items]
         self.bar("keys").say(partial(commands.footer_line, items))
 
     def _own_hints(self) -> list[Item]:
