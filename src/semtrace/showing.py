@@ -19,7 +19,7 @@ from semtrace.settings import Settings, load, state_path
 from semtrace.signals import ending_on_signals
 from semtrace.stacks import take
 from semtrace.tui import app
-from semtrace.tui.commands import check
+from semtrace.tui.keymap import check
 from semtrace.tui.looking import Release, Tools
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.terminal import unusable_terminal

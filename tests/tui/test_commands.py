@@ -17,9 +17,10 @@ from semtrace.errors import UsageError
 from semtrace.model import Snapshot
 from semtrace.settings import Settings
 from semtrace.tui.ascii import ascii_only
-from semtrace.tui.commands import COMMANDS, check, shown
+from semtrace.tui.commands import COMMANDS, shown
 from semtrace.tui.finder import choices, score
 from semtrace.tui.grid import Cell, Column, Row
+from semtrace.tui.keymap import check, is_key
 from semtrace.tui.line import Item, Span
 from semtrace.tui.remembered import Order, Remembered
 from semtrace.tui.table import Table
@@ -96,6 +97,45 @@ def test_a_key_map_for_an_unknown_command_is_refused_with_the_list() -> None:
     with pytest.raises(UsageError, match="no command 'jump'") as caught:
         check({"jump": "x"})
     assert "findings" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("keymap", "said"),
+    [
+        ({"pause": "banana"}, "pause = 'banana': there is no such key"),
+        ({"pause": "ctr+x"}, "no such key"),
+        ({"pause": "q"}, "'q' is to be pause, but it is quit already"),
+        ({"release": "s"}, "'s' is to be release, but it is sort already"),
+        ({"pause": "x", "copy": "x"}, "'x' is to be"),
+        ({"pause": "?"}, "'question_mark' is to be pause, but it is help already"),
+        ({"pause": "q", "quit": "x"}, "sheets have it for quit"),
+        ({"pause": "j"}, "it moves the cursor"),
+        ({"pause": "space,z"}, "it zooms the timeline"),
+        ({"save": "3"}, "leads on from the details"),
+    ],
+)
+def test_a_key_map_that_would_take_a_key_from_a_command_is_refused(keymap: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(keymap)
+    assert said in str(caught.value)
+    assert caught.value.remedy
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("keymap", [{}, {"pause": "space,P"}, {"quit": "x"}, {"sort": "r", "reverse": "s"},
+                                    {"findings": "f12"}, {"pause": "ctrl+space", "copy": "!"}])  # fmt: skip
+def test_a_key_map_that_can_be_meant_is_taken(keymap: dict[str, str]) -> None:
+    check(keymap)
+
+
+@pytest.mark.parametrize("key", ["?", "question_mark", "F", "f", "f24", "shift+f1", "ctrl+a", "space", "delete", "ä"])
+def test_what_textual_calls_a_key_is_one(key: str) -> None:
+    assert is_key(key)
+
+
+@pytest.mark.parametrize("key", ["F1", "Space", "question mark", "f99", "ctrl-x", "hyper+", "<any>", "spcae"])
+def test_what_it_would_never_send_is_none(key: str) -> None:
+    assert not is_key(key)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widget import Widget
 
-from semtrace.errors import UsageError
 from semtrace.tui.line import Item, Line, Span, spread
 
 
@@ -110,13 +109,6 @@ Keymap = Mapping[str, str]  # the id of a command: Textual's names of its keys, 
 def bindings(*ids: str) -> list[BindingType]:
     """For a class's BINDINGS. The id lets a user's key map reach them."""
     return [_binding(each, COMMANDS[each]) for each in ids]
-
-
-def check(keymap: Keymap) -> None:
-    """Raises UsageError for a command that there is not."""
-    for name in keymap:
-        if name not in COMMANDS:
-            raise UsageError(f"[keys]: there is no command {name!r}", f"there are: {', '.join(COMMANDS)}")
 
 
 def keys_of(name: str, keymap: Keymap) -> tuple[str, ...]:
