@@ -15,6 +15,7 @@ from semtrace.raster import Raster
 from semtrace.tui import commands, header, panes, rows, sentences, subjects
 from semtrace.tui import timeline_rows as lines
 from semtrace.tui.bar import Bar
+from semtrace.tui.line import Span
 from semtrace.tui.looking import Looking
 from semtrace.tui.messages import Broken, Failed, Pictured
 from semtrace.tui.output import Output
@@ -260,7 +261,7 @@ class MainScreen(View):
     def _say_sentence(self) -> None:
         row = self.table.selected if self.table else None
         said = subjects.sentence(row, self.snapshot) if self.snapshot else ""
-        self.bar("sentence").say_text(said, "dim")
+        self.bar("sentence").say(lambda width: (Span(" " + sentences.shortened(said, width - 2), "dim"),))
 
     def _set_interval(self, interval_s: float) -> None:
         self._poller.set_interval(interval_s)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+from rich.cells import cell_len
+
 from semtrace.model import Holder, LastHolder, Lock, Problem, Process, SemId, Snapshot, ThreadLock
 from semtrace.text import age, clean
+from semtrace.tui.line import clip, clip_words
 from semtrace.tui.rows import Shown, counted_pids, label, pids, since
 
 
@@ -68,6 +71,17 @@ def no_locks(snapshot: Snapshot, shown: Shown) -> list[str]:
         "No semaphores mapped yet: no multiprocessing Lock, Semaphore, Queue … was made in these processes.",
         "A threading.Lock is none: it lives inside one process and the kernel does not show it.",
     ]
+
+
+def shortened(sentence: str, width: int) -> str:
+    """The sentence in that width: of a list of PIDs at its end as many as there is room for."""
+    if cell_len(sentence) <= width:
+        return sentence
+    told, _, listed = sentence.rpartition(": ")
+    room = width - cell_len(told) - 3
+    if told and room >= 6 and all(word[:1].isdigit() for word in listed.split()):
+        return f"{told}: {clip_words(listed.rstrip('.'), room)}."
+    return clip(sentence, width)
 
 
 def names_of(ids: Iterable[SemId], locks: Mapping[SemId, Lock]) -> str:

@@ -8,7 +8,7 @@ from semtrace.model import Lock, Process, Snapshot, Surroundings, ThreadLock
 from semtrace.separate import combine
 from semtrace.tui.entries import NOTHING_BESIDE, Beside, lock_entries, private_entries, process_entries
 from semtrace.tui.entry import Entry
-from semtrace.tui.rows import label
+from semtrace.tui.rows import deadlocked, label
 from semtrace.tui.sentences import lock_sentence, private_sentence, process_sentence
 
 Subject = Process | Lock | ThreadLock
@@ -33,7 +33,7 @@ def sentence(row: Hashable, snapshot: Snapshot) -> str:
 def _sentence(row: Hashable, snapshot: Snapshot) -> str:
     match find(row, snapshot):
         case Lock() as lock:
-            return lock_sentence(lock)
+            return ("DEADLOCK: " if lock.id in deadlocked(snapshot) else "") + lock_sentence(lock)
         case Process() as process:
             return process_sentence(process, snapshot)
         case ThreadLock() as private:

@@ -20,6 +20,7 @@ from semtrace.tui.wrapping import wrapped
 
 HEAD = 2
 MARK_S = 1.0
+SHRINK_S = 5.0
 NO_MARKS: frozenset[int] = frozenset()
 
 
@@ -70,6 +71,7 @@ class Table(Drawn, can_focus=True):
         self._title: Sequence[Item] = ()
         self._notice: Sequence[str] = ()
         self._wanted: list[int] = []
+        self._needed_s: list[float] = [0.0] * len(columns)
         self._widths: list[int] = []
         self._marks: dict[tuple[Hashable, int], tuple[float, str]] = {}
         self._cursor = 0
@@ -85,7 +87,7 @@ class Table(Drawn, can_focus=True):
         self._all = new
         self._title = title
         self._notice = notice
-        self._wanted = content_widths(self._columns, list(new.values()), self._wanted)
+        self._want(content_widths(self._columns, list(new.values())), now_s)
         self._arrange()
 
     def set_filter(self, pattern: str) -> None:
@@ -200,6 +202,7 @@ class Table(Drawn, can_focus=True):
         self._paint()
 
     def on_resize(self, event: events.Resize) -> None:
+        self._wanted = content_widths(self._columns, list(self._all.values()))
         self._paint()
 
     # ---- how it is done
@@ -217,6 +220,14 @@ class Table(Drawn, can_focus=True):
         self._cursor = min(max(place, 0), max(len(self._rows) - 1, 0))
         self._paint()
         self.post_message(self.Moved())
+
+    def _want(self, needed: list[int], now_s: float) -> None:
+        """A column grows at once, and shrinks when it has not needed its width for a while."""
+        if not self._wanted:
+            self._wanted, self._needed_s = needed, [now_s] * len(needed)
+        for i, width in enumerate(needed):
+            if width >= self._wanted[i] or now_s - self._needed_s[i] > SHRINK_S:
+                self._wanted[i], self._needed_s[i] = width, now_s
 
     def _arrange(self) -> None:
         """Puts the rows in order; the cursor stays on its row, or where that was if it is gone."""
@@ -245,7 +256,7 @@ class Table(Drawn, can_focus=True):
             return
         self._scroll()
         if not self._wanted:
-            self._wanted = content_widths(self._columns, [])
+            self._wanted = content_widths(self._columns, ())
         self._widths = fit(self._columns, self._wanted, width - 2)
         lines = [self._title_line(width), self._indented(heading(self._columns, self._widths, self.view), width)]
         if self._rows:
