@@ -275,3 +275,32 @@ def test_escape_clears_every_filter_of_the_screen() -> None:
         await seen.sees("myapp.db.write_lock  ")
 
     play(scenario, picture())
+
+
+def test_the_overview_tells_the_worst_findings_where_there_is_room() -> None:
+    many = tuple(finding("long-hold", "warning", lock=sem(200 + i), title=f"trouble {i}") for i in range(40))
+    worst = finding(title="the worst of all")
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.sees("Findings  41 (f)", "error     the worst of all", "warning   trouble 0", "more")
+        assert "trouble 39" not in seen.text
+        assert " 60s " in seen.text
+        await seen.pilot.resize_terminal(80, 20)
+        await seen.misses("the worst of all")
+        await seen.pilot.resize_terminal(160, 45)
+        await seen.sees("the worst of all")
+        await seen.pilot.click("#brief", offset=(5, 3))
+        await seen.sees("evidence")
+        await seen.press("escape")
+        source.show(picture())
+        await seen.misses("Findings")
+
+    play(scenario, picture(findings=(worst, *many)), (160, 45))
+
+
+def test_the_help_explains_the_signs_of_the_strip() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("question_mark", "end")
+        await seen.sees("▓ ╪  in the strip below the panes", "░ ┄", "✖  in the strip", "▁ ▃ ▅ █")
+
+    play(scenario, picture(), (160, 60))

@@ -8,6 +8,9 @@ from semtrace.tui.ascii import spelled
 from semtrace.tui.commands import Keymap, help_lines
 from semtrace.tui.entry import Entry
 from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
+from semtrace.tui.timeline_rows import LEGEND, SIGNS
+
+WHERE = "in the strip below the panes and in the timeline"
 
 MOVING = (
     ("↑ ↓  k j", "the row above, below; also the mouse and its wheel"),
@@ -33,6 +36,12 @@ def help_entries(keymap: Keymap, ascii_too: bool = False) -> Iterator[Entry]:
     yield Entry("", "")
     for signs, words, meaning, style in _process_signs():
         yield Entry(signs, f"{words}: {meaning}", style)
+    yield Entry("", "")
+    for cover, word in LEGEND:
+        solid, stroke, style = SIGNS[cover]
+        yield Entry(stroke if solid == stroke else f"{solid} {stroke}", f"{WHERE}: {word}", style)
+    yield Entry("", "the first sign is what events told exactly, the second what was seen by looking", "dim")
+    yield Entry("▁ ▃ ▅ █", "in the timeline: in how much of the cell's time a traced lock was held")
     yield Entry("", "")
     yield Entry("≥3.2s", "at least: sampling sees a lower bound, and may miss what is shorter than the interval")
     yield Entry("3.20s", "exact: the lock is traced and says so itself")

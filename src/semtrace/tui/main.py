@@ -15,6 +15,7 @@ from semtrace.raster import Raster
 from semtrace.tui import commands, header, panes, rows, sentences, subjects
 from semtrace.tui import timeline_rows as lines
 from semtrace.tui.bar import Bar
+from semtrace.tui.brief import Brief, wanted_height
 from semtrace.tui.line import Span
 from semtrace.tui.looking import Looking
 from semtrace.tui.messages import Broken, Failed, Pictured
@@ -80,6 +81,7 @@ class MainScreen(View):
         yield Table(rows.LOCKS, id="locks")
         yield Table(rows.PRIVATE, id="private")
         yield self._output.pane
+        yield Brief()
         yield Bar(id="strip", base="")
         yield Bar(id="sentence", base="")
         yield from self.foot()
@@ -235,8 +237,13 @@ class MainScreen(View):
         ]
         bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.has_class("-strip")
         bars += self.filter_box.display
-        for table, height in zip(tables, panes.share(self.size.height - bars, wanted), strict=True):
+        findings, room = (self.snapshot.findings if self.snapshot else ()), self.size.height - bars
+        brief = wanted_height(findings, room - sum(wanted))
+        for table, height in zip(tables, panes.share(room - brief, wanted), strict=True):
             table.set_height(height)
+        foot = self.query_one(Brief)
+        foot.set_height(brief)
+        foot.show(findings, commands.shown(commands.keys_of("findings", self.app._keymap)[0]))
 
     def keys(self) -> Sequence[str]:
         return FOOTER if self.looking.child is None else (*FOOTER[:4], "output", *FOOTER[4:])
