@@ -24,6 +24,7 @@ from semtrace.tui.keymap import check, is_key
 from semtrace.tui.line import Item, Span
 from semtrace.tui.remembered import Order, Remembered
 from semtrace.tui.table import Table
+from semtrace.tui.widths import Widths
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 FAST = Settings(interval=0.01)
@@ -338,7 +339,7 @@ def test_only_a_column_with_a_title_can_be_sorted_by() -> None:
         table = seen.app.screen.query_one("#private", Table)
         table.focus()
         table._columns = (Column("A", 5, 9, 0), Column("", 5, 9, 0))
-        table._wanted = [5, 9]
+        table._needs = Widths(table._columns)
         table.show([Row(1, (Cell("a"), Cell("b")), (0,))], [Item(0, (Span("Odd"),))], (), 0.0)
         table.action_sort()
         assert table.order.column == "A"

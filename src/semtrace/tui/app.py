@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -26,6 +21,7 @@ from semtrace.tui.asciifilter import AsciiFilter
 from semtrace.tui.child import Child
 from semtrace.tui.chooser import ChooserScreen
 from semtrace.tui.drawn import Drawn
+from semtrace.tui.ending import Ending
 from semtrace.tui.finder import Finder
 from semtrace.tui.leaving import Leaving
 from semtrace.tui.looking import Looking, Tools
@@ -45,8 +41,6 @@ from semtrace.tui.views import VIEWS, detail
 FindServers = Callable[[], Sequence[Server]]
 OpenSource = Callable[[Server], Source]
 
-# How long leaving may take before the process ends without it.
-LEAVE_S = 2.0
 MOST_COPIED = 50_000  # terminals take some 74 KB of base64 in one OSC 52
 
 
@@ -79,7 +73,7 @@ def run(
         try:
             code = app.run()
         finally:
-            app.left.set()
+            app.ending.left.set()
     return code if code is not None else app.return_code or EXIT_OK
 
 
@@ -122,7 +116,7 @@ class SemtraceApp(App[int]):
         Drawn.ascii, Drawn.colours = self.settings.ascii, colours
         if self.settings.ascii:
             self._filters.append(AsciiFilter())
-        self.left = threading.Event()
+        self.ending = Ending(self.exit)
         self._servers = servers
         self._find = find
         self._open_source = open_source
@@ -134,7 +128,7 @@ class SemtraceApp(App[int]):
         self._views: dict[str, View] = {}
 
     def on_mount(self) -> None:
-        self._restore_terminal_on_signals()
+        self.ending.on_signals()
         self.set_keymap(dict(self.settings.keys))
         if len(self._servers) > 1:
             self.push_screen(ChooserScreen(self._servers, self._find, self._clock))
@@ -289,23 +283,3 @@ class SemtraceApp(App[int]):
 
     def on_table_sorted(self, event: Table.Sorted) -> None:
         self._remembered.keep(event.table.id or "", event.table.order)
-
-    # ---- the end
-
-    def _restore_terminal_on_signals(self) -> None:
-        """By default these end Python at once, in the alternate screen with the mouse on."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # not in the main thread: whoever runs us there has its own
-            with suppress(RuntimeError, ValueError):
-                loop.add_signal_handler(number, self._leave, 128 + number)
-
-    def _leave(self, code: int) -> None:
-        self.exit(code)
-        threading.Thread(target=self._make_sure, args=(code,), name="semtrace-leave", daemon=True).start()
-
-    def _make_sure(self, code: int) -> None:
-        """A closed terminal ends Textual's writing thread (8.2.8, _writer_thread.py) with its queue full, and whoever
-        writes then waits for ever: the program would stay behind after every ssh that drops."""
-        if not self.left.wait(LEAVE_S):
-            os._exit(code)

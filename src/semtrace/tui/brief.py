@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from textual import events
 
@@ -22,18 +22,14 @@ class Brief(Drawn):
 
     def __init__(self) -> None:
         super().__init__(id="brief")
-        self._height = 0
-
-    def set_height(self, height: int) -> None:
-        """0 hides it. Only a change costs a layout."""
-        if height != self._height:
-            self._height = height
-            self.styles.height = height
-            self.display = height > 0
+        self._make: Callable[[int, int], list[Line]] = lambda width, height: []
 
     def show(self, findings: Sequence[Finding], key: str) -> None:
-        if self._height:
-            self.draw(list(brief_lines(findings, self._height, self.size.width, key)))
+        self._make = lambda width, height: brief_lines(findings, height, width, key)
+        self.draw(self._make(*self.size))
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.draw(self._make(*self.size))
 
     async def on_click(self, event: events.Click) -> None:
         await perform(self.screen, "findings")
@@ -46,7 +42,7 @@ def wanted_height(findings: Sequence[Finding], room: int) -> int:
 
 def brief_lines(findings: Sequence[Finding], height: int, width: int, key: str) -> list[Line]:
     """With an empty line above, and how many are left out."""
-    shown = findings[: height - 2]
+    shown = findings[: max(height - 2, 0)]
     more = len(findings) - len(shown)
     tail = f", {more} more" if more else ""
     lines: list[Line] = [(), (Span(" Findings", "title"), Span(f"  {len(findings)} ({key}){tail}", "dim"))]

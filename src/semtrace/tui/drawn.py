@@ -28,6 +28,14 @@ class Drawn(Widget):
         super().__init__(id=id, classes=classes)
         self._lines: list[Line] = []
         self._strips: dict[int, Strip] = {}
+        self._set_height: int | None = None
+
+    def set_height(self, height: int) -> None:
+        """0 hides it. Only a change costs a layout."""
+        if height != self._set_height:
+            self._set_height = height
+            self.styles.height = height
+            self.display = height > 0
 
     def draw(self, lines: Sequence[Line]) -> None:
         """Replaces the lines. Each has exactly the widget's width; see `line.fill`."""

@@ -13,14 +13,14 @@ from textual.message import Message
 
 from semtrace.tui.commands import bindings
 from semtrace.tui.drawn import Drawn
-from semtrace.tui.grid import Column, Row, View, arrange, changed, column_at, content_widths, fit, heading, row_line
+from semtrace.tui.grid import Column, Row, View, arrange, changed, column_at, heading, row_line
 from semtrace.tui.line import Item, Line, Span, fill, spread, under
 from semtrace.tui.remembered import Order
+from semtrace.tui.widths import Widths
 from semtrace.tui.wrapping import wrapped
 
 HEAD = 2
 MARK_S = 1.0
-SHRINK_S = 5.0
 NO_MARKS: frozenset[int] = frozenset()
 
 
@@ -70,13 +70,11 @@ class Table(Drawn, can_focus=True):
         self._rows: list[Row] = []
         self._title: Sequence[Item] = ()
         self._notice: Sequence[str] = ()
-        self._wanted: list[int] = []
-        self._needed_s: list[float] = [0.0] * len(columns)
+        self._needs = Widths(columns)
         self._widths: list[int] = []
         self._marks: dict[tuple[Hashable, int], tuple[float, str]] = {}
         self._cursor = 0
         self._top = 0
-        self._height: int | None = None
 
     # ---- what it is told
 
@@ -87,7 +85,7 @@ class Table(Drawn, can_focus=True):
         self._all = new
         self._title = title
         self._notice = notice
-        self._want(content_widths(self._columns, list(new.values())), now_s)
+        self._needs.need(list(new.values()), now_s)
         self._arrange()
 
     def set_filter(self, pattern: str) -> None:
@@ -113,13 +111,6 @@ class Table(Drawn, can_focus=True):
         places = {column.title: i for i, column in enumerate(self._columns)}
         self.view = replace(self.view, column=places.get(order.column), reverse=order.reverse)
         self._arrange()
-
-    def set_height(self, height: int) -> None:
-        """0 hides it. Only a change costs a layout."""
-        if height != self._height:
-            self._height = height
-            self.styles.height = height
-            self.display = height > 0
 
     # ---- what it tells
 
@@ -202,7 +193,7 @@ class Table(Drawn, can_focus=True):
         self._paint()
 
     def on_resize(self, event: events.Resize) -> None:
-        self._wanted = content_widths(self._columns, list(self._all.values()))
+        self._needs.forget(list(self._all.values()))
         self._paint()
 
     # ---- how it is done
@@ -220,14 +211,6 @@ class Table(Drawn, can_focus=True):
         self._cursor = min(max(place, 0), max(len(self._rows) - 1, 0))
         self._paint()
         self.post_message(self.Moved())
-
-    def _want(self, needed: list[int], now_s: float) -> None:
-        """A column grows at once, and shrinks when it has not needed its width for a while."""
-        if not self._wanted:
-            self._wanted, self._needed_s = needed, [now_s] * len(needed)
-        for i, width in enumerate(needed):
-            if width >= self._wanted[i] or now_s - self._needed_s[i] > SHRINK_S:
-                self._wanted[i], self._needed_s[i] = width, now_s
 
     def _arrange(self) -> None:
         """Puts the rows in order; the cursor stays on its row, or where that was if it is gone."""
@@ -255,9 +238,7 @@ class Table(Drawn, can_focus=True):
         if not width or not self.size.height or not self._title:
             return
         self._scroll()
-        if not self._wanted:
-            self._wanted = content_widths(self._columns, ())
-        self._widths = fit(self._columns, self._wanted, width - 2)
+        self._widths = self._needs.in_room(width - 2)
         lines = [self._title_line(width), self._indented(heading(self._columns, self._widths, self.view), width)]
         if self._rows:
             end = self._top + self._room
