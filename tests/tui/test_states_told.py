@@ -172,7 +172,7 @@ def test_a_refused_release_is_called_so_in_the_title() -> None:
 
 def test_who_held_an_orphan_last_is_in_its_row_its_sentence_and_its_details() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
-        await seen.sees("4711 held it last, 12s ago", "no living process holds it; 4711 held it last.")
+        await seen.sees("4711 held it last, 12s ago", "no living process holds it; 4711 did last.")
         await seen.press("enter")
         await seen.sees("held last by", "4711, seen so at", "12s ago, then for ≥3.0s; it was gone 11s ago")
 

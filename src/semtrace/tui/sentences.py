@@ -18,8 +18,9 @@ def lock_sentence(lock: Lock) -> str:
     if lock.separate > 1:
         return f"{name}: {clean(lock.reason or '')}.{_queue(lock)}"
     if lock.state == "orphaned":
-        last = f"; {lock.last_holder.pid} held it last" if lock.last_holder else ""
-        return f"{name} is locked, and no living process holds it{last}.{_queue(lock)}"
+        if lock.last_holder is not None:
+            return f"{name}: no living process holds it; {lock.last_holder.pid} did last.{_queue(lock)}"
+        return f"{name} is locked, and no living process holds it.{_queue(lock)}"
     if lock.state == "unknown":
         return f"{name}: {clean(lock.reason or 'it is not known who holds it')}.{_queue(lock)}"
     if not lock.holders:
