@@ -175,6 +175,15 @@ def test_the_columns_fit_into_the_width(width: int) -> None:
         assert sum(widths) + 2 * (sum(w > 0 for w in widths) - 1) <= width or not any(optional)
 
 
+@pytest.mark.parametrize(
+    ("width", "said"), [(16, "BoundedSemaphore"), (13, "…Semaphore"), (10, "…Semaphore"), (9, "…emaphore")]
+)
+def test_a_class_is_cut_at_a_capital_letter(width: int, said: str) -> None:
+    row = Row(1, (Cell("BoundedSemaphore"),), ())
+    drawn = grid.row_line((Column("KIND", 5, 16, 0, cut="class"),), [width], row, frozenset(), "")
+    assert line.text_of(drawn).rstrip() == said
+
+
 def test_names_with_numbers_are_sorted_by_the_numbers() -> None:
     named = [fakes.lock(i, name=f"many[{i}]") for i in (10, 9, 100, 0)]
     shown = grid.arrange(rows.lock_rows(fakes.picture(named), named), View())

@@ -9,13 +9,15 @@ from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from semtrace.tui.line import Line, Span, clip, clip_start, clip_words
+from semtrace.tui.line import ELLIPSIS, Line, Span, clip, clip_start, clip_words
 from semtrace.tui.signs import ASCENDING, DESCENDING
 
 GAP = 2
 
 SortKey = tuple[float, str]
+Cut = Literal["end", "start", "class", "words"]  # "class": as "start", but at a capital letter
 _NUMBER = re.compile(r"\d+")
+_HALF_A_WORD = re.compile(f"^{ELLIPSIS}[a-z]+(?=[A-Z])")
 
 
 class Column(NamedTuple):
@@ -31,7 +33,7 @@ class Column(NamedTuple):
     order: int
     right: bool = False
     marked: bool = False
-    cut: Literal["end", "start", "words"] = "end"
+    cut: Cut = "end"
     sparse: bool = False
 
 
@@ -194,11 +196,13 @@ def _least_wanted(column: Column) -> int:
     return max(len(column.title) + 1, column.least if column.least == column.most else 0)
 
 
-def _cut(text: str, width: int, how: Literal["end", "start", "words"]) -> str:
+def _cut(text: str, width: int, how: Cut) -> str:
     if len(text) <= width and text.isascii():
         return text
     if how == "words":
         return clip_words(text, width)
+    if how == "class":
+        return _HALF_A_WORD.sub(ELLIPSIS, clip_start(text, width))
     return clip_start(text, width) if how == "start" else clip(text, width)
 
 

@@ -44,7 +44,7 @@ WORKERS = (
 LOCKS = (
     Column("STATE", 11, 11, 0, marked=True),
     Column("NAME", 18, 48, 0, cut="start"),
-    Column("KIND", 10, 16, 6, cut="start"),
+    Column("KIND", 10, 16, 6, cut="class"),
     Column("HELD BY", 9, 28, 1, marked=True, cut="words"),
     Column("FOR", 7, 7, 3, right=True),
     Column("WAITERS", 9, 30, 2, marked=True, cut="words"),
