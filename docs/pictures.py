@@ -93,6 +93,7 @@ async def photograph(pid: int, shot: Shot) -> str:
         lambda each: Observer(each, telling=Follower()),
         settings=Settings(interval=0.1),
         tools=Tools(stacks=stacks),
+        colours="many",
     )
     async with app.run_test(size=SIZE) as pilot:
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from semtrace import gunicorn, gunicorn_options, processes, runlogs
 from semtrace.errors import NoServer, SemtraceError, UsageError
@@ -19,6 +19,7 @@ from semtrace.model import Server
 _LOOK_EVERY_S = 0.05
 _OTHER_PROGRAM_S = 1.0  # for what is no gunicorn to have started
 _GUNICORN_S = 300.0  # it loads the application before it is ready, with --preload
+_SOON_S = 0.5  # what takes no longer needs no word
 _LAST_LINES = 20
 _PIECE = 1 << 18
 
@@ -114,17 +115,29 @@ class Launched:
         """The end of all that it has written so far."""
         return self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
 
-    def stop(self) -> int:
-        """TERM, as Ctrl-C would; a second wish is INT (gunicorn: at once), a third KILL. Gives the exit code."""
-        wishes = [signal.SIGTERM, signal.SIGINT, signal.SIGKILL]
+    def stop(self, tell: Callable[[str], object] | None = None) -> int:
+        """TERM, as Ctrl-C would; a second wish is INT (gunicorn: at once), a third KILL. Gives the exit code.
+
+        gunicorn gives its workers 30 s (--graceful-timeout): `tell` is told what is waited for where it takes long.
+        """
+        wishes = [(signal.SIGTERM, " (Ctrl-C hurries it)"), (signal.SIGINT, " (Ctrl-C kills it)"), (signal.SIGKILL, "")]
+        further = ""
         while self.running:
             if wishes:
-                self._signal(wishes.pop(0))
+                number, further = wishes.pop(0)
+                self._signal(number)
             try:
+                if not self._ended_within(_SOON_S) and tell is not None:
+                    tell(f"waiting for process {self.pid} to stop{further}")
                 self._popen.wait()
             except KeyboardInterrupt:
                 continue
         return self.exit_code
+
+    def _ended_within(self, seconds: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(seconds)
+        return not self.running
 
     def _signal(self, number: signal.Signals) -> None:
         """To the gunicorn itself where something else started it: not everything that does passes signals on."""

@@ -19,7 +19,7 @@ from semtrace.settings import Settings, load, state_path
 from semtrace.signals import ending_on_signals
 from semtrace.stacks import take
 from semtrace.tui import app
-from semtrace.tui.commands import check
+from semtrace.tui.keymap import check
 from semtrace.tui.looking import Release, Tools
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.terminal import unusable_terminal
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
                 remembered=_remembered(settings),
             )
         except BaseException:
-            launched.stop()
+            launched.stop(say)
             launched.forget()
             raise
     if launched.leave and launched.running:
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         emit([said, "  a later `semtrace run` removes that file once the server has ended"])
         return code
     by_itself = not launched.running
-    ended = launched.stop()
+    ended = launched.stop(say)
     if by_itself and ended:
         pass_on(launched.last_lines())  # they were in a pane, and go with it
     launched.forget()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from semtrace.model import (
     Durations,
@@ -243,3 +244,18 @@ class Ticking:
 
     def close(self) -> None:
         pass
+
+
+class FakeChild:
+    """A server that semtrace started."""
+
+    def __init__(self) -> None:
+        self.pid = 4710
+        self.running = True
+        self.leave = False
+        self.log = Path("/tmp/server.log")
+        self.lines = ["Booting worker", "a\tb \x1b[31mred"]
+
+    def output(self) -> list[str]:
+        lines, self.lines = self.lines, []
+        return lines

@@ -95,6 +95,7 @@ async def looking(
         remembered=remembered,
         meter=Meter(lambda: 0.0, lambda: 0.0),
         clock=lambda: fakes.BOOT + 60,
+        colours="many",
     )
     async with app.run_test(size=size) as pilot:
         yield Looking(app, pilot)

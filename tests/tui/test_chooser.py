@@ -40,6 +40,28 @@ def test_the_list_shows_what_tells_servers_apart_and_leads_to_one_and_back() -> 
     asyncio.run(go())
 
 
+def test_the_list_can_be_filtered_and_its_footer_says_what_its_keys_do() -> None:
+    async def go() -> None:
+        async with looking(fakes.Script(fakes.picture()), servers=THREE) as seen:
+            await seen.sees("Enter look at it", "/ filter", "Esc q quit")
+            assert "? help" not in seen.text
+            await seen.press("slash", *"third", "enter")
+            await seen.misses("other.wsgi:app")
+            await seen.press("question_mark", "f", "S", "R", "space", "1")
+            await seen.sees("third:app", "Enter look at it")
+            await seen.press("escape")
+            await seen.sees("other.wsgi:app")
+            await seen.press("slash", *"third", "enter", "enter")
+            await seen.sees("◐ contended")
+            assert "third:app" in seen.lines[0]
+            await seen.press("escape", "escape")
+            await seen.sees("3 run on this machine")
+            await seen.press("escape")
+            await seen.until(lambda: seen.app.return_value == 0, "the end")
+
+    asyncio.run(go())
+
+
 def test_a_single_server_needs_no_list_and_has_no_way_back() -> None:
     async def go() -> None:
         async with looking(fakes.Script(fakes.picture())) as seen:

@@ -10,15 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tui.fakes import Script, every_state, finding, lock, picture, sem
+from tui.fakes import FakeChild, Script, every_state, finding, holder, lock, picture, sem, thread_locks, waiter
 from tui.looking import SIZES, Looking, looking
 
 from semtrace.errors import UsageError
 from semtrace.model import Snapshot
 from semtrace.settings import Settings
-from semtrace.tui.commands import COMMANDS, check, shown
+from semtrace.tui.ascii import ascii_only
+from semtrace.tui.commands import COMMANDS, shown
+from semtrace.tui.finder import choices, score
+from semtrace.tui.grid import Cell, Column, Row
+from semtrace.tui.keymap import check, is_key
+from semtrace.tui.line import Item, Span
 from semtrace.tui.remembered import Order, Remembered
 from semtrace.tui.table import Table
+from semtrace.tui.widths import Widths
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 FAST = Settings(interval=0.01)
@@ -95,6 +101,48 @@ def test_a_key_map_for_an_unknown_command_is_refused_with_the_list() -> None:
 
 
 @pytest.mark.parametrize(
+    ("keymap", "said"),
+    [
+        ({"pause": "banana"}, "pause = 'banana': there is no such key"),
+        ({"pause": "ctr+x"}, "no such key"),
+        ({"pause": "q"}, "'q' is to be pause, but it is quit already"),
+        ({"release": "s"}, "'s' is to be release, but it is sort already"),
+        ({"pause": "x", "copy": "x"}, "'x' is to be"),
+        ({"pause": "?"}, "'question_mark' is to be pause, but it is help already"),
+        ({"pause": "q", "quit": "x"}, "sheets have it for quit"),
+        ({"pause": "j"}, "it moves the cursor"),
+        ({"pause": "space,z"}, "'z' is to be pause, but it is closer already"),
+        ({"rows": "t"}, "'t' is to be rows, but it is timeline already"),
+        ({"rows": "z"}, "'z' is to be rows, but it is closer already"),
+        ({"save": "3"}, "leads on from the details"),
+    ],
+)
+def test_a_key_map_that_would_take_a_key_from_a_command_is_refused(keymap: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check(keymap)
+    assert said in str(caught.value)
+    assert caught.value.remedy
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("keymap", [{}, {"pause": "space,P"}, {"quit": "x"}, {"sort": "r", "reverse": "s"},
+                                    {"rows": "v", "beginning": "home"}, {"rows": "r"},
+                                    {"findings": "f12"}, {"pause": "ctrl+space", "copy": "!"}])  # fmt: skip
+def test_a_key_map_that_can_be_meant_is_taken(keymap: dict[str, str]) -> None:
+    check(keymap)
+
+
+@pytest.mark.parametrize("key", ["?", "question_mark", "F", "f", "f24", "shift+f1", "ctrl+a", "space", "delete", "ä"])
+def test_what_textual_calls_a_key_is_one(key: str) -> None:
+    assert is_key(key)
+
+
+@pytest.mark.parametrize("key", ["F1", "Space", "question mark", "f99", "ctrl-x", "hyper+", "<any>", "spcae"])
+def test_what_it_would_never_send_is_none(key: str) -> None:
+    assert not is_key(key)
+
+
+@pytest.mark.parametrize(
     ("key", "name"), [("question_mark", "?"), ("ctrl+p", "Ctrl-P"), ("f10", "F10"), ("space", "Space"), ("f", "f")]
 )
 def test_a_key_is_shown_as_it_stands_on_a_keyboard(key: str, name: str) -> None:
@@ -109,6 +157,25 @@ def test_the_palette_finds_a_command_by_its_words() -> None:
         await seen.sees("what is wrong, the evidence")
         await seen.press("down", "enter")
         await seen.sees("Nothing wrong is seen")
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("words", "first"), [("orphan", "release"), ("stack", "details"), ("wait", "timeline"), ("minute", "timeline"),
+                         ("block", "blocking"), ("tree", "blocking"), ("Last MINUTE", "timeline"), ("F3", "findings")]
+)  # fmt: skip
+def test_the_palette_finds_a_command_by_the_words_of_its_help(words: str, first: str) -> None:
+    found = sorted(choices({}, ""), key=lambda choice: score(words, choice), reverse=True)
+    assert score(words, found[0]) > 0
+    assert found[0].shown.split()[0] == first
+    assert not any(score(f"{words} nowhere", choice) for choice in found)
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("colon")
+        await seen.until(lambda: type(seen.app.screen).__name__ == "CommandPalette", "the palette")
+        await seen.press(*("space" if letter == " " else letter for letter in words))
+        await seen.sees(found[0].help[:30])
 
     play(scenario)
 
@@ -183,9 +250,28 @@ def test_ascii_draws_every_screen_with_ascii_alone(size: tuple[int, int]) -> Non
             await seen.press(*([key] if key else []))
             await seen.pilot.pause()
             assert seen.text.isascii(), key
+        await seen.press("escape", "colon")
+        await seen.until(lambda: type(seen.app.screen).__name__ == "CommandPalette", "the palette")
+        await seen.press("s", "o", "r", "t")
+        await seen.sees("sort by the next")
+        assert seen.text.isascii()
 
     odd = picture([*every_state(), lock(7, name="app.naïve_锁")], findings=(finding(),))
     play(scenario, odd, size, settings=replace(FAST, ascii=True))
+
+
+def test_ascii_says_at_least_and_names_the_arrows() -> None:
+    assert ascii_only("≥3.2s, ≥1m15s ≥") == "3.2s+, 1m15s+ +"
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.sees("3.2s+")
+        assert ">3.2s" not in seen.text
+        await seen.press("t")
+        await seen.sees("left right cursor", "< > zoom")
+        await seen.press("question_mark", "end")
+        await seen.sees("3.2s+", "at least:", "up down", "left h")
+
+    play(scenario, settings=replace(FAST, ascii=True), size=(160, 60))
 
 
 def test_the_order_of_a_pane_is_remembered(tmp_path: Path) -> None:
@@ -214,3 +300,56 @@ def test_a_memory_that_cannot_be_written_bothers_nobody(tmp_path: Path) -> None:
     memory = Remembered(tmp_path / "file" / "view.json")
     memory.keep("locks", Order("NAME", False))
     assert memory.order("locks") == Order("NAME", False)
+
+
+def test_a_tree_and_a_log_keep_their_order_and_nothing_of_it_is_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "view.json"
+    waits = lock(2, "contended", name="myapp.b", holders=(holder(4711),), waiters=(waiter(4712), waiter(4713)))
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        for key in ("w", "o"):
+            await seen.press(key)
+            await seen.sees("BLOCKS" if key == "w" else "Booting worker")
+            before = seen.text
+            await seen.press("s", "s", "r")
+            table = seen.app.focused
+            assert isinstance(table, Table)
+            await seen.pilot.click(table, offset=(3, 1))
+            await seen.pilot.pause()
+            assert table.order == Order("", False)
+            assert seen.text == before
+            await seen.press("w" if key == "w" else "o")
+        assert not path.exists()
+
+    play(scenario, picture([waits]), child=FakeChild(), remembered=Remembered(path))
+
+
+def test_an_order_of_the_tree_that_was_remembered_once_is_not_taken_up(tmp_path: Path) -> None:
+    path = tmp_path / "view.json"
+    path.write_text(json.dumps({"sort": {"blocking": {"column": "FOR", "reverse": True}}}))
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("w")
+        await seen.sees("Nobody waits")
+        await seen.pilot.pause()
+        assert seen.app.screen.query_one(Table).order == Order("", False)
+
+    play(scenario, picture([lock(1)]), remembered=Remembered(path))
+
+
+def test_only_a_column_with_a_title_can_be_sorted_by() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        table = seen.app.screen.query_one("#private", Table)
+        table.focus()
+        table._columns = (Column("A", 5, 9, 0), Column("", 5, 9, 0))
+        table._needs = Widths(table._columns)
+        table.show([Row(1, (Cell("a"), Cell("b")), (0,))], [Item(0, (Span("Odd"),))], (), 0.0)
+        table.action_sort()
+        assert table.order.column == "A"
+        await seen.pilot.click(table, offset=(9, 1))
+        await seen.pilot.pause()
+        assert table.order.column == "A"
+        table.action_sort()
+        assert table.view.column is None
+
+    play(scenario, picture(thread_locks=thread_locks()))

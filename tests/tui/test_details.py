@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -104,6 +105,74 @@ def test_stacks_are_read_again_while_one_looks_until_u_holds_them() -> None:
         await seen.until(lambda: len(asked) == 3, "the third")
 
     play(scenario, contended(), stacks=taking(asked))
+
+
+def turned(at_s: float, who: int, waits: int, begun_s: float) -> Snapshot:
+    """`who` has held it and `waits` has waited since `begun_s`."""
+    since = at_s - begun_s
+    return contended(at_s, holders=(holder(who, since),), waiters=(waiter(waits, since),))
+
+
+def test_a_stack_is_told_only_of_who_was_there_when_it_was_read_and_ever_since() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("read 0.0s ago")
+        assert seen.text.count("with lock:") == 2
+        source.show(turned(201.4, 4711, 4712, 195.0))
+        await seen.sees("read 1.4s ago")
+        assert seen.text.count("with lock:") == 2
+        source.show(turned(201.6, 4712, 4711, 201.5))
+        await seen.sees("1. worker 4711, thread 4711 for ≥0.1s")
+        assert seen.text.count("with lock:") == 0, "they changed places"
+        assert seen.text.count("its stack is not read yet") == 2
+        source.show(turned(203.0, 4712, 4711, 201.5))
+        await seen.until(lambda: len(asked) > 1 and "with lock:" in seen.text, "the next reading")
+
+    asked: list[Sequence[ProcessId]] = []
+    play(scenario, turned(200.0, 4711, 4712, 195.0), stacks=taking(asked))
+
+
+def test_a_stack_that_was_read_while_they_changed_places_is_told_of_nobody() -> None:
+    may_end = threading.Event()
+
+    def take(processes: Sequence[ProcessId]) -> tuple[Stacks, Sequence[Problem]]:
+        assert may_end.wait(10)
+        return {(pid(each), each): STACK for each in (4711, 4712)}, ()
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("its stack is not read yet")
+        source.show(turned(201.0, 4712, 4711, 200.5))
+        await seen.sees("for ≥0.5s")
+        may_end.set()
+        await seen.sees("stacks  read 1.0s ago")
+        assert "with lock:" not in seen.text
+
+    play(scenario, turned(200.0, 4711, 4712, 195.0), stacks=take)
+
+
+def test_while_paused_a_stack_that_was_read_later_is_said_to_be_later() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("space")
+        source.show(turned(205.0, 4711, 4713, 195.0))
+        await seen.until(lambda: seen.app.main.looking.newest.monotonic_s == 205.0, "the picture")  # type: ignore[union-attr]
+        await seen.press("enter")
+        await seen.sees("read 5.0s or more after this picture, which stands still")
+        assert seen.text.count("with lock:") == 1, "4711 held it all the time; 4712 waits no more"
+
+    play(scenario, turned(200.0, 4711, 4712, 195.0), stacks=taking([]))
+
+
+def test_digits_keep_their_meaning_while_one_looks() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("enter")
+        await seen.sees("1. worker 4711", "2. worker 4713", "3. worker 4712")
+        source.show(contended(193.0, holders=(holder(4712),), waiters=(waiter(4711, 2.0), waiter(4714, 3.0))))
+        await seen.sees("1. worker 4711", "3. worker 4712", "4. worker 4714")
+        await seen.press("3")
+        await seen.sees("Worker 4712")
+
+    play(scenario, contended())
 
 
 def test_without_py_spy_it_says_what_is_missing_and_does_not_ask_again_and_again() -> None:

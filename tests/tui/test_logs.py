@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from tui.fakes import Script, holder, lock, picture, pid, sem
+from tui.fakes import FakeChild, Script, holder, lock, picture, pid, sem
 from tui.looking import Looking, looking
 
 from semtrace.model import Durations, Snapshot, Statistics, TracedEvent, Tracing
@@ -40,19 +39,6 @@ def traced(count: int, first: int = 1, **changes: object) -> Snapshot:
         event(number, "released", held_s=number / 1e6, wait_s=None) for number in range(first, first + count)
     )
     return picture(tracing=replace(Tracing(True, recent, 1, 42.0, count, 0), **changes))  # type: ignore[arg-type]
-
-
-class FakeChild:
-    def __init__(self) -> None:
-        self.pid = 4710
-        self.running = True
-        self.leave = False
-        self.log = Path("/tmp/server.log")
-        self.lines = ["Booting worker", "a\tb \x1b[31mred"]
-
-    def output(self) -> list[str]:
-        lines, self.lines = self.lines, []
-        return lines
 
 
 def log(seen: Looking, name: str = "events") -> Log:

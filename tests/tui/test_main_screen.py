@@ -345,6 +345,26 @@ def test_what_changed_is_marked_for_a_second() -> None:
     play(scenario, picture([free], at_s=10.0))
 
 
+def test_a_column_shrinks_when_it_has_not_needed_its_width_for_a_while() -> None:
+    def holding(at_s: float, *locks: int) -> fakes.Snapshot:
+        return picture(every_state(), [master(), worker(4711, holds=tuple(map(fakes.sem, locks)))], at_s=at_s)
+
+    def width(seen: Looking) -> int:
+        return seen.line("HOLDS").index("WAITS FOR") - seen.line("HOLDS").index("HOLDS")
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.sees("myapp.lock myapp.pool.slots")
+        wide = width(seen)
+        source.show(holding(195.0))
+        await seen.until(lambda: "myapp.pool.slots" not in seen.line(" 4711 "))
+        assert width(seen) == wide, "not at once: columns would tremble"
+        source.show(holding(198.0, 101))
+        source.show(holding(201.0))
+        await seen.until(lambda: width(seen) < wide, "a smaller one")
+
+    play(scenario, holding(192.0, 101, 103), size=(160, 45))
+
+
 def test_locks_of_threads_have_a_place_of_their_own() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("Private to each worker", "myapp.guard", "4711 4713", "2 inside at once")

@@ -140,10 +140,86 @@ def test_columns_go_in_their_order_and_the_room_is_used() -> None:
     assert grid.fit(columns, [20, 5, 9], 8) == [8, 0, 0]
 
 
-def test_columns_never_shrink_again() -> None:
-    columns = (Column("A", 5, 20, 0),)
-    wide = grid.content_widths(columns, [Row(1, (Cell("a" * 12),), ())])
-    assert grid.content_widths(columns, [Row(1, (Cell("a"),), ())], wide) == [12]
+def test_a_column_has_a_use_for_its_title_and_its_texts_and_one_for_figures_for_all_it_may_hold() -> None:
+    columns = (Column("A", 5, 20, 0), Column("FOR", 7, 7, 1))
+    assert grid.content_widths(columns, [Row(1, (Cell("a" * 12), Cell("")), ())]) == [12, 7]
+    assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("")), ())]) == [2, 7]
+
+
+def test_an_empty_column_gives_its_room_to_one_that_is_cut() -> None:
+    columns = (Column("HOLDS", 8, 40, 1, marked=True), Column("WAITS", 12, 40, 2, marked=True))
+    assert grid.fit(columns, [20, 6], 28) == [20, 6]
+    assert grid.fit(columns, [6, 6], 40) == [8, 12], "what nobody needs is for the empty ones"
+
+
+def test_a_column_that_has_no_room_makes_room_for_a_smaller_one() -> None:
+    columns = (Column("NAME", 5, 9, 0), Column("BIG", 20, 20, 1), Column("B", 4, 4, 2))
+    assert grid.fit(columns, [9, 20, 4], 20) == [9, 0, 4]
+    assert grid.fit(columns, [9, 20, 4], 12) == [9, 0, 0], "but not at the cost of a text"
+
+
+def test_which_columns_there_are_does_not_depend_on_who_waits_now() -> None:
+    def there(wanted: int) -> list[bool]:
+        widths = grid.content_widths(rows.LOCKS, [])
+        widths[5] = wanted
+        return [width > 0 for width in grid.fit(rows.LOCKS, widths, 78)]
+
+    assert there(8) == there(30)
+
+
+@pytest.mark.parametrize("width", [30, 40, 80, 160, 200])
+def test_the_columns_fit_into_the_width(width: int) -> None:
+    for columns in (rows.LOCKS, rows.WORKERS, rows.PRIVATE, rows.SERVERS):
+        widths = grid.fit(columns, [column.most for column in columns], width)
+        optional = [w for w, column in zip(widths, columns, strict=True) if column.order]
+        assert sum(widths) + 2 * (sum(w > 0 for w in widths) - 1) <= width or not any(optional)
+
+
+@pytest.mark.parametrize(
+    ("width", "said"), [(16, "BoundedSemaphore"), (13, "…Semaphore"), (10, "…Semaphore"), (9, "…emaphore")]
+)
+def test_a_class_is_cut_at_a_capital_letter(width: int, said: str) -> None:
+    row = Row(1, (Cell("BoundedSemaphore"),), ())
+    drawn = grid.row_line((Column("KIND", 5, 16, 0, cut="class"),), [width], row, frozenset(), "")
+    assert line.text_of(drawn).rstrip() == said
+
+
+def test_names_with_numbers_are_sorted_by_the_numbers() -> None:
+    named = [fakes.lock(i, name=f"many[{i}]") for i in (10, 9, 100, 0)]
+    shown = grid.arrange(rows.lock_rows(fakes.picture(named), named), View())
+    assert [row.cells[1].text for row in shown] == ["many[0]", "many[9]", "many[10]", "many[100]"]
+    shown = grid.arrange(rows.lock_rows(fakes.picture(named), named), View(column=1))
+    assert [row.cells[1].text for row in shown] == ["many[0]", "many[9]", "many[10]", "many[100]"]
+    holds = fakes.worker(4711, holds=tuple(lock.id for lock in named))
+    row = rows.worker_rows(fakes.picture(named, [holds]))[0]
+    assert cells(rows.WORKERS, row)["HOLDS"] == "many[0] many[9] many[10] many[100]"
+
+
+def test_threads_of_one_process_are_counted() -> None:
+    one, other = fakes.waiter(21214), fakes.waiter(21220)
+    lock = fakes.lock(1, "contended", name="a", holders=(fakes.holder(4711),), waiters=(one, one, one, other))
+    assert lock_cells(lock)["WAITERS"] == "21214×3 21220"
+    assert sentences.lock_sentence(lock).endswith("4 wait: 21214×3 21220.")
+
+
+def test_a_sentence_that_is_too_long_says_how_many_pids_it_leaves_out() -> None:
+    lock = fakes.lock(1, "contended", name="app.lock", holders=(fakes.holder(4711),),
+                      waiters=tuple(fakes.waiter(9000 + i) for i in range(12)))  # fmt: skip
+    said = sentences.shortened(sentences.lock_sentence(lock), 78)
+    assert said.endswith("12 wait: 9000 9001 9002 9003 9004 9005 +6.")
+    assert cell_len(said) <= 78
+
+
+def test_a_deadlocked_lock_says_so_in_its_row_and_its_sentence() -> None:
+    a = fakes.lock(1, "contended", name="a", holders=(fakes.holder(4711),), waiters=(fakes.waiter(4712),))
+    b = fakes.lock(2, "contended", name="b", holders=(fakes.holder(4712),), waiters=(fakes.waiter(4711),))
+    c = fakes.lock(3, "contended", name="c", holders=(fakes.holder(4711),), waiters=(fakes.waiter(4713),))
+    judged = fakes.finding("deadlock", lock=fakes.sem(1), pids=(4711, 4712))
+    snapshot = fakes.picture([a, b, c], findings=(judged,))
+    assert rows.deadlocked(snapshot) == {a.id, b.id}
+    shown = [cells(rows.LOCKS, row)["REMARK"] for row in rows.lock_rows(snapshot, [a, b, c])]
+    assert shown == ["deadlock", "deadlock", ""]
+    assert subjects.sentence(b.id, snapshot).startswith("DEADLOCK: b is held by 4712")
 
 
 def test_items_give_way_in_their_order() -> None:
@@ -192,6 +268,19 @@ def test_an_unknown_state_is_explained() -> None:
     assert sentences.lock_sentence(lock) == "myapp.lock: two processes claim it."
     told = [entry.value for entry in subjects.entries(lock.id, fakes.picture([lock]))]
     assert "two processes claim it" in told
+
+
+@pytest.mark.parametrize(
+    ("state", "maximum", "said"),
+    [("free", 1, "nobody"), ("orphaned", 1, "nobody"), ("unknown", 1, "nobody that is known"),
+     ("free", 3, "nobody that is known")],
+)  # fmt: skip
+def test_only_a_lock_that_nobody_has_is_said_to_be_held_by_nobody(
+    state: fakes.LockState, maximum: int, said: str
+) -> None:
+    lock = fakes.lock(1, state, maximum=maximum)
+    told = {entry.label: entry.value for entry in subjects.entries(lock.id, fakes.picture([lock]))}
+    assert told["held by"] == said
 
 
 def test_stacks_are_told_where_they_are_known() -> None:
@@ -270,5 +359,5 @@ def test_figures_stand_still_within_their_window() -> None:
 
 def test_a_sparse_column_has_no_width_before_it_has_a_text() -> None:
     columns = (Column("A", 5, 9, 0), Column("REMARK", 8, 20, 1, sparse=True))
-    assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("")), ())]) == [5, 0]
-    assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("b")), ())]) == [5, 8]
+    assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("")), ())]) == [2, 0]
+    assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("b")), ())]) == [2, 7]

@@ -154,7 +154,7 @@ class Pty:
     def __init__(self, directory: Path, **variables: str) -> None:
         leader, follower = pty.openpty()
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLORTERM")}
         command = [sys.executable, str(PROGRAM), "states", str(directory / "pid")]
         self._process = subprocess.Popen(
             command, stdin=follower, stdout=follower, stderr=follower, env=environment | ENVIRONMENT | variables
@@ -173,6 +173,18 @@ class Pty:
     def colours(self) -> set[str]:
         cells = [cell for row in self.screen.buffer.values() for cell in row.values()]
         return {cell.fg for cell in cells} | {cell.bg for cell in cells}
+
+    def unreadable(self) -> list[str]:
+        """Signs in the colour of what is behind them."""
+        cells = [cell for row in self.screen.buffer.values() for cell in row.values()]
+        return [cell.data for cell in cells if cell.data.isalnum() and cell.fg == cell.bg != "default"]
+
+    def line(self, part: str) -> int:
+        return next(y for y, text in enumerate(self.screen.display) if part in text)
+
+    def looks(self, y: int) -> set[tuple[str, bool]]:
+        """What is behind the cells of that line, and whether they are reversed."""
+        return {(cell.bg, cell.reverse) for cell in (self.screen.buffer[y][x] for x in range(80))}
 
     def reversed_lines(self) -> list[str]:
         return [
@@ -223,6 +235,55 @@ def test_no_color_means_no_colour_at_all(in_pty: Pty) -> None:
     in_pty.press("/")
     in_pty.sees("text anywhere")
     assert in_pty.colours() == {"default"}
+
+
+@pytest.mark.parametrize("variables", [{"TERM": "linux"}, {"TERM": "xterm"}, {"TERM": "xterm-256color"}])
+def test_with_however_few_colours_the_cursor_is_seen_and_what_it_is_on(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
+    terminal = Pty(tmp_path, **variables)
+    try:
+        terminal.sees("orphaned")
+        terminal.press("j")
+        terminal.sees("myapp.cache_lock is held")
+        on, off = terminal.line("● held"), terminal.line("◐ contended  ")
+        assert not terminal.unreadable()
+        assert terminal.looks(on).isdisjoint(terminal.looks(off)), "the cursor is seen in every cell"
+        if variables["TERM"] != "xterm-256color":
+            assert [line for line in terminal.reversed_lines() if "cache_lock" in line]
+            assert "brightblack" not in terminal.colours(), "which is the grey of nothing on such a terminal"
+            assert {"red", "green"} <= terminal.colours()
+        terminal.press(":")
+        terminal.sees("the keys and the signs")
+        assert not terminal.unreadable()
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("in_pty", [{"NO_COLOR": "1"}], indirect=True)
+def test_without_colour_the_palette_shows_where_its_cursor_is(in_pty: Pty) -> None:
+    in_pty.press(":")
+    in_pty.sees("the keys and the signs")
+    in_pty.press("\x1b[B")
+    wait_until(lambda: in_pty._read() and "settings" in underlined(in_pty), what="the cursor")
+    assert "findings" not in underlined(in_pty)
+    in_pty.press("\x1b[B")
+    wait_until(lambda: in_pty._read() and "findings" in underlined(in_pty), what="another command")
+    assert "settings" not in underlined(in_pty)
+
+
+def underlined(terminal: Pty) -> str:
+    return "".join(cell.data for row in terminal.screen.buffer.values() for cell in row.values() if cell.underscore)
+
+
+def test_a_terminal_that_takes_ascii_alone_gets_it(tmp_path: Path) -> None:
+    terminal = Pty(tmp_path, TERM="xterm-256color", LC_ALL="POSIX", PYTHONUTF8="0")
+    try:
+        terminal.sees("% contended")
+        assert all(line.isascii() for line in terminal.screen.display)
+        assert "\\u" not in "".join(terminal.screen.display)
+    finally:
+        terminal.close()
 
 
 @pytest.mark.parametrize("in_pty", [{"COLORTERM": "truecolor"}], indirect=True)

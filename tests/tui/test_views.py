@@ -317,6 +317,21 @@ def test_a_cycle_is_marked_and_called_a_deadlock_where_a_finding_says_so() -> No
     play(scenario, picture(locks, there))
 
 
+def test_a_holder_that_is_not_known_is_not_called_nobody() -> None:
+    locks = [
+        lock(1, name="app.a", state="unknown", waiters=(waiter(4712),)),
+        lock(2, name="app.b", state="orphaned", waiters=(waiter(4713),)),
+    ]
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("w")
+        await seen.sees("Who blocks whom", "app.a")
+        assert seen.line("app.a").split()[-1] == "?"
+        assert seen.line("app.b").split()[-1] == "nobody"
+
+    play(scenario, picture(locks, [master(), worker(4712), worker(4713)]))
+
+
 def test_enter_opens_the_worker_or_the_lock_and_the_cursor_stays_on_it() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("w", "down", "enter")

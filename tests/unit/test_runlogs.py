@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -116,3 +117,19 @@ def test_a_run_removes_the_logs_of_earlier_ones_and_keeps_its_own_until_it_has_r
     launched.forget()
     launched.forget()
     assert list(directory.iterdir()) == []
+
+
+def test_a_server_that_takes_its_time_to_stop_is_waited_for_with_a_word(directory: Path) -> None:
+    slow = "trap 'sleep 1; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+    launched, told = Launched(["sh", "-c", slow]), list[str]()
+    wait_until(lambda: launched.last_lines() == ["ready"])
+    assert launched.stop(told.append) == 7
+    assert told == [f"waiting for process {launched.pid} to stop (Ctrl-C hurries it)"]
+    launched.forget()
+
+
+def test_a_server_that_stops_at_once_needs_no_word(directory: Path) -> None:
+    launched, told = Launched(["sleep", "60"]), list[str]()
+    assert launched.stop(told.append) == 128 + signal.SIGTERM
+    assert not told
+    launched.forget()

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.command import Provider
 
 from semtrace.errors import EXIT_OK, NoServer, SemtraceError
 from semtrace.model import Server
 from semtrace.settings import Settings
-from semtrace.tui import commands
-from semtrace.tui.child import Child, Leaving
+from semtrace.tui import commands, terminal
+from semtrace.tui.asciifilter import AsciiFilter
+from semtrace.tui.child import Child
 from semtrace.tui.chooser import ChooserScreen
 from semtrace.tui.drawn import Drawn
+from semtrace.tui.ending import Ending
+from semtrace.tui.finder import Finder
+from semtrace.tui.leaving import Leaving
 from semtrace.tui.looking import Looking, Tools
 from semtrace.tui.main import MainScreen
 from semtrace.tui.meter import Meter
-from semtrace.tui.palette import PLAIN_THEME, THEME
+from semtrace.tui.orphans import orphan, why_not
+from semtrace.tui.palette import PLAIN_THEME, THEME, Colours
+from semtrace.tui.releasing import ReleaseSheet
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.saving import save
 from semtrace.tui.source import Source
 from semtrace.tui.table import Table
-from semtrace.tui.terminal import drawing_on_the_terminal, wants_no_color
-from semtrace.tui.view import Open, Reveal, View
+from semtrace.tui.terminal import drawing_on_the_terminal
+from semtrace.tui.view import AskRelease, Open, Return, Reveal, View
 from semtrace.tui.views import VIEWS, detail
 
 FindServers = Callable[[], Sequence[Server]]
 OpenSource = Callable[[Server], Source]
 
-# How long leaving may take before the process ends without it.
-LEAVE_S = 2.0
 MOST_COPIED = 50_000  # terminals take some 74 KB of base64 in one OSC 52
 
 
@@ -63,12 +63,17 @@ def run(
     servers = find()
     if not servers:
         raise NoServer("no server was found", "start one, or give a PID")
-    app = SemtraceApp(servers, find, open_source, settings=settings, child=child, tools=tools, remembered=remembered)
-    try:
-        with drawing_on_the_terminal():
+    settings = settings or Settings()
+    with drawing_on_the_terminal():
+        if not terminal.draws_signs():
+            settings = replace(settings, ascii=True)
+        app = SemtraceApp(
+            servers, find, open_source, settings=settings, child=child, tools=tools, remembered=remembered
+        )
+        try:
             code = app.run()
-    finally:
-        app.left.set()
+        finally:
+            app.ending.left.set()
     return code if code is not None else app.return_code or EXIT_OK
 
 
@@ -77,10 +82,11 @@ class SemtraceApp(App[int]):
 
     CSS_PATH = "semtrace.tcss"
     TITLE = "semtrace"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {Finder}
     ALLOW_SELECT = False
     COMMAND_PALETTE_BINDING = "ctrl+backslash"  # ours is among the commands, where a key map finds it
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
         *commands.bindings(
             *("help", "settings", "findings", "blocking", "timeline", "events", "problems"),
             *("pause", "slower", "faster", "copy", "save", "palette", "quit"),
@@ -99,15 +105,18 @@ class SemtraceApp(App[int]):
         remembered: Remembered | None = None,
         meter: Meter | None = None,
         clock: Callable[[], float] = time.time,
+        colours: Colours | None = None,
     ) -> None:
         # With ansi_color, NO_COLOR takes the last greys away as well, which the theme alone would come too late for.
-        plain = wants_no_color()
-        super().__init__(ansi_color=True if plain else None)
+        colours = colours or terminal.colours()
+        super().__init__(ansi_color=None if colours == "many" else True)
         self.register_theme(THEME)
-        self.theme = PLAIN_THEME if plain else THEME.name
+        self.theme = THEME.name if colours == "many" else PLAIN_THEME
         self.settings = settings or Settings()
-        Drawn.ascii = self.settings.ascii
-        self.left = threading.Event()
+        Drawn.ascii, Drawn.colours = self.settings.ascii, colours
+        if self.settings.ascii:
+            self._filters.append(AsciiFilter())
+        self.ending = Ending(self.exit)
         self._servers = servers
         self._find = find
         self._open_source = open_source
@@ -119,7 +128,7 @@ class SemtraceApp(App[int]):
         self._views: dict[str, View] = {}
 
     def on_mount(self) -> None:
-        self._restore_terminal_on_signals()
+        self.ending.on_signals()
         self.set_keymap(dict(self.settings.keys))
         if len(self._servers) > 1:
             self.push_screen(ChooserScreen(self._servers, self._find, self._clock))
@@ -138,8 +147,22 @@ class SemtraceApp(App[int]):
     def on_reveal(self, message: Reveal) -> None:
         main = self.main
         if main is not None:
+            came_from = getattr(self.screen, "key", "")
             self._uncover(main)
             main.reveal(message.row)
+            main.came_from = came_from
+
+    def on_ask_release(self, message: AskRelease) -> None:
+        """By the newest picture, also while an older one is shown: it is about what to do now."""
+        main, screen = self.main, self.screen
+        if main is None or not isinstance(screen, View):
+            return
+        looking = main.looking
+        lock, release = orphan(message.row, looking.newest), looking.tools.release
+        if lock is None or release is None:
+            screen.say(why_not(message.row, looking.newest, release))
+        else:
+            self.push_screen(ReleaseSheet(looking, lock, release))
 
     def action_view(self, name: str) -> None:
         """Shows that view instead of the one that is there; its own key again leads back."""
@@ -147,8 +170,15 @@ class SemtraceApp(App[int]):
         if main is not None:
             shown = getattr(self.screen, "key", "")
             self._uncover(main)
+            main.came_from = ""
             if shown != name:
-                self.push_screen(self._view(name, main))
+                view = self._view(name, main)
+                view.opened()
+                self.push_screen(view)
+
+    def on_return(self, message: Return) -> None:
+        if self.main is not None:
+            self.push_screen(self._view(message.key, self.main))
 
     def _view(self, name: str, main: MainScreen) -> View:
         """Made once for each server: to make a screen takes Textual longer than all that is then drawn on it, and its
@@ -185,7 +215,7 @@ class SemtraceApp(App[int]):
         """Where a question waits for its answer, and where there is no server yet, the keys lead nowhere else."""
         if action in ("view", "pause", "slower", "faster", "copy", "save", "command_palette"):
             return isinstance(self.screen, View) and not self.screen.asks
-        return True
+        return action != "quit" or not isinstance(self.screen, Leaving)
 
     def action_pause(self) -> None:
         if self.main is not None:
@@ -226,22 +256,19 @@ class SemtraceApp(App[int]):
         else:
             self.screen.say(f"saved {' and '.join(map(str, written))}")
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        for name, command in commands.COMMANDS.items():
-            if name != "palette" and command.where in ("", getattr(screen, "key", "")):
-                keys = " ".join(map(commands.shown, commands.keys_of(name, self.settings.keys)))
-                yield SystemCommand(f"{command.word}  {keys}", command.help, partial(self._perform, name))
-
-    async def _perform(self, name: str) -> None:
-        """The palette has gone by then: the screen below it is meant."""
-        await commands.perform(self.screen, name)
-
     async def action_quit(self) -> None:
-        """With a server of ours it asks first; Ctrl-C there is the answer that it always is."""
-        if self._child is None or not self._child.running or isinstance(self.screen, Leaving):
+        """With a server of ours it asks first."""
+        if self._child is None or not self._child.running:
             self.exit(EXIT_OK)
         else:
             self.push_screen(Leaving(self._child), self._answered)
+
+    async def action_interrupt(self) -> None:
+        """Ctrl-C where it is asked what becomes of the server is the answer that it always is: stop it."""
+        if isinstance(self.screen, Leaving):
+            self.screen.dismiss("stop")
+        else:
+            await self.action_quit()
 
     def _answered(self, answer: str | None) -> None:
         if answer and self._child is not None:
@@ -257,23 +284,3 @@ class SemtraceApp(App[int]):
 
     def on_table_sorted(self, event: Table.Sorted) -> None:
         self._remembered.keep(event.table.id or "", event.table.order)
-
-    # ---- the end
-
-    def _restore_terminal_on_signals(self) -> None:
-        """By default these end Python at once, in the alternate screen with the mouse on."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # not in the main thread: whoever runs us there has its own
-            with suppress(RuntimeError, ValueError):
-                loop.add_signal_handler(number, self._leave, 128 + number)
-
-    def _leave(self, code: int) -> None:
-        self.exit(code)
-        threading.Thread(target=self._make_sure, args=(code,), name="semtrace-leave", daemon=True).start()
-
-    def _make_sure(self, code: int) -> None:
-        """A closed terminal ends Textual's writing thread (8.2.8, _writer_thread.py) with its queue full, and whoever
-        writes then waits for ever: the program would stay behind after every ssh that drops."""
-        if not self.left.wait(LEAVE_S):
-            os._exit(code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.cells import cell_len
 
 SIGNS = {
@@ -20,7 +22,7 @@ SIGNS = {
     # text
     "…": "~",
     "–": "-",
-    "≥": ">",
+    "≥": "+",
     "×": "x",
     "µ": "u",
     "▲": "^",
@@ -68,12 +70,26 @@ SIGNS = {
     "⡇": "4",
     "⣿": "C",
     "⠶": "W",
+    "▔": "-",
+    "▕": "|",
+    "🔎": "/ ",
 }
+# Arrows as words where there is room for words: in the footer and the help. As signs they would be `< >`.
+WORDS = {"←": "left", "→": "right", "↑": "up", "↓": "down"}
 _TABLE = str.maketrans(SIGNS)
+_AT_LEAST = re.compile(r"≥([\w.]+)")  # `3.2s+` reads as "at least" and has as many cells; `>3.2s` would say more
+
+
+def spelled(text: str) -> str:
+    """The arrows' keys by their names."""
+    for arrows, words in WORDS.items():
+        text = text.replace(arrows, words)
+    return text
 
 
 def ascii_only(text: str) -> str:
     """The text in ASCII and in the same number of cells; what has no sign of its own is `?`."""
     if text.isascii():
         return text
+    text = _AT_LEAST.sub(r"\1+", text)
     return "".join(each if each.isascii() else "?" * cell_len(each) for each in text.translate(_TABLE))

@@ -9,8 +9,8 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from semtrace.model import Lock, ProcessId, Snapshot
-from semtrace.text import clean
+from semtrace.model import Lock, LockState, ProcessId, Snapshot
+from semtrace.text import clean, counted
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.line import Item, Span
 from semtrace.tui.looking import Looking
@@ -29,7 +29,10 @@ COLUMNS = (
     Column("LINE", 12, 60, 3, cut="start", sparse=True),
 )
 FOOTER = ("back", "choose", "filter", "pause", "copy", "help")
+UNKNOWN_HOLDER = "?"
+NO_HOLDER: Mapping[LockState, str] = {"orphaned": "nobody", "free": "nobody"}  # of all others somebody may
 NOTHING = ["Nobody waits for anybody."]
+NOTHING_THEN = ["Nobody waited for anybody when it ended."]
 
 
 def blocking_rows(snapshot: Snapshot, nodes: Sequence[Node]) -> Iterator[Row]:
@@ -65,7 +68,7 @@ def _row(place: int, node: Node, drawn: str, roles: Mapping[ProcessId, str], dea
         Cell(mark or f"{sign.sign} {lock.state}", "bad" if mark else sign.style),
         Cell(since(holder.since_s, holder.evidence), "", holder.since_s or 0.0) if holder else Cell(""),
         blocks,
-        Cell(" ".join(str(each.pid) for each in lock.holders) or "nobody", sign.style),
+        Cell(" ".join(str(each.pid) for each in lock.holders) or NO_HOLDER.get(lock.state, UNKNOWN_HOLDER), sign.style),
         Cell(clean((holder.site if holder else None) or ""), "dim"),
     )
     return Row(lock.id, cells, (place,))
@@ -96,7 +99,7 @@ class BlockingScreen(View):
         self._looking = looking
 
     def compose(self) -> ComposeResult:
-        yield Table(COLUMNS, id="blocking")
+        yield Table(COLUMNS, id="blocking", sortable=False)
         yield from self.foot()
 
     def on_mount(self) -> None:
@@ -117,6 +120,15 @@ class BlockingScreen(View):
             case lock:
                 self.post_message(Open(lock))
 
+    @property
+    def row(self) -> Hashable:
+        """The lock of the line, also of one that waits for it."""
+        match self.query_one(Table).selected:
+            case ("waits" | "again", lock, *_):
+                return lock
+            case lock:
+                return lock
+
     def renew(self) -> None:
         snapshot = self._looking.snapshot
         if snapshot is None:
@@ -125,6 +137,9 @@ class BlockingScreen(View):
         waiting = sum(node.blocks for node in nodes)
         title = [Item(0, (Span("Who blocks whom", "title"),))]
         if waiting:
-            said = f"{waiting} {'thread waits' if waiting == 1 else 'threads wait'} for {len(nodes)}"
+            now, then = ("waits" if waiting == 1 else "wait"), "waited when it ended,"
+            said = f"{counted(waiting, 'thread')} {now if snapshot.alive else then} for {len(nodes)}"
             title.append(Item(1, (Span(said, "dim"),)))
-        self.query_one(Table).show(blocking_rows(snapshot, nodes), title, NOTHING, snapshot.monotonic_s)
+        self.query_one(Table).show(
+            blocking_rows(snapshot, nodes), title, NOTHING if snapshot.alive else NOTHING_THEN, snapshot.monotonic_s
+        )

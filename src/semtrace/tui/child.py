@@ -1,21 +1,9 @@
-"""The server that semtrace itself started, as the live view knows it; and the question what becomes of it."""
+"""The server that semtrace itself started, as the live view knows it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Protocol
-
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.screen import Screen
-
-from semtrace.tui.bar import Bar
-from semtrace.tui.entry import Entry
-from semtrace.tui.line import Item, Span, spread
-from semtrace.tui.page import Page
-from semtrace.tui.wrapping import sheet_lines
-
-KEYS = (("s", "stop the server"), ("l", "leave it running"), ("Esc", "stay"))
+from typing import Protocol
 
 
 class Child(Protocol):
@@ -31,37 +19,3 @@ class Child(Protocol):
     def running(self) -> bool: ...
 
     def output(self) -> list[str]: ...
-
-
-class Leaving(Screen[str]):
-    """Answers "stop", "leave" or, to stay, nothing."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "dismiss('stop')", show=False),
-        Binding("l", "dismiss('leave')", show=False),
-        Binding("escape,q", "dismiss('')", show=False),
-    ]
-
-    def __init__(self, child: Child) -> None:
-        super().__init__()
-        self._child = child
-
-    def compose(self) -> ComposeResult:
-        yield Bar(id="sheet-title")
-        yield Page()
-        yield Bar(id="keys")
-
-    def on_mount(self) -> None:
-        self.query_one("#sheet-title", Bar).say_text("The server still runs", "title.focus")
-        items = [Item(0, (Span(key, "key"), Span(f" {word}", "dim"))) for key, word in KEYS]
-        self.query_one("#keys", Bar).say(lambda width: spread(items, (), width))
-
-    def on_resize(self) -> None:
-        entries = [
-            Entry("", f"semtrace started it as process {self._child.pid}. What becomes of it?"),
-            Entry("", ""),
-            Entry("s", "stop it with TERM, as Ctrl-C would: it finishes its requests"),
-            Entry("l", f"leave it running; its output goes on into {self._child.log}"),
-            Entry("Esc", "stay here"),
-        ]
-        self.query_one(Page).show(list(sheet_lines(entries, self.size.width)))

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.screen import Screen
 
 from semtrace.model import Server
 from semtrace.tui import rows
 from semtrace.tui.bar import Bar
-from semtrace.tui.commands import footer, footer_line
+from semtrace.tui.commands import COMMANDS, hint, hint_of, keys_of, shown
 from semtrace.tui.header import failed_banner, servers_title
+from semtrace.tui.line import Item
 from semtrace.tui.messages import Broken, Failed, Listed
 from semtrace.tui.poller import Poller
 from semtrace.tui.table import Table
+from semtrace.tui.view import View
 
 REFRESH_S = 2.0
-FOOTER = ("choose", "sort", "quit")
 
 
-class ChooserScreen(Screen[None]):
-    """Looks again every two seconds while it is on top."""
+class ChooserScreen(View):
+    """Looks again every two seconds while it is on top. There is no server yet for what other keys would show."""
 
-    AUTO_FOCUS = "#servers"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("q,escape", "app.quit", show=False)]
+    AUTO_FOCUS: ClassVar[str | None] = "#servers"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.quit", show=False)]
+    asks = True
 
     class Picked(Message):
         def __init__(self, server: Server) -> None:
@@ -48,12 +48,23 @@ class ChooserScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Bar(id="header")
         yield Table(rows.SERVERS, id="servers")
-        yield Bar(id="keys")
+        yield from self.foot()
 
     def on_mount(self) -> None:
-        self._bar("header").say_text("semtrace", "brand")
-        self._bar("keys").say(partial(footer_line, footer(FOOTER, self.app._keymap)))
+        self.bar("header").say_text("semtrace", "brand")
+        self.say_keys()
         self._show("No server runs any more.")
+
+    def keys(self) -> Sequence[str]:
+        return ("filter", "sort")
+
+    def hints(self) -> Sequence[Item]:
+        keymap = self.app._keymap
+        leaving = " ".join(shown(keys_of(name, keymap)[0]) for name in ("back", "quit"))
+        return [hint_of("choose", keymap, word="look at it"), hint(leaving, COMMANDS["quit"], "quit")]
+
+    def leave(self) -> None:
+        self.call_later(self.app.run_action, "quit")
 
     def on_screen_resume(self) -> None:
         self._poller = Poller(lambda: nullcontext(self._find), Listed, self.post_message, REFRESH_S)
@@ -89,6 +100,3 @@ class ChooserScreen(Screen[None]):
     def _stop(self) -> None:
         if self._poller is not None:
             self._poller.stop()
-
-    def _bar(self, name: str) -> Bar:
-        return self.query_one(f"#{name}", Bar)

@@ -12,7 +12,6 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widget import Widget
 
-from semtrace.errors import UsageError
 from semtrace.tui.line import Item, Line, Span, spread
 
 
@@ -62,7 +61,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "quit": Command(("q", "f10"), "quit", "quit; in a sheet q goes back", 0, "app.quit"),
     "next": Command(("tab",), "pane", "the next pane; also a click", 7, "app.focus_next"),
-    "choose": Command(("enter",), "details", "everything known about the row", 5),
+    "choose": Command(("enter",), "details", "everything known about the row, with the Python stacks", 5),
     "problems": Command(("p",), "problems", "what could not be read, and the remedy", 13, "app.view('problems')"),
     "signals": Command(
         ("a",), "signals", "show or hide signals: the semaphores inside Conditions, Events and Queues", 14
@@ -76,7 +75,12 @@ COMMANDS: dict[str, Command] = {
     "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two pictures", 20, "app.slower"),
     "faster": Command(("minus",), "faster", "a shorter time between two pictures", 20, "app.faster"),
     "palette": Command(
-        ("colon", "ctrl+p"), "commands", "find a command by its words", 16, "app.command_palette", priority=False
+        ("colon", "ctrl+p"),
+        "commands",
+        "find a command by its words and those of its help",
+        16,
+        "app.command_palette",
+        priority=False,
     ),
     "back": Command(("escape", "b"), "back", "out of a filter, a sheet; then to the list of servers, if several", 10),
     "rows": Command(
@@ -152,13 +156,6 @@ def bindings(*ids: str) -> list[BindingType]:
     return [_binding(each, COMMANDS[each]) for each in ids]
 
 
-def check(keymap: Keymap) -> None:
-    """Raises UsageError for a command that there is not."""
-    for name in keymap:
-        if name not in COMMANDS:
-            raise UsageError(f"[keys]: there is no command {name!r}", f"there are: {', '.join(COMMANDS)}")
-
-
 def keys_of(name: str, keymap: Keymap) -> tuple[str, ...]:
     """The keys of a command as Textual calls them, the user's if there are any."""
     return tuple(keymap[name].split(",")) if name in keymap else COMMANDS[name].keys
@@ -175,7 +172,13 @@ def shown(key: str) -> str:
 
 def footer(ids: Iterable[str], keymap: Keymap, more: Sequence[Item] = ()) -> list[Item]:
     """The words of commands, for `spread`; a click on one does it."""
-    return [*more, *(hint(shown(keys_of(each, keymap)[0]), COMMANDS[each], each) for each in ids)]
+    there = {name for item in more for span in item.line for name in span.style.split()}
+    return [*more, *(hint_of(each, keymap) for each in ids if f"@{each}" not in there)]
+
+
+def hint_of(name: str, keymap: Keymap, **changes: Any) -> Item:
+    """A command as the footer says it, in other words if need be."""
+    return hint(shown(keys_of(name, keymap)[0]), COMMANDS[name]._replace(**changes), name)
 
 
 def pair(one: str, other: str, keymap: Keymap) -> Item:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import count
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -13,14 +14,14 @@ from semtrace.model import Lock, Problem, Process, ProcessId, Snapshot, Surround
 from semtrace.stack_report import stack_lines
 from semtrace.timeline import Timeline
 from semtrace.tui import subjects
-from semtrace.tui.commands import COMMANDS, bindings, footer, hint
-from semtrace.tui.entries import NO_STACKS, Stacks, problem_entries
+from semtrace.tui.commands import COMMANDS, hint
+from semtrace.tui.entries import NO_STACKS, Beside, Stacks, problem_entries
 from semtrace.tui.entry import Entry
 from semtrace.tui.line import Item
 from semtrace.tui.looking import Looking
 from semtrace.tui.messages import Broken
 from semtrace.tui.page import Sheet
-from semtrace.tui.releasing import ReleaseSheet, orphan, why_not
+from semtrace.tui.readings import Reading, lasted, roles
 from semtrace.tui.timeline_rows import readout
 from semtrace.tui.view import Open
 
@@ -70,7 +71,6 @@ class DetailSheet(Sheet):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "stacks", show=False),
-        *bindings("release"),
         *(Binding(str(digit), f"go({digit})", show=False) for digit in range(1, 10)),
     ]
 
@@ -82,19 +82,20 @@ class DetailSheet(Sheet):
             self.surroundings = surroundings
 
     def __init__(self, looking: Looking, row: Hashable) -> None:
-        title = subjects.title(row, looking.snapshot) if looking.snapshot else ""
-        super().__init__(title, self._entries)
+        super().__init__(self._title, self._entries)
         self._looking = looking
         self._row = row
+        self._named = ""
         self._asked = False
         self._refreshing = True
         self._due = 0.0
-        self._taken: DetailSheet.Taken | None = None
+        self._before: Snapshot | None = None  # the picture before the stacks were asked for
+        self._arrived: DetailSheet.Taken | None = None
+        self._reading: Reading | None = None
+        self._digits: dict[ProcessId, int] = {}
 
     def hints(self) -> Sequence[Item]:
         items = []
-        if self._orphan() is not None and self._looking.tools.release is not None:
-            items += footer(("release",), self.app._keymap)
         if neighbours(self._row, self._looking.snapshot):
             items.append(hint("1-9", COMMANDS["choose"]._replace(word="go to", order=2), ""))
         if self._able():
@@ -111,39 +112,41 @@ class DetailSheet(Sheet):
         self.renew()
 
     def action_go(self, digit: int) -> None:
-        places = neighbours(self._row, self._looking.snapshot)
-        if digit <= len(places):
-            self.post_message(Open(places[digit - 1]))
+        place = self._places().get(digit)
+        if place is not None:
+            self.post_message(Open(place))
 
-    def action_release(self) -> None:
-        lock, release = self._orphan(), self._looking.tools.release
-        if lock is None or release is None:
-            self.say(why_not(self._row, self._looking.snapshot, release))
-        else:
-            look = self._looking
-            self.app.push_screen(ReleaseSheet(look.server, lock, lambda: look.snapshot, release))
-
-    def _orphan(self) -> Lock | None:
-        return orphan(self._row, self._looking.snapshot)
+    def _places(self) -> dict[int, Hashable]:
+        """Where the digits lead; of a lock where they led before."""
+        if concerned(self._row, self._looking.snapshot) and not isinstance(self._row, ProcessId):
+            return {digit: process for process, digit in self._digits.items()}
+        return dict(enumerate(neighbours(self._row, self._looking.snapshot), 1))
 
     # ---- stacks and surroundings
 
     def _able(self) -> bool:
-        return self._looking.tools.stacks is not None and bool(concerned(self._row, self._looking.snapshot))
+        snapshot = self._looking.snapshot
+        alive = snapshot is not None and snapshot.alive
+        return alive and self._looking.tools.stacks is not None and bool(concerned(self._row, snapshot))
+
+    def _processes(self, snapshot: Snapshot) -> list[ProcessId]:
+        """Whose stacks are read."""
+        return list(dict.fromkeys(process for process, _ in concerned(self._row, snapshot)))[:MOST_PROCESSES]
 
     def _take(self) -> None:
         """As soon as it is due; while paused the stacks stand still with the picture."""
-        snapshot = self._looking.snapshot
+        snapshot, newest = self._looking.snapshot, self._looking.newest
         tools = self._looking.tools
-        if self._asked or snapshot is None or snapshot.monotonic_s < self._due:
+        if self._asked or snapshot is None or newest is None or newest.monotonic_s < self._due or not newest.alive:
             return
-        if self._taken is not None and (not self._refreshing or self._looking.paused):
+        if self._reading is not None and (not self._refreshing or self._looking.paused):
             return
-        processes = list(dict.fromkeys(process for process, _ in concerned(self._row, snapshot)))[:MOST_PROCESSES]
+        processes = self._processes(snapshot)
         if not processes or (tools.stacks is None and tools.look_up is None):
             return
         self._asked = True
-        self._due = snapshot.monotonic_s + max(LEAST_PAUSE_S, PAUSE_EACH_S * len(processes))
+        self._due = newest.monotonic_s + max(LEAST_PAUSE_S, PAUSE_EACH_S * len(processes))
+        self._before = newest
         threading.Thread(target=self._act, args=(processes,), name="semtrace-stacks", daemon=True).start()
 
     def _act(self, processes: Sequence[ProcessId]) -> None:
@@ -159,10 +162,19 @@ class DetailSheet(Sheet):
         self.post_message(told)
 
     def on_detail_sheet_taken(self, message: Taken) -> None:
-        self._asked, self._taken = False, message
-        if message.problems and not message.stacks:
+        """It counts with the next picture, which tells who still is where the one before the reading saw him."""
+        self._arrived = message
+
+    def collected(self) -> None:
+        arrived, before, after = self._arrived, self._before, self._looking.newest
+        if arrived is None or before is None or after is None:
+            return
+        self._asked, self._arrived = False, None
+        proven = lasted(roles(self._row, before), roles(self._row, after))
+        self._reading = Reading(arrived.stacks, arrived.problems, arrived.surroundings, before.monotonic_s, proven)
+        if arrived.problems and not arrived.stacks:
             self._refreshing = False  # it will not be otherwise in two seconds; u tries again
-        self.renew()
+        self.freshen()
 
     def on_broken(self, message: Broken) -> None:
         raise message.error
@@ -171,20 +183,50 @@ class DetailSheet(Sheet):
 
     def renew(self) -> None:
         self._take()
-        self.say_keys()
+        self._number()
         super().renew()
 
+    def _number(self) -> None:
+        """Each process keeps its digit while one looks: on a busy lock they change places five times a second."""
+        snapshot = self._looking.snapshot
+        there = {process.id for process in snapshot.processes} if snapshot else set()
+        self._digits = {process: digit for process, digit in self._digits.items() if process in there}
+        for process, _ in concerned(self._row, snapshot):
+            if process not in self._digits:
+                taken = set(self._digits.values())
+                self._digits[process] = next(digit for digit in count(1) if digit not in taken)
+
+    def _title(self) -> str:
+        """As it is called now: names are found some pictures later than locks. What is gone keeps its last one."""
+        snapshot = self._looking.snapshot
+        if snapshot is not None and (not self._named or subjects.find(self._row, snapshot) is not None):
+            self._named = subjects.title(self._row, snapshot)
+        return self._named
+
     def _entries(self) -> Iterable[Entry]:
-        looking, taken = self._looking, self._taken
+        looking, reading = self._looking, self._reading
         snapshot = looking.snapshot
         if snapshot is None:
             return
-        stacks = taken.stacks if taken else NO_STACKS
-        yield from subjects.entries(self._row, snapshot, stacks, taken.surroundings if taken else None)
+        yield from subjects.entries(
+            self._row, snapshot, self._beside(snapshot), reading.surroundings if reading else None
+        )
         if isinstance(self._row, ProcessId):
-            yield from thread_entries(self._row, stacks)
+            if reading is not None and reading.stacks:
+                yield Entry("stacks", reading.when(snapshot, looking.paused), "dim")
+                yield from thread_entries(self._row, reading.stacks)
+            elif self._able() and self._asked:
+                yield Entry("stacks", "not read yet", "dim")
             yield from hold_entries(self._row, snapshot, looking.timeline)
-        if taken is not None:
-            yield from problem_entries(taken.problems)
-        elif self._able():
-            yield Entry("stacks", "reading …", "dim")
+        if reading is not None:
+            yield from problem_entries(reading.problems)
+
+    def _beside(self, snapshot: Snapshot) -> Beside:
+        """Of a lock: what is told below those who hold it and wait for it."""
+        reading = self._reading
+        failed = reading is not None and bool(reading.problems) and not reading.stacks
+        awaited = frozenset(self._processes(snapshot)) if self._able() and not failed else frozenset()
+        if reading is None or not reading.stacks:
+            return Beside(awaited=awaited, digits=self._digits)
+        when = reading.when(snapshot, self._looking.paused)
+        return Beside(reading.of(self._row, snapshot), when, awaited, self._digits)

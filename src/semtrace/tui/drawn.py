@@ -13,21 +13,29 @@ from textual.widget import Widget
 
 from semtrace.tui.ascii import ascii_only
 from semtrace.tui.line import Line, fill
-from semtrace.tui.palette import style
-from semtrace.tui.terminal import wants_no_color
+from semtrace.tui.palette import Colours, style
 
 
 class Drawn(Widget):
     """Shows `lines`; subclasses say which with `draw`."""
 
     ALLOW_SELECT = False
-    ascii: ClassVar[bool] = False  # for the whole application, which sets it
+    # for the whole application, which sets them
+    ascii: ClassVar[bool] = False
+    colours: ClassVar[Colours] = "many"
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
         self._lines: list[Line] = []
         self._strips: dict[int, Strip] = {}
-        self._plain = wants_no_color()
+        self._set_height: int | None = None
+
+    def set_height(self, height: int) -> None:
+        """0 hides it. Only a change costs a layout."""
+        if height != self._set_height:
+            self._set_height = height
+            self.styles.height = height
+            self.display = height > 0
 
     def draw(self, lines: Sequence[Line]) -> None:
         """Replaces the lines. Each has exactly the widget's width; see `line.fill`."""
@@ -51,7 +59,7 @@ class Drawn(Widget):
         styles: list[Style] = []
         for said, names in fill(line, width):
             text = ascii_only(said) if self.ascii else said
-            look = style(names, self._plain)
+            look = style(names, self.colours)
             if styles and styles[-1] is look:
                 texts[-1] += text
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from semtrace.model import (
     Durations,
@@ -27,28 +28,48 @@ from semtrace.stack_report import stack_lines
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.tui.entry import Entry
 from semtrace.tui.rows import pids, units
-from semtrace.tui.sentences import for_so_long, in_whose_hands, names_of
+from semtrace.tui.sentences import for_so_long, in_whose_hands, last_holder_phrase, names_of
 from semtrace.tui.signs import lock_sign, process_sign
 from semtrace.tui.spreads import spread_entries
+from semtrace.tui.wrapping import clean_lines
 
 Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
 NO_STACKS: Stacks = {}
 MOST_EVENTS = 8
 
 
-def lock_entries(lock: Lock, snapshot: Snapshot, stacks: Stacks = NO_STACKS) -> Iterator[Entry]:
+class Beside(NamedTuple):
+    """What a sheet knows beside its picture: stacks, when they were read, of whom they are yet to come, and the digits
+    that lead to the processes, which stay the same while one looks.
+    """
+
+    stacks: Stacks = NO_STACKS
+    when: str = ""
+    awaited: frozenset[ProcessId] = frozenset()
+    digits: Mapping[ProcessId, int] | None = None
+
+
+NOTHING_BESIDE = Beside()
+
+
+def lock_entries(lock: Lock, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE) -> Iterator[Entry]:
     """First what matters at three in the morning: who, since when, at which line; then what it is."""
     roles = {process.id: process.role for process in snapshot.processes}
     sign = lock_sign(lock.state)
     yield Entry("state", f"{sign.sign} {lock.state}", sign.style)
-    yield Entry("", clean(lock.reason or sign.meaning), "dim")
+    if snapshot.alive or lock.reason:
+        yield Entry("", clean(lock.reason or sign.meaning), "dim")
     if lock.in_flux:
         yield Entry("", "it kept changing while it was read", "dim")
-    held = [_holder_entry(place, holder, roles, stacks) for place, holder in enumerate(lock.holders, 1)]
-    yield from _section("held by", held, "nobody that is known")
-    yield from _section("waiters", _waiter_entries(lock, roles, stacks), "none")
+    held = [_holder_entry(place, holder, roles, beside) for place, holder in enumerate(lock.holders, 1)]
+    holders, waiters = ("held by", "waiters") if snapshot.alive else ("held then by", "waited then")
+    yield from _section(holders, held, _no_holder(lock))
+    yield from _last_holder_entries(lock, snapshot)
+    yield from _section(waiters, _waiter_entries(lock, roles, beside), "none" if snapshot.alive else "nobody")
+    if beside.when:
+        yield Entry("stacks", beside.when, "dim")
     about = (each for each in snapshot.findings if each.lock == lock.id or (each.name and each.name == lock.name))
-    yield from finding_entries(about)
+    yield from finding_entries(about, lock.reason)
     if lock.statistics is not None:
         yield from _statistics_entries(lock.statistics)
     yield from event_entries(lock.id, snapshot)
@@ -63,10 +84,14 @@ def lock_entries(lock: Lock, snapshot: Snapshot, stacks: Stacks = NO_STACKS) -> 
     yield Entry("mapped by", pids(lock.mapped_by) or "none")
 
 
-def finding_entries(findings: Iterable[Finding]) -> Iterator[Entry]:
+def finding_entries(findings: Iterable[Finding], said: str | None = None) -> Iterator[Entry]:
+    """Of an orphaned lock with the evidence, which nothing else here tells, but for what has been `said` already."""
     for finding in findings:
         yield Entry(finding.severity, clean(finding.title), "bad" if finding.severity == "error" else "warning")
-        yield Entry("", clean(finding.remedy), "dim")
+        for fact in finding.evidence:
+            if finding.code == "orphaned-lock" and clean(fact) != clean(said or ""):
+                yield Entry("", f"- {clean(fact)}")
+        yield Entry("", clean_lines(finding.remedy), "dim")
 
 
 def event_entries(lock: SemId, snapshot: Snapshot) -> Iterator[Entry]:
@@ -79,7 +104,7 @@ def event_entries(lock: SemId, snapshot: Snapshot) -> Iterator[Entry]:
         took = "".join(
             f", {word} {exact(time_s)}" for word, time_s in (("waited", event.wait_s), ("held", event.held_s)) if time_s
         )
-        at = _clock(snapshot.taken_at - snapshot.monotonic_s + event.t_s)
+        at = _clock(snapshot.taken_at - snapshot.monotonic_s + event.t_s, "%H:%M:%S.%f")[:-3]
         yield Entry("" if place else "last events", f"{at}  {event.process.pid} {event.event}{took}{_site(event.site)}")
     if last and tracing.one_in > 1:
         yield Entry("", f"a sample: one in {tracing.one_in}", "dim")
@@ -99,8 +124,9 @@ def process_entries(process: Process, snapshot: Snapshot, surroundings: Surround
     yield Entry("memory", f"{size(process.rss)} resident")
     yield Entry("threads", str(process.threads))
     yield Entry("heartbeat", _heartbeat(process, snapshot.server.timeout_s))
-    yield from _section("holds", (_hold_entry(each, process.id, locks) for each in process.holds), "nothing")
-    yield from _section("waits for", (_wait_entry(each, process.id, locks) for each in process.waits_on), "nothing")
+    holds, waits = ("holds", "waits for") if snapshot.alive else ("held then", "waited for")
+    yield from _section(holds, (_hold_entry(each, process.id, locks) for each in process.holds), "nothing")
+    yield from _section(waits, (_wait_entry(each, process.id, locks) for each in process.waits_on), "nothing")
     yield from finding_entries(each for each in snapshot.findings if process.pid in each.pids)
     if surroundings is not None:
         yield from _surroundings_entries(surroundings)
@@ -136,8 +162,8 @@ def _overlap_entries(overlap: Overlap) -> Iterator[Entry]:
     yield Entry("", "the fix: multiprocessing.Lock(), made before the fork (gunicorn --preload)", "dim")
 
 
-def _clock(epoch_s: float) -> str:
-    return datetime.fromtimestamp(epoch_s).strftime("%H:%M:%S")
+def _clock(epoch_s: float, form: str = "%H:%M:%S") -> str:
+    return datetime.fromtimestamp(epoch_s).strftime(form)
 
 
 def problem_entries(problems: Sequence[Problem]) -> Iterator[Entry]:
@@ -157,25 +183,44 @@ def _section(title: str, entries: Iterable[Entry], nothing: str) -> Iterator[Ent
         yield Entry(title, nothing, "dim")
 
 
-def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], stacks: Stacks) -> Entry:
+def _no_holder(lock: Lock) -> str:
+    """Of a counting semaphore a unit may be with somebody whose count is not seen, also while others are free."""
+    if lock.signal or lock.state == "orphaned" or (lock.state == "free" and lock.maximum == 1):
+        return "nobody"
+    return "nobody that is known"
+
+
+def _last_holder_entries(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
+    """Of an orphaned lock: who had it, also before there is a finding that says so."""
+    last = lock.last_holder
+    if lock.state == "orphaned" and last is not None:
+        yield Entry("held last by", last_holder_phrase(last, snapshot))
+
+
+def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], beside: Beside) -> Entry:
     thread = f", thread {holder.tid}" if holder.tid is not None else ""
     count = f", {holder.count} times" if holder.count != 1 else ""
-    who = f"{place}. {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
+    who = f"{_digit(holder, place, beside)}. {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
     return Entry(
         "",
         f"{who}{for_so_long(holder.since_s, holder.evidence)}{_site(holder.site)} (seen in {holder.evidence})"
-        f"{_stack(holder, stacks)}",
+        f"{_stack(holder, beside)}",
         "held",
     )
 
 
-def _waiter_entries(lock: Lock, roles: Mapping[ProcessId, str], stacks: Stacks) -> Iterator[Entry]:
+def _digit(who: Holder | Waiter, place: int, beside: Beside) -> int:
+    return place if beside.digits is None else beside.digits.get(who.process, place)
+
+
+def _waiter_entries(lock: Lock, roles: Mapping[ProcessId, str], beside: Beside) -> Iterator[Entry]:
     """Numbered on from the holders; who has waited the longest first."""
     patient = sorted(lock.waiters, key=lambda waiter: -(waiter.for_s or 0.0))
     for place, waiter in enumerate(patient, len(lock.holders) + 1):
         who = f"{roles.get(waiter.process, 'process')} {waiter.pid}, thread {waiter.tid}"
         since = for_so_long(waiter.for_s, waiter.evidence)
-        yield Entry("", f"{place}. {who}{since}{_site(waiter.site)}{_stack(waiter, stacks)}", "waiting")
+        digit = _digit(waiter, place, beside)
+        yield Entry("", f"{digit}. {who}{since}{_site(waiter.site)}{_stack(waiter, beside)}", "waiting")
 
 
 def _hold_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) -> Entry:
@@ -217,13 +262,17 @@ def _durations(durations: Durations) -> str:
     return ", ".join([*said, f"max {exact(durations.max_s)}"])
 
 
-def _stack(who: Holder | Waiter, stacks: Stacks) -> str:
+def _stack(who: Holder | Waiter, beside: Beside) -> str:
     """Below its thread; where the thread is not known, below the process's only one."""
+    stacks = beside.stacks
     tid = who.tid
     if tid is None:
         mine = [thread for process, thread in stacks if process == who.process]
         tid = mine[0] if len(mine) == 1 else 0
-    return "".join(f"\n   {line}" for line in stack_lines(stacks.get((who.process, tid), who.stack or ())))
+    stack = stacks.get((who.process, tid), who.stack)
+    if stack is None:
+        return "\n   its stack is not read yet" if who.process in beside.awaited else ""
+    return "".join(f"\n   {line}" for line in stack_lines(stack))
 
 
 def _heartbeat(process: Process, timeout_s: float | None) -> str:

@@ -16,17 +16,19 @@ from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.header import SEVERITIES
 from semtrace.tui.line import Item, Span
 from semtrace.tui.looking import Looking
-from semtrace.tui.page import MOST_WIDTH, Page
+from semtrace.tui.page import Page
 from semtrace.tui.table import Table
 from semtrace.tui.view import Reveal, View
-from semtrace.tui.wrapping import sheet_lines
+from semtrace.tui.wrapping import clean_lines, sheet_lines
 
 COLUMNS = (
     Column("SEVERITY", 9, 9, 0),
     Column("WHAT", 30, 120, 0),
-    Column("CODE", 13, 15, 1),
+    Column("CODE", 14, 20, 1),
 )
+WHAT = 1
 FOOTER = ("back", "choose", "filter", "sort", "next", "copy", "help")
+NOTHING_THEN = ["Nothing wrong was seen before it ended."]
 NOTHING = ["Nothing wrong is seen. semtrace doctor --for 60 watches for longer."]
 
 
@@ -45,10 +47,13 @@ def finding_rows(findings: Sequence[Finding]) -> list[Row]:
     ]
 
 
-def finding_entries(finding: Finding) -> Iterator[Entry]:
+def finding_entries(finding: Finding, titled: bool) -> Iterator[Entry]:
+    """`titled` where the list had no room for the whole title."""
+    if titled:
+        yield Entry("what", clean(finding.title), SEVERITIES[finding.severity])
     for place, fact in enumerate(finding.evidence):
         yield Entry("" if place else "evidence", clean(fact))
-    yield Entry("remedy", clean(finding.remedy), "strong")
+    yield Entry("remedy", clean_lines(finding.remedy), "strong")
 
 
 def target(finding: Finding, snapshot: Snapshot) -> Hashable | None:
@@ -73,6 +78,7 @@ class FindingsSheet(View):
     def __init__(self, looking: Looking) -> None:
         super().__init__()
         self._looking = looking
+        self._to_worst = False
 
     def compose(self) -> ComposeResult:
         yield Table(COLUMNS, id="findings")
@@ -84,6 +90,15 @@ class FindingsSheet(View):
 
     def on_resize(self) -> None:
         self.renew()
+
+    def opened(self) -> None:
+        """The worst may be another than when one last looked."""
+        self._to_worst = True
+
+    @property
+    def row(self) -> Hashable:
+        chosen, snapshot = self._chosen(), self._looking.snapshot
+        return target(chosen, snapshot) if chosen and snapshot else None
 
     def keys(self) -> Sequence[str]:
         return FOOTER
@@ -107,14 +122,21 @@ class FindingsSheet(View):
         found = self._findings()
         table = self.query_one(Table)
         title = [Item(0, (Span("Findings", "title"),)), Item(0, (Span(str(len(found)), "dim"),))]
-        table.show(finding_rows(found), title, NOTHING, 0.0)
+        ended = self._looking.snapshot is not None and not self._looking.snapshot.alive
+        table.show(finding_rows(found), title, NOTHING_THEN if ended else NOTHING, 0.0)
         table.set_height(min(table.wanted_height, max(self.size.height // 2, 3)))
+        if self._to_worst and found:
+            table.select(_id(found[0]))
+        self._to_worst = False
         self._show_chosen()
 
     def _show_chosen(self) -> None:
         chosen = self._chosen()
-        width = min(MOST_WIDTH, self.size.width)
-        self.query_one(Page).show(list(sheet_lines(finding_entries(chosen), width)) if chosen else [])
+        lines = list(sheet_lines(finding_entries(chosen, self._is_cut(chosen)), self.size.width)) if chosen else []
+        self.query_one(Page).show(lines)
+
+    def _is_cut(self, finding: Finding) -> bool:
+        return self.query_one(Table).is_cut(_id(finding), WHAT)
 
     def _chosen(self) -> Finding | None:
         selected = self.query_one(Table).selected

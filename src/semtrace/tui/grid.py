@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from semtrace.tui.line import Line, Span, clip, clip_start, clip_words
+from semtrace.tui.line import ELLIPSIS, Line, Span, clip, clip_start, clip_words
 from semtrace.tui.signs import ASCENDING, DESCENDING
 
 GAP = 2
 
 SortKey = tuple[float, str]
+Cut = Literal["end", "start", "class", "words"]  # "class": as "start", but at a capital letter
+_NUMBER = re.compile(r"\d+")
+_HALF_A_WORD = re.compile(f"^{ELLIPSIS}[a-z]+(?=[A-Z])")
 
 
 class Column(NamedTuple):
@@ -29,7 +33,7 @@ class Column(NamedTuple):
     order: int
     right: bool = False
     marked: bool = False
-    cut: Literal["end", "start", "words"] = "end"
+    cut: Cut = "end"
     sparse: bool = False
 
 
@@ -42,7 +46,7 @@ class Cell(NamedTuple):
 
     @property
     def sort_key(self) -> SortKey:
-        return (0.0, self.text.lower()) if self.key is None else (self.key, "")
+        return (0.0, natural(self.text)) if self.key is None else (self.key, "")
 
 
 class Row(NamedTuple):
@@ -62,6 +66,11 @@ class View:
     filter: str = ""
 
 
+def natural(text: str) -> str:
+    """What sorts numbers within a text as numbers: `many[9]` before `many[10]`."""
+    return _NUMBER.sub(lambda number: number.group().zfill(12), text.lower())
+
+
 def arrange(rows: Sequence[Row], view: View) -> list[Row]:
     chosen = sorted((row for row in rows if matches(row, view.filter)), key=lambda row: row.rank)
     column = view.column
@@ -79,31 +88,59 @@ def matches(row: Row, pattern: str) -> bool:
     return found != pattern.startswith("!")
 
 
-def content_widths(columns: Sequence[Column], rows: Sequence[Row], before: Sequence[int] = ()) -> list[int]:
-    """The width that each column would like; never less than `before`, so that columns do not tremble."""
+def content_widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+    """The width that each column has a use for."""
     widths = [0 if column.sparse else _least_wanted(column) for column in columns]
     for row in rows:
         for i, cell in enumerate(row.cells):
             if len(cell.text) > widths[i]:
                 widths[i] = max(min(cell_len(cell.text), columns[i].most), _least_wanted(columns[i]))
-    return [max(pair) for pair in zip(widths, before, strict=True)] if before else widths
+    return widths
 
 
 def fit(columns: Sequence[Column], wanted: Sequence[int], room: int) -> list[int]:
-    """The width of each column, 0 for one that is left out."""
-    kept = [min(column.least, want) for column, want in zip(columns, wanted, strict=True)]
-    while sum(kept) + GAP * (sum(width > 0 for width in kept) - 1) > room:
-        present = [i for i, width in enumerate(kept) if width and columns[i].order]
-        if not present:
-            break
-        kept[max(present, key=lambda i: columns[i].order)] = 0
-    spare = room - sum(kept) - GAP * (sum(width > 0 for width in kept) - 1)
-    for i in sorted(range(len(kept)), key=lambda i: columns[i].order):
-        if kept[i] and spare > 0:
-            more = min(wanted[i] - kept[i], spare)
-            kept[i] += more
-            spare -= more
-    return kept
+    """The width of each column, 0 for one that is left out.
+
+    Which ones there are depends on as little as can be of what is in them now: a `marked` one is reckoned with its
+    `least` even while it is empty, for else others would come and go with its texts. How wide they are depends on the
+    texts: what one has no use for is for those that are cut, then for smaller columns that have been left out, and
+    only what nobody needs is for those that are empty.
+    """
+    places = sorted(range(len(columns)), key=lambda i: (columns[i].order, i))
+    widths = [0] * len(columns)
+
+    def grow(chosen: Sequence[int], most: Sequence[int]) -> None:
+        for i in chosen:
+            widths[i] += max(min(most[i] - widths[i], room - _total(widths)), 0)
+
+    def fits(i: int) -> bool:
+        least = _reckoned(columns[i], wanted[i])
+        return not columns[i].order or _total(widths) + GAP * any(widths) + least <= room
+
+    left_out: list[int] = []
+    for i in places:
+        if left_out or not fits(i):
+            left_out.append(i)
+        else:
+            widths[i] = _reckoned(columns[i], wanted[i])
+    for i in places:
+        widths[i] = min(widths[i], wanted[i])
+    grow([i for i in places if widths[i]], wanted)
+    for i in left_out:
+        if fits(i):
+            widths[i] = min(_reckoned(columns[i], wanted[i]), wanted[i])
+            grow([i], wanted)
+    grow([i for i in places if widths[i]], [column.least for column in columns])
+    return widths
+
+
+def _reckoned(column: Column, wanted: int) -> int:
+    return 0 if not wanted else column.least if column.marked else min(column.least, wanted)
+
+
+def _total(widths: Sequence[int]) -> int:
+    """With the gaps between those that there are."""
+    return sum(widths) + GAP * max(sum(width > 0 for width in widths) - 1, 0)
 
 
 def heading(columns: Sequence[Column], widths: Sequence[int], view: View) -> Line:
@@ -155,15 +192,17 @@ def changed(columns: Sequence[Column], before: Row, after: Row) -> list[int]:
 
 
 def _least_wanted(column: Column) -> int:
-    """Room for the title and the sign of a sort."""
-    return max(len(column.title) + 1, column.least)
+    """Room for the title and the sign of a sort. One of a single width is for figures, which it would tremble with."""
+    return max(len(column.title) + 1, column.least if column.least == column.most else 0)
 
 
-def _cut(text: str, width: int, how: Literal["end", "start", "words"]) -> str:
+def _cut(text: str, width: int, how: Cut) -> str:
     if len(text) <= width and text.isascii():
         return text
     if how == "words":
         return clip_words(text, width)
+    if how == "class":
+        return _HALF_A_WORD.sub(ELLIPSIS, clip_start(text, width))
     return clip_start(text, width) if how == "start" else clip(text, width)
 
 

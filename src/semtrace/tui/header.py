@@ -11,12 +11,12 @@ from semtrace.errors import SemtraceError
 from semtrace.model import Lock, LockState, Server, Severity, Snapshot
 from semtrace.text import age, clean, counted
 from semtrace.tui.line import Item, Line, Span, spread
+from semtrace.tui.looking import Looking
 from semtrace.tui.rows import Shown
 from semtrace.tui.signs import ENDED, LOCK_SIGNS, PAUSED, WARNING, lock_sign
 
 SEVERITIES: dict[Severity, str] = {"error": "bad", "warning": "warning", "info": "dim"}
 
-_SEVERITY = {"error": "error", "warning": "warning", "info": "note"}
 _WORKING = ("worker", "dirty-worker", "process")
 _STATE_ORDER: dict[LockState, int] = {
     "orphaned": 0,
@@ -46,7 +46,8 @@ def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: 
     if snapshot and snapshot.findings:
         worst = snapshot.findings[0].severity
         these = sum(finding.severity == worst for finding in snapshot.findings)
-        right.insert(0, Item(0, (Span(f"{counted(these, _SEVERITY[worst])} (f)", SEVERITIES[worst]),)))
+        count = counted(these, worst, "info" if worst == "info" else "")
+        right.insert(0, Item(0, (Span(f"{count} (f)", SEVERITIES[worst]),)))
     if gauge.paused:
         right.insert(0, Item(0, (Span(f" {PAUSED} PAUSED ", "badge"),)))
     return spread(_identity(server, snapshot), right, width)
@@ -86,10 +87,27 @@ def bare_title(name: str) -> list[Item]:
 
 
 def ended_banner(snapshot: Snapshot) -> str:
-    """The time is the reader's own local one: that of its wall clock."""
-    at = datetime.fromtimestamp(snapshot.taken_at).strftime("%H:%M:%S")
     ran = age(snapshot.taken_at - snapshot.server.started_at)
-    return f"{ENDED} Server ended at {at}: its last picture. It ran {ran}{_left_behind(snapshot.locks)}."
+    return f"{ENDED} Server ended at {clock(snapshot)}: its last picture. It ran {ran}{_left_behind(snapshot.locks)}."
+
+
+def state_banner(looking: Looking, tells_pause: bool) -> tuple[str, str]:
+    """What every screen says of the picture that it shows, and its style; nothing of one that is there now."""
+    shown, newest = looking.snapshot, looking.newest
+    if shown is not None and not shown.alive:
+        return ended_banner(shown), "banner"
+    said = []
+    if shown is not None and looking.paused and tells_pause:
+        ended = "; the server has ended meanwhile" if newest and not newest.alive else ", collecting goes on"
+        said.append(f"{PAUSED} PAUSED: the picture of {clock(shown)} stands still{ended}.")
+    if shown is not None and looking.trouble is not None:
+        said.append(failed_banner(looking.trouble))
+    return " ".join(said), "badge" if said and looking.trouble is None else "banner" if said else ""
+
+
+def clock(snapshot: Snapshot) -> str:
+    """The time is the reader's own local one: that of its wall clock."""
+    return datetime.fromtimestamp(snapshot.taken_at).strftime("%H:%M:%S")
 
 
 def failed_banner(error: SemtraceError) -> str:

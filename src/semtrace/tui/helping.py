@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from semtrace.tui import timeline_rows
+from semtrace.tui.ascii import spelled
 from semtrace.tui.commands import Keymap, help_lines
 from semtrace.tui.entry import Entry
 from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
@@ -19,9 +20,9 @@ MOVING = (
 )
 
 
-def help_entries(keymap: Keymap) -> Iterator[Entry]:
+def help_entries(keymap: Keymap, ascii_too: bool = False) -> Iterator[Entry]:
     for key, does in (*help_lines(keymap), *MOVING):
-        yield Entry(key, does)
+        yield Entry(spelled(key) if ascii_too else key, does)
     yield Entry("", "")
     for state, sign in LOCK_SIGNS.items():
         yield Entry(f"{sign.sign} {state}", sign.meaning, sign.style)
@@ -31,7 +32,7 @@ def help_entries(keymap: Keymap) -> Iterator[Entry]:
     yield Entry("", "")
     yield Entry("", "In the timeline, and of its signs also in the strip of the last minute:", "strong")
     for key, does in help_lines(keymap, "timeline"):
-        yield Entry(key, does)
+        yield Entry(spelled(key) if ascii_too else key, does)
     yield Entry("", "")
     for drawn, meaning, style in timeline_rows.sign_entries():
         yield Entry(drawn, meaning, style)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from semtrace.errors import SemtraceError
 from semtrace.model import Problem, ProcessId, SemId, Server, Snapshot, Surroundings
 from semtrace.settings import Settings
 from semtrace.timeline import Timeline
@@ -44,12 +45,14 @@ class Looking:
     several: bool = False  # there is a list of servers to go back to
     snapshot: Snapshot | None = None
     newest: Snapshot | None = None
+    trouble: SemtraceError | None = None  # why the last reading failed
     paused: bool = False
     timeline: Timeline = field(default_factory=Timeline)
 
     def collect(self, snapshot: Snapshot) -> None:
         """Takes what was read; also while paused."""
         self.newest = snapshot
+        self.trouble = None
         self.timeline.add(snapshot)
 
     def catch_up(self) -> bool:

@@ -10,21 +10,21 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from semtrace.model import Lock, Snapshot
+from semtrace.model import Snapshot
 from semtrace.raster import Raster
 from semtrace.tui import commands, header, panes, rows, sentences, subjects
 from semtrace.tui import timeline_rows as lines
 from semtrace.tui.bar import Bar
-from semtrace.tui.line import Item
+from semtrace.tui.brief import Brief, wanted_height
+from semtrace.tui.line import Span
 from semtrace.tui.looking import Looking
 from semtrace.tui.messages import Broken, Failed, Pictured
 from semtrace.tui.output import Output
 from semtrace.tui.poller import Poller, faster, slower
-from semtrace.tui.releasing import ReleaseSheet, orphan, why_not
 from semtrace.tui.source import Source, opened
 from semtrace.tui.table import Table
 from semtrace.tui.terminal import is_behind, too_small
-from semtrace.tui.view import Open, View
+from semtrace.tui.view import Open, Return, View
 
 BEHIND_S = 0.05
 SENTENCE_HEIGHT = 14  # below it, the line goes to the panes
@@ -55,13 +55,15 @@ class MainScreen(View):
     """One server."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *commands.bindings("signals", "output", "release"),
+        *commands.bindings("signals", "output"),
         Binding("backspace", "back", show=False),
     ]
+    tells_pause = False  # the header does
 
     def __init__(self, looking: Looking, open_source: Callable[[], Source]) -> None:
         super().__init__()
         self.looking = looking
+        self.came_from = ""  # the view that one of its rows was wanted from
         self._signals = looking.settings.signals
         self._output = Output(looking.child)
         self._raster: Raster | None = None
@@ -75,11 +77,11 @@ class MainScreen(View):
 
     def compose(self) -> ComposeResult:
         yield Bar(id="header")
-        yield Bar(id="banner", base="banner")
         yield Table(rows.WORKERS, id="workers")
         yield Table(rows.LOCKS, id="locks")
         yield Table(rows.PRIVATE, id="private")
         yield self._output.pane
+        yield Brief()
         yield Bar(id="strip", base="")
         yield Bar(id="sentence", base="")
         yield from self.foot()
@@ -109,19 +111,31 @@ class MainScreen(View):
         self.looking.collect(message.snapshot)
         if not message.snapshot.alive:
             self._poller.stop()
-            self._say_banner(header.ended_banner(message.snapshot))
-        elif self.has_class("-banner"):
-            self._say_banner("")
+        self._say_states()
         self._catch_up()
+        if (top := self._top()) is not None:
+            top.collected()
 
     def on_failed(self, message: Failed) -> None:
         if self.snapshot is None:
             self._say_notice([text for text in (f"{message.error}.", message.error.remedy) if text])
         else:
-            self._say_banner(header.failed_banner(message.error))
+            self.looking.trouble = message.error
+            self._say_states()
 
     def on_broken(self, message: Broken) -> None:
         raise message.error
+
+    def _say_states(self) -> None:
+        if (top := self._top()) is not None:
+            top.say_state()
+
+    def _top(self) -> View | None:
+        """The screen that is seen, if it has all its lines: one that is being made draws the newest picture as soon as
+        it can, and one that is being taken down says so by `display`.
+        """
+        screen = self.app.screen
+        return screen if isinstance(screen, View) and screen.is_mounted and screen.display else None
 
     def _catch_up(self) -> None:
         """Shows the newest picture; a terminal that is behind gets it later, or a newer one instead."""
@@ -129,8 +143,8 @@ class MainScreen(View):
             self.set_timer(BEHIND_S, self._catch_up)
         elif self.looking.catch_up():
             self.looking.meter.frame()
-            if isinstance(self.app.screen, View):
-                self.app.screen.renew()
+            if (top := self._top()) is not None:
+                top.freshen()
 
     # ---- keys
 
@@ -139,6 +153,8 @@ class MainScreen(View):
         self.looking.meter.restart()
         self._catch_up()
         self._say_header()
+        if (top := self._top()) is not None:
+            top.freshen()
 
     def slower(self) -> None:
         self._set_interval(slower(self._poller.interval_s))
@@ -165,23 +181,16 @@ class MainScreen(View):
                 self.set_focus(table)
                 table.select(row)
 
-    def action_release(self) -> None:
-        lock, release = self._orphan(), self.looking.tools.release
-        if lock is None or release is None:
-            self.say(why_not(self.table.selected if self.table else None, self.snapshot, release))
-        else:
-            self.app.push_screen(ReleaseSheet(self.looking.server, lock, lambda: self.snapshot, release))
-
-    def _orphan(self) -> Lock | None:
-        return orphan(self.table.selected, self.snapshot) if self.table else None
-
     def leave(self) -> None:
-        if self.looking.several:
+        """Back to the finding that led here, else to the list of servers."""
+        if self.came_from:
+            name, self.came_from = self.came_from, ""
+            self.post_message(Return(name))
+        elif self.looking.several:
             self.dismiss(None)
 
     def on_table_moved(self, event: Table.Moved) -> None:
         self._say_sentence()
-        self.say_keys()
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         # The lines of the output are about nothing that has details.
@@ -206,7 +215,6 @@ class MainScreen(View):
         self._output.show()
         self.settle()
         self._say_header()
-        self.say_keys()
         self._say_strip()
         self._say_sentence()
 
@@ -229,25 +237,21 @@ class MainScreen(View):
         ]
         bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.has_class("-strip")
         bars += self.filter_box.display
-        for table, height in zip(tables, panes.share(self.size.height - bars, wanted), strict=True):
+        findings, room = (self.snapshot.findings if self.snapshot else ()), self.size.height - bars
+        brief = wanted_height(findings, room - sum(wanted))
+        for table, height in zip(tables, panes.share(room - brief, wanted), strict=True):
             table.set_height(height)
+        foot = self.query_one(Brief)
+        foot.set_height(brief)
+        foot.show(findings, commands.shown(commands.keys_of("findings", self.app._keymap)[0]))
 
     def keys(self) -> Sequence[str]:
         return FOOTER if self.looking.child is None else (*FOOTER[:4], "output", *FOOTER[4:])
-
-    def hints(self) -> Sequence[Item]:
-        able = self.looking.tools.release is not None and self._orphan() is not None
-        return commands.footer(("release",), self.app._keymap) if able else ()
 
     def _say_header(self) -> None:
         looking = self.looking
         gauge = header.Gauge(self._poller.interval_s, looking.meter.rate, looking.meter.cpu_percent, looking.paused)
         self.bar("header").say(partial(header.header_line, looking.server, self.snapshot, gauge))
-
-    def _say_banner(self, text: str) -> None:
-        self.set_class(bool(text), "-banner")
-        self.bar("banner").say_text(text)
-        self.settle()
 
     def _say_strip(self) -> None:
         """The last minute of all locks together."""
@@ -264,7 +268,7 @@ class MainScreen(View):
     def _say_sentence(self) -> None:
         row = self.table.selected if self.table else None
         said = subjects.sentence(row, self.snapshot) if self.snapshot else ""
-        self.bar("sentence").say_text(said, "dim")
+        self.bar("sentence").say(lambda width: (Span(" " + sentences.shortened(said, width - 2), "dim"),))
 
     def _set_interval(self, interval_s: float) -> None:
         self._poller.set_interval(interval_s)

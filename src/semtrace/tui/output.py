@@ -16,7 +16,7 @@ class Output:
     """Rows are made only when it is shown; the output is read all the same: it is no longer in the file's way then."""
 
     def __init__(self, child: Child | None) -> None:
-        self.pane = Log(OUTPUT, id="output")
+        self.pane = Log(OUTPUT, id="output", sortable=False)
         self._child = child
         self._lines: deque[tuple[int, str]] = deque(maxlen=KEPT_LINES)
         self._numbers = count(1)

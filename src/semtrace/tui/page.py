@@ -16,8 +16,6 @@ from semtrace.tui.line import Line, text_of
 from semtrace.tui.view import View
 from semtrace.tui.wrapping import sheet_lines
 
-MOST_WIDTH = 110
-
 Content = Callable[[], Iterable[Entry]]
 
 
@@ -50,6 +48,9 @@ class Page(Drawn, can_focus=True):
         self._top = max(min(self._top + by, len(self._content) - self.size.height), 0)
         self.draw(self._content[self._top : self._top + self.size.height])
 
+    def action_top(self) -> None:
+        self.action_shift(-self._top)
+
     def action_page(self, by: int) -> None:
         self.action_shift(by * max(self.size.height - 1, 1))
 
@@ -71,10 +72,11 @@ class Sheet(View):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("q,enter", "leave", show=False)]
 
-    def __init__(self, title: str, content: Content) -> None:
+    def __init__(self, title: str | Callable[[], str], content: Content) -> None:
         super().__init__()
         self._heading = title
         self._content = content
+        self._from_top = False
 
     def compose(self) -> ComposeResult:
         yield Bar(id="sheet-title")
@@ -82,8 +84,10 @@ class Sheet(View):
         yield from self.foot()
 
     def on_mount(self) -> None:
-        self.bar("sheet-title").say_text(self._heading, "title.focus")
         self.say_keys()
+
+    def opened(self) -> None:
+        self._from_top = True
 
     def on_resize(self, event: events.Resize) -> None:
         self.renew()
@@ -95,5 +99,10 @@ class Sheet(View):
         return self.query_one(Page).text
 
     def renew(self) -> None:
-        width = min(MOST_WIDTH, self.size.width)
-        self.query_one(Page).show(list(sheet_lines(self._content(), width)))
+        heading = self._heading
+        self.bar("sheet-title").say_text(heading if isinstance(heading, str) else heading(), "title.focus")
+        page = self.query_one(Page)
+        page.show(list(sheet_lines(self._content(), self.size.width)))
+        if self._from_top:
+            self._from_top = False
+            page.action_top()

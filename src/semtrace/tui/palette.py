@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Literal
 
 from rich.style import Style
 from textual.theme import Theme
+
+Colours = Literal["many", "few", "none"]
 
 BACKGROUND = "#11151c"
 RAISED = "#1a2029"
@@ -40,6 +43,32 @@ _COLOUR = {
     "bar": f"on {RAISED}",
 }
 
+# Of the 16 that each terminal has in its own way: no hue says anything alone, and reversing keeps any text readable.
+_FEW = {
+    "strong": "bold",
+    "name": "bold",
+    "brand": "bold cyan",
+    "title": "bold",
+    "title.focus": "bold cyan",
+    "heading": "cyan",
+    "heading.sort": "bold cyan",
+    "key": "bold",
+    "held": "green",
+    "contended": "yellow",
+    "exhausted": "magenta",
+    "orphaned": "bold red",
+    "unknown": "magenta",
+    "waiting": "yellow",
+    "hot": "yellow",
+    "bad": "bold red",
+    "warning": "bold yellow",
+    "badge": "reverse bold yellow",
+    "banner": "reverse bold red",
+    "mark": "underline",
+    "new": "underline",
+    "cursor": "reverse",
+}
+
 _PLAIN = {
     "name": "bold",
     "brand": "bold",
@@ -60,6 +89,8 @@ _PLAIN = {
     "cursor": "reverse",
 }
 
+_TABLES: dict[Colours, dict[str, str]] = {"many": _COLOUR, "few": _FEW, "none": _PLAIN}
+
 THEME = Theme(
     name="semtrace",
     primary="#7fb4ff",
@@ -72,16 +103,16 @@ THEME = Theme(
     success="#7cc48a",
     dark=True,
 )
-PLAIN_THEME = "ansi-dark"  # the terminal's own colours; NO_COLOR then leaves none
+PLAIN_THEME = "ansi-dark"  # the terminal's own colours, where it has few; NO_COLOR then leaves none
 
 
-def style(names: str, plain: bool) -> Style:
+def style(names: str, colours: Colours) -> Style:
     """The sum of the named styles; equal ones are the same object."""
-    return _style(tuple(names.split()), plain)
+    return _style(tuple(names.split()), colours)
 
 
 @lru_cache(maxsize=1024)
-def _style(names: tuple[str, ...], plain: bool) -> Style:
-    table = _PLAIN if plain else _COLOUR
-    base = Style.null() if plain else Style.parse(f"{TEXT} on {BACKGROUND}")
+def _style(names: tuple[str, ...], colours: Colours) -> Style:
+    table = _TABLES[colours]
+    base = Style.parse(f"{TEXT} on {BACKGROUND}") if colours == "many" else Style.null()
     return Style.combine([base, *(Style.parse(table.get(name, "")) for name in names)])

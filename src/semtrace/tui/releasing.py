@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from semtrace.errors import SemtraceError
-from semtrace.model import Lock, Server, Snapshot
+from semtrace.model import Lock, Snapshot
 from semtrace.text import clean
 from semtrace.tui.entries import lock_entries
 from semtrace.tui.entry import Entry
-from semtrace.tui.looking import Release
+from semtrace.tui.looking import Looking, Release
 from semtrace.tui.messages import Broken
+from semtrace.tui.orphans import orphan
 from semtrace.tui.page import Sheet
 from semtrace.tui.rows import label
-from semtrace.tui.subjects import find
-
-
-def orphan(row: Hashable, snapshot: Snapshot | None) -> Lock | None:
-    """The orphaned lock that the row is about; of several of one name the first that is."""
-    locks = snapshot.locks if snapshot else ()
-    chosen = next((lock for lock in locks if lock.id == row), None)
-    if chosen is None:
-        return None
-    alike = (other for other in locks if chosen.separate > 1 and other.name == chosen.name)
-    return next((lock for lock in (chosen, *alike) if lock.state == "orphaned"), None)
-
-
-def why_not(row: Hashable, snapshot: Snapshot | None, release: Release | None) -> str:
-    """Why `R` does nothing here."""
-    if release is None:
-        return "this view only looks: semtrace release does it"
-    subject = find(row, snapshot) if snapshot else None
-    if not isinstance(subject, Lock):
-        return "R releases an orphaned lock: put the cursor on one"
-    return f"{label(subject)} is {subject.state}: only an orphaned lock can be released"
 
 
 class ReleaseSheet(Sheet):
-    """Asks, acts in a thread when told to, and tells. `look` gives the newest picture."""
+    """Asks, acts in a thread when told to, and tells. By the newest picture, also while an older one is shown."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("Y,y", "release", show=False),
+        Binding("Y,y", "confirm", show=False),
         Binding("n", "leave", show=False),
     ]
     asks = True
@@ -58,16 +38,15 @@ class ReleaseSheet(Sheet):
             self.said = said
             self.failed = failed
 
-    def __init__(self, server: Server, lock: Lock, look: Callable[[], Snapshot | None], release: Release) -> None:
-        super().__init__(f"Release {label(lock)}?", self._entries)
-        self._server = server
+    def __init__(self, looking: Looking, lock: Lock, release: Release) -> None:
+        super().__init__(self._title, self._entries)
+        self._looking = looking
         self._lock = lock
-        self._look = look
         self._release = release
         self._acting = False
         self._outcome: ReleaseSheet.Done | None = None
 
-    def action_release(self) -> None:
+    def action_confirm(self) -> None:
         if self._acting or self._still_orphaned() is None:
             return
         self._acting = True
@@ -81,25 +60,34 @@ class ReleaseSheet(Sheet):
     def _act(self) -> None:
         """Runs in its own thread."""
         try:
-            told: Message = self.Done(self._release(self._server, self._lock.id), failed=False)
+            told: Message = self.Done(self._release(self._looking.server, self._lock.id), failed=False)
         except SemtraceError as error:
             told = self.Done([text for text in (str(error), error.remedy) if text], failed=True)
         except Exception as error:  # noqa: BLE001  a thread's traceback would be lost: the app raises it
             told = Broken(error)
         self.post_message(told)
 
+    def collected(self) -> None:
+        self.renew()
+
     def on_broken(self, message: Broken) -> None:
         raise message.error
 
     def _still_orphaned(self) -> Lock | None:
-        return orphan(self._lock.id, self._look())
+        return orphan(self._lock.id, self._looking.newest)
+
+    def _title(self) -> str:
+        name = label(self._lock)
+        if self._outcome is not None:
+            return f"Not released: {name}" if self._outcome.failed else f"Released {name}"
+        return f"Releasing {name} …" if self._acting else f"Release {name}?"
 
     def _entries(self) -> Iterable[Entry]:
         if self._outcome is not None:
             return _told(self._outcome)
         if self._acting:
             return [Entry("", "Proving it once more, then releasing it …")]
-        lock, snapshot = self._still_orphaned(), self._look()
+        lock, snapshot = self._still_orphaned(), self._looking.newest
         if lock is None or snapshot is None:
             return [Entry("", "It is not orphaned any more: there is nothing to release.", "dim")]
         return _question(lock, snapshot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from semtrace.model import (
 from semtrace.separate import combine
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.text import label as label
-from semtrace.tui.grid import Cell, Column, Row
+from semtrace.tui.grid import Cell, Column, Row, natural
 from semtrace.tui.signs import AT_LEAST, TIMES, WARNING, lock_sign, process_sign
 
 HOT_PERCENT = 80.0
@@ -43,26 +44,26 @@ WORKERS = (
 LOCKS = (
     Column("STATE", 11, 11, 0, marked=True),
     Column("NAME", 18, 48, 0, cut="start"),
-    Column("KIND", 5, 16, 5),
-    Column("HELD BY", 7, 28, 1, marked=True, cut="words"),
+    Column("KIND", 10, 16, 6, cut="class"),
+    Column("HELD BY", 9, 28, 1, marked=True, cut="words"),
     Column("FOR", 7, 7, 3, right=True),
     Column("WAITERS", 9, 30, 2, marked=True, cut="words"),
-    Column("MAPPED", 7, 20, 6, marked=True, cut="words"),
-    Column("WAITED", 7, 7, 7, right=True),
+    Column("MAPPED", 7, 20, 7, marked=True, cut="words"),
+    Column("WAITED", 7, 7, 5, right=True),
     Column("VALUE", 6, 9, 8, right=True),
     Column("TAKEN", 6, 9, 10, right=True, sparse=True),
     Column("CONT%", 6, 6, 11, right=True, sparse=True),
     Column("WAIT95", 7, 7, 12, right=True, sparse=True),
     Column("HELD95", 7, 7, 13, right=True, sparse=True),
     Column("HELDMAX", 8, 8, 14, right=True, sparse=True),
-    Column("REMARK", 12, 60, 9, sparse=True),
+    Column("REMARK", 24, 60, 9, sparse=True),
 )
 
 PRIVATE = (
     Column("NAME", 14, 48, 0, cut="start"),
     Column("KIND", 6, 16, 3),
     Column("LOCKED NOW IN", 14, 30, 1, marked=True, cut="words"),
-    Column("", 26, 60, 2),
+    Column("REMARK", 28, 60, 2),
 )
 
 SERVERS = (
@@ -98,7 +99,25 @@ def worker_rows(snapshot: Snapshot) -> list[Row]:
 
 def lock_rows(snapshot: Snapshot, locks: Iterable[Lock]) -> list[Row]:
     everyone = frozenset(process.id for process in snapshot.processes)
-    return [_lock_row(lock, everyone) for lock in locks]
+    dead = deadlocked(snapshot)
+    return [_lock_row(lock, everyone, lock.id in dead) for lock in locks]
+
+
+def deadlocked(snapshot: Snapshot) -> frozenset[SemId]:
+    """The locks of the findings that judge so: the one they are about, and those that their threads hold and want."""
+    found = [finding for finding in snapshot.findings if finding.code == "deadlock"]
+    if not found:
+        return frozenset()
+    pids_in = {pid for finding in found for pid in finding.pids}
+    return frozenset(
+        lock.id
+        for lock in snapshot.locks
+        if any(lock.id == finding.lock for finding in found)
+        or (
+            any(holder.pid in pids_in for holder in lock.holders)
+            and any(waiter.pid in pids_in for waiter in lock.waiters)
+        )
+    )
 
 
 def private_rows(thread_locks: Iterable[ThreadLock]) -> list[Row]:
@@ -127,6 +146,13 @@ def units(lock: Lock) -> str:
     return str(lock.value) if lock.maximum in (None, SEM_VALUE_MAX) else f"{lock.value}/{lock.maximum}"
 
 
+def counted_pids(ids: Iterable[ProcessId]) -> str:
+    """Each process once, with how many of its threads it is: `21214×3 21220`."""
+    return " ".join(
+        f"{process.pid}{TIMES}{count}" if count > 1 else str(process.pid) for process, count in Counter(ids).items()
+    )
+
+
 def pids(ids: Iterable[ProcessId]) -> str:
     return " ".join(str(each.pid) for each in ids)
 
@@ -149,7 +175,7 @@ def _worker_row(process: Process, locks: Mapping[SemId, Lock], now: float) -> Ro
     return Row(process.id, cells, (_ROLE_ORDER[process.role], process.started_at, process.pid))
 
 
-def _lock_row(lock: Lock, everyone: frozenset[ProcessId]) -> Row:
+def _lock_row(lock: Lock, everyone: frozenset[ProcessId], dead: bool) -> Row:
     sign = lock_sign(lock.state)
     longest = max(lock.holders, key=lambda holder: holder.since_s or 0.0, default=None)
     patient = max(lock.waiters, key=lambda waiter: waiter.for_s or 0.0, default=None)
@@ -164,9 +190,9 @@ def _lock_row(lock: Lock, everyone: frozenset[ProcessId]) -> Row:
         Cell(since(patient.for_s, patient.evidence), "dim", _number(patient.for_s)) if patient else NOTHING,
         Cell(units(lock), "dim", _number(lock.value)),
         *_statistics_cells(lock.statistics),
-        Cell(_remark(lock), "dim"),
+        Cell(_remark(lock, dead), "bad" if dead else "dim"),
     )
-    return Row(lock.id, cells, (0 if lock.state == "orphaned" else 1, lock.name or "~", *lock.id))
+    return Row(lock.id, cells, (0 if lock.state == "orphaned" else 1, natural(lock.name or "~"), *lock.id))
 
 
 def _statistics_cells(statistics: Statistics | None) -> tuple[Cell, ...]:
@@ -189,20 +215,16 @@ def _private_row(lock: ThreadLock) -> Row:
     cells = (
         Cell(clean(lock.name), "strong"),
         Cell(lock.kind, "dim"),
-        Cell(pids(locked), "warning" if lock.overlap else "", len(locked)),
+        Cell(pids(locked) or "none", "warning" if lock.overlap else "" if locked else "dim", len(locked)),
         Cell(_overlap(lock.overlap), "warning" if lock.overlap else "dim"),
     )
-    return Row(lock.name, cells, (lock.name,))
+    return Row(lock.name, cells, (natural(lock.name),))
 
 
 def _overlap(overlap: Overlap | None) -> str:
     if overlap is None:
         return "one copy per process"
-    return f"{WARNING} {overlap.most} inside at once{_often(overlap)}: it excludes nobody"
-
-
-def _often(overlap: Overlap) -> str:
-    return "" if overlap.times == 1 else f", seen {overlap.times} times"
+    return f"{WARNING} {overlap.most} inside at once{'' if overlap.times == 1 else f', {overlap.times} times'}"
 
 
 def _server_row(server: Server, now: float) -> Row:
@@ -223,15 +245,15 @@ def _locks_cell(ids: Sequence[SemId], locks: Mapping[SemId, Lock], style: str | 
     if not ids:
         return NOTHING
     known = [locks[each] for each in ids if each in locks]
-    names = " ".join(label(locks[each]) if each in locks else str(each) for each in ids)
-    return Cell(names, style or (lock_sign(known[0].state).style if known else ""))
+    names = sorted((label(locks[each]) if each in locks else str(each) for each in ids), key=natural)
+    return Cell(" ".join(names), style or (lock_sign(known[0].state).style if known else ""))
 
 
 def _waiters_cell(lock: Lock) -> Cell:
     waiting = lock.waiters
     if not waiting:
         return NOTHING
-    return Cell(pids(waiter.process for waiter in waiting), "waiting", len(waiting))
+    return Cell(counted_pids(waiter.process for waiter in waiting), "waiting", len(waiting))
 
 
 def _mapped_cell(lock: Lock, everyone: frozenset[ProcessId]) -> Cell:
@@ -241,9 +263,11 @@ def _mapped_cell(lock: Lock, everyone: frozenset[ProcessId]) -> Cell:
     return Cell(pids(lock.mapped_by), "dim", count)
 
 
-def _remark(lock: Lock) -> str:
+def _remark(lock: Lock, dead: bool) -> str:
     flux = "changed while it was read" if lock.in_flux else ""
-    return clean("; ".join(part for part in (lock.reason, flux) if part))
+    last = lock.last_holder if lock.state == "orphaned" else None
+    had = f"{last.pid} held it last, {age(last.seen_s)} ago" if last else ""
+    return clean("; ".join(part for part in ("deadlock" if dead else "", had, lock.reason, flux) if part))
 
 
 def _cpu_style(cpu: float | None) -> str:

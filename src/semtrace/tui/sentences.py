@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 
-from semtrace.model import Holder, Lock, Problem, Process, SemId, Snapshot, ThreadLock
-from semtrace.text import clean
-from semtrace.tui.rows import Shown, label, pids, since
+from rich.cells import cell_len
+
+from semtrace.model import Holder, LastHolder, Lock, Problem, Process, SemId, Snapshot, ThreadLock
+from semtrace.text import age, clean
+from semtrace.tui.line import clip, clip_words
+from semtrace.tui.rows import Shown, counted_pids, label, pids, since
 
 
 def lock_sentence(lock: Lock) -> str:
@@ -14,6 +18,8 @@ def lock_sentence(lock: Lock) -> str:
     if lock.separate > 1:
         return f"{name}: {clean(lock.reason or '')}.{_queue(lock)}"
     if lock.state == "orphaned":
+        if lock.last_holder is not None:
+            return f"{name}: no living process holds it; {lock.last_holder.pid} did last.{_queue(lock)}"
         return f"{name} is locked, and no living process holds it.{_queue(lock)}"
     if lock.state == "unknown":
         return f"{name}: {clean(lock.reason or 'it is not known who holds it')}.{_queue(lock)}"
@@ -45,16 +51,38 @@ def private_sentence(lock: ThreadLock) -> str:
     )
 
 
+def last_holder_phrase(last: LastHolder, snapshot: Snapshot) -> str:
+    """Who it was, when, for how long, and when it was found to be gone."""
+    thread = f" (thread {last.tid})" if last.tid not in (None, last.pid) else ""
+    at = datetime.fromtimestamp(snapshot.taken_at - last.seen_s).strftime("%H:%M:%S")
+    held = f", then for {since(last.held_s)}" if last.held_s else ""
+    end = "" if last.ended_s is None else f"; it was gone {age(last.ended_s)} ago"
+    return f"{last.pid}{thread}, seen so at {at}, {age(last.seen_s)} ago{held}{end}"
+
+
 def no_locks(snapshot: Snapshot, shown: Shown) -> list[str]:
     """Why the locks' pane is empty."""
     if shown.hidden:
         return [f"Only {shown.hidden} signals inside Conditions, Events and Queues: a shows them."]
     if snapshot.problems:
         return list(_grouped(snapshot.problems))
+    if not snapshot.alive:
+        return ["No semaphores were mapped when it ended."]
     return [
         "No semaphores mapped yet: no multiprocessing Lock, Semaphore, Queue … was made in these processes.",
         "A threading.Lock is none: it lives inside one process and the kernel does not show it.",
     ]
+
+
+def shortened(sentence: str, width: int) -> str:
+    """The sentence in that width: of a list of PIDs at its end as many as there is room for."""
+    if cell_len(sentence) <= width:
+        return sentence
+    told, _, listed = sentence.rpartition(": ")
+    room = width - cell_len(told) - 3
+    if told and room >= 6 and all(word[:1].isdigit() for word in listed.split()):
+        return f"{told}: {clip_words(listed.rstrip('.'), room)}."
+    return clip(sentence, width)
 
 
 def names_of(ids: Iterable[SemId], locks: Mapping[SemId, Lock]) -> str:
@@ -81,7 +109,7 @@ def _queue(lock: Lock) -> str:
     if not lock.waiters:
         return ""
     verb = "waits" if len(lock.waiters) == 1 else "wait"
-    return f" {len(lock.waiters)} {verb}: {' '.join(str(waiter.pid) for waiter in lock.waiters)}."
+    return f" {len(lock.waiters)} {verb}: {counted_pids(waiter.process for waiter in lock.waiters)}."
 
 
 def _grouped(problems: Sequence[Problem]) -> Iterator[str]:

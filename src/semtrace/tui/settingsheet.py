@@ -22,7 +22,7 @@ def settings_entries(settings: Settings) -> Iterator[Entry]:
     path = config_path()
     yield Entry("file", f"{path}{'' if path.exists() else ' (not there: all is as it comes)'}", "strong")
     yield Entry("", "TOML; read when semtrace starts. For instance:", "dim")
-    yield Entry("", 'interval = 0.5\nascii = true\n[keys]\npause = ["space", "z"]', "dim")
+    yield Entry("", 'interval = 0.5\nascii = true\n[keys]\npause = ["space", "P"]', "dim")
     yield Entry("", "")
     for each in fields(Settings):
         if each.name != "keys":

@@ -6,9 +6,9 @@ from collections.abc import Hashable, Iterable
 
 from semtrace.model import Lock, Process, Snapshot, Surroundings, ThreadLock
 from semtrace.separate import combine
-from semtrace.tui.entries import NO_STACKS, Stacks, lock_entries, private_entries, process_entries
+from semtrace.tui.entries import NOTHING_BESIDE, Beside, lock_entries, private_entries, process_entries
 from semtrace.tui.entry import Entry
-from semtrace.tui.rows import label
+from semtrace.tui.rows import deadlocked, label
 from semtrace.tui.sentences import lock_sentence, private_sentence, process_sentence
 
 Subject = Process | Lock | ThreadLock
@@ -25,9 +25,15 @@ def find(row: Hashable, snapshot: Snapshot) -> Subject | None:
 
 
 def sentence(row: Hashable, snapshot: Snapshot) -> str:
+    """What is over is not told as if it were so now."""
+    said = _sentence(row, snapshot)
+    return said if snapshot.alive or not said else f"Then: {said}"
+
+
+def _sentence(row: Hashable, snapshot: Snapshot) -> str:
     match find(row, snapshot):
         case Lock() as lock:
-            return lock_sentence(lock)
+            return ("DEADLOCK: " if lock.id in deadlocked(snapshot) else "") + lock_sentence(lock)
         case Process() as process:
             return process_sentence(process, snapshot)
         case ThreadLock() as private:
@@ -45,11 +51,11 @@ def title(row: Hashable, snapshot: Snapshot) -> str:
 
 
 def entries(
-    row: Hashable, snapshot: Snapshot, stacks: Stacks = NO_STACKS, surroundings: Surroundings | None = None
+    row: Hashable, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE, surroundings: Surroundings | None = None
 ) -> Iterable[Entry]:
     match find(row, snapshot):
         case Lock() as lock:
-            return lock_entries(lock, snapshot, stacks)
+            return lock_entries(lock, snapshot, beside)
         case Process() as process:
             return process_entries(process, snapshot, surroundings)
         case ThreadLock() as private:

@@ -6,15 +6,17 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from semtrace.tui.commands import bindings
 from semtrace.tui.drawn import Drawn
-from semtrace.tui.grid import Column, Row, View, arrange, changed, column_at, content_widths, fit, heading, row_line
+from semtrace.tui.grid import Column, Row, View, arrange, changed, column_at, heading, row_line
 from semtrace.tui.line import Item, Line, Span, fill, spread, under
 from semtrace.tui.remembered import Order
+from semtrace.tui.widths import Widths
 from semtrace.tui.wrapping import wrapped
 
 HEAD = 2
@@ -23,7 +25,10 @@ NO_MARKS: frozenset[int] = frozenset()
 
 
 class Table(Drawn, can_focus=True):
-    """Rows come whole with every picture; their identities carry the cursor and the marks over."""
+    """Rows come whole with every picture; their identities carry the cursor and the marks over.
+
+    Where the order of the rows is what they say (a tree, a log), it is not `sortable`, and no order is remembered.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", show=False),
@@ -56,20 +61,20 @@ class Table(Drawn, can_focus=True):
     class Moved(Message):
         """The cursor is on another row, or the pane has got the focus."""
 
-    def __init__(self, columns: Sequence[Column], *, id: str) -> None:  # noqa: A002
+    def __init__(self, columns: Sequence[Column], *, id: str, sortable: bool = True) -> None:  # noqa: A002
         super().__init__(id=id)
         self.view = View()
+        self._sortable = sortable
         self._columns = columns
         self._all: dict[Hashable, Row] = {}
         self._rows: list[Row] = []
         self._title: Sequence[Item] = ()
         self._notice: Sequence[str] = ()
-        self._wanted: list[int] = []
+        self._needs = Widths(columns)
         self._widths: list[int] = []
         self._marks: dict[tuple[Hashable, int], tuple[float, str]] = {}
         self._cursor = 0
         self._top = 0
-        self._height: int | None = None
 
     # ---- what it is told
 
@@ -80,7 +85,7 @@ class Table(Drawn, can_focus=True):
         self._all = new
         self._title = title
         self._notice = notice
-        self._wanted = content_widths(self._columns, list(new.values()), self._wanted)
+        self._needs.need(list(new.values()), now_s)
         self._arrange()
 
     def set_filter(self, pattern: str) -> None:
@@ -107,13 +112,6 @@ class Table(Drawn, can_focus=True):
         self.view = replace(self.view, column=places.get(order.column), reverse=order.reverse)
         self._arrange()
 
-    def set_height(self, height: int) -> None:
-        """0 hides it. Only a change costs a layout."""
-        if height != self._height:
-            self._height = height
-            self.styles.height = height
-            self.display = height > 0
-
     # ---- what it tells
 
     @property
@@ -130,6 +128,12 @@ class Table(Drawn, can_focus=True):
     def has(self, row: Hashable) -> bool:
         return row in self._all
 
+    def is_cut(self, row: Hashable, column: int) -> bool:
+        """Has the row's cell no room for its text?"""
+        found = self._all.get(row)
+        width = self._widths[column] if self._widths else 0
+        return found is not None and cell_len(found.cells[column].text) > width
+
     @property
     def wanted_height(self) -> int:
         """Lines that would show everything."""
@@ -143,10 +147,13 @@ class Table(Drawn, can_focus=True):
     def action_page(self, by: int) -> None:
         self._go(self._cursor + by * max(self._room - 1, 1))
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._sortable or action not in ("sort", "reverse")
+
     def action_sort(self) -> None:
         """The next visible column, after the last one the natural order."""
         after = -1 if self.view.column is None else self.view.column
-        visible = [i for i, width in enumerate(self._widths) if width and i > after]
+        visible = [i for i, width in enumerate(self._widths) if width and i > after and self._columns[i].title]
         self._sort_by(visible[0] if visible else None)
 
     def action_reverse(self) -> None:
@@ -161,7 +168,7 @@ class Table(Drawn, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         if event.y == 1:
             column = column_at(self._widths, event.x - 1)
-            if column is not None:
+            if column is not None and self._sortable and self._columns[column].title:
                 self._sort_by(column)
         elif event.y >= HEAD and event.y - HEAD + self._top < len(self._rows):
             self._go(event.y - HEAD + self._top)
@@ -175,7 +182,8 @@ class Table(Drawn, can_focus=True):
         self.action_move(-1)
 
     def on_mount(self) -> None:
-        self.post_message(self.Ready(self))
+        if self._sortable:
+            self.post_message(self.Ready(self))
 
     def on_focus(self) -> None:
         self._paint()
@@ -185,6 +193,7 @@ class Table(Drawn, can_focus=True):
         self._paint()
 
     def on_resize(self, event: events.Resize) -> None:
+        self._needs.forget(list(self._all.values()))
         self._paint()
 
     # ---- how it is done
@@ -229,9 +238,7 @@ class Table(Drawn, can_focus=True):
         if not width or not self.size.height or not self._title:
             return
         self._scroll()
-        if not self._wanted:
-            self._wanted = content_widths(self._columns, [])
-        self._widths = fit(self._columns, self._wanted, width - 2)
+        self._widths = self._needs.in_room(width - 2)
         lines = [self._title_line(width), self._indented(heading(self._columns, self._widths, self.view), width)]
         if self._rows:
             end = self._top + self._room

@@ -6,10 +6,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from typing import IO
+
+from rich.console import Console
+
+from semtrace.tui.palette import Colours
 
 LEAST_WIDTH = 30
 LEAST_HEIGHT = 8
+SOME_SIGNS = "●◐✖≥█▏╪"
 
 
 def unusable_terminal(stdin: IO[str] | None = None, stdout: IO[str] | None = None) -> str | None:
@@ -45,9 +51,29 @@ def drawing_on_the_terminal() -> Iterator[None]:
         sys.__stderr__ = before  # type: ignore[misc]
 
 
-def wants_no_color() -> bool:
-    """As https://no-color.org says; textual obeys the mere presence of the variable, so do we."""
-    return "NO_COLOR" in os.environ
+def colours() -> Colours:
+    """What the terminal has of them. Of Textual's hues 16 colours leave too few: grey text is the cursor's grey then.
+
+    NO_COLOR is as https://no-color.org says; textual obeys the mere presence of the variable, so do we. How many there
+    are Textual (8.2.8, app.py) lets Rich find out, by COLORTERM and the end of TERM; so do we.
+    """
+    if "NO_COLOR" in os.environ:
+        return "none"
+    asked = os.environ.get("TEXTUAL_COLOR_SYSTEM", "auto")
+    system = Console(file=StringIO(), force_terminal=True, color_system=asked).color_system  # type: ignore[arg-type]
+    return "many" if system in ("256", "truecolor") else "few"
+
+
+def draws_signs() -> bool:
+    """Can what is written to the terminal be more than ASCII? Of a page in a browser it always can."""
+    stream = sys.__stderr__
+    if not _is_terminal(stream):
+        return True
+    try:
+        SOME_SIGNS.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def too_small(width: int, height: int) -> bool:

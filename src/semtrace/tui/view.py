@@ -12,10 +12,14 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Input
 
-from semtrace.tui import commands
+from semtrace.tui import commands, header
+from semtrace.tui.ascii import spelled
 from semtrace.tui.bar import Bar
+from semtrace.tui.drawn import Drawn
 from semtrace.tui.filtering import FilterInput
-from semtrace.tui.line import Item
+from semtrace.tui.line import Item, Span, fill
+from semtrace.tui.looking import Looking
+from semtrace.tui.orphans import orphan
 from semtrace.tui.table import Table
 
 PASSING_S = 2.5
@@ -37,19 +41,45 @@ class Reveal(Message):
         self.row = row
 
 
+class Return(Message):
+    """The view of that key is wanted as it was left."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+
+class AskRelease(Message):
+    """The lock of this row shall be released, if it is orphaned."""
+
+    def __init__(self, row: Hashable) -> None:
+        super().__init__()
+        self.row = row
+
+
 class View(Screen[None]):
     """`renew` draws the picture that is shown now. `asks` is True of a screen that wants an answer first: the keys that
     lead elsewhere do nothing there.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = commands.bindings("filter", "back")
+    BINDINGS: ClassVar[list[BindingType]] = commands.bindings("filter", "back", "release")
     asks: ClassVar[bool] = False
+    tells_pause: ClassVar[bool] = True  # False where the screen itself says that the picture stands still
     key = ""  # the command that leads here
+    _row: Hashable = None  # what it is about, where there is no table to choose in
 
     def __init__(self) -> None:
         super().__init__()
         self._filtered: Table | None = None
         self._in_passing = False
+        self._state = ("", "")
+
+    @property
+    def looked_at(self) -> Looking | None:
+        """What all screens share; None before there is a server."""
+        main = getattr(self.app, "main", None)
+        looking = getattr(main, "looking", None)
+        return looking if isinstance(looking, Looking) else None
 
     @property
     def is_current(self) -> bool:
@@ -58,12 +88,24 @@ class View(Screen[None]):
 
     def on_screen_resume(self) -> None:
         """Its picture is as old as its last time on top."""
+        self.freshen()
+
+    def freshen(self) -> None:
+        """Another picture is shown, or the view was paused or goes on."""
+        self.say_state()
         self.renew()
+        self.say_keys()
 
     # ---- what subclasses say
 
     def renew(self) -> None:
         """Draws what is shown now."""
+
+    def opened(self) -> None:
+        """Its key was pressed: unlike when one comes back to it, it begins at its beginning."""
+
+    def collected(self) -> None:
+        """The server was read; what is shown may stand still."""
 
     def keys(self) -> Sequence[str]:
         """The commands for the footer."""
@@ -85,14 +127,40 @@ class View(Screen[None]):
 
     def foot(self) -> ComposeResult:
         """The last lines of the screen."""
+        yield Bar(id="banner")
         yield FilterInput()
         yield Bar(id="keys")
 
     def say_keys(self) -> None:
         if self._in_passing:
             return
-        items = commands.footer(self.keys(), self.app._keymap, self.hints())
+        items = commands.footer(self.keys(), self.app._keymap, [*self._own_hints(), *self.hints()])
+        if Drawn.ascii:
+            items = [Item(order, tuple(Span(spelled(text), style) for text, style in line)) for order, line in items]
         self.bar("keys").say(partial(commands.footer_line, items))
+
+    def _own_hints(self) -> list[Item]:
+        """What every screen says if it is so: how to go on when paused, and that this lock can be released."""
+        looking = self.looked_at
+        if looking is None or self.asks:
+            return []
+        keymap = self.app._keymap
+        hints = [commands.hint_of("pause", keymap, word="go on", order=0)] if looking.paused else []
+        if looking.tools.release is not None and orphan(self.row, looking.snapshot) is not None:
+            hints.append(commands.hint_of("release", keymap))
+        return hints
+
+    def say_state(self) -> None:
+        """The server has ended, cannot be read, or the picture stands still: on every screen, above all else."""
+        looking = self.looked_at
+        state = header.state_banner(looking, self.tells_pause) if looking is not None else ("", "")
+        if state == self._state:
+            return
+        self._state = text, style = state
+        self.set_class(bool(text), "-banner")
+        self.bar("banner").say(lambda width: fill((Span(f" {text}", style),), width, style))
+        self.settle()
+        self.call_after_refresh(self.renew)  # in the height that is left
 
     def say(self, text: str, style: str = "strong") -> None:
         """A word in passing, where the keys are."""
@@ -114,14 +182,20 @@ class View(Screen[None]):
             return self.focused
         return self._filtered or next(iter(self.query(Table)), None)
 
+    @property
+    def row(self) -> Hashable:
+        """What the cursor is on, or the screen is about."""
+        table = self.table
+        return table.selected if table is not None else self._row
+
     # ---- keys
 
     def action_back(self) -> None:
-        """Leaves the innermost thing: the filter, then the screen."""
-        table = self.table
-        if table is not None and table.view.filter:
+        """Leaves the innermost thing: the filters, then the screen."""
+        filtered = [table for table in self.query(Table) if table.view.filter]
+        for table in filtered:
             table.set_filter("")
-        else:
+        if not filtered:
             self.leave()
 
     def leave(self) -> None:
@@ -137,7 +211,15 @@ class View(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a filter is typed, `/` is a letter."""
+        if action == "release":
+            return not self.asks
         return action != "filter" or not (self.filter_box.display or self.table is None)
+
+    def on_table_moved(self, event: Table.Moved) -> None:
+        self.say_keys()
+
+    def action_release(self) -> None:
+        self.post_message(AskRelease(self.row))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if self._filtered is not None:

@@ -24,7 +24,7 @@ def detail(looking: Looking, row: Hashable) -> View:
 
 
 def _help(looking: Looking) -> View:
-    return Sheet("Keys and signs", lambda: help_entries(looking.settings.keys))
+    return Sheet("Keys and signs", lambda: help_entries(looking.settings.keys, looking.settings.ascii))
 
 
 def _settings(looking: Looking) -> View:

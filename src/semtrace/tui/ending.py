@@ -1,0 +1,40 @@
+"""A terminal restored whatever ends the view: a signal, or the terminal itself that is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+# How long leaving may take before the process ends without it.
+LEAVE_S = 2.0
+
+
+class Ending:
+    """`leave` ends the application with an exit code; `left` is set when that is done."""
+
+    def __init__(self, leave: Callable[[int], object]) -> None:
+        self.left = threading.Event()
+        self._exit = leave
+
+    def on_signals(self) -> None:
+        """By default these end Python at once, in the alternate screen with the mouse on."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # not in the main thread: whoever runs us there has its own
+            with suppress(RuntimeError, ValueError):
+                loop.add_signal_handler(number, self._leave, 128 + number)
+
+    def _leave(self, code: int) -> None:
+        self._exit(code)
+        threading.Thread(target=self._make_sure, args=(code,), name="semtrace-leave", daemon=True).start()
+
+    def _make_sure(self, code: int) -> None:
+        """A closed terminal ends Textual's writing thread (8.2.8, _writer_thread.py) with its queue full, and whoever
+        writes then waits for ever: the program would stay behind after every ssh that drops.
+        """
+        if not self.left.wait(LEAVE_S):
+            os._exit(code)
