@@ -108,7 +108,8 @@ class Holder:
     `count` is how many units it took, for an RLock how deep. `since_s` is how long the sampling has seen it so: a lower
     bound that starts with the first look, and one that cannot tell a long hold from many short ones between the looks.
     With `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
-    `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing.
+    `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing. `within`: it is
+    inside `with` the lock, by its frames, and so will release it itself; only asked of one that waits for its own lock.
     """
 
     process: ProcessId
@@ -119,6 +120,7 @@ class Holder:
     stack: tuple[Frame, ...] | None = None
     site: str | None = None
     asleep_s: float | None = None
+    within: bool = False
 
     @property
     def pid(self) -> int:
@@ -326,12 +328,15 @@ class ThreadLockUse:
 
     `waiters` are its own threads that sleep in it. `holder` is who has it where that is proved: an RLock says so
     itself; of a Lock it is the one thread inside `with` it, which is asked only when somebody has long waited.
+    `inherited`: most likely it was locked when the process was forked. It was never seen free, lies where the parent
+    has its own, and nobody is inside `with` it.
     """
 
     process: ProcessId
     locked: bool
     holder: Holder | None = None
     waiters: tuple[Waiter, ...] = ()
+    inherited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

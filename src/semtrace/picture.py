@@ -16,6 +16,7 @@ from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Waiter
 from semtrace.primitives import Part
 from semtrace.prover import Judged
+from semtrace.selfwaits import SelfWaits
 from semtrace.tree import Member
 from semtrace.verdict import Claim
 
@@ -44,6 +45,7 @@ class Picture:
         self._waited = Waited()
         self._last_holders = LastHolders()
         self._strays = Strays({} if left_over is None else left_over)
+        self._self_waits = SelfWaits(fleet)
 
     def locks(
         self,
@@ -65,7 +67,7 @@ class Picture:
         living = {watched.id for watched in self._fleet.all}
         self._last_holders.update(now_s, {s: (each.verdict.state, holders[s]) for s, each in judged.items()}, living)
         self._strays.update(now_s, judged)
-        return tuple(
+        locks = [
             self._lock(
                 now_s,
                 semaphore,
@@ -76,7 +78,8 @@ class Picture:
                 blocked.get(semaphore, ()),
             )
             for semaphore, each in judged.items()
-        )
+        ]
+        return self._self_waits.mark(now_s, locks)
 
     def processes(self, now_s: float, members: Sequence[Member], locks: Sequence[Lock]) -> tuple[Process, ...]:
         holds: dict[ProcessId, list[SemId]] = {}

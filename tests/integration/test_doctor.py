@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -27,6 +28,7 @@ from demo_app.load import Customers, get
 from demo_app.scenarios import BOTH_WAYS, SCENARIOS, embraced, waits_inside
 from demo_app.server import CLONE, Server, serve
 from semtrace.gunicorn import server_of
+from semtrace.model import Snapshot
 from semtrace.observe import Observer, settle
 
 WORKERS = 3
@@ -325,6 +327,77 @@ def test_a_cycle_through_two_processes_of_any_program_is_a_deadlock_and_is_none_
             code, (finding,) = doctor(t2.root)
             assert (code, finding["code"]) == (3, "deadlock")
             assert finding["pids"] == sorted([t2.pids["a"], t2.pids["b"]])
+
+
+def test_a_gate_that_a_child_opens_later_is_no_error() -> None:
+    """It is taken, a child is started that will release it, and it is taken again: to wait for the child."""
+    with target(made="gate = mp.Lock()") as t:
+        t.do("p", "gate.acquire()")
+        t.start("fork", "a", "gate")
+        t.block("p", "gate")
+        code, (finding,) = doctor(t.root)
+        assert (code, finding["code"], finding["severity"]) == (0, "deadlock", "warning")
+        assert any(f"PID {t.pids['a']} could release it" in line for line in finding["evidence"])
+        t.do("a", "gate.release()")
+        t.done("p")
+
+
+def test_a_ring_of_batons_is_no_error() -> None:
+    """Each takes its own and gives the next one's: in the first round nobody has been seen to do so yet."""
+    with target(made="batons = [mp.Lock() for _ in range(3)]; batons[1].acquire(); batons[2].acquire()") as t:
+        for name in "abc":
+            t.start("fork", name, "batons")
+        t.do("a", "batons[0].acquire()")
+        t.do("a", "batons[1].release()")
+        t.block("a", "batons[0]")
+        t.do("b", "batons[1].acquire()")
+        t.block("c", "batons[2]")
+        code, found = doctor(t.root)
+        assert code == 0, found
+        assert not [finding for finding in found if finding["severity"] == "error"]
+
+
+PRELOADED = """
+import threading
+
+guard = threading.Lock()
+taken, over = threading.Event(), threading.Event()
+
+def keep_house():
+    with guard:
+        taken.set()
+        over.wait(3)
+
+threading.Thread(target=keep_house, daemon=True).start()
+taken.wait()
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/guarded":
+        guard.acquire()
+    start_response("200 OK", [])
+    return [b"x"]
+"""
+
+
+def test_a_threading_lock_that_the_master_held_at_the_fork_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "housed.py").write_text(PRELOADED)
+    with start_gunicorn(
+        "housed:app", "-w", "3", "--preload", "--no-control-socket", "--pythonpath", str(tmp_path)
+    ) as server:
+        server.wait_workers(3)
+        with contextlib.closing(Observer(server_of(server.pid))) as observer:
+            wait_until(lambda: _is_free(observer.snapshot(), server.pid), what="the master to let go")
+        code, (finding,) = doctor(server.pid)
+        assert (code, finding["code"], finding["severity"]) == (0, "inherited-hold", "warning")
+        assert (finding["name"], finding["pids"]) == ("housed.guard", sorted(server.workers()))
+        with server.connect() as connection:
+            connection.sendall(b"GET /guarded HTTP/1.1\r\nHost: x\r\n\r\n")
+            _, (finding,) = doctor(server.pid)
+            assert any(line.startswith("1 thread waits for it: PID ") for line in finding["evidence"])
+
+
+def _is_free(snapshot: Snapshot, pid: int) -> bool:
+    return any(use.process.pid == pid and not use.locked for lock in snapshot.thread_locks for use in lock.processes)
 
 
 def test_the_holder_that_was_seen_is_named_when_it_dies() -> None:

@@ -28,6 +28,7 @@ from semtrace.model import (
     Durations,
     LastHolder,
     LeakedName,
+    Problem,
     Process,
     SemId,
     SharedMemory,
@@ -180,7 +181,7 @@ def test_two_that_wait_for_each_other_are_a_deadlock() -> None:
 def test_who_waits_behind_a_deadlock_is_counted() -> None:
     a, b = embrace()
     (finding,) = found(replace(a, waiters=(*a.waiters, waiter(13))), b)
-    assert "1 more wait behind them" in finding.evidence
+    assert "1 more thread waits behind them" in finding.evidence
     assert finding.pids == (11, 12, 13)
 
 
@@ -191,14 +192,53 @@ def test_a_ring_of_three_is_one_deadlock() -> None:
 
 
 def test_who_waits_for_what_it_holds_itself_is_a_deadlock_of_one() -> None:
-    (finding,) = found(lock(holders=(holder(11),), waiters=(waiter(11), waiter(12))))
+    (finding,) = found(lock(holders=(holder(11, within=True),), waiters=(waiter(11), waiter(12), waiter(13))))
     assert finding.title == "PID 11 waits for app.lock, which it holds itself"
-    assert "RLock" in finding.remedy
+    assert finding.severity == "error"
+    assert "2 more threads wait behind it" in finding.evidence
+    assert "Use a multiprocessing.RLock, or take it only once on the way." in finding.remedy
 
 
-def test_the_stack_is_in_the_chain() -> None:
-    (finding,) = found(lock(holders=(holder(11),), waiters=(waiter(11, stack=USERS),)))
-    assert finding.evidence[0].endswith("at /srv/app.py:7 in withdraw")
+def test_a_gate_that_another_will_open_is_no_error() -> None:
+    """`gate.acquire(); start a child that releases it; gate.acquire()`: the counts are those of a deadlock."""
+    (finding,) = found(lock("app.gate", holders=(holder(11),), waiters=(waiter(11),)))
+    assert (finding.code, finding.severity) == ("deadlock", "warning")
+    assert finding.title.endswith("app.gate, which it took itself; unless another releases it, it waits for ever")
+    assert any("PID 10, 12, 13 could release it: so it may be a gate" in line for line in finding.evidence)
+    assert finding.remedy.startswith("If another process is still to release it, all is well.")
+
+
+def test_where_all_who_could_open_the_gate_are_stuck_it_is_an_error() -> None:
+    mine = lock(holders=(holder(11),), waiters=(waiter(11), waiter(12)), mapped_by=(pid(11), pid(12)))
+    assert [f.severity for f in found(mine)] == ["error"]
+    threads = (processes()[0], worker(11, threads=2), *processes()[2:])
+    (finding,) = found(mine, processes=threads)
+    assert finding.severity == "warning"
+    assert any("another thread of it could release it" in line for line in finding.evidence)
+    blind = Problem("read its memory", "not permitted", "sudo", pid(13))
+    assert [f.severity for f in found(mine, problems=(blind,))] == ["warning"], "it may map it"
+
+
+def test_a_ring_in_a_program_that_hands_locks_on_is_no_error() -> None:
+    """Batons: each is released by the one before, who took it never."""
+    baton = lock("app.baton", 3, strays=(Stray(pid(13), -2),))
+    told = [f for f in found(*embrace(), baton) if f.code == "deadlock"]
+    assert [f.severity for f in told] == ["warning"]
+    assert told[0].title.endswith("; unless another releases one of these, for ever")
+    rlocks = [replace(each, kind="RLock") for each in embrace()]
+    assert "error" in [f.severity for f in found(*rlocks, baton) if f.code == "deadlock"], "only its owner can"
+
+
+@pytest.mark.parametrize(("kind", "said"), [
+    ("gunicorn.workers.ggevent.GeventWorker", "An RLock is no cure here"),
+    ("eventlet", "An RLock is no cure here"),
+    ("sync", "Use a multiprocessing.RLock, or"),
+    (None, "Use a multiprocessing.RLock (not under gevent or eventlet: to it all greenlets are one thread), or"),
+])  # fmt: skip
+def test_an_rlock_is_no_remedy_for_greenlets(kind: str | None, said: str) -> None:
+    reentry = lock(holders=(holder(11, within=True),), waiters=(waiter(11),))
+    (finding,) = found(reentry, server=replace(SERVER, worker_class=kind))
+    assert said in finding.remedy
 
 
 def test_all_units_of_a_bounded_semaphore_may_be_in_a_deadlock() -> None:
@@ -430,6 +470,29 @@ def test_a_librarys_lock_and_a_condition_are_their_own_business() -> None:
 
 def test_the_master_and_a_worker_inside_at_once_is_not_what_matters() -> None:
     assert [f.severity for f in found(thread_locks=(thread_lock(overlap=overlap(10, 11)),))] == ["warning"]
+
+
+def inherited(*numbers: int, **changes: Any) -> Any:
+    guard = thread_lock(locked=numbers, **changes)
+    uses = (replace(use, inherited=use.process.pid in numbers) for use in guard.processes)
+    return replace(guard, processes=tuple(uses))
+
+
+def test_copies_that_were_locked_at_the_fork_are_told_as_that_and_not_as_a_crowd() -> None:
+    (finding,) = found(thread_locks=(inherited(11, 12, 13),))
+    assert (finding.code, finding.severity, finding.pids) == ("inherited-hold", "warning", (11, 12, 13))
+    assert finding.title == "app.guard seems to have been held while 3 workers were forked"
+    assert "os.register_at_fork" in finding.remedy
+
+
+def test_one_copy_that_stays_locked_is_told_where_somebody_waits() -> None:
+    alone = inherited(12)
+    assert codes(thread_locks=(alone,)) == ["private-lock"]
+    uses = tuple(replace(use, waiters=(waiter(12),) if use.inherited else ()) for use in alone.processes)
+    (finding,) = found(thread_locks=(replace(alone, processes=uses),))
+    assert finding.code == "inherited-hold"
+    assert "1 thread waits for it: PID 12" in finding.evidence
+    assert codes(thread_locks=(inherited(11, 12, own=False),)) == []
 
 
 # -- unshared-lock

@@ -14,7 +14,7 @@ from semtrace.rules.holds import keeps_waiting
 from semtrace.rules.memory import leaked_name, shm_full
 from semtrace.rules.orders import lock_order
 from semtrace.rules.orphans import orphaned_lock
-from semtrace.rules.sharing import private_lock, unshared_lock
+from semtrace.rules.sharing import locked_at_fork, private_lock, unshared_lock
 
 __all__ = ["USUAL", "Limits", "findings", "worst_first"]
 
@@ -25,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     deadlock,
     unshared_lock,
     private_lock,
+    locked_at_fork,
     keeps_waiting,
     inherited_hold,
     over_release,

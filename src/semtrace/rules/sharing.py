@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from semtrace.model import Finding, Lock, Overlap, ProcessId, Snapshot, ThreadLock
+from semtrace.model import Finding, Lock, Overlap, ProcessId, Snapshot, ThreadLock, ThreadLockUse
 from semtrace.rules.basis import Limits
-from semtrace.rules.wording import label, pids
+from semtrace.rules.wording import label, pids, where
 from semtrace.text import age, clean, counted
 
 _WORKERS = ("worker", "dirty-worker")
@@ -27,8 +27,47 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             continue
         if lock.overlap is not None and len(workers.intersection(lock.overlap.processes)) > 1:
             yield _private(lock, owners, _overlapped(lock.overlap, snapshot.taken_at), error=True)
-        elif lock.kind in _GUARDS:
+        elif lock.kind in _GUARDS and not locked_since_fork(lock, workers):
             yield _private(lock, owners, (), error=False)
+
+
+def locked_at_fork(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """A `threading` lock that the master held while it forked: in the workers nobody will ever release it."""
+    workers = _workers(snapshot)
+    for lock in snapshot.thread_locks:
+        if lock.own and lock.kind in _GUARDS and (stuck := locked_since_fork(lock, workers)):
+            yield _locked_at_fork(lock, stuck)
+
+
+def locked_since_fork(lock: ThreadLock, workers: Collection[ProcessId]) -> list[ThreadLockUse]:
+    """The workers' copies that seem to be. A single one may be a thread's that took it and keeps it, so it is told only
+    where somebody waits for it.
+    """
+    found = [use for use in lock.processes if use.process in workers and use.inherited]
+    return found if len(found) > 1 or any(use.waiters for use in found) else []
+
+
+def _locked_at_fork(lock: ThreadLock, stuck: list[ThreadLockUse]) -> Finding:
+    name = clean(lock.name)
+    who = [use.process.pid for use in stuck]
+    waiters = [waiter for use in stuck for waiter in use.waiters]
+    waits = counted(len(waiters), "thread waits", "threads wait")
+    return Finding(
+        code="inherited-hold",
+        severity="warning",
+        lock=None,
+        name=name,
+        pids=tuple(who),
+        title=f"{name} seems to have been held while {counted(len(who), 'worker was', 'workers were')} forked",
+        evidence=(
+            f"it is locked in {pids(who)} at every look, and no thread there is inside `with` it",
+            *([f"{waits} for it: {pids(waiter.pid for waiter in waiters)}", *where(waiters)] if waiters else []),
+            "a fork copies a threading lock as it is: nobody in the worker can release it. What takes it by acquire() "
+            "and keeps it looks the same",
+        ),
+        remedy="Nothing in the master, nor a thread of it, may hold the lock while workers are forked; or make a new "
+        "one in each worker: os.register_at_fork(after_in_child=...). Restart the server to be rid of these.",
+    )
 
 
 def _private(lock: ThreadLock, owners: list[ProcessId], seen: tuple[str, ...], error: bool) -> Finding:
