@@ -396,6 +396,45 @@ def test_a_threading_lock_that_the_master_held_at_the_fork_is_told_as_that(tmp_p
             assert any(line.startswith("1 thread waits for it: PID ") for line in finding["evidence"])
 
 
+FOR_CHILDREN = """
+import multiprocessing as mp
+
+ctx = mp.get_context("fork")
+done, meeting = ctx.Event(), ctx.Barrier(2)
+history = []
+
+def work(lock, counter):
+    with lock, counter:
+        counter.value += 1
+
+class Job:
+    def __init__(self):
+        self.lock, self.counter = ctx.Lock(), ctx.Value("i", 0)
+        process = ctx.Process(target=work, args=(self.lock, self.counter))
+        process.start()
+        process.join()
+
+for _ in range(3):
+    history.append(Job())
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"x"]
+"""
+
+
+def test_locks_for_children_that_have_ended_are_no_error_and_events_are_told(tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(FOR_CHILDREN)
+    with start_gunicorn("jobs:app", "-w", "2", "--no-control-socket", "--pythonpath", str(tmp_path)) as server:
+        server.wait_workers(2)
+        code, found = doctor(server.pid)
+        assert {finding["code"] for finding in found} == {"unshared-lock"}, found
+        assert (code, {finding["severity"] for finding in found}) == (0, {"warning"})
+        assert sorted(finding["name"] for finding in found) == [
+            "jobs.done", "jobs.history[…].counter", "jobs.history[…].lock", "jobs.meeting",
+        ]  # fmt: skip
+
+
 def _is_free(snapshot: Snapshot, pid: int) -> bool:
     return any(use.process.pid == pid and not use.locked for lock in snapshot.thread_locks for use in lock.processes)
 

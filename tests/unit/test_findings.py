@@ -557,6 +557,53 @@ def test_of_a_queue_that_each_worker_has_for_itself_it_is_said_once(kind: str) -
     assert "_rlock" not in "".join((finding.title, *finding.evidence, finding.remedy))
 
 
+@pytest.mark.parametrize(("kind", "pieces"), [
+    ("Event", ("_cond._lock", "_cond._sleeping_count", "_cond._wait_semaphore", "_flag")),
+    ("Barrier", ("_cond._lock", "_cond._sleeping_count", "_cond._wait_semaphore")),
+])  # fmt: skip
+def test_an_event_and_a_barrier_that_each_worker_has_for_itself_are_told(kind: str, pieces: tuple[str, ...]) -> None:
+    (finding,) = found(*queue_of_each("app.done", pieces))
+    assert (finding.code, finding.severity, finding.name) == ("unshared-lock", "warning", "app.done")
+    assert finding.title.startswith(
+        f"app.done, a{'n' * (kind == 'Event')} {kind}: each worker has one of its own, and "
+    )
+
+
+def jobs(count: int, workers: int = 2) -> tuple[Any, ...]:
+    """What each of the workers has appended to a list of its own, for processes that have ended."""
+    return tuple(
+        lock(f"app.history[{i}].{piece}", 100 * i + 10 * w + k, separate=workers, mapped_by=(pid(11 + w),), **changes)
+        for i in range(count)
+        for w in range(workers)
+        for k, (piece, changes) in enumerate(
+            (("lock", {}), ("counter._lock", {"part_of": f"app.history[{i}].counter", "kind": "RLock"}))
+        )
+    )
+
+
+def test_what_lies_in_a_list_of_each_worker_is_a_warning_and_one() -> None:
+    told = found(*jobs(4))
+    assert [(f.code, f.severity, f.name) for f in told] == [
+        ("unshared-lock", "warning", "app.history[…].lock"),
+        ("unshared-lock", "warning", "app.history[…].counter"),
+    ]
+    assert told[0].pids == (11, 12)
+    assert told[0].title.startswith(
+        "app.history[…].lock, a Lock: each worker has one of its own, which keeps out nobody"
+    )
+    assert told[1].title.startswith("app.history[…].counter, a Value: ")
+    assert told[0].evidence[0].startswith("8 separate ones bear this name")
+
+
+def test_keys_are_indexes_too_and_one_that_children_map_speaks_for_all() -> None:
+    keyed = separate(name="app.locks['a]b']")
+    assert [(f.severity, f.name) for f in found(*keyed)] == [("warning", "app.locks[…]")]
+    first, *others = jobs(3)
+    assert "app.history[…].lock" not in [
+        f.name for f in found(replace(first, mapped_by=(*first.mapped_by, pid(90))), *others)
+    ]
+
+
 @pytest.mark.parametrize(
     "fine",
     [
