@@ -404,6 +404,21 @@ def test_a_stack_tells_a_nameless_lock_of_a_queue_from_another() -> None:
     assert codes(lock(None, holders=(replace(held, stack=USERS),), waiters=(waiter(12, 900.0),))) == ["long-hold"]
 
 
+@pytest.mark.parametrize("name", ["app.lock", "app.cache._rlock"])
+def test_ones_own_lock_held_over_a_get_is_a_long_hold(name: str) -> None:
+    """`with lock: queue.get()`: the queue's own lock may be held all day, this one may not."""
+    held = lock(name, holders=(holder(11, 900.0, asleep_s=900.0, stack=GUNICORNS_QUEUE),), waiters=(waiter(12, 900.0),))
+    assert codes(held) == ["long-hold"]
+    assert codes(lock(name, state="unknown", waiters=(waiter(12, 900.0, stack=GUNICORNS_QUEUE),))) == ["long-wait"]
+    busy_ = held.holders[0]
+    assert codes(lock(name, holders=(busy_,)), processes=busy(20.0)) == ["timeout-risk"]
+
+
+def test_a_queues_own_write_lock_is_told_by_its_stack() -> None:
+    own = lock("app.q._wlock", part_of="app.q", holders=(holder(11, 900.0, asleep_s=900.0, stack=GUNICORNS_QUEUE),))
+    assert codes(own) == []
+
+
 def test_a_deadlock_is_not_told_again_as_a_long_hold() -> None:
     assert codes(*embrace(for_s=60.0)) == ["deadlock"]
 

@@ -26,18 +26,18 @@ _INNER_FRAMES = 4
 def worth_a_word(lock: Lock) -> bool:
     """True for a lock of which it is known that to hold it, or to wait for it, is not simply how it is used.
 
-    A lock without name may be a queue's, whose readers wait in it all day: only a stack then shows that it is not. A
-    Semaphore may be a signal that somebody gives some day.
+    A queue's or a pool's own lock is one that readers keep and wait in all day. One without a name may be such a lock:
+    only a stack shows that it is not. The user's own lock is worth a word also if it is held over a get. A Semaphore
+    may be a signal that somebody gives some day.
     """
     if lock.signal or lock.maximum in (None, SEM_VALUE_MAX):
         return False
-    if (lock.name or "").endswith(_READ_LOCK):
-        return False
     threads: tuple[Holder | Waiter, ...] = (*lock.holders, *lock.waiters)
     stacks = [each.stack for each in threads if each.stack]
-    if any(_reads_a_queue(stack) for stack in stacks):
+    reads = any(_reads_a_queue(stack) for stack in stacks)
+    if lock.part_of is not None and ((lock.name or "").endswith(_READ_LOCK) or reads):
         return False
-    return lock.name is not None or bool(stacks)
+    return lock.name is not None or (bool(stacks) and not reads)
 
 
 def _reads_a_queue(stack: Sequence[Frame]) -> bool:
