@@ -11,9 +11,8 @@ from semtrace.leaks import leaked
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Finding, Server, Snapshot
 from semtrace.observe import Observer
-from semtrace.rules import Limits, findings, worst_first
+from semtrace.rules import Limits, findings, gone_by, worst_first
 from semtrace.stacks import with_stacks
-from semtrace.text import age
 
 WATCH_S = 1.5
 
@@ -102,9 +101,10 @@ def passed(
     for key, (seen_s, finding) in seen.items():
         if finding.code == "timeout-risk" and finding.lock in orphaned:
             continue  # its holder has ended: the orphan's finding says what is known of how
+        if finding.code == "deadlock" and finding.severity == "warning":
+            continue  # it was a gate, and was opened
         if key not in present:
-            over = f"over by now: last seen {age(snapshot.monotonic_s - seen_s)} ago"
-            yield replace(finding, evidence=(*finding.evidence, over))
+            yield gone_by(finding, snapshot.monotonic_s - seen_s)
 
 
 def _key(finding: Finding) -> Key:

@@ -4,7 +4,7 @@ hold, and how much was waited for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from semtrace.history import LeftOver, Since
 from semtrace.model import Holder, LastHolder, LockState, ProcessId, SemId, Stray
@@ -16,11 +16,34 @@ _LONGEST_GAP_S = 1.0
 _FREE: tuple[LockState, ...] = ("free",)
 
 
+class Lives:
+    """When each process was last seen to live, and first found to be gone. Of the dead the last are remembered."""
+
+    MOST_DEAD = 1000
+
+    def __init__(self) -> None:
+        self._alive: dict[ProcessId, float] = {}
+        self._gone: dict[ProcessId, tuple[float, float]] = {}
+
+    def update(self, now_s: float, living: Iterable[ProcessId]) -> None:
+        before, self._alive = self._alive, dict.fromkeys(living, now_s)
+        self._gone.update(
+            (process, (seen_s, now_s)) for process, seen_s in before.items() if process not in self._alive
+        )
+        while len(self._gone) > self.MOST_DEAD:
+            del self._gone[next(iter(self._gone))]
+
+    def end_of(self, now_s: float, process: ProcessId) -> tuple[float, float] | None:
+        """How long ago it was last seen alive and first found to be gone; None if its end was not seen."""
+        known = self._gone.get(process)
+        return None if known is None else (now_s - known[0], now_s - known[1])
+
+
 class LastHolders:
     """The last holder that was seen of each lock that has none now, and since when that process is missing."""
 
     def __init__(self) -> None:
-        self._last: dict[SemId, tuple[float, Holder]] = {}
+        self._last: dict[SemId, tuple[float, Holder, float | None]] = {}
         self._missed_s: dict[SemId, float] = {}
 
     def update(
@@ -28,24 +51,30 @@ class LastHolders:
         now_s: float,
         seen: Mapping[SemId, tuple[LockState, Sequence[Holder]]],
         living: Collection[ProcessId],
+        beats: Mapping[ProcessId, float | None] | None = None,
     ) -> None:
-        """A lock that is seen free had its holder let go of it: what comes after is another's doing."""
+        """A lock that is seen free had its holder let go of it: what comes after is another's doing. The `asleep_s` of
+        a holder is here for how long it surely was one hold; `beats` says how old the workers' heartbeats are.
+        """
         self._last = {semaphore: last for semaphore, last in self._last.items() if semaphore in seen}
         for semaphore, (state, holders) in seen.items():
             if holders:
-                self._last[semaphore] = (now_s, max(holders, key=lambda holder: holder.since_s or 0.0))
+                holder = max(holders, key=lambda holder: holder.since_s or 0.0)
+                self._last[semaphore] = (now_s, holder, (beats or {}).get(holder.process))
             elif state in _FREE:
                 self._last.pop(semaphore, None)
-        dead = {semaphore for semaphore, (_, holder) in self._last.items() if holder.process not in living}
+        dead = {semaphore for semaphore, (_, holder, _) in self._last.items() if holder.process not in living}
         self._missed_s = {semaphore: self._missed_s.get(semaphore, now_s) for semaphore in dead}
 
     def of(self, now_s: float, semaphore: SemId) -> LastHolder | None:
         """None for a lock that is held now."""
-        seen_s, holder = self._last.get(semaphore, (now_s, None))
+        seen_s, holder, silent_s = self._last.get(semaphore, (now_s, None, None))
         if holder is None or seen_s >= now_s:
             return None
         ended_s = now_s - self._missed_s[semaphore] if semaphore in self._missed_s else None
-        return LastHolder(holder.process, holder.tid, now_s - seen_s, holder.since_s, ended_s)
+        return LastHolder(
+            holder.process, holder.tid, now_s - seen_s, holder.since_s, ended_s, holder.asleep_s, silent_s
+        )
 
 
 class Strays:

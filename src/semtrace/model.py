@@ -251,8 +251,9 @@ class LastHolder:
     """Who was seen to hold a lock before it came to be held by nobody that is known. It was not seen free since, but
     others may have had it between two looks.
 
-    `seen_s` ago it was last seen so, and then held it for at least `held_s`. `ended_s` ago the process was first found
-    to be gone; None while it lives.
+    `seen_s` ago it was last seen so, and then at every look for `held_s`, in one hold or in several; for `unbroken_s`
+    it was known to be one, and `silent_s` before it had last beaten. `ended_s` ago the process was first found to be
+    gone; None while it lives.
     """
 
     process: ProcessId
@@ -260,6 +261,26 @@ class LastHolder:
     seen_s: float
     held_s: float | None = None
     ended_s: float | None = None
+    unbroken_s: float | None = None
+    silent_s: float | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class DeadHolder:
+    """A process that ended while it held the lock: its state file says so. It had it since `acquired_s` ago.
+
+    `alive_s` ago the process was last seen alive, `gone_s` ago first found to be gone; None where it had ended before
+    the watching began.
+    """
+
+    process: ProcessId
+    acquired_s: float
+    alive_s: float | None = None
+    gone_s: float | None = None
 
     @property
     def pid(self) -> int:
@@ -313,6 +334,7 @@ class Lock:
     statistics: Statistics | None = None
     own: bool = True
     last_holder: LastHolder | None = None
+    dead_holder: DeadHolder | None = None
     strays: tuple[Stray, ...] = ()
     waited_s: float = 0.0
 

@@ -16,6 +16,7 @@ from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Waiter
 from semtrace.primitives import Part
 from semtrace.prover import Judged
+from semtrace.rules.basis import unbroken_s
 from semtrace.selfwaits import SelfWaits
 from semtrace.tree import Member
 from semtrace.verdict import Claim
@@ -53,6 +54,7 @@ class Picture:
         judged: Mapping[SemId, Judged],
         names: Mapping[SemId, tuple[Named, ...]],
         parts: Mapping[SemId, Part],
+        members: Iterable[Member] = (),
     ) -> tuple[Lock, ...]:
         blocked = self._blocked(judged)
         waiting = [(semaphore, each.process, each.tid) for semaphore, all_ in blocked.items() for each in all_]
@@ -64,8 +66,6 @@ class Picture:
         self._asleep.update(
             time.monotonic(), {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
         )
-        living = {watched.id for watched in self._fleet.all}
-        self._last_holders.update(now_s, {s: (each.verdict.state, holders[s]) for s, each in judged.items()}, living)
         self._strays.update(now_s, judged)
         locks = [
             self._lock(
@@ -79,7 +79,16 @@ class Picture:
             )
             for semaphore, each in judged.items()
         ]
-        return self._self_waits.mark(now_s, locks)
+        return self._self_waits.mark(now_s, self._with_last_holders(now_s, locks, members))
+
+    def _with_last_holders(self, now_s: float, locks: Sequence[Lock], members: Iterable[Member]) -> list[Lock]:
+        seen = {
+            lock.id: (lock.state, [replace(each, asleep_s=unbroken_s(lock, each)) for each in lock.holders])
+            for lock in locks
+        }
+        beats = {member.id: member.last_heartbeat_s for member in members}
+        self._last_holders.update(now_s, seen, {watched.id for watched in self._fleet.all}, beats)
+        return [replace(lock, last_holder=self._last_holders.of(now_s, lock.id)) for lock in locks]
 
     def processes(self, now_s: float, members: Sequence[Member], locks: Sequence[Lock]) -> tuple[Process, ...]:
         holds: dict[ProcessId, list[SemId]] = {}
@@ -145,7 +154,6 @@ class Picture:
             reason=verdict.reason,
             in_flux=not read.steady,
             own=not names or names[0].own,
-            last_holder=self._last_holders.of(now_s, semaphore),
             strays=self._strays.of(now_s, semaphore),
             waited_s=self._waited.seconds(semaphore),
         )

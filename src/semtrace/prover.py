@@ -126,9 +126,14 @@ class Prover:
             suspicion.proved_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
         return Verdict(
             "orphaned",
-            reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; none of the {len(mappers)} "
-            "processes that map it, every thread accounted for, holds it",
+            reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; {_nobody_of(len(mappers))}",
         )
+
+
+def _nobody_of(count: int) -> str:
+    if count == 1:
+        return "the only process that maps it, every thread accounted for, does not hold it"
+    return f"none of the {count} processes that map it, every thread accounted for, holds it"
 
 
 def _concerned(suspicion: Suspicion, mappers: Sequence[Watched]) -> list[Watched]:

@@ -25,6 +25,7 @@ from sick import (
 from semtrace.doctor import passed
 from semtrace.model import (
     SEM_VALUE_MAX,
+    DeadHolder,
     Durations,
     LastHolder,
     LeakedName,
@@ -83,31 +84,80 @@ def test_an_orphan_is_told_with_its_proof_and_the_command_that_releases_it() -> 
         orphan.id,
         (12, 13),
     )
-    assert finding.remedy.startswith("semtrace release 10 app.lock ")
+    assert finding.remedy.splitlines()[-1] == "semtrace release 10 app.lock"
+    assert "with --yes it releases the lock, and who waits goes on." in finding.remedy
     assert "locked in 40 readings" in finding.evidence
     assert "2 threads wait for it, the longest for at least 1m15s: PID 12, 13" in finding.evidence
     assert any("was not seen" in line for line in finding.evidence)
 
 
 @pytest.mark.parametrize(("name", "separate", "said"), [
-    ("app.locks['a b']", 1, """semtrace release 10 'app.locks['"'"'a b'"'"']' """),
-    (None, 1, "semtrace release 10 0:27:1 "),
-    ("app.lock", 2, "semtrace release 10 0:27:1 "),
+    ("app.locks['a b']", 1, """semtrace release 10 'app.locks['"'"'a b'"'"']'"""),
+    (None, 1, "semtrace release 10 0:27:1"),
+    ("app.lock", 2, "semtrace release 10 0:27:1"),
 ])  # fmt: skip
 def test_the_command_names_one_lock_alone_and_can_be_pasted(name: str | None, separate: int, said: str) -> None:
     (finding,) = (f for f in found(lock(name, state="orphaned", separate=separate)) if f.code == "orphaned-lock")
-    assert finding.remedy.startswith(said)
+    assert finding.remedy.splitlines()[-1] == said
+    assert "goes on" not in finding.remedy, "nobody waits"
 
 
 def test_the_last_holder_is_told_and_gunicorns_timeout_if_it_held_for_so_long() -> None:
-    last = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5)
+    last = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5, unbroken_s=29.5)
     (finding,) = found(lock(state="orphaned", last_holder=last))
     assert "last seen held by PID 11 4.0s ago, then for at least 29s; it was gone 3.5s ago" in finding.evidence
     assert any("gunicorn most likely killed it" in line for line in finding.evidence)
-    for other in (replace(last, held_s=2.0), replace(last, held_s=None), replace(last, ended_s=None)):
+    short = replace(last, unbroken_s=2.0)
+    for other in (short, replace(last, unbroken_s=None), replace(last, held_s=None), replace(last, ended_s=None)):
         (finding,) = found(lock(state="orphaned", last_holder=other))
         assert not any("killed it" in line for line in finding.evidence)
     assert any("it lives" in line for line in finding.evidence)
+
+
+def test_many_short_holds_are_not_told_as_a_long_one_of_the_dead() -> None:
+    hot = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5)
+    (finding,) = found(lock(state="orphaned", last_holder=hot))
+    assert (
+        "last seen held by PID 11 4.0s ago, as at every look for 29s before, in one hold or in several; it was gone "
+        "3.5s ago" in finding.evidence
+    )
+    assert not any("killed it" in line for line in finding.evidence)
+
+
+def test_a_worker_that_had_not_beaten_for_so_long_was_killed_for_that() -> None:
+    silent = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5, silent_s=29.0)
+    assert "its last heartbeat was 29s old then: as long as" in orphans_words(silent)
+    assert "killed it" not in orphans_words(replace(silent, silent_s=14.0))
+    assert "killed it" not in orphans_words(replace(silent, ended_s=None))
+
+
+DEAD = DeadHolder(pid(11), acquired_s=40.0, alive_s=9.1, gone_s=9.0)
+
+
+def by_its_file(dead: DeadHolder, **changes: Any) -> str:
+    other = LastHolder(pid(12), 12, seen_s=50.0, held_s=1.0)
+    orphan = lock(state="orphaned", reason="PID 11 died holding it", dead_holder=dead, last_holder=other)
+    (finding,) = found(orphan, **changes)
+    return "\n".join(finding.evidence)
+
+
+def test_of_a_traced_holder_it_is_told_when_it_died_and_how() -> None:
+    said = by_its_file(DEAD)
+    assert "PID 11 was last seen alive 9.1s ago, and gone 9.0s ago" in said
+    assert "gunicorn most likely killed it" in said
+    assert "PID 12" not in said, "who had it before has let go of it: the file names the one that had not"
+    early = by_its_file(replace(DEAD, acquired_s=12.0))
+    assert "far less than gunicorn's --timeout (30 s)" in early
+
+
+@pytest.mark.parametrize("dead", [replace(DEAD, acquired_s=30.0), replace(DEAD, alive_s=None, gone_s=None)])
+def test_what_is_not_known_of_its_end_is_not_told(dead: DeadHolder) -> None:
+    said = by_its_file(dead)
+    assert "how it ended is not known; gunicorn's log says it beside that PID" in said
+    assert "most likely" not in said
+    if dead.gone_s is None:
+        assert "PID 11 had ended when the watching began, 20s ago" in said
+    assert "gunicorn" not in by_its_file(dead, server=replace(SERVER, kind="python", timeout_s=None))
 
 
 EARLY = LastHolder(pid(11), 11, seen_s=4.0, held_s=5.0, ended_s=3.9)
@@ -145,7 +195,7 @@ def test_a_hold_that_may_have_been_longer_excuses_the_timeout_of_nothing(last: L
         {"server": replace(SERVER, timeout_s=0.0)},
     ],
 )
-@pytest.mark.parametrize("last", [None, EARLY, replace(EARLY, held_s=29.5)])
+@pytest.mark.parametrize("last", [None, EARLY, replace(EARLY, held_s=29.5, unbroken_s=29.5)])
 def test_the_timeout_is_not_spoken_of_where_nobody_died_of_it(changes: Any, last: LastHolder | None) -> None:
     assert "--timeout" not in orphans_words(last, **changes)
 
@@ -339,7 +389,16 @@ def test_that_gunicorn_will_soon_kill_the_holder_is_not_told_of_one_that_has_end
     seen = {(risk.code, str(risk.lock)): (95.0, risk) for risk in risks}
     (over,) = passed(seen, snapshot(lock()), ())
     assert over.evidence[-1] == "over by now: last seen 5.0s ago"
+    assert over.title == "gunicorn was about to kill PID 11, which held app.lock"
     assert list(passed(seen, snapshot(lock(state="orphaned")), ())) == []
+
+
+def test_a_gate_that_was_opened_was_none_and_what_else_is_over_says_so() -> None:
+    gate = found(lock(holders=(holder(11),), waiters=(waiter(11),)))
+    assert list(passed({("deadlock", "x"): (95.0, gate[0])}, snapshot(lock()), ())) == []
+    (long,) = found(lock(holders=(holder(11, 12.0, asleep_s=11.0),)))
+    (over,) = passed({("long-hold", "x"): (95.0, long)}, snapshot(lock()), ())
+    assert over.title == "PID 11 has held app.lock for at least 11s without a break (over by now)"
 
 
 # -- long-hold, long-wait
@@ -359,6 +418,17 @@ def test_a_waiter_that_never_ran_shows_that_nobody_released_meanwhile() -> None:
 def test_a_hot_lock_that_is_always_seen_with_the_same_holder_is_no_long_hold() -> None:
     assert codes(lock(holders=(holder(11, 60.0),))) == []
     assert codes(lock(holders=(holder(11, 60.0),), waiters=(waiter(12, 60.0, asleep_s=None),)), watched_s=0.5) == []
+
+
+def test_many_short_holds_or_waits_are_not_told_as_a_long_one() -> None:
+    """Looking sees the same worker with it each time: it may have let go of it in between."""
+    hot = lock(holders=(holder(11, 3.0),), waiters=(waiter(12, 3.0, asleep_s=None),), waited_s=50.0)
+    (finding,) = found(hot)
+    assert "held by PID 11, as at every look for 3.0s, in one hold or in several" in finding.evidence
+    assert "1 thread waits for it, as at every look for 3.0s, in one wait or in several: PID 12" in finding.evidence
+    (finding,) = found(replace(hot, holders=(holder(11, 3.0, asleep_s=1.5),), waiters=(waiter(12, 2.0),)))
+    assert "held by PID 11 for at least 2.0s" in finding.evidence
+    assert "1 thread waits for it for at least 2.0s: PID 12" in finding.evidence
 
 
 def test_thresholds_can_be_given() -> None:
@@ -649,6 +719,29 @@ def test_a_second_worker_without_the_lock_yet_is_no_error() -> None:
 
 
 # -- inherited-hold, over-release
+
+
+def test_who_has_no_parent_with_the_lock_has_inherited_nothing() -> None:
+    """A slot that the first process takes and each child gives back: its count only ever grows."""
+    first = lock(strays=(Stray(pid(10), 4, certain=False),))
+    assert codes(first) == []
+    assert codes(replace(first, strays=(Stray(pid(12), 1),), mapped_by=(pid(11), pid(12)))) == []
+
+
+def test_the_cause_comes_before_what_comes_of_it_and_that_is_not_told_again() -> None:
+    other = lock("app.other", 2, state="unknown", reason="who knows", waiters=(waiter(11, 20.0),))
+    waits = replace(ALL_WAIT, waiters=tuple(replace(each, for_s=20.0, asleep_s=20.0) for each in ALL_WAIT.waiters))
+    assert [(f.code, f.name) for f in found(other, waits)] == [
+        ("inherited-hold", "app.lock"), ("long-wait", "app.other"),
+    ]  # fmt: skip
+
+
+def test_a_hold_that_may_be_over_is_not_told_as_one() -> None:
+    strays = (Stray(pid(12), 1), Stray(pid(13), 1))
+    (finding,) = found(lock(kind="RLock", strays=strays, holders=(holder(12, 0.2),)))
+    assert not any("held by" in line for line in finding.evidence)
+    (finding,) = found(lock(kind="RLock", strays=strays, holders=(holder(12, 3.0, asleep_s=2.0),)))
+    assert "held by PID 12 for at least 2.0s" in finding.evidence
 
 
 def test_counts_that_a_fork_copied_are_told() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from semtrace.history import Asleep, LeftOver
-from semtrace.lasting import LastHolders, Strays, Waited
+from semtrace.lasting import LastHolders, Lives, Strays, Waited
 from semtrace.model import Holder, ProcessId, SemId
 from semtrace.prover import Judged
 from semtrace.verdict import Claim, Reading, Verdict, judge
@@ -81,6 +81,36 @@ def test_a_lock_that_is_gone_is_forgotten() -> None:
     last.update(11.0, {}, {A})
     last.update(12.0, {LOCK: ("orphaned", [])}, {A})
     assert last.of(12.0, LOCK) is None
+
+
+def test_how_old_its_heartbeat_was_and_how_much_was_one_hold_is_remembered_too() -> None:
+    last = LastHolders()
+    last.update(10.0, {LOCK: ("held", [Holder(A, 111, 1, 3.0, asleep_s=2.0)])}, {A}, {A: 28.0})
+    last.update(11.0, {LOCK: ("unknown", [])}, set(), {})
+    known = last.of(11.0, LOCK)
+    assert known is not None
+    assert (known.held_s, known.unbroken_s, known.silent_s) == (3.0, 2.0, 28.0)
+
+
+# -- Lives
+
+
+def test_an_end_lies_between_the_last_look_at_the_living_and_the_first_without() -> None:
+    lives = Lives()
+    lives.update(10.0, {A, B})
+    assert lives.end_of(10.0, A) is None
+    lives.update(11.0, {B})
+    lives.update(12.0, {B})
+    assert lives.end_of(13.0, A) == (3.0, 2.0)
+    assert lives.end_of(13.0, ProcessId(99, 9)) is None, "it had ended before"
+
+
+def test_of_many_dead_the_last_are_remembered() -> None:
+    lives = Lives()
+    for number in range(Lives.MOST_DEAD + 10):
+        lives.update(float(number), {ProcessId(number, 1)})
+    assert lives.end_of(0.0, ProcessId(0, 1)) is None
+    assert lives.end_of(0.0, ProcessId(Lives.MOST_DEAD, 1)) is not None
 
 
 # -- Strays

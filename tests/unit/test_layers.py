@@ -51,7 +51,7 @@ LAYERS = {
     "fleet": "model tree watched",
     "selfwaits": "model fleet insiders watched",
     "lasting": "model history prover",
-    "picture": "model linux cpython fleet history lasting primitives prover selfwaits tree verdict",
+    "picture": "model linux cpython fleet history lasting primitives prover rules.basis selfwaits tree verdict",
     # its traced locks
     "histogram": "",
     "events": "model wire",
@@ -66,7 +66,7 @@ LAYERS = {
     "follower": "model events reader state statefiles tracedirs",
     "traced": "model wire events folding state tally",
     # all of it
-    "observe": "model linux cpython fleet follower history namebook picture primitives prover reading rules "
+    "observe": "model linux cpython fleet follower history lasting namebook picture primitives prover reading rules "
     "separate threadlocks traced tree verdict watched",
     "stacks": "model linux rules.wording",
     "leaks": "model leftovers linux",

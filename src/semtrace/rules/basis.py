@@ -44,18 +44,16 @@ def _reads_a_queue(stack: Sequence[Frame]) -> bool:
     return any(frame.file.endswith(_READERS) and frame.function != "put" for frame in stack[:_INNER_FRAMES])
 
 
-def unbroken_s(lock: Lock, holder: Holder, process: Process | None) -> float | None:
+def unbroken_s(lock: Lock, holder: Holder) -> float | None:
     """For how long the holder is known to have held it without a break; None if that is not known.
 
     `since_s` cannot tell one long hold from many short ones. But a thread that has not run has released nothing; nor
-    has anybody if a waiter has not run, for a release wakes one; and a worker whose heart has not beaten is still busy
-    with the request that it was busy with.
+    has anybody if a waiter has not run, for a release wakes one.
     """
     if holder.since_s is None or holder.evidence == "events":
         return holder.since_s
-    beat = process.last_heartbeat_s if process is not None and process.role == "worker" else None
     waits = [waiter.asleep_s for waiter in lock.waiters]
-    known = [seconds for seconds in (holder.asleep_s, beat, *waits) if seconds is not None]
+    known = [seconds for seconds in (holder.asleep_s, *waits) if seconds is not None]
     return min(max(known), holder.since_s) if known else None
 
 
