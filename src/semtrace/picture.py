@@ -154,7 +154,7 @@ class Picture:
             reason=verdict.reason,
             in_flux=not read.steady,
             own=not names or names[0].own,
-            strays=self._strays.of(now_s, semaphore),
+            strays=self._strays.of(semaphore),
             waited_s=self._waited.seconds(semaphore),
         )
 

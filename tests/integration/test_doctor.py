@@ -479,6 +479,33 @@ def test_a_long_hold_is_found_by_watching_longer() -> None:
         assert (code, finding["code"], finding["pids"]) == (0, "long-hold", [t.pids["a"]])
 
 
+BUSY = """
+import multiprocessing as mp, os, time
+lock = mp.Lock()
+held = {held}
+if held:
+    lock.acquire()
+for _ in range(3):
+    if os.fork() == 0:
+        while os.getppid() != 1:
+            with lock:
+                time.sleep(0.002)
+if held:
+    lock.release()
+print("READY", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize(("held", "codes"), [(True, ["inherited-hold"]), (False, [])])
+def test_counts_of_the_fork_are_found_on_a_lock_that_is_never_still(held: bool, codes: list[str]) -> None:
+    with start(sys.executable, "-c", BUSY.format(held=held)) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), what="the children")
+        code, found = doctor(popen.pid, "--for", "3")
+        assert (code, [finding["code"] for finding in found]) == (0, codes), found
+        assert all(finding["pids"] == sorted(child_pids(popen.pid)) for finding in found)
+
+
 def test_idle_workers_of_a_pool_are_at_rest() -> None:
     program = (
         "import multiprocessing as mp, time, concurrent.futures as cf\n"
