@@ -301,6 +301,17 @@ class Stray:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Units of a BoundedSemaphore that are taken and claimed by no living process: `proved`, or only seen to be so, at
+    every look for `for_s`.
+    """
+
+    units: int
+    proved: bool
+    for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """One semaphore as the verdict sees it.
 
@@ -335,6 +346,7 @@ class Lock:
     own: bool = True
     last_holder: LastHolder | None = None
     dead_holder: DeadHolder | None = None
+    lost: Lost | None = None
     strays: tuple[Stray, ...] = ()
     waited_s: float = 0.0
 

@@ -13,7 +13,7 @@ from semtrace.history import Asleep, CpuMeter, LeftOver, Since
 from semtrace.lasting import LastHolders, Strays, Waited
 from semtrace.linux import futex
 from semtrace.linux.shm import ShmDirectory
-from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Waiter
+from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
 from semtrace.primitives import Part
 from semtrace.prover import Judged
 from semtrace.rules.basis import unbroken_s
@@ -47,6 +47,7 @@ class Picture:
         self._last_holders = LastHolders()
         self._strays = Strays({} if left_over is None else left_over)
         self._self_waits = SelfWaits(fleet)
+        self._losing: Since[SemId] = Since()
 
     def locks(
         self,
@@ -67,6 +68,7 @@ class Picture:
             time.monotonic(), {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
         )
         self._strays.update(now_s, judged)
+        self._losing.update(now_s, (semaphore for semaphore, each in judged.items() if each.verdict.lost))
         locks = [
             self._lock(
                 now_s,
@@ -154,6 +156,7 @@ class Picture:
             reason=verdict.reason,
             in_flux=not read.steady,
             own=not names or names[0].own,
+            lost=Lost(verdict.lost, verdict.proved, self._losing.seconds(now_s, semaphore)) if verdict.lost else None,
             strays=self._strays.of(semaphore),
             waited_s=self._waited.seconds(semaphore),
         )

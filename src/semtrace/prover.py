@@ -56,16 +56,18 @@ class Prover:
         return wanted
 
     def prove(self, now_s: float, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
-        """Goes on with every proof and puts its outcome into `judged`."""
-        suspect = {s for s, j in judged.items() if j.verdict.suspect}
+        """Goes on with every proof and puts its outcome into `judged`: of a lock that nobody holds, and in the same way
+        of units that nobody holds, of a semaphore that has others.
+        """
+        suspect = {s for s, j in judged.items() if j.verdict.doubtful}
         self._suspicions = {s: known for s, known in self._suspicions.items() if s in suspect}
         for semaphore in suspect:
             judged[semaphore] = self._look_hard(now_s, semaphore, judged[semaphore], mappers[semaphore])
         self._sweep(now_s, mappers)
         self.unproved = False
         for semaphore in self._suspicions:
-            verdict = self._conclude(semaphore, mappers[semaphore])
-            self.unproved |= verdict.state != "orphaned"
+            verdict = self._conclude(semaphore, mappers[semaphore], judged[semaphore].verdict)
+            self.unproved |= verdict.state != "orphaned" and not verdict.proved
             judged[semaphore] = replace(judged[semaphore], verdict=verdict)
 
     def forget(self) -> None:
@@ -78,13 +80,16 @@ class Prover:
         for _ in range(_BURST):
             time.sleep(_BURST_PAUSE_S)
             again = self._look_at(semaphore)
-            if not again.verdict.suspect:
+            if not again.verdict.doubtful:
                 del self._suspicions[semaphore]
                 return again
+            judged = again
         suspicion.add_readings(time.monotonic(), _BURST + 1)
         suspicion.keep(watched.id for watched in mappers)
         for watched in mappers:
             suspicion.look_at(watched.id, watched.sightings())
+        if judged.verdict.lost and self._look_at(semaphore).reading != judged.reading:
+            suspicion.clear = dict.fromkeys(suspicion.clear, 0)  # others came or went: this look shows nothing
         return judged
 
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> None:
@@ -117,9 +122,16 @@ class Prover:
         ]
         return suspicion.missing(unsearched)
 
-    def _conclude(self, semaphore: SemId, mappers: Sequence[Watched]) -> Verdict:
+    def _conclude(self, semaphore: SemId, mappers: Sequence[Watched], verdict: Verdict) -> Verdict:
         suspicion = self._suspicions[semaphore]
         lacks = self._lacks(semaphore, mappers)
+        if verdict.lost:
+            end = f"so in {suspicion.readings} readings over {suspicion.span_s:.1f} s, every thread accounted for"
+            return replace(
+                verdict,
+                proved=lacks is None,
+                reason=f"{verdict.reason}; {end if lacks is None else f'not proved: {lacks}'}",
+            )
         if lacks is not None:
             return Verdict("unknown", reason=f"locked, and no living process claims it; not proved orphaned: {lacks}")
         if suspicion.proved_ticks is None:

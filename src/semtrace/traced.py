@@ -184,7 +184,7 @@ def _with_dead_holders(
     lock: Lock, known: Known, state: State, now_ns: int, ends: Mapping[ProcessId, End | None]
 ) -> Lock:
     """Who of the dead had it when he died: what an orphan's finder wants to know first."""
-    if lock.state not in ("orphaned", "unknown"):
+    if lock.state not in ("orphaned", "unknown") and lock.lost is None:
         return lock
     said = []
     dead: DeadHolder | None = None

@@ -506,6 +506,38 @@ def test_counts_of_the_fork_are_found_on_a_lock_that_is_never_still(held: bool, 
         assert all(finding["pids"] == sorted(child_pids(popen.pid)) for finding in found)
 
 
+SLOTS = """
+import multiprocessing as mp, os, threading, time
+slots = mp.BoundedSemaphore(4)
+def use(nap):
+    while os.getppid() != 1:
+        with slots:
+            if nap:
+                time.sleep(nap)
+            else:
+                sum(range(2000))
+for i in range(3):
+    if os.fork() == 0:
+        for nap in (0.0, 0.001, 0.01):
+            threading.Thread(target=use, args=(nap,)).start()
+        use(0.002)
+print("READY", flush=True)
+time.sleep(100)
+"""
+
+
+def test_no_unit_is_lost_of_a_semaphore_that_all_use() -> None:
+    with start(sys.executable, "-c", SLOTS) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), what="the children")
+        with contextlib.closing(Observer(server_of(popen.pid))) as observer:
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                snapshot = observer.snapshot()
+                assert not any(lock.lost and lock.lost.proved for lock in snapshot.locks), snapshot.locks
+                assert not [finding for finding in snapshot.findings if finding.severity != "info"]
+                time.sleep(0.02)
+
+
 def test_idle_workers_of_a_pool_are_at_rest() -> None:
     program = (
         "import multiprocessing as mp, time, concurrent.futures as cf\n"

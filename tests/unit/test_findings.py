@@ -29,6 +29,7 @@ from semtrace.model import (
     Durations,
     LastHolder,
     LeakedName,
+    Lost,
     Problem,
     Process,
     SemId,
@@ -208,6 +209,33 @@ def test_the_timeout_is_spoken_of_where_the_end_was_not_seen() -> None:
 def test_only_a_proved_orphan_is_called_one(state: str) -> None:
     suspect = lock(state=state, value=0, reason="locked, and no living process claims it; not proved orphaned: …")
     assert "orphaned-lock" not in codes(suspect)
+
+
+# -- a unit that was lost
+
+
+def slots(**changes: Any) -> Any:
+    reason = "1 of 2 taken is claimed by no living process"
+    plain = lock(
+        "app.slots", kind="BoundedSemaphore", maximum=2, state="exhausted", reason=reason, waiters=(waiter(12),)
+    )
+    return replace(plain, holders=(holder(11),), **changes)
+
+
+def test_a_unit_that_was_lost_is_told_with_its_proof() -> None:
+    (finding,) = found(slots(lost=Lost(1, proved=True, for_s=1.0)))
+    assert (finding.code, finding.severity, finding.pids) == ("orphaned-lock", "warning", (12,))
+    assert finding.title == "a unit of app.slots was lost with a process that ended"
+    assert "1 of its 2 units is left to use" in finding.evidence
+    assert "semtrace release" not in finding.remedy
+
+
+def test_without_proof_it_has_to_look_so_for_long() -> None:
+    assert codes(slots(lost=Lost(1, proved=False, for_s=9.0))) == []
+    (finding,) = found(slots(lost=Lost(2, proved=False, for_s=11.0)))
+    assert finding.title == "it seems that 2 units of app.slots were lost with a process that ended"
+    assert "it looked so at every look for 11s" in finding.evidence
+    assert codes(slots(lost=Lost(1, proved=True), strays=(Stray(pid(12), -1),))) == [], "they release for each other"
 
 
 # -- deadlock

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from semtrace.model import DeadHolder, Finding, LastHolder, Lock, Server, Snapshot
 from semtrace.rules.basis import Limits
-from semtrace.rules.wording import at_least, label, thread, waiting
-from semtrace.text import age, clean
+from semtrace.rules.wording import at_least, holding, label, thread, waiting
+from semtrace.text import age, clean, counted
 
 # gunicorn sends SIGABRT at its timeout and SIGKILL a second later, and looking sees a lower bound.
 _NEARLY = 0.8
@@ -38,6 +38,40 @@ def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             remedy="The command says what it would do; with --yes it releases the lock"
             f"{', and who waits goes on' if lock.waiters else ''}. What the dead process left half done stays so.\n"
             f"{release_command(snapshot.server, lock)}",
+        )
+
+
+def lost_unit(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """A unit of a BoundedSemaphore that its taker took into its grave: there is one less for ever.
+
+    Where it is not proved it is told only after it has looked so for long: a thread that has just taken one may not
+    have counted it yet.
+    """
+    for lock in snapshot.locks:
+        lost = lock.lost
+        if lost is None or lock.signal or lock.strays or not (lost.proved or (lost.for_s or 0.0) >= limits.wait_s):
+            continue
+        some = "a unit" if lost.units == 1 else f"{lost.units} units"
+        was = "was" if lost.units == 1 else "were"
+        sure = f"{some} of {label(lock)} {was} lost with a process that ended"
+        left = (lock.maximum or 0) - lost.units
+        yield Finding(
+            code="orphaned-lock",
+            severity="warning",
+            lock=lock.id,
+            name=label(lock),
+            pids=tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters)),
+            title=sure if lost.proved else f"it seems that {sure}",
+            evidence=(
+                *([clean(lock.reason)] if lock.reason else []),
+                *([] if lost.proved else [f"it looked so at every look for {age(lost.for_s)}"]),
+                f"{left} of its {counted(lock.maximum or 0, 'unit')} {'is' if left == 1 else 'are'} left to use",
+                *(_by_its_file(lock.dead_holder, snapshot) if lock.dead_holder else []),
+                *holding(lock),
+                *waiting(lock),
+            ),
+            remedy="Restart the server to have it whole again, unless another process gives it back for the one that "
+            "ended; it cannot be released while others are in use. Take it by `with`: then only a kill loses it.",
         )
 
 
