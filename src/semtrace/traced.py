@@ -26,7 +26,7 @@ from semtrace.model import (
 )
 from semtrace.state import State
 from semtrace.tally import Tally, holding_times, total, waiting_times
-from semtrace.wire import EventType, Kind, LockBook
+from semtrace.wire import EventType, Flag, Kind, LockBook
 
 _MOST_SITES = 20
 
@@ -184,7 +184,7 @@ def _with_dead_holders(
     lock: Lock, known: Known, state: State, now_ns: int, ends: Mapping[ProcessId, End | None]
 ) -> Lock:
     """Who of the dead had it when he died: what an orphan's finder wants to know first."""
-    if lock.state not in ("orphaned", "unknown") and lock.lost is None:
+    if lock.state not in ("orphaned", "unknown") and lock.lost is None and not _is_taken_by_nobody(lock, known):
         return lock
     said = []
     dead: DeadHolder | None = None
@@ -197,6 +197,12 @@ def _with_dead_holders(
         else:
             said.append(f"PID {process.pid} died while it acquired or released it")
     return replace(lock, reason="; ".join(filter(None, [lock.reason, *said])) or None, dead_holder=dead)
+
+
+def _is_taken_by_nobody(lock: Lock, known: Known) -> bool:
+    """A Semaphore without units and holders, that began with some: else it is a signal, which its takers keep."""
+    signals = (book.flags & Flag.SIGNAL for book in known.books.values())
+    return lock.state == "exhausted" and not lock.holders and not lock.signal and not any(signals)
 
 
 def _dead_books(known: Known, state: State) -> list[tuple[ProcessId, LockBook]]:

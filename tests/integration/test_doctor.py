@@ -30,6 +30,7 @@ from demo_app.server import CLONE, Server, serve
 from semtrace.gunicorn import server_of
 from semtrace.model import Snapshot
 from semtrace.observe import Observer, settle
+from semtrace.rules import Limits
 
 WORKERS = 3
 MOMENT_S = 40.0
@@ -536,6 +537,45 @@ def test_no_unit_is_lost_of_a_semaphore_that_all_use() -> None:
                 assert not any(lock.lost and lock.lost.proved for lock in snapshot.locks), snapshot.locks
                 assert not [finding for finding in snapshot.findings if finding.severity != "info"]
                 time.sleep(0.02)
+
+
+def test_a_semaphore_that_a_killed_process_had_is_a_long_wait_if_that_was_seen() -> None:
+    with target(made="permit = mp.Semaphore(1)") as t:
+        t.fork("a", "b")
+        t.do("a", "permit.acquire()")
+        t.block("b", "permit")
+        with contextlib.closing(Observer(server_of(t.root), limits=Limits(wait_s=0.5))) as observer:
+            wait_until(lambda: [lock.holders for lock in observer.snapshot().locks if lock.holders], what="the holder")
+            t.kill("a")
+            found = wait_until(lambda: observer.snapshot().findings, what="the finding")
+            assert [(finding.code, finding.severity) for finding in found] == [("long-wait", "warning")]
+        assert doctor(t.root, "--long", "0.5") == (0, []), "who comes later cannot know"
+        assert "whether it is right" in semtrace("doctor", str(t.root)).stdout.lower()
+
+
+def test_who_waits_for_a_signal_is_at_rest() -> None:
+    """Consumers that took some, and one that never got any; the producer gives and waits for an answer."""
+    with target(made="items, answers = mp.Semaphore(0), mp.Semaphore(0)") as t:
+        t.fork("a", "b")
+        t.do("p", "[items.release() for _ in range(3)]")
+        t.do("a", "[items.acquire() for _ in range(3)]")
+        t.do("a", "answers.release()")
+        t.do("p", "answers.acquire()")
+        t.block("p", "answers")
+        t.block("a", "items")
+        t.block("b", "items")
+        assert doctor(t.root, "--for", "2", "--long", "0.5") == (0, [])
+
+
+def test_two_semaphores_in_both_orders_are_a_long_wait() -> None:
+    with target(made="first, second = mp.Semaphore(1), mp.Semaphore(1)") as t:
+        t.fork("a", "b")
+        t.do("a", "first.acquire()")
+        t.do("b", "second.acquire()")
+        t.block("a", "second")
+        t.block("b", "first")
+        code, (finding,) = doctor(t.root, "--for", "2.5", "--long", "1")
+        assert (code, finding["code"], finding["pids"]) == (0, "long-wait", sorted([t.pids["a"], t.pids["b"]]))
 
 
 def test_idle_workers_of_a_pool_are_at_rest() -> None:

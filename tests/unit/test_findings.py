@@ -521,6 +521,58 @@ def test_a_deadlock_is_not_told_again_as_a_long_hold() -> None:
     assert codes(*embrace(for_s=60.0)) == ["deadlock"]
 
 
+# -- Semaphores, which may be locks
+
+
+GONE = LastHolder(pid(13), 13, seen_s=15.0, held_s=1.0, ended_s=14.9)
+
+
+def semaphore(name: str = "app.permit", number: int = 1, **changes: Any) -> Any:
+    plain = lock(name, number, kind="Semaphore", maximum=SEM_VALUE_MAX, value=0, state="exhausted")
+    return replace(plain, **changes)
+
+
+def test_a_semaphore_whose_last_taker_ended_is_a_long_wait_and_no_more() -> None:
+    (finding,) = found(semaphore(waiters=(waiter(11, 12.0), waiter(12, 3.0)), last_holder=GONE))
+    assert (finding.code, finding.severity, finding.pids) == ("long-wait", "warning", (11, 12))
+    assert finding.title == "PID 11 has waited for app.permit for at least 12s, and whoever had it has ended"
+    assert "PID 13 had it 15s ago, and was gone 14s ago" in finding.evidence
+    traced = semaphore(waiters=(waiter(11, 12.0),), dead_holder=DeadHolder(pid(13), 30.0))
+    assert any("PID 13 took it 30s ago and ended without" in line for line in found(traced)[0].evidence)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"last_holder": None},  # nobody was ever seen to have it: a signal that is still to come
+        {"last_holder": replace(GONE, ended_s=None)},
+        {"waiters": (waiter(11, 9.0),)},
+        {"waiters": (waiter(11, 12.0, timed=True),)},
+        {"waiters": (waiter(11, 12.0, asleep_s=None),)},
+        {"strays": (Stray(pid(12), -1),)},  # one gives what another takes
+        {"holders": (holder(11, 12.0),)},  # a consumer that waits for the next
+        {"signal": True},
+        {"part_of": "app.cond"},
+        {"state": "free", "value": 1},
+    ],
+)
+def test_waiting_for_a_signal_is_no_long_wait(changes: dict[str, Any]) -> None:
+    waits = semaphore(waiters=(waiter(11, 12.0),), last_holder=GONE)
+    assert codes(waits) == ["long-wait"]
+    assert codes(replace(waits, **changes)) == []
+
+
+def test_a_ring_through_semaphores_is_a_long_wait() -> None:
+    a = semaphore("app.a", 1, holders=(holder(11, 12.0),), waiters=(waiter(12, 12.0),))
+    b = semaphore("app.b", 2, holders=(holder(12, 12.0),), waiters=(waiter(11, 11.0),))
+    (finding,) = found(a, b)
+    assert (finding.code, finding.severity, finding.pids) == ("long-wait", "warning", (11, 12))
+    assert finding.title == "2 threads have waited for each other for at least 11s: app.b, app.a"
+    assert finding.evidence[0] == "PID 11 took app.a and waits for app.b for at least 11s"
+    assert codes(replace(a, waiters=(waiter(12, 9.0),)), b) == []
+    assert codes(a, replace(b, strays=(Stray(pid(13), -4),))) == [], "they are given by others"
+
+
 # -- contention
 
 

@@ -15,6 +15,7 @@ from semtrace.rules.holds import keeps_waiting
 from semtrace.rules.memory import leaked_name, shm_full
 from semtrace.rules.orders import lock_order
 from semtrace.rules.orphans import lost_unit, orphaned_lock
+from semtrace.rules.semaphores import semaphore_wait
 from semtrace.rules.sharing import locked_at_fork, private_lock, unshared_lock
 from semtrace.text import age
 
@@ -32,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     locked_at_fork,
     over_release,
     keeps_waiting,
+    semaphore_wait,
     lock_order,
     leaked_name,
     shm_full,

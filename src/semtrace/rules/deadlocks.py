@@ -51,7 +51,7 @@ class _Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wait:
+class Wait:
     """One thread, what it waits for, and the threads that hold that."""
 
     thread: Thread
@@ -61,15 +61,15 @@ class _Wait:
 
 
 def deadlock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    stuck = _stuck(snapshot)
+    stuck = stuck_threads(snapshot)
     handed = _handed_over(snapshot)
-    for cycle in _cycles(stuck):
+    for cycle in cycles(stuck):
         waits = [stuck[each] for each in cycle]
         doubt = _doubt_of_one(waits[0], stuck, snapshot) if len(waits) == 1 else _doubt_of_ring(waits, handed)
         yield _finding(waits, stuck, snapshot.server, doubt)
 
 
-def _doubt_of_one(wait: _Wait, stuck: Mapping[Thread, _Wait], snapshot: Snapshot) -> list[str]:
+def _doubt_of_one(wait: Wait, stuck: Mapping[Thread, Wait], snapshot: Snapshot) -> list[str]:
     """Why a thread that waits for its own lock may go on; nothing where it cannot."""
     single = {process.id for process in snapshot.processes if process.threads == 1}
     able = [each for each in wait.lock.mapped_by if each not in single or (each, each.pid) not in stuck]
@@ -83,7 +83,7 @@ def _doubt_of_one(wait: _Wait, stuck: Mapping[Thread, _Wait], snapshot: Snapshot
     ]
 
 
-def _doubt_of_ring(cycle: Sequence[_Wait], handed: Sequence[Lock]) -> list[str]:
+def _doubt_of_ring(cycle: Sequence[Wait], handed: Sequence[Lock]) -> list[str]:
     """The same of several: the program may be one that hands Locks from process to process."""
     if not handed or all(wait.lock.bound for wait in cycle):
         return []
@@ -99,15 +99,15 @@ def _handed_over(snapshot: Snapshot) -> list[Lock]:
 
 def deadlocked(snapshot: Snapshot) -> set[SemId]:
     """The ids of the locks that such threads wait for."""
-    return {wait.lock.semaphore for wait in _stuck(snapshot).values() if wait.lock.semaphore is not None}
+    return {wait.lock.semaphore for wait in stuck_threads(snapshot).values() if wait.lock.semaphore is not None}
 
 
-def _stuck(snapshot: Snapshot) -> dict[Thread, _Wait]:
+def stuck_threads(snapshot: Snapshot, semaphores: bool = False) -> dict[Thread, Wait]:
     """The threads that can go on only if another of them does: of all that wait, those are left out, again and again,
-    that wait for a lock with a holder who may go on.
+    that wait for a lock with a holder who may go on. With `semaphores` a Semaphore without units is taken for a lock.
     """
     single = {process.id for process in snapshot.processes if process.threads == 1}
-    waits = {wait.thread: wait for lock in snapshot.locks for wait in _waits(lock, single)}
+    waits = {wait.thread: wait for lock in snapshot.locks for wait in _waits(lock, single, semaphores)}
     for private in snapshot.thread_locks:
         waits.update((wait.thread, wait) for use in private.processes for wait in _private_waits(private, use))
     while True:
@@ -117,27 +117,27 @@ def _stuck(snapshot: Snapshot) -> dict[Thread, _Wait]:
         waits = left
 
 
-def _waits(lock: Lock, single: set[ProcessId]) -> Iterator[_Wait]:
+def _waits(lock: Lock, single: set[ProcessId], semaphores: bool) -> Iterator[Wait]:
     """The waits for a lock that may be without end; none where its holders are not known to the thread."""
     holders = [_thread_of(holder, single) for holder in lock.holders]
     known = [holder for holder in holders if holder is not None]
-    if not holders or len(known) < len(holders) or not _accounts_for_all(lock):
+    if not holders or len(known) < len(holders) or not _accounts_for_all(lock, semaphores):
         return
     bound = lock.kind == "RLock" or all(holder.within for holder in lock.holders)
     wanted = _Wanted(label(lock), lock.id, lock.mapped_by, bound)
     for waiter in lock.waiters:
         if _is_endless(waiter):
-            yield _Wait((waiter.process, waiter.tid), wanted, waiter, tuple(known))
+            yield Wait((waiter.process, waiter.tid), wanted, waiter, tuple(known))
 
 
-def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[_Wait]:
+def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[Wait]:
     """Those in one process for its own copy of a `threading` lock."""
     if use.holder is None or use.holder.tid is None:
         return
     wanted = _Wanted(clean(lock.name), None, (use.process,), bound=True)
     for waiter in use.waiters:
         if _is_endless(waiter):
-            yield _Wait((waiter.process, waiter.tid), wanted, waiter, ((use.process, use.holder.tid),))
+            yield Wait((waiter.process, waiter.tid), wanted, waiter, ((use.process, use.holder.tid),))
 
 
 def _is_endless(waiter: Waiter) -> bool:
@@ -150,16 +150,18 @@ def _thread_of(holder: Holder, single: set[ProcessId]) -> Thread | None:
     return (holder.process, holder.pid) if holder.process in single else None
 
 
-def _accounts_for_all(lock: Lock) -> bool:
+def _accounts_for_all(lock: Lock, semaphores: bool) -> bool:
     """True if nobody but the holders can give a unit back, as far as counts show it."""
-    if lock.signal or lock.strays or lock.in_flux or lock.maximum in (None, SEM_VALUE_MAX) or lock.value != 0:
+    if lock.signal or lock.strays or lock.in_flux or lock.maximum is None or lock.value != 0:
         return False
+    if lock.maximum == SEM_VALUE_MAX:
+        return semaphores and lock.part_of is None
     if lock.maximum == 1:
         return len(lock.holders) == 1  # the count of an RLock is its depth
     return sum(holder.count for holder in lock.holders) == lock.maximum
 
 
-def _cycles(stuck: Mapping[Thread, _Wait]) -> Iterator[list[Thread]]:
+def cycles(stuck: Mapping[Thread, Wait]) -> Iterator[list[Thread]]:
     """Each cycle once. Every stuck thread leads into one; most of them only wait behind it."""
     done: set[Thread] = set()
     for start in sorted(stuck):
@@ -173,7 +175,7 @@ def _cycles(stuck: Mapping[Thread, _Wait]) -> Iterator[list[Thread]]:
         done.update(path)
 
 
-def _finding(cycle: Sequence[_Wait], stuck: Mapping[Thread, _Wait], server: Server, doubt: list[str]) -> Finding:
+def _finding(cycle: Sequence[Wait], stuck: Mapping[Thread, Wait], server: Server, doubt: list[str]) -> Finding:
     locks = [wait.lock for wait in cycle]
     members = {wait.thread for wait in cycle}
     behind = [wait for thread_, wait in sorted(stuck.items()) if thread_ not in members and wait.lock in locks]
@@ -197,7 +199,7 @@ def _finding(cycle: Sequence[_Wait], stuck: Mapping[Thread, _Wait], server: Serv
     )
 
 
-def _title(cycle: Sequence[_Wait], doubtful: bool) -> str:
+def _title(cycle: Sequence[Wait], doubtful: bool) -> str:
     if len(cycle) == 1:
         (wait,) = cycle
         if doubtful:
@@ -211,7 +213,7 @@ def _title(cycle: Sequence[_Wait], doubtful: bool) -> str:
     return f"{len(cycle)} threads wait for each other: {names}{unless}"
 
 
-def _chain(cycle: Sequence[_Wait], doubtful: bool) -> Iterator[str]:
+def _chain(cycle: Sequence[Wait], doubtful: bool) -> Iterator[str]:
     has = "took" if doubtful else "holds"
     for at, wait in enumerate(cycle):
         before = cycle[at - 1].lock
@@ -222,7 +224,7 @@ def _chain(cycle: Sequence[_Wait], doubtful: bool) -> Iterator[str]:
         yield f"{thread(*wait.thread)} {has} {_called(before)} and waits for {what}{since}{at_place}"
 
 
-def _behind(behind: Sequence[_Wait], again: bool) -> list[str]:
+def _behind(behind: Sequence[Wait], again: bool) -> list[str]:
     return [f"{counted(len(behind), 'more thread waits', 'more threads wait')} behind {'it' if again else 'them'}"]
 
 
