@@ -97,12 +97,15 @@ def passed(
     seen: Mapping[Key, tuple[float, Finding]], snapshot: Snapshot, present: Collection[Key]
 ) -> Iterator[Finding]:
     """What was `seen` at some time and is not `present` any more."""
+    living = {process.pid for process in snapshot.processes}
     orphaned = {lock.id for lock in snapshot.locks if lock.state == "orphaned"}
     for key, (seen_s, finding) in seen.items():
         if finding.code == "timeout-risk" and finding.lock in orphaned:
             continue  # its holder has ended: the orphan's finding says what is known of how
         if finding.code == "deadlock" and finding.severity == "warning":
             continue  # it was a gate, and was opened
+        if finding.code == "deadlock" and living.issuperset(finding.pids):
+            finding = replace(finding, severity="warning")  # they went on: somebody outside it let them
         if key not in present:
             yield gone_by(finding, snapshot.monotonic_s - seen_s)
 

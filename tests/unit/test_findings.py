@@ -424,6 +424,11 @@ def test_that_gunicorn_will_soon_kill_the_holder_is_not_told_of_one_that_has_end
 def test_a_gate_that_was_opened_was_none_and_what_else_is_over_says_so() -> None:
     gate = found(lock(holders=(holder(11),), waiters=(waiter(11),)))
     assert list(passed({("deadlock", "x"): (95.0, gate[0])}, snapshot(lock()), ())) == []
+    ring = found(*embrace())[0]
+    (over,) = passed({("deadlock", "x"): (95.0, ring)}, snapshot(lock()), ())
+    assert (ring.severity, over.severity) == ("error", "warning"), "both live: somebody let them go on"
+    (over,) = passed({("deadlock", "x"): (95.0, ring)}, snapshot(lock(), processes=processes(1)), ())
+    assert over.severity == "error", "one of them was killed"
     (long,) = found(lock(holders=(holder(11, 12.0, asleep_s=11.0),)))
     (over,) = passed({("long-hold", "x"): (95.0, long)}, snapshot(lock()), ())
     assert over.title == "PID 11 has held app.lock for at least 11s without a break (over by now)"
@@ -631,6 +636,7 @@ def test_a_script_may_have_threading_locks() -> None:
 def test_a_librarys_lock_and_a_condition_are_their_own_business() -> None:
     assert codes(thread_locks=(thread_lock(own=False, overlap=overlap(11, 12)),)) == []
     assert codes(thread_locks=(thread_lock(kind="Condition"),)) == []
+    assert codes(thread_locks=(thread_lock(kind="Condition", overlap=overlap(11, 12)),)) == []
 
 
 def test_the_master_and_a_worker_inside_at_once_is_not_what_matters() -> None:

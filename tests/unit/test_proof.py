@@ -7,6 +7,7 @@ import pytest
 from semtrace.linux.futex import NO_SYSCALL, Thread
 from semtrace.model import ProcessId
 from semtrace.proof import READINGS, SPAN_S, Sighting, Suspicion
+from semtrace.prover import _nobody_of
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
 BORN = 5000
@@ -186,3 +187,8 @@ def test_who_was_born_after_the_proof_needs_one_look_and_no_search() -> None:
     assert found.missing([])
     found.look_at(born_later, [asleep(12)])
     assert found.missing([]) is None
+
+
+def test_a_single_process_is_spoken_of_as_one() -> None:
+    assert _nobody_of(1) == "the only process that maps it, every thread accounted for, does not hold it"
+    assert _nobody_of(3).startswith("none of the 3 processes that map it")

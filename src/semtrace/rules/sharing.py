@@ -26,7 +26,7 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     workers = _workers(snapshot)
     for lock in snapshot.thread_locks:
         owners = [use.process for use in lock.processes if use.process in workers]
-        if len(owners) < 2 or not lock.own:
+        if len(owners) < 2 or not lock.own or lock.kind == "Condition":
             continue
         if lock.overlap is not None and len(workers.intersection(lock.overlap.processes)) > 1:
             yield _private(lock, owners, _overlapped(lock.overlap, snapshot.taken_at), error=True)
