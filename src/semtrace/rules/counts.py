@@ -109,5 +109,5 @@ def over_release(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                 *waiting(lock),
             ),
             remedy="Two may be inside at once after that. Use `with`; where acquire has a timeout, release only if it "
-            "returned True.",
+            "returned True. If processes hand it on by intent, a multiprocessing.Semaphore says so.",
         )

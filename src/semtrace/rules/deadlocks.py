@@ -236,7 +236,8 @@ def _remedy(again: bool, locks: Sequence[_Wanted], server: Server, doubtful: boo
     shared = any(lock.semaphore is not None for lock in locks)
     cure = _cure_of_reentry(shared, server) if again else "Take the locks in the same order everywhere."
     if doubtful:
-        return f"If another process is still to release it, all is well. If it is used to keep others out: {cure}"
+        keep_out = f"{cure[0].lower()}{cure[1:]}"
+        return f"If another process is still to release it, all is well. If it is used to keep others out: {keep_out}"
     if not shared:
         return f"{cure} Now: restart that process; it takes no other's lock with it."
     return f"{cure} Now: restart the server, for a worker that is killed may leave its lock locked behind."
