@@ -46,6 +46,7 @@ class Prover:
         self._left_over = left_over
         self._linked = linked
         self._suspicions: dict[SemId, Suspicion] = {}
+        self._lost: dict[SemId, int] = {}  # how many units each suspicion is of; 0: all there are
 
     def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
         """What each process must be searched for, with the time before which a search does not count."""
@@ -61,6 +62,7 @@ class Prover:
         """
         suspect = {s for s, j in judged.items() if j.verdict.doubtful}
         self._suspicions = {s: known for s, known in self._suspicions.items() if s in suspect}
+        self._lost = {s: lost for s, lost in self._lost.items() if s in suspect}
         for semaphore in suspect:
             judged[semaphore] = self._look_hard(now_s, semaphore, judged[semaphore], mappers[semaphore])
         self._sweep(now_s, mappers)
@@ -75,12 +77,16 @@ class Prover:
         self._suspicions.clear()
 
     def _look_hard(self, now_s: float, semaphore: SemId, judged: Judged, mappers: Sequence[Watched]) -> Judged:
-        """Reads a suspect lock many times more; one reading that is not suspect ends the suspicion."""
+        """Reads a suspect lock many times more; one reading that is not suspect of the same ends the suspicion."""
+        lost = judged.verdict.lost
+        if self._lost.get(semaphore) != lost:
+            self._suspicions.pop(semaphore, None)  # what was shown of some units shows nothing of others
+        self._lost[semaphore] = lost
         suspicion = self._suspicions.setdefault(semaphore, Suspicion(now_s))
         for _ in range(_BURST):
             time.sleep(_BURST_PAUSE_S)
             again = self._look_at(semaphore)
-            if not again.verdict.doubtful:
+            if not again.verdict.doubtful or again.verdict.lost != lost:
                 del self._suspicions[semaphore]
                 return again
             judged = again
