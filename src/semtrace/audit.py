@@ -10,6 +10,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
@@ -58,17 +59,28 @@ class Audit:
         if why_not := self._append(act):
             raise SemtraceError(f"cannot write to the audit file {self._path}: {why_not}", _NOTHING_DONE)
 
-    def call_off(self, act: Act, error: SemtraceError) -> None:
-        """What was intended is not done; that this cannot be written is less than why it was not done."""
-        self._append(Act("", {**act.record, "stage": "not done", "why": str(error)}))
+    def call_off(self, act: Act, error: BaseException) -> None:
+        """What was intended is not done; that this cannot be written is less than why it was not done. An interruption
+        is said, for nobody else says it."""
+        interrupted = not isinstance(error, SemtraceError)
+        why = "interrupted" if interrupted else str(error)
+        self._append(Act("", {**act.record, "stage": "not done", "why": why}))
+        if interrupted:
+            self._tell(f"interrupted when {act.sentence}: not done")
 
     def write(self, act: Act) -> None:
-        """SemtraceError if the file does not take it: the act is done, and stderr has it."""
-        self._say(act.sentence)
-        if why_not := self._append(act):
+        """SemtraceError if the file does not take it: the act is done, and stderr has it. Whether stderr takes it is of
+        no account."""
+        why_not = self._append(act)
+        self._tell(act.sentence)
+        if why_not:
             raise SemtraceError(
                 f"done, but the audit file {self._path} did not take it: {why_not}", "its line is above"
             )
+
+    def _tell(self, sentence: str) -> None:
+        with suppress(OSError):
+            self._say(sentence)
 
     def _append(self, act: Act) -> str | None:
         """Why the file did not take it; what is in a regular file is then on the disk."""

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from typing import Literal
 
 from semtrace.model import SemId
-from semtrace.timeline import Span
+from semtrace.spans import Span
 
 By = Literal["worker", "lock", "server"]
 
@@ -27,13 +27,13 @@ class Shares:
 
 
 class Row:
-    __slots__ = ("held", "held_of", "orphaned", "sampled", "thinned", "waiting", "waits_of")
+    __slots__ = ("counted", "held", "held_of", "orphaned", "sampled", "thinned", "waiting", "waits_of")
 
     def __init__(self) -> None:
         self.held, self.waiting = Shares(), Shares()
         self.held_of: dict[SemId, int] = {}
         self.waits_of: dict[SemId, int] = {}
-        self.orphaned = self.sampled = self.thinned = 0
+        self.orphaned = self.sampled = self.thinned = self.counted = 0
 
 
 NOTHING = Row()
@@ -65,6 +65,8 @@ class Drawing:
             row.sampled |= bits
         if span.one_in > 1:
             row.thinned |= bits
+        if span.longest_s is not None:
+            row.counted |= bits
         if span.what == "held":
             row.held_of[span.lock] = row.held_of.get(span.lock, 0) | bits
             self._share(row.held, span.share, start, end, first, last)
@@ -82,6 +84,7 @@ class Drawing:
             row.orphaned >>= gone
             row.sampled >>= gone
             row.thinned >>= gone
+            row.counted >>= gone
             row.held_of = _shifted(row.held_of, gone)
             row.waits_of = _shifted(row.waits_of, gone)
             for shares in (row.held, row.waiting):

@@ -18,9 +18,14 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    options = parse(list(sys.argv[1:] if arguments is None else arguments))
+    told = list(sys.argv[1:] if arguments is None else arguments)
+    options = parse(told)
+    from semtrace.linux.rights import started_with
+
     try:
         _refuse_other_systems()
+        if options.name != "run" and not getattr(options, "browser", None):
+            started_with(told)  # one more server would be no help, and what `serve` starts nobody has typed
         return _FUNCTIONS[options.name](options)
     except SemtraceError as error:
         return tell(error)
@@ -72,11 +77,11 @@ def dump(options: argparse.Namespace) -> int:
     observer = Observer(gunicorn.choose(options.pid), all_thread_locks=options.all)
     try:
         snapshot = settle(observer)
-        _show(snapshot, options)
+        _show(snapshot, options, observer.snapshot)
         while options.watch and snapshot.alive:
             _pause(options.watch)
             snapshot = observer.snapshot()
-            _show(snapshot, options)
+            _show(snapshot, options, observer.snapshot)
     finally:
         observer.close()
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
@@ -97,17 +102,21 @@ def events(options: argparse.Namespace) -> int:
 def release(options: argparse.Namespace) -> int:
     """Releases an orphaned lock, or says what that would do."""
     from semtrace import gunicorn, mend
+    from semtrace.signals import ending_on_signals
 
-    server = gunicorn.choose(options.pid)
-    emit(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
+    with ending_on_signals():
+        server = gunicorn.choose(options.pid)
+        emit(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
     return EXIT_OK
 
 
 def clean(options: argparse.Namespace) -> int:
     """Removes leftover semaphores, or lists them."""
     from semtrace import mend
+    from semtrace.signals import ending_on_signals
 
-    emit(mend.clean(yes=options.yes, audit=options.audit, say=say))
+    with ending_on_signals():
+        emit(mend.clean(yes=options.yes, audit=options.audit, say=say))
     return EXIT_OK
 
 
@@ -138,11 +147,11 @@ def doctor(options: argparse.Namespace) -> int:
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
 
 
-def _show(snapshot: Snapshot, options: argparse.Namespace) -> None:
+def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[[], Snapshot]) -> None:
     if options.stacks:
-        from semtrace.stacks import with_stacks
+        from semtrace.stacks import confirmed, with_stacks
 
-        snapshot = with_stacks(snapshot)
+        snapshot = confirmed(with_stacks(snapshot), look_again())
     if options.json:
         import json
 

@@ -13,11 +13,11 @@ from semtrace import tracedirs, wire
 from semtrace.linux.process import still
 from semtrace.model import ProcessId, SemId
 from semtrace.tracedirs import Directory
-from semtrace.wire import LockBook, LockWord
+from semtrace.wire import Kind, LockBook, LockWord
 
 # In the order of a release (wire/layout.py LockWord). WHO stays: it tells the last holder.
 _HOLD = (LockWord.SINCE, LockWord.COUNT, LockWord.TRYING)
-_ZERO = bytes(8)
+_MUTEXES = (Kind.LOCK, Kind.RLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +48,21 @@ def _let_go(directory: Directory, name: str, lock: SemId) -> SetRight | None:
     if fd is None:
         return SetRight(process, "it may not be opened for writing")
     try:
-        for slot in _claims(fd, process, lock):
+        for book in _claims(fd, process, lock):
+            if book.since_ns and book.kind in _MUTEXES:
+                _put(fd, book, LockWord.RELEASED, 1)  # or the hold would count as released, after no time
             for word in _HOLD:
-                # Not through a mapping: whoever owns the file could cut it short, and that would kill us.
-                os.pwrite(fd, _ZERO, (wire.lock_at(slot) + word) * 8)
+                _put(fd, book, word, 0)
     except OSError as error:
         return SetRight(process, os.strerror(error.errno or 0))
     finally:
         os.close(fd)
     return SetRight(process)
+
+
+def _put(fd: int, book: LockBook, word: LockWord, value: int) -> None:
+    """Not through a mapping: whoever owns the file could cut it short, and that would kill us."""
+    os.pwrite(fd, value.to_bytes(8, "little"), (wire.lock_at(book.slot) + word) * 8)
 
 
 def _slots(directory: Directory, name: str, process: ProcessId, lock: SemId) -> bool:
@@ -71,11 +77,11 @@ def _slots(directory: Directory, name: str, process: ProcessId, lock: SemId) -> 
         os.close(fd)
 
 
-def _claims(fd: int, process: ProcessId, lock: SemId) -> Iterator[int]:
-    """The slots by which the process holds the lock, or died on the way to it."""
+def _claims(fd: int, process: ProcessId, lock: SemId) -> Iterator[LockBook]:
+    """The books by which the process holds the lock, or died on the way to it."""
     state = wire.decode_state(os.pread(fd, wire.STATE_SIZE, 0))
     if state is not None and state.process == process:
-        yield from (book.slot for book in state.locks if book.lock == lock and _is_claim(book))
+        yield from (book for book in state.locks if book.lock == lock and _is_claim(book))
 
 
 def _is_claim(book: LockBook) -> bool:

@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from semtrace.follower import Follower
-from semtrace.leaks import leaked
-from semtrace.linux.shm import ShmDirectory
-from semtrace.model import Finding, Server, Snapshot
+from semtrace.leaks import leaks
+from semtrace.model import Finding, Problem, SemId, Server, Snapshot
 from semtrace.observe import Observer
 from semtrace.rules import Limits, findings, gone_by, worst_first
-from semtrace.stacks import with_stacks
+from semtrace.stacks import confirmed, with_stacks
 
 WATCH_S = 1.5
 
@@ -62,8 +61,9 @@ class Doctor:
     def _look(self) -> Snapshot:
         self._looks += 1
         snapshot = self._observer.snapshot()
-        if any(_key(finding) not in self._seen for finding in snapshot.findings):
-            snapshot = self._with_stacks(snapshot, snapshot.findings)  # now, for soon it may be over
+        passing = [finding for finding in snapshot.findings if finding.code in _PASSING]
+        if new := [finding.lock for finding in passing if _key(finding) not in self._seen]:
+            snapshot = self._with_stacks(snapshot, new)  # now, for soon it may be over
         for finding in snapshot.findings:
             if finding.code in _PASSING:
                 self._seen[_key(finding)] = (snapshot.monotonic_s, self._better(finding))
@@ -77,20 +77,41 @@ class Doctor:
     def _judge(self, snapshot: Snapshot) -> Snapshot:
         server = snapshot.server
         room = snapshot.shared_memory
+        doubts: tuple[Problem, ...] = ()
         if snapshot.alive and room is not None:
-            snapshot = replace(snapshot, shared_memory=replace(room, leaked=leaked(ShmDirectory(server.pid))))
+            found = leaks(server.pid)
+            snapshot, doubts = replace(snapshot, shared_memory=replace(room, leaked=found.names)), found.problems
         if snapshot.alive and self._stacks:
-            snapshot = with_stacks(snapshot)
+            snapshot = self._told(snapshot)
         now = findings(snapshot, self._limits)
         present = {_key(finding) for finding in now}
-        return replace(snapshot, findings=worst_first((*now, *passed(self._seen, snapshot, present))))
+        return replace(
+            snapshot,
+            findings=worst_first((*now, *passed(self._seen, snapshot, present))),
+            problems=(*snapshot.problems, *unknown_timeout(server), *doubts),
+        )
 
-    def _with_stacks(self, snapshot: Snapshot, found: Iterable[Finding]) -> Snapshot:
-        locks = [finding.lock for finding in found if finding.lock is not None and finding.code in _PASSING]
+    def _with_stacks(self, snapshot: Snapshot, new: Iterable[SemId | None]) -> Snapshot:
+        locks = [lock for lock in new if lock is not None]
         if not self._stacks or not locks:
             return snapshot
-        told = with_stacks(snapshot, locks)
+        told = self._told(snapshot, locks)
         return replace(told, findings=findings(told, self._limits))
+
+    def _told(self, snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Snapshot:
+        """With stacks. They are taken a little after the look, and the thread may have gone on meanwhile."""
+        told = with_stacks(snapshot, locks)
+        return told if told is snapshot else confirmed(told, self._observer.snapshot())
+
+
+def unknown_timeout(server: Server) -> Iterator[Problem]:
+    """Without it nothing is said of who is about to be killed, and that should not pass for a good sign."""
+    if server.kind == "gunicorn" and server.timeout_s is None:
+        yield Problem(
+            "tell gunicorn's --timeout",
+            "neither its command line nor its memory shows it",
+            "so whom gunicorn is about to kill, or has killed, is not said",
+        )
 
 
 def passed(

@@ -47,11 +47,27 @@ def _finding(finding: Finding, colour: bool, width: int) -> Iterator[str]:
     yield f"{said}  {finding.title}  [{finding.code}]"
     for fact in finding.evidence:
         yield from _wrapped(fact, width, "    - ", "      ")
-    yield from _wrapped(finding.remedy, width, "    > ", "      ")
+    for line in remedy_lines(finding.remedy):
+        if is_command(line):
+            yield f"      {line}"  # alone and whole, to be pasted: `> ` before it would be a redirection
+        else:
+            yield from _wrapped(line, width, "    > ", "      ")
+
+
+def remedy_lines(remedy: str) -> list[str]:
+    """Its lines, each a command or prose. One that goes on after its command, behind three blanks, is two."""
+    lines: list[str] = []
+    for line in remedy.split("\n"):
+        command, _, prose = line.partition("   ") if is_command(line) else (line, "", "")
+        lines += [part.strip() for part in (command, prose) if part.strip()]
+    return lines
+
+
+def is_command(line: str) -> bool:
+    return line.startswith(("semtrace ", "sudo "))
 
 
 def _wrapped(text: str, width: int, first: str, other: str) -> list[str]:
-    """A command is never torn apart."""
     return textwrap.wrap(
         text,
         width,

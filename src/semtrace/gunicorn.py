@@ -11,6 +11,7 @@ from pathlib import Path
 
 from semtrace import gunicorn_options, processes
 from semtrace.errors import NoServer, NotPermitted, SeveralServers
+from semtrace.gunicorn_memory import effective
 from semtrace.heartbeat import heartbeat_files
 from semtrace.linux import program
 from semtrace.linux.descriptors import listening, socket_inodes
@@ -100,10 +101,7 @@ def _lineage(stat: Stat) -> list[Stat]:
     found = [stat]
     while (pid := processes.parent(found[-1].id.pid)) and (parent := read_stat(pid)):
         child = found[-1]
-        if child.forked:
-            related = processes.same_program(child, parent)
-        else:
-            related = not parent.ended and program.is_spawned(processes.cmdline(child.id.pid))
+        related = processes.same_program(child, parent) if child.forked else processes.spawned_by(child, parent)
         if not related:
             break
         found.append(parent)
@@ -146,7 +144,7 @@ def _gunicorn(stat: Stat) -> Server:
     settings = gunicorn_options.Settings()
     if arguments is not None:
         settings = gunicorn_options.settings(arguments, processes.environ(pid), _has_config_file(pid))
-    return Server(
+    server = Server(
         kind="gunicorn",
         id=stat.id,
         title=title if titled else readable(command) or stat.comm,
@@ -158,6 +156,7 @@ def _gunicorn(stat: Stat) -> Server:
         worker_class=settings.worker_class,
         timeout_s=settings.timeout_s,
     )
+    return effective(server)
 
 
 def _python(stat: Stat) -> Server:
@@ -193,17 +192,22 @@ def _has_config_file(pid: int) -> bool | None:
 
 
 def _bind(master: Stat) -> tuple[str, ...]:
-    """What it listens on together with its workers: what it listens on alone is its control socket, or a hook's."""
+    """What it listens on together with its workers: what it listens on alone is its control socket, or a hook's. With
+    --reuse-port each worker listens for itself, on what all have in common."""
     own = socket_inodes(master.id.pid)
     listens = listening(master.id.pid, own)
     # Not psutil's children(): that reads every process of the machine, 7 ms of 300, for each server.
-    workers = [socket_inodes(pid) for pid in children(master)[:8]]
+    pids = children(master)[:8]
+    workers = [socket_inodes(pid) for pid in pids]
     shared = own.intersection(frozenset().union(*workers))
     addresses = {
         address
         for inode, address in listens.items()
         if (inode in shared or not any(workers)) and not address.endswith(_CONTROL_SOCKET)
     }
+    if not addresses:
+        theirs = [set(listening(pid, inodes).values()) for pid, inodes in zip(pids, workers, strict=True) if inodes]
+        addresses = set.intersection(*theirs) if theirs else set()
     return tuple(sorted(addresses))
 
 

@@ -152,6 +152,21 @@ def application_of_title(title: str) -> str | None:
     return name if _APPLICATION.match(name) else None
 
 
+def short_class(path: str) -> str:
+    """`sync` for `gunicorn.workers.sync.SyncWorker`: as it is called on the command line."""
+    return _ALIASES.get(path, path)
+
+
+# gunicorn/workers/__init__.py, SUPPORTED_WORKERS
+_ALIASES = {
+    "gunicorn.workers.sync.SyncWorker": "sync",
+    "gunicorn.workers.gthread.ThreadWorker": "gthread",
+    "gunicorn.workers.ggevent.GeventWorker": "gevent",
+    "gunicorn.workers.ggevent.GeventPyWSGIWorker": "gevent_pywsgi",
+    "gunicorn.workers.geventlet.EventletWorker": "eventlet",
+    "gunicorn.workers.gtornado.TornadoWorker": "tornado",
+    "gunicorn.workers.gasgi.ASGIWorker": "asgi",
+}
 _MODULES = ("gunicorn", "gunicorn.app.wsgiapp", "gunicorn.app.pasterapp")
 _SCRIPT = re.compile(r"gunicorn(3|_paster|-\d(\.\d+)?)?(\.py)?\Z")
 _INTERPRETER = re.compile(r"(python|pypy)[\d.]*[a-z]*(-\w+)?\Z")

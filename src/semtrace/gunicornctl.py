@@ -13,6 +13,7 @@ import struct
 import time
 from dataclasses import dataclass, replace
 
+from semtrace.gunicorn_options import short_class
 from semtrace.linux.program import namespace_pids
 from semtrace.model import Server
 
@@ -67,23 +68,13 @@ def parse_config(data: dict[str, object]) -> Config:
     )
 
 
-# gunicorn/workers/__init__.py, SUPPORTED_WORKERS
-_ALIASES = {
-    "gunicorn.workers.sync.SyncWorker": "sync",
-    "gunicorn.workers.gthread.ThreadWorker": "gthread",
-    "gunicorn.workers.ggevent.GeventWorker": "gevent",
-    "gunicorn.workers.ggevent.GeventPyWSGIWorker": "gevent_pywsgi",
-    "gunicorn.workers.geventlet.EventletWorker": "eventlet",
-    "gunicorn.workers.gtornado.TornadoWorker": "tornado",
-    "gunicorn.workers.gasgi.ASGIWorker": "asgi",
-}
 _CLASS = re.compile(r"(?:<class ')?([\w.:]{1,200})(?:'>)?\Z")
 
 
 def _class_name(text: str) -> str | None:
     """`sync` of `<class 'gunicorn.workers.sync.SyncWorker'>`, which is how ctl/handlers.py, show_config, sends it."""
     found = _CLASS.match(text)
-    return _ALIASES.get(found[1], found[1]) if found else None
+    return short_class(found[1]) if found else None
 
 
 def _reachable(pid: int, path: str) -> str:

@@ -1,43 +1,62 @@
-"""The names in a server's /dev/shm that no process uses any more: looked for, never touched. `leftovers` removes."""
+"""The names in a server's /dev/shm that no process uses any more: judged as `clean` judges them, never touched."""
 
 from __future__ import annotations
 
-import os
 import pwd
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from semtrace.leftovers import Entry, Surroundings, why_kept
-from semtrace.linux.program import user_ids
-from semtrace.linux.shm import ShmDirectory
-from semtrace.linux.sweep import sees_all_processes, sweep
-from semtrace.model import LeakedName
-
-
-def leaked(directory: ShmDirectory) -> tuple[LeakedName, ...]:
-    """Only those of which everybody who may map them could be asked: else they are not known to be leaked.
-
-    The kernel's own count, which takes a lease, is not asked for: whoever opens the semaphore meanwhile would wait.
-    """
-    names = directory.names()
-    if not names:
-        return ()
-    seen = sweep(names.keys(), (), None)
-    hidden = {user: pid for pid in seen.hidden for user in user_ids(pid)}
-    around = Surroundings(os.geteuid(), seen.mapped_by, {}, hidden, sees_all_processes())
-    return tuple(
-        LeakedName(entry.id, name, entry.age_s, _user(entry.owner))
-        for name, entry in _entries(directory)
-        if entry.id is not None and why_kept(entry, around) is None
-    )
+from semtrace import leftovers
+from semtrace.leftovers import Found
+from semtrace.model import LeakedName, Problem
+from semtrace.text import counted
 
 
-def _entries(directory: ShmDirectory) -> Iterator[tuple[str, Entry]]:
-    for semaphore, name in directory.names().items():
-        status = directory.status(name)
-        if status is not None and status.st_ino == semaphore.inode:
-            age_s = time.time() - max(status.st_mtime, status.st_ctime)
-            yield name, Entry(f"sem.{name.removeprefix('/')}", semaphore, status.st_uid, status.st_size, age_s)
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """`names` are None where nothing could be looked at; `problems` say what is not known."""
+
+    names: tuple[LeakedName, ...] | None
+    problems: tuple[Problem, ...] = ()
+
+
+def leaks(pid: int) -> Leaks:
+    """Those of the /dev/shm that this process has."""
+    return look(f"/proc/{pid}/root{leftovers.DIRECTORY}")
+
+
+def look(directory: str) -> Leaks:
+    try:
+        found = leftovers.look(directory)
+    except FileNotFoundError:  # a container need not have one
+        return Leaks(())
+    except OSError as error:
+        lost = "so leftover names there are not looked for; root can look"
+        return Leaks(None, (Problem("look into its /dev/shm", error.strerror or str(error), lost),))
+    names = tuple(told for each in found if each.kept is None and (told := _leaked(each)) is not None)
+    return Leaks(names, tuple(_doubts([each for each in found if each.unsure])))
+
+
+def _leaked(found: Found) -> LeakedName | None:
+    entry = found.entry
+    if entry.id is None:
+        return None
+    return LeakedName(entry.id, f"/{entry.name.removeprefix('sem.')}", entry.age_s, _user(entry.owner))
+
+
+def _doubts(unsure: Sequence[Found]) -> list[Problem]:
+    """One for each reason: that nothing was found is not to be taken for more than it is."""
+    reasons: dict[str, int] = {}
+    for each in unsure:
+        reasons[each.kept or ""] = reasons.get(each.kept or "", 0) + 1
+    return [
+        Problem(
+            f"tell whether {counted(count, 'old semaphore')} in /dev/shm {'is' if count == 1 else 'are'} still used",
+            why,
+            "so nothing is said of them; their owner and root can ask the kernel: semtrace clean",
+        )
+        for why, count in reasons.items()
+    ]
 
 
 def _user(number: int) -> str:

@@ -54,11 +54,13 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An entry, and why it is left alone; None if it is a leftover. `evidence` is what shows it to be one."""
+    """An entry, and why it is left alone; None if it is a leftover. `evidence` is what shows it to be one; `unsure` is
+    True where it may be one, and nobody could tell."""
 
     entry: Entry
     kept: str | None
     evidence: tuple[str, ...] = ()
+    unsure: bool = False
 
 
 def look(directory: str = DIRECTORY) -> list[Found]:
@@ -118,7 +120,14 @@ def _judged(fd: int, entries: list[Entry], known: Mapping[SemId, bool | None] | 
     if known is None:
         known = {entry.id: _used(entry.name, fd) for entry in entries if entry.id and why_kept(entry, around) is None}
     around = replace(around, in_use=known)
-    return [Found(entry, why_kept(entry, around), _evidence(entry, around)) for entry in entries]
+    return [_found(entry, around) for entry in entries]
+
+
+def _found(entry: Entry, around: Surroundings) -> Found:
+    kept = why_kept(entry, around)
+    asked = kept is not None and entry.id is not None and around.in_use.get(entry.id) is None
+    unsure = asked and entry.id is not None and kept == _why_uncertain(entry, entry.id, around)
+    return Found(entry, kept, _evidence(entry, around), unsure)
 
 
 def _evidence(entry: Entry, around: Surroundings) -> tuple[str, ...]:

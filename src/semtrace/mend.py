@@ -13,6 +13,7 @@ from semtrace.leftovers import Found
 from semtrace.model import Lock, SemId, Server
 from semtrace.observe import Observer
 from semtrace.repair import Released
+from semtrace.signals import undisturbed
 
 Say = Callable[[str], None]
 
@@ -47,8 +48,7 @@ def _release(observer: Observer, which: str, audit: str | None, say: Say) -> Rel
     with Audit(audit, say) as log:
         repair.check_rights(observer, lock)
         intent = release_intent(server, lock)
-        log.intend(intent)
-        acted = False
+        intended = acted = False
 
         def note(released: Released) -> None:
             nonlocal acted
@@ -56,9 +56,12 @@ def _release(observer: Observer, which: str, audit: str | None, say: Say) -> Rel
             log.write(release_act(server, released))
 
         try:
+            with undisturbed():
+                log.intend(intent)
+                intended = True
             return repair.release(observer, lock, note)
-        except SemtraceError as error:
-            if not acted:
+        except BaseException as error:  # Ctrl-C as well: who reads the record wants to know
+            if intended and not acted:
                 log.call_off(intent, error)
             raise
 
@@ -74,12 +77,30 @@ def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.
             yield f"  semtrace clean --yes{f' --audit {shlex.quote(audit)}' if audit else ''}"
         return
     with Audit(audit, say) as log:
-        if gone:
-            log.intend(clean_intent(each.entry.name for each in gone))
-        done = [_remove(each, log, directory) for each in gone]
+        done = _remove_all(gone, log, directory)
     removed = sum(each.kept is None for each in done)
     yield f"Removed {removed} leftover {'semaphore' if removed == 1 else 'semaphores'} from {directory}."
     yield from repair_report.kept([each for each in (*found, *done) if each.kept is not None])
+
+
+def _remove_all(gone: Sequence[Found], log: Audit, directory: str) -> list[Found]:
+    """Of each that was intended to be removed the record says what became of it."""
+    done: list[Found] = []
+    left = list(gone)
+    intended = False
+    try:
+        with undisturbed():
+            if gone:
+                log.intend(clean_intent(each.entry.name for each in gone))
+                intended = True
+        while left:
+            with undisturbed():
+                done.append(_remove(left.pop(0), log, directory))
+    except BaseException as error:
+        if intended and left:
+            log.call_off(clean_intent(each.entry.name for each in left), error)
+        raise
+    return done
 
 
 def _remove(found: Found, log: Audit, directory: str) -> Found:
@@ -88,6 +109,8 @@ def _remove(found: Found, log: Audit, directory: str) -> Found:
     if done.kept is None:
         before: dict[str, object] = {"size": entry.size, "owner": _user(entry.owner), "age_s": round(entry.age_s, 3)}
         log.write(clean_act(str(entry.id), entry.name, done.evidence, before))
+    else:
+        log.call_off(clean_intent([entry.name]), SemtraceError(done.kept))
     return done
 
 

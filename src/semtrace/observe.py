@@ -14,6 +14,7 @@ from semtrace import primitives, reading, traced
 from semtrace.cpython.names import Named
 from semtrace.fleet import Fleet
 from semtrace.follower import Glance, Telling
+from semtrace.gunicorn_memory import effective
 from semtrace.history import LeftOver
 from semtrace.lasting import Lives
 from semtrace.linux.shm import ShmDirectory
@@ -31,6 +32,9 @@ from semtrace.watched import Watched
 
 # How long one refresh may search memory; what is left goes on in the next.
 SEARCH_BUDGET_S = 0.15
+
+# New settings bring new workers; but many workers that come and go bring no new settings.
+_SETTINGS_S = 1.0
 
 _SETTLE_PAUSE_S = 0.01
 
@@ -72,6 +76,8 @@ class Observer:
         self._traced = telling or Glance()
         self._last: Snapshot | None = None
         self._now_s = 0.0
+        self._workers: frozenset[ProcessId] | None = None
+        self._settings_due_s = 0.0
 
     def close(self) -> None:
         self._fleet.close()
@@ -86,6 +92,7 @@ class Observer:
         members = self._tree.refresh()
         if not members:
             return self._ended()
+        self._learn_settings(members)
         self._learn_who(members)
         self._lives.update(self._now_s, (member.id for member in members))
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
@@ -116,6 +123,15 @@ class Observer:
         return self._last
 
     # -- who and what there is
+
+    def _learn_settings(self, members: Sequence[Member]) -> None:
+        """Reads a gunicorn's settings again when its workers are others, as after a HUP."""
+        workers = frozenset(member.id for member in members if member.role == "worker")
+        if self._workers is None:
+            self._workers = workers  # whoever found the server has just read them
+        if workers != self._workers and self._now_s >= self._settings_due_s:
+            self._workers, self._settings_due_s = workers, self._now_s + _SETTINGS_S
+            self.server = effective(self.server)
 
     def _learn_who(self, members: Sequence[Member]) -> None:
         changed = self._fleet.follow(members, self._now_s)

@@ -18,7 +18,7 @@ def emit(lines: Iterable[str], flush: bool = False) -> None:
 
 def say(sentence: str) -> None:
     """What was done, to stderr."""
-    print(f"semtrace: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+    pass_on([f"semtrace: {sentence}"])
 
 
 def tell(error: SemtraceError) -> int:
@@ -30,9 +30,14 @@ def tell(error: SemtraceError) -> int:
 
 
 def pass_on(lines: Iterable[str]) -> None:
-    """To stderr as they are."""
-    for line in lines:
-        print(line, file=sys.stderr)  # noqa: T201
+    """To stderr as they are. What it does not take is lost: that changes nothing of what was done."""
+    if sys.stderr is None:
+        return
+    try:
+        for line in lines:
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what is left in the buffer has nowhere to go at exit
 
 
 def wants_colour() -> bool:

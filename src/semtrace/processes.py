@@ -12,8 +12,9 @@ from typing import TypeVar
 
 import psutil
 
+from semtrace.linux.descriptors import share_a_pipe
 from semtrace.linux.process import Stat, still
-from semtrace.linux.program import image, read
+from semtrace.linux.program import image, is_spawned, read
 from semtrace.model import ProcessId
 
 T = TypeVar("T")
@@ -95,6 +96,21 @@ def same_program(child: Stat, parent: Stat) -> bool:
     if ours is None or theirs is None:
         return cmdline(child.id.pid)[:1] == cmdline(parent.id.pid)[:1] or child.comm == parent.comm
     return ours == theirs
+
+
+def spawned_by(child: Stat, parent: Stat) -> bool:
+    """True if `child`, which multiprocessing started anew, was started by `parent`, and not only adopted by it.
+
+    They keep a pipe between them, which tells each of the other's end (Lib/multiprocessing/popen_spawn_posix.py,
+    forkserver.py). Where that may not be seen they must not be seen to be different Pythons.
+    """
+    if parent.ended or not is_spawned(cmdline(child.id.pid)) or is_python(parent.id.pid) is not True:
+        return False
+    shared = share_a_pipe(child.id.pid, parent.id.pid)
+    if shared is not None:
+        return shared
+    ours, theirs = executable(child.id.pid), executable(parent.id.pid)
+    return parent.id.pid != 1 and (ours is None or theirs is None or ours == theirs)
 
 
 def opened(process: ProcessId) -> Handle | None:

@@ -144,14 +144,13 @@ class Prover:
             suspicion.proved_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
         return Verdict(
             "orphaned",
-            reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; {_nobody_of(len(mappers))}",
+            reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; {_all(len(mappers))}, "
+            "every thread accounted for, holds it",
         )
 
 
-def _nobody_of(count: int) -> str:
-    if count == 1:
-        return "the only process that maps it, every thread accounted for, does not hold it"
-    return f"none of the {count} processes that map it, every thread accounted for, holds it"
+def _all(mappers: int) -> str:
+    return f"none of the {mappers} processes that map it" if mappers > 1 else "not even the one process that maps it"
 
 
 def _concerned(suspicion: Suspicion, mappers: Sequence[Watched]) -> list[Watched]:

@@ -12,18 +12,25 @@ from typing import Literal, NamedTuple
 from semtrace.bitrows import NOISE, NOTHING, Drawing, Shares
 from semtrace.bitrows import By as By
 from semtrace.model import ProcessId, SemId
-from semtrace.timeline import Key, Life, Span, Timeline
+from semtrace.spans import Key, Span
+from semtrace.timeline import Life, Timeline
 
-Cover = Literal["idle", "held", "contended", "waiting", "orphaned", "ended", "unknown"]
+Cover = Literal["idle", "held", "contended", "waiting", "orphaned", "began", "ended", "unknown"]
 
 MARGIN = 512  # so many cells before the window are drawn with it
 MOST_BEFORE = 4096  # and so many are kept
+LITTLE = 0.05  # of a cell: who waited for less and held for more is not said to have waited
+MUCH = (
+    0.5  # who held what it also waited for so long is its holder: waits of several threads add up to more than a cell
+)
 
 
 class Cell(NamedTuple):
-    """What a row was in one cell. A worker: `waiting` if it waited for at least as long as it held anything, else
-    "contended" if others waited for what it held. A lock and the server: the worst; "waiting" is then for what nobody
-    is known to have held. `held` and `waiting` are shares, 0 to 1. `exact`: events told it, `thinned`: some of them.
+    """What a row was in one cell. A worker: "waiting" if it mostly waited, else "contended" if others waited for what
+    it held; `both` if it did both, in turn or by several threads: a hold is never hidden by
+    waits. A lock and the server: the worst; "waiting" is then for what nobody is known to have held.
+
+    `held` and `waiting` are shares, 0 to 1. `exact`: events told it, `thinned`: some of them, `counted`: together.
     """
 
     cover: Cover
@@ -31,9 +38,12 @@ class Cell(NamedTuple):
     waiting: float = 0.0
     exact: bool = False
     thinned: bool = False
+    counted: bool = False
+    both: bool = False
 
 
 IDLE = Cell("idle")
+BEGAN = Cell("began")
 ENDED = Cell("ended")
 UNKNOWN = Cell("unknown")
 
@@ -55,6 +65,8 @@ class Raster:
     def update(self, oldest: int) -> Drawing:
         """Takes in what has ended since, for the cells from `oldest` on; returns what goes on."""
         timeline, drawing = self._timeline, self._drawing
+        if self._drawn < timeline.closed_ever - len(timeline.closed):
+            drawing = None  # what it has not drawn yet was counted together with what it has
         new: Iterable[Span] = islice(reversed(timeline.closed), timeline.closed_ever - self._drawn)
         changed_s = self._updated_s
         if drawing is None or oldest < drawing.base:
@@ -124,19 +136,23 @@ class Raster:
             unheld,
             old.sampled | new.sampled,
             old.thinned | new.thinned,
+            old.counted | new.counted,
             old.held.full | new.held.full,
             old.waiting.full | new.waiting.full,
         )
         words = [_word(bits, first - live.base, count) for bits in flags]
         cells = []
-        for place, (orphan, holds, waits, shared, alone, sampled, thinned, all_held, all_waiting) in enumerate(
+        by_worker = self.by == "worker"
+        for place, (orphan, holds, waits, shared, alone, sampled, thinned, counted, all_held, all_waiting) in enumerate(
             zip(*words, strict=True), first
         ):
             held = 1.0 if all_held == "1" else _part(old.held, new.held, place) if holds == "1" else 0.0
             waiting = 1.0 if all_waiting == "1" else _part(old.waiting, new.waiting, place) if waits == "1" else 0.0
+            both = by_worker and holds == waits == "1" and not (waiting < LITTLE and waiting < held)
+            longer = waiting >= held - NOISE if alone == "1" else waiting > held + NOISE and held < MUCH - NOISE
             if orphan == "1":
                 cover: Cover = "orphaned"
-            elif waits == "1" and (waiting >= held - NOISE if self.by == "worker" else alone == "1"):
+            elif waits == "1" and (longer if by_worker else alone == "1"):
                 cover = "waiting"
             elif shared == "1":
                 cover = "contended"
@@ -145,7 +161,7 @@ class Raster:
             else:
                 cells.append(IDLE)
                 continue
-            cells.append(Cell(cover, held, waiting, sampled == "0", thinned == "1"))
+            cells.append(Cell(cover, held, waiting, sampled == "0", thinned == "1", counted == "1", both))
         return cells
 
     def _limited(self, row: Hashable, cells: list[Cell], first: int) -> list[Cell]:
@@ -154,7 +170,14 @@ class Raster:
         life: Life | None = timeline.lives.get(row) if isinstance(row, ProcessId) else None
         began, last = int((timeline.since or 0.0) // cell_s), int((timeline.last or 0.0) // cell_s)
         if life is not None:
-            began = max(began, int(life.start // cell_s))
+            born = int(life.start // cell_s)
+            if (
+                first <= born < first + len(cells)
+                and cells[born - first] is IDLE
+                and life.start >= (timeline.since or 0.0)
+            ):
+                cells[born - first] = BEGAN
+            began = max(began, born)
         ended = int(life.end // cell_s) if life is not None and life.ended else None
         shown_s = first * cell_s, (first + len(cells)) * cell_s
         gaps = [gap for gap in timeline.gaps if gap[0] < shown_s[1] and gap[1] > shown_s[0]]
@@ -168,15 +191,19 @@ class Raster:
         return cells
 
 
-def spans_at(timeline: Timeline, by: By, row: Hashable, start: float, end: float) -> list[Span]:
-    """What lies in that time of that row, the longest first."""
-    wanted = [
+def around(timeline: Timeline, start: float, end: float) -> list[Span]:
+    """All that lies in that time, the longest first."""
+    found = [
         span
         for source in (timeline.open, timeline.ended_after(start))
         for span in source
-        if span.start < end and span.end >= start and (span.process if by == "worker" else span.lock) == row
+        if span.start < end and span.end >= start
     ]
-    return sorted(wanted, key=lambda span: span.start - span.end)
+    return sorted(found, key=lambda span: span.start - span.end)
+
+
+def of_row(span: Span, by: By, row: Hashable) -> bool:
+    return (span.process if by == "worker" else span.lock) == row
 
 
 def _union(some: dict[SemId, int], others: dict[SemId, int], window: int) -> dict[SemId, int]:

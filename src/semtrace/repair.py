@@ -16,7 +16,6 @@ process that releases what it did not take could come in between within a millis
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -28,8 +27,9 @@ from semtrace.linux.process import read_stat
 from semtrace.linux.rights import map_files_remedy, remedy
 from semtrace.linux.stillness import Stillness
 from semtrace.linux.sweep import sweep
-from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, Waiter
+from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, ThreadLock, Waiter
 from semtrace.observe import Observer, settle
+from semtrace.signals import undisturbed
 from semtrace.text import clean
 
 PATIENCE_S = 6.0
@@ -99,8 +99,21 @@ def choose(observer: Observer, which: str) -> Lock:
     if all(which != str(lock.id) for lock in snapshot.locks):
         snapshot = settle(observer, PATIENCE_S)  # names take their time
     if not snapshot.locks and (blind := _blind(snapshot, [process.id.pid for process in snapshot.processes])):
-        raise NotPermitted(f"the locks of process {blind} cannot be seen", remedy(blind, arguments(snapshot, which)))
+        raise NotPermitted(f"the locks of process {blind} cannot be seen", remedy(blind))
+    for private in snapshot.thread_locks:
+        if private.name == which and not any(which in (lock.name, *lock.names) for lock in snapshot.locks):
+            raise _private(private, observer.server.pid)
     return _proved(observer, find(snapshot.locks, which, observer.server.pid).id)
+
+
+def _private(lock: ThreadLock, server_pid: int) -> Refused:
+    kind = clean(lock.kind)
+    kind = f"an {kind}" if kind.startswith("asyncio.") else f"a threading.{kind}"
+    return Refused(
+        f"{clean(lock.name)} is {kind}: each process has one of its own in its memory, which nobody can release from "
+        "outside",
+        f"nothing was done; semtrace dump {server_pid} shows who has it locked",
+    )
 
 
 def _proved(observer: Observer, semaphore: SemId) -> Lock:
@@ -131,7 +144,7 @@ def why_not(lock: Lock, snapshot: Snapshot) -> SemtraceError | None:
     if lock.state == "unknown":
         blind = _blind(snapshot, [process.pid for process in lock.mapped_by]) or _hidden(lock)
     if blind:
-        return NotPermitted(what, remedy(blind, arguments(snapshot, str(lock.id))))
+        return NotPermitted(what, remedy(blind))
     return Refused(what, f"nothing was done; semtrace dump {snapshot.server.pid} shows more")
 
 
@@ -155,10 +168,6 @@ def _hidden(lock: Lock) -> int | None:
     return next(iter(sweep([lock.id], own.keys(), set(own.values())).hidden), None)
 
 
-def arguments(snapshot: Snapshot, which: str) -> str:
-    return f"release {snapshot.server.pid} {shlex.quote(which)} --yes"
-
-
 def check_rights(observer: Observer, lock: Lock) -> str:
     """By which path the semaphore can be opened; NotPermitted with the command that could."""
     with _opened(observer, lock) as semaphore:
@@ -177,16 +186,17 @@ def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> 
             raise Refused(f"somebody else is releasing {clean(lock.label)} at this moment", "look again")
         observer.prove_anew()
         lock, still = _at_a_still_moment(observer, _proved(observer, lock.id))
-        before = semaphore.read()
-        if before.value:
-            raise Refused(f"{clean(lock.label)} has just been released by somebody else", "nothing was done")
-        units = lock.maximum or 1
-        woken = semaphore.give_back(units)
-        released = Released(lock, units, before, semaphore.read(), woken, still, time.time())
-        try:
-            log(released)
-        finally:
-            set_right = let_go(members, lock.id)
+        with undisturbed():
+            before = semaphore.read()
+            if before.value:
+                raise Refused(f"{clean(lock.label)} has just been released by somebody else", "nothing was done")
+            units = lock.maximum or 1
+            woken = semaphore.give_back(units)
+            released = Released(lock, units, before, semaphore.read(), woken, still, time.time())
+            try:
+                log(released)
+            finally:
+                set_right = let_go(members, lock.id)
     return _look_after(observer, replace(released, set_right=set_right))
 
 
@@ -195,10 +205,9 @@ def _opened(observer: Observer, lock: Lock) -> OpenSemaphore:
     try:
         return open_semaphore(lock.id, lock.shm_name if lock.linked else None, pids)
     except PermissionError as error:
-        again = f"release {observer.server.pid} {shlex.quote(str(lock.id))} --yes"
         raise NotPermitted(
             f"{clean(lock.label)} may not be opened for writing: {error.strerror}",
-            remedy(pids[0], again) if lock.linked else map_files_remedy(again),
+            remedy(pids[0]) if lock.linked else map_files_remedy(observer.server.pid),
         ) from error
     except OSError as error:
         raise Refused(f"{clean(lock.label)} cannot be opened: {error.strerror}", "nothing was done") from error

@@ -9,7 +9,7 @@ from semtrace.deadbooks import SetRight
 from semtrace.leftovers import Found
 from semtrace.model import Lock, Waiter
 from semtrace.repair import GETTING_ON_S, Released
-from semtrace.text import age, clean, size, table
+from semtrace.text import age, clean, counted, size, table
 
 _FEW = 6
 
@@ -42,10 +42,11 @@ def not_done(server: int, lock: Lock, audit: str | None) -> Iterator[str]:
 
 
 def outcome(released: Released) -> Iterator[str]:
-    before, after, now = released.before, released.after, released.now
+    before, now = released.before, released.now
+    waited = counted(len(released.lock.waiters), "thread was", "threads were") + " waiting for it"
     yield (
-        f"Released {clean(released.lock.label)}: value {before.value} -> {released.units}, "
-        f"waiters {before.waiters} -> {after.waiters} right after."
+        f"Released {clean(released.lock.label)}: value {before.value} -> {released.units}; "
+        f"{waited if released.lock.waiters else 'nobody waited for it'}."
     )
     if now is None:
         yield "  the server has ended since"
@@ -65,8 +66,8 @@ def outcome(released: Released) -> Iterator[str]:
 
 def _set_right(each: SetRight) -> str:
     if each.failed is None:
-        return f"  the state file of PID {each.process.pid}, which died with it, says so no more"
-    return f"  note: the state file of PID {each.process.pid} goes on saying that it holds it: {each.failed}"
+        return f"  PID {each.process.pid}, which died, is no longer recorded as holding it"
+    return f"  note: PID {each.process.pid}, which died, stays recorded as holding it: {each.failed}"
 
 
 def leftovers(found: Sequence[Found], owner: Callable[[int], str]) -> Iterator[str]:

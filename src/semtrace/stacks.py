@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,18 @@ from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat, still, thread_ids
 from semtrace.linux.pthread import kernel_tid
 from semtrace.linux.source import SourceLines
-from semtrace.model import Frame, Holder, Lock, Problem, ProcessId, SemId, Snapshot, ThreadLock, Waiter
+from semtrace.model import (
+    Frame,
+    Holder,
+    Lock,
+    Problem,
+    ProcessId,
+    SemId,
+    Snapshot,
+    ThreadLock,
+    ThreadLockUse,
+    Waiter,
+)
 from semtrace.rules.wording import is_own
 
 # One dump takes 10 to 50 ms.
@@ -68,6 +79,45 @@ def with_stacks(snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Sna
         thread_locks=tuple(_with_private(lock, taken) for lock in snapshot.thread_locks),
         problems=(*snapshot.problems, *(each for each in taken.problems if each not in snapshot.problems)),
     )
+
+
+def confirmed(told: Snapshot, after: Snapshot) -> Snapshot:
+    """Without the stacks of threads that, in a look right after these were taken, hold or wait for that lock no more:
+    such a stack shows what the thread did next."""
+    locks = {lock.id: lock for lock in after.locks} if after.alive else {}
+    uses = {(lock.name, use.process): use for lock in after.thread_locks for use in lock.processes if after.alive}
+    return replace(
+        told,
+        locks=tuple(_confirmed(lock, locks.get(lock.id)) for lock in told.locks),
+        thread_locks=tuple(
+            replace(
+                lock, processes=tuple(_use_confirmed(use, uses.get((lock.name, use.process))) for use in lock.processes)
+            )
+            for lock in told.thread_locks
+        ),
+    )
+
+
+def _confirmed(lock: Lock, now: Lock | None) -> Lock:
+    return replace(
+        lock,
+        holders=_those_still(lock.holders, now.holders if now else ()),
+        waiters=_those_still(lock.waiters, now.waiters if now else ()),
+    )
+
+
+def _use_confirmed(use: ThreadLockUse, now: ThreadLockUse | None) -> ThreadLockUse:
+    holders = (now.holder,) if now and now.holder else ()
+    return replace(
+        use,
+        holder=_those_still((use.holder,), holders)[0] if use.holder else None,
+        waiters=_those_still(use.waiters, now.waiters if now else ()),
+    )
+
+
+def _those_still(before: Sequence[T], now: Sequence[T]) -> tuple[T, ...]:
+    same = {(each.process, each.tid) for each in now}
+    return tuple(each if (each.process, each.tid) in same else replace(each, stack=None) for each in before)
 
 
 def take(processes: Iterable[ProcessId], run: Run | None = None) -> Stacks:

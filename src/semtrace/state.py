@@ -15,6 +15,7 @@ from semtrace.events import Event
 from semtrace.folding import Cell, Draft, Key
 from semtrace.model import ProcessId, SemId
 from semtrace.nesting import Found, Held, Nestings
+from semtrace.sampling import Sampler
 from semtrace.sequence import Stream
 from semtrace.tally import Tally
 from semtrace.wire import Flag, LockBook, Site, StateFile
@@ -83,6 +84,7 @@ class State:
     names: Mapping[SemId, str] = field(default_factory=dict)
     sites: Mapping[int, Site] = field(default_factory=dict)
     recent: tuple[Event, ...] = ()
+    sampler: Sampler = field(default_factory=Sampler)
     received: int = 0
     lost_before: int = 0
     flow: Flow = field(default_factory=Flow)
@@ -108,12 +110,14 @@ def _fold_events(state: State, events: Sequence[Event]) -> State:
     draft = Draft(state.cells, state.tallies, state.streams, nestings)
     draft.take(events)
     flow = state.flow.with_events(len(events), events[-1].time_ns)
+    sample, sampler = state.sampler.take(events, flow.one_in)
     return replace(
         state,
         cells=draft.cells,
         tallies=draft.tallies,
         streams=draft.streams,
-        recent=(*state.recent, *events[-RECENT * flow.one_in :: flow.one_in])[-RECENT:],
+        recent=(*state.recent, *sample[-RECENT:])[-RECENT:],
+        sampler=sampler,
         received=state.received + len(events),
         flow=flow,
         held={process: threads for process, threads in nestings.held.items() if threads},

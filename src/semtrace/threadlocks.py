@@ -21,6 +21,9 @@ _MOST = 64
 # So long a copy has to be locked, never seen free, before it is taken for one that was locked when it was made.
 _INHERITED_S = 0.5
 
+# Those whose holders are inside `with`, where frames show them. `async with` is not seen.
+_WITH = ("lock", "rlock")
+
 States = Mapping[str, Sequence[tuple[Copy, bool]]]
 
 
@@ -28,7 +31,8 @@ class ThreadLocks:
     """Reads all copies in every refresh and keeps the evidence of overlaps.
 
     That a copy is locked does not show that somebody of its process took it: a fork copies a locked lock, and the copy
-    stays locked for ever. So only those count that were seen free before, or that a thread is inside `with`.
+    stays locked for ever. So only those count that were seen free before, that the parent has none of (without
+    --preload), or that a thread is inside `with`.
     """
 
     def __init__(self, book: NameBook) -> None:
@@ -38,6 +42,7 @@ class ThreadLocks:
         self._waits = ThreadWaits(self._insiders)
         self._seen_free: set[Key] = set()
         self._locked: Since[Key] = Since()
+        self._addresses: dict[int, frozenset[int]] = {}  # of each process's locks, where they are known
 
     def read(self, now_s: float, taken_at: float, watched: Sequence[Watched]) -> tuple[ThreadLock, ...]:
         states = self._read(watched)
@@ -49,10 +54,12 @@ class ThreadLocks:
 
     def _read(self, watched: Sequence[Watched]) -> States:
         copies: dict[str, list[Copy]] = {}
+        self._addresses = {}
         for each in watched:
             known = self._book.thread_locks(each.id)
             if known is None or known[0].layout is None:
                 continue
+            self._addresses[each.id.pid] = frozenset(lock.address for lock in known[1])
             for lock in known[1][:_MOST]:
                 copies.setdefault(lock.name, []).append(Copy(each, lock, known[0].layout))
         return {name: _states(copies[name]) for name in sorted(copies)}
@@ -79,8 +86,13 @@ class ThreadLocks:
         return [copy for copy in locked if not self._shown_by_itself(copy) and (several or self._is_old(now_s, copy))]
 
     def _shown_by_itself(self, copy: Copy) -> bool:
-        """Seen free, so whoever locked it is of this process. A semaphore without units is no sign of anybody."""
-        return copy.lock.form != "semaphore" and copy.key in self._seen_free
+        """Seen free, or not its parent's, so whoever locked it is of this process. A semaphore without units is no sign
+        of anybody.
+        """
+        if copy.lock.form == "semaphore":
+            return False
+        parents = self._addresses.get(copy.watched.stat.ppid)
+        return copy.key in self._seen_free or (parents is not None and copy.lock.address not in parents)
 
     def _is_old(self, now_s: float, copy: Copy) -> bool:
         return (self._locked.seconds(now_s, copy.key) or 0.0) >= _INHERITED_S
@@ -98,9 +110,8 @@ class ThreadLocks:
         if len(inside) > 1:
             # Locked before and after the others were seen locked: then they were so at one time.
             self._note(name, taken_at, [copy.watched.id for copy in inside if _locked(copy)])
-        addresses = {copy.watched.id.pid: copy.lock.address for copy in copies}
         uses = tuple(
-            _use(copy, locked, waits.get(copy.key), locked and self._is_inherited(now_s, copy, addresses))
+            _use(copy, locked, waits.get(copy.key), locked and self._is_inherited(now_s, copy))
             for copy, locked in states
         )
         own = all(copy.lock.own for copy in copies)
@@ -109,11 +120,12 @@ class ThreadLocks:
     def _is_taken(self, copy: Copy) -> bool:
         return self._shown_by_itself(copy) or self._insiders.of(copy.key) is not None
 
-    def _is_inherited(self, now_s: float, copy: Copy, addresses: Mapping[int, int]) -> bool:
+    def _is_inherited(self, now_s: float, copy: Copy) -> bool:
         """Most likely; a thread that took it by acquire() and keeps it looks the same."""
-        if copy.lock.form == "semaphore" or copy.key in self._seen_free or not self._is_old(now_s, copy):
+        if copy.lock.form not in _WITH or copy.key in self._seen_free or not self._is_old(now_s, copy):
             return False
-        return addresses.get(copy.watched.stat.ppid) == copy.lock.address and self._insiders.nobody(copy.key)
+        parents = self._addresses.get(copy.watched.stat.ppid, frozenset())
+        return copy.lock.address in parents and self._insiders.nobody(copy.key)
 
     def _note(self, name: str, taken_at: float, inside: Sequence[ProcessId]) -> None:
         if len(inside) < 2:

@@ -88,7 +88,7 @@ class ThreadWaits:
 def _blocked(copy: Copy) -> tuple[futex.Thread, ...]:
     """The threads that sleep on the lock's semaphore (Python/thread_pthread.h, USE_SEMAPHORES: up to 3.13)."""
     memory = copy.watched.memory
-    if memory is None or copy.lock.form == "semaphore" or not copy.layout.tried:
+    if memory is None or copy.lock.form in ("semaphore", "flag") or not copy.layout.tried:
         return ()
     pointer = memory.u64(copy.lock.address + at.LOCK_SEMAPHORE)
     semaphore = parse_sem(memory.read(pointer, 8)) if pointer else None

@@ -2,6 +2,9 @@
 
 A sample says where somebody was at that moment: its spans reach from look to look, and what was shorter than the
 interval is missing. An event says it exactly. Whoever waits for a signal is kept waiting by nobody: no span.
+
+Each span is kept as it was while there is room, the oldest are then counted together. Where events come so fast that a
+snapshot has only some of them, the short ones are from the start: a single one would look as if it had been the only.
 """
 
 from __future__ import annotations
@@ -10,50 +13,22 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Literal
+from itertools import chain, islice
 
-from semtrace.model import ProcessId, SemId, Snapshot, TracedEvent
-
-What = Literal["held", "waiting", "orphaned"]
-Key = tuple[SemId, "ProcessId | None", "int | None", What]
+from semtrace.model import ProcessId, SemId, Snapshot, TracedEvent, Tracing
+from semtrace.spans import BUCKET_S, LONGEST_BUCKET_S, What, bucket_for, count, together
+from semtrace.spans import Key as Key
+from semtrace.spans import Span as Span
 
 KEPT_S = 660.0
-MOST_SPANS = 100_000  # some 20 MB
+MOST_SINGLE = 60_000  # of the newest; more than a minute of as many events as a snapshot tells
+MOST_OLDER = 40_000  # with those some 20 MB
+CHUNK = 2000  # so many of the oldest are counted together at once
 MOST_NAMES = 10_000
-BUCKET_S = 0.25
-LONGEST_BUCKET_S = 4.0
 REACH_S = 90.0  # the buckets become longer where they would fill the room before that
 GAP_S = 2.0  # so long without a look, and nothing is known of the time in between
 GAP_INTERVALS = 3.0  # where looks are rarer than that, so many intervals
 SAME_S = 0.001  # two accounts of one beginning differ by less
-
-
-@dataclass(slots=True)
-class Span:
-    """Times are CLOCK_MONOTONIC in seconds. `process` is None of an orphaned lock. One that goes on grows in place.
-
-    `exact` is what events tell; what one look alone saw has no length. Shorter ones of one thread and lock are counted
-    together: `count` of them took `share` of the time, the longest `longest_s`; with `one_in` above 1 only so many of
-    them were read, and the share is estimated from those.
-    """
-
-    lock: SemId
-    process: ProcessId | None
-    tid: int | None
-    what: What
-    start: float
-    end: float
-    exact: bool = False
-    site: str | None = None
-    share: float = 1.0
-    count: int = 1
-    longest_s: float | None = None
-    one_in: int = 1
-
-    @property
-    def key(self) -> Key:
-        return self.lock, self.process, self.tid, self.what
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +44,13 @@ class Life:
 
 class Timeline:
     """`add` takes every snapshot, in their order. `closed` are the spans that have ended, in the order in which that
-    became known; `closed_ever` counts them, also those that were dropped since. All that ended after `since` is there.
+    became known; `closed_ever` counts them, also those that are in `older` since, counted together, and those that were
+    dropped. All that ended after `since` is there.
     """
 
     def __init__(self) -> None:
-        self.closed: deque[Span] = deque(maxlen=MOST_SPANS)
+        self.closed: deque[Span] = deque()
+        self.older: deque[Span] = deque()
         self.closed_ever = 0
         self.lives: dict[ProcessId, Life] = {}
         self.names: dict[SemId, str] = {}
@@ -81,12 +58,13 @@ class Timeline:
         self.first: float | None = None
         self.last: float | None = None
         self.since: float | None = None
-        self._step = 0.0  # between the last two looks
+        self.step_s = 0.0  # between the last two looks
         self._unbroken = False  # nothing is known of the time between them, if not
         self._open: dict[Key, Span] = {}
         self._buckets: dict[Key, Span] = {}
         self._bucket_s = BUCKET_S
         self._heard: frozenset[tuple[ProcessId, int]] = frozenset()
+        self._came: int | None = None  # records until the last look, also those that no snapshot had
         self._signals: frozenset[SemId] = frozenset()
         self._named: dict[SemId, float] = {}  # when each was last there, as `names` the oldest first
         self._marks: deque[tuple[float, int]] = deque(maxlen=10_000)  # when, and `closed_ever` before that look
@@ -101,7 +79,14 @@ class Timeline:
         """What has ended, the last learned first, until nothing more can reach beyond `time`."""
         place = bisect_left(self._marks, (time - LONGEST_BUCKET_S, 0))
         oldest = self._marks[place - 1][1] if place else 0
-        return islice(reversed(self.closed), max(self.closed_ever - oldest, 0))
+        return islice(chain(reversed(self.closed), reversed(self.older)), max(self.closed_ever - oldest, 0))
+
+    def lately(self, process: ProcessId, what: What, most: int) -> list[Span]:
+        """What a process did of late, the newest first."""
+        going_on = sorted((each for each in self.open if each.process == process and each.what == what), key=_end)
+        ended = chain(reversed(self.closed), reversed(self.older))
+        found = (each for each in ended if each.process == process and each.what == what)
+        return sorted([*going_on[-most:], *islice(found, most)], key=_end, reverse=True)[:most]
 
     def add(self, snapshot: Snapshot) -> None:
         if not snapshot.alive:
@@ -113,8 +98,8 @@ class Timeline:
         self._marks.append((now, self.closed_ever))
         if before is None:
             self.first = self.since = before = now
-        self._unbroken = now - before <= max(GAP_S, GAP_INTERVALS * self._step)
-        self._step = now - before
+        self._unbroken = now - before <= max(GAP_S, GAP_INTERVALS * self.step_s)
+        self.step_s = now - before
         if not self._unbroken:
             self.gaps.append((before, now))
         self._name(snapshot, now)
@@ -167,15 +152,22 @@ class Timeline:
         tracing = snapshot.tracing
         if tracing is None:
             return
-        now: set[tuple[ProcessId, int]] = set()
-        for event in tracing.recent:
-            number = (event.process, event.sequence)
-            now.add(number)
-            if number not in self._heard and event.lock not in self._signals:
-                span = _told(event, tracing.one_in)
-                if span is not None:
-                    self._take(span)
-        self._heard = frozenset(now)
+        numbers = [(event.process, event.sequence) for event in tracing.recent]
+        new = [event for event, number in zip(tracing.recent, numbers, strict=True) if number not in self._heard]
+        one_in = self._thinned(tracing, len(new))
+        for event in new:
+            span = _told(event, one_in) if event.lock not in self._signals else None
+            if span is not None:
+                self._take(span)
+        self._heard = frozenset(numbers)
+
+    def _thinned(self, tracing: Tracing, new: int) -> float:
+        """Of how many events the new ones are one: also where looks are so rare that they do not have them all."""
+        came, before = tracing.received + tracing.lost, self._came
+        self._came = came
+        if before is None or came <= before or not new:
+            return tracing.one_in
+        return max((came - before) / new, 1.0)
 
     def _take(self, span: Span) -> None:
         """The whole span is known: it replaces what samples showed of it."""
@@ -185,26 +177,19 @@ class Timeline:
             if known.start < span.start - SAME_S:
                 known.end = min(known.end, span.start)
                 self._close(known)
-        if span.end - span.start >= BUCKET_S:
-            self._close(span)
-        else:
+        if span.one_in > 1 and span.end - span.start < BUCKET_S:
             self._count(span)
+        else:
+            self._close(span)
 
     def _count(self, span: Span) -> None:
-        key, length = span.key, span.end - span.start
-        bucket = self._buckets.get(key)
+        bucket = self._buckets.get(span.key)
         if bucket is not None and not bucket.start <= span.end < bucket.end:
             self._close(bucket)
-        if bucket is None or not bucket.start <= span.end < bucket.end:
-            start = span.end // self._bucket_s * self._bucket_s
-            bucket = self._buckets[key] = replace(
-                span, start=start, end=start + self._bucket_s, share=0.0, count=0, longest_s=0.0
-            )
-        bucket.share = min(bucket.share + length * span.one_in / (bucket.end - bucket.start), 1.0)
-        bucket.count += 1
-        bucket.longest_s = max(bucket.longest_s or 0.0, length)
-        bucket.one_in = max(bucket.one_in, span.one_in)
-        bucket.site = span.site or bucket.site
+            bucket = None
+        if bucket is None:
+            bucket = self._buckets[span.key] = bucket_for(span, self._bucket_s)
+        count(bucket, span, (span.end - span.start) * span.one_in)
 
     # ---- names and lives
 
@@ -237,21 +222,25 @@ class Timeline:
     # ---- bounds
 
     def _close(self, span: Span) -> None:
-        if len(self.closed) == MOST_SPANS:
-            self._drop()
         self.closed.append(span)
         self.closed_ever += 1
+        if len(self.closed) > MOST_SINGLE:
+            chunk = [self.closed.popleft() for _ in range(min(CHUNK, MOST_SINGLE))]
+            self.older.extend(together(chunk))
+            while len(self.older) > MOST_OLDER:
+                self._drop(self.older)
 
-    def _drop(self) -> None:
-        self.since = max(self.since or 0.0, self.closed.popleft().end)
+    def _drop(self, spans: deque[Span]) -> None:
+        self.since = max(self.since or 0.0, spans.popleft().end)
 
     def _forget(self, before: float) -> None:
-        while self.closed and self.closed[0].end < before:
-            self._drop()
+        for spans in (self.older, self.closed):
+            while spans and spans[0].end < before:
+                self._drop(spans)
         for key in [key for key, span in self._buckets.items() if span.end < (self.last or 0.0) - 1.0]:
             self._close(self._buckets.pop(key))
         wanted = BUCKET_S
-        while wanted < LONGEST_BUCKET_S and len(self._buckets) * REACH_S / wanted > MOST_SPANS:
+        while wanted < LONGEST_BUCKET_S and len(self._buckets) * REACH_S / wanted > MOST_SINGLE:
             wanted *= 2
         self._bucket_s = wanted
         for each in [each for each, life in self.lives.items() if life.ended and life.end < before]:
@@ -263,7 +252,7 @@ class Timeline:
             del self._named[lock], self.names[lock]
 
 
-def _told(event: TracedEvent, one_in: int) -> Span | None:
+def _told(event: TracedEvent, one_in: float) -> Span | None:
     """The span that ends with the event."""
     if event.lock is None:
         return None
@@ -273,3 +262,7 @@ def _told(event: TracedEvent, one_in: int) -> Span | None:
         return None
     start = event.t_s - length
     return Span(event.lock, event.process, event.tid, what, start, event.t_s, True, event.site, one_in=one_in)
+
+
+def _end(span: Span) -> float:
+    return span.end

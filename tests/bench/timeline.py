@@ -1,6 +1,6 @@
 """What the timeline costs, without the screen: prints each figure beside the limit that the project set itself.
 
-    python tests/bench/timeline.py [NAME …]        names: add draw hang size
+    python tests/bench/timeline.py [NAME …]        names: add full draw hang size
 
 CPU time, the median of several; a ratio is of measurements taken by turns in this one run.
 """
@@ -29,8 +29,8 @@ from semtrace.model import (  # noqa: E402
     Tracing,
     Waiter,
 )
-from semtrace.raster import Raster, spans_at  # noqa: E402
-from semtrace.timeline import MOST_SPANS, Span, Timeline  # noqa: E402
+from semtrace.raster import Raster, around  # noqa: E402
+from semtrace.timeline import MOST_OLDER, MOST_SINGLE, Span, Timeline  # noqa: E402
 
 COUNT = 64
 COLUMNS = 150
@@ -56,7 +56,7 @@ def cpu_ms(act: Callable[..., object], *arguments: object) -> float:
     return 1e3 * (time.process_time() - began)
 
 
-def look(tick: int, waiters: int = 1, turns: bool = False, events: int = 0) -> Snapshot:
+def look(tick: int, waiters: int = 1, turns: bool = False, events: int = 0, one_in: int = 1) -> Snapshot:
     """Each worker has a lock that the next ones wait for; with `turns` another one at every look."""
     shift = tick if turns else 0
     now, for_s = 100 + tick / HZ, 0.0 if turns else 1 + tick / HZ
@@ -68,13 +68,38 @@ def look(tick: int, waiters: int = 1, turns: bool = False, events: int = 0) -> S
         holds = (Holder(holder, holder.pid, 1, for_s),)
         locks.append(Lock(lock, "Lock", "contended", 0, 1, f"myapp.lock_{i}", holders=holds, waiters=waits))
     told = tuple(released(now, k, tick * events + k) for k in range(events))
-    return Snapshot(SERVER, 1e9 + now, now, PROCESSES, tuple(locks), tracing=Tracing(True, told) if told else None)
+    return Snapshot(
+        SERVER, 1e9 + now, now, PROCESSES, tuple(locks), tracing=Tracing(True, told, one_in) if told else None
+    )
 
 
 def released(now: float, number: int, sequence: int) -> TracedEvent:
     who = WORKERS[number % COUNT]
     lock = LOCKS[number % COUNT]
     return TracedEvent(now - 1e-4 * number, who, who.pid, "released", lock, "x", None, 5e-5, "app.py:7", sequence)
+
+
+def full() -> None:
+    """As many events as snapshots have, until all room is taken; then one in a hundred of 100,000 a second."""
+    for what, events, one_in, looks in (
+        ("1000 events a second, each kept", 200, 1, 100 * HZ),
+        ("2500 events a second, each kept", 500, 1, 100 * HZ),
+        ("100000 events a second, one in a hundred counted", 200, 100, 60 * HZ),
+    ):
+        timeline = Timeline()
+        raster = Raster(timeline, "worker", 60 / COLUMNS)
+        times = []
+        for tick in range(looks):
+            snapshot = look(tick, events=events, one_in=one_in)
+            times.append(cpu_ms(timeline.add, snapshot) + cpu_ms(redraw, raster, snapshot.monotonic_s))
+        late = times[looks // 2 :]
+        line(f"full: {what}: add and redraw", f"{statistics.median(late):.1f} ms", "to reach: 15 ms, at 5 Hz")
+        line("  the worst, in which the oldest are counted together", f"{max(late):.1f} ms")
+        whole = cpu_ms(redraw, Raster(timeline, "worker", 60 / COLUMNS), timeline.last)
+        line("  drawn anew, as by another zoom", f"{whole:.1f} ms")
+        found = [cpu_ms(around, timeline, (timeline.last or 0) - 59, (timeline.last or 0) - 58.6) for _ in range(9)]
+        line("  what the cursor reads out a minute back", f"{statistics.median(found):.1f} ms")
+        line("  spans, and older ones counted together", f"{len(timeline.closed)} + {len(timeline.older)}")
 
 
 def add() -> None:
@@ -119,7 +144,7 @@ def going_on(timeline: Timeline, raster: Raster, ticks: range, turns: bool) -> f
 
 
 def draw() -> None:
-    for count, limit in ((10_000, "to reach: 15 ms, at 5 Hz"), (MOST_SPANS - 10_000, "")):
+    for count, limit in ((10_000, "to reach: 15 ms, at 5 Hz"), (MOST_SINGLE + 20_000, "")):
         timeline = filled(count)
         raster = Raster(timeline, "worker", 60 / COLUMNS)
         whole = statistics.median(
@@ -130,7 +155,7 @@ def draw() -> None:
         line(f"draw 64 x 150 cells of {count} spans, when the view opens", f"{whole:.1f} ms")
         line("  again, 128 spans later", f"{again:.1f} ms", limit)
         line("  against the first time", f"x {again / whole:.2f}")
-        found = [cpu_ms(spans_at, timeline, "worker", WORKERS[0], 150, 150.4) for _ in range(9)]
+        found = [cpu_ms(around, timeline, 150, 150.4) for _ in range(9)]
         line("  what the cursor reads out", f"{statistics.median(found):.1f} ms")
 
 
@@ -155,18 +180,22 @@ def size() -> None:
     """The most that it ever keeps."""
     tracemalloc.start()
     timeline = Timeline()
-    for span in endless(MOST_SPANS + 1000):
+    for span in endless(MOST_SINGLE + MOST_OLDER + 1000):
         timeline._close(span)
-    line(f"memory of {len(timeline.closed)} spans", f"{tracemalloc.get_traced_memory()[0] / 1e6:.1f} MB", "20 MB")
+    line(
+        f"memory of {len(timeline.closed)} spans and {len(timeline.older)} older ones",
+        f"{tracemalloc.get_traced_memory()[0] / 1e6:.1f} MB",
+        "20 MB",
+    )
     tracemalloc.stop()
 
 
 def endless(count: int) -> Iterator[Span]:
     for i in range(count):
-        yield Span(LOCKS[i % COUNT], WORKERS[i % COUNT], 1000, "held", 100 + i / 7, 100.05 + i / 7, True)
+        yield Span(LOCKS[i % COUNT], WORKERS[i % COUNT], 1000, "held", 100 + 5 * i, 104.5 + 5 * i, True)
 
 
-BENCHES = {"add": add, "draw": draw, "hang": hang, "size": size}
+BENCHES = {"add": add, "full": full, "draw": draw, "hang": hang, "size": size}
 
 if __name__ == "__main__":
     main()

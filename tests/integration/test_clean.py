@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from commands import NOBODY, run, run_as
 
-from semtrace import leftovers, mend
+from semtrace import leaks, leftovers, mend
 from semtrace.errors import SemtraceError
 from semtrace.leftovers import Entry, Surroundings
 from semtrace.linux.sweep import Sweep, sweep
@@ -197,6 +198,47 @@ def test_root_removes_what_another_user_left(directory: Directory) -> None:
     assert directory.names == []
 
 
+# -- what the doctor says of them
+
+
+def test_the_doctor_finds_what_clean_would_remove_and_nothing_else(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where not everybody can be asked, as PID 1 or the world outside a container: the kernel counts."""
+    used, unused = directory.make(), directory.make()
+    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, [1]))
+    monkeypatch.setattr(leftovers, "user_ids", lambda pid: (os.geteuid(),))
+    monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
+    with _mapped_elsewhere(f"{directory.path}/{used}"):
+        found = leaks.look(directory.path)
+    assert [each.name for each in found.names or ()] == [f"/{unused.removeprefix('sem.')}"]
+    assert found.problems == ()
+    assert directory.names == sorted([used, unused])
+
+
+def test_where_nobody_can_tell_the_doctor_says_so(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def unknown(name: str, fd: int) -> Iterator[None]:
+        yield None
+
+    monkeypatch.setattr(leftovers, "in_use", unknown)
+    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, []))
+    monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
+    directory.make()
+    found = leaks.look(directory.path)
+    assert found.names == ()
+    (problem,) = found.problems
+    assert problem.what == "tell whether 1 old semaphore in /dev/shm is still used"
+    assert "outside this container" in problem.error
+
+
+def test_a_directory_that_may_not_be_looked_at_is_said_not_to_have_been(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = leaks.look(str(tmp_path / "file"))
+    assert (found.names, found.problems[0].what) == (None, "look into its /dev/shm")
+    assert leaks.look(str(tmp_path / "none")) == leaks.Leaks(())
+
+
 # -- the command, which removes nothing here
 
 
@@ -239,6 +281,38 @@ def test_nothing_is_removed_if_the_audit_file_takes_nothing(directory: Directory
         directory.clean(audit="/dev/full")
     assert directory.names == [name]
     assert directory.said == []
+
+
+def test_who_is_interrupted_leaves_word_of_what_was_not_removed(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = sorted(directory.make() for _ in range(3))
+    remove = leftovers.remove
+
+    def interrupted_after_the_first(found: leftovers.Found, path: str) -> leftovers.Found:
+        os.kill(os.getpid(), signal.SIGINT)  # which waits until the removal is written down
+        return remove(found, path)
+
+    monkeypatch.setattr(leftovers, "remove", interrupted_after_the_first)
+    audit = tmp_path / "audit"
+    with pytest.raises(KeyboardInterrupt):
+        directory.clean(audit=str(audit))
+    assert directory.names == others
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [line["stage"] for line in lines] == ["about to", "done", "not done"]
+    assert (lines[1]["name"], lines[2]["names"], lines[2]["why"]) == (first, others, "interrupted")
+    assert directory.said[-1] == "interrupted when about to remove 2 leftover semaphores: not done"
+
+
+def test_what_was_kept_after_all_is_written_down(
+    directory: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = directory.make()
+    monkeypatch.setattr(leftovers, "remove", lambda found, path: replace(found, kept="it has just gone"))
+    audit = tmp_path / "audit"
+    directory.clean(audit=str(audit))
+    last = json.loads(audit.read_text().splitlines()[-1])
+    assert (last["stage"], last["names"], last["why"]) == ("not done", [name], "it has just gone")
 
 
 def test_where_nothing_is_to_be_removed_nothing_is_intended(directory: Directory, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from support import PROGRAMS, Running, alive, child_pids, start, start_gunicorn, wait_until
 
 from semtrace import gunicorn
+from semtrace.cpython.arbiter import Arbiter, read_arbiter
 from semtrace.errors import NoServer, NotPermitted, SeveralServers
 from semtrace.gunicornctl import completed
+from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
 from semtrace.linux.rights import remedy
 from semtrace.model import ProcessId, Server
+from semtrace.observe import Observer
 from semtrace.tree import Member, Tree
 
 SCRIPT = str(Path(sys.executable).parent / "gunicorn")
@@ -68,14 +72,15 @@ def test_the_console_script_and_the_module(command, env):
         assert server.version == "27.0.1"
         if env is None:
             assert server.title == "gunicorn: master [hello:app]"
-            assert server.worker_class is None  # the title has overwritten the command line
-        else:
-            assert (server.worker_class, server.timeout_s) == ("gthread", 21.0)
+            assert b"-t" not in Path(f"/proc/{running.pid}/cmdline").read_bytes()  # the title has overwritten it
+        assert (server.worker_class, server.timeout_s) == ("gthread", 21.0)
         for pid in [running.pid, *workers]:
             assert gunicorn.server_of(pid) == server
 
 
-def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line_does_not_say(tmp_path):
+def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line_does_not_say(tmp_path, monkeypatch):
+    """Where the master's memory cannot be read, as of another user's."""
+    monkeypatch.setattr(gunicorn, "effective", lambda server: server)
     (tmp_path / "hello.py").write_text((PROGRAMS / "hello.py").read_text())
     (tmp_path / "gunicorn.conf.py").write_text("timeout = 12\nworkers = 1\n")
     env = {"PYTHONPATH": f"{PROGRAMS}/hidden:{tmp_path}"}
@@ -83,6 +88,52 @@ def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line
         server = found(running.pid)
         assert server is not None
         assert (server.application, server.timeout_s, server.worker_class) == ("hello:app", None, None)
+
+
+@pytest.mark.parametrize("how", ["-c", "gunicorn.conf.py", "GUNICORN_CMD_ARGS"])
+@pytest.mark.parametrize("env", [{}, PLAIN], ids=["setproctitle", "plain"])
+def test_settings_that_no_command_line_shows_are_read_from_the_master(tmp_path, how, env):
+    (tmp_path / "hello.py").write_text((PROGRAMS / "hello.py").read_text())
+    said = "timeout = 12\nworker_class = 'sync'\nthreads = 2\n"
+    args, more = [], {}
+    if how == "-c":
+        (tmp_path / "other.py").write_text(said)
+        args = ["-c", str(tmp_path / "other.py")]
+    elif how == "GUNICORN_CMD_ARGS":
+        more = {"GUNICORN_CMD_ARGS": "--timeout 12 --threads 2"}
+    else:
+        (tmp_path / how).write_text(said)
+    path = f"{env['PYTHONPATH']}:{tmp_path}" if env else str(tmp_path)
+    with start_gunicorn("hello:app", *args, cwd=tmp_path, env={**env, **more, "PYTHONPATH": path}) as running:
+        server = found(running.pid)
+        assert server is not None
+        assert (server.timeout_s, server.worker_class) == (12.0, "gthread")
+
+
+def test_settings_that_a_reload_changed_are_read_again(tmp_path):
+    config = tmp_path / "conf.py"
+    config.write_text("timeout = 12\n")
+    with start_gunicorn("hello:app", "-w", "1", "-c", str(config)) as running:
+        running.wait_workers(1)
+        observer = Observer(gunicorn.server_of(running.pid))
+        try:
+            assert observer.snapshot().server.timeout_s == 12.0
+            config.write_text("timeout = 34\n")
+            running.signal(signal.SIGHUP)
+            wait_until(lambda: observer.snapshot().server.timeout_s == 34.0, what="the new timeout")
+        finally:
+            observer.close()
+
+
+@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_the_settings_of_every_python(version):
+    interpreter = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
+    if not interpreter:
+        pytest.skip(f"no Python {version} here")
+    with start(str(interpreter[-1]), str(PROGRAMS / "arbiter.py")) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), what="the program")
+        with Memory(popen.pid) as memory:
+            assert read_arbiter(popen.pid, memory) == Arbiter(29.0, "gunicorn.workers.gthread.ThreadWorker")
 
 
 def test_the_control_socket_knows_what_a_configuration_file_says(tmp_path):
@@ -97,6 +148,27 @@ def test_the_control_socket_knows_what_a_configuration_file_says(tmp_path):
         path = gunicorn.control_socket(server)
         after = wait_until(lambda: (c := completed(server, path)).worker_class and c, what="an answer")
         assert (after.worker_class, after.timeout_s) == ("gthread", 12.0)
+
+
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_the_address_of_workers_that_listen_for_themselves(worker_class):
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # nobody else gets it meanwhile
+        free.bind(("127.0.0.1", 0))
+        bind = f"127.0.0.1:{free.getsockname()[1]}"
+        command = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "--no-control-socket",
+            "--reuse-port",
+            "-k",
+            worker_class,
+            "-w",
+            "2",
+        ]
+        with start(*command, "-b", bind, "hello:app") as (popen, _):
+            wait_until(lambda: (server := found(popen.pid)) and server.bind == (bind,), what="the address")
 
 
 def test_a_stopped_server_is_found_and_does_not_hang_us(tmp_path):
@@ -299,6 +371,39 @@ def test_a_new_tree_keeps_the_known_processes_that_live(followed):
 
 
 # -- any other Python
+
+
+ADOPTS = """
+import ctypes, os, signal, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+if len(sys.argv) > 3:
+    os.dup2(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=2).stdin.fileno(), 1)
+started = subprocess.Popen([sys.executable, sys.argv[1], sys.argv[2]])
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("adopter", ["nobody of ours", "a Python", "a Python that passes on its output"])
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_spawned_child_whose_parent_died_is_not_of_who_adopted_it(method, adopter):
+    program = str(PROGRAMS / "names_spawned.py")
+    argv = [sys.executable, program, method]
+    if adopter != "nobody of ours":
+        argv = [sys.executable, "-c", ADOPTS, program, method] + (["on"] if "output" in adopter else [])
+    with start(*argv) as (_, log):
+
+        def pids():
+            return dict(line.split() for line in log.read_text().splitlines() if line.startswith(("parent ", "child ")))
+
+        who = wait_until(lambda: found if len(found := pids()) == 2 else None, 20, "both processes")
+        parent, child = int(who["parent"]), int(who["child"])
+        assert gunicorn.server_of(child).pid == parent
+        os.kill(parent, signal.SIGKILL)
+        wait_until(lambda: not alive(parent), what="the parent to end")
+        if method == "spawn":
+            assert gunicorn.server_of(child).pid == child
+        else:  # a forkserver's child was forked by it, and it ends when its server does
+            assert gunicorn.server_of(child).pid not in (1, os.getpid())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -117,7 +117,7 @@ def test_threading_locks_are_named_and_seen_locked(python: Path) -> None:
         walked = walk_pid(pid)
         assert sorted([lock.name, lock.kind] for lock in walked.thread_locks) == program.table["threads"]
         assert walked.layout
-        held = {"__main__.service.thread_lock"} | {
+        held = {"__main__.service.thread_lock", "__main__.async_lock"} | {
             f"__main__.thread_{name}" for name in ("lock", "rlock", "condition", "semaphore", "bounded")
         }
 

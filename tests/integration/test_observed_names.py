@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
+import time
 
 import pytest
 from driving import INTERPRETERS, observing, target, until
@@ -119,3 +121,28 @@ def test_a_worker_that_comes_later_is_named_too() -> None:
             server.signal(signal.SIGTTIN)
             wait_until(lambda: len(server.workers()) == 2, what="the second worker")
             until(observer, lambda s: s.locks and {lock.separate for lock in s.locks} == {2})
+
+
+@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["plain", "preload"])
+@pytest.mark.parametrize("worker_class", ["uvicorn_worker.UvicornWorker", "asgi"])
+def test_an_asyncio_lock_is_seen_held_in_two_workers_at_once(worker_class: str, preload: tuple[str, ...]) -> None:
+    with start_gunicorn("async_guard:asgi", "-w", "2", "-k", worker_class, *preload) as server:
+        server.wait_workers(2)
+        observer = Observer(server_of(server.pid))
+        customers: list[socket.socket] = []
+        try:
+            until(observer, lambda s: s.thread_locks)
+            deadline = time.monotonic() + 20
+            while not (lock := observer.snapshot().thread_locks[0]).overlap and time.monotonic() < deadline:
+                customers.append(server.connect())
+                customers[-1].sendall(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")
+                time.sleep(0.02)
+            assert (lock.name, lock.kind) == ("async_guard.guard", "asyncio.Lock")
+            assert {use.process.pid for use in lock.processes if use.locked} == set(server.workers())
+            (finding,) = observer.snapshot().findings
+            assert (finding.code, finding.severity) == ("private-lock", "error")
+            assert "async_guard.guard is an asyncio.Lock" in finding.title
+        finally:
+            observer.close()
+            for customer in customers:
+                customer.close()

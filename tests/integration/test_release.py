@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -325,6 +327,15 @@ def test_a_signal_inside_a_condition_is_refused() -> None:
         assert "nobody holds it" in done.stderr
 
 
+def test_a_threading_lock_is_said_to_be_one() -> None:
+    with target(made="import threading; lock, guard = mp.Lock(), threading.Lock()") as t:
+        name = t.do("p", "__name__").strip("'")
+        done = _semtrace("release", t.root, f"{name}.guard", "--yes")
+        assert done.returncode == 1, done
+        assert f"{name}.guard is a threading.Lock: each process has one of its own" in done.stderr
+        assert "there is no lock" not in done.stderr
+
+
 def test_a_server_that_is_none_is_said_to_be_none() -> None:
     assert _semtrace("release", 2**22 - 1, "x").returncode == 5
 
@@ -352,7 +363,7 @@ def test_where_a_process_cannot_be_asked_whether_it_maps_it_the_command_that_cou
         done = _semtrace_as(NOBODY, "release", t.root, semaphore)
         assert done.returncode == 4, done
         assert "cannot be read: look as root" in done.stderr
-        assert f" release {t.root} {semaphore} --yes" in done.stderr
+        assert f" release {t.root} {semaphore}\n" in done.stderr, "no more than was asked for"
 
 
 @as_root
@@ -367,6 +378,7 @@ from semtrace.model import *
 os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})
 semaphore, process = SemId(*map(int, sys.argv[1].split(":"))), ProcessId(int(sys.argv[2]), 0)
 lock = Lock(semaphore, "Lock", "orphaned", 0, 1, mapped_by=(process,))
+rights.started_with(["release", "--audit", "a b", sys.argv[2], sys.argv[1]])
 class Observer: server = Server("python", lock.mapped_by[0], "", 0.0, "")
 try:
     repair.check_rights(Observer, lock)
@@ -380,7 +392,17 @@ except NotPermitted as error:
             [sys.executable, "-c", script, str(semaphore), str(t.root)], capture_output=True, text=True
         )
         assert done.stdout.startswith("4 its file has no name any more, so only root can open it: sudo "), done
-        assert f"release {t.root} {semaphore} --yes" in done.stdout
+        assert done.stdout.endswith(f" release --audit 'a b' {t.root} {semaphore}\n"), done
+
+
+@as_root
+@pytest.mark.parametrize("more", [(), ("--yes",), ("--audit", "a b"), ("--yes", "--audit=x")])
+def test_the_command_that_could_is_the_very_command_that_was_typed(more: tuple[str, ...], tmp_path: Path) -> None:
+    with _locks("lock = mp.Lock()", "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        done = _semtrace_as(NOBODY, "release", *more, t.root, semaphore)
+        assert done.returncode == 4, done
+        assert f" {shlex.join(['release', *more, str(t.root), str(semaphore)])}\n" in done.stderr
 
 
 # -- what comes between the proof and the act
@@ -526,3 +548,62 @@ def test_nothing_is_done_if_the_audit_file_cannot_be_opened(tmp_path: Path) -> N
         assert done.returncode == 1, done
         assert "nothing was done" in done.stderr
         assert _value(t) == 0
+
+
+@both
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_interrupted_says_what_became_of_what_was_about_to_be_done(
+    made: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit"
+    with _locks(made, "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        argv = [
+            sys.executable,
+            "-m",
+            "semtrace",
+            "release",
+            str(t.root),
+            str(semaphore),
+            "--yes",
+            "--audit",
+            str(audit),
+        ]
+        with subprocess.Popen(
+            argv, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=subprocess.PIPE, text=True
+        ) as popen:
+            wait_until(lambda: audit.exists() and audit.read_text(), what="the intent")
+            popen.send_signal(number)
+            _, said = popen.communicate(timeout=30)
+        intent, *then = [json.loads(line) for line in audit.read_text().splitlines()]
+        assert intent["stage"] == "about to"
+        assert popen.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+        (last,) = then
+        if last["stage"] == "done":  # it was too late
+            assert said.startswith("semtrace: released ")
+            return
+        assert (last["stage"], last["why"]) == ("not done", "interrupted")
+        assert said.startswith("semtrace: interrupted when about to release ")
+        assert _value(t) == 0
+
+
+@both
+def test_what_stderr_does_not_take_is_in_the_audit_file_all_the_same(made: str, tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    with _locks(made, "a", "b") as t:
+        semaphore = _orphan(t, "b")
+        argv = [
+            sys.executable,
+            "-m",
+            "semtrace",
+            "release",
+            str(t.root),
+            str(semaphore),
+            "--yes",
+            "--audit",
+            str(audit),
+        ]
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(argv, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=full, timeout=60)
+        assert done.returncode == 0
+        assert [json.loads(line)["stage"] for line in audit.read_text().splitlines()] == ["about to", "done"]

@@ -81,7 +81,7 @@ def test_the_dead_holders_file_says_no_more_that_it_holds_it_and_all_viewers_agr
         before, files = _book(base, dead), _files(base)
         done = semtrace("release", server.pid, _book(base, dead).lock, "--yes")
         assert done.returncode == 0, done
-        assert f"the state file of PID {dead}, which died with it, says so no more" in done.stdout
+        assert f"PID {dead}, which died, is no longer recorded as holding it" in done.stdout
 
         after = _book(base, dead)
         gone = replace(before, since_ns=None, count=0, trying=0, released=after.released)
@@ -101,6 +101,10 @@ def test_the_dead_holders_file_says_no_more_that_it_holds_it_and_all_viewers_agr
             if lock["kind"] == "Lock"
         )
         assert (told["state"], told["holders"], told["reason"]) == ("free", [], None)
+        assert (after.acquired, after.released, told["statistics"]["hold"]["count"]) == (1, 0, 0)
+        assert "held" not in next(
+            line for line in semtrace("dump", server.pid).stdout.splitlines() if "acquired 1 time" in line
+        )
         findings = json.loads(semtrace("doctor", server.pid, "--json").stdout)["findings"]
         assert "orphaned-lock" not in {finding["code"] for finding in findings}
 

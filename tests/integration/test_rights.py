@@ -28,6 +28,7 @@ from driving import SOME, Target, observing, only, state, target, until, watch
 from support import alive, start, wait_until
 
 from semtrace import cli
+from semtrace.linux import rights
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
 from semtrace.linux.program import is_kernel_thread
@@ -62,6 +63,29 @@ def test_another_users_server_shows_its_processes_and_the_sudo_line() -> None:
             assert re.search(rf"^ *{pid}\b", done.stdout + done.stderr, re.MULTILINE), done
         assert re.search(rf"sudo .*semtrace.* {t.root}\b", done.stdout), done.stdout
         assert "No semaphores are mapped" not in done.stdout
+
+
+@as_root
+@pytest.mark.parametrize("typed", [("dump", "--stacks"), ("doctor", "--for", "0.2"), ("dump", "--all", "--json")])
+def test_the_sudo_line_is_the_same_command_with_its_options(typed: tuple[str, ...]) -> None:
+    with target() as t:
+        done = _semtrace_as(NOBODY, *typed, t.root)
+        assert re.search(rf"sudo \S*.*semtrace {' '.join(typed)} {t.root}\b", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize(("typed", "given"), [
+    (["doctor", "--for", "3"], ["doctor", "--for", "3"]),
+    (["run", "--", "gunicorn", "app"], None),
+    (["attach", "7", "--browser", "look"], None),
+])  # fmt: skip
+def test_what_starts_a_server_is_not_to_be_typed_again(
+    monkeypatch: pytest.MonkeyPatch, typed: list[str], given: list[str] | None
+) -> None:
+    told: list[list[str]] = []
+    monkeypatch.setattr(rights, "started_with", told.append)
+    monkeypatch.setattr(cli, "_FUNCTIONS", dict.fromkeys(cli._FUNCTIONS, lambda _: 0))
+    assert cli.main(typed) == 0
+    assert told == ([] if given is None else [given])
 
 
 @as_root

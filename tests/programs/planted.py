@@ -5,19 +5,23 @@ Prints READY and the table as JSON, then obeys one word a line: `hold`, `free` (
 
 # ruff: noqa: B008
 
+import asyncio
 import collections
 import functools
 import json
+import logging
 import multiprocessing
 import multiprocessing.pool
 import multiprocessing.queues
 import multiprocessing.synchronize
 import os
+import queue as threaded_queue
 import signal
 import sys
 import threading
 import types
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import cached_property
 
 context = multiprocessing.get_context("fork")
 EXPECTED = []
@@ -316,7 +320,54 @@ thread_condition_of_lock = threading.Condition(thread_lock)
 thread_semaphore = threading.Semaphore(1)
 thread_bounded = threading.BoundedSemaphore(1)
 thread_event = threading.Event()
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+
+
+class OwnAsyncLock(asyncio.Lock):
+    pass
+
+
+async_lock = asyncio.Lock()
+own_async_lock = OwnAsyncLock()
+async_condition = asyncio.Condition()
+
+
+# Locks that a library made in the user's own objects are the library's; those beside them are not.
+class SlowHandler(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.gate = threading.Lock()
+
+
+class OwnThread(threading.Thread):
+    def __init__(self):
+        super().__init__()
+        self.guard = threading.RLock()
+
+
+class OwnExecutor(ThreadPoolExecutor):
+    pass
+
+
+class OwnLine(threaded_queue.Queue):
+    pass
+
+
+class Plain:
+    @cached_property
+    def value(self):
+        return 1
+
+
+handler, own_thread, own_executor, own_line, plain = SlowHandler(), OwnThread(), OwnExecutor(1), OwnLine(), Plain()
+partial_of_lock = functools.partial(print, threading.Lock())
 THREADS += [
+    ["__main__.async_lock", "asyncio.Lock"],
+    ["__main__.own_async_lock", "OwnAsyncLock"],
+    ["__main__.handler.gate", "Lock"],
+    ["__main__.own_thread.guard", "RLock"],
+    ["__main__.partial_of_lock.args[0]", "Lock"],
     ["__main__.thread_lock", "Lock"],
     ["__main__.thread_rlock", "RLock"],
     ["__main__.thread_condition", "Condition"],
@@ -329,8 +380,29 @@ THREADS += [
 ]
 
 
+class InLoop:
+    """An asyncio lock as one that is acquired at once."""
+
+    def __init__(self, lock):
+        self.lock = lock
+
+    def acquire(self):
+        loop.run_until_complete(self.lock.acquire())
+
+    def release(self):
+        self.lock.release()
+
+
 def held():
-    return [thread_lock, thread_rlock, thread_condition, thread_semaphore, thread_bounded, service.thread_lock]
+    return [
+        InLoop(async_lock),
+        thread_lock,
+        thread_rlock,
+        thread_condition,
+        thread_semaphore,
+        thread_bounded,
+        service.thread_lock,
+    ]
 
 
 def fork():

@@ -13,7 +13,7 @@ from tui.looking import SIZES, Looking, looking
 from semtrace.model import Snapshot, TracedEvent, Tracing
 from semtrace.tui.ascii import ascii_only
 from semtrace.tui.table import Table
-from semtrace.tui.timeline_rows import SHARES, SIGNS
+from semtrace.tui.timeline_rows import BOTH, COUNTED, SHARES, SIGNS
 from semtrace.tui.timeline_screen import TimelineScreen
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
@@ -103,9 +103,9 @@ def test_zoom_changes_how_long_the_window_is() -> None:
         await seen.sees("30s wide")
         await seen.press("Z", "Z", "Z")
         await seen.sees("5m00s wide")
-        for _ in range(9):
+        for _ in range(12):
             await seen.press("z")
-        await seen.sees("5.0s wide")
+        await seen.sees("0.5s wide")
 
     play(scenario, held(109))
 
@@ -144,7 +144,7 @@ def test_another_size_keeps_what_the_cursor_is_on() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         said = await look_back(seen, source)
         await seen.pilot.resize_terminal(120, 30)
-        await seen.sees("a cell is 0.638s", "it stands still")
+        await seen.sees("a cell is 0.566s", "it stands still")
         assert seen.line("4713 holds") == said
 
     play(scenario, held(109))
@@ -198,21 +198,24 @@ def test_estimates_are_called_so() -> None:
         free = lock(1, name="myapp.lock")
         source.show(picture([free], [master(), worker(4711)], at_s=110, tracing=Tracing(True, (traced,), one_in=3)))
         await seen.sees("shares are estimates")
-        await seen.press("up")
-        await seen.sees("at least 1 times, about 60 % of 0.25s, longest 50.0ms")
+        assert "counted together" in seen.text
+        await seen.press("left")
+        await seen.sees(
+            "4711 holds myapp.lock at least once, about 60 % of", "22:15:09.500–22:15:09.750", "longest 50.0ms"
+        )
 
     play(scenario, picture([lock(1, name="myapp.lock")], [master(), worker(4711)], at_s=109))
 
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_no_two_signs_of_the_timeline_are_the_same(plain: bool) -> None:
-    """Also without colour, and in ASCII; what is told by events and what was seen differ as well."""
-    signs = [sign for cover, (solid, stroke, _) in SIGNS.items() if cover != "held" for sign in {solid, stroke}]
-    signs += [*SHARES, SIGNS["held"][1]]
+    """Also without colour, and in ASCII; what is told by events, counted together, and seen differ as well."""
+    every = [*SIGNS.values(), BOTH]
+    signs = [sign for each in every for sign in {each.exact, each.counted, each.seen}] + [*SHARES[:-1], *COUNTED[:-1]]
     drawn = [ascii_only(sign) if plain else sign for sign in signs]
     assert len(set(drawn)) == len(drawn)
     assert not plain or all(sign.isascii() for sign in drawn)
-    assert SHARES[-1] == SIGNS["held"][0]
+    assert (SHARES[-1], COUNTED[-1]) == SIGNS["held"][:2]
 
 
 def test_enter_on_a_row_of_the_timeline_opens_it() -> None:

@@ -25,9 +25,33 @@ def test_a_title_the_evidence_the_remedy_and_an_empty_line() -> None:
     assert lines[0] == "ERROR  app.lock is locked for ever: whoever held it has ended  [orphaned-lock]"
     assert lines[1] == "    - locked in 40 readings"
     second = lines.index("")
-    assert "semtrace release 10 app.lock" in " ".join(" ".join(lines[:second]).split())
+    assert "      semtrace release 10 app.lock" in lines[:second]
     assert lines[second + 1].startswith("WARNING  app.guard is a threading.Lock")
     assert max(map(len, lines)) <= 110
+
+
+def test_a_command_stands_alone_and_is_never_broken() -> None:
+    command = "semtrace release 10 'app.registry['\"'\"'a very long key with blanks in it'\"'\"']' --audit /r.log"
+    remedies = (
+        f"Look first.\n{command}\nIt is done then.",
+        f"Look first.\nsudo {command}",
+        f"{command}   It is done then.",
+    )
+    for remedy in remedies:
+        one = replace(sick().findings[0], remedy=remedy, evidence=())
+        lines = list(doctor_text(replace(sick(), findings=(one,)), 30, width=40))
+        (whole,) = [line for line in lines if command in line]
+        assert whole.strip().removeprefix("sudo ") == command
+        assert whole.startswith("      s")
+        assert all(line.startswith("    > ") for line in lines[1:] if line != whole)
+
+
+def test_prose_that_only_speaks_of_a_command_is_wrapped() -> None:
+    one = replace(sick().findings[0], remedy="See what semtrace dump says. " * 5, evidence=())
+    lines = list(doctor_text(replace(sick(), findings=(one,)), 30, width=60))
+    assert len(lines) > 2
+    assert max(map(len, lines[1:])) <= 60
+    assert lines[1].startswith("    > See what semtrace")
 
 
 def test_colour_only_where_it_is_wanted() -> None:

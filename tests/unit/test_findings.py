@@ -38,7 +38,7 @@ from semtrace.model import (
     Statistics,
     Stray,
 )
-from semtrace.rules import Limits, findings, worst_first
+from semtrace.rules import Limits, findings, wording, worst_first
 
 GUNICORNS_QUEUE = frames(("/usr/lib/python3.12/multiprocessing/queues.py", "get"), ("/srv/app.py", "consume"))
 USERS = frames(("/usr/lib/python3.12/contextlib.py", "__enter__"), ("/srv/app.py", "withdraw"))
@@ -475,6 +475,7 @@ def test_thresholds_can_be_given() -> None:
 def test_a_traced_lock_knows_how_long_exactly() -> None:
     (finding,) = found(lock(holders=(holder(11, 12.0, evidence="events", site="/srv/app.py:7"),)))
     assert finding.title == "PID 11 has held app.lock for 12s without a break"
+    assert wording.at_least(0.0241, "events") == " for 24.1ms"
     assert finding.evidence[0] == "PID 11 at /srv/app.py:7"
 
 

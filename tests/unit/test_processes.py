@@ -9,7 +9,7 @@ import pytest
 from support import start, wait_until
 
 from semtrace import processes
-from semtrace.linux.process import read_stat
+from semtrace.linux.process import Stat, read_stat
 from semtrace.model import ProcessId
 
 
@@ -72,3 +72,30 @@ def test_the_usage_is_that_of_the_process_and_not_of_a_later_one_with_its_pid():
         popen.kill()
         popen.wait()
         assert processes.usage(handle) is None
+
+
+SPAWNED = ("/usr/bin/python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main(5, pipe_handle=7)")
+
+
+@pytest.mark.parametrize(
+    ("pid", "pipe", "python", "program", "by"),
+    [
+        (50, True, True, "/usr/bin/python3", True),
+        (50, False, True, "/usr/bin/python3", False),
+        (50, True, False, "/usr/bin/perl", False),
+        (50, None, True, "/usr/bin/python3", True),
+        (50, None, True, None, True),
+        (50, None, True, "/opt/other/python3", False),
+        (50, None, None, None, False),
+        (1, None, True, "/usr/bin/python3", False),
+        (1, True, True, "/usr/bin/python3", True),  # in a container
+    ],
+)
+def test_who_started_a_spawned_child(monkeypatch, pid, pipe, python, program, by):
+    child = Stat(ProcessId(60, 9), "python3", "sleeping", pid, 0, 0, 1, 0, 0)
+    parent = Stat(ProcessId(pid, 1), "x", "sleeping", 0, 0, 0, 1, 0, 0)
+    monkeypatch.setattr(processes, "cmdline", lambda of: SPAWNED)
+    monkeypatch.setattr(processes, "share_a_pipe", lambda *_: pipe)
+    monkeypatch.setattr(processes, "is_python", lambda of: python)
+    monkeypatch.setattr(processes, "executable", lambda of: "/usr/bin/python3" if of == 60 else program)
+    assert processes.spawned_by(child, parent) is by

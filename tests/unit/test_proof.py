@@ -12,7 +12,7 @@ from semtrace.history import LeftOver
 from semtrace.linux.futex import NO_SYSCALL, Thread
 from semtrace.model import SEMAPHORE, ProcessId, SemId
 from semtrace.proof import READINGS, SPAN_S, Sighting, Suspicion
-from semtrace.prover import Judged, Prover, _nobody_of
+from semtrace.prover import Judged, Prover
 from semtrace.verdict import Claim, Reading, Verdict, judge
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
@@ -193,11 +193,6 @@ def test_who_was_born_after_the_proof_needs_one_look_and_no_search() -> None:
     assert found.missing([])
     found.look_at(born_later, [asleep(12)])
     assert found.missing([]) is None
-
-
-def test_a_single_process_is_spoken_of_as_one() -> None:
-    assert _nobody_of(1) == "the only process that maps it, every thread accounted for, does not hold it"
-    assert _nobody_of(3).startswith("none of the 3 processes that map it")
 
 
 def test_what_was_shown_of_one_unit_shows_nothing_of_all() -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from semtrace.bitrows import NOISE
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, TracedEvent, Tracing, Waiter
-from semtrace.raster import By, Cell, Raster
-from semtrace.timeline import LONGEST_BUCKET_S, Span, Timeline
+from semtrace.raster import LITTLE, MUCH, By, Cell, Raster
+from semtrace.spans import LONGEST_BUCKET_S, Span
+from semtrace.timeline import Timeline
 
 WORKERS = [ProcessId(11 + i, 1) for i in range(3)]
 LOCKS = [SemId(0, 27, 1), SemId(0, 27, 2)]
@@ -103,14 +104,17 @@ def slow(timeline: Timeline, every: list[Span], by: By, row: Hashable, place: in
     has = {span.lock for span in mine if span.what == "held"}
     wants = {span.lock for span in mine if span.what == "waiting"}
     waited = {span.lock for span in here if span.what == "waiting"}
+    longer = waiting >= held - NOISE if wants - has else waiting > held + NOISE and held < MUCH - NOISE
     if any(span.what == "orphaned" for span in mine):
         cover = "orphaned"
-    elif wants and (waiting >= held - 1e-6 if by == "worker" else bool(wants - has)):
+    elif wants and (longer if by == "worker" else bool(wants - has)):
         cover = "waiting"
     else:
         cover = "contended" if has & waited else "held"
+    both = by == "worker" and bool(has and wants) and not (waiting < LITTLE and waiting < held)
     exact = all(span.exact for span in mine)
-    return Cell(cover, held, waiting, exact, any(span.one_in > 1 for span in mine))  # type: ignore[arg-type]
+    thinned, counted = (any(each(span) for span in mine) for each in (lambda s: s.one_in > 1, lambda s: s.counted))
+    return Cell(cover, held, waiting, exact, thinned, counted, both)  # type: ignore[arg-type]
 
 
 def limit(timeline: Timeline, by: By, row: Hashable, place: int, cell_s: float) -> Cell:
@@ -120,6 +124,8 @@ def limit(timeline: Timeline, by: By, row: Hashable, place: int, cell_s: float) 
     if life and life.ended and place > life.end // cell_s:
         return Cell("ended")
     since = max(timeline.since, life.start if life else 0.0)
+    if life and place == life.start // cell_s and life.start >= timeline.since:
+        return Cell("began")
     seen = since // cell_s <= place <= timeline.last // cell_s
     unseen = any(before < (place + 0.5) * cell_s < after for before, after in timeline.gaps)
     return Cell("idle" if seen and not unseen else "unknown")
@@ -139,12 +145,12 @@ def test_cells_are_what_a_slow_reckoning_says_wherever_the_window_is(by: By, cel
         sequence += 10
         first = int(now // cell_s) - CELLS + 3 - look.scroll
         live = raster.update(first)
-        every = [*timeline.closed, *timeline.open]
+        every = [*timeline.older, *timeline.closed, *timeline.open]
         for row in rows:
             for place, cell in enumerate(raster.cells(row, first, CELLS, live), first):
                 expected = slow(timeline, every, by, row, place, cell_s)
                 assert cell[0::3] == expected[0::3], (place - first, cell, expected)
-                assert cell.thinned == expected.thinned
+                assert (cell.thinned, cell.counted, cell.both) == (expected.thinned, expected.counted, expected.both)
                 assert abs(cell.held - expected.held) + abs(cell.waiting - expected.waiting) < 1e-4
         for span in every:
             assert span.start <= span.end <= now + LONGEST_BUCKET_S

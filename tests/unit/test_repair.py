@@ -130,7 +130,7 @@ def _released(**changes: object) -> Released:
 
 def test_the_outcome_tells_who_got_on() -> None:
     text = "\n".join(repair_report.outcome(_released()))
-    assert "value 0 -> 1, waiters 2 -> 1" in text
+    assert "Released myapp.lock: value 0 -> 1; 2 threads were waiting for it." in text
     assert "PID 4002 waits no more after ≥12s: it got on" in text
     assert "now: contended, value 0, 1 still wait" in text
     assert "millisecond" not in text
@@ -159,6 +159,18 @@ def test_an_act_is_said_and_appended_as_a_line_of_json(tmp_path: Path) -> None:
     assert lines[0]["before"] == {"value": 0, "waiters": 2}
     assert lines[0]["after"] == {"value": 0, "waiters": 1, "set_to": 1, "woken": 1}
     assert {"time", "user", "act", "pid", "lock", "name", "evidence"} < lines[0].keys()
+
+
+def test_what_cannot_be_said_is_written_down_all_the_same(tmp_path: Path) -> None:
+    def refused(sentence: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "audit"
+    with Audit(str(path), refused) as audit:
+        audit.write(release_act(4001, _released()))
+        audit.call_off(release_intent(4001, ORPHAN), KeyboardInterrupt())
+    done, not_done = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (done["stage"], not_done["stage"], not_done["why"]) == ("done", "not done", "interrupted")
 
 
 def test_without_a_file_it_is_only_said() -> None:
@@ -194,8 +206,8 @@ def test_a_file_that_does_not_take_the_intent_is_an_error_with_a_remedy() -> Non
 
 def test_what_was_said_of_the_dead_is_told() -> None:
     told = "\n".join(repair_report.outcome(_released(set_right=(SetRight(THIRD), SetRight(OTHER, "Read-only")))))
-    assert "the state file of PID 4003, which died with it, says so no more" in told
-    assert "note: the state file of PID 4002 goes on saying that it holds it: Read-only" in told
+    assert "PID 4003, which died, is no longer recorded as holding it" in told
+    assert "note: PID 4002, which died, stays recorded as holding it: Read-only" in told
 
 
 def test_a_file_that_takes_nothing_is_an_error_after_it_was_said() -> None:

@@ -205,6 +205,10 @@ def test_that_a_process_has_ended_is_no_problem_and_a_failure_is_told_by_its_cau
     ("/usr/lib/python3/dist-packages/x.py", False),
     ("/work/main/src/semtrace/instrument/tracer.py", False),
     ("<frozen importlib._bootstrap>", False),
+    ("/srv/app/.venv/bin/gunicorn", False),
+    ("bin/gunicorn", False),
+    ("/srv/app/bin/serve.py", True),
+    ("/srv/app/serve", True),
 ])  # fmt: skip
 def test_whose_a_frame_is(file: str, own: bool) -> None:
     assert is_own(file) == own

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, TracedEvent, Tracing, Waiter
-from semtrace.raster import Raster, spans_at
-from semtrace.timeline import BUCKET_S, KEPT_S, MOST_NAMES, MOST_SPANS, REACH_S, Span, Timeline
+from semtrace.raster import Raster, around, of_row
+from semtrace.spans import BUCKET_S, together
+from semtrace.timeline import KEPT_S, MOST_NAMES, MOST_OLDER, MOST_SINGLE, REACH_S, Span, Timeline
 
 LOCK = SemId(0, 27, 1)
 A, B = ProcessId(11, 1), ProcessId(12, 1)
@@ -34,8 +35,9 @@ def at(
     there: tuple[ProcessId, ...] = (A, B),
     events: tuple[TracedEvent, ...] = (),
     one_in: int = 1,
+    received: int = 0,
 ) -> Snapshot:
-    tracing = Tracing(True, events, one_in) if events else None
+    tracing = Tracing(True, events, one_in, received=received) if events else None
     return Snapshot(SERVER, 1e9 + now, now, tuple(map(process, there)), locks, tracing=tracing)
 
 
@@ -51,7 +53,7 @@ def told(*snapshots: Snapshot) -> Timeline:
 
 
 def spans(timeline: Timeline) -> list[tuple[str, int, float, float, bool]]:
-    every = [*timeline.closed, *timeline.open]
+    every = [*timeline.older, *timeline.closed, *timeline.open]
     return [
         (each.what, each.process.pid if each.process else 0, round(each.start, 3), round(each.end, 3), each.exact)
         for each in sorted(every, key=lambda each: each.start)
@@ -138,6 +140,92 @@ def test_a_hold_that_events_say_began_anew_is_a_second_one() -> None:
     assert spans(timeline) == [("held", 11, 9.9, 10.0, True), ("held", 11, 10.15, 10.2, True)]
 
 
+def test_short_holds_keep_their_times_and_no_two_workers_seem_to_hold_at_once() -> None:
+    """90 events a second: at 5 s wide a cell is shorter than the pause between two holds."""
+    timeline, number = told(at(100)), 0
+    for look in range(1, 26):
+        now = 100 + look / 5
+        events = tuple(released(now - 0.01 * k, 0.004, number + k, (A, B)[k % 2]) for k in range(18, 0, -1))
+        number += 20
+        timeline.add(at(now, lock(), events=events))
+    raster = Raster(timeline, "worker", 0.005)
+    first, count = int(100.3 / 0.005), int(4.5 / 0.005)
+    live = raster.update(first)
+    rows = [raster.cells(who, first, count, live) for who in (A, B)]
+    shares = [sum(cell.held for cell in pair) for pair in zip(*rows, strict=True)]
+    assert max(shares) <= 1.0
+    assert sum(shares) * 0.005 == pytest.approx(4.5 / 0.2 * 18 * 0.004, rel=0.05)
+    assert {cell.cover for row in rows for cell in row} == {"held", "idle"}
+    assert not any(cell.counted for row in rows for cell in row)
+
+
+def test_what_looks_were_too_rare_for_is_counted_together_and_estimated() -> None:
+    """A snapshot has the last events only: between two looks there may have been more."""
+    first = tuple(released(100 + i / 100, 0.001, i) for i in range(1, 11))
+    later = tuple(released(101 + i / 100, 0.001, 100 + i) for i in range(1, 11))
+    timeline = told(at(100.2, lock(), events=first, received=10), at(101.2, lock(), events=later, received=60))
+    assert [span.counted for span in timeline.closed] == [False] * 10
+    (bucket,) = timeline.open
+    assert (bucket.count, bucket.one_in) == (10, 5.0)
+    assert bucket.share == pytest.approx(10 * 0.001 * 5 / BUCKET_S)
+
+
+def test_where_there_are_too_many_the_oldest_are_counted_together() -> None:
+    timeline, count = Timeline(), 3 * MOST_SINGLE // 2
+    for i in range(count):
+        timeline._close(Span(LOCK, (A, B)[i % 2], 11, "held", 100 + i / 600, 100 + i / 600 + 0.001, True))
+    assert len(timeline.closed) <= MOST_SINGLE
+    assert not any(span.counted for span in timeline.closed)
+    assert all(span.counted for span in timeline.older)
+    assert len(timeline.older) < count / 20
+    assert sum(span.count for span in timeline.older) + len(timeline.closed) == count
+    assert sum(span.share * (span.end - span.start) for span in timeline.older) + 0.001 * len(
+        timeline.closed
+    ) == pytest.approx(count * 0.001)
+    assert max(span.end for span in timeline.older) < timeline.closed[0].end + BUCKET_S
+    assert timeline.closed[-1].end - timeline.closed[0].start > 60  # the last minute, each by itself
+    cell = Raster(timeline, "worker", 1.0)
+    cells = cell.cells(A, 105, 1, cell.update(105))
+    assert (cells[0].cover, cells[0].counted, cells[0].exact) == ("held", True, True)
+    assert cells[0].held == pytest.approx(0.3, abs=0.01)
+
+
+def test_many_threads_are_counted_together_more_coarsely() -> None:
+    crowd = [ProcessId(1000 + i, 1) for i in range(200)]
+    spans = [Span(LOCK, crowd[i % 200], 11, "held", i / 100, i / 100 + 0.001, True) for i in range(2000)]
+    buckets = list(together(spans))
+    assert len(buckets) == 1000
+    assert {span.end - span.start for span in buckets} == {4.0}
+
+
+def test_a_long_hold_stays_one_among_short_ones_that_are_counted_together() -> None:
+    long = Span(LOCK, A, 11, "held", 0.0, 9.0, True, "app.py:1")
+    short = [Span(LOCK, B, 12, "held", i / 100, i / 100 + 0.001, True) for i in range(900)]
+    assert long in together([*short, long])
+
+
+def test_a_view_that_slept_while_spans_were_counted_together_draws_all_of_them_once() -> None:
+    timeline = told(at(100))
+    raster = Raster(timeline, "worker", 1.0)
+    for i in range(MOST_SINGLE + 100):
+        if i == 50:
+            raster.update(100)
+        timeline._close(Span(LOCK, A, 11, "held", 100 + i / 600, 100 + i / 600 + 0.001, True))
+    timeline.add(at(100 + MOST_SINGLE / 600))
+    cells = raster.cells(A, 100, 60, raster.update(100))
+    assert [round(cell.held, 2) for cell in cells] == [0.6] * 60
+
+
+def test_what_a_process_held_lately_is_told_the_newest_first() -> None:
+    held, going_on = [Span(LOCK, A, 11, "held", i, i + 0.5, True) for i in range(20)], at(100, lock(A, B))
+    timeline = told(going_on)
+    for span in held:
+        timeline._close(span)
+    found = timeline.lately(A, "held", 3)
+    assert [span.end for span in found] == [100, 19.5, 18.5]
+    assert [span.what for span in timeline.lately(B, "waiting", 3)] == ["waiting"]
+
+
 def test_short_holds_are_counted_together_and_thinned_ones_estimated() -> None:
     short = tuple(released(100 + i / 100, 0.001, i) for i in range(1, 11))
     timeline = told(at(100), at(100.2, lock(), events=short, one_in=5))
@@ -173,31 +261,37 @@ def test_a_cell_is_contended_where_others_wait_for_what_is_held() -> None:
 
 def test_the_cursor_finds_the_spans_of_its_row_the_longest_first() -> None:
     timeline = told(*(at(10 + i / 5, lock(A, B if i > 3 else None)) for i in range(10)))
-    found = spans_at(timeline, "lock", LOCK, 11.0, 11.5)
-    assert [(span.what, span.process) for span in found] == [("held", A), ("waiting", B)]
-    assert [span.process for span in spans_at(timeline, "worker", B, 11.0, 11.5)] == [B]
-    assert spans_at(timeline, "worker", B, 9.0, 9.5) == []
+    found = around(timeline, 11.0, 11.5)
+    assert [(span.what, span.process) for span in found if of_row(span, "lock", LOCK)] == [("held", A), ("waiting", B)]
+    assert [span.process for span in found if of_row(span, "worker", B)] == [B]
+    assert around(timeline, 9.0, 9.5) == []
 
 
 def test_memory_is_bounded_in_number_and_in_time() -> None:
     timeline = Timeline()
-    for i in range(MOST_SPANS + 500):
-        timeline._close(Span(LOCK, A, 11, "held", i / 1e4, i / 1e4 + 5e-5))
-    assert len(timeline.closed) == MOST_SPANS
-    timeline.add(at(1000))
-    timeline.add(at(1000 + KEPT_S))
+    for i in range(MOST_SINGLE + MOST_OLDER + 5000):
+        timeline._close(Span(LOCK, A, 11, "held", i * 10.0, i * 10.0 + 5.0))
+    assert (len(timeline.closed), len(timeline.older)) == (pytest.approx(MOST_SINGLE, abs=2000), MOST_OLDER)
+    timeline.add(at(1000 + 10 * (MOST_SINGLE + MOST_OLDER + 5000)))
+    timeline.add(at(1000 + KEPT_S + 10 * (MOST_SINGLE + MOST_OLDER + 5000)))
     assert not timeline.closed
+    assert not timeline.older
 
 
-def test_what_was_dropped_for_room_is_not_called_idle() -> None:
+def test_what_was_dropped_for_room_is_not_called_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("semtrace.timeline.MOST_SINGLE", 2000)
+    monkeypatch.setattr("semtrace.timeline.MOST_OLDER", 1000)
     timeline = told(at(100), at(101))
-    for i in range(MOST_SPANS + 500):
-        timeline._close(Span(LOCK, A, 11, "held", 101 + i / 1e3, 101 + i / 1e3 + 5e-4, True))
-    timeline.add(at(101 + MOST_SPANS / 1e3))
-    assert timeline.since == pytest.approx(101.5, abs=0.01)
+    for i in range(3500):
+        timeline._close(Span(LOCK, A, 11, "held", 101 + i * 0.3, 101 + i * 0.3 + 0.29, True))
+        timeline.add(at(101.1 + i * 0.3))
+    assert timeline.since is not None
+    assert 101 < timeline.since < 101 + 1500 * 0.3
     raster = Raster(timeline, "worker", 0.25)
-    covers = [cell.cover for cell in raster.cells(A, 400, 8, raster.update(400))]
-    assert covers == [*["unknown"] * 6, "held", "held"]
+    begin = int(timeline.since / 0.25)
+    covers = [cell.cover for cell in raster.cells(A, begin - 4, 8, raster.update(begin - 4))]
+    assert covers[:4] == ["unknown"] * 4
+    assert covers[5:] == ["held"] * 3
 
 
 def test_locks_and_processes_that_come_and_go_are_not_remembered_for_ever() -> None:
@@ -216,14 +310,14 @@ def test_locks_and_processes_that_come_and_go_are_not_remembered_for_ever() -> N
 def test_under_many_fast_threads_counting_becomes_coarser_and_reaches_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("semtrace.timeline.MOST_SPANS", 2000)
+    monkeypatch.setattr("semtrace.timeline.MOST_SINGLE", 2000)
     timeline = Timeline()
     crowd = [ProcessId(1000 + i, 1) for i in range(40)]
     number = 0
     for i in range(400):
         events = tuple(released(100 + i / 5, 0.01, number + k, who) for k, who in enumerate(crowd))
         number += len(crowd)
-        timeline.add(at(100 + i / 5, there=(), events=events))
+        timeline.add(at(100 + i / 5, there=(), events=events, one_in=2))
     assert len(timeline.closed) <= 2000
     assert timeline.last is not None
     assert timeline.since is not None
@@ -249,11 +343,44 @@ def test_a_worker_that_waits_all_the_time_is_waiting_also_where_it_holds_another
     timeline = told(*(at(10 + i / 5, lock(B, A), other) for i in range(10)))
     raster = Raster(timeline, "worker", 0.5)
     live = raster.update(20)
-    assert raster.cells(A, 21, 1, live)[0] == ("waiting", 1.0, 1.0, False, False)
+    assert raster.cells(A, 21, 1, live)[0] == ("waiting", 1.0, 1.0, False, False, False, True)
     assert raster.cells(B, 21, 1, live)[0].cover == "contended"
     raster = Raster(timeline, "lock", 0.5)
     live = raster.update(20)
     assert [raster.cells(each, 21, 1, live)[0].cover for each in (LOCK, other.id)] == ["contended", "held"]
+
+
+def test_a_hold_is_not_hidden_by_the_waits_of_other_threads_of_the_same_worker() -> None:
+    waiters = tuple(Waiter(A, 100 + i, 0.0) for i in range(3))
+    timeline = told(*(at(10 + i / 5, lock(A, waiters=waiters)) for i in range(10)))
+    raster = Raster(timeline, "worker", 0.5)
+    cell = raster.cells(A, 21, 1, raster.update(20))[0]
+    assert (cell.cover, cell.both) == ("contended", True)
+
+
+def test_who_waits_for_long_and_holds_for_a_moment_is_red_and_does_both() -> None:
+    """In turn, as a worker with one thread does."""
+    timeline = told(at(10), at(10.99, lock()))
+    for span in (
+        Span(LOCK, A, 11, "waiting", 10.0, 10.9, True),
+        Span(LOCK, A, 11, "held", 10.9, 10.95, True),
+        Span(LOCK, B, 12, "waiting", 10.0, 10.01, True),
+        Span(LOCK, B, 12, "held", 10.01, 10.9, True),
+    ):
+        timeline._close(span)
+    raster = Raster(timeline, "worker", 1.0)
+    live = raster.update(10)
+    both = [(cell.cover, cell.both) for who in (A, B) for cell in raster.cells(who, 10, 1, live)]
+    assert both == [("waiting", True), ("contended", False)]
+
+
+def test_where_a_worker_began_is_marked() -> None:
+    here = process(A)
+    late = [replace(at(now), processes=(replace(here, started_at=1e9 + 13.5),)) for now in (14, 15, 16, 17)]
+    timeline = told(*(at(now, there=()) for now in (10, 11, 12, 13)), *late)
+    raster = Raster(timeline, "worker", 1.0)
+    covers = [cell.cover for cell in raster.cells(A, 12, 5, raster.update(12))]
+    assert covers == ["unknown", "began", "idle", "idle", "idle"]
 
 
 def test_a_lock_that_is_waited_for_and_held_by_nobody_known_is_the_servers_worst() -> None:

@@ -38,6 +38,7 @@ class Form(Enum):
     THREAD_RLOCK = "_thread.RLock"
     CONDITION = "threading.Condition"
     SEMAPHORE = "threading.Semaphore"
+    ASYNC_LOCK = "asyncio.Lock"
 
 
 # Types that are laid out in C, by tp_name (the same from 3.8 to 3.13, unless two are given).
@@ -67,7 +68,11 @@ _BY_FLAG = (
     (at.TUPLE, Form.TUPLE),
 )
 _WEAK = ("weakref", "ReferenceType")
-_THREADING = {"Condition": Form.CONDITION, "Semaphore": Form.SEMAPHORE}
+_PYTHON_LOCKS = {
+    ("threading", "Condition"): Form.CONDITION,
+    ("threading", "Semaphore"): Form.SEMAPHORE,
+    ("asyncio.locks", "Lock"): Form.ASYNC_LOCK,
+}
 # Instances of the import system and of typing: many, and nobody's locks.
 _DULL_MODULES = frozenset(
     {"_frozen_importlib", "_frozen_importlib_external", "importlib._bootstrap", "typing", "zipimport"}
@@ -254,8 +259,8 @@ def _form(flags: int, name: str, module: str, bases: list[Class]) -> Form:
         return _BY_NAME[name]
     if is_wrapper(module, name):
         return Form.WRAPPER
-    if module == "threading" and name in _THREADING:
-        return _THREADING[name]
+    if (module, name) in _PYTHON_LOCKS:
+        return _PYTHON_LOCKS[module, name]
     for base in bases:
         if base.form not in (Form.INSTANCE, Form.LEAF) or base.name in _WEAK:
             return base.form

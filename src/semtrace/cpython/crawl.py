@@ -9,6 +9,7 @@ from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Class, Classes, Form, Label
 from semtrace.cpython.frames import Frame
+from semtrace.cpython.keeping import Keeping
 from semtrace.cpython.modules import Module, Modules, Zone
 from semtrace.cpython.objects import Objects
 
@@ -21,7 +22,8 @@ _MOST_ITEMS = 10_000  # of one container, that are looked at
 _MOST_FOLLOWED = 256  # of one container, that are followed further: what is wider is data
 _CHECK_EVERY = 512
 
-_LOCKS = frozenset({Form.SEMLOCK, Form.WRAPPER, Form.THREAD_LOCK, Form.THREAD_RLOCK, Form.CONDITION, Form.SEMAPHORE})
+_THREAD_LOCKS = {Form.THREAD_LOCK, Form.THREAD_RLOCK, Form.CONDITION, Form.SEMAPHORE, Form.ASYNC_LOCK}
+_LOCKS = frozenset({Form.SEMLOCK, Form.WRAPPER} | _THREAD_LOCKS)
 # Through these the way stays the user's own, whoever defined them.
 _TRANSPARENT = frozenset({"builtins", "collections", "functools", "types"})
 
@@ -39,7 +41,8 @@ class Node:
     """An object and the way on which it was met.
 
     `left` counts the steps that may still be taken. `part_of` is the larger primitive that it is a part of. `own` is
-    False once the way led through an instance whose class is not the user's.
+    False once the way led through an instance whose class is not the user's, and of a lock in an attribute that a
+    library's class keeps, also where the user has derived a class from it.
     """
 
     address: int
@@ -65,6 +68,10 @@ class Crawl:
     frames: tuple[Frame, ...] = ()
     found: list[Node] = field(default_factory=list)
     _followed: set[int] = field(default_factory=set)
+    _keeping: Keeping = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._keeping = Keeping(self.objects, self.classes, lambda module: self.modules.zone(module) is Zone.USER)
 
     def run(self) -> None:
         """The user's modules first, then what is being run for the user: what they reach is named by them."""
@@ -145,7 +152,7 @@ class Crawl:
         if left < 0:
             return None
         part_of = (parent.part_of or parent) if part else None
-        node = Node(address, cls, parent, how, label, parent.zone, left, self._own(parent, cls), part_of)
+        node = Node(address, cls, parent, how, label, parent.zone, left, self._own(parent, how, label, cls), part_of)
         if cls.form is Form.BUILTIN:
             self._meet_builtin(node)
             return None
@@ -174,9 +181,12 @@ class Crawl:
         if cls is not None and cls.form is Form.SEMLOCK:
             self.found.append(Node(address, cls, node, "=", ".__self__", node.zone, 0, node.own))
 
-    def _own(self, parent: Node, cls: Class) -> bool:
-        if not parent.own or cls.form in _LOCKS:
-            return parent.own
+    def _own(self, parent: Node, how: str, label: Label, cls: Class) -> bool:
+        if not parent.own:
+            return False
+        if cls.form in _LOCKS:
+            held = how == "." and parent.cls is not None and parent.cls.form is not Form.MODULE
+            return not (held and parent.cls and self._keeping.keeps(parent.cls, self.objects_text(label)))
         if cls.parts:
             return False
         return cls.module in _TRANSPARENT or self.modules.zone(cls.module) is Zone.USER

@@ -104,6 +104,8 @@ class Layout:
     # PyCodeObject again: co_qualname (before 3.11 co_name); co_cellvars (3.11: in co_localsplusnames, 0)
     code_name: int
     code_cellvars: int
+    # PyCodeObject.co_names: the attributes and globals that the code uses
+    code_names: int
     thread_next: int = 8
     tuple_items: int = TUPLE_ITEMS
     # Modules/_threadmodule.c lockobject.locked (one byte, bit 0) and rlockobject.rlock_count
@@ -147,6 +149,7 @@ _PY38 = Layout(
     frame_locals=360,
     code_name=112,
     code_cellvars=88,
+    code_names=64,
 )
 _PY39 = replace(_PY38, version=(3, 9), modules=856, cached_keys=864)
 _PY310 = replace(
@@ -179,6 +182,7 @@ _PY311 = replace(
     frame_locals=72,
     code_name=128,
     code_cellvars=0,
+    code_names=32,
     frame_instruction=56,
     code_nlocalsplus=76,
 )

@@ -72,7 +72,8 @@ def walk(
 ) -> Walk:
     """Names every lock that the modules of process `pid` lead to.
 
-    Threading locks are those that the user's own modules and classes lead to, with `all_thread_locks` every one.
+    Threading and asyncio locks are those that the user's own modules and classes lead to, with `all_thread_locks`
+    every one.
     """
     begun = time.perf_counter()
     pages = Pages(memory)
@@ -168,6 +169,7 @@ def _thread_locks(crawl: Crawl, naming: Naming, everything: bool) -> tuple[Found
                 type_address=cls.address,
                 slot=slot,
                 own=any(node.own for node in ways),
+                value_type=crawl.objects.type_of(crawl.objects.pages.u64(slot)) if slot else 0,
             )
         )
     return tuple(sorted(found, key=lambda lock: lock.name))

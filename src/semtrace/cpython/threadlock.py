@@ -1,4 +1,4 @@
-"""`threading` locks: each process has its own, so whether one is locked is asked in each.
+"""`threading` and `asyncio` locks: each process has its own, so whether one is locked is asked in each.
 
 The memory of a lock that the target has freed may hold another object by now: its type is compared at each read, and a
 torn answer is corrected by the next one.
@@ -18,65 +18,82 @@ from semtrace.cpython.pages import Readable
 
 @dataclass(frozen=True, slots=True)
 class FoundThreadLock:
-    """A `threading` lock of one process.
+    """A `threading` or `asyncio` lock of one process.
 
-    `kind` is the class that the user's source names: Lock, RLock, Condition, Semaphore, a subclass. `address` is the
-    object's that says whether it is locked, for a Condition its inner lock's; `type_address` is its type. `slot` is
-    where a Semaphore keeps the pointer to its counter. `own` is False if only other people's classes lead to it.
+    `kind` is the class that the user's source names: Lock, RLock, Condition, Semaphore, asyncio.Lock, a subclass.
+    `address` is the object's that says whether it is locked, for a Condition its inner lock's; `type_address` is its
+    type. `slot` is where a Semaphore keeps the pointer to its counter, an asyncio.Lock (a "flag") the one to True or
+    False; `value_type` is the type of what it points at. `own` is False if only other people's classes lead to it.
     """
 
     name: str
     names: tuple[str, ...]
     kind: str
     address: int
-    form: Literal["lock", "rlock", "semaphore"]
+    form: Literal["lock", "rlock", "semaphore", "flag"]
     type_address: int
     slot: int = 0
     own: bool = True
+    value_type: int = 0
 
 
 def read_thread_lock(memory: Readable, lock: FoundThreadLock, layout: Layout) -> bool | None:
     """True while it is locked (a semaphore: while it has no unit left), None if it cannot be read or is gone.
 
-    An address found in a parent serves for its forked children. Two reads of a few bytes at most.
+    An address found in a parent serves for its forked children. Three reads of a few bytes at most.
     """
+    if lock.form in ("semaphore", "flag"):
+        zero = _is_zero(memory, lock, layout)
+        return zero if zero is None or lock.form == "semaphore" else not zero
     start = layout.lock_locked if lock.form == "lock" else layout.rlock_count
     head = memory.read(lock.address, start + layout.rlock_count_size)
     if head is None or int.from_bytes(head[at.OB_TYPE : at.OB_TYPE + 8], "little") != lock.type_address:
         return None
-    if lock.form == "semaphore":
-        return _exhausted(memory, lock.slot, layout)
     if lock.form == "lock":
         return bool(head[start] & 1)
     count = int.from_bytes(head[start : start + layout.rlock_count_size], "little")
     return bool(count & 1) if layout.rlock_count_size == 1 else count > 0
 
 
-def _exhausted(memory: Readable, slot: int, layout: Layout) -> bool | None:
-    """True if the small int that `slot` points at is 0."""
-    pointer = memory.read(slot, 8)
+def _is_zero(memory: Readable, lock: FoundThreadLock, layout: Layout) -> bool | None:
+    """True if the small int that the slot points at is 0, or False, which is laid out as 0 (Objects/boolobject.c).
+
+    The slot moves when the object's attributes get another dict: then something else lies there, or nothing, until the
+    next walk finds it again.
+    """
+    pointer = memory.read(lock.slot, 8) if _type_of(memory, lock.address) == lock.type_address else None
     number = None if pointer is None else memory.read(int.from_bytes(pointer, "little"), 24)
-    if number is None:
+    if number is None or int.from_bytes(number[at.OB_TYPE : at.OB_TYPE + 8], "little") != lock.value_type:
         return None
     size = int.from_bytes(number[at.OB_SIZE : at.OB_SIZE + 8], "little")
     return size >> 3 == 0 if layout.tagged_long else size == 0
 
 
+def _type_of(memory: Readable, address: int) -> int | None:
+    raw = memory.read(address + at.OB_TYPE, 8)
+    return None if raw is None else int.from_bytes(raw, "little")
+
+
 def resolve(objects: Objects, classes: Classes, address: int, cls: Class) -> tuple[int, Class, int] | None:
-    """What says whether the lock at `address` is locked: the object, its class, and a semaphore's slot."""
+    """What says whether the lock at `address` is locked: the object, its class, and where it keeps its value.
+
+    Lib/threading.py Semaphore._value, Lib/asyncio/locks.py Lock._locked, the same in 3.8 to 3.13.
+    """
     if cls.form in (Form.THREAD_LOCK, Form.THREAD_RLOCK):
         return address, cls, 0
     if cls.form is Form.CONDITION:
         inner = classes.attribute(address, cls, "_lock")
         found = classes.of(inner)
         return (inner, found, 0) if found and found.form in (Form.THREAD_LOCK, Form.THREAD_RLOCK) else None
-    slot = classes.attribute_slot(address, cls, "_value")
+    slot = classes.attribute_slot(address, cls, "_locked" if cls.form is Form.ASYNC_LOCK else "_value")
     return (address, cls, slot) if slot and objects.integer(objects.pages.u64(slot)) is not None else None
 
 
-def form_of(cls: Class) -> Literal["lock", "rlock", "semaphore"]:
+def form_of(cls: Class) -> Literal["lock", "rlock", "semaphore", "flag"]:
     if cls.form is Form.THREAD_LOCK:
         return "lock"
+    if cls.form is Form.ASYNC_LOCK:
+        return "flag"
     return "rlock" if cls.form is Form.THREAD_RLOCK else "semaphore"
 
 
@@ -84,4 +101,6 @@ def kind_of(cls: Class) -> str:
     """`threading.Lock()` and `RLock()` are functions; the C types behind them have other names."""
     if cls.form is Form.THREAD_LOCK:
         return "Lock"
+    if (cls.module, cls.name) == ("asyncio.locks", "Lock"):
+        return "asyncio.Lock"
     return "RLock" if cls.form is Form.THREAD_RLOCK else cls.name

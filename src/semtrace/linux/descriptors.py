@@ -70,6 +70,17 @@ def look(file: OpenFile) -> os.stat_result | None:
     return status if (status.st_dev, status.st_ino) == file.inode else None
 
 
+def share_a_pipe(child: int, parent: int) -> bool | None:
+    """Whether the two have an end each of a pipe, apart from the child's standard streams, which anybody above may have
+    made; None if that may not be seen."""
+    try:
+        ours, theirs = dict(descriptors(child)), {target for _, target in descriptors(parent)}
+    except PermissionError:
+        return None
+    streams = {ours.get(f"/proc/{child}/fd/{number}") for number in range(3)}
+    return any(target.startswith("pipe:") and target in theirs and target not in streams for target in ours.values())
+
+
 def socket_inodes(pid: int) -> frozenset[bytes]:
     """The inodes of its sockets, none if its descriptors may not be seen."""
     try:

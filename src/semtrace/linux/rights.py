@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from semtrace.model import Problem, ProcessId
@@ -11,14 +13,22 @@ from semtrace.model import Problem, ProcessId
 _YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
 _CAP_SYS_PTRACE = 19
 
+_arguments: tuple[str, ...] | None = None
+
 
 def refused(process: ProcessId, what: str, error: OSError) -> Problem:
     return Problem(what=what, error=error.strerror or str(error), remedy=remedy(process.pid), process=process)
 
 
-def remedy(pid: int, arguments: str = "") -> str:
-    """What to type to be let in to `pid`; `arguments` are those of another command than the live view of it."""
-    again = f"sudo {own_command()} {arguments or pid}"
+def started_with(arguments: Sequence[str]) -> None:
+    """What this semtrace was told to do: with the right that is lacking it is to do exactly that, and no more."""
+    global _arguments
+    _arguments = tuple(arguments)
+
+
+def remedy(pid: int) -> str:
+    """What to type to be let in to `pid`: the same command once more; where there is none, the live view of it."""
+    again = _again(pid)
     if os.geteuid() == 0:
         if has_capability(_CAP_SYS_PTRACE):
             return f"even root may not read process {pid}: SELinux, AppArmor or a user namespace forbids it"
@@ -34,14 +44,18 @@ def remedy(pid: int, arguments: str = "") -> str:
     return f"it is not dumpable, as after a change of user: {again}"
 
 
-def map_files_remedy(arguments: str) -> str:
+def map_files_remedy(pid: int) -> str:
     """What to type to be let in to `/proc/PID/map_files` (fs/proc/base.c proc_map_files_get_link)."""
     if os.geteuid() != 0:
-        return f"its file has no name any more, so only root can open it: sudo {own_command()} {arguments}"
+        return f"its file has no name any more, so only root can open it: {_again(pid)}"
     return (
         "root without CHECKPOINT_RESTORE, as in a container: start it with --cap-add CHECKPOINT_RESTORE (before Linux "
         "5.9: SYS_ADMIN), or release it from the host"
     )
+
+
+def _again(pid: int) -> str:
+    return f"sudo {own_command()} {pid if _arguments is None else shlex.join(_arguments)}".rstrip()
 
 
 def own_command() -> str:

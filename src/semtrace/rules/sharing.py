@@ -18,7 +18,7 @@ _READ, _WRITE, _LOCK, _TOLD = "_rlock", "_wlock", "_lock", "_cond._lock"
 _TELLING = ("Event", "Barrier")
 
 # What guards something by being held. A Condition is for telling threads something, within one process by design.
-_GUARDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore")
+_GUARDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "asyncio.Lock")
 
 
 def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -81,11 +81,16 @@ def _private(lock: ThreadLock, owners: list[ProcessId], seen: tuple[str, ...], e
         lock=None,
         name=name,
         pids=tuple(owner.pid for owner in owners),
-        title=f"{name} is a threading.{clean(lock.kind)}: it keeps no worker out of another's way",
+        title=f"{name} is {_called(lock)}: it keeps no worker out of another's way",
         evidence=(*seen, f"each of {counted(len(owners), 'worker')} has a copy of its own: {pids(_pids(owners))}"),
         remedy="If it guards what workers share (a file, a database row, shared memory): multiprocessing.Lock(), made "
         "when the module is imported, and gunicorn --preload. If it guards one process's memory, it is right as it is.",
     )
+
+
+def _called(lock: ThreadLock) -> str:
+    kind = clean(lock.kind)
+    return f"an {kind}" if kind.startswith("asyncio.") else f"a threading.{kind}"
 
 
 def _overlapped(overlap: Overlap, now: float) -> tuple[str, ...]:

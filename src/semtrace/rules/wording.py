@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from semtrace.model import Frame, Holder, Lock, ProcessId, Waiter
 from semtrace.rules.basis import unbroken_s, unbroken_wait_s
-from semtrace.text import age, clean, counted
+from semtrace.text import age, clean, counted, exact
 from semtrace.text import label as label
 
 _FEW = 4
@@ -19,7 +19,9 @@ def at_least(seconds: float | None, evidence: str = "memory") -> str:
     """` for 3.2s`: exactly where events say it, else the lower bound that looking gives; nothing where that is none."""
     if seconds is None:
         return ""
-    return f" for {age(seconds)}" if evidence == "events" else f" for at least {age(seconds)}"
+    if evidence == "events":
+        return f" for {exact(seconds) if seconds < 1 else age(seconds)}"
+    return f" for at least {age(seconds)}"
 
 
 def pids(numbers: Iterable[int]) -> str:
@@ -91,8 +93,11 @@ def _at(frame: Frame) -> str:
 
 
 def is_own(file: str) -> bool:
-    """False for what lies in a library: by its folder, as it is not known where the target's Python is installed."""
-    folder, _, _ = file.rpartition("/")
+    """False for what lies in a library: by its folder, as it is not known where the target's Python is installed. And
+    for the script by which an environment starts a program, as `…/bin/gunicorn`."""
+    folder, _, name = file.rpartition("/")
+    if folder.rpartition("/")[2] == "bin" and "." not in name:
+        return False
     if any(part in file for part in _LIBRARIES):
         return False
     return not any(part.startswith("python3") or part == "python3" for part in folder.split("/")[-4:])

@@ -193,6 +193,7 @@ class SemtraceApp(App[int]):
             if self.screen is not self.main and isinstance(self.screen, View):
                 paused = self.main.looking.paused
                 self.screen.say("paused: the picture stands still, collecting goes on" if paused else "goes on")
+                self.screen.renew()
 
     def action_slower(self) -> None:
         if self.main is not None:
@@ -227,7 +228,7 @@ class SemtraceApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         for name, command in commands.COMMANDS.items():
-            if name != "palette":
+            if name != "palette" and command.where in ("", getattr(screen, "key", "")):
                 keys = " ".join(map(commands.shown, commands.keys_of(name, self.settings.keys)))
                 yield SystemCommand(f"{command.word}  {keys}", command.help, partial(self._perform, name))
 

@@ -18,7 +18,7 @@ from semtrace.tui.line import Item, Line, Span, spread
 
 class Command(NamedTuple):
     """`keys` are Textual's names, the one to show first. Where the footer has no room, those of the highest `order` go
-    first. `action` is what Textual runs, by default the method of that name.
+    first. `action` is what Textual runs, by default the method of that name. `where` is the view that alone has it.
     """
 
     keys: tuple[str, ...]
@@ -27,6 +27,7 @@ class Command(NamedTuple):
     order: int = 5
     action: str = ""
     priority: bool = False
+    where: str = ""
 
 
 COMMANDS: dict[str, Command] = {
@@ -78,6 +79,44 @@ COMMANDS: dict[str, Command] = {
         ("colon", "ctrl+p"), "commands", "find a command by its words", 16, "app.command_palette", priority=False
     ),
     "back": Command(("escape", "b"), "back", "out of a filter, a sheet; then to the list of servers, if several", 10),
+    "rows": Command(
+        ("l", "tab"),
+        "workers/locks",
+        "a row for each worker, or for each lock",
+        1,
+        "switch",
+        where="timeline",
+    ),
+    "closer": Command(
+        ("less_than_sign", "z"),
+        "zoom",
+        "a shorter time, to half a second",
+        1,
+        "zoom(-1)",
+        where="timeline",
+    ),
+    "wider": Command(
+        ("greater_than_sign", "Z"),
+        "zoom",
+        "a longer time, to ten minutes",
+        1,
+        "zoom(1)",
+        where="timeline",
+    ),
+    "earlier": Command(
+        ("left", "h"),
+        "cursor",
+        "the cursor, which tells who and from when to when, a cell back",
+        2,
+        "cell(-1)",
+        where="timeline",
+    ),
+    "later": Command(("right",), "cursor", "a cell on", 2, "cell(1)", where="timeline"),
+    "leap_back": Command(("pageup", "shift+left"), "leap back", "a tenth of it back", 9, "tenth(-1)", where="timeline"),
+    "leap_on": Command(("pagedown", "shift+right"), "leap on", "a tenth of it on", 9, "tenth(1)", where="timeline"),
+    "beginning": Command(("home",), "beginning", "as far back as is known", 9, "first", where="timeline"),
+    "now": Command(("end", "G"), "now", "on with the time", 2, "follow", where="timeline"),
+    "worst": Command(("s", "f6"), "worst first", "the rows anew, the worst first", 6, "worst", where="timeline"),
 }
 
 # Textual's names of keys, as they stand on a keyboard.
@@ -97,6 +136,12 @@ _NAMES = {
     "down": "↓",
     "left": "←",
     "right": "→",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "home": "Home",
+    "end": "End",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
 }
 
 Keymap = Mapping[str, str]  # the id of a command: Textual's names of its keys, separated by commas
@@ -121,6 +166,8 @@ def keys_of(name: str, keymap: Keymap) -> tuple[str, ...]:
 
 def shown(key: str) -> str:
     """A key as it stands on a keyboard: `question_mark` is `?`, `ctrl+p` is `Ctrl-P`."""
+    if key.startswith("shift+"):
+        return f"Shift-{shown(key[6:])}"
     if key.startswith("ctrl+"):
         return f"Ctrl-{shown(key[5:]).upper()}"
     return _NAMES.get(key, key.upper() if len(key) > 1 and key[0] == "f" and key[1:].isdigit() else key)
@@ -129,6 +176,13 @@ def shown(key: str) -> str:
 def footer(ids: Iterable[str], keymap: Keymap, more: Sequence[Item] = ()) -> list[Item]:
     """The words of commands, for `spread`; a click on one does it."""
     return [*more, *(hint(shown(keys_of(each, keymap)[0]), COMMANDS[each], each) for each in ids)]
+
+
+def pair(one: str, other: str, keymap: Keymap) -> Item:
+    """Two that belong together under the word of the first: `< > zoom`."""
+    spans = [Span(shown(keys_of(name, keymap)[0]), f"key @{name}") for name in (one, other)]
+    command = COMMANDS[one]
+    return Item(command.order, (spans[0], Span(" "), spans[1], Span(f" {command.word}", f"dim @{one}")))
 
 
 def hint(key: str, command: Command, name: str) -> Item:
@@ -140,9 +194,11 @@ def footer_line(items: Sequence[Item], width: int) -> Line:
     return spread(items, (), width)
 
 
-def help_lines(keymap: Keymap) -> Iterator[tuple[str, str]]:
+def help_lines(keymap: Keymap, where: str = "") -> Iterator[tuple[str, str]]:
+    """Those of every view, or those that one alone has."""
     for name, command in COMMANDS.items():
-        yield " ".join(map(shown, keys_of(name, keymap))), command.help
+        if command.where == where:
+            yield " ".join(map(shown, keys_of(name, keymap))), command.help
 
 
 def action_of(name: str) -> str:

@@ -120,7 +120,8 @@ def _surroundings_entries(surroundings: Surroundings) -> Iterator[Entry]:
 
 def private_entries(lock: ThreadLock) -> Iterator[Entry]:
     yield Entry("name", clean(lock.name), "strong")
-    yield Entry("kind", f"threading {lock.kind}: private to each process, it excludes nobody across them")
+    kind = lock.kind if lock.kind.startswith("asyncio.") else f"threading {lock.kind}"
+    yield Entry("kind", f"{kind}: private to each process, it excludes nobody across them")
     if lock.overlap is not None:
         yield from _overlap_entries(lock.overlap)
     for use in lock.processes:

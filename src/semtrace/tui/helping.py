@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from semtrace.tui import timeline_rows
 from semtrace.tui.commands import Keymap, help_lines
 from semtrace.tui.entry import Entry
 from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
@@ -15,11 +16,6 @@ MOVING = (
     ("", ""),
     ("1 … 9", "in the details of a lock: to those who hold it and wait for it; of a worker: to its locks"),
     ("u", "in the details: hold the stacks as they are, read them again every two seconds"),
-    ("", ""),
-    ("l", "in the timeline: a row for each worker, or for each lock"),
-    ("< >  z Z", "in the timeline: a shorter, a longer time, from 5 seconds to 10 minutes"),
-    ("← →", "in the timeline: the cursor, which tells who and from when to when; with Shift in longer steps"),
-    ("Home End", "in the timeline: back to the beginning, and to now"),
 )
 
 
@@ -32,6 +28,13 @@ def help_entries(keymap: Keymap) -> Iterator[Entry]:
     yield Entry("", "")
     for signs, words, meaning, style in _process_signs():
         yield Entry(signs, f"{words}: {meaning}", style)
+    yield Entry("", "")
+    yield Entry("", "In the timeline, and of its signs also in the strip of the last minute:", "strong")
+    for key, does in help_lines(keymap, "timeline"):
+        yield Entry(key, does)
+    yield Entry("", "")
+    for drawn, meaning, style in timeline_rows.sign_entries():
+        yield Entry(drawn, meaning, style)
     yield Entry("", "")
     yield Entry("≥3.2s", "at least: sampling sees a lower bound, and may miss what is shorter than the interval")
     yield Entry("3.20s", "exact: the lock is traced and says so itself")

@@ -3,68 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 
-from semtrace.raster import By, Raster, spans_at
-from semtrace.text import age
+from semtrace.model import Snapshot
+from semtrace.raster import UNKNOWN, By, Cell, Raster
+from semtrace.tui import commands
 from semtrace.tui import timeline_rows as lines
 from semtrace.tui.bar import Bar
-from semtrace.tui.drawn import Drawn
-from semtrace.tui.line import Item, Line, Span
+from semtrace.tui.line import Item, Line, Span, spread, text_of
 from semtrace.tui.looking import Looking
+from semtrace.tui.timeline_panes import Chart, Readout
+from semtrace.tui.timeline_readout import tell
 from semtrace.tui.view import Open, View
 
-WINDOWS_S = (5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-READOUTS = 3
-FOOTER = ("back", "choose", "pause", "copy", "help")
-HINTS = (("l", "workers/locks"), ("< >", "zoom"), ("←→", "cursor"), ("End", "now"))
-
-
-class Chart(Drawn, can_focus=True):
-    """Draws what it is given, and says where the mouse was."""
-
-    class Touched(Message):
-        def __init__(self, x: int, y: int, twice: bool) -> None:
-            super().__init__()
-            self.x, self.y, self.twice = x, y, twice
-
-    def on_click(self, event: events.Click) -> None:
-        self.post_message(self.Touched(event.x, event.y, event.chain > 1))
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        event.stop()
-        self.screen.call_later(self.screen.run_action, "row(1)")
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        event.stop()
-        self.screen.call_later(self.screen.run_action, "row(-1)")
+WINDOWS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+FOOTER = ("back", "choose", "worst", "pause", "copy", "help")
+OTHER_LINES = 3  # title, legend, keys
+ROOMY = 8  # from so many lines on, one stays free above what is read out
 
 
 class TimelineScreen(View):
     """`_until_s` lies in the last cell that is shown, `_at_s` in the cursor's: so they survive another zoom or size.
-    None while it follows the time.
+    None while it follows the time. `_order` is that of the rows since they were last sorted.
     """
 
     AUTO_FOCUS: ClassVar[str | None] = "Chart"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "back", show=False),
-        Binding("l,tab", "switch", show=False),
-        Binding("left,h", "cell(-1)", show=False),
-        Binding("right", "cell(1)", show=False),
-        Binding("shift+left,pageup", "tenth(-1)", show=False),
-        Binding("shift+right,pagedown", "tenth(1)", show=False),
-        Binding("home", "first", show=False),
-        Binding("end,G", "follow", show=False),
         Binding("up,k", "row(-1)", show=False),
         Binding("down,j", "row(1)", show=False),
-        Binding("less_than_sign,z", "zoom(-1)", show=False),
-        Binding("greater_than_sign,Z", "zoom(1)", show=False),
-        Binding("enter", "choose", show=False),
+        *commands.bindings(
+            *(
+                "rows",
+                "closer",
+                "wider",
+                "earlier",
+                "later",
+                "leap_back",
+                "leap_on",
+                "beginning",
+                "now",
+                "worst",
+                "choose",
+            )
+        ),
     ]
 
     def __init__(self, looking: Looking) -> None:
@@ -76,39 +63,64 @@ class TimelineScreen(View):
         self._at_s: float | None = None
         self._row: Hashable = None
         self._top = 0
-        self._rows: list[tuple[Hashable, str]] = []
+        self._picked = False  # the row was chosen by hand
+        self._rows: list[lines.Row] = []
+        self._order: list[Hashable] | None = None
+        self._label = lines.LEAST_LABEL
+        self._height = 0
         self._raster: Raster | None = None
+        self._told: list[Line] = []
 
     def compose(self) -> ComposeResult:
         yield Bar(id="sheet-title")
         yield Chart(id="chart")
-        for number in range(READOUTS):
-            yield Bar(id=f"readout-{number}", base="")
+        yield Readout(id="readout")
         yield Bar(id="legend", base="")
         yield from self.foot()
 
     def on_mount(self) -> None:
         self.say_keys()
-        self.bar("legend").say(lines.legend_line)
+
+    def on_screen_suspend(self) -> None:
+        """Left, not covered: the next time it is opened the rows are sorted by what there is then."""
+        if self not in self.app.screen_stack:
+            self._order = None
+
+    def on_readout_resized(self, event: Readout.Resized) -> None:
+        self.renew()
 
     def on_resize(self, event: events.Resize) -> None:
+        self._label = lines.LEAST_LABEL
         self.call_after_refresh(self.renew)
 
     def keys(self) -> Sequence[str]:
         return FOOTER
 
     def hints(self) -> Sequence[Item]:
-        return [Item(1, (Span(key, "key"), Span(f" {word}", "dim"))) for key, word in HINTS]
+        keymap = self.app._keymap
+        return [
+            *commands.footer(("rows",), keymap),
+            commands.pair("closer", "wider", keymap),
+            commands.pair("earlier", "later", keymap),
+            *commands.footer(("now",), keymap),
+        ]
 
     def copied(self) -> str:
-        return "\n".join(self._readouts())
+        return "\n".join(text_of(line).strip() for line in self._told)
 
     # ---- keys
 
     def action_switch(self) -> None:
         self._by = "lock" if self._by == "worker" else "worker"
-        self._row, self._top, self._raster = None, 0, None
+        self._row, self._top, self._raster, self._order, self._label = None, 0, None, None, lines.LEAST_LABEL
         self.renew()
+
+    def action_worst(self) -> None:
+        snapshot = self._looking.snapshot
+        if snapshot is not None and self._raster is not None:
+            self._order = self._sorted()
+            self.renew()
+            self.say("the worst first")
 
     def action_zoom(self, by: int) -> None:
         """What the cursor is on stays where it is on the screen."""
@@ -126,7 +138,7 @@ class TimelineScreen(View):
         if cursor >= newest or count < 1:
             self.action_follow()
             return
-        cursor = max(cursor, int((self._looking.timeline.since or 0.0) // self._cell_s()))
+        cursor = max(cursor, min(self._since(), self._first()))
         last = min(max(self._last(), cursor), cursor + count - 1, newest)
         self._at_s, self._until_s = self._middle(cursor), self._middle(last)
         self.renew()
@@ -135,17 +147,17 @@ class TimelineScreen(View):
         self.action_cell(by * max(self._count() // 10, 1))
 
     def action_first(self) -> None:
-        self.action_cell(-(10**9))
+        self.action_cell(self._since() - self._cursor())
 
     def action_follow(self) -> None:
         self._until_s = self._at_s = None
         self.renew()
 
     def action_row(self, by: int) -> None:
-        places = [row for row, _ in self._rows]
+        places = [row.id for row in self._rows]
         if places:
             at = places.index(self._row) if self._row in places else 0
-            self._row = places[max(0, min(at + by, len(places) - 1))]
+            self._row, self._picked = places[max(0, min(at + by, len(places) - 1))], True
             self.renew()
 
     def action_choose(self) -> None:
@@ -156,8 +168,8 @@ class TimelineScreen(View):
     def on_chart_touched(self, event: Chart.Touched) -> None:
         place = self._top + event.y - 1
         if 0 <= place < len(self._rows):
-            self._row = self._rows[place][0]
-        cell = event.x - lines.label_width(self.size.width) - 1
+            self._row, self._picked = self._rows[place].id, True
+        cell = event.x - self._label - 1
         if 0 <= cell < self._count():
             self.action_cell(self._first() + cell - self._cursor())
         if event.twice:
@@ -168,78 +180,91 @@ class TimelineScreen(View):
 
     def renew(self) -> None:
         snapshot, chart = self._looking.snapshot, self.query_one(Chart)
-        if snapshot is None or not chart.size.height or self._count() < 1:
+        if snapshot is None or not chart.size.height:
+            return
+        rows = lines.labels(self._looking.timeline, self._by)
+        self._label = max(self._label, lines.label_width(self.size.width, rows))
+        if self._count() < 1:
             return
         if self._raster is None or self._raster.cell_s != self._cell_s():
             self._raster = Raster(self._looking.timeline, self._by, self._cell_s())
-        first, count = self._first(), self._count()
-        rows = lines.labels(self._looking.timeline, self._by)
-        covers = dict(zip(rows, lines.covers(self._raster, rows, first, count), strict=True))
-        rows.sort(key=lambda row: lines.worst(covers[row]))
-        self._rows = rows
-        if self._row not in [row for row, _ in rows]:
-            self._row = rows[0][0] if rows else None
-        self._scroll(chart.size.height - 1)
-        label = lines.label_width(self.size.width)
-        cursor = self._cursor() - first
-        drawn: list[Line] = [self._axis(first, count, label)]
-        for row in rows[self._top : self._top + chart.size.height - 1]:
-            chosen = row[0] == self._row
-            pointed = cursor if chosen or self._at_s is not None else None
-            drawn.append(lines.row_line(row[1], covers[row], label, pointed, chosen))
+        self._rows = rows = lines.in_window(rows, self._first() * self._cell_s(), self._row if self._picked else None)
+        if self._order is None:
+            self._order = self._sorted() if self._by == "lock" else [row.id for row in rows]
+        self._rows = lines.arranged(rows, self._order)
+        self._order = [row.id for row in self._rows]
+        if self._row not in self._order or (not self._picked and self._row in {row.id for row in rows if row.gone}):
+            aside = {row.id for row in rows if row.leads or row.gone}
+            self._row, self._picked = next(iter(sorted(self._sorted(), key=lambda row: row in aside)), None), False
+        self._settle()
+        self._draw(snapshot, chart)
+
+    def _draw(self, snapshot: Snapshot, chart: Chart) -> None:
+        first, count, cursor = self._first(), self._count(), self._cursor()
+        room = self._height - 1
+        self._scroll(room)
+        shown = self._rows[self._top : self._top + room]
+        cells = self._cells(shown)
+        now = lines.now_of(snapshot, self._looking.paused)
+        pointed_at = UNKNOWN
+        drawn = [lines.axis_line(first, count, self._cell_s(), now, self._until_s is None, self._label)]
+        for row, covers in zip(shown, cells, strict=True):
+            chosen = row.id == self._row
+            if chosen and 0 <= cursor - first < len(covers):
+                pointed_at = covers[cursor - first]
+            pointed = cursor - first if chosen or self._at_s is not None else None
+            style = "dim" if row.gone else ""
+            drawn.append(lines.row_line(row.label, covers, self._label, pointed, chosen, style))
         chart.draw(drawn)
-        self._say_title()
-        notes = lines.notes(self._looking.timeline, covers.values(), first * self._cell_s(), snapshot)
-        said = self._readouts()
-        for number in range(READOUTS):
-            if number < len(said):
-                self.bar(f"readout-{number}").say_text(said[number])
-            else:
-                self.bar(f"readout-{number}").say_text("; ".join(notes) if number == READOUTS - 1 else "", "dim")
+        self._say_title(now, room)
+        notes = lines.notes(self._looking.timeline, cells, first * self._cell_s(), snapshot)
+        self._read_out(snapshot, notes, pointed_at != UNKNOWN)
+        seen = {cell for covers in cells for cell in covers}
+        self.bar("legend").say(partial(lines.legend_line, seen, self._by))
 
-    def _readouts(self) -> list[str]:
-        snapshot = self._looking.snapshot
-        if snapshot is None:
-            return []
-        cell_s = self._cell_s()
-        at = self._cursor() * cell_s
-        timeline = self._looking.timeline
-        spans = spans_at(timeline, self._by, self._row, at, at + cell_s)
-        said = [lines.readout(span, snapshot, timeline) for span in spans[:READOUTS]]
-        if self._by == "worker":
-            met = [spans_at(timeline, "lock", span.lock, at, at + cell_s) for span in spans[:READOUTS]]
-            said = [text + lines.others(*pair) for text, pair in zip(said, zip(spans, met, strict=False), strict=True)]
-        clock = lines.clock(at, snapshot.monotonic_s, snapshot.taken_at)
-        if not said:
-            return [f"{clock}  nothing"]
-        if len(spans) > READOUTS:
-            said[-1] = f"and {len(spans) - READOUTS + 1} more at {clock}"
-        return said
+    def _cells(self, rows: Sequence[lines.Row]) -> list[list[Cell]]:
+        assert self._raster is not None
+        cells = lines.covers(self._raster, rows, self._first(), self._count())
+        longest = int(self._looking.timeline.step_s // self._cell_s()) + 1
+        return [lines.with_unseen(each, longest) for each in cells]
 
-    def _say_title(self) -> None:
-        items = [
-            Span(f" {lines.title_of(self._by)}", "title.focus"),
-            Span(f"  {age(self._window_s)} wide, a cell is {self._cell_s():.3g}s", "dim"),
-        ]
-        if self._until_s is not None:
-            items.append(Span("  it stands still: End goes back to now", "warning"))
-        if self._looking.paused:
-            items.append(Span("  paused", "warning"))
-        self.bar("sheet-title").say(lambda width: tuple(items))
+    def _sorted(self) -> list[Hashable]:
+        """The rows, the worst of what is in the window first."""
+        cells = dict(zip([row.id for row in self._rows], self._cells(self._rows), strict=True))
+        return sorted(cells, key=lambda row: lines.worst(cells[row]))
 
-    def _axis(self, first: int, count: int, indent: int) -> Line:
-        snapshot = self._looking.snapshot
-        assert snapshot is not None
-        follows = self._until_s is None
-        now, taken = snapshot.monotonic_s, snapshot.taken_at
-        return lines.axis_line(first, count, self._cell_s(), now, taken, follows, indent)
+    def _read_out(self, snapshot: Snapshot, notes: Sequence[str], known: bool) -> None:
+        pane, cell_s = self.query_one(Readout), self._cell_s()
+        width, height = pane.size
+        times = self._cursor() * cell_s, (self._cursor() + 1) * cell_s
+        label = next((row.label for row in self._rows if row.id == self._row), "")
+        above: list[Line] = [()] * (height > ROOMY)
+        room = width, max(height - len(above) - bool(notes), 1)
+        self._told = tell(self._looking.timeline, snapshot, self._by, self._row, times, room, label, known)
+        blank: list[Line] = [()] * (room[1] - len(self._told))
+        pane.draw([*above, *self._told, *blank, *([(Span(f" {'; '.join(notes)}", "dim"),)] if notes else [])])
+
+    def _say_title(self, now: lines.Now, room: int) -> None:
+        """How many of the rows are in view, and by which key it goes on if it stands still."""
+        shown = (self._top + 1, min(self._top + room, len(self._rows)), len(self._rows))
+        key = "" if self._until_s is None else commands.shown(commands.keys_of("now", self.app._keymap)[0])
+        items = lines.title_items(self._by, self._window_s, self._cell_s(), now, shown, key)
+        self.bar("sheet-title").say(partial(spread, items, ()))
+
+    def _settle(self) -> None:
+        """Shares the height among the rows and what is read out. Only a change costs a layout."""
+        gone = sum(row.gone for row in self._rows)
+        height = lines.chart_height(len(self._rows) - gone, gone, self.size.height - OTHER_LINES)
+        if height != self._height:
+            self._height = height
+            self.query_one(Chart).styles.height = height
 
     def _scroll(self, room: int) -> None:
-        at = next((place for place, (row, _) in enumerate(self._rows) if row == self._row), 0)
+        at = next((place for place, row in enumerate(self._rows) if row.id == self._row), 0)
         self._top = max(min(self._top, at, len(self._rows) - room), at - room + 1, 0)
 
     def _count(self) -> int:
-        return self.size.width - lines.label_width(self.size.width) - 2
+        return self.size.width - self._label - 2
 
     def _cell_s(self) -> float:
         return self._window_s / max(self._count(), 1)
@@ -247,6 +272,9 @@ class TimelineScreen(View):
     def _newest(self) -> int:
         snapshot = self._looking.snapshot
         return int((snapshot.monotonic_s if snapshot else 0.0) // self._cell_s())
+
+    def _since(self) -> int:
+        return int((self._looking.timeline.since or 0.0) // self._cell_s())
 
     def _cursor(self) -> int:
         return self._newest() if self._at_s is None else int(self._at_s // self._cell_s())

@@ -184,7 +184,7 @@ def _count(words: Sequence[int], kind: Kind) -> tuple[int, int]:
     if kind not in (Kind.LOCK, Kind.RLOCK):
         return count, words[LockWord.RELEASED]
     held = 1 if words[LockWord.SINCE] else 0
-    return count + held, max(0, words[LockWord.ACQUIRED] - held)
+    return count + held, max(0, words[LockWord.ACQUIRED] - held - words[LockWord.RELEASED])
 
 
 def _name(data: bytes, at: int) -> str | None:

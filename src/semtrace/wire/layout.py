@@ -76,7 +76,9 @@ class LockWord(IntEnum):
     ACQUIRED = 9  # counters of this process, from its start (a forked child's begin at 0)
     CONTENDED = 10  # of the acquired: had to wait
     FAILED = 11
-    RELEASED = 12  # semaphores only; of Lock and RLock (outermost only) it follows from ACQUIRED and SINCE
+    # Of semaphores. Of Lock and RLock (outermost only) it follows from ACQUIRED and SINCE, and this counts the holds
+    # that were ended after the process's death, of which nobody measured how long they were.
+    RELEASED = 12
     WAIT_TOTAL = 13  # ns, of the contended
     WAIT_MAX = 14
     HOLD_TOTAL = 15  # ns, of the released

@@ -1,0 +1,88 @@
+"""What the doctor makes of its looks, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from sick import SERVER, frames, holder, lock, pid, snapshot, thread_lock, waiter
+
+from semtrace import doctor
+from semtrace.doctor import Doctor, unknown_timeout
+from semtrace.leaks import Leaks
+from semtrace.model import SemId, Snapshot, ThreadLockUse
+from semtrace.rules import USUAL, findings
+from semtrace.stacks import confirmed
+
+STACK = frames(("/srv/app.py", "withdraw"))
+
+
+class Looks:
+    """In the place of an Observer: always the same picture, and how often stacks were taken of it."""
+
+    def __init__(self, picture: Snapshot) -> None:
+        self.picture = replace(picture, findings=findings(picture))
+        self.taken: list[set[SemId] | None] = []
+
+    def snapshot(self) -> Snapshot:
+        return self.picture
+
+    def undecided(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+    def with_stacks(self, told: Snapshot, locks: Iterable[SemId] | None = None) -> Snapshot:
+        self.taken.append(None if locks is None else set(locks))
+        return replace(told)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, picture: Snapshot) -> Looks:
+    looks = Looks(picture)
+    monkeypatch.setattr(doctor, "Observer", lambda *_, **__: looks)
+    monkeypatch.setattr(doctor, "with_stacks", looks.with_stacks)
+    monkeypatch.setattr(doctor, "leaks", lambda pid: Leaks(()))
+    assert Doctor(SERVER, USUAL).watch(0.3).looks > 3
+    return looks
+
+
+def test_what_stays_as_it_is_costs_no_stacks_while_it_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = watched(monkeypatch, snapshot(lock(), thread_locks=(thread_lock(),)))
+    assert [finding.code for finding in looks.picture.findings] == ["private-lock"]
+    assert looks.taken == [None]
+
+
+def test_the_stacks_of_what_passes_by_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = lock(holders=(holder(11, 20.0, asleep_s=20.0),))
+    looks = watched(monkeypatch, snapshot(held, lock("app.other", 2), thread_locks=(thread_lock(),)))
+    assert looks.taken == [{held.id}, None]
+
+
+def test_the_stack_of_a_thread_that_has_gone_on_is_no_evidence() -> None:
+    stayed, left = waiter(12, stack=STACK), waiter(13, stack=STACK)
+    told = snapshot(lock(holders=(holder(11, stack=STACK),), waiters=(stayed, left)))
+    after = snapshot(lock(holders=(holder(13),), waiters=(waiter(12),)))
+    (now,) = confirmed(told, after).locks
+    assert [each.stack for each in (*now.holders, *now.waiters)] == [None, STACK, None]
+    assert confirmed(told, told) == told
+    assert [each.stack for each in confirmed(told, snapshot()).locks[0].waiters] == [None, None]
+
+
+def test_so_it_is_of_threading_locks() -> None:
+    def used(name: str, stack: object = None) -> Snapshot:
+        use = ThreadLockUse(pid(11), True, holder(11, stack=stack), (waiter(11, tid=15, stack=stack),))
+        return snapshot(thread_locks=(replace(thread_lock(name), processes=(use,)),))
+
+    assert confirmed(used("a", STACK), used("a")) == used("a", STACK)
+    assert confirmed(used("a", STACK), used("b")) == used("a")
+
+
+def test_a_timeout_that_is_not_known_is_said() -> None:
+    server = snapshot().server
+    assert list(unknown_timeout(replace(server, timeout_s=30.0))) == []
+    assert list(unknown_timeout(replace(server, kind="python", timeout_s=None))) == []
+    (problem,) = unknown_timeout(replace(server, timeout_s=None))
+    assert "--timeout" in problem.what
+    assert problem.process is None
