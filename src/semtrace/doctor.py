@@ -10,9 +10,8 @@ from semtrace.follower import Follower
 from semtrace.leaks import leaks
 from semtrace.model import Finding, Problem, SemId, Server, Snapshot
 from semtrace.observe import Observer
-from semtrace.rules import Limits, findings, worst_first
+from semtrace.rules import Limits, findings, gone_by, worst_first
 from semtrace.stacks import confirmed, with_stacks
-from semtrace.text import age
 
 WATCH_S = 1.5
 
@@ -119,13 +118,17 @@ def passed(
     seen: Mapping[Key, tuple[float, Finding]], snapshot: Snapshot, present: Collection[Key]
 ) -> Iterator[Finding]:
     """What was `seen` at some time and is not `present` any more."""
+    living = {process.pid for process in snapshot.processes}
     orphaned = {lock.id for lock in snapshot.locks if lock.state == "orphaned"}
     for key, (seen_s, finding) in seen.items():
         if finding.code == "timeout-risk" and finding.lock in orphaned:
             continue  # its holder has ended: the orphan's finding says what is known of how
+        if finding.code == "deadlock" and finding.severity == "warning":
+            continue  # it was a gate, and was opened
+        if finding.code == "deadlock" and living.issuperset(finding.pids):
+            finding = replace(finding, severity="warning")  # they went on: somebody outside it let them
         if key not in present:
-            over = f"over by now: last seen {age(snapshot.monotonic_s - seen_s)} ago"
-            yield replace(finding, evidence=(*finding.evidence, over))
+            yield gone_by(finding, snapshot.monotonic_s - seen_s)
 
 
 def _key(finding: Finding) -> Key:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from semtrace.model import Finding, Severity, Snapshot
+from semtrace.model import SEM_VALUE_MAX, Finding, Severity, Snapshot
 from semtrace.report import problems
 from semtrace.schema import SCHEMA, finding_json, problem_json, server_json
-from semtrace.text import age, clean, counted, iso
+from semtrace.text import age, clean, counted, iso, label
 
 _COLOURS: dict[Severity, str] = {"error": "1;31", "warning": "33", "info": "36"}
 WIDTH = 110
@@ -89,8 +89,27 @@ def _nothing_wrong(snapshot: Snapshot, looks: int) -> str:
         return f"Nothing can be said: not one process of {clean(snapshot.server.title)} can be read."
     if blind:
         ended += f" {counted(len(blind), 'process')} of these could not be read."
+    ended += _undecided(snapshot)
     return (
         f"Nothing wrong was seen in {looks} looks over {age(snapshot.watched_s)} at "
         f"{clean(snapshot.server.title)} (PID {snapshot.server.pid}): {counted(len(snapshot.processes), 'process')}, "
         f"{counted(len(locks), 'lock')}{told}{private}, and /dev/shm.{ended}"
+    )
+
+
+def _undecided(snapshot: Snapshot) -> str:
+    """Waiting of which only the program knows whether it is as it should be."""
+    empty = [
+        lock
+        for lock in snapshot.locks
+        if lock.maximum == SEM_VALUE_MAX and lock.value == 0 and lock.waiters and not lock.signal
+    ]
+    if not empty:
+        return ""
+    threads = sum(len(lock.waiters) for lock in empty)
+    names = ", ".join(label(lock) for lock in empty[:3]) + (", ..." if len(empty) > 3 else "")
+    return (
+        f" Whether it is right that {counted(threads, 'thread waits', 'threads wait')} for "
+        f"{counted(len(empty), 'Semaphore')} without a unit left ({names}) semtrace cannot tell: a Semaphore may be a "
+        "signal that is still to come, or a lock whose holder is gone."
     )

@@ -108,7 +108,8 @@ class Holder:
     `count` is how many units it took, for an RLock how deep. `since_s` is how long the sampling has seen it so: a lower
     bound that starts with the first look, and one that cannot tell a long hold from many short ones between the looks.
     With `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
-    `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing.
+    `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing. `within`: it is
+    inside `with` the lock, by its frames, and so will release it itself; only asked of one that waits for its own lock.
     """
 
     process: ProcessId
@@ -119,6 +120,7 @@ class Holder:
     stack: tuple[Frame, ...] | None = None
     site: str | None = None
     asleep_s: float | None = None
+    within: bool = False
 
     @property
     def pid(self) -> int:
@@ -249,8 +251,9 @@ class LastHolder:
     """Who was seen to hold a lock before it came to be held by nobody that is known. It was not seen free since, but
     others may have had it between two looks.
 
-    `seen_s` ago it was last seen so, and then held it for at least `held_s`. `ended_s` ago the process was first found
-    to be gone; None while it lives.
+    `seen_s` ago it was last seen so, and then at every look for `held_s`, in one hold or in several; for `unbroken_s`
+    it was known to be one, and `silent_s` before it had last beaten. `ended_s` ago the process was first found to be
+    gone; None while it lives.
     """
 
     process: ProcessId
@@ -258,6 +261,26 @@ class LastHolder:
     seen_s: float
     held_s: float | None = None
     ended_s: float | None = None
+    unbroken_s: float | None = None
+    silent_s: float | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class DeadHolder:
+    """A process that ended while it held the lock: its state file says so. It had it since `acquired_s` ago.
+
+    `alive_s` ago the process was last seen alive, `gone_s` ago first found to be gone; None where it had ended before
+    the watching began.
+    """
+
+    process: ProcessId
+    acquired_s: float
+    alive_s: float | None = None
+    gone_s: float | None = None
 
     @property
     def pid(self) -> int:
@@ -275,6 +298,17 @@ class Stray:
     process: ProcessId
     count: int
     certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Units of a BoundedSemaphore that are taken and claimed by no living process: `proved`, or only seen to be so, at
+    every look for `for_s`.
+    """
+
+    units: int
+    proved: bool
+    for_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +345,8 @@ class Lock:
     statistics: Statistics | None = None
     own: bool = True
     last_holder: LastHolder | None = None
+    dead_holder: DeadHolder | None = None
+    lost: Lost | None = None
     strays: tuple[Stray, ...] = ()
     waited_s: float = 0.0
 
@@ -326,12 +362,15 @@ class ThreadLockUse:
 
     `waiters` are its own threads that sleep in it. `holder` is who has it where that is proved: an RLock says so
     itself; of a Lock it is the one thread inside `with` it, which is asked only when somebody has long waited.
+    `inherited`: most likely it was locked when the process was forked. It was never seen free, lies where the parent
+    has its own, and nobody is inside `with` it.
     """
 
     process: ProcessId
     locked: bool
     holder: Holder | None = None
     waiters: tuple[Waiter, ...] = ()
+    inherited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

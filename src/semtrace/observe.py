@@ -16,6 +16,7 @@ from semtrace.fleet import Fleet
 from semtrace.follower import Glance, Telling
 from semtrace.gunicorn_memory import effective
 from semtrace.history import LeftOver
+from semtrace.lasting import Lives
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
 from semtrace.namebook import NameBook
@@ -71,6 +72,7 @@ class Observer:
         self._prover = Prover(self._look_at, self._left_over, self._linked)
         self._thread_locks = ThreadLocks(self._book)
         self._picture = Picture(self._fleet, self._directories, self._left_over)
+        self._lives = Lives()
         self._traced = telling or Glance()
         self._last: Snapshot | None = None
         self._now_s = 0.0
@@ -92,6 +94,7 @@ class Observer:
             return self._ended()
         self._learn_settings(members)
         self._learn_who(members)
+        self._lives.update(self._now_s, (member.id for member in members))
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
         snapshot = self._compose(members, judged)
@@ -212,7 +215,7 @@ class Observer:
 
     def _compose(self, members: Sequence[Member], judged: dict[SemId, Judged]) -> Snapshot:
         taken_at = time.time()
-        locks = count_separate(self._picture.locks(self._now_s, judged, self._names, self._parts))
+        locks = count_separate(self._picture.locks(self._now_s, judged, self._names, self._parts, members))
         locks, tracing = self._with_traces(locks, [member.id for member in members])
         return Snapshot(
             server=self.server,
@@ -237,7 +240,8 @@ class Observer:
         now_ns = int(self._now_s * 1e9)
         blind = {watched.id for watched in self._fleet.all if watched.memory is None}
         names = {lock.id: lock.name for lock in locks if lock.name}
-        return traced.refine(locks, state, now_ns, blind), traced.tracing(state, now_ns, self._traced.live, names)
+        ends = {process: self._lives.end_of(self._now_s, process) for process in state.files}
+        return traced.refine(locks, state, now_ns, blind, ends), traced.tracing(state, now_ns, self._traced.live, names)
 
     def _problems(self) -> Iterator[Problem]:
         if not self._tree.alive:

@@ -13,9 +13,11 @@ from semtrace.history import Asleep, CpuMeter, LeftOver, Since
 from semtrace.lasting import LastHolders, Strays, Waited
 from semtrace.linux import futex
 from semtrace.linux.shm import ShmDirectory
-from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Waiter
+from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
 from semtrace.primitives import Part
 from semtrace.prover import Judged
+from semtrace.rules.basis import unbroken_s
+from semtrace.selfwaits import SelfWaits
 from semtrace.tree import Member
 from semtrace.verdict import Claim
 
@@ -44,6 +46,8 @@ class Picture:
         self._waited = Waited()
         self._last_holders = LastHolders()
         self._strays = Strays({} if left_over is None else left_over)
+        self._self_waits = SelfWaits(fleet)
+        self._losing: Since[SemId] = Since()
 
     def locks(
         self,
@@ -51,6 +55,7 @@ class Picture:
         judged: Mapping[SemId, Judged],
         names: Mapping[SemId, tuple[Named, ...]],
         parts: Mapping[SemId, Part],
+        members: Iterable[Member] = (),
     ) -> tuple[Lock, ...]:
         blocked = self._blocked(judged)
         waiting = [(semaphore, each.process, each.tid) for semaphore, all_ in blocked.items() for each in all_]
@@ -62,10 +67,9 @@ class Picture:
         self._asleep.update(
             time.monotonic(), {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
         )
-        living = {watched.id for watched in self._fleet.all}
-        self._last_holders.update(now_s, {s: (each.verdict.state, holders[s]) for s, each in judged.items()}, living)
         self._strays.update(now_s, judged)
-        return tuple(
+        self._losing.update(now_s, (semaphore for semaphore, each in judged.items() if each.verdict.lost))
+        locks = [
             self._lock(
                 now_s,
                 semaphore,
@@ -76,7 +80,17 @@ class Picture:
                 blocked.get(semaphore, ()),
             )
             for semaphore, each in judged.items()
-        )
+        ]
+        return self._self_waits.mark(now_s, self._with_last_holders(now_s, locks, members))
+
+    def _with_last_holders(self, now_s: float, locks: Sequence[Lock], members: Iterable[Member]) -> list[Lock]:
+        seen = {
+            lock.id: (lock.state, [replace(each, asleep_s=unbroken_s(lock, each)) for each in lock.holders])
+            for lock in locks
+        }
+        beats = {member.id: member.last_heartbeat_s for member in members}
+        self._last_holders.update(now_s, seen, {watched.id for watched in self._fleet.all}, beats)
+        return [replace(lock, last_holder=self._last_holders.of(now_s, lock.id)) for lock in locks]
 
     def processes(self, now_s: float, members: Sequence[Member], locks: Sequence[Lock]) -> tuple[Process, ...]:
         holds: dict[ProcessId, list[SemId]] = {}
@@ -142,8 +156,8 @@ class Picture:
             reason=verdict.reason,
             in_flux=not read.steady,
             own=not names or names[0].own,
-            last_holder=self._last_holders.of(now_s, semaphore),
-            strays=self._strays.of(now_s, semaphore),
+            lost=Lost(verdict.lost, verdict.proved, self._losing.seconds(now_s, semaphore)) if verdict.lost else None,
+            strays=self._strays.of(semaphore),
             waited_s=self._waited.seconds(semaphore),
         )
 

@@ -46,6 +46,7 @@ class Prover:
         self._left_over = left_over
         self._linked = linked
         self._suspicions: dict[SemId, Suspicion] = {}
+        self._lost: dict[SemId, int] = {}  # how many units each suspicion is of; 0: all there are
 
     def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
         """What each process must be searched for, with the time before which a search does not count."""
@@ -56,16 +57,19 @@ class Prover:
         return wanted
 
     def prove(self, now_s: float, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
-        """Goes on with every proof and puts its outcome into `judged`."""
-        suspect = {s for s, j in judged.items() if j.verdict.suspect}
+        """Goes on with every proof and puts its outcome into `judged`: of a lock that nobody holds, and in the same way
+        of units that nobody holds, of a semaphore that has others.
+        """
+        suspect = {s for s, j in judged.items() if j.verdict.doubtful}
         self._suspicions = {s: known for s, known in self._suspicions.items() if s in suspect}
+        self._lost = {s: lost for s, lost in self._lost.items() if s in suspect}
         for semaphore in suspect:
             judged[semaphore] = self._look_hard(now_s, semaphore, judged[semaphore], mappers[semaphore])
         self._sweep(now_s, mappers)
         self.unproved = False
         for semaphore in self._suspicions:
-            verdict = self._conclude(semaphore, mappers[semaphore])
-            self.unproved |= verdict.state != "orphaned"
+            verdict = self._conclude(semaphore, mappers[semaphore], judged[semaphore].verdict)
+            self.unproved |= verdict.state != "orphaned" and not verdict.proved
             judged[semaphore] = replace(judged[semaphore], verdict=verdict)
 
     def forget(self) -> None:
@@ -73,18 +77,25 @@ class Prover:
         self._suspicions.clear()
 
     def _look_hard(self, now_s: float, semaphore: SemId, judged: Judged, mappers: Sequence[Watched]) -> Judged:
-        """Reads a suspect lock many times more; one reading that is not suspect ends the suspicion."""
+        """Reads a suspect lock many times more; one reading that is not suspect of the same ends the suspicion."""
+        lost = judged.verdict.lost
+        if self._lost.get(semaphore) != lost:
+            self._suspicions.pop(semaphore, None)  # what was shown of some units shows nothing of others
+        self._lost[semaphore] = lost
         suspicion = self._suspicions.setdefault(semaphore, Suspicion(now_s))
         for _ in range(_BURST):
             time.sleep(_BURST_PAUSE_S)
             again = self._look_at(semaphore)
-            if not again.verdict.suspect:
+            if not again.verdict.doubtful or again.verdict.lost != lost:
                 del self._suspicions[semaphore]
                 return again
+            judged = again
         suspicion.add_readings(time.monotonic(), _BURST + 1)
         suspicion.keep(watched.id for watched in mappers)
         for watched in mappers:
             suspicion.look_at(watched.id, watched.sightings())
+        if judged.verdict.lost and self._look_at(semaphore).reading != judged.reading:
+            suspicion.clear = dict.fromkeys(suspicion.clear, 0)  # others came or went: this look shows nothing
         return judged
 
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> None:
@@ -117,9 +128,16 @@ class Prover:
         ]
         return suspicion.missing(unsearched)
 
-    def _conclude(self, semaphore: SemId, mappers: Sequence[Watched]) -> Verdict:
+    def _conclude(self, semaphore: SemId, mappers: Sequence[Watched], verdict: Verdict) -> Verdict:
         suspicion = self._suspicions[semaphore]
         lacks = self._lacks(semaphore, mappers)
+        if verdict.lost:
+            end = f"so in {suspicion.readings} readings over {suspicion.span_s:.1f} s, every thread accounted for"
+            return replace(
+                verdict,
+                proved=lacks is None,
+                reason=f"{verdict.reason}; {end if lacks is None else f'not proved: {lacks}'}",
+            )
         if lacks is not None:
             return Verdict("unknown", reason=f"locked, and no living process claims it; not proved orphaned: {lacks}")
         if suspicion.proved_ticks is None:

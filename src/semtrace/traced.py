@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from semtrace.events import Event
 from semtrace.folding import Cell
 from semtrace.model import (
+    DeadHolder,
     Holder,
     Lock,
     LockOrder,
@@ -25,9 +26,11 @@ from semtrace.model import (
 )
 from semtrace.state import State
 from semtrace.tally import Tally, holding_times, total, waiting_times
-from semtrace.wire import EventType, Kind, LockBook
+from semtrace.wire import EventType, Flag, Kind, LockBook
 
 _MOST_SITES = 20
+
+End = tuple[float, float]
 _NAMES = {
     EventType.WAIT: "wait",
     EventType.ACQUIRED: "acquired",
@@ -47,13 +50,27 @@ class Known:
     books: dict[ProcessId, LockBook] = field(default_factory=dict)
 
 
-def refine(locks: Sequence[Lock], state: State, now_ns: int, blind: Collection[ProcessId]) -> tuple[Lock, ...]:
+def refine(
+    locks: Sequence[Lock],
+    state: State,
+    now_ns: int,
+    blind: Collection[ProcessId],
+    ends: Mapping[ProcessId, End | None] | None = None,
+) -> tuple[Lock, ...]:
     """The locks with what is known of the traced ones among them. `blind` are processes that memory says nothing of.
 
-    `now_ns` is when memory began to be read.
+    `now_ns` is when memory began to be read. `ends` are of processes that ended meanwhile, how long ago each was last
+    seen alive and first found to be gone.
     """
     traced = _by_lock(state)
-    return tuple(_refine(lock, traced[lock.id], state, now_ns, blind) if lock.id in traced else lock for lock in locks)
+    return tuple(
+        _with_dead_holders(
+            _refine(lock, traced[lock.id], state, now_ns, blind), traced[lock.id], state, now_ns, ends or {}
+        )
+        if lock.id in traced
+        else lock
+        for lock in locks
+    )
 
 
 def _by_lock(state: State) -> dict[SemId, Known]:
@@ -84,8 +101,7 @@ def _refine(lock: Lock, known: Known, state: State, now_ns: int, blind: Collecti
         waiters=tuple(sorted(waiters, key=lambda waiter: -(waiter.for_s or 0.0))),
         statistics=statistics(state, lock.id, known.books.values()),
     )
-    refined = _judged_by_events(refined, known, state) if unseen else _doubted(refined, known, state)
-    return replace(refined, reason=_with_dead_holders(refined, known, state, now_ns))
+    return _judged_by_events(refined, known, state) if unseen else _doubted(refined, known, state)
 
 
 def _is_whole(state: State, process: ProcessId) -> bool:
@@ -164,19 +180,29 @@ def _doubted(lock: Lock, known: Known, state: State) -> Lock:
     return replace(lock, state="unknown", reason=f"{lock.reason}; {but}")
 
 
-def _with_dead_holders(lock: Lock, known: Known, state: State, now_ns: int) -> str | None:
+def _with_dead_holders(
+    lock: Lock, known: Known, state: State, now_ns: int, ends: Mapping[ProcessId, End | None]
+) -> Lock:
     """Who of the dead had it when he died: what an orphan's finder wants to know first."""
-    if lock.state not in ("orphaned", "unknown"):
-        return lock.reason
+    if lock.state not in ("orphaned", "unknown") and lock.lost is None and not _is_taken_by_nobody(lock, known):
+        return lock
     said = []
+    dead: DeadHolder | None = None
     for process, book in _dead_books(known, state):
         where = site_of(state, book.site) or "an unknown line"
         if book.since_ns:
             ago = _ago(book.since_ns, now_ns)
             said.append(f"PID {process.pid} died holding it, acquired {ago:.1f} s ago at {where}")
+            dead = dead or DeadHolder(process, ago, *(ends.get(process) or (None, None)))
         else:
             said.append(f"PID {process.pid} died while it acquired or released it")
-    return "; ".join(filter(None, [lock.reason, *said])) or None
+    return replace(lock, reason="; ".join(filter(None, [lock.reason, *said])) or None, dead_holder=dead)
+
+
+def _is_taken_by_nobody(lock: Lock, known: Known) -> bool:
+    """A Semaphore without units and holders, that began with some: else it is a signal, which its takers keep."""
+    signals = (book.flags & Flag.SIGNAL for book in known.books.values())
+    return lock.state == "exhausted" and not lock.holders and not lock.signal and not any(signals)
 
 
 def _dead_books(known: Known, state: State) -> list[tuple[ProcessId, LockBook]]:

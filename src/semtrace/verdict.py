@@ -50,6 +50,13 @@ class Verdict:
     suspect: bool = False  # locked and claimed by nobody: orphaned if the proof succeeds
     inherited: tuple[Claim, ...] = ()  # left out because a fork had copied them
     rivals: tuple[Claim, ...] = ()  # more than can hold it
+    lost: int = 0  # units that are taken and claimed by nobody, while others are claimed or left
+    proved: bool = False  # that they are
+
+    @property
+    def doubtful(self) -> bool:
+        """True if there is something to prove."""
+        return self.suspect or self.lost > 0
 
 
 def judge(reading: Reading, left_over: Mapping[ProcessId, int], handed_over: bool = False) -> Verdict:
@@ -110,7 +117,10 @@ def _judge_taken(reading: Reading, taken: int, left_over: Mapping[ProcessId, int
     if reading.blind:
         return Verdict("unknown", claims, f"holder unknown: {_pids(reading.blind)} cannot be read and may hold it")
     if claims or reading.value:
-        return Verdict(_state(reading), claims, f"{taken - units} of {taken} taken are claimed by no living process")
+        lost = taken - units
+        verb = "is" if lost == 1 else "are"
+        reason = f"{lost} of {taken} taken {verb} claimed by no living process"
+        return Verdict(_state(reading), claims, reason, lost=0 if any(left_over.values()) else lost)
     if any(c.count for c in reading.claims):
         return Verdict("unknown", reason="holder unknown: the only claims are left over from a fork or a hand-over")
     return Verdict("unknown", reason="locked, and no living process claims it", suspect=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -28,7 +29,9 @@ from demo_app.scenarios import BOTH_WAYS, SCENARIOS, embraced, waits_inside
 from demo_app.server import CLONE, Server, serve
 from semtrace.doctor_report import is_command, remedy_lines
 from semtrace.gunicorn import server_of
+from semtrace.model import Snapshot
 from semtrace.observe import Observer, settle
+from semtrace.rules import Limits
 
 WORKERS = 3
 MOMENT_S = 40.0
@@ -182,6 +185,12 @@ def test_of_a_traced_server_the_evidence_names_the_line_that_acquires(name: str)
             assert reporter is not None
             (died,) = (line for line in finding["evidence"] if "died holding it" in line)
             assert f"PID {reporter} died holding it, acquired " in died
+            assert any(
+                line.startswith((f"PID {reporter} was last seen alive ", f"PID {reporter} had ended when the watching"))
+                for line in finding["evidence"]
+            )
+            assert any("gunicorn's log" in line or "gunicorn most likely" in line for line in finding["evidence"])
+            assert not any("so it had let go" in line for line in finding["evidence"])
             assert "/demo_app/app.py:" in died
 
 
@@ -329,6 +338,116 @@ def test_a_cycle_through_two_processes_of_any_program_is_a_deadlock_and_is_none_
             assert finding["pids"] == sorted([t2.pids["a"], t2.pids["b"]])
 
 
+def test_a_gate_that_a_child_opens_later_is_no_error() -> None:
+    """It is taken, a child is started that will release it, and it is taken again: to wait for the child."""
+    with target(made="gate = mp.Lock()") as t:
+        t.do("p", "gate.acquire()")
+        t.start("fork", "a", "gate")
+        t.block("p", "gate")
+        code, (finding,) = doctor(t.root)
+        assert (code, finding["code"], finding["severity"]) == (0, "deadlock", "warning")
+        assert any(f"PID {t.pids['a']} could release it" in line for line in finding["evidence"])
+        t.do("a", "gate.release()")
+        t.done("p")
+
+
+def test_a_ring_of_batons_is_no_error() -> None:
+    """Each takes its own and gives the next one's: in the first round nobody has been seen to do so yet."""
+    with target(made="batons = [mp.Lock() for _ in range(3)]; batons[1].acquire(); batons[2].acquire()") as t:
+        for name in "abc":
+            t.start("fork", name, "batons")
+        t.do("a", "batons[0].acquire()")
+        t.do("a", "batons[1].release()")
+        t.block("a", "batons[0]")
+        t.do("b", "batons[1].acquire()")
+        t.block("c", "batons[2]")
+        code, found = doctor(t.root)
+        assert code == 0, found
+        assert not [finding for finding in found if finding["severity"] == "error"]
+
+
+PRELOADED = """
+import threading
+
+guard = threading.Lock()
+taken, over = threading.Event(), threading.Event()
+
+def keep_house():
+    with guard:
+        taken.set()
+        over.wait(3)
+
+threading.Thread(target=keep_house, daemon=True).start()
+taken.wait()
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/guarded":
+        guard.acquire()
+    start_response("200 OK", [])
+    return [b"x"]
+"""
+
+
+def test_a_threading_lock_that_the_master_held_at_the_fork_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "housed.py").write_text(PRELOADED)
+    with start_gunicorn(
+        "housed:app", "-w", "3", "--preload", "--no-control-socket", "--pythonpath", str(tmp_path)
+    ) as server:
+        server.wait_workers(3)
+        with contextlib.closing(Observer(server_of(server.pid))) as observer:
+            wait_until(lambda: _is_free(observer.snapshot(), server.pid), what="the master to let go")
+        code, (finding,) = doctor(server.pid)
+        assert (code, finding["code"], finding["severity"]) == (0, "inherited-hold", "warning")
+        assert (finding["name"], finding["pids"]) == ("housed.guard", sorted(server.workers()))
+        with server.connect() as connection:
+            connection.sendall(b"GET /guarded HTTP/1.1\r\nHost: x\r\n\r\n")
+            _, (finding,) = doctor(server.pid)
+            assert any(line.startswith("1 thread waits for it: PID ") for line in finding["evidence"])
+
+
+FOR_CHILDREN = """
+import multiprocessing as mp
+
+ctx = mp.get_context("fork")
+done, meeting = ctx.Event(), ctx.Barrier(2)
+history = []
+
+def work(lock, counter):
+    with lock, counter:
+        counter.value += 1
+
+class Job:
+    def __init__(self):
+        self.lock, self.counter = ctx.Lock(), ctx.Value("i", 0)
+        process = ctx.Process(target=work, args=(self.lock, self.counter))
+        process.start()
+        process.join()
+
+for _ in range(3):
+    history.append(Job())
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"x"]
+"""
+
+
+def test_locks_for_children_that_have_ended_are_no_error_and_events_are_told(tmp_path: Path) -> None:
+    (tmp_path / "jobs.py").write_text(FOR_CHILDREN)
+    with start_gunicorn("jobs:app", "-w", "2", "--no-control-socket", "--pythonpath", str(tmp_path)) as server:
+        server.wait_workers(2)
+        code, found = doctor(server.pid)
+        assert {finding["code"] for finding in found} == {"unshared-lock"}, found
+        assert (code, {finding["severity"] for finding in found}) == (0, {"warning"})
+        assert sorted(finding["name"] for finding in found) == [
+            "jobs.done", "jobs.history[…].counter", "jobs.history[…].lock", "jobs.meeting",
+        ]  # fmt: skip
+
+
+def _is_free(snapshot: Snapshot, pid: int) -> bool:
+    return any(use.process.pid == pid and not use.locked for lock in snapshot.thread_locks for use in lock.processes)
+
+
 def test_the_holder_that_was_seen_is_named_when_it_dies() -> None:
     with target() as t:
         t.fork("a", "b")
@@ -360,6 +479,105 @@ def test_a_long_hold_is_found_by_watching_longer() -> None:
         t.block("b", "lock")
         code, (finding,) = doctor(t.root, "--for", "2", "--long", "1")
         assert (code, finding["code"], finding["pids"]) == (0, "long-hold", [t.pids["a"]])
+
+
+BUSY = """
+import multiprocessing as mp, os, time
+lock = mp.Lock()
+held = {held}
+if held:
+    lock.acquire()
+for _ in range(3):
+    if os.fork() == 0:
+        while os.getppid() != 1:
+            with lock:
+                time.sleep(0.002)
+if held:
+    lock.release()
+print("READY", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize(("held", "codes"), [(True, ["inherited-hold"]), (False, [])])
+def test_counts_of_the_fork_are_found_on_a_lock_that_is_never_still(held: bool, codes: list[str]) -> None:
+    with start(sys.executable, "-c", BUSY.format(held=held)) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), what="the children")
+        code, found = doctor(popen.pid, "--for", "3")
+        assert (code, [finding["code"] for finding in found]) == (0, codes), found
+        assert all(finding["pids"] == sorted(child_pids(popen.pid)) for finding in found)
+
+
+SLOTS = """
+import multiprocessing as mp, os, threading, time
+slots = mp.BoundedSemaphore(4)
+def use(nap):
+    while os.getppid() != 1:
+        with slots:
+            if nap:
+                time.sleep(nap)
+            else:
+                sum(range(2000))
+for i in range(3):
+    if os.fork() == 0:
+        for nap in (0.0, 0.001, 0.01):
+            threading.Thread(target=use, args=(nap,)).start()
+        use(0.002)
+print("READY", flush=True)
+time.sleep(100)
+"""
+
+
+def test_no_unit_is_lost_of_a_semaphore_that_all_use() -> None:
+    with start(sys.executable, "-c", SLOTS) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), what="the children")
+        with contextlib.closing(Observer(server_of(popen.pid))) as observer:
+            end = time.monotonic() + 4
+            while time.monotonic() < end:
+                snapshot = observer.snapshot()
+                assert not any(lock.lost and lock.lost.proved for lock in snapshot.locks), snapshot.locks
+                assert not [finding for finding in snapshot.findings if finding.severity != "info"]
+                time.sleep(0.02)
+
+
+def test_a_semaphore_that_a_killed_process_had_is_a_long_wait_if_that_was_seen() -> None:
+    with target(made="permit = mp.Semaphore(1)") as t:
+        t.fork("a", "b")
+        t.do("a", "permit.acquire()")
+        t.block("b", "permit")
+        with contextlib.closing(Observer(server_of(t.root), limits=Limits(wait_s=0.5))) as observer:
+            wait_until(lambda: [lock.holders for lock in observer.snapshot().locks if lock.holders], what="the holder")
+            t.kill("a")
+            found = wait_until(lambda: observer.snapshot().findings, what="the finding")
+            assert [(finding.code, finding.severity) for finding in found] == [("long-wait", "warning")]
+        assert doctor(t.root, "--long", "0.5") == (0, []), "who comes later cannot know"
+        said = semtrace("doctor", str(t.root)).stdout
+        assert "[leaked-name]" in said or "Whether it is right that 1 thread waits for 1 Semaphore" in said  # another's
+
+
+def test_who_waits_for_a_signal_is_at_rest() -> None:
+    """Consumers that took some, and one that never got any; the producer gives and waits for an answer."""
+    with target(made="items, answers = mp.Semaphore(0), mp.Semaphore(0)") as t:
+        t.fork("a", "b")
+        t.do("p", "[items.release() for _ in range(3)]")
+        t.do("a", "[items.acquire() for _ in range(3)]")
+        t.do("a", "answers.release()")
+        t.do("p", "answers.acquire()")
+        t.block("p", "answers")
+        t.block("a", "items")
+        t.block("b", "items")
+        assert doctor(t.root, "--for", "2", "--long", "0.5") == (0, [])
+
+
+def test_two_semaphores_in_both_orders_are_a_long_wait() -> None:
+    with target(made="first, second = mp.Semaphore(1), mp.Semaphore(1)") as t:
+        t.fork("a", "b")
+        t.do("a", "first.acquire()")
+        t.do("b", "second.acquire()")
+        t.block("a", "second")
+        t.block("b", "first")
+        code, (finding,) = doctor(t.root, "--for", "2.5", "--long", "1")
+        assert (code, finding["code"], finding["pids"]) == (0, "long-wait", sorted([t.pids["a"], t.pids["b"]]))
 
 
 def test_idle_workers_of_a_pool_are_at_rest() -> None:

@@ -147,6 +147,11 @@ def test_a_bounded_semaphore_is_exhausted_when_all_of_it_is_taken(python: str) -
             t.kill("a")
             lock = until(observer, lambda s: "1 of 2" in (only(s).reason or "")).locks[0]
             assert who(lock) == [by(t, "b")]
+            snapshot = until(observer, lambda s: bool(only(s).lost and only(s).lost.proved))  # type: ignore[union-attr]
+            assert who(only(snapshot)) == [by(t, "b")], "what is not lost has its holder still"
+            (finding,) = snapshot.findings
+            assert (finding.code, finding.severity) == ("orphaned-lock", "warning")
+            assert finding.title.startswith("a unit of ")
 
 
 # -- orphaned

@@ -108,6 +108,27 @@ def test_one_that_waits_for_the_lock_it_is_inside(version: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", ["shared_again", "managed_again", "condition_again"])
+def test_one_that_waits_for_the_shared_lock_that_it_is_inside(version: str, case: str, tmp_path: Path) -> None:
+    with program(version, case, tmp_path) as running:
+        snapshot = running.until(lambda seen: [d for d in deadlocks(seen) if d.severity == "error"], "the deadlock")
+        (finding,) = deadlocks(snapshot)
+        assert f"(thread {running.tid('with')}) waits for " in finding.title
+        assert finding.title.endswith("shared, which it holds itself")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_one_that_waits_at_a_gate_is_no_error(version: str, tmp_path: Path) -> None:
+    """What is inside no `with` may be released by anybody."""
+    with program(version, "gate", tmp_path) as running:
+        running.until(deadlocks, "the wait")
+        for snapshot in running.looks(1.5):
+            (finding,) = deadlocks(snapshot)
+            assert finding.severity == "warning"
+            assert "unless another releases it" in finding.title
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_who_is_inside_is_found_through_calls_loops_and_nested_blocks(version: str, tmp_path: Path) -> None:
     with program(version, "deep", tmp_path) as running:
         snapshot = running.until(lambda seen: holder(seen, "guard") and holder(seen, "other"), "both holders")

@@ -3,6 +3,7 @@
 `threaded.py CASE`: prints `ready` with the thread ids once everybody stands where the case wants him.
 """
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -111,6 +112,66 @@ def reentry():
             guard.acquire()
 
     start(again)
+
+
+def shared_again():
+    """The same with multiprocessing's lock."""
+
+    def again():
+        note("with")
+        with shared, shared:
+            pass
+
+    start(again)
+
+
+@contextlib.contextmanager
+def alone():
+    with shared:
+        try:
+            yield
+        finally:
+            pass
+
+
+def managed_again():
+    """The same, where the first `with` is in a context manager's generator."""
+
+    def again():
+        note("with")
+        with alone():
+            for _ in range(2):
+                with alone():
+                    pass
+
+    start(again)
+
+
+condition = multiprocessing.Condition(shared)
+
+
+def condition_again():
+    """The same, through a Condition that was made with the lock."""
+
+    def again():
+        note("with")
+        with condition:
+            shared.acquire()
+
+    start(again)
+
+
+def gate():
+    """One that took a lock waits until somebody gives it back for it; nobody is inside."""
+
+    def waits():
+        note("with")
+        with shared:
+            pass
+        shared.acquire()
+        shared.acquire()
+
+    start(waits)
 
 
 def stale():

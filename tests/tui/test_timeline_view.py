@@ -244,7 +244,7 @@ def test_a_server_that_has_ended_has_no_now() -> None:
         source.show(replace(held(119), alive=False))
         at_the_end = re.compile(r"■ ended \d\d:\d\d:\d\d$")
         await seen.until(lambda: at_the_end.search(seen.lines[1]) and at_the_end.search(seen.lines[2]), "the end")
-        assert seen.lines[0].startswith("■ Server ended")
+        assert "■ Server ended" in seen.lines[0]
         assert not re.search(r"-\d+s", seen.lines[2])
 
     play(scenario, held(109))

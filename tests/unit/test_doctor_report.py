@@ -8,7 +8,7 @@ from dataclasses import replace
 from sick import found, lock, pid, processes, snapshot, thread_lock, waiter
 
 from semtrace.doctor_report import doctor_json, doctor_text
-from semtrace.model import Problem, Snapshot
+from semtrace.model import SEM_VALUE_MAX, Problem, Snapshot
 
 
 def sick() -> Snapshot:
@@ -65,6 +65,15 @@ def test_nothing_wrong_says_what_was_looked_at() -> None:
         "Nothing wrong was seen in 30 looks over 20s at gunicorn: master [app] (PID 10): 4 processes, 1 lock (1 free) "
         "and 1 threading lock, and /dev/shm."
     )
+
+
+def test_waiting_that_cannot_be_judged_is_told_with_nothing_wrong() -> None:
+    empty = lock("app.permit", kind="Semaphore", maximum=SEM_VALUE_MAX, state="exhausted", waiters=(waiter(12),))
+    (line,) = doctor_text(snapshot(empty), 30)
+    assert line.startswith("Nothing wrong was seen")
+    assert "1 thread waits for 1 Semaphore without a unit left (app.permit) semtrace cannot tell" in line
+    (line,) = doctor_text(snapshot(replace(empty, waiters=())), 30)
+    assert "cannot tell" not in line
 
 
 def test_what_could_not_be_read_is_never_called_healthy() -> None:

@@ -25,9 +25,12 @@ from sick import (
 from semtrace.doctor import passed
 from semtrace.model import (
     SEM_VALUE_MAX,
+    DeadHolder,
     Durations,
     LastHolder,
     LeakedName,
+    Lost,
+    Problem,
     Process,
     SemId,
     SharedMemory,
@@ -82,31 +85,80 @@ def test_an_orphan_is_told_with_its_proof_and_the_command_that_releases_it() -> 
         orphan.id,
         (12, 13),
     )
-    assert finding.remedy.startswith("semtrace release 10 app.lock ")
+    assert finding.remedy.splitlines()[-1] == "semtrace release 10 app.lock"
+    assert "with --yes it releases the lock, and who waits goes on." in finding.remedy
     assert "locked in 40 readings" in finding.evidence
     assert "2 threads wait for it, the longest for at least 1m15s: PID 12, 13" in finding.evidence
     assert any("was not seen" in line for line in finding.evidence)
 
 
 @pytest.mark.parametrize(("name", "separate", "said"), [
-    ("app.locks['a b']", 1, """semtrace release 10 'app.locks['"'"'a b'"'"']' """),
-    (None, 1, "semtrace release 10 0:27:1 "),
-    ("app.lock", 2, "semtrace release 10 0:27:1 "),
+    ("app.locks['a b']", 1, """semtrace release 10 'app.locks['"'"'a b'"'"']'"""),
+    (None, 1, "semtrace release 10 0:27:1"),
+    ("app.lock", 2, "semtrace release 10 0:27:1"),
 ])  # fmt: skip
 def test_the_command_names_one_lock_alone_and_can_be_pasted(name: str | None, separate: int, said: str) -> None:
     (finding,) = (f for f in found(lock(name, state="orphaned", separate=separate)) if f.code == "orphaned-lock")
-    assert finding.remedy.startswith(said)
+    assert finding.remedy.splitlines()[-1] == said
+    assert "goes on" not in finding.remedy, "nobody waits"
 
 
 def test_the_last_holder_is_told_and_gunicorns_timeout_if_it_held_for_so_long() -> None:
-    last = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5)
+    last = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5, unbroken_s=29.5)
     (finding,) = found(lock(state="orphaned", last_holder=last))
     assert "last seen held by PID 11 4.0s ago, then for at least 29s; it was gone 3.5s ago" in finding.evidence
     assert any("gunicorn most likely killed it" in line for line in finding.evidence)
-    for other in (replace(last, held_s=2.0), replace(last, held_s=None), replace(last, ended_s=None)):
+    short = replace(last, unbroken_s=2.0)
+    for other in (short, replace(last, unbroken_s=None), replace(last, held_s=None), replace(last, ended_s=None)):
         (finding,) = found(lock(state="orphaned", last_holder=other))
         assert not any("killed it" in line for line in finding.evidence)
     assert any("it lives" in line for line in finding.evidence)
+
+
+def test_many_short_holds_are_not_told_as_a_long_one_of_the_dead() -> None:
+    hot = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5)
+    (finding,) = found(lock(state="orphaned", last_holder=hot))
+    assert (
+        "last seen held by PID 11 4.0s ago, as at every look for 29s before, in one hold or in several; it was gone "
+        "3.5s ago" in finding.evidence
+    )
+    assert not any("killed it" in line for line in finding.evidence)
+
+
+def test_a_worker_that_had_not_beaten_for_so_long_was_killed_for_that() -> None:
+    silent = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5, silent_s=29.0)
+    assert "its last heartbeat was 29s old then: as long as" in orphans_words(silent)
+    assert "killed it" not in orphans_words(replace(silent, silent_s=14.0))
+    assert "killed it" not in orphans_words(replace(silent, ended_s=None))
+
+
+DEAD = DeadHolder(pid(11), acquired_s=40.0, alive_s=9.1, gone_s=9.0)
+
+
+def by_its_file(dead: DeadHolder, **changes: Any) -> str:
+    other = LastHolder(pid(12), 12, seen_s=50.0, held_s=1.0)
+    orphan = lock(state="orphaned", reason="PID 11 died holding it", dead_holder=dead, last_holder=other)
+    (finding,) = found(orphan, **changes)
+    return "\n".join(finding.evidence)
+
+
+def test_of_a_traced_holder_it_is_told_when_it_died_and_how() -> None:
+    said = by_its_file(DEAD)
+    assert "PID 11 was last seen alive 9.1s ago, and gone 9.0s ago" in said
+    assert "gunicorn most likely killed it" in said
+    assert "PID 12" not in said, "who had it before has let go of it: the file names the one that had not"
+    early = by_its_file(replace(DEAD, acquired_s=12.0))
+    assert "far less than gunicorn's --timeout (30 s)" in early
+
+
+@pytest.mark.parametrize("dead", [replace(DEAD, acquired_s=30.0), replace(DEAD, alive_s=None, gone_s=None)])
+def test_what_is_not_known_of_its_end_is_not_told(dead: DeadHolder) -> None:
+    said = by_its_file(dead)
+    assert "how it ended is not known; gunicorn's log says it beside that PID" in said
+    assert "most likely" not in said
+    if dead.gone_s is None:
+        assert "PID 11 had ended when the watching began, 20s ago" in said
+    assert "gunicorn" not in by_its_file(dead, server=replace(SERVER, kind="python", timeout_s=None))
 
 
 EARLY = LastHolder(pid(11), 11, seen_s=4.0, held_s=5.0, ended_s=3.9)
@@ -144,7 +196,7 @@ def test_a_hold_that_may_have_been_longer_excuses_the_timeout_of_nothing(last: L
         {"server": replace(SERVER, timeout_s=0.0)},
     ],
 )
-@pytest.mark.parametrize("last", [None, EARLY, replace(EARLY, held_s=29.5)])
+@pytest.mark.parametrize("last", [None, EARLY, replace(EARLY, held_s=29.5, unbroken_s=29.5)])
 def test_the_timeout_is_not_spoken_of_where_nobody_died_of_it(changes: Any, last: LastHolder | None) -> None:
     assert "--timeout" not in orphans_words(last, **changes)
 
@@ -157,6 +209,33 @@ def test_the_timeout_is_spoken_of_where_the_end_was_not_seen() -> None:
 def test_only_a_proved_orphan_is_called_one(state: str) -> None:
     suspect = lock(state=state, value=0, reason="locked, and no living process claims it; not proved orphaned: …")
     assert "orphaned-lock" not in codes(suspect)
+
+
+# -- a unit that was lost
+
+
+def slots(**changes: Any) -> Any:
+    reason = "1 of 2 taken is claimed by no living process"
+    plain = lock(
+        "app.slots", kind="BoundedSemaphore", maximum=2, state="exhausted", reason=reason, waiters=(waiter(12),)
+    )
+    return replace(plain, holders=(holder(11),), **changes)
+
+
+def test_a_unit_that_was_lost_is_told_with_its_proof() -> None:
+    (finding,) = found(slots(lost=Lost(1, proved=True, for_s=1.0)))
+    assert (finding.code, finding.severity, finding.pids) == ("orphaned-lock", "warning", (12,))
+    assert finding.title == "a unit of app.slots was lost with a process that ended"
+    assert "1 of its 2 units is left to use" in finding.evidence
+    assert "semtrace release" not in finding.remedy
+
+
+def test_without_proof_it_has_to_look_so_for_long() -> None:
+    assert codes(slots(lost=Lost(1, proved=False, for_s=9.0))) == []
+    (finding,) = found(slots(lost=Lost(2, proved=False, for_s=11.0)))
+    assert finding.title == "it seems that 2 units of app.slots were lost with a process that ended"
+    assert "it looked so at every look for 11s" in finding.evidence
+    assert codes(slots(lost=Lost(1, proved=True), strays=(Stray(pid(12), -1),))) == [], "they release for each other"
 
 
 # -- deadlock
@@ -180,7 +259,7 @@ def test_two_that_wait_for_each_other_are_a_deadlock() -> None:
 def test_who_waits_behind_a_deadlock_is_counted() -> None:
     a, b = embrace()
     (finding,) = found(replace(a, waiters=(*a.waiters, waiter(13))), b)
-    assert "1 more wait behind them" in finding.evidence
+    assert "1 more thread waits behind them" in finding.evidence
     assert finding.pids == (11, 12, 13)
 
 
@@ -191,14 +270,53 @@ def test_a_ring_of_three_is_one_deadlock() -> None:
 
 
 def test_who_waits_for_what_it_holds_itself_is_a_deadlock_of_one() -> None:
-    (finding,) = found(lock(holders=(holder(11),), waiters=(waiter(11), waiter(12))))
+    (finding,) = found(lock(holders=(holder(11, within=True),), waiters=(waiter(11), waiter(12), waiter(13))))
     assert finding.title == "PID 11 waits for app.lock, which it holds itself"
-    assert "RLock" in finding.remedy
+    assert finding.severity == "error"
+    assert "2 more threads wait behind it" in finding.evidence
+    assert "Use a multiprocessing.RLock, or take it only once on the way." in finding.remedy
 
 
-def test_the_stack_is_in_the_chain() -> None:
-    (finding,) = found(lock(holders=(holder(11),), waiters=(waiter(11, stack=USERS),)))
-    assert finding.evidence[0].endswith("at /srv/app.py:7 in withdraw")
+def test_a_gate_that_another_will_open_is_no_error() -> None:
+    """`gate.acquire(); start a child that releases it; gate.acquire()`: the counts are those of a deadlock."""
+    (finding,) = found(lock("app.gate", holders=(holder(11),), waiters=(waiter(11),)))
+    assert (finding.code, finding.severity) == ("deadlock", "warning")
+    assert finding.title.endswith("app.gate, which it took itself; unless another releases it, it waits for ever")
+    assert any("PID 10, 12, 13 could release it: so it may be a gate" in line for line in finding.evidence)
+    assert finding.remedy.startswith("If another process is still to release it, all is well.")
+
+
+def test_where_all_who_could_open_the_gate_are_stuck_it_is_an_error() -> None:
+    mine = lock(holders=(holder(11),), waiters=(waiter(11), waiter(12)), mapped_by=(pid(11), pid(12)))
+    assert [f.severity for f in found(mine)] == ["error"]
+    threads = (processes()[0], worker(11, threads=2), *processes()[2:])
+    (finding,) = found(mine, processes=threads)
+    assert finding.severity == "warning"
+    assert any("another thread of it could release it" in line for line in finding.evidence)
+    blind = Problem("read its memory", "not permitted", "sudo", pid(13))
+    assert [f.severity for f in found(mine, problems=(blind,))] == ["warning"], "it may map it"
+
+
+def test_a_ring_in_a_program_that_hands_locks_on_is_no_error() -> None:
+    """Batons: each is released by the one before, who took it never."""
+    baton = lock("app.baton", 3, strays=(Stray(pid(13), -2),))
+    told = [f for f in found(*embrace(), baton) if f.code == "deadlock"]
+    assert [f.severity for f in told] == ["warning"]
+    assert told[0].title.endswith("; unless another releases one of these, for ever")
+    rlocks = [replace(each, kind="RLock") for each in embrace()]
+    assert "error" in [f.severity for f in found(*rlocks, baton) if f.code == "deadlock"], "only its owner can"
+
+
+@pytest.mark.parametrize(("kind", "said"), [
+    ("gunicorn.workers.ggevent.GeventWorker", "An RLock is no cure here"),
+    ("eventlet", "An RLock is no cure here"),
+    ("sync", "Use a multiprocessing.RLock, or"),
+    (None, "Use a multiprocessing.RLock (not under gevent or eventlet: to it all greenlets are one thread), or"),
+])  # fmt: skip
+def test_an_rlock_is_no_remedy_for_greenlets(kind: str | None, said: str) -> None:
+    reentry = lock(holders=(holder(11, within=True),), waiters=(waiter(11),))
+    (finding,) = found(reentry, server=replace(SERVER, worker_class=kind))
+    assert said in finding.remedy
 
 
 def test_all_units_of_a_bounded_semaphore_may_be_in_a_deadlock() -> None:
@@ -299,7 +417,21 @@ def test_that_gunicorn_will_soon_kill_the_holder_is_not_told_of_one_that_has_end
     seen = {(risk.code, str(risk.lock)): (95.0, risk) for risk in risks}
     (over,) = passed(seen, snapshot(lock()), ())
     assert over.evidence[-1] == "over by now: last seen 5.0s ago"
+    assert over.title == "gunicorn was about to kill PID 11, which held app.lock"
     assert list(passed(seen, snapshot(lock(state="orphaned")), ())) == []
+
+
+def test_a_gate_that_was_opened_was_none_and_what_else_is_over_says_so() -> None:
+    gate = found(lock(holders=(holder(11),), waiters=(waiter(11),)))
+    assert list(passed({("deadlock", "x"): (95.0, gate[0])}, snapshot(lock()), ())) == []
+    ring = found(*embrace())[0]
+    (over,) = passed({("deadlock", "x"): (95.0, ring)}, snapshot(lock()), ())
+    assert (ring.severity, over.severity) == ("error", "warning"), "both live: somebody let them go on"
+    (over,) = passed({("deadlock", "x"): (95.0, ring)}, snapshot(lock(), processes=processes(1)), ())
+    assert over.severity == "error", "one of them was killed"
+    (long,) = found(lock(holders=(holder(11, 12.0, asleep_s=11.0),)))
+    (over,) = passed({("long-hold", "x"): (95.0, long)}, snapshot(lock()), ())
+    assert over.title == "PID 11 has held app.lock for at least 11s without a break (over by now)"
 
 
 # -- long-hold, long-wait
@@ -319,6 +451,17 @@ def test_a_waiter_that_never_ran_shows_that_nobody_released_meanwhile() -> None:
 def test_a_hot_lock_that_is_always_seen_with_the_same_holder_is_no_long_hold() -> None:
     assert codes(lock(holders=(holder(11, 60.0),))) == []
     assert codes(lock(holders=(holder(11, 60.0),), waiters=(waiter(12, 60.0, asleep_s=None),)), watched_s=0.5) == []
+
+
+def test_many_short_holds_or_waits_are_not_told_as_a_long_one() -> None:
+    """Looking sees the same worker with it each time: it may have let go of it in between."""
+    hot = lock(holders=(holder(11, 3.0),), waiters=(waiter(12, 3.0, asleep_s=None),), waited_s=50.0)
+    (finding,) = found(hot)
+    assert "held by PID 11, as at every look for 3.0s, in one hold or in several" in finding.evidence
+    assert "1 thread waits for it, as at every look for 3.0s, in one wait or in several: PID 12" in finding.evidence
+    (finding,) = found(replace(hot, holders=(holder(11, 3.0, asleep_s=1.5),), waiters=(waiter(12, 2.0),)))
+    assert "held by PID 11 for at least 2.0s" in finding.evidence
+    assert "1 thread waits for it for at least 2.0s: PID 12" in finding.evidence
 
 
 def test_thresholds_can_be_given() -> None:
@@ -365,8 +508,75 @@ def test_a_stack_tells_a_nameless_lock_of_a_queue_from_another() -> None:
     assert codes(lock(None, holders=(replace(held, stack=USERS),), waiters=(waiter(12, 900.0),))) == ["long-hold"]
 
 
+@pytest.mark.parametrize("name", ["app.lock", "app.cache._rlock"])
+def test_ones_own_lock_held_over_a_get_is_a_long_hold(name: str) -> None:
+    """`with lock: queue.get()`: the queue's own lock may be held all day, this one may not."""
+    held = lock(name, holders=(holder(11, 900.0, asleep_s=900.0, stack=GUNICORNS_QUEUE),), waiters=(waiter(12, 900.0),))
+    assert codes(held) == ["long-hold"]
+    assert codes(lock(name, state="unknown", waiters=(waiter(12, 900.0, stack=GUNICORNS_QUEUE),))) == ["long-wait"]
+    busy_ = held.holders[0]
+    assert codes(lock(name, holders=(busy_,)), processes=busy(20.0)) == ["timeout-risk"]
+
+
+def test_a_queues_own_write_lock_is_told_by_its_stack() -> None:
+    own = lock("app.q._wlock", part_of="app.q", holders=(holder(11, 900.0, asleep_s=900.0, stack=GUNICORNS_QUEUE),))
+    assert codes(own) == []
+
+
 def test_a_deadlock_is_not_told_again_as_a_long_hold() -> None:
     assert codes(*embrace(for_s=60.0)) == ["deadlock"]
+
+
+# -- Semaphores, which may be locks
+
+
+GONE = LastHolder(pid(13), 13, seen_s=15.0, held_s=1.0, ended_s=14.9)
+
+
+def semaphore(name: str = "app.permit", number: int = 1, **changes: Any) -> Any:
+    plain = lock(name, number, kind="Semaphore", maximum=SEM_VALUE_MAX, value=0, state="exhausted")
+    return replace(plain, **changes)
+
+
+def test_a_semaphore_whose_last_taker_ended_is_a_long_wait_and_no_more() -> None:
+    (finding,) = found(semaphore(waiters=(waiter(11, 12.0), waiter(12, 3.0)), last_holder=GONE))
+    assert (finding.code, finding.severity, finding.pids) == ("long-wait", "warning", (11, 12))
+    assert finding.title == "PID 11 has waited for app.permit for at least 12s, and whoever had it has ended"
+    assert "PID 13 had it 15s ago, and was gone 14s ago" in finding.evidence
+    traced = semaphore(waiters=(waiter(11, 12.0),), dead_holder=DeadHolder(pid(13), 30.0))
+    assert any("PID 13 took it 30s ago and ended without" in line for line in found(traced)[0].evidence)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"last_holder": None},  # nobody was ever seen to have it: a signal that is still to come
+        {"last_holder": replace(GONE, ended_s=None)},
+        {"waiters": (waiter(11, 9.0),)},
+        {"waiters": (waiter(11, 12.0, timed=True),)},
+        {"waiters": (waiter(11, 12.0, asleep_s=None),)},
+        {"strays": (Stray(pid(12), -1),)},  # one gives what another takes
+        {"holders": (holder(11, 12.0),)},  # a consumer that waits for the next
+        {"signal": True},
+        {"part_of": "app.cond"},
+        {"state": "free", "value": 1},
+    ],
+)
+def test_waiting_for_a_signal_is_no_long_wait(changes: dict[str, Any]) -> None:
+    waits = semaphore(waiters=(waiter(11, 12.0),), last_holder=GONE)
+    assert codes(waits) == ["long-wait"]
+    assert codes(replace(waits, **changes)) == []
+
+
+def test_a_ring_through_semaphores_is_a_long_wait() -> None:
+    a = semaphore("app.a", 1, holders=(holder(11, 12.0),), waiters=(waiter(12, 12.0),))
+    b = semaphore("app.b", 2, holders=(holder(12, 12.0),), waiters=(waiter(11, 11.0),))
+    (finding,) = found(a, b)
+    assert (finding.code, finding.severity, finding.pids) == ("long-wait", "warning", (11, 12))
+    assert finding.title == "2 threads have waited for each other for at least 11s: app.b, app.a"
+    assert finding.evidence[0] == "PID 11 took app.a and waits for app.b for at least 11s"
+    assert codes(replace(a, waiters=(waiter(12, 9.0),)), b) == []
+    assert codes(a, replace(b, strays=(Stray(pid(13), -4),))) == [], "they are given by others"
 
 
 # -- contention
@@ -427,10 +637,34 @@ def test_a_script_may_have_threading_locks() -> None:
 def test_a_librarys_lock_and_a_condition_are_their_own_business() -> None:
     assert codes(thread_locks=(thread_lock(own=False, overlap=overlap(11, 12)),)) == []
     assert codes(thread_locks=(thread_lock(kind="Condition"),)) == []
+    assert codes(thread_locks=(thread_lock(kind="Condition", overlap=overlap(11, 12)),)) == []
 
 
 def test_the_master_and_a_worker_inside_at_once_is_not_what_matters() -> None:
     assert [f.severity for f in found(thread_locks=(thread_lock(overlap=overlap(10, 11)),))] == ["warning"]
+
+
+def inherited(*numbers: int, **changes: Any) -> Any:
+    guard = thread_lock(locked=numbers, **changes)
+    uses = (replace(use, inherited=use.process.pid in numbers) for use in guard.processes)
+    return replace(guard, processes=tuple(uses))
+
+
+def test_copies_that_were_locked_at_the_fork_are_told_as_that_and_not_as_a_crowd() -> None:
+    (finding,) = found(thread_locks=(inherited(11, 12, 13),))
+    assert (finding.code, finding.severity, finding.pids) == ("inherited-hold", "warning", (11, 12, 13))
+    assert finding.title == "app.guard seems to have been held while 3 workers were forked"
+    assert "os.register_at_fork" in finding.remedy
+
+
+def test_one_copy_that_stays_locked_is_told_where_somebody_waits() -> None:
+    alone = inherited(12)
+    assert codes(thread_locks=(alone,)) == ["private-lock"]
+    uses = tuple(replace(use, waiters=(waiter(12),) if use.inherited else ()) for use in alone.processes)
+    (finding,) = found(thread_locks=(replace(alone, processes=uses),))
+    assert finding.code == "inherited-hold"
+    assert "1 thread waits for it: PID 12" in finding.evidence
+    assert codes(thread_locks=(inherited(11, 12, own=False),)) == []
 
 
 # -- unshared-lock
@@ -495,6 +729,53 @@ def test_of_a_queue_that_each_worker_has_for_itself_it_is_said_once(kind: str) -
     assert "_rlock" not in "".join((finding.title, *finding.evidence, finding.remedy))
 
 
+@pytest.mark.parametrize(("kind", "pieces"), [
+    ("Event", ("_cond._lock", "_cond._sleeping_count", "_cond._wait_semaphore", "_flag")),
+    ("Barrier", ("_cond._lock", "_cond._sleeping_count", "_cond._wait_semaphore")),
+])  # fmt: skip
+def test_an_event_and_a_barrier_that_each_worker_has_for_itself_are_told(kind: str, pieces: tuple[str, ...]) -> None:
+    (finding,) = found(*queue_of_each("app.done", pieces))
+    assert (finding.code, finding.severity, finding.name) == ("unshared-lock", "warning", "app.done")
+    assert finding.title.startswith(
+        f"app.done, a{'n' * (kind == 'Event')} {kind}: each worker has one of its own, and "
+    )
+
+
+def jobs(count: int, workers: int = 2) -> tuple[Any, ...]:
+    """What each of the workers has appended to a list of its own, for processes that have ended."""
+    return tuple(
+        lock(f"app.history[{i}].{piece}", 100 * i + 10 * w + k, separate=workers, mapped_by=(pid(11 + w),), **changes)
+        for i in range(count)
+        for w in range(workers)
+        for k, (piece, changes) in enumerate(
+            (("lock", {}), ("counter._lock", {"part_of": f"app.history[{i}].counter", "kind": "RLock"}))
+        )
+    )
+
+
+def test_what_lies_in_a_list_of_each_worker_is_a_warning_and_one() -> None:
+    told = found(*jobs(4))
+    assert [(f.code, f.severity, f.name) for f in told] == [
+        ("unshared-lock", "warning", "app.history[…].lock"),
+        ("unshared-lock", "warning", "app.history[…].counter"),
+    ]
+    assert told[0].pids == (11, 12)
+    assert told[0].title.startswith(
+        "app.history[…].lock, a Lock: each worker has one of its own, which keeps out nobody"
+    )
+    assert told[1].title.startswith("app.history[…].counter, a Value: ")
+    assert told[0].evidence[0].startswith("8 separate ones bear this name")
+
+
+def test_keys_are_indexes_too_and_one_that_children_map_speaks_for_all() -> None:
+    keyed = separate(name="app.locks['a]b']")
+    assert [(f.severity, f.name) for f in found(*keyed)] == [("warning", "app.locks[…]")]
+    first, *others = jobs(3)
+    assert "app.history[…].lock" not in [
+        f.name for f in found(replace(first, mapped_by=(*first.mapped_by, pid(90))), *others)
+    ]
+
+
 @pytest.mark.parametrize(
     "fine",
     [
@@ -525,6 +806,29 @@ def test_a_second_worker_without_the_lock_yet_is_no_error() -> None:
 
 
 # -- inherited-hold, over-release
+
+
+def test_who_has_no_parent_with_the_lock_has_inherited_nothing() -> None:
+    """A slot that the first process takes and each child gives back: its count only ever grows."""
+    first = lock(strays=(Stray(pid(10), 4, certain=False),))
+    assert codes(first) == []
+    assert codes(replace(first, strays=(Stray(pid(12), 1),), mapped_by=(pid(11), pid(12)))) == []
+
+
+def test_the_cause_comes_before_what_comes_of_it_and_that_is_not_told_again() -> None:
+    other = lock("app.other", 2, state="unknown", reason="who knows", waiters=(waiter(11, 20.0),))
+    waits = replace(ALL_WAIT, waiters=tuple(replace(each, for_s=20.0, asleep_s=20.0) for each in ALL_WAIT.waiters))
+    assert [(f.code, f.name) for f in found(other, waits)] == [
+        ("inherited-hold", "app.lock"), ("long-wait", "app.other"),
+    ]  # fmt: skip
+
+
+def test_a_hold_that_may_be_over_is_not_told_as_one() -> None:
+    strays = (Stray(pid(12), 1), Stray(pid(13), 1))
+    (finding,) = found(lock(kind="RLock", strays=strays, holders=(holder(12, 0.2),)))
+    assert not any("held by" in line for line in finding.evidence)
+    (finding,) = found(lock(kind="RLock", strays=strays, holders=(holder(12, 3.0, asleep_s=2.0),)))
+    assert "held by PID 12 for at least 2.0s" in finding.evidence
 
 
 def test_counts_that_a_fork_copied_are_told() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from semtrace.history import Asleep, LeftOver
-from semtrace.lasting import LastHolders, Strays, Waited
+from semtrace.lasting import LastHolders, Lives, Strays, Waited
 from semtrace.model import Holder, ProcessId, SemId
 from semtrace.prover import Judged
 from semtrace.verdict import Claim, Reading, Verdict, judge
@@ -83,6 +83,36 @@ def test_a_lock_that_is_gone_is_forgotten() -> None:
     assert last.of(12.0, LOCK) is None
 
 
+def test_how_old_its_heartbeat_was_and_how_much_was_one_hold_is_remembered_too() -> None:
+    last = LastHolders()
+    last.update(10.0, {LOCK: ("held", [Holder(A, 111, 1, 3.0, asleep_s=2.0)])}, {A}, {A: 28.0})
+    last.update(11.0, {LOCK: ("unknown", [])}, set(), {})
+    known = last.of(11.0, LOCK)
+    assert known is not None
+    assert (known.held_s, known.unbroken_s, known.silent_s) == (3.0, 2.0, 28.0)
+
+
+# -- Lives
+
+
+def test_an_end_lies_between_the_last_look_at_the_living_and_the_first_without() -> None:
+    lives = Lives()
+    lives.update(10.0, {A, B})
+    assert lives.end_of(10.0, A) is None
+    lives.update(11.0, {B})
+    lives.update(12.0, {B})
+    assert lives.end_of(13.0, A) == (3.0, 2.0)
+    assert lives.end_of(13.0, ProcessId(99, 9)) is None, "it had ended before"
+
+
+def test_of_many_dead_the_last_are_remembered() -> None:
+    lives = Lives()
+    for number in range(Lives.MOST_DEAD + 10):
+        lives.update(float(number), {ProcessId(number, 1)})
+    assert lives.end_of(0.0, ProcessId(0, 1)) is None
+    assert lives.end_of(0.0, ProcessId(Lives.MOST_DEAD, 1)) is not None
+
+
 # -- Strays
 
 
@@ -92,9 +122,9 @@ def test_rival_claims_are_told_once_they_have_stood() -> None:
     strays = Strays({})
     for now_s in (1.0, 1.2, 1.4):
         strays.update(now_s, judged(rivals))
-        assert strays.of(now_s, LOCK) == ()
+        assert strays.of(LOCK) == ()
     strays.update(1.5, judged(rivals))
-    assert [(s.process, s.count, s.certain) for s in strays.of(1.5, LOCK)] == [(A, 1, False), (B, 1, False)]
+    assert [(s.process, s.count, s.certain) for s in strays.of(LOCK)] == [(A, 1, False), (B, 1, False)]
 
 
 def test_a_claim_that_is_there_and_gone_never_stands() -> None:
@@ -102,7 +132,7 @@ def test_a_claim_that_is_there_and_gone_never_stands() -> None:
     strays = Strays({})
     for tick in range(30):
         strays.update(tick * 0.1, judged(rivals if tick % 4 else Verdict("held")))
-        assert strays.of(tick * 0.1, LOCK) == ()
+        assert strays.of(LOCK) == ()
 
 
 def test_left_over_counts_are_strays_and_below_zero_only_those() -> None:
@@ -112,13 +142,50 @@ def test_left_over_counts_are_strays_and_below_zero_only_those() -> None:
     strays = Strays({LOCK: left})
     for now_s in (0.6, 1.2):
         strays.update(now_s, judged(Verdict("free")))
-    assert [(s.process, s.count, s.certain) for s in strays.of(1.2, LOCK)] == [(A, 1, True)]
+    assert [(s.process, s.count, s.certain) for s in strays.of(LOCK)] == [(A, 1, True)]
     left.note([Claim(A, 1, 7), Claim(B, -2, 7)])
     strays.update(1.3, judged(Verdict("free")))
-    assert [(s.process, s.count) for s in strays.of(1.3, LOCK)] == [(B, -2)], "below zero it is wrong at once"
+    assert [(s.process, s.count) for s in strays.of(LOCK)] == [(B, -2)], "below zero it is wrong at once"
     left.note([Claim(B, 0, 7)])
     strays.update(2.0, judged(Verdict("free")))
-    assert [(s.process, s.count) for s in strays.of(2.0, LOCK)] == [(B, -2)], "and stays so"
+    assert [(s.process, s.count) for s in strays.of(LOCK)] == [(B, -2)], "and stays so"
+
+
+def busy(counts: dict[ProcessId, int], kind: int = 1, steady: bool = True) -> dict[SemId, Judged]:
+    """A Lock that is taken, with these counts."""
+    claims = tuple(Claim(process, count, 7, 10) for process, count in counts.items())
+    reading = Reading(0, kind, 1, claims, steady=steady)
+    return {LOCK: Judged(reading, judge(reading, {}), 0)}
+
+
+def over_time(*looks: dict[SemId, Judged], seconds: float = 3.0) -> list[tuple[ProcessId, int, bool]]:
+    """What is told after these looks by turns."""
+    strays = Strays({})
+    for tick in range(int(seconds * 20)):
+        strays.update(tick * 0.05, looks[tick % len(looks)])
+    return [(s.process, s.count, s.certain) for s in strays.of(LOCK)]
+
+
+def test_counts_that_never_come_down_are_strays_on_a_lock_that_is_never_still() -> None:
+    """Both have inherited one, and take it by turns: 1 and 2."""
+    assert over_time(busy({A: 2, B: 1}), busy({A: 1, B: 2})) == [(A, 1, False), (B, 1, False)]
+
+
+def test_one_that_counts_while_another_takes_it_by_turns_is_certain() -> None:
+    assert over_time(busy({A: 1, B: 1}), busy({A: 2, B: 0}), busy({A: 2, B: 0}, steady=False)) == [(A, 1, True)]
+
+
+def test_a_busy_lock_of_which_a_count_is_often_late_has_no_strays() -> None:
+    late = busy({A: 1, B: 1})
+    looks = (late, busy({A: 1, B: 0}), late, late, late, busy({A: 0, B: 1}), late, late)
+    assert over_time(*looks) == []
+    assert over_time(late, busy({A: 0, B: 0}, steady=False)) == [], "a count that was 0 was 0, whatever else moved"
+
+
+def test_one_who_always_has_it_is_none_and_nor_is_a_deep_rlock() -> None:
+    assert over_time(busy({A: 1, B: 0})) == []
+    assert over_time(busy({A: 3, B: 0}, kind=0), busy({A: 2, B: 0}, kind=0)) == []
+    assert over_time(busy({A: 2, B: 1}), busy({A: 1, B: 2}), seconds=0.9) == [], "not for long enough"
 
 
 # -- Waited

@@ -46,11 +46,13 @@ LAYERS = {
     "prover": "model linux history proof verdict watched",
     "separate": "model",
     "namebook": "model linux.memory cpython watched",
-    "threadwaits": "model cpython history linux watched",
-    "threadlocks": "model cpython namebook threadwaits watched",
+    "insiders": "model cpython linux watched",
+    "threadwaits": "model cpython history insiders linux watched",
+    "threadlocks": "model cpython history insiders namebook threadwaits watched",
     "fleet": "model tree watched",
-    "lasting": "model history prover",
-    "picture": "model linux cpython fleet history lasting primitives prover tree verdict",
+    "selfwaits": "model fleet insiders watched",
+    "lasting": "model history prover verdict",
+    "picture": "model linux cpython fleet history lasting primitives prover rules.basis selfwaits tree verdict",
     # its traced locks
     "histogram": "",
     "events": "model wire",
@@ -66,8 +68,8 @@ LAYERS = {
     "follower": "model events reader state statefiles tracedirs",
     "traced": "model wire events folding state tally",
     # all of it
-    "observe": "model linux cpython fleet follower gunicorn_memory history namebook picture primitives prover reading "
-    "rules separate threadlocks traced tree verdict watched",
+    "observe": "model linux cpython fleet follower gunicorn_memory history lasting namebook picture primitives prover "
+    "reading rules separate threadlocks traced tree verdict watched",
     "stacks": "model linux rules.wording",
     "leaks": "model leftovers text",
     "doctor": "model follower leaks observe rules stacks text",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import time
+from dataclasses import replace
 
+import pytest
+from support import wait_until
+
+from semtrace.history import LeftOver
 from semtrace.linux.futex import NO_SYSCALL, Thread
-from semtrace.model import ProcessId
+from semtrace.model import SEMAPHORE, ProcessId, SemId
 from semtrace.proof import READINGS, SPAN_S, Sighting, Suspicion
+from semtrace.prover import Judged, Prover
+from semtrace.verdict import Claim, Reading, Verdict, judge
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
 BORN = 5000
@@ -186,3 +193,28 @@ def test_who_was_born_after_the_proof_needs_one_look_and_no_search() -> None:
     assert found.missing([])
     found.look_at(born_later, [asleep(12)])
     assert found.missing([]) is None
+
+
+def test_what_was_shown_of_one_unit_shows_nothing_of_all() -> None:
+    """A semaphore of two that has lost one, which its last living holder gives to another: all counts are 0 then."""
+    semaphore = SemId(0, 27, 1)
+    one = Reading(0, SEMAPHORE, 2, (Claim(P, 1, 7), Claim(Q, 0, 0)))
+    none = replace(one, claims=(Claim(P, 0, 7), Claim(Q, 0, 0)))
+    now = [one]
+
+    def look(_: SemId) -> Judged:
+        return Judged(now[0], judge(now[0], {}), 0)
+
+    prover = Prover(look, {semaphore: LeftOver()}, lambda: ())
+
+    def verdict() -> Verdict:
+        judged = {semaphore: look(semaphore)}
+        prover.prove(time.monotonic(), judged, {semaphore: []})
+        return judged[semaphore].verdict
+
+    wait_until(lambda: verdict().proved, what="the proof that one is lost")
+    assert [(claim.process, claim.count) for claim in verdict().holders] == [(P, 1)]
+    now[0] = none
+    assert verdict().state == "unknown"
+    assert prover.unproved
+    wait_until(lambda: verdict().state == "orphaned", what="a proof of its own")

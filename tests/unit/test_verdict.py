@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -162,6 +162,16 @@ CASES = [
     Case("no object, for one is blind", "unknown", maxvalue=None, kind=None, blind=(C,), reason=f"PID {C.pid}"),
     Case("in flux", "unknown", claims=(claim(A, 1),), steady=False, reason="in flux"),
 ]
+
+
+def test_what_is_lost_is_counted_unless_counts_are_left_over() -> None:
+    claims = (claim(A, 1), claim(B, 0))
+    read = Reading(0, SEMAPHORE, 3, claims)
+    verdict = judge(read, {})
+    assert (verdict.lost, verdict.doubtful, verdict.suspect) == (2, True, False)
+    assert verdict.reason == "2 of 3 taken are claimed by no living process"
+    assert judge(replace(read, value=1), {}).reason == "1 of 2 taken is claimed by no living process"
+    assert judge(read, {A: 1}).lost == 0, "what is left over from a fork may be counted wrongly"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -1,9 +1,12 @@
-"""Who is inside `with lock:`, of a `threading.Lock`, which itself keeps no owner.
+"""Who is inside `with lock:`, of a lock that itself keeps no owner: threading's, or multiprocessing's.
 
 Whoever is inside has the lock's bound `__exit__` on its frame's stack, put there once `__enter__` is done (up to 3.10:
 named as live once it is done) and gone before `__exit__` is called. Above what is live a stack keeps old values, so how
 deep it is has to be known exactly: from 3.11 on the exception table says it for the instruction that a frame is at,
 before that the innermost block does. Only of threads that sleep meanwhile is any of it true: the caller sees to that.
+
+A `@contextmanager` that has the `with` in it stands on the stack as itself, and its generator's own stack is read. What
+an ExitStack or an `async with` has entered is not seen.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from semtrace.cpython import layout as at
-from semtrace.cpython.classes import Classes
+from semtrace.cpython.classes import Class, Classes, Form
 from semtrace.cpython.frames import running, thread_states
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.pages import Pages, Readable
@@ -20,12 +23,13 @@ from semtrace.linux.maps import read_mappings
 
 MOST_DEPTH = 200
 MOST_TABLE = 1 << 16
+MOST_NESTED = 4  # context managers within context managers
 STATE_WORDS = 64  # a PyThreadState is larger; `thread_id` is within this in 3.8 to 3.13
 
 
 def inside(pid: int, memory: Readable, locks: Collection[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """The address of a lock and the words of the PyThreadState whose thread is inside `with` it; one of the words is
-    the thread's pthread id. Raises nothing for what cannot be read.
+    """The address of a lock (of multiprocessing's: of its SemLock) and the words of the PyThreadState whose thread is
+    inside `with` it; one of the words is the thread's pthread id. Raises nothing for what cannot be read.
     """
     pages = Pages(memory)
     try:
@@ -35,19 +39,61 @@ def inside(pid: int, memory: Readable, locks: Collection[int]) -> Iterator[tuple
     classes = Classes(objects)
     for thread in thread_states(objects, runtime.interpreters):
         for position, code, _ in running(objects, classes, thread):
-            for value in _live(objects, classes, position, code):
-                if (lock := _exit_of(objects, classes, value)) in locks:
+            for lock in _entered(objects, classes, position, code):
+                if lock in locks:
                     yield lock, pages.words(thread, STATE_WORDS)
 
 
-def _exit_of(objects: Objects, classes: Classes, value: int) -> int:
-    """The lock whose bound `__exit__` this is, else 0."""
+def _entered(objects: Objects, classes: Classes, frame: int, code: int, nested: int = 0) -> Iterator[int]:
+    """The locks that a frame is inside of, and those of the context managers that it is inside of."""
+    for value in _live(objects, classes, frame, code):
+        manager = _manager(objects, classes, value)
+        yield from _locks_of(objects, classes, manager, nested) if manager else ()
+
+
+def _manager(objects: Objects, classes: Classes, value: int) -> int:
+    """The object whose bound `__exit__` this is, else 0."""
     pages = objects.pages
     cls = classes.of(value)
-    if cls is None or cls.name != "builtin_function_or_method":
+    if cls is None or cls.module != "builtins":
         return 0
-    name = pages.cstring(pages.u64(pages.u64(value + at.CFUNCTION_METHOD)), 16)  # PyMethodDef.ml_name is its first
-    return pages.u64(value + at.CFUNCTION_SELF) if name == "__exit__" else 0
+    if cls.name == "builtin_function_or_method":
+        name = pages.cstring(pages.u64(pages.u64(value + at.CFUNCTION_METHOD)), 16)  # PyMethodDef.ml_name is its first
+        return pages.u64(value + at.CFUNCTION_SELF) if name == "__exit__" else 0
+    if cls.name == "method":
+        code = pages.u64(pages.u64(value + at.METHOD_FUNCTION) + objects.layout.function_code)
+        name = objects.text(pages.u64(code + objects.layout.code_name)) or ""
+        # `_exit` is what semtrace.instrument.patch puts there
+        return pages.u64(value + at.METHOD_SELF) if name.endswith("__exit__") or name == "_exit" else 0
+    return 0
+
+
+def _locks_of(objects: Objects, classes: Classes, manager: int, nested: int) -> Iterator[int]:
+    """The lock that is held by being inside this one: itself, or what it hands its own `__enter__` on to."""
+    yield manager
+    cls = classes.of(manager)
+    if cls is None or nested >= MOST_NESTED:
+        return
+    if cls.form is Form.WRAPPER:
+        yield classes.attribute(manager, cls, "_semlock")
+    elif cls.form is Form.CONDITION or "_lock" in cls.parts:  # threading's; multiprocessing's Condition, Value, Array
+        yield from _locks_of(objects, classes, classes.attribute(manager, cls, "_lock"), nested + 1)
+    elif (cls.module, cls.name) == ("contextlib", "_GeneratorContextManager"):
+        generator = classes.attribute(manager, cls, "gen")
+        frame, code = _suspended(objects, classes.of(generator), generator)
+        yield from _entered(objects, classes, frame, code, nested + 1) if code else ()
+
+
+def _suspended(objects: Objects, cls: Class | None, generator: int) -> tuple[int, int]:
+    """The frame of a generator and its code."""
+    if cls is None or (cls.module, cls.name) != ("builtins", "generator"):
+        return 0, 0
+    layout, u64 = objects.layout, objects.pages.u64
+    if layout.frame_instruction:  # Objects/genobject.c PyGen_Type.tp_basicsize: up to gi_iframe.localsplus
+        frame = generator + cls.basicsize - layout.frame_locals
+    else:
+        frame = u64(generator + at.GENERATOR_FRAME)
+    return (frame, u64(frame + layout.frame_code)) if frame else (0, 0)
 
 
 def _live(objects: Objects, classes: Classes, frame: int, code: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ silence, so each says only what the evidence carries.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from semtrace.model import Finding, Severity, Snapshot
 from semtrace.rules.basis import Limits
@@ -13,10 +14,12 @@ from semtrace.rules.deadlocks import deadlock
 from semtrace.rules.holds import keeps_waiting
 from semtrace.rules.memory import leaked_name, shm_full
 from semtrace.rules.orders import lock_order
-from semtrace.rules.orphans import orphaned_lock
-from semtrace.rules.sharing import private_lock, unshared_lock
+from semtrace.rules.orphans import lost_unit, orphaned_lock
+from semtrace.rules.semaphores import semaphore_wait
+from semtrace.rules.sharing import locked_at_fork, private_lock, unshared_lock
+from semtrace.text import age
 
-__all__ = ["USUAL", "Limits", "findings", "worst_first"]
+__all__ = ["USUAL", "Limits", "findings", "gone_by", "worst_first"]
 
 Rule = Callable[[Snapshot, Limits], Iterable[Finding]]
 
@@ -25,9 +28,12 @@ RULES: tuple[Rule, ...] = (
     deadlock,
     unshared_lock,
     private_lock,
-    keeps_waiting,
+    lost_unit,
     inherited_hold,
+    locked_at_fork,
     over_release,
+    keeps_waiting,
+    semaphore_wait,
     lock_order,
     leaked_name,
     shm_full,
@@ -40,6 +46,14 @@ USUAL = Limits()
 def findings(snapshot: Snapshot, limits: Limits = USUAL) -> tuple[Finding, ...]:
     """All that the rules find, the worst first."""
     return worst_first(finding for rule in RULES for finding in rule(snapshot, limits))
+
+
+def gone_by(finding: Finding, seen_s: float) -> Finding:
+    """It was so, last `seen_s` ago, and is not any more."""
+    title = f"{finding.title} (over by now)"
+    if finding.code == "timeout-risk":
+        title = finding.title.replace("will soon kill", "was about to kill").replace("which holds", "which held")
+    return replace(finding, title=title, evidence=(*finding.evidence, f"over by now: last seen {age(seen_s)} ago"))
 
 
 def worst_first(found: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -26,36 +26,34 @@ _INNER_FRAMES = 4
 def worth_a_word(lock: Lock) -> bool:
     """True for a lock of which it is known that to hold it, or to wait for it, is not simply how it is used.
 
-    A lock without name may be a queue's, whose readers wait in it all day: only a stack then shows that it is not. A
-    Semaphore may be a signal that somebody gives some day.
+    A queue's or a pool's own lock is one that readers keep and wait in all day. One without a name may be such a lock:
+    only a stack shows that it is not. The user's own lock is worth a word also if it is held over a get. A Semaphore
+    may be a signal that somebody gives some day.
     """
     if lock.signal or lock.maximum in (None, SEM_VALUE_MAX):
         return False
-    if (lock.name or "").endswith(_READ_LOCK):
-        return False
     threads: tuple[Holder | Waiter, ...] = (*lock.holders, *lock.waiters)
     stacks = [each.stack for each in threads if each.stack]
-    if any(_reads_a_queue(stack) for stack in stacks):
+    reads = any(_reads_a_queue(stack) for stack in stacks)
+    if lock.part_of is not None and ((lock.name or "").endswith(_READ_LOCK) or reads):
         return False
-    return lock.name is not None or bool(stacks)
+    return lock.name is not None or (bool(stacks) and not reads)
 
 
 def _reads_a_queue(stack: Sequence[Frame]) -> bool:
     return any(frame.file.endswith(_READERS) and frame.function != "put" for frame in stack[:_INNER_FRAMES])
 
 
-def unbroken_s(lock: Lock, holder: Holder, process: Process | None) -> float | None:
+def unbroken_s(lock: Lock, holder: Holder) -> float | None:
     """For how long the holder is known to have held it without a break; None if that is not known.
 
     `since_s` cannot tell one long hold from many short ones. But a thread that has not run has released nothing; nor
-    has anybody if a waiter has not run, for a release wakes one; and a worker whose heart has not beaten is still busy
-    with the request that it was busy with.
+    has anybody if a waiter has not run, for a release wakes one.
     """
     if holder.since_s is None or holder.evidence == "events":
         return holder.since_s
-    beat = process.last_heartbeat_s if process is not None and process.role == "worker" else None
     waits = [waiter.asleep_s for waiter in lock.waiters]
-    known = [seconds for seconds in (holder.asleep_s, beat, *waits) if seconds is not None]
+    known = [seconds for seconds in (holder.asleep_s, *waits) if seconds is not None]
     return min(max(known), holder.since_s) if known else None
 
 

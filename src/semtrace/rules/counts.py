@@ -16,8 +16,8 @@ _RESTART = "They wait until the server is restarted; semtrace release refuses, a
 def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Processes that count a hold which is another's: what a fork copies with the memory of the holder."""
     for lock in snapshot.locks:
-        strays = [stray for stray in lock.strays if stray.count > 0]
-        if lock.signal or lock.maximum == SEM_VALUE_MAX or not strays or len(strays) < len(lock.strays):
+        strays = inherited_counts(lock, snapshot)
+        if not strays:
             continue
         who = pids(stray.process.pid for stray in strays)
         certain = all(stray.certain for stray in strays)
@@ -34,12 +34,29 @@ def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                 f"{claim}, and did not take it" if certain else f"{claim}; only {lock.maximum} can have taken it",
                 *_consequence(lock),
                 *stuck,
-                *holding(lock),
+                *_still_holding(lock),
                 *waiting(lock),
             ),
             remedy=(_RESTART if stuck else "") + "Nothing in the master, nor a thread of it, may hold the lock while "
             "workers are forked. Restart the server to be rid of the false counts.",
         )
+
+
+def inherited_counts(lock: Lock, snapshot: Snapshot) -> list[Stray]:
+    """The counts of processes that may have inherited them: whose parents have the lock too. Without such a parent a
+    count that stays is left by one who takes what others release.
+    """
+    strays = [stray for stray in lock.strays if stray.count > 0]
+    if lock.signal or lock.maximum == SEM_VALUE_MAX or len(strays) < len(lock.strays):
+        return []
+    parents = {process.id: process.ppid for process in snapshot.processes}
+    mapping = {process.pid for process in lock.mapped_by}
+    return [stray for stray in strays if parents.get(stray.process) in mapping]
+
+
+def _still_holding(lock: Lock) -> list[str]:
+    """Who holds it, if that has not run meanwhile: a hold that may be over by now is not told as one."""
+    return holding(lock) if all(holder.asleep_s or holder.evidence == "events" for holder in lock.holders) else []
 
 
 def _all_wait(lock: Lock, strays: Sequence[Stray], snapshot: Snapshot) -> list[str]:
@@ -92,5 +109,5 @@ def over_release(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                 *waiting(lock),
             ),
             remedy="Two may be inside at once after that. Use `with`; where acquire has a timeout, release only if it "
-            "returned True.",
+            "returned True. If processes hand it on by intent, a multiprocessing.Semaphore says so.",
         )

@@ -1,8 +1,13 @@
 """deadlock: threads that wait for each other, each for a lock that the next one holds; or one for its own.
 
-The locks are multiprocessing's, and `threading` locks whose holder is proved. What this cannot know: whether another
-thread or process means to release such a Lock for its holder, which only an RLock forbids. Where one was ever seen to
-do that the holders are unknown, and nothing is said.
+The locks are multiprocessing's, and `threading` locks whose holder is proved. It is an error where none can go on, a
+warning where that depends on what only the program knows: whether another process means to release a Lock for its
+taker, as of a gate or a baton. An RLock forbids that, and who is inside `with` a Lock will release it itself.
+
+- One that waits for the Lock it took: an error if it is inside `with` it, or if every process that could release it is
+  stuck as well. By bare acquire() it looks the same as waiting at a gate: a warning.
+- Several in a ring: an error, for each of them was given what it holds and asks for what another has, which gates and
+  batons do not come to by themselves. Where the program was ever seen to release Locks for others: a warning.
 """
 
 from __future__ import annotations
@@ -17,14 +22,15 @@ from semtrace.model import (
     Lock,
     ProcessId,
     SemId,
+    Server,
     Snapshot,
     ThreadLock,
     ThreadLockUse,
     Waiter,
 )
-from semtrace.rules.basis import Limits
-from semtrace.rules.wording import at_least, label, place_of, thread
-from semtrace.text import age, clean
+from semtrace.rules.basis import Limits, unbroken_wait_s
+from semtrace.rules.wording import at_least, label, pids, place_of, thread
+from semtrace.text import age, clean, counted
 
 # All of them asleep without a break for so long: then the claims that were read meanwhile were true at one time.
 ASLEEP_S = 1.0
@@ -34,15 +40,18 @@ Thread = tuple[ProcessId, int]
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A lock of either kind: `semaphore` is None of a `threading` lock, which is one process's own."""
+    """A lock of either kind: `semaphore` is None of a `threading` lock, which is one process's own. `bound`: its holder
+    alone can release it, or surely means to.
+    """
 
     name: str
     semaphore: SemId | None
-    process: ProcessId | None = None
+    mapped_by: tuple[ProcessId, ...]
+    bound: bool
 
 
 @dataclass(frozen=True, slots=True)
-class _Wait:
+class Wait:
     """One thread, what it waits for, and the threads that hold that."""
 
     thread: Thread
@@ -52,22 +61,53 @@ class _Wait:
 
 
 def deadlock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    stuck = _stuck(snapshot)
-    for cycle in _cycles(stuck):
-        yield _finding([stuck[each] for each in cycle], stuck)
+    stuck = stuck_threads(snapshot)
+    handed = _handed_over(snapshot)
+    for cycle in cycles(stuck):
+        waits = [stuck[each] for each in cycle]
+        doubt = _doubt_of_one(waits[0], stuck, snapshot) if len(waits) == 1 else _doubt_of_ring(waits, handed)
+        yield _finding(waits, stuck, snapshot.server, doubt)
+
+
+def _doubt_of_one(wait: Wait, stuck: Mapping[Thread, Wait], snapshot: Snapshot) -> list[str]:
+    """Why a thread that waits for its own lock may go on; nothing where it cannot."""
+    single = {process.id for process in snapshot.processes if process.threads == 1}
+    able = [each for each in wait.lock.mapped_by if each not in single or (each, each.pid) not in stuck]
+    blind = any(problem.process for problem in snapshot.problems)
+    if wait.lock.bound or not (able or blind):
+        return []
+    others = [each.pid for each in able if each != wait.thread[0]]
+    who = pids(others) if others else "another thread of it" if able else "a process that cannot be read"
+    return [
+        f"it is not seen to be inside `with` it, and {who} could release it: so it may be a gate, still to be opened"
+    ]
+
+
+def _doubt_of_ring(cycle: Sequence[Wait], handed: Sequence[Lock]) -> list[str]:
+    """The same of several: the program may be one that hands Locks from process to process."""
+    if not handed or all(wait.lock.bound for wait in cycle):
+        return []
+    names = ", ".join(label(lock) for lock in handed[:2])
+    return [f"this program releases Locks in other processes than took them ({names}), so another may do so with these"]
+
+
+def _handed_over(snapshot: Snapshot) -> list[Lock]:
+    """The Locks that were seen to be released for another."""
+    locks = (lock for lock in snapshot.locks if lock.maximum == 1 and not lock.signal)
+    return [lock for lock in locks if any(stray.count < 0 for stray in lock.strays)]
 
 
 def deadlocked(snapshot: Snapshot) -> set[SemId]:
     """The ids of the locks that such threads wait for."""
-    return {wait.lock.semaphore for wait in _stuck(snapshot).values() if wait.lock.semaphore is not None}
+    return {wait.lock.semaphore for wait in stuck_threads(snapshot).values() if wait.lock.semaphore is not None}
 
 
-def _stuck(snapshot: Snapshot) -> dict[Thread, _Wait]:
+def stuck_threads(snapshot: Snapshot, semaphores: bool = False) -> dict[Thread, Wait]:
     """The threads that can go on only if another of them does: of all that wait, those are left out, again and again,
-    that wait for a lock with a holder who may go on.
+    that wait for a lock with a holder who may go on. With `semaphores` a Semaphore without units is taken for a lock.
     """
     single = {process.id for process in snapshot.processes if process.threads == 1}
-    waits = {wait.thread: wait for lock in snapshot.locks for wait in _waits(lock, single)}
+    waits = {wait.thread: wait for lock in snapshot.locks for wait in _waits(lock, single, semaphores)}
     for private in snapshot.thread_locks:
         waits.update((wait.thread, wait) for use in private.processes for wait in _private_waits(private, use))
     while True:
@@ -77,26 +117,27 @@ def _stuck(snapshot: Snapshot) -> dict[Thread, _Wait]:
         waits = left
 
 
-def _waits(lock: Lock, single: set[ProcessId]) -> Iterator[_Wait]:
+def _waits(lock: Lock, single: set[ProcessId], semaphores: bool) -> Iterator[Wait]:
     """The waits for a lock that may be without end; none where its holders are not known to the thread."""
     holders = [_thread_of(holder, single) for holder in lock.holders]
     known = [holder for holder in holders if holder is not None]
-    if not holders or len(known) < len(holders) or not _accounts_for_all(lock):
+    if not holders or len(known) < len(holders) or not _accounts_for_all(lock, semaphores):
         return
-    wanted = _Wanted(label(lock), lock.id)
+    bound = lock.kind == "RLock" or all(holder.within for holder in lock.holders)
+    wanted = _Wanted(label(lock), lock.id, lock.mapped_by, bound)
     for waiter in lock.waiters:
         if _is_endless(waiter):
-            yield _Wait((waiter.process, waiter.tid), wanted, waiter, tuple(known))
+            yield Wait((waiter.process, waiter.tid), wanted, waiter, tuple(known))
 
 
-def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[_Wait]:
+def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[Wait]:
     """Those in one process for its own copy of a `threading` lock."""
     if use.holder is None or use.holder.tid is None:
         return
-    wanted = _Wanted(clean(lock.name), None, use.process)
+    wanted = _Wanted(clean(lock.name), None, (use.process,), bound=True)
     for waiter in use.waiters:
         if _is_endless(waiter):
-            yield _Wait((waiter.process, waiter.tid), wanted, waiter, ((use.process, use.holder.tid),))
+            yield Wait((waiter.process, waiter.tid), wanted, waiter, ((use.process, use.holder.tid),))
 
 
 def _is_endless(waiter: Waiter) -> bool:
@@ -109,16 +150,18 @@ def _thread_of(holder: Holder, single: set[ProcessId]) -> Thread | None:
     return (holder.process, holder.pid) if holder.process in single else None
 
 
-def _accounts_for_all(lock: Lock) -> bool:
+def _accounts_for_all(lock: Lock, semaphores: bool) -> bool:
     """True if nobody but the holders can give a unit back, as far as counts show it."""
-    if lock.signal or lock.strays or lock.in_flux or lock.maximum in (None, SEM_VALUE_MAX) or lock.value != 0:
+    if lock.signal or lock.strays or lock.in_flux or lock.maximum is None or lock.value != 0:
         return False
+    if lock.maximum == SEM_VALUE_MAX:
+        return semaphores and lock.part_of is None
     if lock.maximum == 1:
         return len(lock.holders) == 1  # the count of an RLock is its depth
     return sum(holder.count for holder in lock.holders) == lock.maximum
 
 
-def _cycles(stuck: Mapping[Thread, _Wait]) -> Iterator[list[Thread]]:
+def cycles(stuck: Mapping[Thread, Wait]) -> Iterator[list[Thread]]:
     """Each cycle once. Every stuck thread leads into one; most of them only wait behind it."""
     done: set[Thread] = set()
     for start in sorted(stuck):
@@ -132,57 +175,84 @@ def _cycles(stuck: Mapping[Thread, _Wait]) -> Iterator[list[Thread]]:
         done.update(path)
 
 
-def _finding(cycle: Sequence[_Wait], stuck: Mapping[Thread, _Wait]) -> Finding:
+def _finding(cycle: Sequence[Wait], stuck: Mapping[Thread, Wait], server: Server, doubt: list[str]) -> Finding:
     locks = [wait.lock for wait in cycle]
     members = {wait.thread for wait in cycle}
     behind = [wait for thread_, wait in sorted(stuck.items()) if thread_ not in members and wait.lock in locks]
     slept = min(wait.waiter.asleep_s or 0.0 for wait in cycle)
     again = len(cycle) == 1
+    who = "it has not" if again else "none of them has"
+    end = doubt or ["it cannot go on" if again else "none can go on before another does"]
     return Finding(
         code="deadlock",
-        severity="error",
+        severity="warning" if doubt else "error",
         lock=next((lock.semaphore for lock in locks if lock.semaphore is not None), None),
         name=next((lock.name for lock in locks if lock.semaphore is not None), locks[0].name),
         pids=tuple(dict.fromkeys(wait.thread[0].pid for wait in (*cycle, *behind))),
-        title=_title(cycle),
+        title=_title(cycle, bool(doubt)),
         evidence=(
-            *_chain(cycle),
-            f"{'it has not' if again else 'none of them has'} run for {age(slept)}: none can go on before another does",
-            *([f"{len(behind)} more wait behind them"] if behind else []),
+            *_chain(cycle, bool(doubt)),
+            f"{who} run for {age(slept)}: {end[0]}",
+            *(_behind(behind, again) if behind else []),
         ),
-        remedy=_remedy(again, locks),
+        remedy=_remedy(again, locks, server, bool(doubt)),
     )
 
 
-def _title(cycle: Sequence[_Wait]) -> str:
+def _title(cycle: Sequence[Wait], doubtful: bool) -> str:
     if len(cycle) == 1:
         (wait,) = cycle
+        if doubtful:
+            return (
+                f"{thread(*wait.thread)} waits for {wait.lock.name}, which it took itself; unless another releases it, "
+                "it waits for ever"
+            )
         return f"{thread(*wait.thread)} waits for {wait.lock.name}, which it holds itself"
     names = ", ".join(wait.lock.name for wait in cycle)
-    return f"{len(cycle)} threads wait for each other: {names}"
+    unless = "; unless another releases one of these, for ever" if doubtful else ""
+    return f"{len(cycle)} threads wait for each other: {names}{unless}"
 
 
-def _chain(cycle: Sequence[_Wait]) -> Iterator[str]:
+def _chain(cycle: Sequence[Wait], doubtful: bool) -> Iterator[str]:
+    has = "took" if doubtful else "holds"
     for at, wait in enumerate(cycle):
         before = cycle[at - 1].lock
-        held = _called(before)
         what = "it" if wait.lock == before else _called(wait.lock)
-        since = at_least(wait.waiter.for_s, wait.waiter.evidence)
+        since = at_least(unbroken_wait_s(wait.waiter), wait.waiter.evidence)
         place = place_of(wait.waiter)
-        yield f"{thread(*wait.thread)} holds {held} and waits for {what}{since}{f', at {place}' if place else ''}"
+        at_place = f", at {place}" if place else ""
+        yield f"{thread(*wait.thread)} {has} {_called(before)} and waits for {what}{since}{at_place}"
+
+
+def _behind(behind: Sequence[Wait], again: bool) -> list[str]:
+    return [f"{counted(len(behind), 'more thread waits', 'more threads wait')} behind {'it' if again else 'them'}"]
 
 
 def _called(lock: _Wanted) -> str:
     return lock.name if lock.semaphore is not None else f"{lock.name} (a threading lock)"
 
 
-def _remedy(again: bool, locks: Sequence[_Wanted]) -> str:
+def _remedy(again: bool, locks: Sequence[_Wanted], server: Server, doubtful: bool) -> str:
     shared = any(lock.semaphore is not None for lock in locks)
-    cure = (
-        f"Use {'a multiprocessing.RLock' if shared else 'a threading.RLock'}, or take it only once on the way"
-        if again
-        else "Take the locks in the same order everywhere"
-    )
+    cure = _cure_of_reentry(shared, server) if again else "Take the locks in the same order everywhere."
+    if doubtful:
+        keep_out = f"{cure[0].lower()}{cure[1:]}"
+        return f"If another process is still to release it, all is well. If it is used to keep others out: {keep_out}"
     if not shared:
-        return f"{cure}. Now: restart that process; it takes no other's lock with it."
-    return f"{cure}. Now: restart the server, for a worker that is killed leaves its lock locked behind."
+        return f"{cure} Now: restart that process; it takes no other's lock with it."
+    return f"{cure} Now: restart the server, for a worker that is killed may leave its lock locked behind."
+
+
+def _cure_of_reentry(shared: bool, server: Server) -> str:
+    """To an RLock all greenlets of a process are one thread: it lets the second in while the first is inside."""
+    kind = server.worker_class
+    greenlets = kind is not None and ("gevent" in kind or "eventlet" in kind)
+    if greenlets:
+        return (
+            "Hold it over nothing that lets another greenlet run, and take it only once on the way. An RLock is no "
+            "cure here: to it all greenlets of a worker are one thread, so it lets them in together."
+        )
+    unless = " (not under gevent or eventlet: to it all greenlets are one thread)" if kind is None else ""
+    return (
+        f"Use {'a multiprocessing.RLock' if shared else 'a threading.RLock'}{unless}, or take it only once on the way."
+    )

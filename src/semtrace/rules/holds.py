@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from semtrace.model import Finding, Holder, Lock, Process, ProcessId, Snapshot
 from semtrace.rules.basis import Limits, processes, unbroken_s, unbroken_wait_s, worth_a_word
+from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import deadlocked
 from semtrace.rules.wording import at_least, holding, label, thread, waiting, where
 from semtrace.text import age, counted, exact
@@ -29,7 +30,9 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for lock in snapshot.locks:
         if lock.id in explained or lock.state == "orphaned" or not worth_a_word(lock):
             continue
-        found = _timeout_risk(lock, snapshot, known) or _long_hold(lock, limits, known) or _long_wait(lock, limits)
+        found = _timeout_risk(lock, snapshot, known) or _long_hold(lock, limits)
+        if found is None and not inherited_counts(lock, snapshot):  # which tells who waits, and why
+            found = _long_wait(lock, limits, snapshot.server.pid)
         if found is not None:
             yield found
         elif not lock.strays and snapshot.watched_s >= _WATCHED_S and lock.waited_s >= _CROWD * snapshot.watched_s:
@@ -72,14 +75,14 @@ def _killed_finding(lock: Lock, holder: Holder, process: Process, timeout_s: flo
         pids=(holder.pid,),
         title=f"gunicorn will soon kill PID {holder.pid}, which holds {label(lock)}",
         evidence=(*holding(lock), unseen if beat_s is None else silent, *waiting(lock)),
-        remedy="A holder that is killed leaves the lock locked for ever: hold it for less time, not over calls that "
+        remedy="A holder that is killed may leave the lock locked for ever: hold it for less time, not over calls that "
         "may block, or raise --timeout.",
     )
 
 
-def _long_hold(lock: Lock, limits: Limits, known: dict[ProcessId, Process]) -> Finding | None:
+def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
     for holder in lock.holders:
-        held_s = unbroken_s(lock, holder, known.get(holder.process))
+        held_s = unbroken_s(lock, holder)
         if held_s is not None and held_s >= limits.hold_s:
             return Finding(
                 code="long-hold",
@@ -90,13 +93,13 @@ def _long_hold(lock: Lock, limits: Limits, known: dict[ProcessId, Process]) -> F
                 title=f"{thread(holder.process, holder.tid)} has held {label(lock)}"
                 f"{at_least(held_s, holder.evidence)} without a break",
                 evidence=(*where([holder]), *waiting(lock)),
-                remedy="Do under the lock only what must be done under it; look at what that thread is doing: "
+                remedy="Do under the lock only what must be done under it. See what that thread is doing.\n"
                 f"semtrace dump --stacks {holder.pid}",
             )
     return None
 
 
-def _long_wait(lock: Lock, limits: Limits) -> Finding | None:
+def _long_wait(lock: Lock, limits: Limits, server: int) -> Finding | None:
     longest = max(lock.waiters, key=lambda waiter: unbroken_wait_s(waiter) or 0.0, default=None)
     waited_s = unbroken_wait_s(longest) if longest is not None else None
     if longest is None or waited_s is None or waited_s < limits.wait_s:
@@ -111,8 +114,8 @@ def _long_wait(lock: Lock, limits: Limits) -> Finding | None:
         title=f"{thread(longest.process, longest.tid)} has waited for {label(lock)}"
         f"{at_least(waited_s, longest.evidence)}",
         evidence=(*unknown, *holding(lock), *waiting(lock)),
-        remedy="See what its holder does meanwhile (semtrace dump --stacks), and give acquire a timeout where a "
-        "request can fail instead.",
+        remedy="Give acquire a timeout where a request can fail instead, and see what all do meanwhile.\n"
+        f"semtrace dump --stacks {server}",
     )
 
 

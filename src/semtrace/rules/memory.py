@@ -33,7 +33,8 @@ def leaked_name(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         pids=(),
         title=f"{counted(len(leaked), 'semaphore')} in /dev/shm that no process uses",
         evidence=(*lines, *more),
-        remedy="semtrace clean   says which it would remove; with --yes it does. A process that was killed left them.",
+        remedy="A process that was killed left them. The command says which it would remove; with --yes it does.\n"
+        "semtrace clean",
     )
 
 
@@ -49,6 +50,6 @@ def shm_full(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         pids=(),
         title=f"/dev/shm is nearly full: {size(room.free)} of {size(room.size)} left",
         evidence=("a new lock needs room there, else its making fails with ENOSPC: No space left on device",),
-        remedy="Remove what is not needed there (ls -l /dev/shm; semtrace clean), or make it larger: docker run "
-        "--shm-size, mount -o remount,size=.",
+        remedy="Remove what is not needed there (ls -l /dev/shm), or make it larger: docker run --shm-size, mount -o "
+        "remount,size=. The command says which semaphores nobody uses.\nsemtrace clean",
     )

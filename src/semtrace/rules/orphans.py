@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from semtrace.model import Finding, LastHolder, Lock, Server, Snapshot
+from semtrace.model import DeadHolder, Finding, LastHolder, Lock, Server, Snapshot
 from semtrace.rules.basis import Limits
-from semtrace.rules.wording import at_least, label, thread, waiting
-from semtrace.text import age, clean
+from semtrace.rules.wording import at_least, holding, label, thread, waiting
+from semtrace.text import age, clean, counted
 
 # gunicorn sends SIGABRT at its timeout and SIGKILL a second later, and looking sees a lower bound.
 _NEARLY = 0.8
@@ -23,7 +23,6 @@ def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for lock in snapshot.locks:
         if lock.state != "orphaned":
             continue
-        dead = lock.last_holder
         yield Finding(
             code="orphaned-lock",
             severity="error",
@@ -33,11 +32,46 @@ def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             title=f"{label(lock)} is locked for ever: whoever held it has ended",
             evidence=(
                 *([clean(lock.reason)] if lock.reason else []),
-                *(_last_seen(dead, snapshot) if dead else _not_seen(lock, snapshot)),
+                *_end(lock, snapshot),
                 *waiting(lock),
             ),
-            remedy=f"{release_command(snapshot.server, lock)}   says what it would do; with --yes it does it, and the "
-            "waiting threads go on. What the dead process left half done stays so.",
+            remedy="The command says what it would do; with --yes it releases the lock"
+            f"{', and who waits goes on' if lock.waiters else ''}. What the dead process left half done stays so.\n"
+            f"{release_command(snapshot.server, lock)}",
+        )
+
+
+def lost_unit(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """A unit of a BoundedSemaphore that its taker took into its grave: there is one less for ever.
+
+    Where it is not proved it is told only after it has looked so for long: a thread that has just taken one may not
+    have counted it yet.
+    """
+    for lock in snapshot.locks:
+        lost = lock.lost
+        if lost is None or lock.signal or lock.strays or not (lost.proved or (lost.for_s or 0.0) >= limits.wait_s):
+            continue
+        some = "a unit" if lost.units == 1 else f"{lost.units} units"
+        was = "was" if lost.units == 1 else "were"
+        sure = f"{some} of {label(lock)} {was} lost with a process that ended"
+        left = (lock.maximum or 0) - lost.units
+        yield Finding(
+            code="orphaned-lock",
+            severity="warning",
+            lock=lock.id,
+            name=label(lock),
+            pids=tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters)),
+            title=sure if lost.proved else f"it seems that {sure}",
+            evidence=(
+                *([clean(lock.reason)] if lock.reason else []),
+                *([] if lost.proved else [f"it looked so at every look for {age(lost.for_s)}"]),
+                f"{left} of its {counted(lock.maximum or 0, 'unit')} {'is' if left == 1 else 'are'} left to use",
+                *(_by_its_file(lock.dead_holder, snapshot) if lock.dead_holder else []),
+                *holding(lock),
+                *waiting(lock),
+            ),
+            remedy="Restart the server to have it whole again, unless another process gives it back for the one that "
+            "ended; it cannot be released while others are in use. Take it by `with`: then only a kill loses it.",
         )
 
 
@@ -47,20 +81,65 @@ def release_command(server: Server, lock: Lock) -> str:
     return f"semtrace release {server.pid} {shlex.quote(str(lock.name)) if unique else lock.id}"
 
 
+def _end(lock: Lock, snapshot: Snapshot) -> Iterator[str]:
+    """When the holder ended and how, by the surest witness there is: its state file, or the looks before."""
+    if lock.dead_holder is not None:
+        return _by_its_file(lock.dead_holder, snapshot)
+    return _last_seen(lock.last_holder, snapshot) if lock.last_holder else _not_seen(lock, snapshot)
+
+
+def _by_its_file(dead: DeadHolder, snapshot: Snapshot) -> Iterator[str]:
+    """From when on it had the lock is exact; when it ended lies between two looks, or before the first."""
+    if dead.alive_s is None or dead.gone_s is None:
+        least_s, most_s = None, dead.acquired_s - snapshot.watched_s
+        yield f"PID {dead.pid} had ended when the watching began, {age(snapshot.watched_s)} ago"
+    else:
+        least_s, most_s = dead.acquired_s - dead.alive_s, dead.acquired_s - dead.gone_s
+        yield f"PID {dead.pid} was last seen alive {age(dead.alive_s)} ago, and gone {age(dead.gone_s)} ago"
+    yield from _how(least_s, most_s, snapshot) or _how_unknown(snapshot)
+
+
 def _last_seen(last: LastHolder, snapshot: Snapshot) -> Iterator[str]:
-    held = f", then{at_least(last.held_s)}" if last.held_s else ""
+    held = f", then{at_least(last.unbroken_s)}" if last.unbroken_s else ""
+    if not held and last.held_s:
+        held = f", as at every look for {age(last.held_s)} before, in one hold or in several"
     end = "it lives, so it had let go" if last.ended_s is None else f"it was gone {age(last.ended_s)} ago"
     yield f"last seen held by {thread(last.process, last.tid)} {age(last.seen_s)} ago{held}; {end}"
-    timeout_s = _timeout_s(snapshot)
-    if last.ended_s is None or timeout_s is None or last.held_s is None:
+    if last.ended_s is None or last.held_s is None:
         return
-    if last.held_s >= _NEARLY * timeout_s:
-        yield f"that is as long as gunicorn's --timeout ({timeout_s:g} s) allows: gunicorn most likely killed it"
-    elif last.held_s < _FAR_LESS * timeout_s and last.seen_s + last.held_s < snapshot.watched_s - _BEFORE_S:
+    from_its_beginning = last.seen_s + last.held_s < snapshot.watched_s - _BEFORE_S
+    timeout_s = _timeout_s(snapshot)
+    if timeout_s is not None and last.silent_s is not None and last.silent_s >= _NEARLY * timeout_s:
         yield (
+            f"its last heartbeat was {age(last.silent_s)} old then: as long as gunicorn's --timeout ({timeout_s:g} s) "
+            "allows: gunicorn most likely killed it"
+        )
+        return
+    yield from _how(last.unbroken_s, last.held_s if from_its_beginning else None, snapshot)
+
+
+def _how(least_s: float | None, most_s: float | None, snapshot: Snapshot) -> list[str]:
+    """By how long it had the lock when it ended: at least so long and at most so long, as far as that is known."""
+    timeout_s = _timeout_s(snapshot)
+    if timeout_s is None:
+        return []
+    if least_s is not None and least_s >= _NEARLY * timeout_s:
+        return [f"that is as long as gunicorn's --timeout ({timeout_s:g} s) allows: gunicorn most likely killed it"]
+    if most_s is not None and most_s < _FAR_LESS * timeout_s:
+        return [
             f"that is far less than gunicorn's --timeout ({timeout_s:g} s): most likely something else ended it (kill, "
             "out of memory); gunicorn's log says by which signal"
-        )
+        ]
+    return []
+
+
+def _how_unknown(snapshot: Snapshot) -> list[str]:
+    if snapshot.server.kind != "gunicorn":
+        return []
+    return [
+        "how it ended is not known; gunicorn's log says it beside that PID: WORKER TIMEOUT, or the signal (SIGKILL: "
+        '"Perhaps out of memory?")'
+    ]
 
 
 def _not_seen(lock: Lock, snapshot: Snapshot) -> Iterator[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 
-from semtrace.model import Finding, Lock, Overlap, ProcessId, Snapshot, ThreadLock
+from semtrace.model import Finding, Lock, Overlap, ProcessId, Snapshot, ThreadLock, ThreadLockUse
 from semtrace.rules.basis import Limits
-from semtrace.rules.wording import label, pids
+from semtrace.rules.wording import label, pids, where
 from semtrace.text import age, clean, counted
 
 _WORKERS = ("worker", "dirty-worker")
 
-# The two locks that every queue has: Lib/multiprocessing/queues.py.
-_READ, _WRITE = "_rlock", "_wlock"
+# The two locks that every queue has (Lib/multiprocessing/queues.py), that of a Value or Condition, and that of an Event
+# or Barrier (synchronize.py).
+_READ, _WRITE, _LOCK, _TOLD = "_rlock", "_wlock", "_lock", "_cond._lock"
+_TELLING = ("Event", "Barrier")
 
 # What guards something by being held. A Condition is for telling threads something, within one process by design.
 _GUARDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "asyncio.Lock")
@@ -23,12 +26,51 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     workers = _workers(snapshot)
     for lock in snapshot.thread_locks:
         owners = [use.process for use in lock.processes if use.process in workers]
-        if len(owners) < 2 or not lock.own:
+        if len(owners) < 2 or not lock.own or lock.kind == "Condition":
             continue
         if lock.overlap is not None and len(workers.intersection(lock.overlap.processes)) > 1:
             yield _private(lock, owners, _overlapped(lock.overlap, snapshot.taken_at), error=True)
-        elif lock.kind in _GUARDS:
+        elif lock.kind in _GUARDS and not locked_since_fork(lock, workers):
             yield _private(lock, owners, (), error=False)
+
+
+def locked_at_fork(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """A `threading` lock that the master held while it forked: in the workers nobody will ever release it."""
+    workers = _workers(snapshot)
+    for lock in snapshot.thread_locks:
+        if lock.own and lock.kind in _GUARDS and (stuck := locked_since_fork(lock, workers)):
+            yield _locked_at_fork(lock, stuck)
+
+
+def locked_since_fork(lock: ThreadLock, workers: Collection[ProcessId]) -> list[ThreadLockUse]:
+    """The workers' copies that seem to be. A single one may be a thread's that took it and keeps it, so it is told only
+    where somebody waits for it.
+    """
+    found = [use for use in lock.processes if use.process in workers and use.inherited]
+    return found if len(found) > 1 or any(use.waiters for use in found) else []
+
+
+def _locked_at_fork(lock: ThreadLock, stuck: list[ThreadLockUse]) -> Finding:
+    name = clean(lock.name)
+    who = [use.process.pid for use in stuck]
+    waiters = [waiter for use in stuck for waiter in use.waiters]
+    waits = counted(len(waiters), "thread waits", "threads wait")
+    return Finding(
+        code="inherited-hold",
+        severity="warning",
+        lock=None,
+        name=name,
+        pids=tuple(who),
+        title=f"{name} seems to have been held while {counted(len(who), 'worker was', 'workers were')} forked",
+        evidence=(
+            f"it is locked in {pids(who)} at every look, and no thread there is inside `with` it",
+            *([f"{waits} for it: {pids(waiter.pid for waiter in waiters)}", *where(waiters)] if waiters else []),
+            "a fork copies a threading lock as it is: nobody in the worker can release it. What takes it by acquire() "
+            "and keeps it looks the same",
+        ),
+        remedy="Nothing in the master, nor a thread of it, may hold the lock while workers are forked; or make a new "
+        "one in each worker: os.register_at_fork(after_in_child=...). Restart the server to be rid of these.",
+    )
 
 
 def _private(lock: ThreadLock, owners: list[ProcessId], seen: tuple[str, ...], error: bool) -> Finding:
@@ -57,55 +99,85 @@ def _overlapped(overlap: Overlap, now: float) -> tuple[str, ...]:
 
 
 def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """One name, and in each worker another semaphore. Of a queue, which has several, it is said once."""
+    """One name, and in each worker another semaphore. Of a queue, which has several, it is said once; so it is of what
+    lies in one list or dict.
+
+    An error only of a lock with a name of its own. The others are a warning: a worker makes queues and events, and
+    fills lists with jobs and their locks, for processes that it starts itself, which may have ended.
+    """
     workers = _workers(snapshot)
-    queues = _queues(snapshot)
+    classes = _classes(snapshot)
     alike: dict[str, list[Lock]] = {}
     for lock in snapshot.locks:
-        if lock.separate > 1 and lock.name is not None and _meant_to_be_shared(lock, queues):
-            alike.setdefault(lock.name, []).append(lock)
-    for locks in alike.values():
+        if lock.separate > 1 and lock.name is not None and _meant_to_be_shared(lock, classes):
+            alike.setdefault(_INDEX.sub("[…]", lock.name), []).append(lock)
+    for name, locks in alike.items():
         owners = [lock.mapped_by[0] for lock in locks if len(lock.mapped_by) == 1 and lock.mapped_by[0] in workers]
-        if len(owners) > 1:
-            kind = queues.get(locks[0].part_of or "")
-            yield _unshared(locks, owners) if kind is None else _unshared_queue(locks, owners, kind)
+        if len(set(owners)) < 2:
+            continue
+        whole = locks[0].part_of
+        kind = classes.get(whole or "")
+        if name == locks[0].name and kind is None:
+            yield _unshared(locks, owners)
+        elif len(owners) == len(locks):
+            shown = name if whole is None else _INDEX.sub("[…]", whole)
+            yield _unshared_thing(clean(shown), locks, owners, kind or ("Value" if whole else locks[0].kind))
 
 
-def _meant_to_be_shared(lock: Lock, queues: Mapping[str, str]) -> bool:
+# An index or key in a name, whatever is in its quotes.
+_INDEX = re.compile(r"""\[(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\[\]]*)\]""")
+
+
+def _meant_to_be_shared(lock: Lock, classes: Mapping[str, str]) -> bool:
     """A library may well make one for each process; a pool in a worker is for children of that worker."""
     if not lock.own or lock.signal:
         return False
-    if lock.part_of in queues:
-        return lock.name == f"{lock.part_of}.{_READ}"  # it stands for all of the queue
-    return lock.part_of is None or lock.name == f"{lock.part_of}._lock"
+    if lock.part_of is None:
+        return True
+    kind = classes.get(lock.part_of)  # one piece stands for all of it
+    return lock.name == f"{lock.part_of}.{_LOCK if kind is None else _TOLD if kind in _TELLING else _READ}"
 
 
-def _queues(snapshot: Snapshot) -> dict[str, str]:
-    """The queues by name, and of which class each is. Those inside a pool or an executor have longer names."""
+def _classes(snapshot: Snapshot) -> dict[str, str]:
+    """The queues, events and barriers by name, and of which class each is. Those inside a pool or an executor have
+    longer names.
+    """
     pieces: dict[str, set[str]] = {}
     for lock in snapshot.locks:
         if lock.part_of is not None and lock.name is not None and lock.name.startswith(f"{lock.part_of}."):
             pieces.setdefault(lock.part_of, set()).add(lock.name.removeprefix(f"{lock.part_of}."))
-    return {name: _queue_class(these) for name, these in pieces.items() if {_READ, _WRITE} <= these}
+    found = {name: _class_of(these) for name, these in pieces.items()}
+    return {name: kind for name, kind in found.items() if kind is not None}
 
 
-def _queue_class(pieces: set[str]) -> str:
-    """Lib/multiprocessing/queues.py Queue.__init__, JoinableQueue.__init__, SimpleQueue.__init__."""
-    if "_unfinished_tasks" in pieces:
-        return "JoinableQueue"
-    return "Queue" if "_sem" in pieces else "SimpleQueue"
+def _class_of(pieces: set[str]) -> str | None:
+    """Lib/multiprocessing/queues.py Queue.__init__, JoinableQueue.__init__, SimpleQueue.__init__; synchronize.py
+    Event.__init__, Barrier.__init__. None for all others.
+    """
+    if {_READ, _WRITE} <= pieces:
+        return "JoinableQueue" if "_unfinished_tasks" in pieces else "Queue" if "_sem" in pieces else "SimpleQueue"
+    if _TOLD in pieces:
+        return "Event" if "_flag" in pieces else "Barrier"
+    return None
 
 
-def _unshared_queue(locks: list[Lock], owners: list[ProcessId], kind: str) -> Finding:
-    """A warning: a worker may be about to start the processes that it is for."""
-    name = clean(locks[0].part_of or "")
+_IN_VAIN = {"Event": "and what one sets no other sees", "Barrier": "and waits for nobody in another"}
+
+
+def _unshared_thing(name: str, locks: list[Lock], owners: list[ProcessId], kind: str) -> Finding:
+    """A warning: a worker may have made it for processes that it starts itself."""
+    in_vain = _IN_VAIN.get(kind)
+    if in_vain is None:
+        queue = kind.endswith("Queue")
+        in_vain = "and gets nothing that another puts into it" if queue else "which keeps out nobody in another"
+    a = "an" if kind[:1] in "AEIOR" else "a"
     return Finding(
         code="unshared-lock",
         severity="warning",
         lock=locks[0].id,
         name=name,
-        pids=tuple(sorted(owner.pid for owner in owners)),
-        title=f"{name}, a {kind}: each worker has one of its own, and gets nothing that another puts into it",
+        pids=tuple(sorted({owner.pid for owner in owners})),
+        title=f"{name}, {a} {clean(kind)}: each worker has one of its own, {in_vain}",
         evidence=(
             f"{len(locks)} separate ones bear this name, each mapped by one worker and no process of its own: "
             f"{pids(_pids(owners))}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from semtrace.model import Frame, Holder, Lock, ProcessId, Waiter
+from semtrace.rules.basis import unbroken_s, unbroken_wait_s
 from semtrace.text import age, clean, counted, exact
 from semtrace.text import label as label
 
@@ -39,20 +40,28 @@ def waiting(lock: Lock) -> list[str]:
     """Who waits and for how long; nothing where nobody does."""
     if not lock.waiters:
         return []
-    longest = max(lock.waiters, key=lambda waiter: waiter.for_s or 0.0)
+    longest = max(lock.waiters, key=lambda waiter: (unbroken_wait_s(waiter) or 0.0, waiter.for_s or 0.0))
     who = pids(waiter.pid for waiter in lock.waiters)
     many = counted(len(lock.waiters), "thread waits", "threads wait")
-    since = f", the longest{at_least(longest.for_s, longest.evidence)}" if longest.for_s else ""
-    return [f"{many} for it{since}: {who}", *where(lock.waiters)]
+    since = _how_long(unbroken_wait_s(longest), longest.for_s, longest.evidence, "in one wait or in several")
+    one = "" if len(lock.waiters) == 1 else ", the longest"
+    return [f"{many} for it{one if since else ''}{since}: {who}", *where(lock.waiters)]
 
 
 def holding(lock: Lock) -> list[str]:
     """Who holds it and for how long."""
-    lines = [
-        f"held by {thread(holder.process, holder.tid)}{at_least(holder.since_s, holder.evidence)}"
-        for holder in lock.holders[:_FEW]
-    ]
+    lines = []
+    for holder in lock.holders[:_FEW]:
+        since = _how_long(unbroken_s(lock, holder), holder.since_s, holder.evidence, "in one hold or in several")
+        lines.append(f"held by {thread(holder.process, holder.tid)}{since}")
     return [*lines, *where(lock.holders)]
+
+
+def _how_long(sure_s: float | None, seen_s: float | None, evidence: str, several: str) -> str:
+    """For how long at least; where looking cannot tell one long from many short ones, for how long it looked so."""
+    if sure_s or not seen_s:
+        return at_least(sure_s or None, evidence)
+    return f", as at every look for {age(seen_s)}, {several}"
 
 
 def where(threads: Sequence[Holder | Waiter]) -> list[str]:
