@@ -18,7 +18,7 @@ LAYERS = {
     "": "instrument",  # semtrace/__init__.py: what a server imports
     # pure: from values to values
     "errors": "",
-    "model": "",
+    "model": "model",
     "text": "model",
     "verdict": "model",
     "primitives": "model",

@@ -1,0 +1,166 @@
+"""Locks as the verdict sees them: who holds one, who waits, who is gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semtrace.model.names import Evidence, Frame, LockState, ProcessId, SemId
+from semtrace.model.tracing import Statistics
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A claim that the verdict accepted.
+
+    `count` is how many units it took, for an RLock how deep. `since_s` is how long the sampling has seen it so: a lower
+    bound that starts with the first look, and one that cannot tell a long hold from many short ones between the looks.
+    With `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
+    `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing. `within`: it is
+    inside `with` the lock, by its frames, and so will release it itself; only asked of one that waits for its own lock.
+    """
+
+    process: ProcessId
+    tid: int | None
+    count: int
+    since_s: float | None = None
+    evidence: Evidence = "memory"
+    stack: tuple[Frame, ...] | None = None
+    site: str | None = None
+    asleep_s: float | None = None
+    within: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A thread that the kernel shows blocked in futex on the semaphore; `for_s` is a lower bound as in Holder.
+
+    `asleep_s` is for how long the thread is known not to have run: so long this is one and the same wait. `timed`: it
+    waits with a timeout.
+    """
+
+    process: ProcessId
+    tid: int
+    for_s: float | None = None
+    stack: tuple[Frame, ...] | None = None
+    evidence: Evidence = "memory"
+    site: str | None = None
+    asleep_s: float | None = None
+    timed: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class LastHolder:
+    """Who was seen to hold a lock before it came to be held by nobody that is known. It was not seen free since, but
+    others may have had it between two looks.
+
+    `seen_s` ago it was last seen so, and then at every look for `held_s`, in one hold or in several; for `unbroken_s`
+    it was known to be one, and `silent_s` before it had last beaten. `ended_s` ago the process was first found to be
+    gone; None while it lives.
+    """
+
+    process: ProcessId
+    tid: int | None
+    seen_s: float
+    held_s: float | None = None
+    ended_s: float | None = None
+    unbroken_s: float | None = None
+    silent_s: float | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class DeadHolder:
+    """A process that ended while it held the lock: its state file says so. It had it since `acquired_s` ago.
+
+    `alive_s` ago the process was last seen alive, `gone_s` ago first found to be gone; None where it had ended before
+    the watching began.
+    """
+
+    process: ProcessId
+    acquired_s: float
+    alive_s: float | None = None
+    gone_s: float | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A count of a process's SemLock objects that belongs to no hold, and has stood so for half a second.
+
+    It is negative where the process was ever seen to have released what another had taken. `certain` is False where
+    more processes claim the lock than can hold it, and which of them does is not known.
+    """
+
+    process: ProcessId
+    count: int
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Units of a BoundedSemaphore that are taken and claimed by no living process: `proved`, or only seen to be so, at
+    every look for `for_s`.
+    """
+
+    units: int
+    proved: bool
+    for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """One semaphore as the verdict sees it.
+
+    `kind` is the class of the object in the source (Lock, RLock, Semaphore, BoundedSemaphore, or a subclass's own
+    name), "unknown" without a SemLock. `names` are all names that lead to it, `name` the best of them; `part_of` is
+    the larger primitive that it is a piece of. `separate` is how many semaphores bear this name, each in processes of
+    its own. `maximum` is SemLock's maxvalue: 1 for Lock and RLock, n for BoundedSemaphore(n), 2147483647 for
+    Semaphore(n), which does not keep its n. `signal` marks the semaphores inside Condition, Event, Queue and Barrier
+    that nobody holds. `reason` says why the state is unknown, or what qualifies it. `in_flux` means that it kept
+    changing while it was read. `own` is False if only the modules of libraries lead to it. `waited_s` is how long
+    threads were seen to wait for it, all together, since the watching began.
+    """
+
+    id: SemId
+    kind: str
+    state: LockState
+    value: int | None
+    maximum: int | None
+    name: str | None = None
+    names: tuple[str, ...] = ()
+    part_of: str | None = None
+    signal: bool = False
+    shm_name: str | None = None
+    linked: bool = False
+    holders: tuple[Holder, ...] = ()
+    waiters: tuple[Waiter, ...] = ()
+    mapped_by: tuple[ProcessId, ...] = ()
+    reason: str | None = None
+    in_flux: bool = False
+    separate: int = 1
+    statistics: Statistics | None = None
+    own: bool = True
+    last_holder: LastHolder | None = None
+    dead_holder: DeadHolder | None = None
+    lost: Lost | None = None
+    strays: tuple[Stray, ...] = ()
+    waited_s: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """What to call it: its name in the source where it is known, else its identity."""
+        return self.name or str(self.id)

@@ -1,0 +1,50 @@
+"""Who and what: the identities, and the words for states, roles and severities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
+LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
+Evidence = Literal["memory", "events"]
+Severity = Literal["error", "warning", "info"]
+EventName = Literal["wait", "acquired", "released", "failed", "created", "forked", "exiting"]
+
+
+# SemLock's kinds and the maxvalue of a Semaphore: Modules/_multiprocessing/semaphore.c,
+# Lib/multiprocessing/synchronize.py.
+RECURSIVE_MUTEX = 0
+SEMAPHORE = 1
+SEM_VALUE_MAX = 0x7FFFFFFF
+
+
+class ProcessId(NamedTuple):
+    """A process for as long as the machine is up: pids are reused, the pair is not.
+
+    `start_ticks` is field 22 of `/proc/PID/stat`: clock ticks since boot.
+    """
+
+    pid: int
+    start_ticks: int
+
+
+class SemId(NamedTuple):
+    """A semaphore's identity: the device and inode of the file that is mapped."""
+
+    major: int
+    minor: int
+    inode: int
+
+    def __str__(self) -> str:
+        return f"{self.major}:{self.minor}:{self.inode}"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a Python stack; `source` is that line of the file, where it could be read."""
+
+    function: str
+    file: str
+    line: int
+    source: str | None = None

@@ -1,0 +1,50 @@
+"""Locks that each process has for itself: those of `threading` and asyncio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from semtrace.model.locks import Holder, Waiter
+from semtrace.model.names import ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadLockUse:
+    """A `threading` lock in one process: private to it, whatever its name says.
+
+    `waiters` are its own threads that sleep in it. `holder` is who has it where that is proved: an RLock says so
+    itself; of a Lock it is the one thread inside `with` it, which is asked only when somebody has long waited.
+    `inherited`: most likely it was locked when the process was forked. It was never seen free, lies where the parent
+    has its own, and nobody is inside `with` it.
+    """
+
+    process: ProcessId
+    locked: bool
+    holder: Holder | None = None
+    waiters: tuple[Waiter, ...] = ()
+    inherited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Evidence that a lock excludes nobody: `times` refreshes saw several processes inside it at once, at most `most`.
+
+    `first_at` and `last_at` are in seconds since the epoch; `processes` are those of the last time.
+    """
+
+    times: int
+    most: int
+    first_at: float
+    last_at: float
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadLock:
+    """A `threading` lock that every process of the server has its own copy of; `own` as in Lock."""
+
+    name: str
+    kind: str
+    processes: tuple[ThreadLockUse, ...]
+    overlap: Overlap | None = None
+    own: bool = True

@@ -1,0 +1,69 @@
+"""A server and its processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from semtrace.model.names import ProcessId, Role, SemId
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What is watched: a gunicorn master or the root of another Python process tree.
+
+    `bind` are the addresses that it listens on; `timeout_s` is gunicorn's `--timeout`; None where it is not known.
+    """
+
+    kind: Literal["gunicorn", "python"]
+    id: ProcessId
+    title: str
+    started_at: float
+    user: str
+    version: str | None = None
+    application: str | None = None
+    bind: tuple[str, ...] = ()
+    worker_class: str | None = None
+    timeout_s: float | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.id.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of the server.
+
+    `state` is the kernel's word ("running", "sleeping", "stopped", …); `cpu_percent` is of one core, between two
+    refreshes; `started_at` is in seconds since the epoch; `holds` and `waits_on` name semaphores.
+    """
+
+    id: ProcessId
+    ppid: int
+    role: Role
+    state: str
+    rss: int
+    threads: int
+    started_at: float
+    cpu_percent: float | None = None
+    last_heartbeat_s: float | None = None
+    holds: tuple[SemId, ...] = ()
+    waits_on: tuple[SemId, ...] = ()
+
+    @property
+    def pid(self) -> int:
+        return self.id.pid
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a process was started as and where; None where it could not be read.
+
+    `namespace_pid` is its pid in its own pid namespace, None if that is ours.
+    """
+
+    command: tuple[str, ...] | None
+    directory: str | None
+    user: str | None
+    namespace_pid: int | None = None

@@ -1,0 +1,79 @@
+"""A snapshot, what is found in it, and what could not be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from semtrace.model.locks import Lock
+from semtrace.model.names import ProcessId, SemId, Severity
+from semtrace.model.private import ThreadLock
+from semtrace.model.server import Process, Server
+from semtrace.model.tracing import Tracing
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that could not be read or decided, and what would help. `process` is None when it concerns no one."""
+
+    what: str
+    error: str
+    remedy: str
+    process: ProcessId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeakedName:
+    """A semaphore that is still listed in /dev/shm though no process maps it; `age_s` is since it was made."""
+
+    id: SemId
+    name: str
+    age_s: float
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemory:
+    """The server's /dev/shm: its room, and the names that nobody uses, None where that was not looked for."""
+
+    size: int
+    free: int
+    leaked: tuple[LeakedName, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A conclusion. `lock` and `name` are what it is about, None and "" where it is about none; `evidence` are the
+    facts that were seen, one a line, and `remedy` is what to do.
+    """
+
+    code: str
+    severity: Severity
+    lock: SemId | None
+    name: str
+    pids: tuple[int, ...]
+    title: str
+    evidence: tuple[str, ...]
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One server at one time. `taken_at` is in seconds since the epoch, `monotonic_s` is CLOCK_MONOTONIC.
+
+    `cost_s` is the CPU time that taking it cost. `alive` is False once the server has ended: the rest is then its
+    last picture. `watched_s` is for how long snapshots of it have been taken.
+    """
+
+    server: Server
+    taken_at: float
+    monotonic_s: float
+    processes: tuple[Process, ...]
+    locks: tuple[Lock, ...]
+    thread_locks: tuple[ThreadLock, ...] = ()
+    problems: tuple[Problem, ...] = field(default=())
+    alive: bool = True
+    cost_s: float = 0.0
+    tracing: Tracing | None = None
+    watched_s: float = 0.0
+    shared_memory: SharedMemory | None = None
+    findings: tuple[Finding, ...] = ()
