@@ -55,12 +55,8 @@ def _finding(finding: Finding, colour: bool, width: int) -> Iterator[str]:
 
 
 def remedy_lines(remedy: str) -> list[str]:
-    """Its lines, each a command or prose. One that goes on after its command, behind three blanks, is two."""
-    lines: list[str] = []
-    for line in remedy.split("\n"):
-        command, _, prose = line.partition("   ") if is_command(line) else (line, "", "")
-        lines += [part.strip() for part in (command, prose) if part.strip()]
-    return lines
+    """Its lines, each a command or prose."""
+    return [line.strip() for line in remedy.split("\n") if line.strip()]
 
 
 def is_command(line: str) -> bool:
@@ -82,7 +78,7 @@ def _nothing_wrong(snapshot: Snapshot, looks: int) -> str:
     locks = [lock for lock in snapshot.locks if not lock.signal]
     states = Counter(lock.state for lock in locks)
     told = f" ({', '.join(f'{count} {state}' for state, count in states.most_common())})" if states else ""
-    private = f" and {counted(len(snapshot.thread_locks), 'threading lock')}" if snapshot.thread_locks else ""
+    private = f" and {counted(len(snapshot.thread_locks), 'private lock')}" if snapshot.thread_locks else ""
     ended = "" if snapshot.alive else " The server has ended meanwhile."
     blind = {problem.process for problem in snapshot.problems if problem.process}
     if blind.issuperset(process.id for process in snapshot.processes) and blind:
@@ -93,8 +89,16 @@ def _nothing_wrong(snapshot: Snapshot, looks: int) -> str:
     return (
         f"Nothing wrong was seen in {looks} looks over {age(snapshot.watched_s)} at "
         f"{clean(snapshot.server.title)} (PID {snapshot.server.pid}): {counted(len(snapshot.processes), 'process')}, "
-        f"{counted(len(locks), 'lock')}{told}{private}, and /dev/shm.{ended}"
+        f"{counted(len(locks), 'lock')}{told}{private}{_shared_memory(snapshot)}.{ended}"
     )
+
+
+def _shared_memory(snapshot: Snapshot) -> str:
+    """No more than was looked at: of some names in it nobody may be able to tell whether they are used."""
+    if snapshot.shared_memory is None or snapshot.shared_memory.leaked is None:
+        return ""
+    doubtful = any("/dev/shm" in problem.what for problem in snapshot.problems)
+    return ", and what could be asked of /dev/shm" if doubtful else ", and /dev/shm"
 
 
 def _undecided(snapshot: Snapshot) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sick import found, lock, pid, processes, snapshot, thread_lock, waiter
 
 from semtrace.doctor_report import doctor_json, doctor_text
-from semtrace.model import SEM_VALUE_MAX, Problem, Snapshot
+from semtrace.model import SEM_VALUE_MAX, Problem, SharedMemory, Snapshot
 
 
 def sick() -> Snapshot:
@@ -35,7 +35,7 @@ def test_a_command_stands_alone_and_is_never_broken() -> None:
     remedies = (
         f"Look first.\n{command}\nIt is done then.",
         f"Look first.\nsudo {command}",
-        f"{command}   It is done then.",
+        f"{command}\nIt is done then.",
     )
     for remedy in remedies:
         one = replace(sick().findings[0], remedy=remedy, evidence=())
@@ -63,8 +63,20 @@ def test_nothing_wrong_says_what_was_looked_at() -> None:
     (line,) = doctor_text(snapshot(lock(), thread_locks=(thread_lock(),)), 30)
     assert line == (
         "Nothing wrong was seen in 30 looks over 20s at gunicorn: master [app] (PID 10): 4 processes, 1 lock (1 free) "
-        "and 1 threading lock, and /dev/shm."
+        "and 1 private lock."
     )
+
+
+def test_of_dev_shm_no_more_is_claimed_than_could_be_asked() -> None:
+    unasked = snapshot(lock(), shared_memory=SharedMemory(100, 50))
+    asked = replace(unasked, shared_memory=SharedMemory(100, 50, ()))
+    doubtful = replace(asked, problems=(Problem("ask who maps 3 names in /dev/shm", "no lease", "look as root"),))
+    told = [next(iter(doctor_text(each, 30))) for each in (unasked, asked, doubtful)]
+    assert [line.partition("1 lock (1 free)")[2] for line in told] == [
+        ".",
+        ", and /dev/shm.",
+        ", and what could be asked of /dev/shm.",
+    ]
 
 
 def test_waiting_that_cannot_be_judged_is_told_with_nothing_wrong() -> None:

@@ -20,6 +20,17 @@ _TELLING = ("Event", "Barrier")
 # What guards something by being held. A Condition is for telling threads something, within one process by design.
 _GUARDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "asyncio.Lock")
 
+_RIGHT_AS_IT_IS = "If it guards one process's memory, it is right as it is."
+_SHARE = (
+    "If it guards what workers share (a file, a database row, shared memory): multiprocessing.Lock(), made when the "
+    f"module is imported, and gunicorn --preload. {_RIGHT_AS_IT_IS}"
+)
+_SHARE_ASYNC = (
+    "If it guards what workers share (a file, a database row, shared memory): multiprocessing.Lock(), made when the "
+    "module is imported, and gunicorn --preload; to wait for it would stop the event loop, so take it in a thread "
+    f"(asyncio.to_thread(lock.acquire)). {_RIGHT_AS_IT_IS}"
+)
+
 
 def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """A lock that each worker has its own of. Only that two were inside at once shows that it is meant for more."""
@@ -83,8 +94,7 @@ def _private(lock: ThreadLock, owners: list[ProcessId], seen: tuple[str, ...], e
         pids=tuple(owner.pid for owner in owners),
         title=f"{name} is {_called(lock)}: it keeps no worker out of another's way",
         evidence=(*seen, f"each of {counted(len(owners), 'worker')} has a copy of its own: {pids(_pids(owners))}"),
-        remedy="If it guards what workers share (a file, a database row, shared memory): multiprocessing.Lock(), made "
-        "when the module is imported, and gunicorn --preload. If it guards one process's memory, it is right as it is.",
+        remedy=_SHARE_ASYNC if lock.kind.startswith("asyncio.") else _SHARE,
     )
 
 

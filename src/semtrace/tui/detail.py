@@ -60,9 +60,7 @@ def thread_entries(process: ProcessId, stacks: Stacks) -> Iterator[Entry]:
 
 def hold_entries(process: ProcessId, snapshot: Snapshot, timeline: Timeline) -> Iterator[Entry]:
     """What it held of late, the newest first."""
-    held = [span for span in (*timeline.closed, *timeline.open) if span.process == process and span.what == "held"]
-    newest = sorted(held, key=lambda span: span.end, reverse=True)[:MOST_HOLDS]
-    for place, span in enumerate(newest):
+    for place, span in enumerate(timeline.lately(process, "held", MOST_HOLDS)):
         yield Entry("" if place else "held lately", readout(span, snapshot, timeline, who=False))
 
 
