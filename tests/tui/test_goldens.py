@@ -1,9 +1,12 @@
-"""The whole main screen as text. SEMTRACE_UPDATE_GOLDENS=1 rewrites the files: look at them before you commit."""
+"""Every screen as text, a few as pictures. SEMTRACE_UPDATE_GOLDENS=1 rewrites the files: look at them before you
+commit."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import os
+import re
 import time
 from pathlib import Path
 
@@ -11,6 +14,9 @@ import pytest
 from tui import fakes
 from tui.looking import looking
 
+from semtrace.tui.saving import without_fonts
+
+DRAWN_WITH = "8.2.8"
 GOLDEN = Path(__file__).parent / "golden"
 
 SCREENS = {
@@ -25,14 +31,19 @@ SCREENS = {
 }
 
 
-VIEWS = {
-    "timeline": "t",
-    "locks-timeline": "tl",
-    "blocking": "w",
-    "findings": "f",
-    "events": "e",
-    "lock": "g\r",
-    "settings": ",",
+VIEWS: dict[str, tuple[str, ...]] = {
+    "timeline": ("t",),
+    "locks-timeline": ("t", "l"),
+    "blocking": ("w",),
+    "findings": ("f",),
+    "events": ("e",),
+    "lock": ("g", "enter"),
+    "worker": ("shift+tab", "g", "down", "enter"),
+    "release": ("g", "R"),
+    "problems": ("p",),
+    "help": ("question_mark",),
+    "settings": (",",),
+    "leaving": ("q",),
 }
 SIZES = {"80x24": (80, 24), "160x45": (160, 45)}
 
@@ -46,20 +57,44 @@ def test_a_view_is_as_it_was(name: str, size: str, monkeypatch: pytest.MonkeyPat
     compare(f"view-{name}-{size}", asyncio.run(_view(VIEWS[name], SIZES[size])))
 
 
-async def _view(keys: str, size: tuple[int, int]) -> str:
+@pytest.mark.skipif(
+    importlib.metadata.version("textual") != DRAWN_WITH, reason=f"the pictures were drawn by Textual {DRAWN_WITH}"
+)
+@pytest.mark.parametrize("name", ["timeline", "findings"])
+def test_a_picture_is_as_it_was(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its colours, which the text does not have."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    seen = asyncio.run(_view(VIEWS[name], (80, 24), svg=True))
+    compare(f"picture-{name}", re.sub(r"terminal-\d+", "terminal", seen), "svg")
+
+
+async def _view(keys: tuple[str, ...], size: tuple[int, int], svg: bool = False) -> str:
     """After half a minute in which the server went from well to what `fakes.eventful` ends with."""
     pictures = list(fakes.eventful())
     source = fakes.Script(pictures[0])
-    async with looking(source, size) as seen:
+    child = fakes.FakeChild() if keys == VIEWS["leaving"] else None
+    async with looking(source, size, release=lambda server, lock: (), child=child) as seen:
         for picture in pictures:
             source.show(picture)
             await seen.until(lambda: seen.app.main.looking.snapshot is picture, "the picture")  # type: ignore[union-attr]  # noqa: B023
-        for key in keys:
-            await seen.press("enter" if key == "\r" else key)
+        await seen.press(*keys)
         await seen.pilot.pause()
         await seen.until(lambda: seen.text.strip(), "the view")
         await seen.pilot.pause()
-        return seen.text + "\n"
+        return without_fonts(seen.app.export_screenshot(title="semtrace")) if svg else seen.text + "\n"
+
+
+def test_the_list_of_servers_is_as_it_was() -> None:
+    servers = [fakes.server(), fakes.server(5120, "shop:app"), fakes.server(6001, "shop.admin:app")]
+
+    async def story() -> str:
+        async with looking(fakes.Script(fakes.picture()), (80, 24), servers=servers) as seen:
+            await seen.sees("shop.admin")
+            return seen.text + "\n"
+
+    compare("chooser-80x24", asyncio.run(story()))
 
 
 @pytest.mark.parametrize("name", SCREENS)
@@ -68,8 +103,8 @@ def test_the_screen_is_as_it_was(name: str) -> None:
     compare(name, asyncio.run(_screen(snapshot, size)))
 
 
-def compare(name: str, seen: str) -> None:
-    golden = GOLDEN / f"{name}.txt"
+def compare(name: str, seen: str, suffix: str = "txt") -> None:
+    golden = GOLDEN / f"{name}.{suffix}"
     if os.environ.get("SEMTRACE_UPDATE_GOLDENS"):
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(seen)

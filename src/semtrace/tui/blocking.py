@@ -138,7 +138,8 @@ class BlockingScreen(View):
         title = [Item(0, (Span("Who blocks whom", "title"),))]
         if waiting:
             now, then = ("waits" if waiting == 1 else "wait"), "waited when it ended,"
-            said = f"{counted(waiting, 'thread')} {now if snapshot.alive else then} for {len(nodes)}"
+            waits = now if snapshot.alive else then
+            said = f"{counted(waiting, 'thread')} {waits} behind {counted(len(nodes), 'lock')}"
             title.append(Item(1, (Span(said, "dim"),)))
         self.query_one(Table).show(
             blocking_rows(snapshot, nodes), title, NOTHING if snapshot.alive else NOTHING_THEN, snapshot.monotonic_s
