@@ -40,6 +40,7 @@ from semtrace.rules.wording import is_own
 MOST_PROCESSES = 16
 _PATIENCE_S = 5.0
 _ONE_S = 2.0
+_ATTEMPTS = 4
 _MOST_BYTES = 8 << 20
 _MOST_FRAMES = 200
 _MOST_SOURCES = 8
@@ -48,6 +49,10 @@ _LONGEST = 300
 T = TypeVar("T", Holder, Waiter)
 Stack = tuple[Frame, ...]
 Run = Callable[[int], bytes]
+
+
+class _Moved(Exception):
+    """The process ran on while it was read: what py-spy followed led nowhere. That passes."""
 
 
 class _Failed(Exception):
@@ -179,7 +184,7 @@ def _one_with(thread: T, taken: Stacks) -> T:
 
 def _of_one(process: ProcessId, run: Run) -> Iterator[tuple[int, Stack]]:
     try:
-        threads = json.loads(run(process.pid))
+        threads = json.loads(_run(process, run))
     except (ValueError, RecursionError):
         raise _Failed("py-spy gave no JSON") from None
     stat = read_stat(process.pid)
@@ -189,6 +194,18 @@ def _of_one(process: ProcessId, run: Run) -> Iterator[tuple[int, Stack]]:
     for thread in threads:
         if isinstance(thread, dict) and (tid := _tid(process.pid, thread, stat.threads)) is not None:
             yield tid, tuple(_frames(thread.get("frames"), lines))
+
+
+def _run(process: ProcessId, run: Run) -> bytes:
+    """Tries again where the process moved under the reading, and not for long where it ended."""
+    attempts = 1
+    while True:
+        try:
+            return run(process.pid)
+        except _Moved as error:
+            if attempts == _ATTEMPTS or not still(process):
+                raise _Failed(str(error)) from None
+        attempts += 1
 
 
 def _tid(pid: int, thread: Mapping[str, Any], count: int) -> int | None:
@@ -251,8 +268,11 @@ def _output(command: str, pid: int) -> bytes:
         except subprocess.TimeoutExpired:
             popen.kill()
             raise _Failed(f"py-spy took longer than {_ONE_S:g} s") from None
-    if popen.returncode != 0 or len(out) > _MOST_BYTES:
-        raise _Failed(_reason(said) if popen.returncode else "py-spy printed too much")
+    if popen.returncode:
+        reason = _reason(said)
+        raise _Failed(reason) if "ermi" in reason else _Moved(reason)  # permission denied, not permitted
+    if len(out) > _MOST_BYTES:
+        raise _Failed("py-spy printed too much")
     return out
 
 

@@ -154,6 +154,25 @@ def test_a_py_spy_that_hangs_prints_too_much_or_fails_is_given_up(
     assert said == ["py-spy took longer than 0.3 s", "py-spy printed too much", "py-spy: Reason: forbidden"]
 
 
+def test_a_process_that_ran_on_while_it_was_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Bad address` is what py-spy says of a pointer that was let go between two of its reads."""
+    fake, asked = tmp_path / "py-spy", tmp_path / "asked"
+    monkeypatch.setattr(stacks, "_py_spy", lambda: lambda pid: stacks._output(str(fake), pid))
+    answer = json.dumps([thread([{"name": "f", "filename": "a.py", "line": 1}])])
+
+    def told(often: int, reason: str) -> tuple[int, tuple[str, ...], int]:
+        asked.write_text("")
+        failing = f'[ $(wc -l <{asked}) -gt {often} ] || {{ echo "Reason: {reason}" >&2; exit 1; }}'
+        fake.write_text(f"#!/bin/sh\necho >>{asked}\n{failing}\necho '{answer}'\n")
+        fake.chmod(0o755)
+        taken = stacks.take([me()])
+        return len(taken.of), tuple(problem.error for problem in taken.problems), len(asked.read_text())
+
+    assert told(3, "Bad address (os error 14)") == (1, (), 4)
+    assert told(99, "Bad address (os error 14)") == (0, ("py-spy: Reason: Bad address (os error 14)",), 4)
+    assert told(3, "Operation not permitted") == (0, ("py-spy: Reason: Operation not permitted",), 1)
+
+
 def test_only_python_source_is_read(tmp_path: Path) -> None:
     source = tmp_path / "a.py"
     source.write_text("first = 1\n    second\x1b[2J()\n" + "x" * 500 + "\n")
