@@ -8,6 +8,7 @@ Every picture is judged. Infos are no alarms. Prints what was found by code, and
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "tests" / "integration")]
 
 from support import PROGRAMS, start, start_gunicorn, wait_until  # noqa: E402
+from test_doctor import disturb, playing  # noqa: E402
 
 from semtrace.gunicorn import server_of  # noqa: E402
 from semtrace.observe import Observer  # noqa: E402
@@ -46,11 +48,27 @@ def gunicorn() -> Iterator[int]:
         yield server.pid
 
 
+@contextmanager
+def busy_gunicorn() -> Iterator[int]:
+    """The demo's bank and its customers, while workers come and go."""
+    with playing("shared", workers=4) as play:
+        play.customers.start()
+        stopped = threading.Event()
+        trouble = threading.Thread(target=disturb, args=(play.server.pid, stopped))
+        trouble.start()
+        try:
+            yield play.server.pid
+        finally:
+            stopped.set()
+            trouble.join()
+
+
 TARGETS: dict[str, Callable[[], contextmanager[int]]] = {  # type: ignore[type-arg, valid-type]
     "every kind of lock, 3 processes": lambda: program("busy.py", "3"),
     "every kind of lock, 12 processes": lambda: program("busy.py", "12"),
     "one lock as fast as possible, 4 processes": lambda: program("hot.py", "4"),
     "gunicorn at rest": gunicorn,
+    "gunicorn under load, reloads and churn": busy_gunicorn,
 }
 
 
