@@ -42,7 +42,7 @@ class Shot(NamedTuple):
 
 
 SHOTS = {
-    "shared": Shot(("t",), ""),
+    "shared": Shot(("t", "z", "z"), ""),
     "threading": Shot((), "private-lock"),
     "no-preload": Shot((), "unshared-lock"),
     "leak": Shot((), "orphaned-lock"),
@@ -51,7 +51,7 @@ SHOTS = {
     "reentry": Shot(("enter",), "deadlock"),
     "inherited": Shot(("f",), "inherited-hold"),
     "overrelease": Shot(("f",), "over-release"),
-    "convoy": Shot(("t",), ""),
+    "convoy": Shot(("t", "z", "z"), ""),
 }
 
 
@@ -92,7 +92,7 @@ async def photograph(pid: int, shot: Shot) -> str:
         lambda: [server],
         lambda each: Observer(each, telling=Follower()),
         settings=Settings(interval=0.1),
-        tools=Tools(stacks=stacks),
+        tools=Tools(release=lambda server, lock: (), stacks=stacks),  # the key is told, and never pressed
         colours="many",
     )
     async with app.run_test(size=SIZE) as pilot:

@@ -200,15 +200,37 @@ def _kill_all(popen: subprocess.Popen[bytes], mark: str) -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process that a test started and all its descendants, each stopped first so that it starts no more."""
+    """Kill a process that a test started and all its descendants, each stopped first so that it starts no more.
+
+    One that is killed while it makes a semaphore leaves the file behind: that goes with it.
+    """
     family = [pid]
     for member in family:
         with contextlib.suppress(ProcessLookupError):
             os.kill(member, signal.SIGSTOP)
         family += child_pids(member)
+    made = set().union(*map(_semaphores_of, family))
     for member in family:
         with contextlib.suppress(ProcessLookupError):
             os.kill(member, signal.SIGKILL)
+    for entry in os.scandir("/dev/shm") if made else ():
+        with contextlib.suppress(FileNotFoundError):
+            if entry.name.startswith("sem.") and entry.stat().st_ino in made:
+                os.unlink(entry.path)
+
+
+def _semaphores_of(pid: int) -> set[int]:
+    """The inodes of the semaphores in /dev/shm that a stopped process has mapped or open."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
+            if " /dev/shm/sem." in line:
+                found.add(int(line.split()[4]))
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            path = f"/proc/{pid}/fd/{fd}"
+            if os.readlink(path).startswith("/dev/shm/sem."):
+                found.add(os.stat(path).st_ino)
+    return found
 
 
 def _kill_round(mark: str) -> list[int]:

@@ -53,7 +53,7 @@ NOTHING_BESIDE = Beside()
 
 
 def lock_entries(lock: Lock, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE) -> Iterator[Entry]:
-    """First what matters at three in the morning: who, since when, at which line; then what it is."""
+    """First what matters at three in the morning: what is wrong, who, since when, at which line; then what it is."""
     roles = {process.id: process.role for process in snapshot.processes}
     sign = lock_sign(lock.state)
     yield Entry("state", f"{sign.sign} {lock.state}", sign.style)
@@ -61,6 +61,8 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE
         yield Entry("", clean(lock.reason or sign.meaning), "dim")
     if lock.in_flux:
         yield Entry("", "it kept changing while it was read", "dim")
+    about = (each for each in snapshot.findings if each.lock == lock.id or (each.name and each.name == lock.name))
+    yield from finding_entries(about, lock.reason)
     held = [_holder_entry(place, holder, roles, beside) for place, holder in enumerate(lock.holders, 1)]
     holders, waiters = ("held by", "waiters") if snapshot.alive else ("held then by", "waited then")
     yield from _section(holders, held, _no_holder(lock))
@@ -68,8 +70,6 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE
     yield from _section(waiters, _waiter_entries(lock, roles, beside), "none" if snapshot.alive else "nobody")
     if beside.when:
         yield Entry("stacks", beside.when, "dim")
-    about = (each for each in snapshot.findings if each.lock == lock.id or (each.name and each.name == lock.name))
-    yield from finding_entries(about, lock.reason)
     if lock.statistics is not None:
         yield from _statistics_entries(lock.statistics)
     yield from event_entries(lock.id, snapshot)
