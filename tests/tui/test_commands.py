@@ -65,8 +65,28 @@ def test_a_view_has_a_letter_and_a_function_key_and_the_same_key_leads_back(
 
 def test_from_one_view_a_key_leads_to_another_and_escape_from_there_to_the_panes() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
-        await seen.press("f", "e", "question_mark")
+        await seen.press("f", "e")
+        await seen.sees("Events")
+        await seen.press("escape")
+        await seen.sees("Workers", "Locks")
+
+    play(scenario)
+
+
+def test_what_is_looked_up_in_passing_leads_back_to_where_one_was() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("w")
+        await seen.sees("Who blocks whom")
+        await seen.press("question_mark")
         await seen.sees("Keys and signs")
+        await seen.press("comma")
+        await seen.sees("Settings")
+        await seen.press("escape")
+        await seen.sees("Who blocks whom")
+        await seen.press("question_mark", "question_mark")
+        await seen.sees("Who blocks whom")
+        await seen.press("question_mark", "t")
+        await seen.sees("Timeline")
         await seen.press("escape")
         await seen.sees("Workers", "Locks")
 

@@ -68,7 +68,7 @@ def taking(asked: list[Sequence[ProcessId]]) -> Callable[[Sequence[ProcessId]], 
 def test_a_lock_tells_who_holds_it_at_which_line_first(size: tuple[int, int]) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("enter")
-        await seen.sees("held by", "1. worker 4711", "with lock:")
+        await seen.sees("held by", "[1] worker 4711", "with lock:")
         assert seen.order("held by", "/srv/app.py", "identity")[:2] == ["held by", "/srv/app.py"]
 
     play(scenario, contended(), size, stacks=taking([]))
@@ -77,7 +77,7 @@ def test_a_lock_tells_who_holds_it_at_which_line_first(size: tuple[int, int]) ->
 def test_those_that_wait_the_longest_come_first_with_their_stacks() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("enter")
-        await seen.sees("2. worker 4713", "3. worker 4712", "(1 more frame of libraries)")
+        await seen.sees("[2] worker 4713", "[3] worker 4712", "(1 more frame of libraries)")
         assert seen.text.count("/srv/app.py:7 in withdraw: with lock:") == 3
 
     asked: list[Sequence[ProcessId]] = []
@@ -122,7 +122,7 @@ def test_a_stack_is_told_only_of_who_was_there_when_it_was_read_and_ever_since()
         await seen.sees("read 1.4s ago")
         assert seen.text.count("with lock:") == 2
         source.show(turned(201.6, 4712, 4711, 201.5))
-        await seen.sees("1. worker 4711, thread 4711 for ≥0.1s")
+        await seen.sees("[1] worker 4711, thread 4711 for ≥0.1s")
         assert seen.text.count("with lock:") == 0, "they changed places"
         assert seen.text.count("its stack is not read yet") == 2
         source.show(turned(203.0, 4712, 4711, 201.5))
@@ -166,9 +166,9 @@ def test_while_paused_a_stack_that_was_read_later_is_said_to_be_later() -> None:
 def test_digits_keep_their_meaning_while_one_looks() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("enter")
-        await seen.sees("1. worker 4711", "2. worker 4713", "3. worker 4712")
+        await seen.sees("[1] worker 4711", "[2] worker 4713", "[3] worker 4712")
         source.show(contended(193.0, holders=(holder(4712),), waiters=(waiter(4711, 2.0), waiter(4714, 3.0))))
-        await seen.sees("1. worker 4711", "3. worker 4712", "4. worker 4714")
+        await seen.sees("[1] worker 4711", "[3] worker 4712", "[4] worker 4714")
         await seen.press("3")
         await seen.sees("Worker 4712")
 

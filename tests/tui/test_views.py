@@ -144,7 +144,7 @@ def test_another_size_keeps_what_the_cursor_is_on() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         said = await look_back(seen, source)
         await seen.pilot.resize_terminal(120, 30)
-        await seen.sees("a cell is 0.566s", "it stands still")
+        await seen.sees("a cell is 566ms", "it stands still")
         assert seen.line("4713 holds") == said
 
     play(scenario, held(109))

@@ -41,6 +41,7 @@ from semtrace.tui.views import VIEWS, detail
 FindServers = Callable[[], Sequence[Server]]
 OpenSource = Callable[[Server], Source]
 
+ASIDE = ("help", "settings", "problems")  # what is looked up in the middle of something else
 MOST_COPIED = 50_000  # terminals take some 74 KB of base64 in one OSC 52
 
 
@@ -165,16 +166,22 @@ class SemtraceApp(App[int]):
             self.push_screen(ReleaseSheet(looking, lock, release))
 
     def action_view(self, name: str) -> None:
-        """Shows that view instead of the one that is there; its own key again leads back."""
+        """Shows that view instead of the one that is there, or one that is looked up in passing above it; its own key
+        again leads back.
+        """
         main = self.main
-        if main is not None:
-            shown = getattr(self.screen, "key", "")
+        if main is None:
+            return
+        shown = getattr(self.screen, "key", "")
+        if shown in ASIDE:
+            self.pop_screen()
+        if name not in ASIDE:
             self._uncover(main)
             main.came_from = ""
-            if shown != name:
-                view = self._view(name, main)
-                view.opened()
-                self.push_screen(view)
+        if shown != name:
+            view = self._view(name, main)
+            view.opened()
+            self.push_screen(view)
 
     def on_return(self, message: Return) -> None:
         if self.main is not None:
@@ -220,9 +227,7 @@ class SemtraceApp(App[int]):
     def action_pause(self) -> None:
         if self.main is not None:
             self.main.pause()
-            if self.screen is not self.main and isinstance(self.screen, View):
-                paused = self.main.looking.paused
-                self.screen.say("paused: the picture stands still, collecting goes on" if paused else "goes on")
+            if isinstance(self.screen, View):
                 self.screen.renew()
 
     def action_slower(self) -> None:

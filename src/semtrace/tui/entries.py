@@ -192,15 +192,17 @@ def _no_holder(lock: Lock) -> str:
 
 def _last_holder_entries(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
     """Of an orphaned lock: who had it, also before there is a finding that says so."""
-    last = lock.last_holder
-    if lock.state == "orphaned" and last is not None:
+    dead, last = lock.dead_holder, lock.last_holder
+    if lock.state == "orphaned" and dead is not None:
+        yield Entry("held last by", f"{dead.pid}, which died holding it; it had acquired it {age(dead.acquired_s)} ago")
+    elif lock.state == "orphaned" and last is not None:
         yield Entry("held last by", last_holder_phrase(last, snapshot))
 
 
 def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], beside: Beside) -> Entry:
     thread = f", thread {holder.tid}" if holder.tid is not None else ""
     count = f", {holder.count} times" if holder.count != 1 else ""
-    who = f"{_digit(holder, place, beside)}. {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
+    who = f"{_digit(holder, place, beside)} {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
     return Entry(
         "",
         f"{who}{for_so_long(holder.since_s, holder.evidence)}{_site(holder.site)} (seen in {holder.evidence})"
@@ -209,8 +211,9 @@ def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], be
     )
 
 
-def _digit(who: Holder | Waiter, place: int, beside: Beside) -> int:
-    return place if beside.digits is None else beside.digits.get(who.process, place)
+def _digit(who: Holder | Waiter, place: int, beside: Beside) -> str:
+    """The key that leads there, which stays its own while the sheet is open; without keys its place."""
+    return f"{place}." if beside.digits is None else f"[{beside.digits.get(who.process, place)}]"
 
 
 def _waiter_entries(lock: Lock, roles: Mapping[ProcessId, str], beside: Beside) -> Iterator[Entry]:
@@ -220,7 +223,7 @@ def _waiter_entries(lock: Lock, roles: Mapping[ProcessId, str], beside: Beside) 
         who = f"{roles.get(waiter.process, 'process')} {waiter.pid}, thread {waiter.tid}"
         since = for_so_long(waiter.for_s, waiter.evidence)
         digit = _digit(waiter, place, beside)
-        yield Entry("", f"{digit}. {who}{since}{_site(waiter.site)}{_stack(waiter, beside)}", "waiting")
+        yield Entry("", f"{digit} {who}{since}{_site(waiter.site)}{_stack(waiter, beside)}", "waiting")
 
 
 def _hold_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) -> Entry:
@@ -271,7 +274,7 @@ def _stack(who: Holder | Waiter, beside: Beside) -> str:
         tid = mine[0] if len(mine) == 1 else 0
     stack = stacks.get((who.process, tid), who.stack)
     if stack is None:
-        return "\n   its stack is not read yet" if who.process in beside.awaited else ""
+        return "\n   its stack is not read yet" if who.process in beside.awaited and not who.site else ""
     return "".join(f"\n   {line}" for line in stack_lines(stack))
 
 

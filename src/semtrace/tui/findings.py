@@ -52,7 +52,7 @@ def finding_entries(finding: Finding, titled: bool) -> Iterator[Entry]:
     if titled:
         yield Entry("what", clean(finding.title), SEVERITIES[finding.severity])
     for place, fact in enumerate(finding.evidence):
-        yield Entry("" if place else "evidence", clean(fact))
+        yield Entry("" if place else "evidence", f"- {clean(fact)}")
     yield Entry("remedy", clean_lines(finding.remedy), "strong")
 
 

@@ -29,6 +29,7 @@ from semtrace.tui.view import Open, Return, View
 BEHIND_S = 0.05
 SENTENCE_HEIGHT = 14  # below it, the line goes to the panes
 STRIP_HEIGHT = 20
+LOW_HEIGHT = 16
 STRIP_S = 60.0
 FOOTER = (
     "timeline",
@@ -227,10 +228,11 @@ class MainScreen(View):
     def settle(self) -> None:
         """Shares the height. Sets only what changes: every change of a height is a layout."""
         tables = [self._pane(name) for name in ("workers", "locks", "private", "output")]
-        private_wanted = bool(self.snapshot and self.snapshot.thread_locks)
+        low = self.size.height < LOW_HEIGHT  # the locks are the last to go
+        private_wanted = bool(self.snapshot and self.snapshot.thread_locks) and not low
         output = self._output.wanted(self.size.height)
         wanted = [
-            tables[0].wanted_height + 1,
+            (tables[0].wanted_height + 1) * (not (low and output)),
             tables[1].wanted_height + (private_wanted or bool(output)),
             tables[2].wanted_height * private_wanted,
             output,

@@ -18,12 +18,13 @@ from semtrace.model import (
     Snapshot,
     Statistics,
     ThreadLock,
+    Waiter,
 )
 from semtrace.separate import combine
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.text import label as label
 from semtrace.tui.grid import Cell, Column, Row, natural
-from semtrace.tui.signs import AT_LEAST, TIMES, WARNING, lock_sign, process_sign
+from semtrace.tui.signs import AT_LEAST, CYCLE, TIMES, WARNING, lock_sign, process_sign
 
 HOT_PERCENT = 80.0
 NOTHING = Cell("")
@@ -76,6 +77,7 @@ SERVERS = (
     Column("WORKER CLASS", 13, 13, 6),
 )
 
+LONG_S = 2.0
 _ROLE_ORDER = {"master": 0, "process": 1, "worker": 2, "dirty-arbiter": 3, "dirty-worker": 4}
 
 
@@ -180,7 +182,7 @@ def _lock_row(lock: Lock, everyone: frozenset[ProcessId], dead: bool) -> Row:
     longest = max(lock.holders, key=lambda holder: holder.since_s or 0.0, default=None)
     patient = max(lock.waiters, key=lambda waiter: waiter.for_s or 0.0, default=None)
     cells = (
-        Cell(f"{sign.sign} {lock.state}", sign.style),
+        Cell(f"{CYCLE} deadlock", "bad") if dead else Cell(f"{sign.sign} {lock.state}", sign.style),
         Cell(label(lock), "strong" if lock.name else ""),
         Cell(lock.kind, "dim"),
         Cell(" ".join(held_by(holder) for holder in lock.holders), sign.style),
@@ -192,7 +194,20 @@ def _lock_row(lock: Lock, everyone: frozenset[ProcessId], dead: bool) -> Row:
         *_statistics_cells(lock.statistics),
         Cell(_remark(lock, dead), "bad" if dead else "dim"),
     )
-    return Row(lock.id, cells, (0 if lock.state == "orphaned" else 1, natural(lock.name or "~"), *lock.id))
+    return Row(lock.id, cells, (_rank(lock, patient, dead), natural(lock.name or "~"), *lock.id))
+
+
+def _rank(lock: Lock, patient: Waiter | None, dead: bool) -> int:
+    """What is wrong comes first, then what is long waited for. The rest keeps its place: rows that change theirs with
+    each hold could not be read.
+    """
+    if lock.state == "orphaned":
+        return 0
+    if dead:
+        return 1
+    if lock.state == "unknown" and lock.waiters and not lock.signal:
+        return 2
+    return 3 if patient is not None and (patient.for_s or 0.0) >= LONG_S and not lock.signal else 4
 
 
 def _statistics_cells(statistics: Statistics | None) -> tuple[Cell, ...]:
@@ -265,9 +280,15 @@ def _mapped_cell(lock: Lock, everyone: frozenset[ProcessId]) -> Cell:
 
 def _remark(lock: Lock, dead: bool) -> str:
     flux = "changed while it was read" if lock.in_flux else ""
-    last = lock.last_holder if lock.state == "orphaned" else None
-    had = f"{last.pid} held it last, {age(last.seen_s)} ago" if last else ""
+    had = _had(lock) if lock.state == "orphaned" else ""
     return clean("; ".join(part for part in ("deadlock" if dead else "", had, lock.reason, flux) if part))
+
+
+def _had(lock: Lock) -> str:
+    dead, last = lock.dead_holder, lock.last_holder
+    if dead is not None:
+        return f"{dead.pid} died holding it"
+    return f"{last.pid} held it last, {age(last.seen_s)} ago" if last else ""
 
 
 def _cpu_style(cpu: float | None) -> str:

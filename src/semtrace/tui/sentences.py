@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from semtrace.model import Holder, LastHolder, Lock, Problem, Process, SemId, Snapshot, ThreadLock
 from semtrace.text import age, clean
 from semtrace.tui.line import clip, clip_words
-from semtrace.tui.rows import Shown, counted_pids, label, pids, since
+from semtrace.tui.rows import Shown, counted_pids, held_by, label, pids, since
 
 
 def lock_sentence(lock: Lock) -> str:
@@ -18,6 +18,8 @@ def lock_sentence(lock: Lock) -> str:
     if lock.separate > 1:
         return f"{name}: {clean(lock.reason or '')}.{_queue(lock)}"
     if lock.state == "orphaned":
+        if lock.dead_holder is not None:
+            return f"{name} is locked: {lock.dead_holder.pid} died holding it.{_queue(lock)}"
         if lock.last_holder is not None:
             return f"{name}: no living process holds it; {lock.last_holder.pid} did last.{_queue(lock)}"
         return f"{name} is locked, and no living process holds it.{_queue(lock)}"
@@ -80,8 +82,9 @@ def shortened(sentence: str, width: int) -> str:
         return sentence
     told, _, listed = sentence.rpartition(": ")
     room = width - cell_len(told) - 3
-    if told and room >= 6 and all(word[:1].isdigit() for word in listed.split()):
-        return f"{told}: {clip_words(listed.rstrip('.'), room)}."
+    if told and all(word[:1].isdigit() for word in listed.split()):
+        fitting = clip_words(listed.rstrip("."), max(room, 0))
+        return f"{told}: {fitting}." if fitting[:1].isdigit() else clip(f"{told}.", width)
     return clip(sentence, width)
 
 
@@ -100,9 +103,8 @@ def for_so_long(seconds: float | None, evidence: str = "memory") -> str:
 
 
 def _holder_phrase(holder: Holder) -> str:
-    times = f" {holder.count} times" if holder.count != 1 else ""
     site = f" at {clean(holder.site)}" if holder.site else ""
-    return f"{holder.pid}{times}{for_so_long(holder.since_s, holder.evidence)}{site}"
+    return f"{held_by(holder)}{for_so_long(holder.since_s, holder.evidence)}{site}"
 
 
 def _queue(lock: Lock) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from semtrace.model import ProcessId, SemId, Snapshot
 from semtrace.raster import IDLE, UNKNOWN, By, Cell, Cover, Raster
-from semtrace.text import age, clean
+from semtrace.text import age, clean, exact
 from semtrace.timeline import Life, Timeline
 from semtrace.tui.line import ELLIPSIS, Item, Line, Span, fill, spread
 from semtrace.tui.signs import ENDED, PAUSED
@@ -224,7 +224,7 @@ def notes(timeline: Timeline, covers: Iterable[Sequence[Cell]], from_s: float, s
     """What the cells that are shown cannot say themselves; they begin at `from_s`."""
     said = []
     if any(cell.thinned for cells in covers for cell in cells):
-        said.append("shares are estimates: of fast events one in some")
+        said.append("shares are estimates: a sample of the events")
     if timeline.since is not None and timeline.since != timeline.first and from_s < timeline.since:
         said.append(f"known from {clock(timeline.since, snapshot.monotonic_s, snapshot.taken_at)[:8]} on")
     return said
@@ -252,7 +252,7 @@ def title_items(
     if shown[0] > 1 or shown[1] < shown[2]:
         items.append(Item(2, (Span(f"{shown[0]}–{shown[1]} of {shown[2]}", "dim"),)))
     items.append(Item(3, (Span(f"{age(window_s)} wide", "dim"),)))
-    items.append(Item(5, (Span(f"a cell is {cell_s:.3g}s", "dim"),)))
+    items.append(Item(5, (Span(f"a cell is {exact(cell_s)}", "dim"),)))
     if not now.goes_on:
         items.append(Item(2, (Span(now.word, "warning"),)))
     if standing:

@@ -110,6 +110,10 @@ class TimelineScreen(View):
 
     # ---- keys
 
+    def opened(self) -> None:
+        """At now: it may have stood still at something else."""
+        self._until_s = self._at_s = None
+
     def action_switch(self) -> None:
         self._by = "lock" if self._by == "worker" else "worker"
         self._row, self._top, self._raster, self._order, self._label = None, 0, None, None, lines.LEAST_LABEL
