@@ -11,6 +11,7 @@ from semtrace.leaks import leaks
 from semtrace.model import Finding, Problem, SemId, Server, Snapshot
 from semtrace.observe import Observer
 from semtrace.rules import Limits, findings, gone_by, worst_first
+from semtrace.rules.deadlocks import deadlocked
 from semtrace.stacks import confirmed, with_stacks
 
 WATCH_S = 1.5
@@ -119,10 +120,10 @@ def passed(
 ) -> Iterator[Finding]:
     """What was `seen` at some time and is not `present` any more."""
     living = {process.pid for process in snapshot.processes}
-    orphaned = {lock.id for lock in snapshot.locks if lock.state == "orphaned"}
+    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned"} | deadlocked(snapshot)
     for key, (seen_s, finding) in seen.items():
-        if finding.code == "timeout-risk" and finding.lock in orphaned:
-            continue  # its holder has ended: the orphan's finding says what is known of how
+        if finding.code != "deadlock" and finding.lock in worse:
+            continue  # it is not over: what has become of it is another finding's
         if finding.code == "deadlock" and finding.severity == "warning":
             continue  # it was a gate, and was opened
         if finding.code == "deadlock" and living.issuperset(finding.pids):

@@ -40,7 +40,7 @@ class Picture:
         self._fleet = fleet
         self._directories = directories
         self._cpu = CpuMeter()
-        self._holding: Since[tuple[SemId, ProcessId]] = Since()
+        self._holding: Since[tuple[SemId, ProcessId, int]] = Since()
         self._waiting: Since[tuple[SemId, ProcessId, int]] = Since()
         self._asleep: Asleep[tuple[SemId, ProcessId, int]] = Asleep()
         self._waited = Waited()
@@ -61,8 +61,7 @@ class Picture:
         waiting = [(semaphore, each.process, each.tid) for semaphore, all_ in blocked.items() for each in all_]
         self._waiting.update(now_s, waiting)
         self._waited.update(now_s, {semaphore: len(all_) for semaphore, all_ in blocked.items()})
-        self._holding.update(now_s, ((s, claim.process) for s, j in judged.items() for claim in j.verdict.holders))
-        holders = {semaphore: self._holders(now_s, semaphore, each) for semaphore, each in judged.items()}
+        holders = self._holders(now_s, judged)
         holding = [(semaphore, h.process, h.tid) for semaphore, all_ in holders.items() for h in all_ if h.tid]
         self._asleep.update(
             time.monotonic(), {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
@@ -171,12 +170,19 @@ class Picture:
             timed=blocked.timed,
         )
 
-    def _holders(self, now_s: float, semaphore: SemId, judged: Judged) -> list[Holder]:
-        return [self._holder(now_s, semaphore, claim) for claim in judged.verdict.holders]
+    def _holders(self, now_s: float, judged: Mapping[SemId, Judged]) -> dict[SemId, list[Holder]]:
+        """Since when is told of the thread: threads of one process take turns as processes do."""
+        claims = [(s, claim) for s, each in judged.items() for claim in each.verdict.holders]
+        self._holding.update(now_s, ((s, claim.process, claim.last_tid) for s, claim in claims))
+        found: dict[SemId, list[Holder]] = {semaphore: [] for semaphore in judged}
+        for semaphore, claim in claims:
+            found[semaphore].append(self._holder(now_s, semaphore, claim))
+        return found
 
     def _holder(self, now_s: float, semaphore: SemId, claim: Claim) -> Holder:
         tid = self._fleet[claim.process].tid_of(claim.last_tid)
-        return Holder(claim.process, tid, claim.count, self._holding.seconds(now_s, (semaphore, claim.process)))
+        since_s = self._holding.seconds(now_s, (semaphore, claim.process, claim.last_tid))
+        return Holder(claim.process, tid, claim.count, since_s)
 
     def _slept(self, semaphore: SemId, holder: Holder) -> Holder:
         """With for how long its thread has not run."""

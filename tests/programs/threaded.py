@@ -45,11 +45,11 @@ shared_taken = threading.Event()
 
 def takes_shared_first():
     note("waits")
-    shared.acquire()
-    shared_taken.set()
-    inside.wait()
-    with guard:
-        pass
+    with shared:
+        shared_taken.set()
+        inside.wait()
+        with guard:
+            pass
 
 
 def mixed():

@@ -39,6 +39,7 @@ from semtrace.model import (
     Stray,
 )
 from semtrace.rules import Limits, findings, wording, worst_first
+from semtrace.rules.basis import unbroken_s
 
 GUNICORNS_QUEUE = frames(("/usr/lib/python3.12/multiprocessing/queues.py", "get"), ("/srv/app.py", "consume"))
 USERS = frames(("/usr/lib/python3.12/contextlib.py", "__enter__"), ("/srv/app.py", "withdraw"))
@@ -283,18 +284,62 @@ def test_a_gate_that_another_will_open_is_no_error() -> None:
     assert (finding.code, finding.severity) == ("deadlock", "warning")
     assert finding.title.endswith("app.gate, which it took itself; unless another releases it, it waits for ever")
     assert any("PID 10, 12, 13 could release it: so it may be a gate" in line for line in finding.evidence)
-    assert finding.remedy.startswith("If another process is still to release it, all is well.")
+    assert finding.remedy.startswith("If another thread or process is still to release it, all is well.")
 
 
 def test_where_all_who_could_open_the_gate_are_stuck_it_is_an_error() -> None:
     mine = lock(holders=(holder(11),), waiters=(waiter(11), waiter(12)), mapped_by=(pid(11), pid(12)))
     assert [f.severity for f in found(mine)] == ["error"]
-    threads = (processes()[0], worker(11, threads=2), *processes()[2:])
-    (finding,) = found(mine, processes=threads)
+    outside = replace(mine, outsiders=(77,))
+    (finding,) = found(outside)
     assert finding.severity == "warning"
-    assert any("another thread of it could release it" in line for line in finding.evidence)
+    assert any("PID 77 could release it" in line for line in finding.evidence)
     blind = Problem("read its memory", "not permitted", "sudo", pid(13))
     assert [f.severity for f in found(mine, problems=(blind,))] == ["warning"], "it may map it"
+
+
+def threaded() -> tuple[Any, ...]:
+    return (processes()[0], worker(11, threads=2), *processes()[2:])
+
+
+def test_a_thread_may_acquire_for_another_of_its_process_so_only_a_long_wait_is_told() -> None:
+    """asyncio.to_thread(lock.acquire): the thread of the pool that took it has other work by then."""
+    for asleep_s, told in ((5.0, []), (11.0, ["warning"])):
+        waits = replace(waiter(11), asleep_s=asleep_s)
+        mine = lock(holders=(holder(11),), waiters=(waits, waiter(12)), mapped_by=(pid(11), pid(12)))
+        findings = [f for f in found(mine, processes=threaded()) if f.code == "deadlock"]
+        assert [f.severity for f in findings] == told
+        a, b = embrace()
+        ring = (replace(a, waiters=(replace(a.waiters[0], asleep_s=asleep_s),)), replace(b, waiters=(waits,)))
+        findings = [f for f in found(*ring, processes=threaded()) if f.code == "deadlock"]
+        assert [f.severity for f in findings] == told
+        if told:
+            assert any("another thread of that process may release it" in line for line in findings[0].evidence)
+    inside = [replace(each, holders=tuple(replace(h, within=True) for h in each.holders)) for each in embrace()]
+    assert [f.severity for f in found(*inside, processes=threaded())] == ["error"], "who is inside will release it"
+
+
+def test_a_ring_is_no_error_where_somebody_outside_the_server_maps_a_lock_of_it() -> None:
+    a, b = embrace()
+    (finding,) = found(replace(a, outsiders=(77,)), b)
+    assert finding.severity == "warning"
+    assert any("PID 77, outside this server, may release app.a" in line for line in finding.evidence)
+
+
+def test_one_hold_is_proved_by_its_thread_or_by_all_that_wait_and_not_by_one_of_them() -> None:
+    """Of many that queue the last sleeps through the turns of all before it."""
+
+    def proved(holder_s: float | None, *waiters_s: float | None) -> float | None:
+        waiting = tuple(replace(waiter(20 + i), asleep_s=each) for i, each in enumerate(waiters_s))
+        mine = replace(holder(11), since_s=9.0, asleep_s=holder_s)
+        return unbroken_s(lock(holders=(mine,), waiters=waiting), mine)
+
+    assert proved(None) is None
+    assert proved(4.0) == 4.0
+    assert proved(0.0, 8.0, 0.5) == 0.5
+    assert proved(0.0, 8.0, None) is None
+    assert proved(0.0, 8.0, 7.0) == 7.0
+    assert proved(20.0, 8.0) == 9.0
 
 
 def test_a_ring_in_a_program_that_hands_locks_on_is_no_error() -> None:
@@ -431,6 +476,10 @@ def test_a_gate_that_was_opened_was_none_and_what_else_is_over_says_so() -> None
     assert over.severity == "error", "one of them was killed"
     (long,) = found(lock(holders=(holder(11, 12.0, asleep_s=11.0),)))
     (over,) = passed({("long-hold", "x"): (95.0, long)}, snapshot(lock()), ())
+    assert list(passed({("long-hold", "x"): (95.0, long)}, snapshot(lock(state="orphaned")), ())) == [], "it goes on"
+    assert (
+        list(passed({("long-hold", "x"): (95.0, replace(long, lock=SemId(0, 27, 2)))}, snapshot(*embrace()), ())) == []
+    )
     assert over.title == "PID 11 has held app.lock for at least 11s without a break (over by now)"
 
 

@@ -156,6 +156,7 @@ class Lock:
     own: bool = True
     last_holder: LastHolder | None = None
     dead_holder: DeadHolder | None = None
+    outsiders: tuple[int, ...] | None = None
     lost: Lost | None = None
     strays: tuple[Stray, ...] = ()
     waited_s: float = 0.0

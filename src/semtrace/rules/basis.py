@@ -47,14 +47,16 @@ def _reads_a_queue(stack: Sequence[Frame]) -> bool:
 def unbroken_s(lock: Lock, holder: Holder) -> float | None:
     """For how long the holder is known to have held it without a break; None if that is not known.
 
-    `since_s` cannot tell one long hold from many short ones. But a thread that has not run has released nothing; nor
-    has anybody if a waiter has not run, for a release wakes one.
+    `since_s`, which is the thread's, cannot tell one long hold from many short ones. But a thread that has not run has
+    not taken it anew. Nor has it if none of those that wait has run: a release wakes the one that has waited the
+    longest, and before the holder itself could be woken, all that wait would have been.
     """
     if holder.since_s is None or holder.evidence == "events":
         return holder.since_s
-    waits = [waiter.asleep_s for waiter in lock.waiters]
-    known = [seconds for seconds in (holder.asleep_s, *waits) if seconds is not None]
-    return min(max(known), holder.since_s) if known else None
+    waits = [waiter.asleep_s for waiter in lock.waiters if not waiter.timed]
+    shortest = min((seconds or 0.0 for seconds in waits), default=0.0)
+    known = max(holder.asleep_s or 0.0, shortest)
+    return min(known, holder.since_s) if known else None
 
 
 def unbroken_wait_s(waiter: Waiter) -> float | None:

@@ -8,6 +8,8 @@ taker, as of a gate or a baton. An RLock forbids that, and who is inside `with` 
   stuck as well. By bare acquire() it looks the same as waiting at a gate: a warning.
 - Several in a ring: an error, for each of them was given what it holds and asks for what another has, which gates and
   batons do not come to by themselves. Where the program was ever seen to release Locks for others: a warning.
+- Where a process has several threads, which of them took a Lock is no more than who asked for it: a thread of a pool
+  acquires for another, that releases it (asyncio.to_thread). Without `with` it takes a long wait, and is a warning.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from semtrace.text import age, clean, counted
 
 # All of them asleep without a break for so long: then the claims that were read meanwhile were true at one time.
 ASLEEP_S = 1.0
+LOOSE_S = 10.0
 
 Thread = tuple[ProcessId, int]
 
@@ -41,13 +44,16 @@ Thread = tuple[ProcessId, int]
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """A lock of either kind: `semaphore` is None of a `threading` lock, which is one process's own. `bound`: its holder
-    alone can release it, or surely means to.
+    alone can release it, or surely means to. `loose`: which thread of the holding process means to is not known.
+    `outsiders` are processes outside the server that may release it.
     """
 
     name: str
     semaphore: SemId | None
     mapped_by: tuple[ProcessId, ...]
     bound: bool
+    loose: bool = False
+    outsiders: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +80,22 @@ def _doubt_of_one(wait: Wait, stuck: Mapping[Thread, Wait], snapshot: Snapshot) 
     single = {process.id for process in snapshot.processes if process.threads == 1}
     able = [each for each in wait.lock.mapped_by if each not in single or (each, each.pid) not in stuck]
     blind = any(problem.process for problem in snapshot.problems)
-    if wait.lock.bound or not (able or blind):
+    if wait.lock.bound or not (able or blind or wait.lock.outsiders):
         return []
-    others = [each.pid for each in able if each != wait.thread[0]]
-    who = pids(others) if others else "another thread of it" if able else "a process that cannot be read"
+    others = [*(each.pid for each in able if each != wait.thread[0]), *wait.lock.outsiders]
+    own = ["another thread of it"] if wait.lock.loose else []
+    who = " or ".join([*own, *([pids(others)] if others else [])]) or "a process that cannot be read"
     return [
         f"it is not seen to be inside `with` it, and {who} could release it: so it may be a gate, still to be opened"
     ]
 
 
 def _doubt_of_ring(cycle: Sequence[Wait], handed: Sequence[Lock]) -> list[str]:
-    """The same of several: the program may be one that hands Locks from process to process."""
+    """The same of several: the program may be one that hands Locks from process to process, or thread to thread."""
+    if loose := next((wait.lock for wait in cycle if wait.lock.loose), None):
+        return [f"no thread is seen to be inside `with` {loose.name}, so another thread of that process may release it"]
+    if outside := next((wait.lock for wait in cycle if wait.lock.outsiders and not wait.lock.bound), None):
+        return [f"{pids(outside.outsiders)}, outside this server, may release {outside.name}"]
     if not handed or all(wait.lock.bound for wait in cycle):
         return []
     names = ", ".join(label(lock) for lock in handed[:2])
@@ -124,9 +135,10 @@ def _waits(lock: Lock, single: set[ProcessId], semaphores: bool) -> Iterator[Wai
     if not holders or len(known) < len(holders) or not _accounts_for_all(lock, semaphores):
         return
     bound = lock.kind == "RLock" or all(holder.within for holder in lock.holders)
-    wanted = _Wanted(label(lock), lock.id, lock.mapped_by, bound)
+    loose = not bound and any(holder.process not in single for holder in lock.holders)
+    wanted = _Wanted(label(lock), lock.id, lock.mapped_by, bound, loose, lock.outsiders or ())
     for waiter in lock.waiters:
-        if _is_endless(waiter):
+        if _is_endless(waiter, LOOSE_S if loose else ASLEEP_S):
             yield Wait((waiter.process, waiter.tid), wanted, waiter, tuple(known))
 
 
@@ -140,8 +152,8 @@ def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[Wait]:
             yield Wait((waiter.process, waiter.tid), wanted, waiter, ((use.process, use.holder.tid),))
 
 
-def _is_endless(waiter: Waiter) -> bool:
-    return not waiter.timed and (waiter.asleep_s or 0.0) >= ASLEEP_S
+def _is_endless(waiter: Waiter, least_s: float = ASLEEP_S) -> bool:
+    return not waiter.timed and (waiter.asleep_s or 0.0) >= least_s
 
 
 def _thread_of(holder: Holder, single: set[ProcessId]) -> Thread | None:
@@ -237,7 +249,8 @@ def _remedy(again: bool, locks: Sequence[_Wanted], server: Server, doubtful: boo
     cure = _cure_of_reentry(shared, server) if again else "Take the locks in the same order everywhere."
     if doubtful:
         keep_out = f"{cure[0].lower()}{cure[1:]}"
-        return f"If another process is still to release it, all is well. If it is used to keep others out: {keep_out}"
+        well = "If another thread or process is still to release it, all is well."
+        return f"{well} If it is used to keep others out: {keep_out}"
     if not shared:
         return f"{cure} Now: restart that process; it takes no other's lock with it."
     return f"{cure} Now: restart the server, for a worker that is killed may leave its lock locked behind."

@@ -209,7 +209,7 @@ def _unshared(locks: list[Lock], owners: list[ProcessId]) -> Finding:
         lock=locks[0].id,
         name=name,
         pids=tuple(owner.pid for owner in owners),
-        title=f"{name} is another lock in each worker: it keeps nobody out",
+        title=f"{name} is another lock in each worker: it keeps no worker out of another's way",
         evidence=(
             f"{len(locks)} separate semaphores bear this name, each mapped by one worker: {pids(_pids(owners))}",
             *at_once,

@@ -95,7 +95,9 @@ def _at(frame: Frame) -> str:
 def is_own(file: str) -> bool:
     """False for what lies in a library: by its folder, as it is not known where the target's Python is installed. And
     for the script by which an environment starts a program, as `…/bin/gunicorn`."""
-    folder, _, name = file.rpartition("/")
+    folder, slash, name = file.rpartition("/")
+    if not slash and not name.endswith(".py"):
+        return False  # `__init__`, `<frozen …>`: a frame that the interpreter itself makes
     if folder.rpartition("/")[2] == "bin" and "." not in name:
         return False
     if any(part in file for part in _LIBRARIES):
