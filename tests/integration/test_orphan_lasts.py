@@ -69,3 +69,19 @@ def test_when_the_server_has_ended_what_was_wrong_is_still_told() -> None:
         assert [process.role for process in snapshot.processes].count("worker") >= WAITERS
         assert "orphaned-lock" in [finding.code for finding in snapshot.findings]
         assert observer.snapshot() is snapshot
+
+
+def test_it_stays_orphaned_while_waiters_are_killed_and_workers_are_born() -> None:
+    with orphaned() as (running, observer):
+        seen: list[Snapshot] = []
+        for _ in range(12):
+            os.kill(_lock(observer.snapshot()).waiters[0].pid, signal.SIGKILL)
+            threading.Thread(target=_ask, args=(running,), daemon=True).start()
+            wait_until(lambda: _proved(_seen(observer, seen)), 20, "the next waiter")
+        states = [(_lock(snapshot).state, _lock(snapshot).reason) for snapshot in seen]
+        assert {state for state, _ in states} == {"orphaned"}, {each for each in states if each[0] != "orphaned"}
+
+
+def _seen(observer: Observer, seen: list[Snapshot]) -> Snapshot:
+    seen.append(observer.snapshot())
+    return seen[-1]
