@@ -123,7 +123,7 @@ class Timeline:
             for each in lock.waiters:
                 waits: Key = (lock.id, each.process, each.tid, "waiting")
                 self._see(known.pop(waits, None), waits, each.evidence == "events", each.for_s, each.site, now)
-            if lock.state == "orphaned":
+            if lock.state == "orphaned" or (lock.state == "unknown" and lock.orphaned_s is not None):
                 orphaned: Key = (lock.id, None, None, "orphaned")
                 self._see(known.pop(orphaned, None), orphaned, False, None, None, now)
         for span in known.values():

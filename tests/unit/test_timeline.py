@@ -252,6 +252,9 @@ def test_an_orphaned_lock_has_a_stretch_of_nobodys() -> None:
     timeline = told(at(10, orphan), at(10.2, orphan))
     raster = Raster(timeline, "lock", 1.0)
     assert raster.cells(LOCK, 10, 1, raster.update(0))[0].cover == "orphaned"
+    timeline.add(at(10.4, lock(state="unknown", orphaned_s=0.4)))  # doubted for a moment
+    timeline.add(at(10.6, orphan))
+    assert [(each.what, each.start, each.end) for each in timeline.open] == [("orphaned", 10, 10.6)]
     raster = Raster(timeline, "worker", 1.0)
     assert raster.cells(A, 10, 1, raster.update(0))[0].cover == "idle"
 
