@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from semtrace.linux.futex import NO_SYSCALL, Thread
+from semtrace.linux.process import read_stat
 from semtrace.model import ProcessId
 
 NOT_SWEPT = "looking for other processes that map it"
@@ -56,6 +57,7 @@ class Suspicion:
     slept: set[tuple[ProcessId, int]] = field(default_factory=set)
     ran_ns: dict[tuple[ProcessId, int], int] = field(default_factory=dict)
     unseen_since_s: float | None = None
+    outside: set[int] = field(default_factory=set)
 
     @property
     def span_s(self) -> float:
@@ -129,6 +131,17 @@ class Suspicion:
         """
         self.unseen_since_s = now_s if self.unseen_since_s is None else self.unseen_since_s
         return now_s - self.unseen_since_s <= PATIENCE_S
+
+    def is_first_seen(self, outside: Iterable[int]) -> bool:
+        """Whether those outside the server, by their pids, are all new since the proof and in no sweep before: most
+        likely forked since the server's processes were listed, and among them at the next look.
+        """
+        before, self.outside = self.outside, set(outside)
+        return self.proved_ticks is not None and bool(self.outside) and not self.outside & before and self._young()
+
+    def _young(self) -> bool:
+        stats = [read_stat(pid) for pid in self.outside]
+        return all(stat is None or not self.concerns(stat.id) for stat in stats)
 
     def without_newborn(self) -> Suspicion:
         """The same, of those alone who were there when the proof was complete."""

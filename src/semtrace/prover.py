@@ -137,8 +137,11 @@ class Prover:
         own = {w.id.pid: w.stat.comm for s in due for w in mappers[s]}
         seen = sweep(due.keys(), own.keys(), set(own.values()))
         for semaphore, suspicion in due.items():
+            mapped_by = seen.mapped_by.get(semaphore, [])
+            if not self._strict and suspicion.is_first_seen(mapped_by):
+                continue
             suspicion.swept_s = now_s
-            suspicion.outsider = _outsider(seen.mapped_by.get(semaphore, []), seen.hidden)
+            suspicion.outsider = _outsider(mapped_by, seen.hidden)
 
     def _sweep_due(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
         swept_s = self._suspicions[semaphore].swept_s

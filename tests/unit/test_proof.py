@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 
@@ -268,6 +269,19 @@ def test_a_newborn_that_runs_is_awaited_and_an_old_one_is_not() -> None:
     found.look_at(P, [running(11)])
     assert found.shaken
     assert found.without_newborn().missing([])
+
+
+def test_a_newborn_outside_the_server_is_looked_for_again_before_it_counts() -> None:
+    found, me = complete(), os.getpid()
+    assert not found.is_first_seen([me]), "nothing is proved yet"
+    found = complete()
+    found.proved_ticks = 0  # I was born after
+    assert found.is_first_seen([me])
+    assert not found.is_first_seen([me]), "the second time it is an outsider"
+    found = complete()
+    found.proved_ticks = 1 << 60  # I was there before
+    assert not found.is_first_seen([me])
+    assert not found.is_first_seen([])
 
 
 def test_of_one_that_is_dying_nothing_need_be_shown() -> None:
