@@ -72,20 +72,42 @@ class LastHolders:
             if holders:
                 holder = max(holders, key=lambda holder: holder.since_s or 0.0)
                 self._last[semaphore] = (now_s, holder, (beats or {}).get(holder.process))
-            elif state in _FREE:
+            elif state in _FREE or (state == "orphaned" and self._lives_on(semaphore, living)):
                 self._last.pop(semaphore, None)
         dead = {semaphore for semaphore, (_, holder, _) in self._last.items() if holder.process not in living}
         self._missed_s = {semaphore: self._missed_s.get(semaphore, now_s) for semaphore in dead}
 
+    def _lives_on(self, semaphore: SemId, living: Collection[ProcessId]) -> bool:
+        """Then it had let go, and is not to be blamed when it ends later."""
+        return semaphore in self._last and self._last[semaphore][1].process in living
+
     def of(self, now_s: float, semaphore: SemId) -> LastHolder | None:
-        """None for a lock that is held now."""
+        """None for a lock that is held now, and where the last that was seen lives on: it had let go."""
         seen_s, holder, silent_s = self._last.get(semaphore, (now_s, None, None))
-        if holder is None or seen_s >= now_s:
+        if holder is None or seen_s >= now_s or semaphore not in self._missed_s:
             return None
-        ended_s = now_s - self._missed_s[semaphore] if semaphore in self._missed_s else None
+        ended_s = now_s - self._missed_s[semaphore]
         return LastHolder(
             holder.process, holder.tid, now_s - seen_s, holder.since_s, ended_s, holder.asleep_s, silent_s
         )
+
+
+class OrphanedSince:
+    """Since when each lock has been orphaned: proved so once, and neither seen free nor in anybody's hands since."""
+
+    def __init__(self) -> None:
+        self._first: dict[SemId, float] = {}
+
+    def update(self, now_s: float, judged: Mapping[SemId, Judged]) -> None:
+        proved = {semaphore for semaphore, each in judged.items() if each.verdict.state == "orphaned"}
+        doubted = {s for s, each in judged.items() if each.verdict.state == "unknown" and each.reading.steady}
+        self._first = {s: first for s, first in self._first.items() if s in doubted | proved}
+        self._first |= {semaphore: self._first.get(semaphore, now_s) for semaphore in proved}
+
+    def seconds(self, now_s: float, semaphore: SemId) -> float | None:
+        """None for one that is not."""
+        first = self._first.get(semaphore)
+        return None if first is None else now_s - first
 
 
 class Floors:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 
 from semtrace import gunicorn, gunicorn_options, processes, runlogs
 from semtrace.errors import NoServer, SemtraceError, UsageError
+from semtrace.instrument import places
 from semtrace.instrument.bootstrap import environment
-from semtrace.model import Server
+from semtrace.model import ProcessId, Server
 
 _LOOK_EVERY_S = 0.05
 _OTHER_PROGRAM_S = 1.0  # for what is no gunicorn to have started
@@ -69,6 +70,8 @@ class Launched:
             self.log.unlink()
             raise UsageError(f"cannot run {command[0]}: {error.strerror}", "give a command after --") from error
         self.log = runlogs.name_after(self.log, self.pid)
+        ticks = places.start_ticks(self.pid)
+        self._roots = {ProcessId(self.pid, ticks)} if ticks is not None else set()
 
     @property
     def pid(self) -> int:
@@ -92,6 +95,7 @@ class Launched:
             waited_s = time.monotonic() - began
             if found is not None and found.kind == "gunicorn":
                 self._main_pid = found.pid
+                self._roots.add(found.id)
                 return found
             patience_s = _GUNICORN_S if self._is_gunicorn() else _OTHER_PROGRAM_S
             if found is not None and waited_s >= patience_s:
@@ -148,7 +152,11 @@ class Launched:
         self._popen.send_signal(number)
 
     def forget(self) -> None:
-        """Removes the log of a server that has ended. Until then it is open here: another run leaves it alone."""
+        """Removes the log of a server that has ended, and what its killed workers left. Until then the log is open
+        here: another run leaves it alone.
+        """
+        for root in self._roots if not self.running else ():
+            places.remove_ended(root)
         if not self.running and self._descriptor >= 0:
             self.log.unlink(missing_ok=True)
             os.close(self._descriptor)

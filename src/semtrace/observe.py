@@ -17,6 +17,7 @@ from semtrace.follower import Glance, Telling
 from semtrace.gunicorn_memory import effective
 from semtrace.history import LeftOver
 from semtrace.lasting import Lives
+from semtrace.lastpicture import LastPicture
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
 from semtrace.namebook import NameBook
@@ -74,7 +75,8 @@ class Observer:
         self._picture = Picture(self._fleet, self._directories, self._left_over)
         self._lives = Lives()
         self._traced = telling or Glance()
-        self._last: Snapshot | None = None
+        self._last = LastPicture()
+        self._end: Snapshot | None = None
         self._now_s = 0.0
         self._workers: frozenset[ProcessId] | None = None
         self._settings_due_s = 0.0
@@ -84,8 +86,8 @@ class Observer:
         self._traced.close()
 
     def snapshot(self) -> Snapshot:
-        """The server as it is now; once it has ended its last picture, with `alive` False. Never raises for what a
-        target does.
+        """The server as it is now; once it has ended its last picture, from before its workers went, with `alive`
+        False. Never raises for what a target does.
         """
         cpu_before = time.thread_time()
         self._now_s = time.monotonic()
@@ -99,8 +101,9 @@ class Observer:
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
         snapshot = self._compose(members, judged)
         snapshot = replace(snapshot, findings=findings(snapshot, self._limits))
-        self._last = replace(snapshot, cost_s=time.thread_time() - cpu_before)
-        return self._last
+        snapshot = replace(snapshot, cost_s=time.thread_time() - cpu_before)
+        self._last.add(snapshot)
+        return snapshot
 
     def undecided(self) -> bool:
         """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
@@ -116,11 +119,12 @@ class Observer:
         return semaphore in self._fleet.mappers and self._look_at(semaphore).verdict.suspect
 
     def _ended(self) -> Snapshot:
-        self.close()
-        if self._last is None:
-            self._last = Snapshot(self.server, time.time(), self._now_s, (), ())
-        self._last = replace(self._last, alive=False)
-        return self._last
+        """It stays the same from then on."""
+        if self._end is None:
+            self.close()
+            nothing = Snapshot(self.server, time.time(), self._now_s, (), (), alive=False)
+            self._end = self._last.ended(self._now_s) or nothing
+        return self._end
 
     # -- who and what there is
 

@@ -10,7 +10,7 @@ from semtrace import primitives
 from semtrace.cpython.names import Named
 from semtrace.fleet import Fleet
 from semtrace.history import Asleep, CpuMeter, LeftOver, Since
-from semtrace.lasting import LastHolders, Strays, Waited
+from semtrace.lasting import LastHolders, OrphanedSince, Strays, Waited
 from semtrace.linux import futex
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
@@ -45,6 +45,7 @@ class Picture:
         self._asleep: Asleep[tuple[SemId, ProcessId, int]] = Asleep()
         self._waited = Waited()
         self._last_holders = LastHolders()
+        self._orphaned = OrphanedSince()
         self._strays = Strays({} if left_over is None else left_over)
         self._self_waits = SelfWaits(fleet)
         self._losing: Since[SemId] = Since()
@@ -60,7 +61,9 @@ class Picture:
         blocked = self._blocked(judged)
         waiting = [(semaphore, each.process, each.tid) for semaphore, all_ in blocked.items() for each in all_]
         self._waiting.update(now_s, waiting)
-        self._waited.update(now_s, {semaphore: len(all_) for semaphore, all_ in blocked.items()})
+        self._orphaned.update(now_s, judged)
+        in_use = {s: all_ for s, all_ in blocked.items() if self._orphaned.seconds(now_s, s) is None}
+        self._waited.update(now_s, {semaphore: len(all_) for semaphore, all_ in in_use.items()})
         holders = self._holders(now_s, judged)
         holding = [(semaphore, h.process, h.tid) for semaphore, all_ in holders.items() for h in all_ if h.tid]
         self._asleep.update(
@@ -158,6 +161,7 @@ class Picture:
             lost=Lost(verdict.lost, verdict.proved, self._losing.seconds(now_s, semaphore)) if verdict.lost else None,
             strays=self._strays.of(semaphore),
             waited_s=self._waited.seconds(semaphore),
+            orphaned_s=self._orphaned.seconds(now_s, semaphore),
         )
 
     def _waiter(self, now_s: float, semaphore: SemId, blocked: _Blocked) -> Waiter:

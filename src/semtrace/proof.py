@@ -19,15 +19,19 @@ released for the other. Its counts are all zero, as an orphan's are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from semtrace.linux.futex import NO_SYSCALL, Thread
+from semtrace.linux.process import read_stat
 from semtrace.model import ProcessId
 
 NOT_SWEPT = "looking for other processes that map it"
 SPAN_S = 0.25
 READINGS = 20
 LOOKS = 3
+
+# A process that is just being born cannot be read, or seen at rest, for some time.
+PATIENCE_S = 2.0
 
 # How long a thread must have run since it was first seen running, and ever since. Between sem_wait's return and
 # the count lie some hundred instructions; a thread that waits for the interpreter lock sleeps and is seen to.
@@ -38,7 +42,8 @@ _RAN_NS = 5_000_000
 class Suspicion:
     """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC).
 
-    `proved_ticks` is when the proof was first complete, in ticks since boot.
+    `proved_ticks` is when the proof was first complete, in ticks since boot. `unseen_since_s`: since when it lacks
+    something of those who were born after.
     """
 
     since_s: float
@@ -51,6 +56,8 @@ class Suspicion:
     proved_ticks: int | None = None
     slept: set[tuple[ProcessId, int]] = field(default_factory=set)
     ran_ns: dict[tuple[ProcessId, int], int] = field(default_factory=dict)
+    unseen_since_s: float | None = None
+    outside: set[int] = field(default_factory=set)
 
     @property
     def span_s(self) -> float:
@@ -82,6 +89,11 @@ class Suspicion:
             self.unsettled[process] = why_not
             self.clear[process] = 0
 
+    def leave_out(self, process: ProcessId) -> None:
+        """Of one that is dying nothing need be shown."""
+        self.clear.pop(process, None)
+        self.unsettled.pop(process, None)
+
     def keep(self, processes: Iterable[ProcessId]) -> None:
         """Forgets the processes that map the lock no more."""
         these = set(processes)
@@ -104,6 +116,38 @@ class Suspicion:
         first = self.ran_ns.setdefault(key, sighting.ran_ns)
         return None if sighting.ran_ns - first >= _RAN_NS else "is running"
 
+    @property
+    def shaken(self) -> bool:
+        """Whether of those who were there before the proof not all have been seen at rest often enough."""
+        return any(map(self.concerns, self.unsettled)) or self._looked_too_little
+
+    @property
+    def _looked_too_little(self) -> bool:
+        return any(looks < LOOKS for process, looks in self.clear.items() if self.concerns(process))
+
+    def is_patient(self, now_s: float) -> bool:
+        """Whether what is lacking, of those who were born after the proof, may still be awaited: they cannot have it
+        unless somebody released it meanwhile, which no look has seen.
+        """
+        self.unseen_since_s = now_s if self.unseen_since_s is None else self.unseen_since_s
+        return now_s - self.unseen_since_s <= PATIENCE_S
+
+    def is_first_seen(self, outside: Iterable[int]) -> bool:
+        """Whether those outside the server, by their pids, are all new since the proof and in no sweep before: most
+        likely forked since the server's processes were listed, and among them at the next look.
+        """
+        before, self.outside = self.outside, set(outside)
+        return self.proved_ticks is not None and bool(self.outside) and not self.outside & before and self._young()
+
+    def _young(self) -> bool:
+        stats = [read_stat(pid) for pid in self.outside]
+        return all(stat is None or not self.concerns(stat.id) for stat in stats)
+
+    def without_newborn(self) -> Suspicion:
+        """The same, of those alone who were there when the proof was complete."""
+        unsettled = {process: why for process, why in self.unsettled.items() if self.concerns(process)}
+        return replace(self, unsettled=unsettled)
+
     def missing(self, unsearched: Sequence[ProcessId]) -> str | None:
         """What the proof still lacks, None when it is complete. `unsearched` are processes that map the lock and were
         not searched through since the suspicion began.
@@ -114,7 +158,7 @@ class Suspicion:
             return f"searching the memory of PID {unsearched[0].pid}"
         for why in self.unsettled.values():
             return f"{why} and may be about to claim it"
-        if any(looks < LOOKS for process, looks in self.clear.items() if self.concerns(process)):
+        if self._looked_too_little:
             return "watching whether its threads stay where they are"
         if self.swept_s is None:
             return NOT_SWEPT

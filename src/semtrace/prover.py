@@ -14,13 +14,17 @@ from semtrace.linux.process import TICKS_PER_S
 from semtrace.linux.sweep import sees_all_processes, sweep
 from semtrace.model import SemId
 from semtrace.proof import NOT_SWEPT, Suspicion
-from semtrace.verdict import Reading, Verdict
+from semtrace.verdict import Reading, Verdict, judge
 from semtrace.watched import Watched
 
 # A suspect lock is read this often in one refresh, spread out, so that a busy lock does not look idle by chance.
 _BURST = 12
 _BURST_PAUSE_S = 0.0005
 _SWEEP_EVERY_S = 2.0
+
+# Once it is proved, a thread that runs for a moment (a master that reaps a worker) is waited for in the same refresh.
+_LOOKS_AGAIN = 12
+_BURST_AGAIN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Prover:
         linked: Callable[[], Collection[SemId]],
     ) -> None:
         self.unproved = False
+        self._strict = False
         self._look_at = look_at
         self._left_over = left_over
         self._linked = linked
@@ -60,6 +65,7 @@ class Prover:
         """Goes on with every proof and puts its outcome into `judged`: of a lock that nobody holds, and in the same way
         of units that nobody holds, of a semaphore that has others.
         """
+        judged.update({s: self._without_newborn(now_s, s, judged[s]) for s in self._suspicions.keys() & judged.keys()})
         suspect = {s for s, j in judged.items() if j.verdict.doubtful}
         self._suspicions = {s: known for s, known in self._suspicions.items() if s in suspect}
         self._lost = {s: lost for s, lost in self._lost.items() if s in suspect}
@@ -68,13 +74,25 @@ class Prover:
         self._sweep(now_s, mappers)
         self.unproved = False
         for semaphore in self._suspicions:
-            verdict = self._conclude(semaphore, mappers[semaphore], judged[semaphore].verdict)
+            verdict = self._conclude(now_s, semaphore, mappers[semaphore], judged[semaphore])
             self.unproved |= verdict.state != "orphaned" and not verdict.proved
             judged[semaphore] = replace(judged[semaphore], verdict=verdict)
 
     def forget(self) -> None:
-        """Begins every proof anew: what was seen so far counts no more."""
+        """Begins every proof anew: what was seen so far counts no more, and from now on each must be complete at every
+        look.
+        """
         self._suspicions.clear()
+        self._strict = True
+
+    def _without_newborn(self, now_s: float, semaphore: SemId, judged: Judged) -> Judged:
+        """Of a lock that was proved orphaned: as if those were not there who were born since and cannot be read yet."""
+        suspicion, unread = self._suspicions[semaphore], judged.reading.blind
+        if self._strict or not unread or suspicion.proved_ticks is None or any(map(suspicion.concerns, unread)):
+            return judged
+        left_over = self._left_over[semaphore]
+        verdict = judge(replace(judged.reading, blind=()), left_over.counts, left_over.handed_over)
+        return replace(judged, verdict=verdict) if verdict.suspect and suspicion.is_patient(now_s) else judged
 
     def _look_hard(self, now_s: float, semaphore: SemId, judged: Judged, mappers: Sequence[Watched]) -> Judged:
         """Reads a suspect lock many times more; one reading that is not suspect of the same ends the suspicion."""
@@ -83,20 +101,33 @@ class Prover:
             self._suspicions.pop(semaphore, None)  # what was shown of some units shows nothing of others
         self._lost[semaphore] = lost
         suspicion = self._suspicions.setdefault(semaphore, Suspicion(now_s))
-        for _ in range(_BURST):
-            time.sleep(_BURST_PAUSE_S)
-            again = self._look_at(semaphore)
-            if not again.verdict.doubtful or again.verdict.lost != lost:
-                del self._suspicions[semaphore]
-                return again
-            judged = again
-        suspicion.add_readings(time.monotonic(), _BURST + 1)
         suspicion.keep(watched.id for watched in mappers)
+        burst = _BURST
+        for _ in range(_LOOKS_AGAIN if suspicion.proved_ticks is not None else 1):
+            for _ in range(burst):
+                time.sleep(_BURST_PAUSE_S)
+                again = self._without_newborn(now_s, semaphore, self._look_at(semaphore))
+                if not again.verdict.doubtful or again.verdict.lost != lost:
+                    del self._suspicions[semaphore]
+                    return again
+                judged = again
+            suspicion.add_readings(time.monotonic(), burst + (burst == _BURST))
+            self._see_threads(semaphore, suspicion, judged, mappers)
+            if not suspicion.shaken:
+                break
+            burst = _BURST_AGAIN
+        return judged
+
+    def _see_threads(self, semaphore: SemId, suspicion: Suspicion, judged: Judged, mappers: Sequence[Watched]) -> None:
+        """One look at where all threads are; of those that are dying nothing need be shown."""
         for watched in mappers:
-            suspicion.look_at(watched.id, watched.sightings())
+            sightings = list(watched.sightings())
+            if watched.dying:
+                suspicion.leave_out(watched.id)
+            else:
+                suspicion.look_at(watched.id, sightings)
         if judged.verdict.lost and self._look_at(semaphore).reading != judged.reading:
             suspicion.clear = dict.fromkeys(suspicion.clear, 0)  # others came or went: this look shows nothing
-        return judged
 
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> None:
         """Asks the rest of the machine once the rest of a proof is there, and again now and then."""
@@ -106,8 +137,11 @@ class Prover:
         own = {w.id.pid: w.stat.comm for s in due for w in mappers[s]}
         seen = sweep(due.keys(), own.keys(), set(own.values()))
         for semaphore, suspicion in due.items():
+            mapped_by = seen.mapped_by.get(semaphore, [])
+            if not self._strict and suspicion.is_first_seen(mapped_by):
+                continue
             suspicion.swept_s = now_s
-            suspicion.outsider = _outsider(seen.mapped_by.get(semaphore, []), seen.hidden)
+            suspicion.outsider = _outsider(mapped_by, seen.hidden)
 
     def _sweep_due(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
         swept_s = self._suspicions[semaphore].swept_s
@@ -115,8 +149,15 @@ class Prover:
             return now_s - swept_s >= _SWEEP_EVERY_S
         return self._lacks(semaphore, mappers) == NOT_SWEPT
 
-    def _lacks(self, semaphore: SemId, mappers: Sequence[Watched]) -> str | None:
+    def _may_wait(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
+        """Whether nothing is lacking but what newborn processes have not shown yet."""
         suspicion = self._suspicions[semaphore]
+        if self._strict or suspicion.proved_ticks is None:
+            return False
+        return self._lacks(semaphore, mappers, suspicion.without_newborn()) is None and suspicion.is_patient(now_s)
+
+    def _lacks(self, semaphore: SemId, mappers: Sequence[Watched], suspicion: Suspicion | None = None) -> str | None:
+        suspicion = suspicion or self._suspicions[semaphore]
         if not futex.KNOWN:
             return "where threads wait cannot be told on this processor"
         if semaphore in self._linked() and not sees_all_processes():
@@ -128,9 +169,13 @@ class Prover:
         ]
         return suspicion.missing(unsearched)
 
-    def _conclude(self, semaphore: SemId, mappers: Sequence[Watched], verdict: Verdict) -> Verdict:
-        suspicion = self._suspicions[semaphore]
+    def _conclude(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched], judged: Judged) -> Verdict:
+        suspicion, verdict = self._suspicions[semaphore], judged.verdict
         lacks = self._lacks(semaphore, mappers)
+        if lacks is None and not judged.reading.blind:
+            suspicion.unseen_since_s = None
+        elif self._may_wait(now_s, semaphore, mappers):
+            lacks = None
         if verdict.lost:
             end = f"so in {suspicion.readings} readings over {suspicion.span_s:.1f} s, every thread accounted for"
             return replace(

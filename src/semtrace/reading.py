@@ -46,15 +46,15 @@ def value_of(semaphore: SemId, mappers: Sequence[Watched]) -> tuple[int, int] | 
 
 
 def claims_on(semaphore: SemId, mappers: Sequence[Watched]) -> tuple[tuple[Claim, ...], tuple[ProcessId, ...]]:
-    """The claims of the processes that map it, and those processes that could not be asked."""
+    """The claims of the processes that map it, and those living processes that could not be asked."""
     claims: list[Claim] = []
     blind: list[ProcessId] = []
     for watched in mappers:
         claim = watched.read_claim(semaphore)
-        if claim is None:
-            blind.append(watched.id)
-        else:
+        if claim is not None:
             claims.append(claim)
+        elif not watched.dying:
+            blind.append(watched.id)
     return tuple(claims), tuple(blind)
 
 

@@ -89,6 +89,7 @@ def lock_json(lock: Lock) -> dict[str, Any]:
         "waiters": [_waiter(waiter) for waiter in lock.waiters],
         "mapped_by": [process.pid for process in lock.mapped_by],
         "reason": lock.reason,
+        "orphaned_s": _rounded(lock.orphaned_s),
         "separate": lock.separate,
         "statistics": _statistics(lock.statistics),
     }

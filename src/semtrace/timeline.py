@@ -62,6 +62,7 @@ class Timeline:
         self._unbroken = False  # nothing is known of the time between them, if not
         self._open: dict[Key, Span] = {}
         self._buckets: dict[Key, Span] = {}
+        self._just_told: dict[Key, Span] = {}  # by the events of this snapshot
         self._bucket_s = BUCKET_S
         self._heard: frozenset[tuple[ProcessId, int]] = frozenset()
         self._came: int | None = None  # records until the last look, also those that no snapshot had
@@ -122,7 +123,7 @@ class Timeline:
             for each in lock.waiters:
                 waits: Key = (lock.id, each.process, each.tid, "waiting")
                 self._see(known.pop(waits, None), waits, each.evidence == "events", each.for_s, each.site, now)
-            if lock.state == "orphaned":
+            if lock.state == "orphaned" or (lock.state == "unknown" and lock.orphaned_s is not None):
                 orphaned: Key = (lock.id, None, None, "orphaned")
                 self._see(known.pop(orphaned, None), orphaned, False, None, None, now)
         for span in known.values():
@@ -133,6 +134,9 @@ class Timeline:
     ) -> None:
         """`known` is what the last look saw of the same: it goes on, or it has ended and began anew meanwhile."""
         start = now - max(for_s or 0.0, 0.0)
+        told = self._just_told.get(key)
+        if told is not None and (told.end > now or (exact and abs(told.start - start) <= SAME_S)):
+            return  # it ended while the look went on: an event has told all of it
         if known is not None and (start <= known.start + SAME_S if exact else self._unbroken):
             known.start = min(known.start, start) if exact else known.start
             known.end, known.exact, known.site = now, exact, site or known.site
@@ -149,6 +153,7 @@ class Timeline:
 
     def _hear(self, snapshot: Snapshot) -> None:
         """Successive snapshots repeat events: each is taken once."""
+        self._just_told = {}
         tracing = snapshot.tracing
         if tracing is None:
             return
@@ -171,6 +176,7 @@ class Timeline:
 
     def _take(self, span: Span) -> None:
         """The whole span is known: it replaces what samples showed of it."""
+        self._just_told[span.key] = span
         known = self._open.get(span.key)
         if known is not None and known.start < span.end:
             del self._open[span.key]

@@ -177,7 +177,7 @@ def _doubted(lock: Lock, known: Known, state: State) -> Lock:
     if lock.state != "orphaned" or not claim:
         return lock
     but = f"but PID {claim[0]}, which traces it, says it holds it"
-    return replace(lock, state="unknown", reason=f"{lock.reason}; {but}")
+    return replace(lock, state="unknown", reason=f"{lock.reason}; {but}", orphaned_s=None)
 
 
 def _with_dead_holders(
@@ -196,7 +196,8 @@ def _with_dead_holders(
             dead = dead or DeadHolder(process, ago, *(ends.get(process) or (None, None)))
         else:
             said.append(f"PID {process.pid} died while it acquired or released it")
-    return replace(lock, reason="; ".join(filter(None, [lock.reason, *said])) or None, dead_holder=dead)
+    reason = "; ".join(filter(None, [lock.reason, *said])) or None
+    return replace(lock, reason=reason, dead_holder=dead, last_holder=None if dead else lock.last_holder)
 
 
 def _is_taken_by_nobody(lock: Lock, known: Known) -> bool:

@@ -11,7 +11,7 @@ from semtrace.cpython.semlock import SemLock
 from semtrace.linux import futex, pages, shm
 from semtrace.linux.maps import Mapping, SemaphoreMaps, read_mappings
 from semtrace.linux.memory import HIGHEST_ADDRESS, Memory
-from semtrace.linux.process import PAGE_SIZE, Stat, door
+from semtrace.linux.process import PAGE_SIZE, Stat, door, read_stat
 from semtrace.linux.pthread import kernel_tid
 from semtrace.linux.rights import refused
 from semtrace.model import Problem, ProcessId, SemId
@@ -79,6 +79,14 @@ class Watched:
             self.memory.close()
         if self._maps is not None:
             self._maps.close()
+
+    @property
+    def dying(self) -> bool:
+        """True once nothing of it can run any more: it has ended, or its last thread has given up its memory (the
+        kernel tells no size then, fs/proc/array.c do_task_stat) and is on its way to.
+        """
+        stat = read_stat(self.id.pid)
+        return stat is None or stat.id != self.id or stat.ended or (stat.threads <= 1 and not stat.vsize)
 
     # -- which semaphores
 

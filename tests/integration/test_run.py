@@ -25,7 +25,7 @@ import pytest
 from support import PROGRAMS, alive, kill_tree, wait_until
 from tracing import directories
 
-from semtrace import runlogs, wire
+from semtrace import launch, runlogs, wire
 
 RUN = [sys.executable, "-m", "semtrace", "run"]
 
@@ -212,3 +212,20 @@ def test_a_signal_ends_both(base: Path, number: signal.Signals) -> None:
         shown.popen.send_signal(number)
         shown.ends()
         assert not serves(port)
+
+
+def test_what_killed_workers_left_goes_with_the_server_that_was_started(base: Path) -> None:
+    port = free_port()
+    launched = launch.Launched(gunicorn(port))
+    try:
+        launched.server()
+        with contextlib.suppress(OSError):
+            get(port, "/die")
+        assert directories(base)
+        launched.forget()
+        assert directories(base), "it runs"
+    finally:
+        launched.stop()
+        assert directories(base), "the evidence of the one that was killed"
+        launched.forget()
+    assert not directories(base)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from tui import fakes
 
-from semtrace.model import Frame
+from semtrace.model import DeadHolder, Frame
 from semtrace.tui import grid, header, line, meter, panes, poller, rows, sentences, subjects, terminal
 from semtrace.tui.grid import Cell, Column, Row, View
 from semtrace.tui.line import Item, Span
@@ -361,3 +361,20 @@ def test_a_sparse_column_has_no_width_before_it_has_a_text() -> None:
     columns = (Column("A", 5, 9, 0), Column("REMARK", 8, 20, 1, sparse=True))
     assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("")), ())]) == [2, 0]
     assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("b")), ())]) == [2, 7]
+
+
+def test_an_orphan_tells_since_when_and_who_died_with_it() -> None:
+    dead = DeadHolder(fakes.pid(4720), acquired_s=30.0)
+    stuck = fakes.lock(
+        1, "orphaned", name="myapp.lock", orphaned_s=12.0, dead_holder=dead, waiters=(fakes.waiter(4712, 9.0),)
+    )
+    seen = lock_cells(stuck)
+    assert seen["FOR"] == "≥12s"
+    assert seen["REMARK"].startswith("4720 died holding it")
+    assert sentences.lock_sentence(stuck) == "myapp.lock is locked: 4720 died holding it. 1 waits: 4712."
+
+
+def test_a_list_of_pids_that_has_no_room_is_left_out_whole() -> None:
+    told = "a lock is locked. 4 wait: 24250 24251 24252 24253."
+    assert sentences.shortened(told, 30) == "a lock is locked. 4 wait."
+    assert sentences.shortened(told, 38) == "a lock is locked. 4 wait: 24250 +3."

@@ -113,7 +113,7 @@ def test_the_last_holder_is_told_and_gunicorns_timeout_if_it_held_for_so_long() 
     for other in (short, replace(last, unbroken_s=None), replace(last, held_s=None), replace(last, ended_s=None)):
         (finding,) = found(lock(state="orphaned", last_holder=other))
         assert not any("killed it" in line for line in finding.evidence)
-    assert any("it lives" in line for line in finding.evidence)
+    assert not any("last seen held by" in line for line in finding.evidence), "it lives, so it had let go"
 
 
 def test_many_short_holds_are_not_told_as_a_long_one_of_the_dead() -> None:
@@ -577,6 +577,25 @@ def test_a_deadlock_is_not_told_again_as_a_long_hold() -> None:
 
 
 # -- Semaphores, which may be locks
+
+
+def test_a_lock_that_nobody_may_have_does_not_do_its_work() -> None:
+    busy = {"waiters": (waiter(11, 2.0), waiter(12, 2.0)), "waited_s": 60.0}
+    assert codes(lock(state="contended", holders=(holder(13, 0.1),), **busy)) == ["contention"]
+    assert codes(lock(state="unknown", in_flux=True, reason="in flux", **busy)) == ["contention"]
+    assert codes(lock(state="unknown", reason="holder unknown: PID 920 cannot be read", **busy)) == []
+    assert codes(lock(state="unknown", in_flux=True, orphaned_s=3.0, **busy)) == []
+    assert codes(lock(state="orphaned", orphaned_s=3.0, **busy)) == ["orphaned-lock"]
+
+
+def test_a_line_that_never_let_go_has_no_average() -> None:
+    waits, none, some = Durations(5, 1.0, 0.2, 0.3), Durations(), Durations(9, 0.9, 0.1)
+    sites = (("app.py:27", Statistics(1, 0, 0, none, none)), ("app.py:31", Statistics(9, 0, 0, none, some)))
+    counts = Statistics(10, 5, 0, waits, some, sites)
+    (finding,) = found(lock(holders=(holder(13, 0.1),), waiters=(waiter(11, 2.0),), waited_s=60.0, statistics=counts))
+    assert [line for line in finding.evidence if "on average from" in line] == [
+        "held 100ms on average from app.py:31, 900ms in all"
+    ]
 
 
 GONE = LastHolder(pid(13), 13, seen_s=15.0, held_s=1.0, ended_s=14.9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from semtrace.history import Asleep, LeftOver
-from semtrace.lasting import LastHolders, Lives, Strays, Waited
+from semtrace.lasting import LastHolders, Lives, OrphanedSince, Strays, Waited
 from semtrace.model import Holder, ProcessId, SemId
 from semtrace.prover import Judged
 from semtrace.verdict import Claim, Reading, Verdict, judge
@@ -58,13 +58,43 @@ def test_the_last_holder_is_remembered_with_when_and_since_when_it_is_gone() -> 
     assert (known.pid, known.tid, known.held_s, known.seen_s, known.ended_s) == (11, 111, 3.0, 2.0, 1.0)
 
 
-def test_one_that_lives_is_not_said_to_be_gone() -> None:
+def test_one_that_lives_had_let_go_and_is_not_blamed_when_it_ends_later() -> None:
     last = LastHolders()
     last.update(10.0, {LOCK: ("held", HELD)}, {A})
     last.update(11.0, {LOCK: ("unknown", [])}, {A})
-    known = last.of(11.0, LOCK)
-    assert known is not None
-    assert known.ended_s is None
+    assert last.of(11.0, LOCK) is None
+    last.update(12.0, {LOCK: ("orphaned", [])}, {A})
+    last.update(13.0, {LOCK: ("orphaned", [])}, set())
+    assert last.of(13.0, LOCK) is None
+
+
+# -- OrphanedSince
+
+
+ORPHANED, DOUBTED, FREE = Verdict("orphaned"), Verdict("unknown", reason="PID 920 cannot be read"), Verdict("free")
+
+
+def since_orphaned(*looks: dict[SemId, Judged]) -> float | None:
+    """At the last of these looks, one a second."""
+    since = OrphanedSince()
+    for second, look in enumerate(looks):
+        since.update(10.0 + second, look)
+    return since.seconds(10.0 + len(looks) - 1, LOCK)
+
+
+def test_a_lock_is_orphaned_since_it_was_first_proved_though_it_was_doubted_for_a_moment() -> None:
+    proved, doubted = judged(ORPHANED), judged(DOUBTED)
+    assert since_orphaned(proved) == 0.0
+    assert since_orphaned(doubted, proved, doubted) == 1.0
+    assert since_orphaned(proved, doubted, proved) == 2.0
+
+
+def test_one_that_was_seen_free_or_held_or_in_flux_is_orphaned_anew() -> None:
+    proved = judged(ORPHANED)
+    in_flux = {LOCK: Judged(Reading(0, 1, 1, steady=False), DOUBTED, 0)}
+    for between in (judged(FREE), judged(Verdict("held")), in_flux, {}):
+        assert since_orphaned(proved, between) is None
+        assert since_orphaned(proved, between, proved) == 0.0
 
 
 def test_a_lock_that_was_seen_free_has_lost_its_last_holder() -> None:

@@ -45,6 +45,7 @@ LAYERS = {
     "history": "model linux verdict",
     "prover": "model linux history proof verdict watched",
     "separate": "model",
+    "lastpicture": "model",
     "namebook": "model linux.memory cpython watched",
     "insiders": "model cpython linux watched",
     "threadwaits": "model cpython history insiders linux watched",
@@ -68,8 +69,8 @@ LAYERS = {
     "follower": "model events reader state statefiles tracedirs",
     "traced": "model wire events folding state tally",
     # all of it
-    "observe": "model linux cpython fleet follower gunicorn_memory history lasting namebook picture primitives prover "
-    "reading rules separate threadlocks traced tree verdict watched",
+    "observe": "model linux cpython fleet follower gunicorn_memory history lasting lastpicture namebook picture "
+    "primitives prover reading rules separate threadlocks traced tree verdict watched",
     "stacks": "model linux rules.wording",
     "leaks": "model leftovers text",
     "doctor": "model follower leaks observe rules stacks text",

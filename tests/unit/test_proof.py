@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from support import wait_until
 from semtrace.history import LeftOver
 from semtrace.linux.futex import NO_SYSCALL, Thread
 from semtrace.model import SEMAPHORE, ProcessId, SemId
-from semtrace.proof import READINGS, SPAN_S, Sighting, Suspicion
+from semtrace.proof import PATIENCE_S, READINGS, SPAN_S, Sighting, Suspicion
 from semtrace.prover import Judged, Prover
 from semtrace.verdict import Claim, Reading, Verdict, judge
 
@@ -192,6 +193,102 @@ def test_who_was_born_after_the_proof_needs_one_look_and_no_search() -> None:
     found.look_at(born_later, [wants_gil(12)])
     assert found.missing([])
     found.look_at(born_later, [asleep(12)])
+    assert found.missing([]) is None
+
+
+class Play:
+    """A prover of one lock, without processes; `now` is what is read of it."""
+
+    def __init__(self) -> None:
+        self.semaphore = SemId(0, 27, 1)
+        self.now = Reading(0, SEMAPHORE, 1, (Claim(P, 0, 7),))
+        self.prover = Prover(self._look, {self.semaphore: LeftOver()}, lambda: ())
+        wait_until(lambda: self.state() == "orphaned", what="the proof")
+
+    def _look(self, _: SemId) -> Judged:
+        return Judged(self.now, judge(self.now, {}), 0)
+
+    def state(self, later_s: float = 0.0) -> str:
+        judged = {self.semaphore: self._look(self.semaphore)}
+        self.prover.prove(time.monotonic() + later_s, judged, {self.semaphore: []})
+        return judged[self.semaphore].verdict.state
+
+    def blind(self, *who: ProcessId) -> None:
+        self.now = replace(self.now, blind=who)
+
+
+NEWBORN = ProcessId(920, 1 << 60)
+
+
+def test_what_was_proved_stays_so_while_a_newborn_cannot_be_read_yet() -> None:
+    play = Play()
+    play.blind(NEWBORN)
+    assert [play.state(), play.state(PATIENCE_S - 0.5)] == ["orphaned", "orphaned"]
+    play.blind()
+    assert play.state() == "orphaned"
+
+
+def test_one_that_never_can_be_read_is_not_awaited_for_ever() -> None:
+    play = Play()
+    play.blind(NEWBORN)
+    assert play.state() == "orphaned"
+    assert play.state(PATIENCE_S + 0.1) == "unknown"
+    assert play.state() == "unknown", "the proof begins anew, and he was there before it"
+
+
+def test_who_was_there_before_the_proof_and_cannot_be_read_ends_it() -> None:
+    play = Play()
+    play.blind(P, NEWBORN)
+    assert play.state() == "unknown"
+
+
+def test_a_newborn_that_cannot_be_read_excuses_no_claim_and_no_free_value() -> None:
+    play = Play()
+    play.now = replace(play.now, blind=(NEWBORN,), claims=(Claim(P, 1, 7),))
+    assert play.state() == "held"
+    play = Play()
+    play.now = replace(play.now, blind=(NEWBORN,), value=1)
+    assert play.state() == "free"
+
+
+def test_for_whoever_is_about_to_act_every_look_must_be_complete() -> None:
+    play = Play()
+    play.prover.forget()
+    wait_until(lambda: play.state() == "orphaned", what="the proof anew")
+    play.blind(NEWBORN)
+    assert play.state() == "unknown"
+
+
+def test_a_newborn_that_runs_is_awaited_and_an_old_one_is_not() -> None:
+    found = complete()
+    found.proved_ticks = BORN
+    found.look_at(ProcessId(920, BORN + 1), [running(920)])
+    assert found.missing([])
+    assert not found.shaken
+    assert found.without_newborn().missing([]) is None
+    found.look_at(P, [running(11)])
+    assert found.shaken
+    assert found.without_newborn().missing([])
+
+
+def test_a_newborn_outside_the_server_is_looked_for_again_before_it_counts() -> None:
+    found, me = complete(), os.getpid()
+    assert not found.is_first_seen([me]), "nothing is proved yet"
+    found = complete()
+    found.proved_ticks = 0  # I was born after
+    assert found.is_first_seen([me])
+    assert not found.is_first_seen([me]), "the second time it is an outsider"
+    found = complete()
+    found.proved_ticks = 1 << 60  # I was there before
+    assert not found.is_first_seen([me])
+    assert not found.is_first_seen([])
+
+
+def test_of_one_that_is_dying_nothing_need_be_shown() -> None:
+    found = complete()
+    found.look_at(Q, [running(12)])
+    assert found.missing([])
+    found.leave_out(Q)
     assert found.missing([]) is None
 
 

@@ -38,7 +38,12 @@ CONTRACT = {
     },
     "locks": {
         *("id", "name", "names", "kind", "part_of", "state", "value", "maximum", "shm_name", "linked", "holders"),
-        *("waiters", "mapped_by", "reason"),
+        *(
+            "waiters",
+            "mapped_by",
+            "reason",
+            "orphaned_s",
+        ),
     },
     "locks.holders": {"pid", "tid", "count", "since_s", "evidence", "stack"},
     "locks.waiters": {"pid", "tid", "for_s", "stack"},

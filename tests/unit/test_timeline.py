@@ -92,6 +92,19 @@ def test_a_release_tells_the_whole_hold_exactly_and_once() -> None:
     assert spans(timeline) == [("held", 11, 10.1, 10.5, True)]
 
 
+@pytest.mark.parametrize("evidence", ["events", "memory"])
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_a_hold_that_is_released_during_the_look_that_lists_it_is_told_once(evidence: str, seen_before: bool) -> None:
+    def held(since: float) -> Lock:
+        return lock(A, holders=(Holder(A, 11, 1, since, evidence),))  # type: ignore[arg-type]
+
+    event = released(10.205, 0.0308, 1)  # began at 10.1742, ended after the look at 10.2 had begun
+    before = [at(10.18, held(0.0058))] if seen_before else []
+    after = at(10.4, lock(), events=(event,))
+    timeline = told(at(10), *before, at(10.2, held(0.0258), events=(event,)), after)
+    assert spans(timeline) == [("held", 11, 10.174, 10.205, True)]
+
+
 def test_a_hold_whose_release_was_not_among_the_events_is_kept_as_far_as_it_was_seen() -> None:
     """Of fast events only some are read: the next one's must not wipe out the one before."""
     held = lock(A, holders=(Holder(A, 11, 1, 5.0, "events"),))
@@ -239,6 +252,9 @@ def test_an_orphaned_lock_has_a_stretch_of_nobodys() -> None:
     timeline = told(at(10, orphan), at(10.2, orphan))
     raster = Raster(timeline, "lock", 1.0)
     assert raster.cells(LOCK, 10, 1, raster.update(0))[0].cover == "orphaned"
+    timeline.add(at(10.4, lock(state="unknown", orphaned_s=0.4)))  # doubted for a moment
+    timeline.add(at(10.6, orphan))
+    assert [(each.what, each.start, each.end) for each in timeline.open] == [("orphaned", 10, 10.6)]
     raster = Raster(timeline, "worker", 1.0)
     assert raster.cells(A, 10, 1, raster.update(0))[0].cover == "idle"
 

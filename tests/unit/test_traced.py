@@ -7,7 +7,7 @@ from dataclasses import replace
 import telling
 from telling import LOCK, SITE, P, Q, S, book, files, record, state_file
 
-from semtrace.model import DeadHolder, Holder, Lock, LockState, Waiter
+from semtrace.model import DeadHolder, Holder, LastHolder, Lock, LockState, Waiter
 from semtrace.state import State, fold
 from semtrace.traced import refine, tracing
 from semtrace.wire import EventType
@@ -85,6 +85,9 @@ def test_an_orphan_says_which_dead_process_held_it_and_where() -> None:
     assert refined.dead_holder == DeadHolder(Q, 41.0)
     (refined,) = refine([lock("orphaned", reason="locked")], state, NOW, (), {Q: (9.1, 9.0), P: None})
     assert refined.dead_holder == DeadHolder(Q, 41.0, 9.1, 9.0)
+    sampled = LastHolder(P, P.pid, 50.0, 1.0, 0.5)
+    (refined,) = refine([lock("orphaned", reason="locked", last_holder=sampled)], state, NOW, ())
+    assert (refined.dead_holder, refined.last_holder) == (DeadHolder(Q, 41.0), None), "the file knows better"
     assert refined.holders == ()
     (refined,) = refine([lock("unknown", value=None)], state, NOW, (P, Q))
     assert (refined.state, refined.holders) == ("unknown", ()), "the dead hold nothing, and it is not free"

@@ -100,6 +100,16 @@ def sweep(spared: ProcessId) -> None:
         os.close(user)
 
 
+def remove_ended(server: ProcessId) -> None:
+    """Remove the directory of this one server of ours, evidence and all, if it and all its processes have ended."""
+    with contextlib.suppress(OSError, SemtraceError):
+        user = _open(wire.user_directory(os.geteuid()), None, create=False)
+        try:
+            _sweep_server(wire.process_name(server), server, user)
+        finally:
+            os.close(user)
+
+
 def _sweep_server(name: str, server: ProcessId, user: int) -> None:
     directory = _open(name, user, create=False)
     try:

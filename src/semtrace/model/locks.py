@@ -58,12 +58,12 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class LastHolder:
-    """Who was seen to hold a lock before it came to be held by nobody that is known. It was not seen free since, but
-    others may have had it between two looks.
+    """Who was seen to hold a lock before it came to be held by nobody that is known, and has ended. It was not seen
+    free since, but others may have had it between two looks. Whoever lives on had let go of it, and is none.
 
     `seen_s` ago it was last seen so, and then at every look for `held_s`, in one hold or in several; for `unbroken_s`
     it was known to be one, and `silent_s` before it had last beaten. `ended_s` ago the process was first found to be
-    gone; None while it lives.
+    gone.
     """
 
     process: ProcessId
@@ -132,7 +132,9 @@ class Lock:
     Semaphore(n), which does not keep its n. `signal` marks the semaphores inside Condition, Event, Queue and Barrier
     that nobody holds. `reason` says why the state is unknown, or what qualifies it. `in_flux` means that it kept
     changing while it was read. `own` is False if only the modules of libraries lead to it. `waited_s` is how long
-    threads were seen to wait for it, all together, since the watching began.
+    threads were seen to wait for it, all together, since the watching began, but for the time in which it was orphaned.
+    `orphaned_s` ago it was first proved orphaned, and it was not seen free or held since: also while, for a moment, it
+    is "unknown" again. `last_holder` is known only of one that ended, and None where `dead_holder` says better who.
     """
 
     id: SemId
@@ -160,6 +162,7 @@ class Lock:
     lost: Lost | None = None
     strays: tuple[Stray, ...] = ()
     waited_s: float = 0.0
+    orphaned_s: float | None = None
 
     @property
     def label(self) -> str:

@@ -35,10 +35,20 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             found = _long_wait(lock, limits, snapshot.server.pid)
         if found is not None:
             yield found
-        elif not lock.strays and snapshot.watched_s >= _WATCHED_S and lock.waited_s >= _CROWD * snapshot.watched_s:
+        elif (
+            _is_in_use(lock)
+            and not lock.strays
+            and snapshot.watched_s >= _WATCHED_S
+            and lock.waited_s >= _CROWD * snapshot.watched_s
+        ):
             crowded.append(lock)
     for lock in sorted(crowded, key=lambda lock: -lock.waited_s)[:_MOST_CONTENDED]:
         yield _contention(lock, snapshot)
+
+
+def _is_in_use(lock: Lock) -> bool:
+    """False where it may be that nobody has it, whose waiters wait in vain. One in flux does its work."""
+    return lock.orphaned_s is None and (lock.state != "unknown" or lock.in_flux)
 
 
 def _timeout_risk(lock: Lock, snapshot: Snapshot, known: dict[ProcessId, Process]) -> Finding | None:
@@ -147,5 +157,5 @@ def _statistics(lock: Lock) -> Iterator[str]:
         f"{counts.contention:.0%} of {counted(counts.acquired, 'acquire')} had to wait, {exact(counts.wait.mean_s)} on "
         f"average, {exact(counts.wait.max_s)} at most"
     )
-    for site, held in counts.sites[:3]:
+    for site, held in [each for each in counts.sites if each[1].hold.count][:3]:
         yield f"held {exact(held.hold.mean_s)} on average from {site}, {exact(held.hold.total_s)} in all"

@@ -85,7 +85,10 @@ def _end(lock: Lock, snapshot: Snapshot) -> Iterator[str]:
     """When the holder ended and how, by the surest witness there is: its state file, or the looks before."""
     if lock.dead_holder is not None:
         return _by_its_file(lock.dead_holder, snapshot)
-    return _last_seen(lock.last_holder, snapshot) if lock.last_holder else _not_seen(lock, snapshot)
+    last = lock.last_holder
+    if last is None or last.ended_s is None:  # one that lives had let go
+        return _not_seen(lock, snapshot)
+    return _last_seen(last, snapshot)
 
 
 def _by_its_file(dead: DeadHolder, snapshot: Snapshot) -> Iterator[str]:
@@ -103,9 +106,9 @@ def _last_seen(last: LastHolder, snapshot: Snapshot) -> Iterator[str]:
     held = f", then{at_least(last.unbroken_s)}" if last.unbroken_s else ""
     if not held and last.held_s:
         held = f", as at every look for {age(last.held_s)} before, in one hold or in several"
-    end = "it lives, so it had let go" if last.ended_s is None else f"it was gone {age(last.ended_s)} ago"
+    end = f"it was gone {age(last.ended_s)} ago"
     yield f"last seen held by {thread(last.process, last.tid)} {age(last.seen_s)} ago{held}; {end}"
-    if last.ended_s is None or last.held_s is None:
+    if last.held_s is None:
         return
     from_its_beginning = last.seen_s + last.held_s < snapshot.watched_s - _BEFORE_S
     timeout_s = _timeout_s(snapshot)

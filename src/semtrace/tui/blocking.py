@@ -14,7 +14,7 @@ from semtrace.text import clean, counted
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.line import Item, Span
 from semtrace.tui.looking import Looking
-from semtrace.tui.rows import since
+from semtrace.tui.rows import since, since_cell
 from semtrace.tui.signs import CYCLE, lock_sign
 from semtrace.tui.table import Table
 from semtrace.tui.view import Open, View
@@ -66,7 +66,7 @@ def _row(place: int, node: Node, drawn: str, roles: Mapping[ProcessId, str], dea
     cells = (
         Cell(name, "strong"),
         Cell(mark or f"{sign.sign} {lock.state}", "bad" if mark else sign.style),
-        Cell(since(holder.since_s, holder.evidence), "", holder.since_s or 0.0) if holder else Cell(""),
+        since_cell(lock, holder),
         blocks,
         Cell(" ".join(str(each.pid) for each in lock.holders) or NO_HOLDER.get(lock.state, UNKNOWN_HOLDER), sign.style),
         Cell(clean((holder.site if holder else None) or ""), "dim"),

@@ -186,7 +186,7 @@ def _lock_row(lock: Lock, everyone: frozenset[ProcessId], dead: bool) -> Row:
         Cell(label(lock), "strong" if lock.name else ""),
         Cell(lock.kind, "dim"),
         Cell(" ".join(held_by(holder) for holder in lock.holders), sign.style),
-        Cell(since(longest.since_s, longest.evidence), "", _number(longest.since_s)) if longest else NOTHING,
+        since_cell(lock, longest),
         _waiters_cell(lock),
         _mapped_cell(lock, everyone),
         Cell(since(patient.for_s, patient.evidence), "dim", _number(patient.for_s)) if patient else NOTHING,
@@ -195,6 +195,13 @@ def _lock_row(lock: Lock, everyone: frozenset[ProcessId], dead: bool) -> Row:
         Cell(_remark(lock, dead), "bad" if dead else "dim"),
     )
     return Row(lock.id, cells, (_rank(lock, patient, dead), natural(lock.name or "~"), *lock.id))
+
+
+def since_cell(lock: Lock, longest: Holder | None) -> Cell:
+    """For how long it has been held; of an orphan, so."""
+    if longest is not None:
+        return Cell(since(longest.since_s, longest.evidence), "", _number(longest.since_s))
+    return Cell(since(lock.orphaned_s), "orphaned", lock.orphaned_s) if lock.orphaned_s else NOTHING
 
 
 def _rank(lock: Lock, patient: Waiter | None, dead: bool) -> int:

@@ -1,0 +1,89 @@
+"""The picture that stays when a server has ended: the one from before its workers went, with what was wrong then. Pure.
+
+gunicorn stops its workers first: the very last looks show locks that nobody waits for any more, and holders that have
+just been killed by the stop itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
+
+from semtrace.model import Finding, Lock, SemId, Snapshot
+
+# So long after its last worker a master may live and still be ending; one that lives longer went on without workers.
+ENDING_S = 5.0
+# The workers go one after another: of so long before the last had gone, the picture with the most of them is kept.
+LEAVING_S = 1.0
+# What was told in so long before the workers went was not over.
+TOLD_S = 5.0
+
+# What a proof lacks that was still under way: proof.Suspicion.missing.
+_UNPROVED = "not proved orphaned: "
+_UNDER_WAY = ("watching ", "searching ", "looking for ", "thread ", "no thread ")
+
+
+class LastPicture:
+    """`add` takes every picture, in their order."""
+
+    def __init__(self) -> None:
+        self._newest: Snapshot | None = None
+        self._manned: deque[tuple[int, Snapshot]] = deque()  # with how many workers
+        self._told: dict[Hashable, tuple[float, Finding]] = {}
+        self._orphans: dict[SemId, tuple[float, Lock]] = {}
+
+    def add(self, snapshot: Snapshot) -> None:
+        self._newest, now_s = snapshot, snapshot.monotonic_s
+        workers = sum(process.role == "worker" for process in snapshot.processes)
+        if not workers and any(manned for manned, _ in self._manned):
+            return
+        self._manned.append((workers, snapshot))
+        while now_s - self._manned[0][1].monotonic_s > LEAVING_S:
+            self._manned.popleft()
+        grave = (finding for finding in snapshot.findings if finding.severity != "info")
+        self._told |= {_key(finding): (now_s, finding) for finding in grave}
+        self._told = {key: told for key, told in self._told.items() if now_s - told[0] <= TOLD_S}
+        self._orphans |= {lock.id: (now_s, lock) for lock in snapshot.locks if lock.state == "orphaned"}
+        still = {lock.id for lock in snapshot.locks if lock.state in ("orphaned", "unknown")}
+        self._orphans = {s: seen for s, seen in self._orphans.items() if s in still and now_s - seen[0] <= TOLD_S}
+
+    def ended(self, now_s: float) -> Snapshot | None:
+        """None if there never was one."""
+        if self._newest is None:
+            return None
+        last_manned_s = self._manned[-1][1].monotonic_s
+        if last_manned_s < self._newest.monotonic_s and now_s - last_manned_s > ENDING_S:
+            return replace(self._newest, alive=False, locks=tuple(map(_over, self._newest.locks)))
+        _, best = max(reversed(self._manned), key=lambda each: each[0])
+        locks = tuple(self._lock(lock) for lock in best.locks)
+        return replace(best, alive=False, locks=locks, findings=tuple(self._findings(best)))
+
+    def _lock(self, lock: Lock) -> Lock:
+        """One that was proved orphaned, and that the dying made unknown, as it was when it was proved."""
+        if lock.state == "unknown" and lock.id in self._orphans:
+            return self._orphans[lock.id][1]
+        return _over(lock)
+
+    def _findings(self, best: Snapshot) -> Iterator[Finding]:
+        """Those of the picture, and those that were told shortly before of a lock that did not become free meanwhile;
+        of each severity together.
+        """
+        own = {_key(finding) for finding in best.findings}
+        free = {lock.id for lock in best.locks if lock.state == "free"}
+        more = [told for key, (_, told) in self._told.items() if key not in own and told.lock not in free]
+        for severity in ("error", "warning", "info"):
+            yield from (finding for finding in (*best.findings, *more) if finding.severity == severity)
+
+
+def _key(finding: Finding) -> Hashable:
+    return finding.code, finding.lock, finding.name
+
+
+def _over(lock: Lock) -> Lock:
+    """A proof that was under way is so no more."""
+    head, unproved, rest = (lock.reason or "").partition(_UNPROVED)
+    if not unproved or not rest.startswith(_UNDER_WAY):
+        return lock
+    _, more, said = rest.partition("; ")
+    return replace(lock, reason=f"{head}not proved orphaned before it ended{more}{said}")

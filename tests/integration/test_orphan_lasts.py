@@ -1,0 +1,87 @@
+"""An orphaned lock of a real gunicorn: what is told of it while workers die and are born, and when the server ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+from support import Running, alive, start_gunicorn, wait_until
+
+from semtrace.gunicorn import server_of
+from semtrace.model import Lock, Snapshot
+from semtrace.observe import Observer
+
+WAITERS = 2
+
+
+@contextlib.contextmanager
+def orphaned() -> Iterator[tuple[Running, Observer]]:
+    """A lock whose holder was killed, proved orphaned, with two waiters."""
+    args = ("--workers", "3", "--preload", "--timeout", "60", "--graceful-timeout", "1")
+    with start_gunicorn("orphaning:app", *args) as running, contextlib.closing(_observer(running)) as observer:
+        running.wait_workers(3)
+        holder = int(running.get("/hold").rsplit(b"\n", 1)[-1])
+        os.kill(holder, signal.SIGKILL)
+        wait_until(lambda: not alive(holder))
+        running.wait_workers(3)
+        for _ in range(WAITERS):
+            threading.Thread(target=_ask, args=(running,), daemon=True).start()
+        wait_until(lambda: _proved(observer.snapshot()), 20, "the orphan and its waiters")
+        yield running, observer
+
+
+def _observer(running: Running) -> Observer:
+    return Observer(server_of(running.pid))
+
+
+def _ask(running: Running) -> None:
+    with contextlib.suppress(OSError):
+        running.get("/use", 60)
+
+
+def _lock(snapshot: Snapshot) -> Lock:
+    (lock,) = snapshot.locks
+    return lock
+
+
+def _proved(snapshot: Snapshot) -> bool:
+    return _lock(snapshot).state == "orphaned" and len(_lock(snapshot).waiters) == WAITERS
+
+
+def _until_the_end(observer: Observer) -> Snapshot:
+    deadline = time.monotonic() + 20
+    while (snapshot := observer.snapshot()).alive:
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.02)
+    return snapshot
+
+
+def test_when_the_server_has_ended_what_was_wrong_is_still_told() -> None:
+    with orphaned() as (running, observer):
+        running.signal(signal.SIGTERM)
+        snapshot = _until_the_end(observer)
+        assert _lock(snapshot).state == "orphaned", snapshot.locks
+        assert len(_lock(snapshot).waiters) == WAITERS
+        assert [process.role for process in snapshot.processes].count("worker") >= WAITERS
+        assert "orphaned-lock" in [finding.code for finding in snapshot.findings]
+        assert observer.snapshot() is snapshot
+
+
+def test_it_stays_orphaned_while_waiters_are_killed_and_workers_are_born() -> None:
+    with orphaned() as (running, observer):
+        seen: list[Snapshot] = []
+        for _ in range(12):
+            os.kill(_lock(observer.snapshot()).waiters[0].pid, signal.SIGKILL)
+            threading.Thread(target=_ask, args=(running,), daemon=True).start()
+            wait_until(lambda: _proved(_seen(observer, seen)), 20, "the next waiter")
+        states = [(_lock(snapshot).state, _lock(snapshot).reason) for snapshot in seen]
+        assert {state for state, _ in states} == {"orphaned"}, {each for each in states if each[0] != "orphaned"}
+
+
+def _seen(observer: Observer, seen: list[Snapshot]) -> Snapshot:
+    seen.append(observer.snapshot())
+    return seen[-1]
