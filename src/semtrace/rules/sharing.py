@@ -20,6 +20,7 @@ _TELLING = ("Event", "Barrier")
 # What guards something by being held. A Condition is for telling threads something, within one process by design.
 _GUARDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "asyncio.Lock")
 
+_FOR_ITS_OWN = "If it is for processes that each worker starts itself, it is right as it is."
 _RIGHT_AS_IT_IS = "If it guards one process's memory, it is right as it is."
 _SHARE = (
     "If it guards what workers share (a file, a database row, shared memory): multiprocessing.Lock(), made when the "
@@ -193,7 +194,7 @@ def _unshared_thing(name: str, locks: list[Lock], owners: list[ProcessId], kind:
             f"{pids(_pids(owners))}",
         ),
         remedy="To share it make it once, before the workers are forked: at the top of a module, and start gunicorn "
-        "with --preload. If it is for processes that each worker starts itself, it is right as it is.",
+        f"with --preload. {_FOR_ITS_OWN}",
     )
 
 
@@ -215,7 +216,7 @@ def _unshared(locks: list[Lock], owners: list[ProcessId]) -> Finding:
             *at_once,
         ),
         remedy="Make it once, before the workers are forked: at the top of a module, and start gunicorn with "
-        "--preload; not in post_fork or at the first request.",
+        f"--preload; not in post_fork or at the first request. {_FOR_ITS_OWN}",
     )
 
 
