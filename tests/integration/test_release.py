@@ -550,6 +550,10 @@ def test_nothing_is_done_if_the_audit_file_cannot_be_opened(tmp_path: Path) -> N
         assert _value(t) == 0
 
 
+def _release_argv(root: int, semaphore: SemId, audit: Path) -> list[str]:
+    return [sys.executable, "-m", "semtrace", *f"release {root} {semaphore} --yes --audit {audit}".split()]
+
+
 @both
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_is_interrupted_says_what_became_of_what_was_about_to_be_done(
@@ -558,17 +562,7 @@ def test_who_is_interrupted_says_what_became_of_what_was_about_to_be_done(
     audit = tmp_path / "audit"
     with _locks(made, "a", "b") as t:
         semaphore = _orphan(t, "b")
-        argv = [
-            sys.executable,
-            "-m",
-            "semtrace",
-            "release",
-            str(t.root),
-            str(semaphore),
-            "--yes",
-            "--audit",
-            str(audit),
-        ]
+        argv = _release_argv(t.root, semaphore, audit)
         with subprocess.Popen(
             argv, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=subprocess.PIPE, text=True
         ) as popen:
@@ -592,17 +586,7 @@ def test_what_stderr_does_not_take_is_in_the_audit_file_all_the_same(made: str, 
     audit = tmp_path / "audit"
     with _locks(made, "a", "b") as t:
         semaphore = _orphan(t, "b")
-        argv = [
-            sys.executable,
-            "-m",
-            "semtrace",
-            "release",
-            str(t.root),
-            str(semaphore),
-            "--yes",
-            "--audit",
-            str(audit),
-        ]
+        argv = _release_argv(t.root, semaphore, audit)
         with open("/dev/full", "w") as full:
             done = subprocess.run(argv, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=full, timeout=60)
         assert done.returncode == 0

@@ -63,5 +63,12 @@ def unbroken_wait_s(waiter: Waiter) -> float | None:
     return waiter.for_s if waiter.evidence == "events" else waiter.asleep_s
 
 
+def longest_wait(lock: Lock, least_s: float) -> tuple[Waiter, float] | None:
+    """Who is known to have waited for it the longest without a break, and for how long; None if for less."""
+    longest = max(lock.waiters, key=lambda waiter: unbroken_wait_s(waiter) or 0.0, default=None)
+    waited_s = unbroken_wait_s(longest) if longest is not None else None
+    return None if longest is None or waited_s is None or waited_s < least_s else (longest, waited_s)
+
+
 def processes(snapshot: Snapshot) -> dict[ProcessId, Process]:
     return {process.id: process for process in snapshot.processes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from semtrace.model import Finding, Holder, Lock, Process, ProcessId, Snapshot
-from semtrace.rules.basis import Limits, processes, unbroken_s, unbroken_wait_s, worth_a_word
+from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, worth_a_word
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import deadlocked
 from semtrace.rules.wording import at_least, holding, label, thread, waiting, where
@@ -110,10 +110,10 @@ def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
 
 
 def _long_wait(lock: Lock, limits: Limits, server: int) -> Finding | None:
-    longest = max(lock.waiters, key=lambda waiter: unbroken_wait_s(waiter) or 0.0, default=None)
-    waited_s = unbroken_wait_s(longest) if longest is not None else None
-    if longest is None or waited_s is None or waited_s < limits.wait_s:
+    found = longest_wait(lock, limits.wait_s)
+    if found is None:
         return None
+    longest, waited_s = found
     unknown = [f"who holds it is not known: {lock.reason}"] if lock.state == "unknown" and lock.reason else []
     return Finding(
         code="long-wait",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from semtrace.model import SEM_VALUE_MAX, Finding, Lock, SemId, Snapshot
-from semtrace.rules.basis import Limits, unbroken_wait_s
+from semtrace.rules.basis import Limits, longest_wait, unbroken_wait_s
 from semtrace.rules.deadlocks import Wait, cycles, stuck_threads
 from semtrace.rules.wording import at_least, label, place_of, thread, waiting
 from semtrace.text import age, counted
@@ -36,11 +36,11 @@ def _is_plain_semaphore(lock: Lock) -> bool:
 
 def _holder_ended(lock: Lock, limits: Limits) -> Iterator[Finding]:
     """All units are gone, and the last who was seen to have one ended with it."""
-    longest = max(lock.waiters, key=lambda waiter: unbroken_wait_s(waiter) or 0.0, default=None)
-    waited_s = unbroken_wait_s(longest) if longest is not None and not longest.timed else None
-    last, dead = lock.last_holder, lock.dead_holder
-    if longest is None or waited_s is None or waited_s < limits.wait_s:
+    found = longest_wait(lock, limits.wait_s)
+    if found is None or found[0].timed:
         return
+    longest, waited_s = found
+    last, dead = lock.last_holder, lock.dead_holder
     if dead is not None:
         end = f"PID {dead.pid} took it {age(dead.acquired_s)} ago and ended without giving it back"
     elif last is not None and last.ended_s is not None:
