@@ -114,7 +114,8 @@ class Floors:
     """Processes whose count of a lock never came down to 0 though more was claimed than can be taken, look after look.
 
     On a busy lock the counts change all the time; but one that is too high since the fork stays so, whoever holds the
-    lock. A count that is only late, for an instant at a release, is found at 0 by one of so many looks.
+    lock. A count that is only late, for an instant at a release, is found at 0 by one of so many looks; it is never
+    seen while the process sleeps, and no other look counts.
     """
 
     STANDS_S = 1.0
@@ -123,8 +124,8 @@ class Floors:
     def __init__(self) -> None:
         self._floors: dict[SemId, dict[ProcessId, _Floor]] = {}
 
-    def update(self, now_s: float, judged: Mapping[SemId, Judged]) -> None:
-        self._floors = {semaphore: self._next(now_s, semaphore, each.reading) for semaphore, each in judged.items()}
+    def update(self, now_s: float, judged: Mapping[SemId, Judged], running: Collection[ProcessId] = ()) -> None:
+        self._floors = {s: self._next(now_s, s, each.reading, running) for s, each in judged.items()}
 
     def of(self, now_s: float, semaphore: SemId, judged: Judged) -> list[Stray]:
         """Not `certain` where all that can be taken may be among them."""
@@ -137,7 +138,9 @@ class Floors:
         certain = units <= (judged.reading.maxvalue or 0)
         return [Stray(process, floor.count, certain) for process, floor in standing.items()]
 
-    def _next(self, now_s: float, semaphore: SemId, reading: Reading) -> dict[ProcessId, _Floor]:
+    def _next(
+        self, now_s: float, semaphore: SemId, reading: Reading, running: Collection[ProcessId]
+    ) -> dict[ProcessId, _Floor]:
         before = self._floors.get(semaphore, {})
         counts = {claim.process: claim.count for claim in reading.claims}
         kept = {process: floor for process, floor in before.items() if counts.get(process, 1) > 0}
@@ -146,7 +149,7 @@ class Floors:
         if _units(reading, counts.values()) <= reading.maxvalue - reading.value:
             return kept
         for process, count in counts.items():
-            if count > 0:
+            if count > 0 and process not in running:
                 kept[process] = kept.get(process, _Floor(now_s, count, 0)).seen(count)
         return kept
 
@@ -170,7 +173,8 @@ def _units(reading: Reading, counts: Iterable[int]) -> int:
 
 class Strays:
     """Counts that are no hold, once they have stood long enough: a count is too high for an instant at every release.
-    Below zero it never is by itself, and often not for long.
+    One that takes a lock again and again and leaves nobody else in is found in such an instant at every look, so a
+    count stands only while its process sleeps. Below zero it never is by itself, and often not for long.
     """
 
     def __init__(self, left_over: Mapping[SemId, LeftOver]) -> None:
@@ -179,10 +183,11 @@ class Strays:
         self._floors = Floors()
         self._now: dict[SemId, list[Stray]] = {}
 
-    def update(self, now_s: float, judged: Mapping[SemId, Judged]) -> None:
-        self._floors.update(now_s, judged)
+    def update(self, now_s: float, judged: Mapping[SemId, Judged], running: Collection[ProcessId] = ()) -> None:
+        self._floors.update(now_s, judged, running)
         seen = {semaphore: self._strays(semaphore, each) for semaphore, each in judged.items()}
-        self._standing.update(now_s, ((semaphore, stray) for semaphore, all_ in seen.items() for stray in all_))
+        asleep = ((s, stray) for s, all_ in seen.items() for stray in all_ if stray.process not in running)
+        self._standing.update(now_s, asleep)
         self._now = {
             semaphore: [stray for stray in all_ if stray.count < 0 or self._stands(now_s, semaphore, stray)]
             for semaphore, all_ in seen.items()

@@ -69,7 +69,7 @@ class Picture:
         self._asleep.update(
             time.monotonic(), {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
         )
-        self._strays.update(now_s, judged)
+        self._strays.update(now_s, judged, {each.id for each in self._fleet.all if each.stat.state == "running"})
         self._losing.update(now_s, (semaphore for semaphore, each in judged.items() if each.verdict.lost))
         locks = [
             self._lock(

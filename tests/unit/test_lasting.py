@@ -165,6 +165,18 @@ def test_a_claim_that_is_there_and_gone_never_stands() -> None:
         assert strays.of(LOCK) == ()
 
 
+def test_a_count_stands_only_while_its_process_sleeps() -> None:
+    """One that takes a lock again and again is found between post and decrement at every look."""
+    rivals = judge(Reading(0, 0, 1, (Claim(A, 1, 7, 10), Claim(B, 1, 7, 10))), {})
+    strays = Strays({})
+    for tick in range(20):
+        strays.update(tick * 0.1, judged(rivals), {A})
+    assert [stray.process for stray in strays.of(LOCK)] == [B]
+    for tick in range(20, 27):
+        strays.update(tick * 0.1, judged(rivals))
+    assert [stray.process for stray in strays.of(LOCK)] == [A, B]
+
+
 def test_left_over_counts_are_strays_and_below_zero_only_those() -> None:
     left = LeftOver()
     for now_s in (0.0, 0.6):
@@ -188,11 +200,13 @@ def busy(counts: dict[ProcessId, int], kind: int = 1, steady: bool = True) -> di
     return {LOCK: Judged(reading, judge(reading, {}), 0)}
 
 
-def over_time(*looks: dict[SemId, Judged], seconds: float = 3.0) -> list[tuple[ProcessId, int, bool]]:
+def over_time(
+    *looks: dict[SemId, Judged], seconds: float = 3.0, running: tuple[ProcessId, ...] = ()
+) -> list[tuple[ProcessId, int, bool]]:
     """What is told after these looks by turns."""
     strays = Strays({})
     for tick in range(int(seconds * 20)):
-        strays.update(tick * 0.05, looks[tick % len(looks)])
+        strays.update(tick * 0.05, looks[tick % len(looks)], running)
     return [(s.process, s.count, s.certain) for s in strays.of(LOCK)]
 
 
@@ -210,6 +224,12 @@ def test_a_busy_lock_of_which_a_count_is_often_late_has_no_strays() -> None:
     looks = (late, busy({A: 1, B: 0}), late, late, late, busy({A: 0, B: 1}), late, late)
     assert over_time(*looks) == []
     assert over_time(late, busy({A: 0, B: 0}, steady=False)) == [], "a count that was 0 was 0, whatever else moved"
+
+
+def test_one_that_runs_all_the_while_may_be_late_at_every_look() -> None:
+    """It takes the lock again and again, and leaves the others hardly in."""
+    assert over_time(busy({A: 1, B: 1}), busy({A: 1, B: 0}), running=(A,)) == []
+    assert over_time(busy({A: 2, B: 1}), busy({A: 1, B: 2}), running=(B,)) == [(A, 1, True)]
 
 
 def test_one_who_always_has_it_is_none_and_nor_is_a_deep_rlock() -> None:
