@@ -6,10 +6,8 @@ No module leads to the Arbiter, but the main thread is inside its `run` for as l
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Class, Classes
 from semtrace.cpython.frames import read_frames
@@ -21,7 +19,6 @@ from semtrace.linux.maps import read_mappings
 _MOST_S = 0.3
 _ATTEMPTS = 4
 _PAUSE_S = 0.005
-_MOST_BASES = 64
 _LONGEST_TIMEOUT_S = 1_000_000_000
 
 
@@ -56,20 +53,14 @@ def _look(pid: int, memory: Readable) -> Arbiter | None:
     for frame in read_frames(objects, classes, runtime.interpreters, budget):
         for label, value in frame.variables:
             cls = classes.of(value)
-            if cls is not None and objects.text(label) == "self" and _is_arbiter(objects, classes, cls):
+            if cls is not None and objects.text(label) == "self" and _is_arbiter(classes, cls):
                 return _read(objects, classes, value, cls)
     return None
 
 
-def _is_arbiter(objects: Objects, classes: Classes, cls: Class) -> bool:
+def _is_arbiter(classes: Classes, cls: Class) -> bool:
     """Of this class or derived from it."""
-    return any((each.module, each.name) == ("gunicorn.arbiter", "Arbiter") for each in _mro(objects, classes, cls))
-
-
-def _mro(objects: Objects, classes: Classes, cls: Class) -> Iterator[Class]:
-    for address in objects.tuple_items(objects.pages.u64(cls.address + 8 * at.TP_MRO), _MOST_BASES):
-        if (found := classes.read(address)) is not None:
-            yield found
+    return any((each.module, each.name) == ("gunicorn.arbiter", "Arbiter") for each in classes.mro(cls))
 
 
 def _read(objects: Objects, classes: Classes, arbiter: int, cls: Class) -> Arbiter:

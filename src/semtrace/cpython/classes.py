@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -158,6 +159,12 @@ class Classes:
         if values:
             return self._objects.shared_slot(cls.cached_keys, values, wanted)
         return self._objects.dict_slot(namespace, wanted) if self._objects.is_dict(namespace) else 0
+
+    def mro(self, cls: Class) -> Iterator[Class]:
+        """The class and all that it is derived from, as far as they can be read."""
+        for address in self._objects.tuple_items(self._objects.pages.u64(cls.address + 8 * at.TP_MRO), _MOST_BASES):
+            if (found := self.read(address)) is not None:
+                yield found
 
     def class_items(self, kind: int) -> list[tuple[Label, int]]:
         namespace = self._objects.pages.u64(kind + 8 * at.TP_DICT)

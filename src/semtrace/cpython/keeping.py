@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from semtrace.cpython import layout as at
 from semtrace.cpython.classes import Class, Classes, Form
 from semtrace.cpython.objects import Objects
 
-_MOST_BASES = 64
 _MOST_NAMES = 1000
 
 
@@ -30,8 +28,7 @@ class Keeping:
     def keeps(self, cls: Class, attribute: str | None) -> bool:
         """True if a library's class, `cls` or one that it is derived from, has an attribute of this name."""
         if cls.address not in self._known:
-            mro = self._objects.tuple_items(self._objects.pages.u64(cls.address + 8 * at.TP_MRO), _MOST_BASES)
-            found = [self._names(base) for address in mro if (base := self._classes.read(address)) is not None]
+            found = map(self._names, self._classes.mro(cls))
             self._known[cls.address] = frozenset().union(*found)
         return attribute in self._known[cls.address]
 

@@ -62,7 +62,8 @@ def _name_of(host: str) -> str | None:
     """`[::1]:8000` is `::1`; None if it is no host."""
     try:
         parts = urlsplit(f"//{host}")
-        return parts.hostname if parts.netloc == host and parts.port is not False else None
+        _ = parts.port  # raises ValueError where it is none
+        return parts.hostname if parts.netloc == host else None
     except ValueError:
         return None
 
