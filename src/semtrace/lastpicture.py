@@ -1,22 +1,22 @@
 """The picture that stays when a server has ended: the one from before its workers went, with what was wrong then. Pure.
 
 gunicorn stops its workers first: the very last looks show locks that nobody waits for any more, and holders that have
-just been killed by the stop itself.
+just been killed by the stop itself. A worker that was killed is still there for some milliseconds, but waits no more.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Container, Hashable, Iterator
 from dataclasses import replace
 
 from semtrace.model import Finding, Lock, SemId, Snapshot
 
 # So long after its last worker a master may live and still be ending; one that lives longer went on without workers.
 ENDING_S = 5.0
-# The workers go one after another: of so long before the last had gone, the picture with the most of them is kept.
+# The workers go one after another: of so long before the last had gone the picture is kept that has the most of them.
 LEAVING_S = 1.0
-# What was told in so long before the workers went was not over.
+# What was told in so long before the workers went was not over. Where looks are far apart, the last two are this old.
 TOLD_S = 5.0
 
 # What a proof lacks that was still under way: proof.Suspicion.missing.
@@ -30,16 +30,20 @@ class LastPicture:
     def __init__(self) -> None:
         self._newest: Snapshot | None = None
         self._manned: deque[tuple[int, Snapshot]] = deque()  # with how many workers
+        self._gone = False  # the newest has no workers, where others had some
         self._told: dict[Hashable, tuple[float, Finding]] = {}
         self._orphans: dict[SemId, tuple[float, Lock]] = {}
 
     def add(self, snapshot: Snapshot) -> None:
         self._newest, now_s = snapshot, snapshot.monotonic_s
         workers = sum(process.role == "worker" for process in snapshot.processes)
-        if not workers and any(manned for manned, _ in self._manned):
+        was_gone, self._gone = self._gone, not workers and any(manned for manned, _ in self._manned)
+        if self._gone:
             return
+        if was_gone:
+            self._manned.clear()
         self._manned.append((workers, snapshot))
-        while now_s - self._manned[0][1].monotonic_s > LEAVING_S:
+        while now_s - self._manned[0][1].monotonic_s > (LEAVING_S if len(self._manned) > 2 else TOLD_S):
             self._manned.popleft()
         grave = (finding for finding in snapshot.findings if finding.severity != "info")
         self._told |= {_key(finding): (now_s, finding) for finding in grave}
@@ -52,10 +56,12 @@ class LastPicture:
         """None if there never was one."""
         if self._newest is None:
             return None
-        last_manned_s = self._manned[-1][1].monotonic_s
+        last_manned = self._manned[-1][1]
+        last_manned_s = last_manned.monotonic_s
         if last_manned_s < self._newest.monotonic_s and now_s - last_manned_s > ENDING_S:
             return replace(self._newest, alive=False, locks=tuple(map(_over, self._newest.locks)))
-        _, best = max(reversed(self._manned), key=lambda each: each[0])
+        free = {lock.id for lock in last_manned.locks if lock.state == "free"}
+        _, best = max(reversed(self._manned), key=lambda each: (each[0], _waiting(each[1], free)))
         locks = tuple(self._lock(lock) for lock in best.locks)
         return replace(best, alive=False, locks=locks, findings=tuple(self._findings(best)))
 
@@ -74,6 +80,11 @@ class LastPicture:
         more = [told for key, (_, told) in self._told.items() if key not in own and told.lock not in free]
         for severity in ("error", "warning", "info"):
             yield from (finding for finding in (*best.findings, *more) if finding.severity == severity)
+
+
+def _waiting(snapshot: Snapshot, free: Container[SemId]) -> int:
+    """How many threads wait for what did not become free afterwards: fewer of them do so once some are killed."""
+    return sum(len(lock.waiters) for lock in snapshot.locks if lock.id not in free)
 
 
 def _key(finding: Finding) -> Hashable:

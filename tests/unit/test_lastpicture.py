@@ -51,6 +51,17 @@ def test_what_was_over_before_the_end_is_not_said() -> None:
     assert ended(at(2.0, ORPHAN), at(9.9, SUSPECT), at(10.0, SUSPECT, workers=0)).findings == ()
 
 
+def test_who_was_killed_is_still_there_but_waits_no_more() -> None:
+    killed = replace(ORPHAN, waiters=())
+    assert ended(at(10.0, ORPHAN), at(10.1, killed), at(10.2, killed, workers=0)).locks == (ORPHAN,)
+    assert ended(at(10.0, ORPHAN), at(10.1, ORPHAN), at(10.2, killed)).monotonic_s == 10.1
+
+
+def test_looks_that_are_far_apart_keep_the_one_before_the_last_too() -> None:
+    assert ended(at(6.0, ORPHAN), at(10.0, replace(ORPHAN, waiters=())), at(14.0, workers=0)).locks == (ORPHAN,)
+    assert ended(at(6.0, ORPHAN), at(10.0, lock()), at(14.0, lock())).locks == (lock(),)
+
+
 def test_a_suspicion_is_not_frozen_in_the_present_tense() -> None:
     (suspect,) = ended(at(10.0, SUSPECT)).locks
     assert suspect.reason == "locked, and no living process claims it; not proved orphaned before it ended"
