@@ -15,8 +15,8 @@ import pytest
 from support import alive, start, wait_until
 
 CLONE = Path(__file__).parents[2]
-STORY_S = 90.0
-END_S = 20.0
+STORY_S = 240.0
+END_S = 60.0
 
 pytestmark = pytest.mark.slow
 

@@ -52,7 +52,7 @@ def follow(tree: Tree, *expected: str) -> tuple[Member, ...]:
         last[:] = [tree.refresh()]
         return roles(last[0]) == sorted(expected)
 
-    wait_until(reached, 20, f"{sorted(expected)}, now {roles(last[0]) if last else None}")
+    wait_until(reached, what=f"{sorted(expected)}, now {roles(last[0]) if last else None}")
     return last[0]
 
 
@@ -395,7 +395,7 @@ def test_a_spawned_child_whose_parent_died_is_not_of_who_adopted_it(method, adop
         def pids():
             return dict(line.split() for line in log.read_text().splitlines() if line.startswith(("parent ", "child ")))
 
-        who = wait_until(lambda: found if len(found := pids()) == 2 else None, 20, "both processes")
+        who = wait_until(lambda: found if len(found := pids()) == 2 else None, what="both processes")
         parent, child = int(who["parent"]), int(who["child"])
         assert gunicorn.server_of(child).pid == parent
         os.kill(parent, signal.SIGKILL)
@@ -427,7 +427,7 @@ def test_a_python_tree_is_found_from_each_of_its_processes(method):
 @contextlib.contextmanager
 def started_tree(command):
     with start(*command, stdin_open=True) as (popen, log):
-        line = wait_until(lambda: log.read_text().endswith("\n") and log.read_text(), 20, "the tree's pids")
+        line = wait_until(lambda: log.read_text().endswith("\n") and log.read_text(), what="the tree's pids")
         yield popen.pid, [int(word) for word in line.split()]
 
 

@@ -50,7 +50,7 @@ def speaking(path, *pieces: bytes, close: bool = True):
 
 def test_a_sound_answer(tmp_path):
     with speaking(tmp_path / "s", STATS, CONFIG, close=False) as path:
-        assert ask(os.getpid(), path) == Config("sync", 9.0)
+        assert ask(os.getpid(), path, timeout_s=10) == Config("sync", 9.0)
 
 
 def test_the_listener_must_be_the_master(tmp_path):

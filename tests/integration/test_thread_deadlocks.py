@@ -40,7 +40,7 @@ class Program:
             last[:] = [self.observer.snapshot()]
             return condition(last[0])
 
-        wait_until(look, 20, what)
+        wait_until(look, what=what)
         return last[0]
 
     def looks(self, seconds: float = 2.5) -> Iterator[Snapshot]:
@@ -54,7 +54,7 @@ class Program:
         def read() -> int:
             return int(ast.literal_eval(self._ids.read_text()).get(name, 0)) if self._ids.exists() else 0
 
-        return wait_until(read, 20, name)
+        return wait_until(read, what=name)
 
 
 @contextlib.contextmanager

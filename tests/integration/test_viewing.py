@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PROGRAMS, Running, alive, start_gunicorn, wait_until
-from tracing import directories
+from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
+from tracing import directories, generation
 
 from semtrace import wire
 from semtrace.follower import Follower
@@ -59,8 +59,8 @@ def observing(running: Running) -> Iterator[Observer]:
         observer.close()
 
 
-def semtrace(*arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*SEMTRACE, *arguments], capture_output=True, text=True, timeout=timeout)
+def semtrace(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SEMTRACE, *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def named(snapshot: Snapshot, name: str) -> Lock | None:
@@ -76,7 +76,7 @@ def asking(running: Running, path: str) -> Iterator[None]:
 
 
 def until(look: Callable[[], Any], what: str) -> Any:
-    return wait_until(look, 15, what)
+    return wait_until(look, what=what)
 
 
 def test_a_dump_tells_since_when_and_where(base: Path) -> None:
@@ -111,7 +111,7 @@ def test_events_tells_every_act_of_a_known_number_of_requests(base: Path) -> Non
                 running.get("/add")
             running.signal(signal.SIGTERM)
             said = [json.loads(line) for line in (first, *following.stdout)]
-            assert following.wait(20) == 0, "it ends with its server"
+            assert following.wait(PATIENCE_S) == 0, "it ends with its server"
         acts = Counter((each["event"], each["name"]) for each in said)
         assert acts["acquired", "traced_app.lock"] == acts["released", "traced_app.lock"] == 50
         assert acts["acquired", "traced_app.bounded"] == 50
@@ -129,7 +129,7 @@ def test_events_cleans_up_whatever_ends_it(base: Path, number: signal.Signals) -
         following = subprocess.Popen([*SEMTRACE, "events", str(running.pid)], stdout=subprocess.DEVNULL)
         until(lambda: list(base.rglob("*.fifo")), "the viewer's pipe")
         following.send_signal(number)
-        assert following.wait(10) == 128 + number
+        assert following.wait(PATIENCE_S) == 128 + number
         assert not list(base.rglob("*.fifo"))
 
 

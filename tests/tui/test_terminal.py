@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pyte
 import pytest
-from support import alive, wait_until
+from support import PATIENCE_S, alive, wait_until
 
 TESTS = Path(__file__).resolve().parents[1]
 PROGRAM = Path(__file__).with_name("program.py")
@@ -39,7 +39,11 @@ class Tmux:
     def __call__(self, *arguments: str) -> str:
         environment = {name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")}
         done = subprocess.run(
-            ["tmux", "-S", self._socket, *arguments], env=environment, capture_output=True, text=True, timeout=10
+            ["tmux", "-S", self._socket, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -311,14 +315,14 @@ def test_on_a_slow_terminal_a_key_shows_after_few_bytes(tmp_path: Path) -> None:
     finally:
         program.terminate()
         slowly(leader, b"\0never", 2_000_000)
-        program.wait(10)
+        program.wait(PATIENCE_S)
         os.close(leader)
 
 
 def slowly(leader: int, wanted: bytes, most: int) -> bytes:
     """Reads as a terminal behind a thin line does, until that is there, so many bytes have come, or all is over."""
     seen = b""
-    while wanted not in seen and len(seen) < most and select.select([leader], [], [], 10)[0]:
+    while wanted not in seen and len(seen) < most and select.select([leader], [], [], PATIENCE_S)[0]:
         try:
             seen += os.read(leader, 1024)
         except OSError:  # EIO: the other side is closed

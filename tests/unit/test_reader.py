@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import alive, start_ticks, wait_until
+from support import PATIENCE_S, alive, start_ticks, wait_until
 from telling import LOCK, FakeServer, record
 
 from semtrace import tracedirs, wire
@@ -267,7 +267,7 @@ def test_a_follower_finds_a_directory_that_comes_later(base: Path) -> None:
     follower = Follower()
     assert follower.state([this_viewer()]) is None
     server = FakeServer(base)
-    wait_until(lambda: follower.state([server.process]), 5, "the directory to be found")
+    wait_until(lambda: follower.state([server.process]), what="the directory to be found")
     follower.close()
 
 
@@ -313,7 +313,7 @@ def test_viewers_that_end_in_any_way_leave_nothing_for_long(server: FakeServer, 
     assert watching.stdout.readline() == b"ready\n"
     assert len(server.fifos) == 1
     watching.send_signal(number)
-    watching.wait(10)
+    watching.wait(PATIENCE_S)
     watching.stdout.close()
     assert not alive(watching.pid)
     assert len(server.fifos) == (number == signal.SIGKILL)
