@@ -13,7 +13,7 @@ from driving import INTERPRETERS, SOME, Target, observing, only, plain, state, t
 from support import alive, wait_until
 
 from semtrace.linux.process import read_stat
-from semtrace.model import Holder, Lock, Server
+from semtrace.model import Lock, Server, Snapshot
 from semtrace.observe import Observer
 from semtrace.report import report
 
@@ -719,11 +719,12 @@ def test_a_holder_is_seen_for_longer_and_longer(python: str) -> None:
         t.do("p", "lock.acquire()")
         with observing(t.root) as observer:
             state(observer, "held")
-            assert _since(watch(observer, 0.3)[-1].locks[0].holders) > 0.2
+            first = _since(observer.snapshot())
+            until(observer, lambda s: _since(s) > first + 0.2)
 
 
-def _since(holders: tuple[Holder, ...]) -> float:
-    return holders[0].since_s or 0.0
+def _since(snapshot: Snapshot) -> float:
+    return only(snapshot).holders[0].since_s or 0.0
 
 
 def test_the_last_picture_stays_when_the_server_ends() -> None:
