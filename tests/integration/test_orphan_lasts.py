@@ -75,7 +75,9 @@ def test_it_stays_orphaned_while_waiters_are_killed_and_workers_are_born() -> No
     with orphaned() as (running, observer):
         seen: list[Snapshot] = []
         for _ in range(12):
-            os.kill(_lock(observer.snapshot()).waiters[0].pid, signal.SIGKILL)
+            victim = _lock(observer.snapshot()).waiters[0].pid
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda victim=victim: not alive(victim), what="its end")  # type: ignore[misc]
             threading.Thread(target=_ask, args=(running,), daemon=True).start()
             wait_until(lambda: _proved(_seen(observer, seen)), what="the next waiter")
         states = [(_lock(snapshot).state, _lock(snapshot).reason) for snapshot in seen]
