@@ -14,6 +14,7 @@ import pytest
 from support import PATIENCE_S, alive, start_ticks, wait_until
 from telling import LOCK, FakeServer, record
 
+from semtrace import follower as following
 from semtrace import tracedirs, wire
 from semtrace.follower import Follower, Glance, Places
 from semtrace.model import ProcessId
@@ -252,7 +253,9 @@ def test_without_a_directory_nothing_is_traced(base: Path) -> None:
 # ---- following
 
 
-def test_a_follower_folds_what_comes(server: FakeServer) -> None:
+def test_a_follower_folds_what_comes(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for patience in ("_FIRST_S", "_CATCH_UP_S"):  # which a loaded machine may need
+        monkeypatch.setattr(following, patience, PATIENCE_S)
     follower = Follower()
     assert follower.state([server.process]) is not None
     server.tell(an_event(1) + an_event(2))
