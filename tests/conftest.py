@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Who starts the tests in the background of a shell (`pytest &` in a script) has them ignore Ctrl-C, and so would all
+# that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# On a loaded machine any example may take long, and any data as well.
+settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
