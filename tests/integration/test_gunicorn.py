@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -459,6 +460,26 @@ def test_a_zombie_has_ended():
     with pytest.raises(NoServer, match="has ended"):
         gunicorn.server_of(child.pid)
     child.wait()
+
+
+def test_one_that_ends_while_it_is_looked_at_has_ended(monkeypatch):
+    """It is no question of rights that it cannot be read any more."""
+    with subprocess.Popen(["sleep", "600"]) as child:
+
+        def ends(pid):
+            child.kill()
+            wait_until(lambda: not alive(child.pid), what="its end")
+
+        monkeypatch.setattr(gunicorn.processes, "is_python", ends)
+        with pytest.raises(NoServer, match="has ended"):
+            gunicorn.server_of(child.pid)
+
+
+def test_one_that_has_no_memory_any_more_has_ended(monkeypatch):
+    """The kernel takes it away first, and only then calls the process a zombie."""
+    monkeypatch.setattr(gunicorn, "read_stat", lambda pid: (s := read_stat(pid)) and replace(s, vsize=0))
+    with pytest.raises(NoServer, match="has just ended"):
+        gunicorn.server_of(os.getpid())
 
 
 def test_a_kernel_thread_is_no_python():
