@@ -19,6 +19,7 @@ from semtrace.cpython.layout import LAYOUTS
 from semtrace.cpython.names import Walk, walk
 from semtrace.cpython.threadlock import read_thread_lock
 from semtrace.linux.memory import Memory
+from semtrace.linux.process import read_stat
 
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 DEBIAN = Path("/usr/bin/python3")  # statically linked and stripped
@@ -46,6 +47,12 @@ class Planted:
         self.answers += 1
         lines = wait_until(self._answered, what=f"an answer to {word}")
         return lines[self.answers - 1][2:].strip()
+
+    def fork(self) -> int:
+        """A child that does no more: right after the fork it still makes the interpreter its own."""
+        child = int(self.tell("fork"))
+        wait_until(lambda: (s := read_stat(child)) and s.state == "sleeping", what="the child to wait")
+        return child
 
     def _answered(self) -> list[str]:
         lines = [line for line in self.log.read_text("utf-8").splitlines() if line.startswith("ok")]
@@ -107,7 +114,7 @@ def test_every_planted_lock_is_named_exactly(python: Path) -> None:
 
 def test_a_forked_child_has_the_same_names(python: Path) -> None:
     with planted(python) as program:
-        child = int(program.tell("fork"))
+        child = program.fork()
         assert _wrong(walk_pid(child), program.table["semlocks"]) == []
 
 
@@ -130,7 +137,7 @@ def test_threading_locks_are_named_and_seen_locked(python: Path) -> None:
         assert locked(pid) == set()
         program.tell("hold")
         assert locked(pid) == held
-        child = int(program.tell("fork"))
+        child = program.fork()
         program.tell("free")
         # what was found in the parent serves for the child, and each has its own
         assert (locked(pid), locked(child)) == (set(), held)
