@@ -373,15 +373,22 @@ def test_a_ring_of_batons_is_no_error() -> None:
 
 
 PRELOADED = """
+import os
 import threading
 
 guard = threading.Lock()
 taken, over = threading.Event(), threading.Event()
+forks = []
+
+def count():
+    forks.append(1)
+    if len(forks) == 3:
+        over.set()
 
 def keep_house():
     with guard:
         taken.set()
-        over.wait(3)
+        over.wait()
 
 threading.Thread(target=keep_house, daemon=True).start()
 taken.wait()
