@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -390,14 +389,13 @@ def test_a_process_of_300_megabytes_is_searched_in_slices() -> None:
 
             def both_held() -> bool:
                 nonlocal longest
-                before = time.monotonic()
                 snapshot = observer.snapshot()
-                longest = max(longest, time.monotonic() - before)
+                longest = max(longest, snapshot.cost_s)
                 assert not any(lock.state == "orphaned" for lock in snapshot.locks)
                 return [lock.state for lock in snapshot.locks] == ["held", "held"]
 
             wait_until(both_held)
-            assert longest < 0.6, "one refresh searched for longer than its budget"
+            assert longest < 0.2, "one refresh searched for longer than its budget, by its time on a processor"
 
 
 def _server(t: Target) -> Server:
