@@ -178,9 +178,8 @@ def test_a_server_can_be_left_running(base: Path) -> None:
         shown.sees("leave it running")
         shown.press("l")
         assert shown.ends() == 0
-        shown.sees("runs on; its output goes to")
-        found = re.search(r"process (\d+) runs on; its output goes to (\S+\.log)", shown.text)
-        assert found
+        said = re.compile(r"process (\d+) runs on; its output goes to (\S+\.log)")
+        found = wait_until(lambda: said.search(shown.text), what="where its output goes to")
         log = Path(found[2])
         try:
             assert serves(port)
@@ -219,6 +218,7 @@ def test_what_killed_workers_left_goes_with_the_server_that_was_started(base: Pa
     launched = launch.Launched(gunicorn(port))
     try:
         launched.server()
+        wait_until(lambda: serves(port), what="the server to listen")
         with contextlib.suppress(OSError):
             get(port, "/die")
         assert directories(base)
