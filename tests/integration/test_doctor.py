@@ -415,12 +415,14 @@ def test_a_threading_lock_that_the_master_held_at_the_fork_is_told_as_that(tmp_p
         assert (finding["name"], finding["pids"]) == ("housed.guard", sorted(server.workers()))
         with server.connect() as connection:
             connection.sendall(b"GET /guarded HTTP/1.1\r\nHost: x\r\n\r\n")
+            with contextlib.closing(Observer(server_of(server.pid))) as observer:
+                wait_until(lambda: _waits(observer.snapshot()), what="the request to wait")
             _, (finding,) = doctor(server.pid)
             assert any(line.startswith("1 thread waits for it: PID ") for line in finding["evidence"])
 
 
 FOR_CHILDREN = """
-import multiprocessing as mp
+import multiprocessing as mp, sys
 
 ctx = mp.get_context("fork")
 done, meeting = ctx.Event(), ctx.Barrier(2)
@@ -439,6 +441,7 @@ class Job:
 
 for _ in range(3):
     history.append(Job())
+print("LOADED", file=sys.stderr, flush=True)
 
 def app(environ, start_response):
     start_response("200 OK", [])
@@ -449,7 +452,7 @@ def app(environ, start_response):
 def test_locks_for_children_that_have_ended_are_no_error_and_events_are_told(tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text(FOR_CHILDREN)
     with start_gunicorn("jobs:app", "-w", "2", "--no-control-socket", "--pythonpath", str(tmp_path)) as server:
-        server.wait_workers(2)
+        wait_until(lambda: server.output().count("LOADED") == 2, what="both workers to have loaded it")
         code, found = doctor(server.pid)
         assert {finding["code"] for finding in found} == {"unshared-lock"}, found
         assert (code, {finding["severity"] for finding in found}) == (0, {"warning"})
@@ -460,6 +463,10 @@ def test_locks_for_children_that_have_ended_are_no_error_and_events_are_told(tmp
 
 def _is_free(snapshot: Snapshot, pid: int) -> bool:
     return any(use.process.pid == pid and not use.locked for lock in snapshot.thread_locks for use in lock.processes)
+
+
+def _waits(snapshot: Snapshot) -> bool:
+    return any(use.waiters for lock in snapshot.thread_locks for use in lock.processes)
 
 
 def test_the_holder_that_was_seen_is_named_when_it_dies() -> None:
@@ -491,7 +498,7 @@ def test_a_long_hold_is_found_by_watching_longer() -> None:
         t.fork("a", "b")
         t.do("a", "lock.acquire()")
         t.block("b", "lock")
-        code, (finding,) = doctor(t.root, "--for", "2", "--long", "1")
+        code, (finding,) = doctor(t.root, "--for", "4", "--long", "1")
         assert (code, finding["code"], finding["pids"]) == (0, "long-hold", [t.pids["a"]])
 
 
@@ -517,7 +524,7 @@ time.sleep(100)
 def test_counts_of_the_fork_are_found_on_a_lock_that_is_never_still(held: bool, codes: list[str]) -> None:
     with start(sys.executable, "-c", BUSY.format(held=held)) as (popen, log):
         wait_until(lambda: "READY" in log.read_text(), what="the children")
-        code, found = doctor(popen.pid, "--for", "3")
+        code, found = doctor(popen.pid, "--for", "5")
         assert (code, [finding["code"] for finding in found]) == (0, codes), found
         assert all(finding["pids"] == sorted(child_pids(popen.pid)) for finding in found)
 
@@ -590,7 +597,7 @@ def test_two_semaphores_in_both_orders_are_a_long_wait() -> None:
         t.do("b", "second.acquire()")
         t.block("a", "second")
         t.block("b", "first")
-        code, (finding,) = doctor(t.root, "--for", "2.5", "--long", "1")
+        code, (finding,) = doctor(t.root, "--for", "4", "--long", "1")
         assert (code, finding["code"], finding["pids"]) == (0, "long-wait", sorted([t.pids["a"], t.pids["b"]]))
 
 
