@@ -94,7 +94,7 @@ def _living(pid: int) -> Stat:
         raise NoServer(f"process {pid} ({stat.comm}) has ended and waits only for its parent to notice", _LIST_THEM)
     if program.is_kernel_thread(stat):
         raise NoServer(f"process {pid} ({stat.comm}) is a thread of the kernel, not a Python process", _LIST_THEM)
-    if not stat.vsize and stat.state not in ("zombie", "dead"):  # those have other threads
+    if stat.dying:
         raise NoServer(f"process {pid} ({stat.comm}) has just ended", _LIST_THEM)
     return stat
 

@@ -82,11 +82,9 @@ class Watched:
 
     @property
     def dying(self) -> bool:
-        """True once nothing of it can run any more: it has ended, or its last thread has given up its memory (the
-        kernel tells no size then, fs/proc/array.c do_task_stat) and is on its way to.
-        """
+        """True once nothing of it can run any more."""
         stat = read_stat(self.id.pid)
-        return stat is None or stat.id != self.id or stat.ended or (stat.threads <= 1 and not stat.vsize)
+        return stat is None or stat.id != self.id or stat.dying
 
     # -- which semaphores
 

@@ -477,7 +477,7 @@ def test_one_that_ends_while_it_is_looked_at_has_ended(monkeypatch):
 
 def test_one_that_has_no_memory_any_more_has_ended(monkeypatch):
     """The kernel takes it away first, and only then calls the process a zombie."""
-    monkeypatch.setattr(gunicorn, "read_stat", lambda pid: (s := read_stat(pid)) and replace(s, vsize=0))
+    monkeypatch.setattr(gunicorn, "read_stat", lambda pid: (s := read_stat(pid)) and replace(s, threads=1, vsize=0))
     with pytest.raises(NoServer, match="has just ended"):
         gunicorn.server_of(os.getpid())
 

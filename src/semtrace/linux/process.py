@@ -54,6 +54,13 @@ class Stat:
         return self.state in ("zombie", "dead") and self.threads <= 1
 
     @property
+    def dying(self) -> bool:
+        """True once nothing of it can run any more: it has ended, or its last thread has given up its memory (the
+        kernel tells no size then, fs/proc/array.c do_task_stat) and is on its way to.
+        """
+        return self.ended or (self.threads <= 1 and not self.vsize)
+
+    @property
     def started_at(self) -> float:
         """Seconds since the epoch."""
         return boot_time() + self.id.start_ticks / TICKS_PER_S
