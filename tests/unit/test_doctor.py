@@ -52,14 +52,25 @@ class Clock:
         self.now_s += seconds
 
 
-def watched(monkeypatch: pytest.MonkeyPatch, picture: Snapshot) -> Looks:
+def watched(monkeypatch: pytest.MonkeyPatch, picture: Snapshot, clock: Clock | None = None) -> Looks:
     looks = Looks(picture)
-    monkeypatch.setattr(doctor, "time", Clock())
+    monkeypatch.setattr(doctor, "time", clock or Clock())
     monkeypatch.setattr(doctor, "Observer", lambda *_, **__: looks)
     monkeypatch.setattr(doctor, "with_stacks", looks.with_stacks)
     monkeypatch.setattr(doctor, "leaks", lambda pid: Leaks(()))
     assert Doctor(SERVER, USUAL).watch(0.3).looks > 3
     return looks
+
+
+@pytest.mark.parametrize(("until_s", "ended_s"), [(0.0, 0.3), (3.0, 3.0), (1000.0, 4.3)])
+def test_what_is_about_to_be_decided_is_waited_for_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, until_s: float, ended_s: float
+) -> None:
+    clock = Clock()
+    began_s = clock.monotonic()
+    monkeypatch.setattr(Looks, "undecided", lambda _: clock.monotonic() < began_s + until_s)
+    watched(monkeypatch, snapshot(lock()), clock)
+    assert clock.monotonic() - began_s == pytest.approx(ended_s, abs=doctor._PAUSE_S)
 
 
 def test_what_stays_as_it_is_costs_no_stacks_while_it_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
