@@ -130,10 +130,15 @@ def test_release_lets_in_exactly_one_of_those_who_wait_and_they_the_next(made: s
 
 
 def _claims(t: Target, semaphore: SemId) -> dict[int, int]:
+    """Who has it, once that is known: the search for its objects may take several looks."""
     observer = Observer(server_of(t.root))
-    try:
+
+    def claims() -> dict[int, int]:
         lock = next(lock for lock in observer.snapshot().locks if lock.id == semaphore)
         return {holder.pid: holder.count for holder in lock.holders}
+
+    try:
+        return wait_until(claims, what="a holder")
     finally:
         observer.close()
 
