@@ -514,6 +514,37 @@ def test_counts_of_the_fork_are_found_on_a_lock_that_is_never_still(held: bool, 
         assert all(finding["pids"] == sorted(child_pids(popen.pid)) for finding in found)
 
 
+HELD_AT_FORK = """
+import os, threading, time
+guard = threading.Lock()
+def keep():
+    with guard:
+        held.set()
+        time.sleep(1)
+held = threading.Event()
+threading.Thread(target=keep).start()
+held.wait()
+if os.fork() == 0:
+    with guard:
+        pass
+print("READY", flush=True)
+time.sleep(100)
+"""
+
+
+def test_a_threading_lock_that_a_thread_held_while_a_script_forked() -> None:
+    with start(sys.executable, "-c", HELD_AT_FORK) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), what="the parent")
+        code, (finding,) = doctor(popen.pid, "--for", "3")
+        (child,) = child_pids(popen.pid)
+        assert (code, finding["code"], finding["name"], finding["pids"]) == (
+            0,
+            "inherited-hold",
+            "__main__.guard",
+            [child],
+        )
+
+
 SLOTS = """
 import multiprocessing as mp, os, threading, time
 slots = mp.BoundedSemaphore(4)
