@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says on a busy machine nothing of what is tested.
+settings.register_profile("semtrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("semtrace")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What a script starts in the background ignores Ctrl-C, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
