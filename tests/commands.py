@@ -27,6 +27,8 @@ def run(*arguments: object, **env: str) -> subprocess.CompletedProcess[str]:
 AS_USER = """
 import contextlib, ctypes, importlib, io, json, os, pkgutil, sys
 sys.path.insert(0, sys.argv[2])
+from support import PATIENCE_S
+
 import semtrace
 for found in pkgutil.walk_packages(semtrace.__path__, "semtrace."):
     if ".tui" not in found.name and "__main__" not in found.name:

@@ -15,7 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from support import PROGRAMS, alive, child_pids, start, wait_until
+from support import PATIENCE_S, PROGRAMS, alive, child_pids, start, wait_until
 
 from semtrace.gunicorn import server_of
 from semtrace.linux.maps import read_mappings, semaphores_in
@@ -71,7 +71,7 @@ class Target:
             self._inputs[name] = os.open(path, os.O_RDWR)
         os.write(self._inputs[name], f"{command}\n".encode())
 
-    def answer(self, name: str, timeout: float = 20.0) -> str:
+    def answer(self, name: str, timeout: float = PATIENCE_S) -> str:
         """The next line that this executor says, without its name."""
         deadline = time.monotonic() + timeout
         while not self._pending[name]:
@@ -257,7 +257,9 @@ def only(snapshot: Snapshot) -> Lock:
     return lock
 
 
-def until(observer: Observer, wanted: Callable[[Snapshot], bool], timeout: float = 8.0, never: str = "") -> Snapshot:
+def until(
+    observer: Observer, wanted: Callable[[Snapshot], bool], timeout: float = PATIENCE_S, never: str = ""
+) -> Snapshot:
     """Takes snapshots until one is as wanted; none before may have a lock in the state `never`."""
     seen: list[Snapshot] = []
 
@@ -274,7 +276,7 @@ def until(observer: Observer, wanted: Callable[[Snapshot], bool], timeout: float
     return seen[-1]
 
 
-def state(observer: Observer, wanted: str, timeout: float = 8.0, never: str = "") -> Lock:
+def state(observer: Observer, wanted: str, timeout: float = PATIENCE_S, never: str = "") -> Lock:
     """The only lock of the server, once it is seen in that state."""
     return only(until(observer, lambda s: bool(s.locks) and only(s).state == wanted, timeout, never))
 

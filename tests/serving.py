@@ -10,8 +10,6 @@ from pathlib import Path
 from commands import SOURCE
 from support import alive, child_pids, start, wait_until
 
-PATIENCE_S = 20.0
-
 
 class Served:
     """A running `semtrace serve`. `address` is what it printed."""

@@ -22,10 +22,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PROGRAMS = Path(__file__).parent / "programs"
+
+# How long a test waits for what has to come. A loaded machine takes its time; where all is well nobody waits so long.
+PATIENCE_S = 60.0
+
 _LISTENING = re.compile(r"Listening at: (\S+)")
 
 
-def wait_until(predicate: Callable[[], T], timeout: float = 10.0, what: str = "the condition") -> T:
+def wait_until(predicate: Callable[[], T], timeout: float = PATIENCE_S, what: str = "the condition") -> T:
     """Poll until `predicate()` is true and return its value; AssertionError naming `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -59,7 +63,7 @@ class Running:
         """The pids of its living direct children."""
         return [pid for pid in child_pids(self.pid) if alive(pid)]
 
-    def wait_workers(self, n: int, timeout: float = 15.0) -> list[int]:
+    def wait_workers(self, n: int, timeout: float = PATIENCE_S) -> list[int]:
         """Wait until exactly `n` children are alive and have booted, as its log says; return their pids, sorted."""
 
         def booted() -> list[int]:
@@ -77,7 +81,7 @@ class Running:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def get(self, path: str = "/", timeout: float = 10.0) -> bytes:
+    def get(self, path: str = "/", timeout: float = PATIENCE_S) -> bytes:
         """The whole raw response to one GET."""
         with self.connect(timeout) as connection:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
@@ -86,7 +90,7 @@ class Running:
                 chunks.append(chunk)
         return b"".join(chunks)
 
-    def connect(self, timeout: float = 10.0) -> socket.socket:
+    def connect(self, timeout: float = PATIENCE_S) -> socket.socket:
         if self.bind.startswith("unix:"):
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(timeout)
@@ -123,7 +127,7 @@ def start_gunicorn(
         argv.append("--no-control-socket")
     argv += [app] if app else []
     with _started(argv, directory, env, daemon_log=daemon_log) as (popen, log, mark):
-        text = wait_until(lambda: _announced(popen, log), 20, f"{' '.join(argv)} to listen")
+        text = wait_until(lambda: _announced(popen, log), what=f"{' '.join(argv)} to listen")
         running = Running(popen, log, _master_pid(text), _bind(text), mark)
         began = start_ticks(running.pid)
         try:
@@ -194,9 +198,9 @@ def _kill_all(popen: subprocess.Popen[bytes], mark: str) -> None:
         os.killpg(popen.pid, signal.SIGKILL)
     for pid in marked_pids(mark):
         kill_tree(pid)
-    popen.wait(10)
+    popen.wait(PATIENCE_S)
     # The rest: what left the process group (daemons), again until a round finds none.
-    wait_until(lambda: not _kill_round(mark), 10, "all processes of the test to end")
+    wait_until(lambda: not _kill_round(mark), what="all processes of the test to end")
 
 
 def kill_tree(pid: int) -> None:

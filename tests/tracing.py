@@ -58,6 +58,13 @@ def bump(directory: Path) -> None:
         control[at : at + 8] = wire.generation(time.monotonic_ns(), os.getpid()).to_bytes(8, "little")
 
 
+def generation(directory: Path) -> int:
+    """What changes when a viewer has told the processes of a server that its FIFO is there."""
+    data = (directory / wire.CONTROL).read_bytes()
+    at = wire.ControlWord.GENERATION * 8
+    return int.from_bytes(data[at : at + 8], "little")
+
+
 def directories(base: Path) -> list[Path]:
     """The servers' directories."""
     return sorted(base.glob(f"semtrace-{os.geteuid()}/*-*"))

@@ -40,6 +40,7 @@ def server_of(pid: int) -> Server:
             return _gunicorn(ancestor)
     python = processes.is_python(stat.id.pid)
     if python is None:
+        _living(pid)  # who ends meanwhile loses its memory first, and cannot be read for that
         user = processes.user_name(stat.id.pid)
         raise NotPermitted(
             f"process {pid} ({stat.comm}) of {user} cannot be read, so it is not known whether it is Python",
@@ -93,6 +94,8 @@ def _living(pid: int) -> Stat:
         raise NoServer(f"process {pid} ({stat.comm}) has ended and waits only for its parent to notice", _LIST_THEM)
     if program.is_kernel_thread(stat):
         raise NoServer(f"process {pid} ({stat.comm}) is a thread of the kernel, not a Python process", _LIST_THEM)
+    if not stat.vsize and stat.state not in ("zombie", "dead"):  # those have other threads
+        raise NoServer(f"process {pid} ({stat.comm}) has just ended", _LIST_THEM)
     return stat
 
 

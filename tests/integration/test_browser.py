@@ -18,8 +18,8 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from serving import PATIENCE_S, Served, serving
-from support import Running, start_gunicorn, wait_until
+from serving import Served, serving
+from support import PATIENCE_S, Running, start_gunicorn, wait_until
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SWITCHES = (
@@ -118,7 +118,7 @@ def test_a_person_opens_the_address_types_resizes_and_leaves(browser: Browser, s
     before = browser.driver.get_screenshot_as_png()
     browser.press(Keys.ENTER)  # without a click first
     browser.sees("Lock seed.lock", "mapped by")
-    assert browser.driver.get_screenshot_as_png() != before
+    wait_until(lambda: browser.driver.get_screenshot_as_png() != before, PATIENCE_S, "another picture")
     browser.press(Keys.ESCAPE)
     browser.sees("q quit")  # a key right after Esc would be one with Alt
     browser.press(Keys.F1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -15,8 +16,8 @@ import pytest
 from support import alive, start, wait_until
 
 CLONE = Path(__file__).parents[2]
-STORY_S = 90.0
-END_S = 20.0
+STORY_S = 240.0
+END_S = 60.0
 
 pytestmark = pytest.mark.slow
 
@@ -44,8 +45,13 @@ class Demo:
             timeout=STORY_S,
         )
 
-    def has_left_nothing(self) -> bool:
-        return not self.processes() and not list(self.folder.iterdir())
+    def leaves_nothing(self) -> None:
+        """A worker that gunicorn kills as the last thing it does may outlive it for a moment."""
+
+        def left() -> list[object]:
+            return [*self.processes(), *self.folder.iterdir()]
+
+        wait_until(lambda: not left(), END_S, f"all to be gone; at first there were {left()}")
 
 
 def _belongs(process: Path, folder: Path) -> bool:
@@ -64,7 +70,8 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     demo = Demo(tmp_path)
     yield demo
     for pid in demo.processes():
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 WORDS = {
@@ -90,7 +97,7 @@ def test_without_a_terminal_it_tells_the_story_in_dumps_and_leaves_nothing(demo:
     for words in WORDS[scenario]:
         assert words in text, done.stdout
     assert (": 0 lost" in text) == (scenario not in LOSING)
-    assert demo.has_left_nothing()
+    demo.leaves_nothing()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the proof may need root, if other users' processes run")
@@ -112,7 +119,7 @@ def test_a_signal_in_the_middle_takes_everything_down(demo: Demo, number: signal
         os.killpg(popen.pid, number)
         assert popen.wait(END_S) == 128 + number
         assert "Traceback" not in log.read_text()
-        assert demo.has_left_nothing()
+        demo.leaves_nothing()
 
 
 def test_killed_it_takes_everything_with_it(demo: Demo) -> None:
@@ -120,7 +127,7 @@ def test_killed_it_takes_everything_with_it(demo: Demo) -> None:
         wait_until(lambda: "A day like any other" in log.read_text(), STORY_S, "the first dump")
         popen.kill()
         popen.wait()
-        wait_until(demo.has_left_nothing, END_S, "gunicorn and its folder to be gone")
+        demo.leaves_nothing()
 
 
 def test_nobody_reads_on(demo: Demo) -> None:
@@ -138,7 +145,7 @@ def test_nobody_reads_on(demo: Demo) -> None:
         popen.stdout.close()
         assert popen.stderr.read() == b""
         assert popen.wait(STORY_S) == 0
-    assert demo.has_left_nothing()
+    demo.leaves_nothing()
 
 
 def test_a_gunicorn_that_does_not_start_is_explained_by_its_own_log(demo: Demo) -> None:
@@ -152,7 +159,7 @@ def test_a_gunicorn_that_does_not_start_is_explained_by_its_own_log(demo: Demo) 
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["gunicorn did not start. The end of its log:", "no gunicorn today"]
     shutil.rmtree(broken)
-    assert demo.has_left_nothing()
+    demo.leaves_nothing()
 
 
 @pytest.mark.parametrize("arguments", [("--workers", "1"), ("nonsense",), ("--seconds", "x")])
@@ -213,7 +220,7 @@ def test_when_the_terminal_is_closed_nothing_is_left(demo: Demo, terminal: Termi
     terminal.type(f"{sys.executable} -m demo_app", "Enter")
     wait_until(lambda: terminal.alternate() and terminal.shows("worker"), STORY_S, "the live view")
     terminal.close()
-    wait_until(demo.has_left_nothing, END_S, "all to end")
+    demo.leaves_nothing()
 
 
 def test_killed_beside_the_live_view_it_takes_that_with_it(demo: Demo, terminal: Terminal) -> None:
@@ -223,5 +230,5 @@ def test_killed_beside_the_live_view_it_takes_that_with_it(demo: Demo, terminal:
     runner = next(pid for pid in demo.processes() if b"demo_app\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(runner, signal.SIGKILL)
     wait_until(lambda: len(demo.processes()) == 1, END_S, "only the shell to be left")
-    assert not terminal.alternate()
+    wait_until(lambda: not terminal.alternate(), END_S, "the terminal to be as it was")
     assert not list(demo.folder.iterdir())

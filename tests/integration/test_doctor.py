@@ -36,8 +36,8 @@ from semtrace.text import is_command
 
 WORKERS = 3
 both = pytest.mark.parametrize("traced", [False, True], ids=["bare", "traced"])
-MOMENT_S = 40.0
-DOCTOR_S = 60.0
+MOMENT_S = 120.0
+DOCTOR_S = 120.0
 
 
 @dataclass
@@ -374,16 +374,24 @@ def test_a_ring_of_batons_is_no_error() -> None:
 
 
 PRELOADED = """
+import os
 import threading
 
 guard = threading.Lock()
 taken, over = threading.Event(), threading.Event()
+forks = []
+
+def count():
+    forks.append(1)
+    if len(forks) == 3:
+        over.set()
 
 def keep_house():
     with guard:
         taken.set()
-        over.wait(3)
+        over.wait()
 
+os.register_at_fork(after_in_parent=count)
 threading.Thread(target=keep_house, daemon=True).start()
 taken.wait()
 
@@ -408,12 +416,14 @@ def test_a_threading_lock_that_the_master_held_at_the_fork_is_told_as_that(tmp_p
         assert (finding["name"], finding["pids"]) == ("housed.guard", sorted(server.workers()))
         with server.connect() as connection:
             connection.sendall(b"GET /guarded HTTP/1.1\r\nHost: x\r\n\r\n")
+            with contextlib.closing(Observer(server_of(server.pid))) as observer:
+                wait_until(lambda: _waits(observer.snapshot()), what="the request to wait")
             _, (finding,) = doctor(server.pid)
             assert any(line.startswith("1 thread waits for it: PID ") for line in finding["evidence"])
 
 
 FOR_CHILDREN = """
-import multiprocessing as mp
+import multiprocessing as mp, sys
 
 ctx = mp.get_context("fork")
 done, meeting = ctx.Event(), ctx.Barrier(2)
@@ -432,6 +442,7 @@ class Job:
 
 for _ in range(3):
     history.append(Job())
+print("LOADED", file=sys.stderr, flush=True)
 
 def app(environ, start_response):
     start_response("200 OK", [])
@@ -442,7 +453,7 @@ def app(environ, start_response):
 def test_locks_for_children_that_have_ended_are_no_error_and_events_are_told(tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text(FOR_CHILDREN)
     with start_gunicorn("jobs:app", "-w", "2", "--no-control-socket", "--pythonpath", str(tmp_path)) as server:
-        server.wait_workers(2)
+        wait_until(lambda: server.output().count("LOADED") == 2, what="both workers to have loaded it")
         code, found = doctor(server.pid)
         assert {finding["code"] for finding in found} == {"unshared-lock"}, found
         assert (code, {finding["severity"] for finding in found}) == (0, {"warning"})
@@ -453,6 +464,10 @@ def test_locks_for_children_that_have_ended_are_no_error_and_events_are_told(tmp
 
 def _is_free(snapshot: Snapshot, pid: int) -> bool:
     return any(use.process.pid == pid and not use.locked for lock in snapshot.thread_locks for use in lock.processes)
+
+
+def _waits(snapshot: Snapshot) -> bool:
+    return any(use.waiters for lock in snapshot.thread_locks for use in lock.processes)
 
 
 def test_the_holder_that_was_seen_is_named_when_it_dies() -> None:
@@ -484,7 +499,7 @@ def test_a_long_hold_is_found_by_watching_longer() -> None:
         t.fork("a", "b")
         t.do("a", "lock.acquire()")
         t.block("b", "lock")
-        code, (finding,) = doctor(t.root, "--for", "2", "--long", "1")
+        code, (finding,) = doctor(t.root, "--for", "4", "--long", "1")
         assert (code, finding["code"], finding["pids"]) == (0, "long-hold", [t.pids["a"]])
 
 
@@ -510,7 +525,7 @@ time.sleep(100)
 def test_counts_of_the_fork_are_found_on_a_lock_that_is_never_still(held: bool, codes: list[str]) -> None:
     with start(sys.executable, "-c", BUSY.format(held=held)) as (popen, log):
         wait_until(lambda: "READY" in log.read_text(), what="the children")
-        code, found = doctor(popen.pid, "--for", "3")
+        code, found = doctor(popen.pid, "--for", "5")
         assert (code, [finding["code"] for finding in found]) == (0, codes), found
         assert all(finding["pids"] == sorted(child_pids(popen.pid)) for finding in found)
 
@@ -614,7 +629,7 @@ def test_two_semaphores_in_both_orders_are_a_long_wait() -> None:
         t.do("b", "second.acquire()")
         t.block("a", "second")
         t.block("b", "first")
-        code, (finding,) = doctor(t.root, "--for", "2.5", "--long", "1")
+        code, (finding,) = doctor(t.root, "--for", "4", "--long", "1")
         assert (code, finding["code"], finding["pids"]) == (0, "long-wait", sorted([t.pids["a"], t.pids["b"]]))
 
 
@@ -648,12 +663,11 @@ def test_a_healthy_server_under_load_reloads_and_churn_gives_nothing() -> None:
         try:
             end = time.monotonic() + 20
             judged = 0
-            while time.monotonic() < end:
+            while time.monotonic() < end or judged < 100:
                 found = [f for f in observer.snapshot().findings if f.severity != "info"]
                 judged += 1
                 assert not found, found
                 time.sleep(0.01)
-            assert judged > 100
         finally:
             stopped.set()
             trouble.join()

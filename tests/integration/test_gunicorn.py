@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def follow(tree: Tree, *expected: str) -> tuple[Member, ...]:
         last[:] = [tree.refresh()]
         return roles(last[0]) == sorted(expected)
 
-    wait_until(reached, 20, f"{sorted(expected)}, now {roles(last[0]) if last else None}")
+    wait_until(reached, what=f"{sorted(expected)}, now {roles(last[0]) if last else None}")
     return last[0]
 
 
@@ -402,7 +403,7 @@ def test_a_spawned_child_whose_parent_died_is_not_of_who_adopted_it(method, adop
         def pids():
             return dict(line.split() for line in log.read_text().splitlines() if line.startswith(("parent ", "child ")))
 
-        who = wait_until(lambda: found if len(found := pids()) == 2 else None, 20, "both processes")
+        who = wait_until(lambda: found if len(found := pids()) == 2 else None, what="both processes")
         parent, child = int(who["parent"]), int(who["child"])
         assert gunicorn.server_of(child).pid == parent
         os.kill(parent, signal.SIGKILL)
@@ -434,7 +435,7 @@ def test_a_python_tree_is_found_from_each_of_its_processes(method):
 @contextlib.contextmanager
 def started_tree(command):
     with start(*command, stdin_open=True) as (popen, log):
-        line = wait_until(lambda: log.read_text().endswith("\n") and log.read_text(), 20, "the tree's pids")
+        line = wait_until(lambda: log.read_text().endswith("\n") and log.read_text(), what="the tree's pids")
         yield popen.pid, [int(word) for word in line.split()]
 
 
@@ -466,6 +467,26 @@ def test_a_zombie_has_ended():
     with pytest.raises(NoServer, match="has ended"):
         gunicorn.server_of(child.pid)
     child.wait()
+
+
+def test_one_that_ends_while_it_is_looked_at_has_ended(monkeypatch):
+    """It is no question of rights that it cannot be read any more."""
+    with subprocess.Popen(["sleep", "600"]) as child:
+
+        def ends(pid):
+            child.kill()
+            wait_until(lambda: not alive(child.pid), what="its end")
+
+        monkeypatch.setattr(gunicorn.processes, "is_python", ends)
+        with pytest.raises(NoServer, match="has ended"):
+            gunicorn.server_of(child.pid)
+
+
+def test_one_that_has_no_memory_any_more_has_ended(monkeypatch):
+    """The kernel takes it away first, and only then calls the process a zombie."""
+    monkeypatch.setattr(gunicorn, "read_stat", lambda pid: (s := read_stat(pid)) and replace(s, vsize=0))
+    with pytest.raises(NoServer, match="has just ended"):
+        gunicorn.server_of(os.getpid())
 
 
 def test_a_kernel_thread_is_no_python():

@@ -50,7 +50,7 @@ def speaking(path, *pieces: bytes, close: bool = True):
 
 def test_a_sound_answer(tmp_path):
     with speaking(tmp_path / "s", STATS, CONFIG, close=False) as path:
-        assert ask(os.getpid(), path) == Config("sync", 9.0)
+        assert ask(os.getpid(), path, timeout_s=10) == Config("sync", 9.0)
 
 
 def test_the_listener_must_be_the_master(tmp_path):
@@ -88,7 +88,7 @@ def test_a_silent_server_costs_no_more_than_the_timeout(tmp_path):
     with speaking(tmp_path / "s", STATS[:10], close=False) as path:
         began = time.monotonic()
         assert ask(os.getpid(), path, timeout_s=0.1) is None
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
 
 
 def test_nobody_there(tmp_path):

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 from driving import SOME, Target, observing, only, target
+from support import PATIENCE_S
 
 from semtrace.model import Snapshot
 from semtrace.observe import Observer
@@ -41,10 +42,11 @@ def _define(t: Target, source: str) -> None:
     t.do("p", f"exec({source!r}, GLOBALS)")
 
 
-def _sample(observer: Observer, seconds: float, pause: float, most: int) -> list[Snapshot]:
+def _sample(observer: Observer, seconds: float, pause: float, most: int, least: int = 0) -> list[Snapshot]:
+    """For so long, and longer where a loaded machine has not let us take as many as `least`."""
     end = time.monotonic() + seconds
     taken: list[Snapshot] = []
-    while time.monotonic() < end and len(taken) < most:
+    while (time.monotonic() < end and len(taken) < most) or len(taken) < least:
         taken.append(observer.snapshot())
         time.sleep(pause)
     return taken
@@ -73,9 +75,8 @@ def test_a_hot_lock_sampled_as_fast_as_possible(python: str) -> None:
             observer.snapshot()
             for name in names:
                 t.send(name, "turn()")
-            taken = _sample(observer, 6.0, 0.0, 2500)
+            taken = _sample(observer, 6.0, 0.0, 2500, 300)
         states = _assert_sound(taken, workers)
-        assert len(taken) > 300, "too few samples to say anything"
         assert states["unknown"] < len(taken) * 0.25, states
         held = {h.pid for s in taken for h in only(s).holders}
         assert len(held) > 1, "nobody else was ever seen to hold it"
@@ -122,7 +123,7 @@ def test_a_hot_lock_whose_holder_is_killed_becomes_an_orphan() -> None:
             t.kill(name)
             truth = t.do("p", "lock._semlock._is_zero()") == "True"
             with observing(t.root) as observer:
-                end = time.monotonic() + 3
+                end = time.monotonic() + PATIENCE_S
                 while (seen := only(observer.snapshot()).state) not in ("free", "orphaned"):
                     assert time.monotonic() < end, seen
                     time.sleep(0.02)

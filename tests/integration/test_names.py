@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PROGRAMS, child_pids, start, start_gunicorn, wait_until
+from support import PATIENCE_S, PROGRAMS, child_pids, start, start_gunicorn, wait_until
 
 from semtrace.cpython.layout import LAYOUTS
 from semtrace.cpython.names import Walk, walk
 from semtrace.cpython.threadlock import read_thread_lock
 from semtrace.linux.memory import Memory
+from semtrace.linux.process import read_stat
 
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 DEBIAN = Path("/usr/bin/python3")  # statically linked and stripped
@@ -44,8 +45,14 @@ class Planted:
         self.popen.stdin.write(word.encode() + b"\n")
         self.popen.stdin.flush()
         self.answers += 1
-        lines = wait_until(self._answered, 20, f"an answer to {word}")
+        lines = wait_until(self._answered, what=f"an answer to {word}")
         return lines[self.answers - 1][2:].strip()
+
+    def fork(self) -> int:
+        """A child that does no more: right after the fork it still makes the interpreter its own."""
+        child = int(self.tell("fork"))
+        wait_until(lambda: (s := read_stat(child)) and s.state == "sleeping", what="the child to wait")
+        return child
 
     def _answered(self) -> list[str]:
         lines = [line for line in self.log.read_text("utf-8").splitlines() if line.startswith("ok")]
@@ -58,7 +65,7 @@ def planted(python: Path, *args: str) -> Iterator[Planted]:
         popen,
         log,
     ):
-        line = wait_until(lambda: _ready(popen, log), 30, "the program to be ready")
+        line = wait_until(lambda: _ready(popen, log), what="the program to be ready")
         yield Planted(popen, log, json.loads(line.removeprefix("READY")))
 
 
@@ -107,7 +114,7 @@ def test_every_planted_lock_is_named_exactly(python: Path) -> None:
 
 def test_a_forked_child_has_the_same_names(python: Path) -> None:
     with planted(python) as program:
-        child = int(program.tell("fork"))
+        child = program.fork()
         assert _wrong(walk_pid(child), program.table["semlocks"]) == []
 
 
@@ -130,7 +137,7 @@ def test_threading_locks_are_named_and_seen_locked(python: Path) -> None:
         assert locked(pid) == set()
         program.tell("hold")
         assert locked(pid) == held
-        child = int(program.tell("fork"))
+        child = program.fork()
         program.tell("free")
         # what was found in the parent serves for the child, and each has its own
         assert (locked(pid), locked(child)) == (set(), held)
@@ -170,7 +177,7 @@ def test_a_process_that_ends_gives_a_reason_and_no_error() -> None:
     with planted(Path(sys.executable)) as program:
         with Memory(program.popen.pid) as memory:
             program.popen.kill()
-            program.popen.wait(10)
+            program.popen.wait(PATIENCE_S)
             walked = walk(program.popen.pid, memory)
         assert (walked.complete, dict(walked.semlocks)) == (False, {})
         assert walked.reason
@@ -184,7 +191,7 @@ def test_locks_that_only_running_functions_know_are_named_by_them(python: Path, 
             pairs = [line.split() for line in log.read_text().splitlines() if line.startswith(("parent ", "child "))]
             return {who: int(pid) for who, pid in pairs} if len(pairs) == 2 else {}
 
-        found = wait_until(pids, 30, "both processes")
+        found = wait_until(pids, what="both processes")
         parent, child = named(walk_pid(found["parent"])), named(walk_pid(found["child"]))
         queue = "__main__.main.<locals>.queue"
         assert parent == {
@@ -289,14 +296,15 @@ def test_the_locks_of_a_flask_application_under_gunicorn(preload: bool) -> None:
     with start_gunicorn("names_flask:app", *options) as server:
         workers = server.wait_workers(2)
         for pid in [server.pid, *workers] if preload else workers:
-            walked = wait_until(lambda pid=pid: _complete(pid, FLASK), 20, "all names")  # the worker may still load
+            walked = wait_until(lambda pid=pid: _complete(pid, FLASK), what="all names")  # the worker may still load
             assert named(walked) == FLASK
             assert [(lock.name, lock.kind) for lock in walked.thread_locks] == [("names_flask.private", "Lock")]
 
 
 def _complete(pid: int, expected: dict[str, Any]) -> Walk | None:
+    """While a worker loads the application, what it makes there may be known by the function that makes it alone."""
     walked = walk_pid(pid)
-    return walked if len(walked.semlocks) >= len(expected) else None
+    return walked if named(walked).keys() >= expected.keys() else None
 
 
 @pytest.mark.parametrize("preload", [True, False])
@@ -309,7 +317,7 @@ def test_an_application_that_a_factory_made_is_named_as_on_the_command_line(prel
     options = ["--workers", "1", *(["--preload"] if preload else [])]
     with start_gunicorn("names_flask:create_app()", *options) as server:
         (pid,) = server.wait_workers(1)
-        walked = wait_until(lambda: _complete(pid, {**FLASK, **dict.fromkeys(made)}), 20, "all names")
+        walked = wait_until(lambda: _complete(pid, {**FLASK, **dict.fromkeys(made)}), what="all names")
         assert set(named(walked)) == set(FLASK) | made
 
 
@@ -332,7 +340,7 @@ def test_two_workers_are_seen_inside_the_same_threading_lock() -> None:
             for n in (1, 2):
                 connection = connections.enter_context(server.connect())
                 connection.sendall(b"GET /private HTTP/1.1\r\nHost: x\r\n\r\n")
-                wait_until(lambda n=n: locked() == n, 20, f"{n} workers inside the lock")
+                wait_until(lambda n=n: locked() == n, what=f"{n} workers inside the lock")
 
 
 def test_the_locks_of_a_celery_worker_and_its_pool(tmp_path: Path) -> None:
@@ -351,8 +359,8 @@ def test_the_locks_of_a_celery_worker_and_its_pool(tmp_path: Path) -> None:
     ]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"]
     with start(*command, *quiet, env={"HOME": str(tmp_path)}) as (popen, log):
-        wait_until(lambda: "ready." in log.read_text(errors="replace"), 40, "the celery worker")
-        children = wait_until(lambda: [pid for pid in child_pids(popen.pid) if _has_semaphores(pid)], 10, "its pool")
+        wait_until(lambda: "ready." in log.read_text(errors="replace"), what="the celery worker")
+        children = wait_until(lambda: [pid for pid in child_pids(popen.pid) if _has_semaphores(pid)], what="its pool")
         for pid in (popen.pid, children[0]):
             walked = walk_pid(pid)
             found = named(walked)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from driving import INTERPRETERS, observing, target, until
-from support import start_gunicorn, wait_until
+from support import PATIENCE_S, start_gunicorn, wait_until
 
 from semtrace import namebook
 from semtrace.gunicorn import server_of
@@ -132,7 +132,7 @@ def test_an_asyncio_lock_is_seen_held_in_two_workers_at_once(worker_class: str, 
         customers: list[socket.socket] = []
         try:
             until(observer, lambda s: s.thread_locks)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE_S
             while not (lock := observer.snapshot().thread_locks[0]).overlap and time.monotonic() < deadline:
                 customers.append(server.connect())
                 customers[-1].sendall(b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from support import Running, alive, start_gunicorn, wait_until
+from support import PATIENCE_S, Running, alive, start_gunicorn, wait_until
 
 from semtrace.gunicorn import server_of
 from semtrace.model import Lock, Snapshot
@@ -30,7 +30,7 @@ def orphaned() -> Iterator[tuple[Running, Observer]]:
         running.wait_workers(3)
         for _ in range(WAITERS):
             threading.Thread(target=_ask, args=(running,), daemon=True).start()
-        wait_until(lambda: _proved(observer.snapshot()), 20, "the orphan and its waiters")
+        wait_until(lambda: _proved(observer.snapshot()), what="the orphan and its waiters")
         yield running, observer
 
 
@@ -53,7 +53,7 @@ def _proved(snapshot: Snapshot) -> bool:
 
 
 def _until_the_end(observer: Observer) -> Snapshot:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while (snapshot := observer.snapshot()).alive:
         assert time.monotonic() < deadline, "it goes on"
         time.sleep(0.02)
@@ -75,9 +75,11 @@ def test_it_stays_orphaned_while_waiters_are_killed_and_workers_are_born() -> No
     with orphaned() as (running, observer):
         seen: list[Snapshot] = []
         for _ in range(12):
-            os.kill(_lock(observer.snapshot()).waiters[0].pid, signal.SIGKILL)
+            victim = _lock(observer.snapshot()).waiters[0].pid
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda victim=victim: not alive(victim), what="its end")  # type: ignore[misc]
             threading.Thread(target=_ask, args=(running,), daemon=True).start()
-            wait_until(lambda: _proved(_seen(observer, seen)), 20, "the next waiter")
+            wait_until(lambda: _proved(_seen(observer, seen)), what="the next waiter")
         states = [(_lock(snapshot).state, _lock(snapshot).reason) for snapshot in seen]
         assert {state for state, _ in states} == {"orphaned"}, {each for each in states if each[0] != "orphaned"}
 

@@ -18,7 +18,7 @@ from commands import NOBODY, SOURCE
 from commands import run as _semtrace
 from commands import run_as as _semtrace_as
 from driving import Target, target
-from support import alive, start, start_gunicorn, wait_until
+from support import PATIENCE_S, alive, start, start_gunicorn, wait_until
 
 from semtrace import mend, repair
 from semtrace.errors import Refused
@@ -237,7 +237,7 @@ def test_the_hanging_requests_of_a_real_gunicorn_complete() -> None:
         wait_until(lambda: not alive(holder))
         running.wait_workers(3)
         answers: list[bytes] = []
-        clients = [threading.Thread(target=lambda: answers.append(running.get("/use", 40))) for _ in range(3)]
+        clients = [threading.Thread(target=lambda: answers.append(running.get("/use"))) for _ in range(3)]
         for client in clients:
             client.start()
 
@@ -245,12 +245,12 @@ def test_the_hanging_requests_of_a_real_gunicorn_complete() -> None:
             (lock,) = json.loads(_semtrace("dump", running.pid, "--json").stdout)["locks"]
             return len(lock["waiters"]) == 3
 
-        wait_until(waiting, 20)
+        wait_until(waiting)
         done = _semtrace("release", running.pid, "orphaning.lock", "--yes")
         assert done.returncode == 0, done
         assert "it got on" in done.stdout
         for client in clients:
-            client.join(20)
+            client.join(PATIENCE_S)
         assert [answer.split(b"\r\n")[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * 3
 
 
@@ -568,7 +568,7 @@ def test_who_is_interrupted_says_what_became_of_what_was_about_to_be_done(
         ) as popen:
             wait_until(lambda: audit.exists() and audit.read_text(), what="the intent")
             popen.send_signal(number)
-            _, said = popen.communicate(timeout=30)
+            _, said = popen.communicate(timeout=PATIENCE_S)
         intent, *then = [json.loads(line) for line in audit.read_text().splitlines()]
         assert intent["stage"] == "about to"
         assert popen.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
@@ -588,6 +588,6 @@ def test_what_stderr_does_not_take_is_in_the_audit_file_all_the_same(made: str, 
         semaphore = _orphan(t, "b")
         argv = _release_argv(t.root, semaphore, audit)
         with open("/dev/full", "w") as full:
-            done = subprocess.run(argv, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=full, timeout=60)
+            done = subprocess.run(argv, env={**os.environ, "PYTHONPATH": SOURCE}, stderr=full, timeout=PATIENCE_S)
         assert done.returncode == 0
         assert [json.loads(line)["stage"] for line in audit.read_text().splitlines()] == ["about to", "done"]

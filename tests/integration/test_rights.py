@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from commands import NOBODY, SOURCE
 from commands import run as _semtrace
 from commands import run_as as _semtrace_as
 from driving import SOME, Target, observing, only, state, target, until, watch
-from support import alive, start, wait_until
+from support import PATIENCE_S, alive, start, wait_until
 
 from semtrace import cli
 from semtrace.linux import rights
@@ -162,7 +161,7 @@ for _ in range(30):
             t.do("b", "dumpable(0)")
             end = t.hog("b")
             t.do("a", "lock.release()")
-            seen, _ = viewer.communicate("go\n", timeout=30)
+            seen, _ = viewer.communicate("go\n", timeout=PATIENCE_S)
             end()
         assert viewer.returncode == 0
         assert "orphaned" not in seen
@@ -280,7 +279,7 @@ def test_a_watch_ends_by_itself_and_well_when_the_server_ends() -> None:
             first = json.loads(process.stdout.readline())
             assert first["alive"] is True
             t.kill("p")
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, err
         assert err == ""
         assert json.loads(out.splitlines()[-1])["alive"] is False
@@ -297,7 +296,7 @@ def test_a_reader_that_has_seen_enough_ends_it_silently(options: Sequence[str]) 
             process.stdout.readline()
             process.stdout.close()
             assert process.stderr.read() == b""
-            assert process.wait(20) == 0
+            assert process.wait(PATIENCE_S) == 0
 
 
 def test_another_system_is_refused_in_two_lines(
@@ -374,7 +373,7 @@ def test_a_process_with_ten_thousand_mappings_is_seen_like_any_other() -> None:
         t.fork("a")
         t.do("a", "lock.acquire()")
         with observing(t.root) as observer:
-            assert [h.pid for h in state(observer, "held", timeout=5).holders] == [t.pids["a"]]
+            assert [h.pid for h in state(observer, "held").holders] == [t.pids["a"]]
             cost = sorted(observer.snapshot().cost_s for _ in range(10))[0]
             assert cost < 0.05
 
@@ -390,14 +389,13 @@ def test_a_process_of_300_megabytes_is_searched_in_slices() -> None:
 
             def both_held() -> bool:
                 nonlocal longest
-                before = time.monotonic()
                 snapshot = observer.snapshot()
-                longest = max(longest, time.monotonic() - before)
+                longest = max(longest, snapshot.cost_s)
                 assert not any(lock.state == "orphaned" for lock in snapshot.locks)
                 return [lock.state for lock in snapshot.locks] == ["held", "held"]
 
-            wait_until(both_held, 15)
-            assert longest < 0.6, "one refresh searched for longer than its budget"
+            wait_until(both_held)
+            assert longest < 0.2, "one refresh searched for longer than its budget, by its time on a processor"
 
 
 def _server(t: Target) -> Server:
@@ -464,7 +462,7 @@ def test_from_inside_a_container_that_shares_dev_shm_nothing_is_proved_of_a_link
         t.do("p", "lock.acquire()")
         argv = ["unshare", "-m", "-p", "--fork", "--mount-proc", sys.executable, "-c", inside, name]
         env = {**os.environ, "PYTHONPATH": SOURCE}
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
         assert done.returncode == 0, done
         (lock,) = json.loads(done.stdout)["locks"]
         assert lock["state"] == "unknown", lock

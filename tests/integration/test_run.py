@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pyte
 import pytest
-from support import PROGRAMS, alive, kill_tree, wait_until
+from support import PATIENCE_S, PROGRAMS, alive, kill_tree, wait_until
 from tracing import directories
 
 from semtrace import launch, runlogs, wire
@@ -72,15 +72,15 @@ def test_headless_passes_output_signals_and_exit_code_through(base: Path) -> Non
     port = free_port()
     running = subprocess.Popen([*RUN, "--headless", "--", *gunicorn(port)], stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: serves(port), 15, "the server")
+        wait_until(lambda: serves(port), what="the server")
         assert directories(base), "it is traced"
         running.send_signal(signal.SIGTERM)
         assert running.stderr is not None
         with running.stderr:
             output = running.stderr.read()
-        assert running.wait(20) == 0
+        assert running.wait(PATIENCE_S) == 0
         assert f"Listening at: http://127.0.0.1:{port}" in output
-        wait_until(lambda: not directories(base), 10, "the directory to go")
+        wait_until(lambda: not directories(base), what="the directory to go")
     finally:
         kill_tree(running.pid)
 
@@ -126,7 +126,7 @@ class Terminal:
 
     def sees(self, *parts: str) -> None:
         try:
-            wait_until(lambda: all(part in self.text for part in parts), 20, f"{parts}")
+            wait_until(lambda: all(part in self.text for part in parts), what=f"{parts}")
         except AssertionError as error:
             raise AssertionError(f"{error}; the screen:\n{self.text}") from None
 
@@ -135,7 +135,7 @@ class Terminal:
             _ = self.text  # a program waits for its terminal to be read
             return self.popen.poll() is not None
 
-        wait_until(ended, 20, "it to end")
+        wait_until(ended, what="it to end")
         return self.popen.returncode
 
 
@@ -167,7 +167,7 @@ def test_the_live_view_shows_a_server_of_its_own_traced_and_stops_it(base: Path)
         shown.press("s")
         assert shown.ends() == 0
     assert not serves(port)
-    wait_until(lambda: not directories(base), 10, "the directory to go")
+    wait_until(lambda: not directories(base), what="the directory to go")
 
 
 def test_a_server_can_be_left_running(base: Path) -> None:
@@ -178,9 +178,8 @@ def test_a_server_can_be_left_running(base: Path) -> None:
         shown.sees("leave it running")
         shown.press("l")
         assert shown.ends() == 0
-        shown.sees("runs on; its output goes to")
-        found = re.search(r"process (\d+) runs on; its output goes to (\S+\.log)", shown.text)
-        assert found
+        said = re.compile(r"process (\d+) runs on; its output goes to (\S+\.log)")
+        found = wait_until(lambda: said.search(shown.text), what="where its output goes to")
         log = Path(found[2])
         try:
             assert serves(port)
@@ -188,16 +187,16 @@ def test_a_server_can_be_left_running(base: Path) -> None:
             assert "Listening at" in log.read_text(), "it is still written"
         finally:
             os.kill(int(found[1]), signal.SIGTERM)
-        wait_until(lambda: not alive(int(found[1])), 15, "the server to end")
+        wait_until(lambda: not alive(int(found[1])), what="the server to end")
         assert "Shutting down" in log.read_text()
-        wait_until(lambda: runlogs.sweep() or not log.exists(), 10, "the log to be removed by a later run")
+        wait_until(lambda: runlogs.sweep() or not log.exists(), what="the log to be removed by a later run")
 
 
 def test_the_exit_code_of_the_server_is_that_of_semtrace(base: Path) -> None:
     """Gunicorn ends with 3 when its worker cannot boot; with 1 if a second one fails while it stops for the first."""
     command = [*gunicorn(free_port())[:-1], "-w", "1", "no_such_module:app"]
     with terminal(*RUN, "--", *[part for part in command if part != "--preload"]) as shown:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while shown.popen.poll() is None and "Server ended" not in shown.text:
             assert time.monotonic() < deadline, shown.text
         shown.press("q")
@@ -219,6 +218,7 @@ def test_what_killed_workers_left_goes_with_the_server_that_was_started(base: Pa
     launched = launch.Launched(gunicorn(port))
     try:
         launched.server()
+        wait_until(lambda: serves(port), what="the server to listen")
         with contextlib.suppress(OSError):
             get(port, "/die")
         assert directories(base)

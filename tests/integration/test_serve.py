@@ -17,8 +17,8 @@ import aiohttp
 import pyte
 import pytest
 from commands import run
-from serving import PATIENCE_S, Served, serving
-from support import Running, alive, descendants, start_gunicorn, wait_until
+from serving import Served, serving
+from support import PATIENCE_S, Running, alive, descendants, start_gunicorn, wait_until
 
 from semtrace.web.server import MOST_SESSIONS
 

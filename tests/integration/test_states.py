@@ -13,7 +13,7 @@ from driving import INTERPRETERS, SOME, Target, observing, only, plain, state, t
 from support import alive, wait_until
 
 from semtrace.linux.process import read_stat
-from semtrace.model import Holder, Lock, Server
+from semtrace.model import Lock, Server, Snapshot
 from semtrace.observe import Observer
 from semtrace.report import report
 
@@ -432,7 +432,7 @@ def test_a_stop_and_a_continue_do_not_hide_a_waiter_with_a_timeout(python: str) 
         os.kill(t.pids["b"], signal.SIGCONT)
         wait_until(lambda: Path(f"/proc/{t.pids['b']}/stat").read_text().split()[2] == "S")
         with observing(t.root) as observer:
-            lock = state(observer, "contended", timeout=3)
+            lock = state(observer, "contended")
             assert [w.pid for w in lock.waiters] == [t.pids["b"]]
 
 
@@ -500,7 +500,7 @@ def test_a_worker_that_computes_does_not_keep_a_true_orphan_from_being_proved(py
         t.do("a", "lock.acquire()")
         t.kill("a")
         with observing(t.root) as observer:
-            state(observer, "orphaned", timeout=5)
+            state(observer, "orphaned")
 
 
 def _static_interpreter() -> tuple[str, str] | None:
@@ -630,7 +630,7 @@ def test_the_signals_in_a_larger_primitive_are_grouped_and_hidden(python: str, n
         t.fork("a")
         with observing(t.root) as observer:
             snapshot = until(
-                observer, lambda s: len(s.locks) == count and sum(lock.signal for lock in s.locks) == signals, timeout=4
+                observer, lambda s: len(s.locks) == count and sum(lock.signal for lock in s.locks) == signals
             )
             assert len({lock.part_of for lock in snapshot.locks}) == 1
             assert snapshot.locks[0].part_of
@@ -719,11 +719,12 @@ def test_a_holder_is_seen_for_longer_and_longer(python: str) -> None:
         t.do("p", "lock.acquire()")
         with observing(t.root) as observer:
             state(observer, "held")
-            assert _since(watch(observer, 0.3)[-1].locks[0].holders) > 0.2
+            first = _since(observer.snapshot())
+            until(observer, lambda s: _since(s) > first + 0.2)
 
 
-def _since(holders: tuple[Holder, ...]) -> float:
-    return holders[0].since_s or 0.0
+def _since(snapshot: Snapshot) -> float:
+    return only(snapshot).holders[0].since_s or 0.0
 
 
 def test_the_last_picture_stays_when_the_server_ends() -> None:

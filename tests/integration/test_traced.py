@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PROGRAMS, Running, alive, start_gunicorn, wait_until
+from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
 from tracing import Viewer, book, consistent, directories, states
 
 from semtrace import wire
@@ -101,12 +101,12 @@ def test_every_acquire_of_every_worker_is_seen(base: Path, worker: tuple[str, ..
         before = sum(len(viewer.of(EventType.ACQUIRED)) for viewer in viewers)
         counted = acquired_in(base)
         with load(server) as loads:
-            wait_until(lambda: sum(one.done for one in loads) >= 300, 20, "300 requests")
+            wait_until(lambda: sum(one.done for one in loads) >= 300, what="300 requests")
         done = sum(one.done for one in loads)
         assert sum(one.failed for one in loads) == 0
         assert acquired_in(base) - counted == 2 * done
         server.signal(signal.SIGTERM)
-        server.popen.wait(45)  # gunicorn with gevent sometimes needs its whole graceful timeout, traced or not
+        server.popen.wait(PATIENCE_S)  # gunicorn with gevent sometimes needs its whole graceful timeout, traced or not
         records = [record for viewer in viewers for record in viewer.read()]
     acquired = [record for record in records if record.type == EventType.ACQUIRED]
     released = [record for record in records if record.type == EventType.RELEASED]
@@ -143,7 +143,7 @@ def test_holds_do_not_overlap(base: Path) -> None:
         server.wait_workers(3)
         viewer = Viewer(directories(base)[0])
         with load(server, 4) as loads:
-            wait_until(lambda: sum(one.done for one in loads) >= 300, 20, "300 requests")
+            wait_until(lambda: sum(one.done for one in loads) >= 300, what="300 requests")
         found = book(base, server.pid, "app.lock")
         assert found is not None
         assert exclusive(viewer.read(), found.lock)
@@ -164,7 +164,7 @@ def test_a_killed_worker_leaves_proof_and_the_rest_is_removed(base: Path) -> Non
         source = Path(site.file).read_text().splitlines()
         assert "os.kill" in source[site.line]
         server.signal(signal.SIGTERM)
-        server.popen.wait(40)
+        server.popen.wait(PATIENCE_S)
     assert list(states(base)) == [dead]
 
 
@@ -195,7 +195,7 @@ def test_workers_killed_at_any_moment_tear_no_record(base: Path) -> None:
             for _ in range(25):
                 workers = wait_until(server.workers, what="workers")
                 enough = len(viewer.read()) + chance.randrange(40)
-                wait_until(lambda enough=enough: len(viewer.read()) > enough or orphaned(base), 10, "events")
+                wait_until(lambda enough=enough: len(viewer.read()) > enough or orphaned(base), what="events")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(chance.choice(workers), signal.SIGKILL)
                 if orphaned(base):
@@ -221,7 +221,7 @@ def test_viewers_that_come_stop_and_die_disturb_nobody(base: Path) -> None:
                 viewer = Viewer(directory, number)
                 seen = sum(one.done for one in loads)
                 if number % 10 == 0:
-                    wait_until(lambda seen=seen: sum(one.done for one in loads) > seen + 3, 10, "requests")
+                    wait_until(lambda seen=seen: sum(one.done for one in loads) > seen + 3, what="requests")
                     assert viewer.read()
                 if number % 2:
                     os.close(viewer.descriptor)  # died: its FIFO stays behind, unread
@@ -249,7 +249,7 @@ def test_a_stopped_viewer_loses_records_that_are_counted(base: Path) -> None:
         stopped, awake = Viewer(directory, process=ProcessId(os.getpid(), 1)), Viewer(directory)
         subprocess.run([sys.executable, "-c", SHRINK, str(stopped.path)], check=True)
         with load(server) as loads:
-            wait_until(lambda: awake.read() and states(base)[worker].lost > 100, 20, "losses")
+            wait_until(lambda: awake.read() and states(base)[worker].lost > 100, what="losses")
         lost = states(base)[worker].lost
         assert sum(one.failed for one in loads) == 0
         records = [r for r in stopped.read() if r.process.pid == worker]

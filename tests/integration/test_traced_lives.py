@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import PROGRAMS
+from support import PATIENCE_S, PROGRAMS
 
 from semtrace import wire
 
@@ -63,7 +63,7 @@ def live(life: str, base: Path, python: str = sys.executable) -> str:
     """Run it; its standard error if it went well."""
     env = {**os.environ, "PYTHONPATH": str(SOURCE), wire.SHM_VARIABLE: str(base), wire.SERVER_VARIABLE: ""}
     command = [python, "-W", "ignore::DeprecationWarning", PROGRAM, life]  # of a fork with threads
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("fine\n"), done.stdout + done.stderr
     return done.stderr

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from support import PATIENCE_S
 from textual.pilot import Pilot
 from tui import fakes
 
@@ -57,7 +58,7 @@ class Looking:
         await self.pilot.press(*keys)
 
     async def until(self, condition: Callable[[], object], what: str = "") -> None:
-        deadline = time.monotonic() + 8
+        deadline = time.monotonic() + PATIENCE_S
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain for {what or condition}; the screen:\n{self.text}"
             await self.pilot.pause(0.005)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
+from support import PATIENCE_S
 from tui import fakes
 from tui.fakes import Script, finding, holder, lock, master, picture, pid, sem, thread_locks, waiter, worker
 from tui.looking import SIZES, Looking, looking
@@ -136,7 +137,7 @@ def test_a_stack_that_was_read_while_they_changed_places_is_told_of_nobody() -> 
     may_end = threading.Event()
 
     def take(processes: Sequence[ProcessId]) -> tuple[Stacks, Sequence[Problem]]:
-        assert may_end.wait(10)
+        assert may_end.wait(PATIENCE_S)
         return {(pid(each), each): STACK for each in (4711, 4712)}, ()
 
     async def scenario(seen: Looking, source: Script) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 
+from support import PATIENCE_S
 from tui import fakes
 from tui.fakes import Script, lock, picture, sem, waiter
 from tui.looking import Looking, looking
@@ -27,7 +28,7 @@ class Releaser:
 
     def __call__(self, server: Server, semaphore: SemId) -> Sequence[str]:
         self.asked.append((server.pid, semaphore))
-        assert self.may_end.wait(10)
+        assert self.may_end.wait(PATIENCE_S)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome

@@ -14,12 +14,12 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyte
 import pytest
-from support import alive, wait_until
+from support import PATIENCE_S, alive, wait_until
 
 TESTS = Path(__file__).resolve().parents[1]
 PROGRAM = Path(__file__).with_name("program.py")
@@ -39,7 +39,11 @@ class Tmux:
     def __call__(self, *arguments: str) -> str:
         environment = {name: value for name, value in os.environ.items() if name not in ("TMUX", "NO_COLOR")}
         done = subprocess.run(
-            ["tmux", "-S", self._socket, *arguments], env=environment, capture_output=True, text=True, timeout=10
+            ["tmux", "-S", self._socket, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -165,7 +169,14 @@ class Pty:
         self._stream = pyte.ByteStream(self.screen)
 
     def sees(self, part: str) -> None:
-        wait_until(lambda: self._read() and part in "\n".join(self.screen.display), what=f"{part} on the screen")
+        self.until(lambda: part in "\n".join(self.screen.display), f"{part} on the screen")
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        """A key may change several places, which need not be drawn at once."""
+        wait_until(lambda: self._read() and condition(), what=what)
+
+    def reverses(self, part: str) -> None:
+        self.until(lambda: any(part in line for line in self.reversed_lines()), f"{part} in a line that is reversed")
 
     def press(self, keys: str) -> None:
         os.write(self._leader, keys.encode())
@@ -223,10 +234,10 @@ def in_pty(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pty]:
 @pytest.mark.parametrize("in_pty", [{"NO_COLOR": "1"}, {"NO_COLOR": "1", "COLORTERM": "truecolor"}], indirect=True)
 def test_no_color_means_no_colour_at_all(in_pty: Pty) -> None:
     assert in_pty.colours() == {"default"}
-    assert [line for line in in_pty.reversed_lines() if "orphaned" in line]
+    in_pty.reverses("orphaned")
     in_pty.press("j")
     in_pty.sees("myapp.cache_lock is held")
-    assert [line for line in in_pty.reversed_lines() if "cache_lock" in line]
+    in_pty.reverses("cache_lock")
     in_pty.press("?")
     in_pty.sees("Keys and signs")
     assert in_pty.colours() == {"default"}
@@ -247,15 +258,15 @@ def test_with_however_few_colours_the_cursor_is_seen_and_what_it_is_on(
         terminal.press("j")
         terminal.sees("myapp.cache_lock is held")
         on, off = terminal.line("● held"), terminal.line("◐ contended  ")
+        terminal.until(lambda: terminal.looks(on).isdisjoint(terminal.looks(off)), "the cursor in every cell")
         assert not terminal.unreadable()
-        assert terminal.looks(on).isdisjoint(terminal.looks(off)), "the cursor is seen in every cell"
         if variables["TERM"] != "xterm-256color":
-            assert [line for line in terminal.reversed_lines() if "cache_lock" in line]
+            terminal.reverses("cache_lock")
             assert "brightblack" not in terminal.colours(), "which is the grey of nothing on such a terminal"
-            assert {"red", "green"} <= terminal.colours()
+            terminal.until(lambda: {"red", "green"} <= terminal.colours(), "the colours")
         terminal.press(":")
         terminal.sees("the keys and the signs")
-        assert not terminal.unreadable()
+        terminal.until(lambda: not terminal.unreadable(), "all signs in another colour than what is behind them")
     finally:
         terminal.close()
 
@@ -265,11 +276,11 @@ def test_without_colour_the_palette_shows_where_its_cursor_is(in_pty: Pty) -> No
     in_pty.press(":")
     in_pty.sees("the keys and the signs")
     in_pty.press("\x1b[B")
-    wait_until(lambda: in_pty._read() and "settings" in underlined(in_pty), what="the cursor")
-    assert "findings" not in underlined(in_pty)
+    in_pty.until(lambda: "settings" in underlined(in_pty), "the cursor")
+    in_pty.until(lambda: "findings" not in underlined(in_pty), "nothing but the cursor")
     in_pty.press("\x1b[B")
-    wait_until(lambda: in_pty._read() and "findings" in underlined(in_pty), what="another command")
-    assert "settings" not in underlined(in_pty)
+    in_pty.until(lambda: "findings" in underlined(in_pty), "another command")
+    in_pty.until(lambda: "settings" not in underlined(in_pty), "nothing but the cursor")
 
 
 def underlined(terminal: Pty) -> str:
@@ -288,8 +299,7 @@ def test_a_terminal_that_takes_ascii_alone_gets_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("in_pty", [{"COLORTERM": "truecolor"}], indirect=True)
 def test_states_have_their_colours(in_pty: Pty) -> None:
-    colours = in_pty.colours()
-    assert {"ff6b6b", "7cc48a", "e8b45a"} <= colours
+    in_pty.until(lambda: {"ff6b6b", "7cc48a", "e8b45a"} <= in_pty.colours(), "the colours")
 
 
 def test_on_a_slow_terminal_a_key_shows_after_few_bytes(tmp_path: Path) -> None:
@@ -311,14 +321,14 @@ def test_on_a_slow_terminal_a_key_shows_after_few_bytes(tmp_path: Path) -> None:
     finally:
         program.terminate()
         slowly(leader, b"\0never", 2_000_000)
-        program.wait(10)
+        program.wait(PATIENCE_S)
         os.close(leader)
 
 
 def slowly(leader: int, wanted: bytes, most: int) -> bytes:
     """Reads as a terminal behind a thin line does, until that is there, so many bytes have come, or all is over."""
     seen = b""
-    while wanted not in seen and len(seen) < most and select.select([leader], [], [], 10)[0]:
+    while wanted not in seen and len(seen) < most and select.select([leader], [], [], PATIENCE_S)[0]:
         try:
             seen += os.read(leader, 1024)
         except OSError:  # EIO: the other side is closed

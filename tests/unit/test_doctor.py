@@ -39,8 +39,22 @@ class Looks:
         return replace(told)
 
 
+class Clock:
+    """In the place of the module `time`: nothing takes time but sleep."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
 def watched(monkeypatch: pytest.MonkeyPatch, picture: Snapshot) -> Looks:
     looks = Looks(picture)
+    monkeypatch.setattr(doctor, "time", Clock())
     monkeypatch.setattr(doctor, "Observer", lambda *_, **__: looks)
     monkeypatch.setattr(doctor, "with_stacks", looks.with_stacks)
     monkeypatch.setattr(doctor, "leaks", lambda pid: Leaks(()))

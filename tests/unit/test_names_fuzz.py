@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import PROGRAMS
+from support import PATIENCE_S, PROGRAMS
 
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Classes
@@ -74,7 +74,7 @@ def recorded() -> Iterator[tuple[Recorder, list[Mapping], Walk]]:
         program.stdin.write("quit\n")
         program.stdin.close()
         program.stdout.close()
-        program.wait(20)
+        program.wait(PATIENCE_S)
 
 
 def _walk(pieces: dict[tuple[int, int], bytes], mappings: list[Mapping]) -> Walk:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import alive, start_ticks, wait_until
+from support import PATIENCE_S, alive, start_ticks, wait_until
 from telling import LOCK, FakeServer, record
 
+from semtrace import follower as following
 from semtrace import tracedirs, wire
 from semtrace.follower import Follower, Glance, Places
 from semtrace.model import ProcessId
@@ -252,7 +253,9 @@ def test_without_a_directory_nothing_is_traced(base: Path) -> None:
 # ---- following
 
 
-def test_a_follower_folds_what_comes(server: FakeServer) -> None:
+def test_a_follower_folds_what_comes(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for patience in ("_FIRST_S", "_CATCH_UP_S"):  # which a loaded machine may need
+        monkeypatch.setattr(following, patience, PATIENCE_S)
     follower = Follower()
     assert follower.state([server.process]) is not None
     server.tell(an_event(1) + an_event(2))
@@ -267,7 +270,7 @@ def test_a_follower_finds_a_directory_that_comes_later(base: Path) -> None:
     follower = Follower()
     assert follower.state([this_viewer()]) is None
     server = FakeServer(base)
-    wait_until(lambda: follower.state([server.process]), 5, "the directory to be found")
+    wait_until(lambda: follower.state([server.process]), what="the directory to be found")
     follower.close()
 
 
@@ -313,7 +316,7 @@ def test_viewers_that_end_in_any_way_leave_nothing_for_long(server: FakeServer, 
     assert watching.stdout.readline() == b"ready\n"
     assert len(server.fifos) == 1
     watching.send_signal(number)
-    watching.wait(10)
+    watching.wait(PATIENCE_S)
     watching.stdout.close()
     assert not alive(watching.pid)
     assert len(server.fifos) == (number == signal.SIGKILL)
