@@ -50,7 +50,7 @@ LAYERS = {
     "insiders": "model cpython linux watched",
     "threadwaits": "model cpython history insiders linux watched",
     "threadlocks": "model cpython history insiders namebook threadwaits watched",
-    "fleet": "model tree watched",
+    "fleet": "model linux tree watched",
     "selfwaits": "model fleet insiders linux.sweep watched",
     "lasting": "model history prover verdict",
     "picture": "model linux cpython fleet history lasting primitives prover rules.basis selfwaits tree verdict",

@@ -50,7 +50,7 @@ def sweep(semaphores: Collection[SemId], apart_from: Collection[int], names: Col
             continue
         try:
             found = _mapped(pid)
-        except PermissionError:
+        except OSError:
             if _may_map(pid, names):
                 hidden.append(pid)
             continue
@@ -60,15 +60,13 @@ def sweep(semaphores: Collection[SemId], apart_from: Collection[int], names: Col
 
 
 def _mapped(pid: int) -> set[SemId]:
-    """Raises PermissionError; none if it ended."""
+    """Raises OSError where it cannot be asked; none if it ended."""
     stat = read_stat(pid)
     if stat is None:
         return set()
     try:
         maps = SemaphoreMaps(door(stat))
-    except PermissionError:
-        raise
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return set()
     try:
         return {m.id for m in maps.semaphores()}
