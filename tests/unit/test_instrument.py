@@ -409,6 +409,23 @@ def test_a_timeout_raised_by_a_handler_while_waiting_goes_to_the_caller(base: Pa
     lock.release()
 
 
+def test_an_application_that_does_not_ignore_sigpipe_outlives_its_viewers(base: Path) -> None:
+    lock = semtrace.Lock("orders")
+    viewer = Viewer(directories(base)[0])
+    with lock:
+        assert viewer.of(EventType.ACQUIRED)
+    piped: list[int] = []
+    previous = signal.signal(signal.SIGPIPE, lambda number, frame: piped.append(number))
+    try:
+        viewer.leave()
+        with lock:
+            pass
+        assert not piped
+    finally:
+        signal.signal(signal.SIGPIPE, previous)
+    assert (states(base)[ME].active, states(base)[ME].lost) == (True, 2)
+
+
 def test_a_handler_may_use_the_lock_itself(base: Path) -> None:
     lock = semtrace.RLock("orders")
     entered = []
