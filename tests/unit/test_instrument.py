@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from multiprocessing import synchronize
 from pathlib import Path
@@ -213,6 +214,18 @@ def test_signals_are_marked(base: Path, context: Any) -> None:
     assert states(base)[ME].locks[-1].flags == Flag.NONE
     assert patch.hooks_of(mine) is not None
     everything[2].close()
+
+
+def test_what_the_maker_of_a_semaphore_deletes_is_gone(base: Path, context: Any) -> None:
+    class Large:
+        pass
+
+    semtrace.install()
+    large = Large()
+    seen = weakref.ref(large)
+    context.Semaphore(2)
+    del large
+    assert seen() is None
 
 
 @pytest.mark.parametrize(
