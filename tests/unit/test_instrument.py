@@ -7,6 +7,7 @@ import inspect
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import weakref
@@ -437,6 +438,28 @@ def test_an_application_that_does_not_ignore_sigpipe_outlives_its_viewers(base: 
     finally:
         signal.signal(signal.SIGPIPE, previous)
     assert (states(base)[ME].active, states(base)[ME].lost) == (True, 2)
+
+
+def test_without_a_descriptor_for_a_viewer_tracing_goes_on(base: Path) -> None:
+    lock = semtrace.Lock("orders")
+    with lock:
+        pass
+    viewer = Viewer(directories(base)[0])
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(viewer.descriptor)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with lock:
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (states(base)[ME].active, only(base, "orders").acquired, viewer.read()) == (True, 2, [])
+    viewer.announce()
+    with lock:
+        pass
+    assert viewer.of(EventType.ACQUIRED)
+    viewer.leave()
 
 
 def test_a_handler_may_use_the_lock_itself(base: Path) -> None:
