@@ -236,6 +236,7 @@ def test_items_give_way_in_their_order() -> None:
     items = [Item(0, (Span("must"),)), Item(2, (Span("may"),)), Item(1, (Span("should"),))]
     assert line.text_of(line.spread(items, (), 30)).split() == ["must", "may", "should"]
     assert line.text_of(line.spread(items, (), 18)).split() == ["must", "should"]
+    assert line.width_of(line.spread(items[1:], (), 3)) == 3
 
 
 @pytest.mark.parametrize(
