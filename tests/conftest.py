@@ -10,15 +10,15 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Who starts the tests in the background of a shell (`pytest &` in a script) has them ignore Ctrl-C, and so would all
-# that they start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# How long an example takes says on a busy machine nothing of what is tested.
+settings.register_profile("semtrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("semtrace")
 
 
-# On a loaded machine any example may take long, and any data as well.
-settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("loaded")
+def pytest_configure(config: pytest.Config) -> None:
+    """What a script starts in the background ignores Ctrl-C, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
-from semtrace.printing import emit, say, tell, wants_colour
+from semtrace.printing import emit, emit_prose, say, tell, wants_colour, width
 
 if TYPE_CHECKING:
     from semtrace.model import Snapshot
@@ -106,7 +106,7 @@ def release(options: argparse.Namespace) -> int:
 
     with ending_on_signals():
         server = gunicorn.choose(options.pid)
-        emit(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
+        emit_prose(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
     return EXIT_OK
 
 
@@ -116,7 +116,7 @@ def clean(options: argparse.Namespace) -> int:
     from semtrace.signals import ending_on_signals
 
     with ending_on_signals():
-        emit(mend.clean(yes=options.yes, audit=options.audit, say=say))
+        emit_prose(mend.clean(yes=options.yes, audit=options.audit, say=say))
     return EXIT_OK
 
 
@@ -124,7 +124,7 @@ def doctor(options: argparse.Namespace) -> int:
     """What is wrong, after a little watching."""
     from semtrace import gunicorn
     from semtrace.doctor import Doctor
-    from semtrace.doctor_report import WIDTH, doctor_json, doctor_text
+    from semtrace.doctor_report import doctor_json, doctor_text
     from semtrace.rules import Limits
 
     patient = Doctor(gunicorn.choose(options.pid), Limits(options.long, options.long))
@@ -138,10 +138,7 @@ def doctor(options: argparse.Namespace) -> int:
 
         emit([json.dumps(doctor_json(snapshot), indent=2)])
     else:
-        import shutil
-
-        width = max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
-        emit(doctor_text(snapshot, diagnosis.looks, colour=wants_colour(), width=width))
+        emit(doctor_text(snapshot, diagnosis.looks, colour=wants_colour(), width=width()))
     if any(finding.severity == "error" for finding in snapshot.findings):
         return EXIT_FINDINGS
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 from semtrace.model import SEM_VALUE_MAX, Finding, Severity, Snapshot
 from semtrace.report import problems
 from semtrace.schema import SCHEMA, finding_json, problem_json, server_json
-from semtrace.text import age, clean, counted, iso, label
+from semtrace.text import WIDTH, age, clean, counted, is_command, iso, label, wrapped
 
 _COLOURS: dict[Severity, str] = {"error": "1;31", "warning": "33", "info": "36"}
-WIDTH = 110
 
 
 def doctor_text(snapshot: Snapshot, looks: int, *, colour: bool = False, width: int = WIDTH) -> Iterator[str]:
@@ -46,32 +44,17 @@ def _finding(finding: Finding, colour: bool, width: int) -> Iterator[str]:
     said = f"\x1b[{_COLOURS[finding.severity]}m{word}\x1b[0m" if colour else word
     yield f"{said}  {finding.title}  [{finding.code}]"
     for fact in finding.evidence:
-        yield from _wrapped(fact, width, "    - ", "      ")
+        yield from wrapped(fact, width, "    - ", "      ")
     for line in remedy_lines(finding.remedy):
         if is_command(line):
             yield f"      {line}"  # alone and whole, to be pasted: `> ` before it would be a redirection
         else:
-            yield from _wrapped(line, width, "    > ", "      ")
+            yield from wrapped(line, width, "    > ", "      ")
 
 
 def remedy_lines(remedy: str) -> list[str]:
     """Its lines, each a command or prose."""
     return [line.strip() for line in remedy.split("\n") if line.strip()]
-
-
-def is_command(line: str) -> bool:
-    return line.startswith(("semtrace ", "sudo "))
-
-
-def _wrapped(text: str, width: int, first: str, other: str) -> list[str]:
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=first,
-        subsequent_indent=other,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
 
 
 def _nothing_wrong(snapshot: Snapshot, looks: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from semtrace.linux.process import Stat
 from semtrace.model import ProcessId, SemId
 from semtrace.tree import Member
 from semtrace.watched import Watched
@@ -39,6 +40,10 @@ class Fleet:
         """
         current = {member.id: member.stat for member in members}
         gone = self._watched.keys() - current.keys()
+        # Open files in /proc stay bound to the program that they were opened on, so a spawned child, which is a fork
+        # for a moment, is opened anew once it has become what it is.
+        known = self._watched.keys() & current.keys()
+        gone |= {each for each in known if _has_become_another(self._watched[each].stat, current[each])}
         for process in gone:
             self._watched.pop(process).close()
         changed = bool(gone)
@@ -88,3 +93,8 @@ class Fleet:
                 mappers.setdefault(semaphore, []).append(watched)
         self.mappers = dict(sorted(mappers.items()))
         self.ids = {semaphore: tuple(w.id for w in who) for semaphore, who in self.mappers.items()}
+
+
+def _has_become_another(before: Stat, now: Stat) -> bool:
+    """By exec, which a process survives with its pid and its start time."""
+    return before.forked and not now.forked

@@ -32,7 +32,7 @@ def find_servers() -> tuple[Server, ...]:
 
 
 def server_of(pid: int) -> Server:
-    """The server that this process is part of: its gunicorn, else its tree of forked Python processes."""
+    """The server that this process is part of: its gunicorn, one that it launched, or its tree of forked Pythons."""
     stat = _living(pid)
     lineage = _lineage(stat)
     for ancestor in reversed(lineage):
@@ -48,7 +48,7 @@ def server_of(pid: int) -> Server:
         )
     if not python:
         raise NoServer(f"process {pid} ({stat.comm}) is no Python process", _server_below(stat) or _NAME_ONE)
-    return _python(lineage[-1])
+    return _launched(stat) or _python(lineage[-1])
 
 
 def choose(pid: int | None) -> Server:
@@ -242,7 +242,20 @@ def _prefixes(pid: int) -> set[str]:
     }
 
 
+def _launched(stat: Stat) -> Server | None:
+    """The gunicorn of `semtrace run -- gunicorn …`, `poetry run gunicorn …`: whoever names the launcher means that."""
+    command = processes.cmdline(stat.id.pid)
+    names_one = any(gunicorn_options.arguments(command[i:]) is not None for i in range(1, len(command)))
+    master = _master_below(stat) if names_one else None
+    return _gunicorn(master) if master else None
+
+
+def _master_below(stat: Stat) -> Stat | None:
+    return next(filter(None, map(_master, processes.descendants(stat.id.pid))), None)
+
+
 def _server_below(stat: Stat) -> str | None:
-    """A remedy that names the gunicorn which this shell, supervisor or launcher started, if there is one."""
-    found = next(filter(_master, processes.descendants(stat.id.pid)), None)
+    """A remedy that names the gunicorn which this shell or supervisor started, if there is one."""
+    master = _master_below(stat)
+    found = master and master.id.pid
     return f"it runs the gunicorn {found}: semtrace {found}" if found else None

@@ -18,6 +18,7 @@ from semtrace.gunicorn_memory import effective
 from semtrace.history import LeftOver
 from semtrace.lasting import Lives
 from semtrace.lastpicture import LastPicture
+from semtrace.linux import files
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
 from semtrace.namebook import NameBook
@@ -59,6 +60,7 @@ class Observer:
         telling: Telling | None = None,
         limits: Limits = USUAL,
     ) -> None:
+        files.allow_many()
         self.server = server
         self._limits = limits
         self._began_s = time.monotonic()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 
 from semtrace.errors import SemtraceError
+from semtrace.text import WIDTH, fitted
 
 
 def emit(lines: Iterable[str], flush: bool = False) -> None:
@@ -14,6 +16,11 @@ def emit(lines: Iterable[str], flush: bool = False) -> None:
     for line in lines:
         _write(line + "\n", flush)
     _write("", flush=True)
+
+
+def emit_prose(lines: Iterable[str]) -> None:
+    """The same, in lines as wide as the terminal."""
+    emit(fitted(lines, width()))
 
 
 def say(sentence: str) -> None:
@@ -38,6 +45,11 @@ def pass_on(lines: Iterable[str]) -> None:
             print(line, file=sys.stderr, flush=True)  # noqa: T201
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what is left in the buffer has nowhere to go at exit
+
+
+def width() -> int:
+    """How wide text may be: as the terminal, and not wider than is good to read."""
+    return max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 
 def wants_colour() -> bool:

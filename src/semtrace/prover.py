@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from semtrace.history import LeftOver
 from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S
-from semtrace.linux.sweep import sees_all_processes, sweep
+from semtrace.linux.sweep import comes_from_outside, sees_all_processes, sweep
 from semtrace.model import SemId
 from semtrace.proof import NOT_SWEPT, Suspicion
 from semtrace.verdict import Reading, Verdict, judge
@@ -160,8 +160,11 @@ class Prover:
         suspicion = suspicion or self._suspicions[semaphore]
         if not futex.KNOWN:
             return "where threads wait cannot be told on this processor"
-        if semaphore in self._linked() and not sees_all_processes():
-            return "it has a name in /dev/shm, and processes outside this container may map it too"
+        if not sees_all_processes():
+            if semaphore in self._linked():
+                return "it has a name in /dev/shm, and processes outside this container may map it too"
+            if any(comes_from_outside(watched.stat) for watched in mappers):
+                return "processes outside this container forked those that map it, and may map it too"
         if self._left_over[semaphore].handed_over:
             return "processes release what others took, so counts do not show who holds it"
         unsearched = [

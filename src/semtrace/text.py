@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 
 from semtrace.model import Lock
 
 UNKNOWN = "-"
 GAP = "  "
+WIDTH = 110
 
 
 def age(seconds: float | None) -> str:
@@ -100,6 +102,34 @@ def counted(count: int, word: str, plural: str = "") -> str:
     """`1 worker`, `2 workers`, `2 processes`; `plural` where it is another."""
     usual = f"{word}es" if word.endswith("s") else f"{word}s"
     return f"{count} {word if count == 1 else plural or usual}"
+
+
+def is_command(line: str) -> bool:
+    """True of a line of ours that is to be pasted, and so may not be broken."""
+    return line.startswith(("semtrace ", "sudo "))
+
+
+def wrapped(text: str, width: int, first: str, other: str) -> list[str]:
+    """The text in lines of at most `width`, unless a single word is longer; `first` and `other` are put before them."""
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=other,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def fitted(lines: Iterable[str], width: int) -> Iterator[str]:
+    """The lines, those that are too long in several: all but commands."""
+    for line in lines:
+        bare = line.lstrip()
+        if len(line) <= width or is_command(bare):
+            yield line
+        else:
+            indent = line[: len(line) - len(bare)]
+            yield from wrapped(bare, width, indent, indent + GAP)
 
 
 def table(rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:

@@ -25,6 +25,8 @@ RELIST_S = 1.0
 # How long to leave a process alone whose search found nothing for some semaphore, doubled each time.
 _RETRY_S, _RETRY_MOST_S = 0.25, 60.0
 
+_LIST_IT = "list what it has mapped: its semaphores"
+
 _PIECE = 1 << 19
 _END = object()
 
@@ -66,12 +68,17 @@ class Watched:
     def _open_maps(self) -> SemaphoreMaps | None:
         try:
             return SemaphoreMaps(door(self.stat))
-        except PermissionError as error:
-            self.hidden = True
-            self.problems.append(refused(self.id, "list what it has mapped: its semaphores", error))
-        except OSError:
+        except (FileNotFoundError, ProcessLookupError):  # it ended
             pass
+        except OSError as error:
+            self._hide(error)
         return None
+
+    def _hide(self, error: OSError) -> None:
+        """It may have any semaphore mapped."""
+        if not self.hidden:
+            self.hidden = True
+            self.problems.append(refused(self.id, _LIST_IT, error))
 
     def close(self) -> None:
         self._search = self._table = None
@@ -95,9 +102,16 @@ class Watched:
         if self._listed and self._listed[1] == self.stat.vsize and now_s - self._listed[0] < RELIST_S:
             return False
         self._listed = (now_s, self.stat.vsize)
-        found = {m.id: m.address for m in self._maps.semaphores()}
+        try:
+            found = {m.id: m.address for m in self._maps.semaphores()}
+        except OSError as error:
+            self._hide(error)
+            return True
+        told_again, self.hidden = self.hidden, False
+        if told_again:
+            self.problems = [problem for problem in self.problems if problem.what != _LIST_IT]
         if found == self.semaphores:
-            return False
+            return told_again
         self.objects = {s: known for s, known in self.objects.items() if found.get(s) == self.semaphores[s]}
         self.semaphores = found
         self._search, self._retry_s, self._retry_at_s = None, _RETRY_S, 0.0

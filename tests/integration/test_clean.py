@@ -244,8 +244,8 @@ def test_a_directory_that_may_not_be_looked_at_is_said_not_to_have_been(tmp_path
 
 @contextlib.contextmanager
 def _real() -> Iterator[str]:
-    """Its name comes before all that Python gives: of many young ones the command tells only the first few."""
-    path = Path(f"/dev/shm/sem.mp--semtrace-test-{secrets.token_hex(4)}")
+    # Only the first of many are named, and who knows what else lies there: `!` comes before all that Python gives.
+    path = Path(f"/dev/shm/sem.loky-!semtrace-test-{secrets.token_hex(4)}")
     path.write_bytes(bytes(32))
     try:
         yield path.name

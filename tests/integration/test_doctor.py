@@ -27,11 +27,12 @@ from demo_app.bank import Bank, State
 from demo_app.load import Customers, get
 from demo_app.scenarios import BOTH_WAYS, SCENARIOS, embraced, waits_inside
 from demo_app.server import CLONE, Server, serve
-from semtrace.doctor_report import is_command, remedy_lines
+from semtrace.doctor_report import remedy_lines
 from semtrace.gunicorn import server_of
 from semtrace.model import Snapshot
 from semtrace.observe import Observer, settle
 from semtrace.rules import Limits
+from semtrace.text import is_command
 
 WORKERS = 3
 both = pytest.mark.parametrize("traced", [False, True], ids=["bare", "traced"])
@@ -535,6 +536,37 @@ def test_counts_of_the_fork_are_found_on_a_lock_that_is_never_still(held: bool, 
         code, found = doctor(popen.pid, "--for", "5")
         assert (code, [finding["code"] for finding in found]) == (0, codes), found
         assert all(finding["pids"] == sorted(child_pids(popen.pid)) for finding in found)
+
+
+HELD_AT_FORK = """
+import os, threading, time
+guard = threading.Lock()
+def keep():
+    with guard:
+        held.set()
+        time.sleep(1)
+held = threading.Event()
+threading.Thread(target=keep).start()
+held.wait()
+if os.fork() == 0:
+    with guard:
+        pass
+print("READY", flush=True)
+time.sleep(100)
+"""
+
+
+def test_a_threading_lock_that_a_thread_held_while_a_script_forked() -> None:
+    with start(sys.executable, "-c", HELD_AT_FORK) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), what="the parent")
+        code, (finding,) = doctor(popen.pid, "--for", "3")
+        (child,) = child_pids(popen.pid)
+        assert (code, finding["code"], finding["name"], finding["pids"]) == (
+            0,
+            "inherited-hold",
+            "__main__.guard",
+            [child],
+        )
 
 
 SLOTS = """

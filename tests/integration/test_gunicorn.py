@@ -79,6 +79,13 @@ def test_the_console_script_and_the_module(command, env):
             assert gunicorn.server_of(pid) == server
 
 
+def test_who_names_its_launcher_means_the_gunicorn():
+    launcher = [sys.executable, "-c", "import subprocess, sys; subprocess.call(sys.argv[1:])"]
+    with start_gunicorn("hello:app", "-w", "1", wrapper=launcher) as running:
+        assert running.pid != running.popen.pid
+        assert gunicorn.server_of(running.popen.pid) == found(running.pid)
+
+
 def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line_does_not_say(tmp_path, monkeypatch):
     """Where the master's memory cannot be read, as of another user's."""
     monkeypatch.setattr(gunicorn, "effective", lambda server: server)

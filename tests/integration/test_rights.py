@@ -469,6 +469,29 @@ def test_from_inside_a_container_that_shares_dev_shm_nothing_is_proved_of_a_link
         assert lock["reason"]
 
 
+@namespaces
+def test_from_inside_a_container_nothing_is_proved_of_a_lock_that_came_with_the_fork_into_it() -> None:
+    """The holder is outside, where it cannot be seen from here."""
+    inside = (
+        "import ctypes, multiprocessing, os, subprocess, sys\n"
+        "lock, (taken, told) = multiprocessing.Lock(), os.pipe()\n"
+        "assert ctypes.CDLL(None).unshare(0x20020000) == 0\n"  # CLONE_NEWPID | CLONE_NEWNS
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    subprocess.run('mount --make-rprivate / && mount -t proc proc /proc', shell=True, check=True)\n"
+        "    os.read(taken, 1)\n"
+        "    command = [sys.executable, '-m', 'semtrace', 'doctor', '1', '--json']\n"
+        "    os._exit(subprocess.run(command).returncode)\n"
+        "lock.acquire()\n"
+        "os.write(told, b'.')\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+    )
+    env = {**os.environ, "PYTHONPATH": SOURCE}
+    done = subprocess.run([sys.executable, "-c", inside], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done
+    assert "orphaned-lock" not in [f["code"] for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"]
+
+
 def test_a_target_of_these_tests_leaves_nothing_in_dev_shm() -> None:
     with target(made="lock = mp.get_context('spawn').Lock()") as t:
         name = t.do("p", "lock._semlock.name").strip("'")

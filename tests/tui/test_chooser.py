@@ -40,6 +40,21 @@ def test_the_list_shows_what_tells_servers_apart_and_leads_to_one_and_back() -> 
     asyncio.run(go())
 
 
+def test_no_word_of_a_server_commands_the_terminal() -> None:
+    evil = "\x1b]0;mine\x07\u202e\ud800"
+
+    async def go() -> None:
+        hostile = fakes.server(7000, evil, worker_class=evil, user=evil, version=evil, bind=(evil,))
+        async with looking(fakes.Script(fakes.picture(server=hostile)), (160, 24), [hostile, *THREE]) as seen:
+            await seen.sees("4 run on this machine", "?]0;mine???")
+            assert all(line.isprintable() for line in seen.lines)
+            await seen.press("end", "enter")
+            await seen.sees("◐ contended", "pid 7000")
+            assert all(line.isprintable() for line in seen.lines)
+
+    asyncio.run(go())
+
+
 def test_the_list_can_be_filtered_and_its_footer_says_what_its_keys_do() -> None:
     async def go() -> None:
         async with looking(fakes.Script(fakes.picture()), servers=THREE) as seen:

@@ -398,6 +398,27 @@ def test_too_small_a_terminal_is_said_and_comes_back() -> None:
     play(scenario)
 
 
+def test_where_no_line_has_room_the_palette_does_not_open() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("colon", "pagedown")
+        await seen.pilot.resize_terminal(100, 30)
+        await seen.sees("◐ contended")
+
+    play(scenario, size=(10, 2))
+
+
+def test_the_timeline_survives_a_terminal_of_no_width() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.sees("◐ contended")
+        await seen.press("t")
+        await seen.pilot.resize_terminal(3, 10)
+        await seen.press("left", "z")
+        await seen.pilot.resize_terminal(80, 24)
+        await seen.sees("Timeline of the workers")
+
+    play(scenario)
+
+
 def test_q_ends_it_and_closes_the_source() -> None:
     async def go() -> None:
         source = Script(picture())

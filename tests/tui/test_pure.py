@@ -97,6 +97,16 @@ def test_filters(pattern: str, found: bool) -> None:
     assert grid.matches(Row(1, (Cell("myapp.db"), Cell("held")), ()), pattern) is found
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [("4712", ["db", "4712 cache"]), ("!4712", ["db", "4711", "4712 cache", "4713", "log"]), ("log", ["log"])],
+)
+def test_in_a_tree_what_leads_to_a_row_stays_with_it(pattern: str, found: list[str]) -> None:
+    tree = [("db", 0), ("4711", 1), ("4712 cache", 1), ("4713", 2), ("log", 0)]
+    made = [Row(i, (Cell(text),), (i,), depth) for i, (text, depth) in enumerate(tree)]
+    assert [row.cells[0].text for row in grid.arrange(made, View(filter=pattern))] == found
+
+
 @given(st.lists(TEXT, min_size=len(rows.LOCKS), max_size=len(rows.LOCKS)), st.integers(1, 200))
 def test_a_line_is_never_wider_than_its_room(texts: list[str], width: int) -> None:
     row = Row(1, tuple(Cell(text) for text in texts), ())
@@ -226,6 +236,7 @@ def test_items_give_way_in_their_order() -> None:
     items = [Item(0, (Span("must"),)), Item(2, (Span("may"),)), Item(1, (Span("should"),))]
     assert line.text_of(line.spread(items, (), 30)).split() == ["must", "may", "should"]
     assert line.text_of(line.spread(items, (), 18)).split() == ["must", "should"]
+    assert line.width_of(line.spread(items[1:], (), 3)) == 3
 
 
 @pytest.mark.parametrize(

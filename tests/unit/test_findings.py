@@ -735,6 +735,21 @@ def test_one_copy_that_stays_locked_is_told_where_somebody_waits() -> None:
     assert codes(thread_locks=(inherited(11, 12, own=False),)) == []
 
 
+def test_a_script_may_fork_while_a_threading_lock_is_held_too() -> None:
+    """Unlike a gunicorn's workers, which are told alike, one of its processes may be meant to keep it."""
+    script = {
+        "server": replace(SERVER, kind="python"),
+        "processes": tuple(replace(process, role="process") for process in processes()),
+    }
+    kept = inherited(10, 11, 12)
+    assert codes(thread_locks=(kept,), **script) == []
+    uses = tuple(replace(use, waiters=(waiter(use.process.pid),)) for use in kept.processes)
+    (finding,) = found(thread_locks=(replace(kept, processes=uses),), **script)
+    assert (finding.code, finding.severity, finding.pids) == ("inherited-hold", "warning", (11, 12))
+    assert finding.title == "app.guard seems to have been held while 2 processes were forked"
+    assert "2 threads wait for it: PID 11, 12" in finding.evidence
+
+
 # -- unshared-lock
 
 

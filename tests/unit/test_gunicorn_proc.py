@@ -68,6 +68,7 @@ def test_the_signals_that_a_process_handles():
 )
 def test_multiprocessing_s_own_children(command, spawned):
     assert is_spawned(("python", "-c", command, "--multiprocessing-fork")) is spawned
+    assert is_spawned(("python", "-c", *command.split(" "), "--multiprocessing-fork")) is spawned  # by setproctitle
 
 
 def process(pid: int, start: int) -> Stat:

@@ -7,8 +7,10 @@ import inspect
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from multiprocessing import synchronize
 from pathlib import Path
@@ -215,6 +217,18 @@ def test_signals_are_marked(base: Path, context: Any) -> None:
     everything[2].close()
 
 
+def test_what_the_maker_of_a_semaphore_deletes_is_gone(base: Path, context: Any) -> None:
+    class Large:
+        pass
+
+    semtrace.install()
+    large = Large()
+    seen = weakref.ref(large)
+    context.Semaphore(2)
+    del large
+    assert seen() is None
+
+
 @pytest.mark.parametrize(
     ("make", "class_"),
     [
@@ -407,6 +421,45 @@ def test_a_timeout_raised_by_a_handler_while_waiting_goes_to_the_caller(base: Pa
     assert (after.count, after.waiting, after.failed) == (1, 0, 1)
     assert states(base)[ME].active
     lock.release()
+
+
+def test_an_application_that_does_not_ignore_sigpipe_outlives_its_viewers(base: Path) -> None:
+    lock = semtrace.Lock("orders")
+    viewer = Viewer(directories(base)[0])
+    with lock:
+        assert viewer.of(EventType.ACQUIRED)
+    piped: list[int] = []
+    previous = signal.signal(signal.SIGPIPE, lambda number, frame: piped.append(number))
+    try:
+        viewer.leave()
+        with lock:
+            pass
+        assert not piped
+    finally:
+        signal.signal(signal.SIGPIPE, previous)
+    assert (states(base)[ME].active, states(base)[ME].lost) == (True, 2)
+
+
+def test_without_a_descriptor_for_a_viewer_tracing_goes_on(base: Path) -> None:
+    lock = semtrace.Lock("orders")
+    with lock:
+        pass
+    viewer = Viewer(directories(base)[0])
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(viewer.descriptor)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with lock:
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (states(base)[ME].active, only(base, "orders").acquired, viewer.read()) == (True, 2, [])
+    viewer.announce()
+    with lock:
+        pass
+    assert viewer.of(EventType.ACQUIRED)
+    viewer.leave()
 
 
 def test_a_handler_may_use_the_lock_itself(base: Path) -> None:

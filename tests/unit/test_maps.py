@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -134,6 +136,19 @@ def test_the_identity_is_that_of_the_file(own_locks: set[str]) -> None:
     for name in own_locks:
         info = os.stat(f"/dev/shm/sem.{name.removeprefix('/')}")
         assert SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino) in known
+
+
+def test_a_shared_file_whose_path_is_too_long_for_the_ioctl_hides_no_semaphore(
+    own_locks: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(25):  # longer than PATH_MAX, in steps
+        Path("d" * 200).mkdir()
+        os.chdir("d" * 200)
+    with Path("file").open("w+b") as file:
+        file.truncate(PAGE_SIZE)
+        with mmap.mmap(file.fileno(), PAGE_SIZE), contextlib.closing(SemaphoreMaps(os.getpid())) as maps:
+            assert len(maps.semaphores()) >= 20
 
 
 @pytest.mark.parametrize("by_ioctl", [True, False])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semtrace.text import age, clean, clip, clip_start, counted, iso, percent, size, table
+from semtrace.text import age, clean, clip, clip_start, counted, fitted, iso, percent, size, table
 
 
 @pytest.mark.parametrize(
@@ -105,3 +105,15 @@ def test_the_end_of_a_text_that_is_too_long(width, shown):
 )
 def test_counted(count, words, shown):
     assert counted(count, *words) == shown
+
+
+def test_only_prose_that_is_too_long_is_broken_and_a_command_never() -> None:
+    command = "  semtrace release 4710 myapp.lock --yes --audit /var/log/semtrace"
+    lines = ["short", "  it was locked in 40 readings over 1.0 s", command, "-" * 50]
+    assert list(fitted(lines, 30)) == [
+        "short",
+        "  it was locked in 40 readings",
+        "    over 1.0 s",
+        command,
+        "-" * 50,
+    ]

@@ -406,7 +406,7 @@ def test_a_lock_that_is_waited_for_and_held_by_nobody_known_is_the_servers_worst
     assert raster.cells(None, 21, 1, raster.update(20))[0].cover == "waiting"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from([None, A, B]), st.sampled_from([None, A, B])), min_size=1, max_size=40))
 def test_cells_agree_with_the_spans_however_they_are_drawn(
     looks: list[tuple[ProcessId | None, ProcessId | None]],

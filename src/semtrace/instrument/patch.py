@@ -155,10 +155,15 @@ def _maker_of(lock: object) -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         ours = frame.f_code.co_filename.startswith(_OURS) or frame.f_code.co_filename == context.__file__
-        if not ours and frame.f_locals.get("self") is not lock:
+        if not ours and not _is_own(frame, lock):
             return str(frame.f_globals.get("__name__", ""))
         frame = frame.f_back
     return ""
+
+
+def _is_own(frame: FrameType, lock: object) -> bool:
+    """Up to Python 3.12 a frame that is asked for its variables keeps them until it ends: no other one is asked."""
+    return frame.f_code.co_name in ("__init__", "__setstate__") and frame.f_locals.get("self") is lock
 
 
 def hooks_of(lock: object) -> Hooks | None:

@@ -180,7 +180,7 @@ class Session:
         try:
             with places.server_directory(self.root) as directory:
                 self.viewers.look(directory)
-        except FileNotFoundError:  # somebody removed it: nobody can watch, nobody needs to
+        except OSError:  # somebody removed it, or the application has no descriptor left: nobody new can watch
             self.viewers.revalidate()
         self._generation = generation
         self._invalidate()

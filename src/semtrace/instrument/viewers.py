@@ -12,6 +12,7 @@ import fcntl
 import os
 import resource
 import stat
+from _signal import SIG_IGN, SIGPIPE, getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -119,13 +120,15 @@ class Viewers:
         if not targets:
             return None
         write, pack, number, sequence = os.write, wire.EVENT_WORDS.pack, self.numbers.__next__, int(Header.SEQUENCE)
-        failed = self._failed
+        failed, handler = self._failed, getsignal
 
         def emit(prefix: bytes, who: int, time_ns: int, value: int) -> None:
             words[sequence] = this = number()
             record = prefix + pack(who, this, time_ns, value)
             for descriptor, target in targets:
                 try:
+                    if handler(SIGPIPE) != SIG_IGN:  # the application's own: a viewer that has gone would kill it
+                        raise BlockingIOError
                     write(descriptor, record)
                 except OSError as error:
                     failed(target, error)

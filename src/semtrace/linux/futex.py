@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 
+from semtrace.linux.files import not_for_want_of
 from semtrace.linux.process import thread_ids
 
 # futex(2), and restart_syscall(2), as which a timed wait goes on after a stop, with its arguments as they were:
@@ -56,7 +57,8 @@ def read_thread(pid: int, tid: int) -> Thread | None:
         fd = os.open(f"/proc/{pid}/task/{tid}/syscall", os.O_RDONLY)
     except PermissionError:
         raise
-    except OSError:
+    except OSError as error:
+        not_for_want_of(error)
         return None
     try:
         return parse_syscall(tid, os.read(fd, 256))

@@ -129,17 +129,26 @@ class SemaphoreMaps:
             self._fd = -1
 
     def semaphores(self) -> list[SemMapping]:
-        if self.by_ioctl:
-            try:
-                return list(self._by_ioctl())
-            except OSError as error:
-                if error.errno not in (errno.ENOTTY, errno.EINVAL):
-                    return []  # ESRCH: it ended
-                self.by_ioctl = False
+        """None once it has ended. Raises OSError where the kernel cannot tell: that is no sign that it has none."""
+        try:
+            return self._ask() if self.by_ioctl else self._by_text()
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                return []
+            raise
+
+    def _ask(self) -> list[SemMapping]:
+        try:
+            return list(self._by_ioctl())
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                raise
+            self.by_ioctl = error.errno not in (errno.ENOTTY, errno.EINVAL)
         return self._by_text()
 
     def _by_ioctl(self) -> Iterator[SemMapping]:
-        """Raises OSError: ENOTTY before Linux 6.11, ESRCH when the process has no memory any more."""
+        """Raises OSError: ENOTTY before Linux 6.11, ESRCH when the process has no memory any more, ENAMETOOLONG for any
+        shared file's path of more than 4096 bytes."""
         name_address, _ = self._name.buffer_info()
         query, address = self._query, 0
         while True:
@@ -160,11 +169,8 @@ class SemaphoreMaps:
             address = end
 
     def _by_text(self) -> list[SemMapping]:
-        try:
-            os.lseek(self._fd, 0, os.SEEK_SET)
-            text = b"".join(iter(lambda: os.read(self._fd, 1 << 16), b""))
-        except OSError:
-            return []
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        text = b"".join(iter(lambda: os.read(self._fd, 1 << 16), b""))
         return semaphores_in(_parse_semaphore_lines(text))
 
 

@@ -156,5 +156,7 @@ def _addresses(semaphore: SemId, pid: int) -> list[int]:
         return []
     try:
         return [mapped.address for mapped in maps.semaphores() if mapped.id == semaphore]
+    except OSError:
+        return []
     finally:
         maps.close()

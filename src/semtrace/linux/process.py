@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 
+from semtrace.linux.files import not_for_want_of
 from semtrace.model import ProcessId
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -70,7 +71,8 @@ def read_stat(pid: int) -> Stat | None:
     """The process that has this pid now, or None."""
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-    except OSError:
+    except OSError as error:
+        not_for_want_of(error)
         return None
     try:
         raw = os.read(fd, 4096)
@@ -147,8 +149,12 @@ def last_pid() -> int:
 
     While it does not change nobody has forked, in this pid namespace or one below it, so no tree has grown.
     """
-    with open("/proc/loadavg", "rb", buffering=0) as f:
-        return int(f.read().split()[4])
+    try:
+        with open("/proc/loadavg", "rb", buffering=0) as f:
+            return int(f.read().split()[4])
+    except OSError as error:
+        not_for_want_of(error)
+        raise
 
 
 @cache

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semtrace.linux.maps import SemaphoreMaps
-from semtrace.linux.process import door, read_stat
+from semtrace.linux.process import Stat, door, read_stat
 from semtrace.model import SemId
 
 # Who cannot be asked is dismissed by name: nearly every machine runs some hundred processes that an ordinary user may
@@ -29,6 +29,20 @@ def sees_all_processes() -> bool:
         return Path("/proc/self/ns/pid").stat().st_ino == _INITIAL_PID_NAMESPACE
     except OSError:
         return False
+
+
+def comes_from_outside(stat: Stat) -> bool:
+    """Whether a process was forked, without an exec since, by one outside this container: then that one, which does not
+    show in /proc, has all that it has inherited. From inside, a parent outside has the pid 0 (pid_namespaces(7)).
+    """
+    seen = {stat.id.pid}
+    while stat.forked and stat.ppid and stat.ppid not in seen:
+        seen.add(stat.ppid)
+        parent = read_stat(stat.ppid)
+        if parent is None:
+            return False
+        stat = parent
+    return stat.forked and not stat.ppid
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ def sweep(semaphores: Collection[SemId], apart_from: Collection[int], names: Col
             continue
         try:
             found = _mapped(pid)
-        except PermissionError:
+        except OSError:
             if _may_map(pid, names):
                 hidden.append(pid)
             continue
@@ -60,15 +74,13 @@ def sweep(semaphores: Collection[SemId], apart_from: Collection[int], names: Col
 
 
 def _mapped(pid: int) -> set[SemId]:
-    """Raises PermissionError; none if it ended."""
+    """Raises OSError where it cannot be asked; none if it ended."""
     stat = read_stat(pid)
     if stat is None:
         return set()
     try:
         maps = SemaphoreMaps(door(stat))
-    except PermissionError:
-        raise
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return set()
     try:
         return {m.id for m in maps.semaphores()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from semtrace.model import Finding, Lock, Overlap, ProcessId, Snapshot, ThreadLock, ThreadLockUse
 from semtrace.rules.basis import Limits
@@ -42,46 +42,48 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             continue
         if lock.overlap is not None and len(workers.intersection(lock.overlap.processes)) > 1:
             yield _private(lock, owners, _overlapped(lock.overlap, snapshot.taken_at), error=True)
-        elif lock.kind in _GUARDS and not locked_since_fork(lock, workers):
+        elif lock.kind in _GUARDS and not locked_since_fork(lock, snapshot):
             yield _private(lock, owners, (), error=False)
 
 
 def locked_at_fork(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """A `threading` lock that the master held while it forked: in the workers nobody will ever release it."""
-    workers = _workers(snapshot)
+    """A `threading` lock that was held by who forked: in the new process nobody will ever release it."""
     for lock in snapshot.thread_locks:
-        if lock.own and lock.kind in _GUARDS and (stuck := locked_since_fork(lock, workers)):
-            yield _locked_at_fork(lock, stuck)
+        if lock.own and lock.kind in _GUARDS and (stuck := locked_since_fork(lock, snapshot)):
+            yield _locked_at_fork(lock, stuck, all(use.process in _of_role(snapshot) for use in stuck))
 
 
-def locked_since_fork(lock: ThreadLock, workers: Collection[ProcessId]) -> list[ThreadLockUse]:
-    """The workers' copies that seem to be. A single one may be a thread's that took it and keeps it, so it is told only
-    where somebody waits for it.
+def locked_since_fork(lock: ThreadLock, snapshot: Snapshot) -> list[ThreadLockUse]:
+    """The copies that seem to be. One alone may be a thread's that took it and keeps it, and so may several outside of
+    gunicorn's workers, which do all the same: those are told only where somebody waits for one.
     """
-    found = [use for use in lock.processes if use.process in workers and use.inherited]
-    return found if len(found) > 1 or any(use.waiters for use in found) else []
+    found = [use for use in lock.processes if use.process != snapshot.server.id and use.inherited]
+    several = len(_workers(snapshot).intersection(use.process for use in found)) > 1
+    return found if several or any(use.waiters for use in found) else []
 
 
-def _locked_at_fork(lock: ThreadLock, stuck: list[ThreadLockUse]) -> Finding:
+def _locked_at_fork(lock: ThreadLock, stuck: list[ThreadLockUse], in_workers: bool) -> Finding:
     name = clean(lock.name)
     who = [use.process.pid for use in stuck]
     waiters = [waiter for use in stuck for waiter in use.waiters]
     waits = counted(len(waiters), "thread waits", "threads wait")
+    born = counted(len(who), "worker" if in_workers else "process")
+    parent = "the master" if in_workers else "the process that forks"
     return Finding(
         code="inherited-hold",
         severity="warning",
         lock=None,
         name=name,
         pids=tuple(who),
-        title=f"{name} seems to have been held while {counted(len(who), 'worker was', 'workers were')} forked",
+        title=f"{name} seems to have been held while {born} {'was' if len(who) == 1 else 'were'} forked",
         evidence=(
             f"it is locked in {pids(who)} at every look, and no thread there is inside `with` it",
             *([f"{waits} for it: {pids(waiter.pid for waiter in waiters)}", *where(waiters)] if waiters else []),
-            "a fork copies a threading lock as it is: nobody in the worker can release it. What takes it by acquire() "
-            "and keeps it looks the same",
+            "a fork copies a threading lock as it is: nobody in the new process can release it. What takes it by "
+            "acquire() and keeps it looks the same",
         ),
-        remedy="Nothing in the master, nor a thread of it, may hold the lock while workers are forked; or make a new "
-        "one in each worker: os.register_at_fork(after_in_child=...). Restart the server to be rid of these.",
+        remedy=f"Nothing in {parent}, nor a thread of it, may hold the lock at a fork; or make a new one in each new "
+        "process: os.register_at_fork(after_in_child=...). Restart the server to be rid of these.",
     )
 
 
@@ -222,8 +224,12 @@ def _unshared(locks: list[Lock], owners: list[ProcessId]) -> Finding:
 
 def _workers(snapshot: Snapshot) -> set[ProcessId]:
     """The workers, if there are several. Of another server it is not known what its processes are for."""
-    found = {process.id for process in snapshot.processes if process.role in _WORKERS}
+    found = _of_role(snapshot)
     return found if len(found) > 1 else set()
+
+
+def _of_role(snapshot: Snapshot) -> set[ProcessId]:
+    return {process.id for process in snapshot.processes if process.role in _WORKERS}
 
 
 def _pids(processes: list[ProcessId] | tuple[ProcessId, ...]) -> list[int]:

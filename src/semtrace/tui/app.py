@@ -219,7 +219,12 @@ class SemtraceApp(App[int]):
     # ---- what the keys do everywhere
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Where a question waits for its answer, and where there is no server yet, the keys lead nowhere else."""
+        """Where a question waits for its answer, and where there is no server yet, the keys lead nowhere else.
+
+        Textual's palette (8.2.8, _option_list.py) breaks at a page key where it has no room for a line.
+        """
+        if action == "command_palette" and terminal.too_small(*self.size):
+            return False
         if action in ("view", "pause", "slower", "faster", "copy", "save", "command_palette"):
             return isinstance(self.screen, View) and not self.screen.asks
         return action != "quit" or not isinstance(self.screen, Leaving)

@@ -39,8 +39,9 @@ def blocking_rows(snapshot: Snapshot, nodes: Sequence[Node]) -> Iterator[Row]:
     roles = {process.id: process.role for process in snapshot.processes}
     judged = {lock for finding in snapshot.findings if finding.code == "deadlock" for lock in _about(finding.lock)}
     dead = {pid for finding in snapshot.findings if finding.code == "deadlock" for pid in finding.pids}
-    for place, (node, drawn) in enumerate(_drawn(nodes, "", True)):
-        yield _row(place, node, drawn, roles, node.lock.id in judged or _held_by(node.lock, dead))
+    for place, (node, depth, drawn) in enumerate(_drawn(nodes)):
+        row = _row(place, node, drawn, roles, node.lock.id in judged or _held_by(node.lock, dead))
+        yield row._replace(depth=depth)
 
 
 def _row(place: int, node: Node, drawn: str, roles: Mapping[ProcessId, str], deadlock: bool) -> Row:
@@ -74,12 +75,12 @@ def _row(place: int, node: Node, drawn: str, roles: Mapping[ProcessId, str], dea
     return Row(lock.id, cells, (place,))
 
 
-def _drawn(nodes: Sequence[Node], before: str, top: bool = False) -> Iterator[tuple[Node, str]]:
-    """Each node with the branches that lead to it."""
+def _drawn(nodes: Sequence[Node], depth: int = 0, before: str = "") -> Iterator[tuple[Node, int, str]]:
+    """Each node with how deep it lies and the branches that lead to it."""
     for node in nodes:
         last = node is nodes[-1]
-        yield node, "" if top else f"{before}{'└ ' if last else '├ '}"
-        yield from _drawn(node.children, "" if top else f"{before}{'  ' if last else '│ '}")
+        yield node, depth, f"{before}{'└ ' if last else '├ '}" if depth else ""
+        yield from _drawn(node.children, depth + 1, f"{before}{'  ' if last else '│ '}" if depth else "")
 
 
 def _about(lock: Hashable) -> tuple[Hashable, ...]:

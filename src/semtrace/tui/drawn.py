@@ -11,8 +11,9 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
+from semtrace.text import clean
 from semtrace.tui.ascii import ascii_only
-from semtrace.tui.line import Line, fill
+from semtrace.tui.line import Line, Span, fill
 from semtrace.tui.palette import Colours, style
 
 
@@ -53,10 +54,15 @@ class Drawn(Widget):
         return strip
 
     def _strip(self, line: Line) -> Strip:
-        """Neighbours of the same style become one segment: each costs, here and on the wire."""
+        """Neighbours of the same style become one segment: each costs, here and on the wire.
+
+        What is made of a server's words is clean already, in its own width; what is not gets no further than here.
+        """
         width = self.size.width
         texts: list[str] = []
         styles: list[Style] = []
+        if not all(span.text.isprintable() for span in line):
+            line = tuple(Span(clean(text), names) for text, names in line)
         for said, names in fill(line, width):
             text = ascii_only(said) if self.ascii else said
             look = style(names, self.colours)

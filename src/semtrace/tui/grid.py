@@ -50,11 +50,15 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """`id` is what the row is about, whatever its place: the cursor follows it. `rank` is its natural place."""
+    """`id` is what the row is about, whatever its place: the cursor follows it. `rank` is its natural place.
+
+    `depth` says how deep it lies in a tree: with a row stay those that it lies below.
+    """
 
     id: Hashable
     cells: tuple[Cell, ...]
     rank: tuple[float | str, ...]
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,20 @@ def natural(text: str) -> str:
 
 
 def arrange(rows: Sequence[Row], view: View) -> list[Row]:
-    chosen = sorted((row for row in rows if matches(row, view.filter)), key=lambda row: row.rank)
+    chosen = _chosen(sorted(rows, key=lambda row: row.rank), view.filter)
     column = view.column
     if column is not None:
         chosen.sort(key=lambda row: row.cells[column].sort_key)
     return chosen[::-1] if view.reverse else chosen
+
+
+def _chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
+    """Those that match, in a tree with all that lead to them."""
+    chosen: list[Row] = []
+    for row in reversed(rows):
+        if matches(row, pattern) or (chosen and row.depth < chosen[-1].depth):
+            chosen.append(row)
+    return chosen[::-1]
 
 
 def matches(row: Row, pattern: str) -> bool:

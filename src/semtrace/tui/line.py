@@ -51,8 +51,8 @@ def fill(line: Line, width: int, style: str = "") -> Line:
 def spread(left: Sequence[Item], right: Sequence[Item], width: int, gap: int = 2) -> Line:
     """Items at the left and at the right edge, as many as there is room for."""
     while _items_width(left, gap) + _items_width(right, gap) + gap + 2 > width:
-        least = max((*left, *right), key=lambda item: item.order)
-        if least.order == 0:
+        least = max((*left, *right), key=lambda item: item.order, default=None)
+        if least is None or least.order == 0:
             break
         left = [item for item in left if item is not least]
         right = [item for item in right if item is not least]

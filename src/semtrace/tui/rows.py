@@ -257,8 +257,8 @@ def _server_row(server: Server, now: float) -> Row:
         Cell(clean(server.application or UNKNOWN), "strong"),
         Cell(clean(" ".join(server.bind)) or UNKNOWN),
         Cell(age(now - server.started_at), "dim", now - server.started_at),
-        Cell(server.user, "dim"),
-        Cell(server.worker_class or UNKNOWN, "dim"),
+        Cell(clean(server.user), "dim"),
+        Cell(clean(server.worker_class or UNKNOWN), "dim"),
     )
     return Row(server.id, cells, (server.pid,))
 

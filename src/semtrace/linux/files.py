@@ -1,0 +1,31 @@
+"""How many files this process may have open. A look that fails for want of one more says nothing of whom it was at."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import resource
+
+from semtrace.errors import SemtraceError
+
+# Two for each process that is watched, and some more. Far below what the kernel lets root have (fs.nr_open).
+_MANY = 65536
+
+
+def allow_many() -> None:
+    """As many as the hard limit lets it: the soft one is 1024 for the sake of programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY if hard == resource.RLIM_INFINITY else min(hard, _MANY)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def not_for_want_of(error: OSError) -> None:
+    """Raises SemtraceError if that is why: else a process that lives would be taken for one that has ended."""
+    if error.errno == errno.EMFILE:
+        raise SemtraceError("semtrace has as many files open as it may", "let it have more: ulimit -n 65536") from error
+    if error.errno == errno.ENFILE:
+        raise SemtraceError(
+            "the machine has as many files open as it may", "sysctl fs.file-max says how many"
+        ) from error

@@ -1,0 +1,60 @@
+"""One process under watch: what cannot be asked of it is never taken for an answer."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import multiprocessing
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from semtrace.linux.maps import SemaphoreMaps
+from semtrace.linux.process import read_stat
+from semtrace.watched import RELIST_S, Watched
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """This very process, with one lock at least."""
+    lock = multiprocessing.get_context("fork").Lock()
+    stat = read_stat(os.getpid())
+    assert stat is not None
+    with contextlib.closing(Watched(stat)) as found:
+        yield found
+    del lock
+
+
+def refuse(maps: SemaphoreMaps) -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def test_one_whose_mappings_cannot_be_listed_keeps_what_is_known_and_is_hidden_meanwhile(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert watched.relist(0.0)
+    known = dict(watched.semaphores)
+    assert known
+    with monkeypatch.context() as patched:
+        patched.setattr(SemaphoreMaps, "semaphores", refuse)
+        assert watched.relist(RELIST_S)
+    assert watched.hidden
+    assert watched.semaphores == known
+    assert watched.problems
+    assert watched.relist(2 * RELIST_S), "who may hold which lock has changed"
+    assert not watched.hidden
+    assert not watched.problems
+
+
+def test_one_whose_list_of_mappings_cannot_be_opened_is_hidden_unless_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = read_stat(os.getpid())
+    assert stat is not None
+    for number, hidden in ((errno.EMFILE, True), (errno.EACCES, True), (errno.ENOENT, False), (errno.ESRCH, False)):
+
+        def fail(maps: SemaphoreMaps, pid: int, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(SemaphoreMaps, "__init__", fail)
+        with contextlib.closing(Watched(stat)) as watched:
+            assert watched.hidden is hidden, errno.errorcode[number]
