@@ -59,14 +59,18 @@ class Browser:
     def open(self, address: str) -> None:
         self.driver.get(address)
 
-    @property
-    def text(self) -> str:
+    def texts(self) -> list[str]:
+        """The screen as it was, and after each message since: what is said in passing may be over already."""
+        seen = ["\n".join(self.screen.display)]
         for each in self.driver.execute_script(TAKE):
             self._stream.feed(base64.b64decode(each))
-        return "\n".join(self.screen.display)
+            seen.append("\n".join(self.screen.display))
+        return seen
 
     def sees(self, *parts: str) -> None:
-        wait_until(lambda: all(part in self.text for part in parts), PATIENCE_S, f"{parts} in the page")
+        wait_until(
+            lambda: any(all(part in text for part in parts) for text in self.texts()), what=f"{parts} in the page"
+        )
 
     def press(self, *keys: str) -> None:
         ActionChains(self.driver).send_keys(*keys).perform()
