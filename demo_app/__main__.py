@@ -20,7 +20,7 @@ from typing import NoReturn
 from demo_app.bank import Bank, State
 from demo_app.load import Customers
 from demo_app.prctl import die_with_parent
-from demo_app.scenarios import SCENARIOS, Scenario
+from demo_app.scenarios import SCENARIOS, Scenario, never
 from demo_app.server import DemoError, Server, serve, wait_until
 
 ASK_AFTER_S = 5.0
@@ -118,10 +118,12 @@ class Stage:
         self.let_customers_in = customers.start
         self.ask = customers.ask
 
-    def dump(self, says: str, when: Callable[[State], bool]) -> State:
-        """A dump takes its time; one that the play has overtaken is taken again."""
+    def dump(self, says: str, when: Callable[[State], bool], over: Callable[[State], bool] = never) -> State:
+        """A dump takes its time; one that the play has overtaken is taken again, unless the moment is over for good."""
         for _ in range(TRIES):
-            state = self.wait_for(when, MOMENT_S)
+            state = self.wait_for(lambda now: when(now) or over(now), MOMENT_S)
+            if over(state):
+                return state
             picture = semtrace(self._server.pid, "dump")
             if when(self._bank.look()):
                 break

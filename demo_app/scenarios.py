@@ -9,6 +9,10 @@ from typing import Protocol
 from demo_app.bank import State
 
 
+def never(state: State) -> bool:
+    return False
+
+
 class Stage(Protocol):
     """What a story may do when it is told without a terminal. `customers` is how many there are, or will be."""
 
@@ -20,8 +24,11 @@ class Stage(Protocol):
     def ask(self, page: str) -> None:
         """Send one request, which may never be answered."""
 
-    def dump(self, says: str, when: Callable[[State], bool]) -> State:
-        """Wait for the moment, say what it is, show what semtrace sees, and return the bank's state at that moment."""
+    def dump(self, says: str, when: Callable[[State], bool], over: Callable[[State], bool] = never) -> State:
+        """Wait for the moment, say what it is, show what semtrace sees, and return the bank's state at that moment.
+
+        A moment that does not come again is left out where it is `over` before it could be shown.
+        """
 
     def diagnose(self) -> None:
         """Show what semtrace says is wrong."""
@@ -50,6 +57,11 @@ class Scenario:
     customers: int = 5
     traced: bool = False
     shown: Callable[[State], bool] = lambda state: state.payments > 0
+
+
+def killed(state: State) -> bool:
+    """Has the report's worker been?"""
+    return state.reporter is not None and state.reporter not in state.inside
 
 
 def quiet(state: State) -> bool:
@@ -96,10 +108,12 @@ def tell_leak(stage: Stage) -> None:
     stage.let_customers_in()
     stage.dump("A day like any other: one worker has the lock, others wait:", queue)
     stage.ask("/report")
-    stage.dump("One worker makes the yearly report, with the lock in its hand:", lambda now: now.reporter in now.inside)
+    stage.dump(
+        "One worker makes the yearly report, with the lock in its hand:", lambda now: now.reporter in now.inside, killed
+    )
     stage.dump(
         "gunicorn lost patience and killed that worker. The lock is still taken, by nobody, and all wait for it:",
-        lambda now: now.reporter is not None and now.reporter not in now.inside and len(now.waiting) >= stage.customers,
+        lambda now: killed(now) and len(now.waiting) >= stage.customers,
     )
     stage.diagnose()
 
