@@ -67,8 +67,12 @@ def _release(observer: Observer, which: str, audit: str | None, say: Say) -> Rel
 
 
 def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.DIRECTORY) -> Iterator[str]:
-    """Removes the leftover semaphores, or without `yes` lists them."""
-    found = leftovers.look(directory)
+    """Removes the leftover semaphores, or without `yes` lists them; SemtraceError if the directory cannot be read."""
+    try:
+        found = leftovers.look(directory)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SemtraceError(f"cannot look into {directory}: {why}", "so nothing was done") from error
     gone = [each for each in found if each.kept is None]
     if not yes:
         yield from repair_report.leftovers(found, _user)

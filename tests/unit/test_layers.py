@@ -99,7 +99,7 @@ LAYERS = {
     "tui": "model errors raster schema separate settings spans stack_report text timeline tui waitgraph",
     "web": "errors text web",
     "arguments": "",
-    "printing": "errors",
+    "printing": "errors text",
     "signals": "",
     "showing": "model errors follower gunicorn launch linux mend observe printing settings signals stacks tui",
     "serving": "errors gunicorn printing showing web",
