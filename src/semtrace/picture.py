@@ -63,7 +63,7 @@ class Picture:
         self._waiting.update(now_s, waiting)
         self._orphaned.update(now_s, judged)
         in_use = {s: all_ for s, all_ in blocked.items() if self._orphaned.seconds(now_s, s) is None}
-        self._waited.update(now_s, {semaphore: len(all_) for semaphore, all_ in in_use.items()})
+        self._waited.update(now_s, {semaphore: len(in_use.get(semaphore, ())) for semaphore in judged})
         holders = self._holders(now_s, judged)
         holding = [(semaphore, h.process, h.tid) for semaphore, all_ in holders.items() for h in all_ if h.tid]
         self._asleep.update(
