@@ -157,13 +157,20 @@ def test_what_textual_calls_a_key_is_one(key: str) -> None:
     assert is_key(key)
 
 
-@pytest.mark.parametrize("key", ["F1", "Space", "question mark", "f99", "ctrl-x", "hyper+", "<any>", "spcae"])
+@pytest.mark.parametrize(
+    "key", ["F1", "Space", "question mark", "f99", "ctrl-x", "hyper+", "<any>", "spcae", "shift+a", "ctrl+X"]
+)
 def test_what_it_would_never_send_is_none(key: str) -> None:
     assert not is_key(key)
 
 
 @pytest.mark.parametrize(
-    ("key", "name"), [("question_mark", "?"), ("ctrl+p", "Ctrl-P"), ("f10", "F10"), ("space", "Space"), ("f", "f")]
+    ("key", "name"),
+    [
+        *[("question_mark", "?"), ("ctrl+p", "Ctrl-P"), ("f10", "F10"), ("space", "Space"), ("f", "f")],
+        *[("exclamation_mark", "!"), ("!", "!"), (" f11", "F11"), ("less_than_sign", "<"), ("minus", "-")],
+        *[("ctrl+backslash", "Ctrl-\\"), ("backspace", "backspace"), ("delete", "delete"), ("ä", "ä")],
+    ],
 )
 def test_a_key_is_shown_as_it_stands_on_a_keyboard(key: str, name: str) -> None:
     assert shown(key) == name
