@@ -44,7 +44,7 @@ def attach(options: argparse.Namespace) -> int:
             _following,
             settings=settings,
             tools=_in_browser(tools, options.browser) if options.browser else tools,
-            remembered=_remembered(settings),
+            remembered=None if options.browser else _remembered(settings),
         )
 
 
