@@ -24,6 +24,7 @@ _SOON_S = 0.5  # what takes no longer needs no word
 _LAST_LINES = 20
 _LAST_BYTES = 1 << 16
 _PIECE = 1 << 18
+_LONGEST_LINE = 4096
 
 
 def check(command: Sequence[str]) -> None:
@@ -109,22 +110,18 @@ class Launched:
         raise self._failed()
 
     def output(self) -> list[str]:
-        """The lines that it wrote since the last call."""
-        try:
-            with self.log.open("rb") as file:
-                file.seek(self._read_to)
-                data = file.read(_PIECE)
-        except OSError:
-            return []
+        """The lines that it wrote since the last call; of one without end, as a progress bar is, the beginning."""
+        data = os.pread(self._descriptor, _PIECE, self._read_to)  # the name may have gone: what tidies /tmp takes it
         self._read_to += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        return [line.decode(errors="replace") for line in whole]
+        *whole, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[:_LONGEST_LINE]
+        return [line[:_LONGEST_LINE].decode(errors="replace") for line in whole]
 
     def last_lines(self) -> list[str]:
         """The end of all that it has written so far, also where somebody has removed the file meanwhile."""
         begin = max(os.fstat(self._descriptor).st_size - _LAST_BYTES, 0)
         data = os.pread(self._descriptor, _LAST_BYTES, begin)
-        return data.decode(errors="replace").splitlines()[-_LAST_LINES:]
+        return [line[:_LONGEST_LINE] for line in data.decode(errors="replace").splitlines()[-_LAST_LINES:]]
 
     def stop(self, tell: Callable[[str], object] | None = None) -> int:
         """TERM, as Ctrl-C would; a second wish is INT (gunicorn: at once), a third KILL. Gives the exit code.

@@ -666,6 +666,13 @@ def test_the_counts_of_a_traced_lock_are_told() -> None:
     assert "held 50.0ms on average from /srv/app.py:7, 5.00s in all" in finding.evidence
 
 
+def test_a_line_that_a_traced_process_tells_commands_no_terminal() -> None:
+    hold = Durations(100, 5.0, 0.05, 0.2)
+    sites = (("/srv/\x1b[2J\udcff.py:7", Statistics(100, 80, 0, Durations(), hold)),)
+    (finding,) = found(lock(waited_s=50.0, statistics=Statistics(100, 80, 0, Durations(80, 8.0), hold, sites)))
+    assert "held 50.0ms on average from /srv/?[2J?.py:7, 5.00s in all" in finding.evidence
+
+
 def test_a_little_waiting_or_a_short_look_is_not_worth_a_line() -> None:
     assert codes(lock(waited_s=15.0)) == []
     assert codes(lock(waited_s=2.0), watched_s=0.5) == []

@@ -140,6 +140,23 @@ def test_without_a_place_for_its_output_nothing_is_started(directory: Path, monk
         Launched(["sh", "-c", "echo said"])
 
 
+def test_of_a_line_that_does_not_end_the_beginning_is_kept(directory: Path) -> None:
+    launched = Launched(["sh", "-c", "head -c 2000000 /dev/zero | tr '\\0' x; echo; echo after"])
+    wait_until(lambda: not launched.running)
+    lines = [line for _ in range(20) for line in launched.output()]
+    assert [len(line) for line in lines] == [4096, 5]
+    assert [len(line) for line in launched.last_lines()] == [4096, 5]
+    launched.forget()
+
+
+def test_the_output_is_read_though_its_name_has_gone(directory: Path) -> None:
+    launched = Launched(["sh", "-c", "echo said"])
+    wait_until(lambda: not launched.running)
+    launched.log.unlink()
+    assert launched.output() == launched.last_lines() == ["said"]
+    launched.forget()
+
+
 def test_a_server_that_takes_its_time_to_stop_is_waited_for_with_a_word(directory: Path) -> None:
     slow = "trap 'sleep 1; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
     launched, told = Launched(["sh", "-c", slow]), list[str]()

@@ -9,7 +9,7 @@ from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, wo
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import deadlocked
 from semtrace.rules.wording import at_least, holding, label, thread, waiting, where
-from semtrace.text import age, counted, exact
+from semtrace.text import age, clean, counted, exact
 
 # An idle worker of class sync beats every half timeout: gunicorn/workers/sync.py, gunicorn/arbiter.py spawn_worker.
 _LATE = 0.125
@@ -158,4 +158,4 @@ def _statistics(lock: Lock) -> Iterator[str]:
         f"average, {exact(counts.wait.max_s)} at most"
     )
     for site, held in [each for each in counts.sites if each[1].hold.count][:3]:
-        yield f"held {exact(held.hold.mean_s)} on average from {site}, {exact(held.hold.total_s)} in all"
+        yield f"held {exact(held.hold.mean_s)} on average from {clean(site)}, {exact(held.hold.total_s)} in all"
