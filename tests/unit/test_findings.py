@@ -212,6 +212,15 @@ def test_only_a_proved_orphan_is_called_one(state: str) -> None:
     assert "orphaned-lock" not in codes(suspect)
 
 
+def test_what_only_root_could_prove_is_told_as_a_warning_and_once() -> None:
+    reason = "locked, and no living process claims it; not proved orphaned: PID 7 may map it and cannot be read"
+    suspect = lock(state="unknown", value=0, reason=reason, waiters=(waiter(12, 60.0),), barred=True)
+    (finding,) = found(suspect)
+    assert (finding.code, finding.severity, finding.pids) == ("orphaned-lock", "warning", (12,))
+    assert reason in finding.evidence
+    assert 'sudo "$(command -v semtrace)" doctor 10' in finding.remedy
+
+
 # -- a unit that was lost
 
 

@@ -28,7 +28,7 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     explained = deadlocked(snapshot)
     crowded = []
     for lock in snapshot.locks:
-        if lock.id in explained or lock.state == "orphaned" or not worth_a_word(lock):
+        if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
         found = _timeout_risk(lock, snapshot, known) or _long_hold(lock, limits)
         if found is None and not inherited_counts(lock, snapshot):  # which tells who waits, and why
