@@ -28,7 +28,7 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     explained = deadlocked(snapshot)
     crowded = []
     for lock in snapshot.locks:
-        if lock.id in explained or lock.state == "orphaned" or not worth_a_word(lock):
+        if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
         found = _timeout_risk(lock, snapshot, known) or _long_hold(lock, limits)
         if found is None and not inherited_counts(lock, snapshot):  # which tells who waits, and why
@@ -91,6 +91,11 @@ def _killed_finding(lock: Lock, holder: Holder, process: Process, timeout_s: flo
 
 
 def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
+    """Of a library's own lock only where somebody waits: to keep it may be what it is for, as of loky's, which a worker
+    is given when it may exit.
+    """
+    if not lock.own and not lock.waiters:
+        return None
     for holder in lock.holders:
         held_s = unbroken_s(lock, holder)
         if held_s is not None and held_s >= limits.hold_s:
