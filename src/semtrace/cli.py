@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
-from semtrace.printing import emit, emit_prose, say, tell, wants_colour, width
+from semtrace.printing import emit, emit_prose, lenient, say, tell, wants_colour, width
 
 if TYPE_CHECKING:
     from semtrace.model import Snapshot
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    lenient()
     told = list(sys.argv[1:] if arguments is None else arguments)
     options = parse(told)
     from semtrace.linux.rights import started_with

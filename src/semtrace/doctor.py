@@ -120,7 +120,7 @@ def passed(
 ) -> Iterator[Finding]:
     """What was `seen` at some time and is not `present` any more."""
     living = {process.pid for process in snapshot.processes}
-    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned"} | deadlocked(snapshot)
+    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred} | deadlocked(snapshot)
     for key, (seen_s, finding) in seen.items():
         if finding.code != "deadlock" and finding.lock in worse:
             continue  # it is not over: what has become of it is another finding's

@@ -92,11 +92,18 @@ def _undecided(snapshot: Snapshot) -> str:
         if lock.maximum == SEM_VALUE_MAX and lock.value == 0 and lock.waiters and not lock.signal
     ]
     if not empty:
-        return ""
+        return _unclaimed(snapshot)
     threads = sum(len(lock.waiters) for lock in empty)
     names = ", ".join(label(lock) for lock in empty[:3]) + (", ..." if len(empty) > 3 else "")
     return (
         f" Whether it is right that {counted(threads, 'thread waits', 'threads wait')} for "
         f"{counted(len(empty), 'Semaphore')} without a unit left ({names}) semtrace cannot tell: a Semaphore may be a "
-        "signal that is still to come, or a lock whose holder is gone."
+        f"signal that is still to come, or a lock whose holder is gone.{_unclaimed(snapshot)}"
     )
+
+
+def _unclaimed(snapshot: Snapshot) -> str:
+    """Locks for which threads wait, of which nobody knows who has them."""
+    unknown = [lock for lock in snapshot.locks if lock.state == "unknown" and lock.waiters and not lock.signal]
+    told = [f" Who has {label(lock)} is not known: {clean(lock.reason)}." for lock in unknown if lock.reason]
+    return "".join(told[:3])

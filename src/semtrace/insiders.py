@@ -73,18 +73,21 @@ class Insiders:
 
 def _found_inside(watched: Watched, locks: set[int]) -> dict[int, tuple[int, int] | None]:
     """By lock that somebody is inside `with`, the one thread that is and how long it has run; None where it is not sure
-    who: two are, or it ran meanwhile.
+    who: two are, it ran meanwhile, or not all frames could be read.
     """
     pid = watched.id.pid
     before = {thread.tid: futex.run_time_ns(pid, thread.tid) for thread in watched.threads()}
-    found: dict[int, set[int | None]] = {}
     try:
         with Memory(pid) as memory:
-            for lock, words in inside(pid, memory, locks):
-                tids = {tid for word in words if (tid := watched.tid_of(word)) is not None}
-                found.setdefault(lock, set()).add(next(iter(tids)) if len(tids) == 1 else None)
+            seen = inside(pid, memory, locks)
     except OSError:
+        seen = None
+    if seen is None:
         return dict.fromkeys(locks)
+    found: dict[int, set[int | None]] = {}
+    for lock, words in seen:
+        tids = {tid for word in words if (tid := watched.tid_of(word)) is not None}
+        found.setdefault(lock, set()).add(next(iter(tids)) if len(tids) == 1 else None)
     sure: dict[int, tuple[int, int] | None] = dict.fromkeys(found)
     for lock, owners in found.items():
         tid = next(iter(owners)) if len(owners) == 1 else None

@@ -226,11 +226,12 @@ class Waited:
         self._last_s: float | None = None
 
     def update(self, now_s: float, waiting: Mapping[SemId, int]) -> None:
-        """Those who wait now are taken to have waited since the last look."""
+        """Those who wait now are taken to have waited since the last look; `waiting` names every lock that there is."""
         gap_s = 0.0 if self._last_s is None else min(now_s - self._last_s, _LONGEST_GAP_S)
         self._last_s = now_s
-        for semaphore, count in waiting.items():
-            self._seconds[semaphore] = self._seconds.get(semaphore, 0.0) + count * gap_s
+        self._seconds = {
+            semaphore: self._seconds.get(semaphore, 0.0) + count * gap_s for semaphore, count in waiting.items()
+        }
 
     def seconds(self, semaphore: SemId) -> float:
         return self._seconds.get(semaphore, 0.0)

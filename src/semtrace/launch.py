@@ -22,7 +22,9 @@ _OTHER_PROGRAM_S = 1.0  # for what is no gunicorn to have started
 _GUNICORN_S = 300.0  # it loads the application before it is ready, with --preload
 _SOON_S = 0.5  # what takes no longer needs no word
 _LAST_LINES = 20
+_LAST_BYTES = 1 << 16
 _PIECE = 1 << 18
+_LONGEST_LINE = 4096
 
 
 def check(command: Sequence[str]) -> None:
@@ -52,7 +54,11 @@ class Launched:
         self._main_pid: int | None = None
         program = _program(command)
         runlogs.sweep()
-        self._descriptor, self.log = runlogs.make()
+        try:
+            self._descriptor, self.log = runlogs.make()
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise SemtraceError(f"no file for the server's output can be made: {why}", "set TMPDIR") from error
         self._read_to = 0
         self._rest = b""
         try:
@@ -104,20 +110,18 @@ class Launched:
         raise self._failed()
 
     def output(self) -> list[str]:
-        """The lines that it wrote since the last call."""
-        try:
-            with self.log.open("rb") as file:
-                file.seek(self._read_to)
-                data = file.read(_PIECE)
-        except OSError:
-            return []
+        """The lines that it wrote since the last call; of one without end, as a progress bar is, the beginning."""
+        data = os.pread(self._descriptor, _PIECE, self._read_to)  # the name may have gone: what tidies /tmp takes it
         self._read_to += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        return [line.decode(errors="replace") for line in whole]
+        *whole, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[:_LONGEST_LINE]
+        return [line[:_LONGEST_LINE].decode(errors="replace") for line in whole]
 
     def last_lines(self) -> list[str]:
-        """The end of all that it has written so far."""
-        return self.log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        """The end of all that it has written so far, also where somebody has removed the file meanwhile."""
+        begin = max(os.fstat(self._descriptor).st_size - _LAST_BYTES, 0)
+        data = os.pread(self._descriptor, _LAST_BYTES, begin)
+        return [line[:_LONGEST_LINE] for line in data.decode(errors="replace").splitlines()[-_LAST_LINES:]]
 
     def stop(self, tell: Callable[[str], object] | None = None) -> int:
         """TERM, as Ctrl-C would; a second wish is INT (gunicorn: at once), a third KILL. Gives the exit code.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pwd
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semtrace import leftovers
 from semtrace.leftovers import Found
+from semtrace.linux.users import name_of
 from semtrace.model import LeakedName, Problem
 from semtrace.text import counted
 
@@ -41,7 +41,7 @@ def _leaked(found: Found) -> LeakedName | None:
     entry = found.entry
     if entry.id is None:
         return None
-    return LeakedName(entry.id, f"/{entry.name.removeprefix('sem.')}", entry.age_s, _user(entry.owner))
+    return LeakedName(entry.id, f"/{entry.name.removeprefix('sem.')}", entry.age_s, name_of(entry.owner))
 
 
 def _doubts(unsure: Sequence[Found]) -> list[Problem]:
@@ -57,10 +57,3 @@ def _doubts(unsure: Sequence[Found]) -> list[Problem]:
         )
         for why, count in reasons.items()
     ]
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pwd
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,6 +9,7 @@ from semtrace import leftovers, repair, repair_report
 from semtrace.audit import Audit, clean_act, clean_intent, release_act, release_intent
 from semtrace.errors import SemtraceError
 from semtrace.leftovers import Found
+from semtrace.linux.users import name_of
 from semtrace.model import Lock, SemId, Server
 from semtrace.observe import Observer
 from semtrace.repair import Released
@@ -67,11 +67,15 @@ def _release(observer: Observer, which: str, audit: str | None, say: Say) -> Rel
 
 
 def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.DIRECTORY) -> Iterator[str]:
-    """Removes the leftover semaphores, or without `yes` lists them."""
-    found = leftovers.look(directory)
+    """Removes the leftover semaphores, or without `yes` lists them; SemtraceError if the directory cannot be read."""
+    try:
+        found = leftovers.look(directory)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SemtraceError(f"cannot look into {directory}: {why}", "so nothing was done") from error
     gone = [each for each in found if each.kept is None]
     if not yes:
-        yield from repair_report.leftovers(found, _user)
+        yield from repair_report.leftovers(found, name_of)
         if gone:
             yield "Nothing was done. To remove them:"
             yield f"  semtrace clean --yes{f' --audit {shlex.quote(audit)}' if audit else ''}"
@@ -107,15 +111,8 @@ def _remove(found: Found, log: Audit, directory: str) -> Found:
     done = leftovers.remove(found, directory)
     entry = done.entry
     if done.kept is None:
-        before: dict[str, object] = {"size": entry.size, "owner": _user(entry.owner), "age_s": round(entry.age_s, 3)}
+        before: dict[str, object] = {"size": entry.size, "owner": name_of(entry.owner), "age_s": round(entry.age_s, 3)}
         log.write(clean_act(str(entry.id), entry.name, done.evidence, before))
     else:
         log.call_off(clean_intent([entry.name]), SemtraceError(done.kept))
     return done
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return str(number)

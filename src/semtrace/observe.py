@@ -247,7 +247,8 @@ class Observer:
         blind = {watched.id for watched in self._fleet.all if watched.memory is None}
         names = {lock.id: lock.name for lock in locks if lock.name}
         ends = {process: self._lives.end_of(self._now_s, process) for process in state.files}
-        return traced.refine(locks, state, now_ns, blind, ends), traced.tracing(state, now_ns, self._traced.live, names)
+        refined = traced.refine(locks, state, now_ns, blind, ends, self._fleet.hidden)
+        return refined, traced.tracing(state, now_ns, self._traced.live, names)
 
     def _problems(self) -> Iterator[Problem]:
         if not self._tree.alive:

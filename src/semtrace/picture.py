@@ -63,7 +63,7 @@ class Picture:
         self._waiting.update(now_s, waiting)
         self._orphaned.update(now_s, judged)
         in_use = {s: all_ for s, all_ in blocked.items() if self._orphaned.seconds(now_s, s) is None}
-        self._waited.update(now_s, {semaphore: len(all_) for semaphore, all_ in in_use.items()})
+        self._waited.update(now_s, {semaphore: len(in_use.get(semaphore, ())) for semaphore in judged})
         holders = self._holders(now_s, judged)
         holding = [(semaphore, h.process, h.tid) for semaphore, all_ in holders.items() for h in all_ if h.tid]
         self._asleep.update(
@@ -159,6 +159,7 @@ class Picture:
             in_flux=not read.steady,
             own=not names or names[0].own,
             lost=Lost(verdict.lost, verdict.proved, self._losing.seconds(now_s, semaphore)) if verdict.lost else None,
+            barred=verdict.barred,
             strays=self._strays.of(semaphore),
             waited_s=self._waited.seconds(semaphore),
             orphaned_s=self._orphaned.seconds(now_s, semaphore),

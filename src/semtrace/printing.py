@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
 from collections.abc import Iterable
 
 from semtrace.errors import SemtraceError
-from semtrace.text import WIDTH, fitted
+from semtrace.text import WIDTH, clean, fitted
+
+
+def lenient() -> None:
+    """What the terminal's encoding does not have shows as `?`: `≥` and `…` in that of a Latin-1 locale, say."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def emit(lines: Iterable[str], flush: bool = False) -> None:
@@ -29,10 +37,11 @@ def say(sentence: str) -> None:
 
 
 def tell(error: SemtraceError) -> int:
-    """What went wrong and what would help; returns its exit code."""
-    say(str(error))
+    """What went wrong and what would help; returns its exit code. Titles and names in it are the target's own choice:
+    the terminal must not obey them."""
+    say(_plain(str(error)))
     if error.remedy:
-        pass_on([f"  {error.remedy}"])
+        pass_on([f"  {_plain(error.remedy)}"])
     return error.exit_code
 
 
@@ -59,6 +68,10 @@ def wants_colour() -> bool:
         and "NO_COLOR" not in os.environ
         and os.environ.get("TERM") != "dumb"
     )
+
+
+def _plain(text: str) -> str:
+    return "\n".join(clean(line.replace("\t", "  ")) for line in text.split("\n"))
 
 
 def _write(text: str, flush: bool) -> None:

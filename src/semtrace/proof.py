@@ -43,7 +43,8 @@ class Suspicion:
     """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC).
 
     `proved_ticks` is when the proof was first complete, in ticks since boot. `unseen_since_s`: since when it lacks
-    something of those who were born after.
+    something of those who were born after. `barred`: the outsider is one that cannot be asked whether it
+    maps it.
     """
 
     since_s: float
@@ -51,6 +52,7 @@ class Suspicion:
     last_s: float = 0.0
     swept_s: float | None = None
     outsider: str | None = None
+    barred: bool = False
     clear: dict[ProcessId, int] = field(default_factory=dict)
     unsettled: dict[ProcessId, str] = field(default_factory=dict)
     proved_ticks: int | None = None

@@ -75,7 +75,7 @@ class Prover:
         self.unproved = False
         for semaphore in self._suspicions:
             verdict = self._conclude(now_s, semaphore, mappers[semaphore], judged[semaphore])
-            self.unproved |= verdict.state != "orphaned" and not verdict.proved
+            self.unproved |= not (verdict.state == "orphaned" or verdict.proved or verdict.barred)
             judged[semaphore] = replace(judged[semaphore], verdict=verdict)
 
     def forget(self) -> None:
@@ -142,6 +142,7 @@ class Prover:
                 continue
             suspicion.swept_s = now_s
             suspicion.outsider = _outsider(mapped_by, seen.hidden)
+            suspicion.barred = bool(seen.hidden) and not mapped_by
 
     def _sweep_due(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
         swept_s = self._suspicions[semaphore].swept_s
@@ -187,7 +188,11 @@ class Prover:
                 reason=f"{verdict.reason}; {end if lacks is None else f'not proved: {lacks}'}",
             )
         if lacks is not None:
-            return Verdict("unknown", reason=f"locked, and no living process claims it; not proved orphaned: {lacks}")
+            return Verdict(
+                "unknown",
+                reason=f"locked, and no living process claims it; not proved orphaned: {lacks}",
+                barred=suspicion.barred and lacks == suspicion.outsider,
+            )
         if suspicion.proved_ticks is None:
             suspicion.proved_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
         return Verdict(

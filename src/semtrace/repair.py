@@ -187,17 +187,24 @@ def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> 
         observer.prove_anew()
         lock, still = _at_a_still_moment(observer, _proved(observer, lock.id))
         with undisturbed():
-            before = semaphore.read()
-            if before.value:
-                raise Refused(f"{clean(lock.label)} has just been released by somebody else", "nothing was done")
-            units = lock.maximum or 1
-            woken = semaphore.give_back(units)
-            released = Released(lock, units, before, semaphore.read(), woken, still, time.time())
+            released = _act(semaphore, lock, still)
             try:
                 log(released)
             finally:
                 set_right = let_go(members, lock.id)
     return _look_after(observer, replace(released, set_right=set_right))
+
+
+def _act(semaphore: OpenSemaphore, lock: Lock, still: bool) -> Released:
+    units = lock.maximum or 1
+    try:
+        before = semaphore.read()
+        if before.value:
+            raise Refused(f"{clean(lock.label)} has just been released by somebody else", "nothing was done")
+        woken = semaphore.give_back(units)
+    except OSError as error:
+        raise Refused(f"{clean(lock.label)} cannot be released: {error.strerror}", "nothing was done") from error
+    return Released(lock, units, before, semaphore.read(), woken, still, time.time())
 
 
 def _opened(observer: Observer, lock: Lock) -> OpenSemaphore:

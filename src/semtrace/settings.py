@@ -87,10 +87,20 @@ def _value(name: str, value: object, kind: type, where: str) -> object:
         return check_interval(float(value), where)
     if kind is dict and isinstance(value, dict):
         return {command: _keys(command, keys, where) for command, keys in value.items()}
+    if name == "folder" and isinstance(value, str):
+        return _folder(value, where)
     if kind is not float and kind is not dict and type(value) is kind:
         return value
     words = {float: "a number", bool: "true or false", str: "a text", dict: "a table [keys]"}
     raise UsageError(f"{where}: {name} must be {words[kind]}, not {value!r}")
+
+
+def _folder(value: str, where: str) -> str:
+    try:
+        Path(value).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{where}: folder {value!r} is in nobody's home", "write it in full") from None
+    return value
 
 
 def _keys(command: str, keys: object, where: str) -> str:
@@ -104,4 +114,9 @@ def _keys(command: str, keys: object, where: str) -> str:
 def _base(variable: str, default: str) -> Path:
     """The specification wants relative paths ignored."""
     given = Path(os.environ.get(variable, ""))
-    return given if given.is_absolute() else Path.home() / default
+    if given.is_absolute():
+        return given
+    try:
+        return Path.home() / default
+    except RuntimeError:  # a user without a name, as in a container: there is no such file then
+        return Path("/") / default

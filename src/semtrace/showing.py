@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,8 @@ from semtrace.tui.looking import Release, Tools
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.terminal import unusable_terminal
 
+RELEASE_S = 20.0  # more than a release takes, with all that it waits for
+
 
 def attach(options: argparse.Namespace) -> int:
     """The live view of a server that runs."""
@@ -41,7 +44,7 @@ def attach(options: argparse.Namespace) -> int:
             _following,
             settings=settings,
             tools=_in_browser(tools, options.browser) if options.browser else tools,
-            remembered=_remembered(settings),
+            remembered=None if options.browser else _remembered(settings),
         )
 
 
@@ -93,12 +96,23 @@ def _need_terminal(instead: str) -> None:
 
 @contextmanager
 def _releasing(audit: str | None) -> Iterator[Callable[[Server, SemId], Sequence[str]]]:
-    """What it does is said when the view has given the terminal back."""
+    """What it does is said when the view has given the terminal back. One that is under way then comes to its end, and
+    to its line in the audit file: its thread would not outlive this one.
+    """
     said: list[str] = []
+    under_way = threading.Lock()
+    release_it = mend.releaser(audit, said.append)
+
+    def act(server: Server, semaphore: SemId) -> Sequence[str]:
+        with under_way:
+            return release_it(server, semaphore)
+
     try:
-        yield mend.releaser(audit, said.append)
+        yield act
     finally:
-        for sentence in said:
+        if under_way.acquire(timeout=RELEASE_S):
+            under_way.release()
+        for sentence in tuple(said):
             say(sentence)
 
 

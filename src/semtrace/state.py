@@ -24,6 +24,7 @@ _T = TypeVar("_T")
 
 RECENT = 500
 SHOWN_PER_S = 1000
+MOST_NAMES = 10_000  # also of locks that are gone, which events may still tell of
 
 # A file is written a little after the time that it states: what is younger than this when it is read may lack.
 LAG_NS = 2_000_000
@@ -138,21 +139,27 @@ def _fold_files(state: State, news: Files, viewer: ProcessId | None) -> State:
         names.update((book.lock, book.name) for book in file.locks if book.name)
         sites.update(file.sites)
     retired, gone = _retired(state, files)
+    present = _in_files(files)
+    ended = _in_files(state.files) - present
     return replace(
         state,
         cells=draft.cells,
-        tallies=draft.tallies,
+        tallies={lock: sites for lock, sites in draft.tallies.items() if lock not in ended},
         streams=draft.streams,
         files=files,
         living=news.living,
         retired=retired,
-        names=names,
+        names=names if len(names) <= MOST_NAMES else {lock: names[lock] for lock in names.keys() & present},
         sites=sites,
         lost_before=state.lost_before + gone,
         held=_living(draft.nestings.held, news),
         sure=_living(draft.nestings.sure, news),
-        nestings=_of_locks(state.nestings, {book.lock for file in news.files for book in file.locks}),
+        nestings=_of_locks(state.nestings, present),
     )
+
+
+def _in_files(files: Mapping[ProcessId, StateFile]) -> set[SemId]:
+    return {book.lock for file in files.values() for book in file.locks}
 
 
 def _begun(state: State, news: Files) -> Nestings:
@@ -197,7 +204,7 @@ def _retired(state: State, files: Mapping[ProcessId, StateFile]) -> tuple[Mappin
     retired = dict(state.retired)
     for book in (book for old in gone for book in old.locks):
         retired[book.lock] = retired.get(book.lock, Tally()).copy().add(book)
-    present = {book.lock for file in files.values() for book in file.locks}
+    present = _in_files(files)
     lost = sum(state.streams[old.process].lost for old in gone if _dropped(old, files) and old.process in state.streams)
     return {lock: tally for lock, tally in retired.items() if lock in present}, lost
 

@@ -56,8 +56,10 @@ def refine(
     now_ns: int,
     blind: Collection[ProcessId],
     ends: Mapping[ProcessId, End | None] | None = None,
+    hidden: Collection[ProcessId] = (),
 ) -> tuple[Lock, ...]:
-    """The locks with what is known of the traced ones among them. `blind` are processes that memory says nothing of.
+    """The locks with what is known of the traced ones among them. `blind` are processes that memory says nothing of,
+    `hidden` those of which it is not even known what they map.
 
     `now_ns` is when memory began to be read. `ends` are of processes that ended meanwhile, how long ago each was last
     seen alive and first found to be gone.
@@ -65,7 +67,7 @@ def refine(
     traced = _by_lock(state)
     return tuple(
         _with_dead_holders(
-            _refine(lock, traced[lock.id], state, now_ns, blind), traced[lock.id], state, now_ns, ends or {}
+            _refine(lock, traced[lock.id], state, now_ns, blind, hidden), traced[lock.id], state, now_ns, ends or {}
         )
         if lock.id in traced
         else lock
@@ -83,7 +85,9 @@ def _by_lock(state: State) -> dict[SemId, Known]:
     return found
 
 
-def _refine(lock: Lock, known: Known, state: State, now_ns: int, blind: Collection[ProcessId]) -> Lock:
+def _refine(
+    lock: Lock, known: Known, state: State, now_ns: int, blind: Collection[ProcessId], hidden: Collection[ProcessId]
+) -> Lock:
     cells = known.cells
     sure = {process: cell for process, cell in cells.items() if _is_whole(state, process)}
     holders = [_exact_holder(holder, sure.get(holder.process), state, now_ns) for holder in lock.holders]
@@ -101,7 +105,7 @@ def _refine(lock: Lock, known: Known, state: State, now_ns: int, blind: Collecti
         waiters=tuple(sorted(waiters, key=lambda waiter: -(waiter.for_s or 0.0))),
         statistics=statistics(state, lock.id, known.books.values()),
     )
-    return _judged_by_events(refined, known, state) if unseen else _doubted(refined, known, state)
+    return _judged_by_events(refined, known, state, hidden) if unseen else _doubted(refined, known, state)
 
 
 def _is_whole(state: State, process: ProcessId) -> bool:
@@ -157,16 +161,16 @@ def _told_waiters(unseen: dict[ProcessId, Cell], state: State, now_ns: int) -> I
             yield Waiter(process, tid, _ago(since_ns, now_ns), None, "events", site_of(state, site))
 
 
-def _judged_by_events(lock: Lock, known: Known, state: State) -> Lock:
+def _judged_by_events(lock: Lock, known: Known, state: State, hidden: Collection[ProcessId]) -> Lock:
     """A lock that memory could not judge because it could not read everybody; with the events it can."""
     if lock.state != "unknown" or lock.signal:
         return lock
     if any(holder.evidence == "events" for holder in lock.holders):
         held: LockState = "contended" if lock.waiters else "held"
         return replace(lock, state=held, reason="by its events: the memory of its holder cannot be read")
-    books = [known.books.get(process) for process in lock.mapped_by]
+    books = [known.books.get(process) for process in {*lock.mapped_by, *hidden}]
     idle = [book and book.steady and not book.since_ns and not book.count and not book.trying for book in books]
-    if books and all(idle) and not lock.holders and not _dead_books(known, state):
+    if books and all(idle) and lock.value != 0 and not lock.holders and not _dead_books(known, state):
         return replace(lock, state="free", reason="by its events: memory cannot be read")
     return lock
 

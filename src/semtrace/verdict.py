@@ -52,6 +52,7 @@ class Verdict:
     rivals: tuple[Claim, ...] = ()  # more than can hold it
     lost: int = 0  # units that are taken and claimed by nobody, while others are claimed or left
     proved: bool = False  # that they are
+    barred: bool = False  # proved orphaned, but for processes that cannot be asked whether they map it
 
     @property
     def doubtful(self) -> bool:

@@ -113,6 +113,8 @@ class Watched:
         if found == self.semaphores:
             return told_again
         self.objects = {s: known for s, known in self.objects.items() if found.get(s) == self.semaphores[s]}
+        self.table_names = {s: name for s, name in self.table_names.items() if s in found}
+        self.searched_s = {s: at_s for s, at_s in self.searched_s.items() if s in found}
         self.semaphores = found
         self._search, self._retry_s, self._retry_at_s = None, _RETRY_S, 0.0
         self._table = self._search_table()

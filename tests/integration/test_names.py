@@ -374,6 +374,24 @@ def test_the_locks_of_a_celery_worker_and_its_pool(tmp_path: Path) -> None:
             assert {kind for _, _, kind in queues.values()} <= {"Pool", "AsynPool", "SimpleQueue"}
 
 
+def test_the_queues_of_joblib_are_queues_like_others(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    program = (
+        "import joblib, os, time\n"
+        "if __name__ == '__main__':\n"
+        "    joblib.Parallel(2)(joblib.delayed(os.getpid)() for _ in range(4))\n"
+        "    print('READY', flush=True); time.sleep(600)"
+    )
+    (tmp_path / "work.py").write_text(program)
+    with start(sys.executable, str(tmp_path / "work.py")) as (popen, log):
+        wait_until(lambda: "READY" in log.read_text(), 40, "joblib")
+        found = named(walk_pid(popen.pid))
+        executor = "joblib.externals.loky.reusable_executor._executor"
+        for piece in ("_call_queue._rlock", "_call_queue._wlock", "_call_queue._sem", "_result_queue._rlock"):
+            kind, owner, _ = found[f"{executor}.{piece}"]
+            assert (kind, owner) == ("BoundedSemaphore" if piece.endswith("_sem") else "Lock", executor)
+
+
 def _has_semaphores(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return "/dev/shm/sem." in Path(f"/proc/{pid}/maps").read_text()

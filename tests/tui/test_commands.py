@@ -16,6 +16,7 @@ from tui.looking import SIZES, Looking, looking
 from semtrace.errors import UsageError
 from semtrace.model import Snapshot
 from semtrace.settings import Settings
+from semtrace.tui import view
 from semtrace.tui.ascii import ascii_only
 from semtrace.tui.commands import COMMANDS, shown
 from semtrace.tui.finder import choices, score
@@ -157,16 +158,39 @@ def test_what_textual_calls_a_key_is_one(key: str) -> None:
     assert is_key(key)
 
 
-@pytest.mark.parametrize("key", ["F1", "Space", "question mark", "f99", "ctrl-x", "hyper+", "<any>", "spcae"])
+@pytest.mark.parametrize(
+    "key", ["F1", "Space", "question mark", "f99", "ctrl-x", "hyper+", "<any>", "spcae", "shift+a", "ctrl+X"]
+)
 def test_what_it_would_never_send_is_none(key: str) -> None:
     assert not is_key(key)
 
 
 @pytest.mark.parametrize(
-    ("key", "name"), [("question_mark", "?"), ("ctrl+p", "Ctrl-P"), ("f10", "F10"), ("space", "Space"), ("f", "f")]
+    ("key", "name"),
+    [
+        *[("question_mark", "?"), ("ctrl+p", "Ctrl-P"), ("f10", "F10"), ("space", "Space"), ("f", "f")],
+        *[("exclamation_mark", "!"), ("!", "!"), (" f11", "F11"), ("less_than_sign", "<"), ("minus", "-")],
+        *[("ctrl+backslash", "Ctrl-\\"), ("backspace", "backspace"), ("delete", "delete"), ("ä", "ä")],
+    ],
 )
 def test_a_key_is_shown_as_it_stands_on_a_keyboard(key: str, name: str) -> None:
     assert shown(key) == name
+
+
+def test_a_word_in_passing_is_not_cut_short_by_the_end_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.sees("◐ contended")
+        screen = seen.app.screen
+        assert isinstance(screen, view.View)
+        monkeypatch.setattr(view, "PASSING_S", 0.1)
+        screen.say("the first")
+        monkeypatch.setattr(view, "PASSING_S", 60.0)
+        screen.say("the second")
+        await seen.sees("the second")
+        await seen.pilot.pause(0.3)
+        assert "the second" in seen.text
+
+    play(scenario)
 
 
 def test_the_palette_finds_a_command_by_its_words() -> None:

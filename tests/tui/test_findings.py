@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from tui.fakes import Script, finding, lock, picture, pid, sem, thread_locks
@@ -45,6 +46,18 @@ def test_the_header_counts_them_and_f_shows_them_worst_first(size: tuple[int, in
         await seen.sees("Locks")
 
     play(scenario, picture(findings=(ORPHAN, WARNING)), size)
+
+
+def test_what_is_copied_commands_no_terminal_that_it_is_pasted_into() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.sees("1 error (f)")
+        await seen.press("f")
+        await seen.sees("mend it")
+        await seen.press("y")
+        await seen.until(lambda: seen.app.clipboard, "the text")
+        assert seen.app.clipboard == f"{ORPHAN.title}\nfrom ?[201~?reboot\nmend it\nso"
+
+    play(scenario, picture(findings=(replace(ORPHAN, evidence=("from \x1b[201~\rreboot",), remedy="mend it\nso"),)))
 
 
 def test_without_findings_the_header_is_silent_and_the_sheet_says_so() -> None:

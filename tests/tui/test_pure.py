@@ -12,10 +12,11 @@ from rich.cells import cell_len
 from tui import fakes
 
 from semtrace.model import DeadHolder, Frame
-from semtrace.tui import grid, header, line, meter, panes, poller, rows, sentences, subjects, terminal
+from semtrace.tui import grid, header, line, meter, panes, poller, rows, sentences, subjects, terminal, timeline_rows
 from semtrace.tui.grid import Cell, Column, Row, View
 from semtrace.tui.line import Item, Span
 from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
+from semtrace.tui.wrapping import wrapped
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Mn", "Me", "Cf", "Mc")), max_size=40)
 
@@ -230,6 +231,19 @@ def test_a_deadlocked_lock_says_so_in_its_row_and_its_sentence() -> None:
     shown = [cells(rows.LOCKS, row)["REMARK"] for row in rows.lock_rows(snapshot, [a, b, c])]
     assert shown == ["deadlock", "deadlock", ""]
     assert subjects.sentence(b.id, snapshot).startswith("DEADLOCK: b is held by 4712")
+
+
+def test_wide_characters_get_the_cells_that_they_need() -> None:
+    columns = (Column("NAME", 18, 48, 0),)
+    assert grid.content_widths(columns, [Row(1, (Cell("\u9501" * 4),), ())]) == [8]
+    assert timeline_rows.label_width(160, [timeline_rows.Row(1, "\u9501" * 15)]) == 31
+
+
+@given(st.text("ab \u9501\u00e9\U0001f50e\u0301./\u2026", max_size=120), st.integers(10, 60))
+def test_prose_is_wrapped_within_the_width_and_nothing_is_lost(text: str, width: int) -> None:
+    lines = wrapped(text, width)
+    assert all(cell_len(each) <= width for each in lines)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
 
 def test_items_give_way_in_their_order() -> None:

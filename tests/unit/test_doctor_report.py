@@ -88,6 +88,14 @@ def test_waiting_that_cannot_be_judged_is_told_with_nothing_wrong() -> None:
     assert "cannot tell" not in line
 
 
+def test_a_lock_for_which_threads_wait_and_that_nobody_is_known_to_have_is_told_with_nothing_wrong() -> None:
+    taken = lock("app.lock", state="unknown", value=0, reason="PID 7 maps it too", waiters=(waiter(12, 5.0),))
+    (line,) = doctor_text(snapshot(taken), 30)
+    assert line.endswith(" Who has app.lock is not known: PID 7 maps it too.")
+    (line,) = doctor_text(snapshot(replace(taken, waiters=())), 30)
+    assert "not known" not in line
+
+
 def test_what_could_not_be_read_is_never_called_healthy() -> None:
     some = next(doctor_text(snapshot(lock(), problems=blind(12)), 30))
     assert some.endswith("1 process of these could not be read.")

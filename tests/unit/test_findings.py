@@ -212,6 +212,15 @@ def test_only_a_proved_orphan_is_called_one(state: str) -> None:
     assert "orphaned-lock" not in codes(suspect)
 
 
+def test_what_only_root_could_prove_is_told_as_a_warning_and_once() -> None:
+    reason = "locked, and no living process claims it; not proved orphaned: PID 7 may map it and cannot be read"
+    suspect = lock(state="unknown", value=0, reason=reason, waiters=(waiter(12, 60.0),), barred=True)
+    (finding,) = found(suspect)
+    assert (finding.code, finding.severity, finding.pids) == ("orphaned-lock", "warning", (12,))
+    assert reason in finding.evidence
+    assert 'sudo "$(command -v semtrace)" doctor 10' in finding.remedy
+
+
 # -- a unit that was lost
 
 
@@ -493,6 +502,12 @@ def test_a_long_hold_and_its_line() -> None:
     assert finding.evidence[0] == "PID 11 at /srv/app.py:7 in withdraw"
 
 
+def test_a_library_keeps_its_own_lock_as_long_as_it_likes_if_nobody_waits() -> None:
+    kept = lock(holders=(holder(11, 12.0, asleep_s=11.0, stack=USERS),), own=False)
+    assert codes(kept) == []
+    assert codes(replace(kept, waiters=(waiter(12, 1.0),))) == ["long-hold"]
+
+
 def test_a_waiter_that_never_ran_shows_that_nobody_released_meanwhile() -> None:
     assert codes(lock(holders=(holder(11, 12.0),), waiters=(waiter(12, 10.5),))) == ["long-hold"]
 
@@ -664,6 +679,13 @@ def test_the_counts_of_a_traced_lock_are_told() -> None:
     (finding,) = found(lock(waited_s=50.0, statistics=counts))
     assert "80% of 100 acquires had to wait, 100ms on average, 400ms at most" in finding.evidence
     assert "held 50.0ms on average from /srv/app.py:7, 5.00s in all" in finding.evidence
+
+
+def test_a_line_that_a_traced_process_tells_commands_no_terminal() -> None:
+    hold = Durations(100, 5.0, 0.05, 0.2)
+    sites = (("/srv/\x1b[2J\udcff.py:7", Statistics(100, 80, 0, Durations(), hold)),)
+    (finding,) = found(lock(waited_s=50.0, statistics=Statistics(100, 80, 0, Durations(80, 8.0), hold, sites)))
+    assert "held 50.0ms on average from /srv/?[2J?.py:7, 5.00s in all" in finding.evidence
 
 
 def test_a_little_waiting_or_a_short_look_is_not_worth_a_line() -> None:
@@ -896,6 +918,13 @@ def test_who_has_no_parent_with_the_lock_has_inherited_nothing() -> None:
     first = lock(strays=(Stray(pid(10), 4, certain=False),))
     assert codes(first) == []
     assert codes(replace(first, strays=(Stray(pid(12), 1),), mapped_by=(pid(11), pid(12)))) == []
+
+
+def test_a_thread_of_the_master_that_reads_a_queue_has_its_lock_at_every_fork() -> None:
+    """As of a log that workers write to, and the master reads."""
+    read = lock("app.log._rlock", part_of="app.log", holders=(holder(10),), strays=(Stray(pid(11), 1),))
+    assert codes(read) == []
+    assert codes(replace(read, name="app.log._wlock")) == ["inherited-hold"]
 
 
 def test_the_cause_comes_before_what_comes_of_it_and_that_is_not_told_again() -> None:

@@ -15,7 +15,7 @@ from telling import LOCK, OTHER, SITE, P, Q, S, book, events, files, record, sta
 from semtrace import wire
 from semtrace.model import ProcessId, SemId
 from semtrace.sequence import REORDERED
-from semtrace.state import LAG_NS, SHOWN_PER_S, State, fold
+from semtrace.state import LAG_NS, MOST_NAMES, SHOWN_PER_S, State, fold
 from semtrace.tally import holding_times, total, waiting_times
 from semtrace.wire import EventType, Flag, Kind
 
@@ -171,6 +171,19 @@ def test_the_counts_of_a_process_that_ended_are_kept() -> None:
 
 
 # ---- bounds
+
+
+def test_what_is_known_of_locks_that_are_gone_does_not_grow_for_ever() -> None:
+    state = fold(State(), files(S, state_file(P, book(acquired=1))))
+    state = fold(state, events(record(EventType.ACQUIRED, S + 1, 1, 0)))
+    assert state.tallies
+    state = fold(state, files(2 * S, state_file(P, book(lock=OTHER))))
+    assert not state.tallies
+    short = [book(lock=SemId(0, 9, number), name=f"job {number}") for number in range(MOST_NAMES + 1)]
+    state = fold(state, files(3 * S, state_file(P, *short)))
+    assert len(state.names) > MOST_NAMES
+    state = fold(state, files(4 * S, state_file(P, book(lock=OTHER, name="other"))))
+    assert state.names == {OTHER: "other"}
 
 
 def test_memory_is_bounded_by_sites() -> None:

@@ -246,8 +246,11 @@ def test_waiting_is_summed_over_threads_and_a_long_gap_is_not_counted() -> None:
     waited.update(10.0, {LOCK: 5})
     assert waited.seconds(LOCK) == 0.0
     waited.update(10.5, {LOCK: 2})
-    waited.update(11.0, {})
+    waited.update(11.0, {LOCK: 0})
     waited.update(11.5, {LOCK: 1})
     assert waited.seconds(LOCK) == 1.5
     waited.update(60.0, {LOCK: 1})
     assert waited.seconds(LOCK) == 2.5
+    waited.update(60.5, {})
+    waited.update(61.0, {LOCK: 1})
+    assert waited.seconds(LOCK) == 0.5, "of a lock that is gone nothing is kept"

@@ -72,7 +72,7 @@ LAYERS = {
     "observe": "model linux cpython fleet follower gunicorn_memory history lasting lastpicture namebook picture "
     "primitives prover reading rules separate threadlocks traced tree verdict watched",
     "stacks": "model linux rules.wording",
-    "leaks": "model leftovers text",
+    "leaks": "model leftovers linux.users text",
     "doctor": "model follower leaks observe rules stacks text",
     # what people and programs get to see
     "doctor_report": "model report schema text",
@@ -89,7 +89,7 @@ LAYERS = {
     "leftovers": "model linux",
     "repair_report": "model deadbooks leftovers repair text",
     "audit": "model errors linux processes repair text",
-    "mend": "model errors audit leftovers observe repair repair_report signals",
+    "mend": "model errors audit leftovers linux.users observe repair repair_report signals",
     "settings": "errors",
     "spans": "model",
     "timeline": "model spans",

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from support import wait_until
 
+from semtrace import repair
+from semtrace.errors import Refused
 from semtrace.linux.lease import in_use
 from semtrace.linux.post import MOST_UNITS, SIZE, OpenSemaphore, Word, identity, open_semaphore
 from semtrace.linux.stillness import Stillness
-from semtrace.model import SemId
+from semtrace.model import Lock, SemId
 
 
 @contextlib.contextmanager
@@ -56,6 +58,19 @@ def test_nothing_but_the_value_is_written() -> None:
 def test_units_that_the_kernel_would_take_for_others_are_refused(units: int) -> None:
     with _file() as path, _open(path) as semaphore, pytest.raises(OSError, match="Invalid"):
         semaphore.give_back(units)
+
+
+def test_one_that_its_owner_has_cut_short_is_refused() -> None:
+    with _file() as path, _open(path) as semaphore:
+        os.truncate(path, 4)
+        with pytest.raises(OSError, match="data"):
+            semaphore.read()
+        with pytest.raises(OSError, match="Invalid"):
+            semaphore.give_back(1)
+        lock = Lock(SemId(0, 27, 7), "Lock", "orphaned", 0, 1, name="myapp.lock")
+        with pytest.raises(Refused, match=r"myapp\.lock cannot be released: No data") as caught:
+            repair._act(semaphore, lock, still=True)
+        assert caught.value.remedy == "nothing was done"
 
 
 def test_only_one_may_reserve_it_and_it_is_free_again_when_that_one_closes() -> None:

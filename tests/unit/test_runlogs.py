@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from commands import NOBODY
 from support import start_ticks, wait_until
 
 from semtrace import runlogs
+from semtrace.errors import SemtraceError
 from semtrace.launch import Launched
 
 GONE = "semtrace-run-4194399-12-abcd1234.log"  # beyond the largest pid: include/linux/threads.h PID_MAX_LIMIT
@@ -117,6 +119,42 @@ def test_a_run_removes_the_logs_of_earlier_ones_and_keeps_its_own_until_it_has_r
     launched.forget()
     launched.forget()
     assert list(directory.iterdir()) == []
+
+
+def test_the_last_lines_of_a_long_log_that_somebody_removed_are_told(directory: Path) -> None:
+    launched = Launched(["sh", "-c", "yes | head -c 3000000; echo; echo last"])
+    wait_until(lambda: not launched.running)
+    launched.log.unlink()
+    tracemalloc.start()
+    lines = launched.last_lines()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (lines[-1], len(lines)) == ("last", 20)
+    assert most < 3_000_000, "not all of it is read"
+    launched.forget()
+
+
+def test_without_a_place_for_its_output_nothing_is_started(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runlogs.tempfile, "tempdir", str(directory / "no"))
+    with pytest.raises(SemtraceError, match="No such file"):
+        Launched(["sh", "-c", "echo said"])
+
+
+def test_of_a_line_that_does_not_end_the_beginning_is_kept(directory: Path) -> None:
+    launched = Launched(["sh", "-c", "head -c 2000000 /dev/zero | tr '\\0' x; echo; echo after"])
+    wait_until(lambda: not launched.running)
+    lines = [line for _ in range(20) for line in launched.output()]
+    assert [len(line) for line in lines] == [4096, 5]
+    assert [len(line) for line in launched.last_lines()] == [4096, 5]
+    launched.forget()
+
+
+def test_the_output_is_read_though_its_name_has_gone(directory: Path) -> None:
+    launched = Launched(["sh", "-c", "echo said"])
+    wait_until(lambda: not launched.running)
+    launched.log.unlink()
+    assert launched.output() == launched.last_lines() == ["said"]
+    launched.forget()
 
 
 def test_a_server_that_takes_its_time_to_stop_is_waited_for_with_a_word(directory: Path) -> None:

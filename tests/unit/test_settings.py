@@ -37,6 +37,7 @@ def test_every_setting_is_taken(tmp_path: Path) -> None:
         ("interval = nan", "interval must be 0.05 to 3600"),
         ("ascii = 1", "ascii must be true or false"),
         ("colour = 'red'", "there is no setting 'colour'"),
+        ('folder = "~no-such-user/x"', "folder '~no-such-user/x' is in nobody's home"),
         ("keys = 3", "keys must be a table"),
         ("[keys]\npause = []", "keys.pause must be a key"),
         ("[keys]\npause = 3", "keys.pause must be a key"),
@@ -66,3 +67,14 @@ def test_the_places_are_those_of_the_freedesktop_specification(monkeypatch: pyte
     monkeypatch.setenv("HOME", "/h")
     assert config_path() == Path("/c/semtrace/config.toml")
     assert state_path() == Path("/h/.local/state/semtrace/view.json")
+
+
+def test_a_user_without_a_home_has_the_settings_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert load() == Settings()
+    assert state_path().is_absolute()

@@ -49,6 +49,26 @@ def test_a_name_that_comes_or_goes_is_noticed(directory: ShmDirectory, tmp_path:
         assert directory.names() == {}
 
 
+def test_a_name_that_comes_within_the_tick_of_the_last_change_is_noticed(
+    directory: ShmDirectory, tmp_path: Path
+) -> None:
+    """Kernels before 6.13 give both changes one time."""
+    (tmp_path / "sem.first").write_bytes(bytes(32))
+    changed_ns = tmp_path.stat().st_mtime_ns
+    assert list(directory.names().values()) == ["/first"]
+    (tmp_path / "sem.second").write_bytes(bytes(32))
+    os.utime(tmp_path, ns=(changed_ns, changed_ns))
+    assert sorted(directory.names().values()) == ["/first", "/second"]
+
+
+def test_what_is_no_file_is_not_waited_for(directory: ShmDirectory, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "sem.fifo")
+    (tmp_path / "sem.link").symlink_to(tmp_path / "sem.target")
+    (tmp_path / "sem.target").write_bytes(bytes(32))
+    assert directory.read("/fifo") is None
+    assert directory.read("/link") is None
+
+
 def test_a_directory_that_cannot_be_read_has_no_names(directory: ShmDirectory, tmp_path: Path) -> None:
     directory.path = tmp_path / "none"
     assert directory.names() == {}

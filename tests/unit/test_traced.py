@@ -77,6 +77,15 @@ def test_a_lock_that_cannot_be_read_is_free_only_if_all_who_map_it_say_so() -> N
     assert refined.state == "unknown"
 
 
+def test_a_lock_is_not_called_free_that_a_hidden_process_may_map_or_whose_value_says_taken() -> None:
+    unread = lock("unknown", value=None, reason="its value could not be read", mapped_by=(P,))
+    half = fold(State(), files(S, state_file(P, book())))
+    assert refine([unread], half, NOW, (P, Q))[0].state == "free"
+    assert refine([unread], half, NOW, (P, Q), hidden=(Q,))[0].state == "unknown"
+    assert refine([unread], told(), NOW, (P, Q), hidden=(Q,))[0].state == "free", "it says itself that it has not"
+    assert refine([replace(unread, value=0)], told(), NOW, (P, Q))[0].state == "unknown"
+
+
 def test_an_orphan_says_which_dead_process_held_it_and_where() -> None:
     dead = state_file(Q, book(since_ns=NOW - 41 * S, site=SITE, tid=Q.pid))
     state = fold(State(), files(S, state_file(P, book()), dead, dead=(Q,)))

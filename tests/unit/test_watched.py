@@ -12,6 +12,7 @@ import pytest
 
 from semtrace.linux.maps import SemaphoreMaps
 from semtrace.linux.process import read_stat
+from semtrace.model import SemId
 from semtrace.watched import RELIST_S, Watched
 
 
@@ -58,3 +59,12 @@ def test_one_whose_list_of_mappings_cannot_be_opened_is_hidden_unless_it_ended(m
         monkeypatch.setattr(SemaphoreMaps, "__init__", fail)
         with contextlib.closing(Watched(stat)) as watched:
             assert watched.hidden is hidden, errno.errorcode[number]
+
+
+def test_of_semaphores_that_it_maps_no_more_nothing_is_kept(watched: Watched) -> None:
+    assert watched.relist(0.0)
+    gone = SemId(0, 0, 1)
+    for kept in (watched.semaphores, watched.table_names, watched.searched_s):
+        kept[gone] = 0  # type: ignore[index]
+    assert watched.relist(RELIST_S)
+    assert gone not in {*watched.semaphores, *watched.table_names, *watched.searched_s}

@@ -29,12 +29,11 @@ _MOST_SYMBOLS = 1 << 20
 class Image:
     """One ELF file as it is loaded."""
 
-    __slots__ = ("_end", "_pages", "_tags", "bias")
+    __slots__ = ("_pages", "_tags", "bias")
 
-    def __init__(self, pages: Pages, bias: int, end: int, tags: dict[int, int]) -> None:
+    def __init__(self, pages: Pages, bias: int, tags: dict[int, int]) -> None:
         self._pages = pages
         self.bias = bias
-        self._end = end
         self._tags = tags
 
     def find(self, name: str) -> int | None:
@@ -111,15 +110,14 @@ def load_image(pages: Pages, base: int) -> Image | None:
     if data is None:
         return None
     segments = [_PHEADER.unpack_from(data, at) for at in range(0, len(data), size)]
-    loads = [(s[3], s[6]) for s in segments if s[0] == _PT_LOAD]  # (p_vaddr, p_memsz)
+    loads = [s[3] for s in segments if s[0] == _PT_LOAD]  # p_vaddr
     dynamic = [s[3] for s in segments if s[0] == _PT_DYNAMIC]
     if not loads or not dynamic:
         return None
-    bias = 0 if kind == _ET_EXEC else base - (min(loads)[0] & ~0xFFF)
+    bias = 0 if kind == _ET_EXEC else base - (min(loads) & ~0xFFF)
     if bias < 0:
         return None
-    end = bias + max(start + length for start, length in loads)
-    return Image(pages, bias, end, _dynamic(pages, bias + dynamic[0]))
+    return Image(pages, bias, _dynamic(pages, bias + dynamic[0]))
 
 
 def _dynamic(pages: Pages, address: int) -> dict[int, int]:

@@ -32,10 +32,11 @@ SET_MASK, SET_TABLE = 32, 40  # Include/setobject.h PySetObject; a setentry is (
 DEQUE_LEFT, DEQUE_INDEX = 24, 40  # Modules/_collectionsmodule.c dequeobject.leftblock, .leftindex
 DEQUE_BLOCK = 64  # the same file: BLOCKLEN; a block is leftlink, data[BLOCKLEN], rightlink
 UNICODE_LENGTH, UNICODE_STATE = 16, 32  # Include/cpython/unicodeobject.h PyASCIIObject
+LONG_DIGITS = 24  # Include/cpython/longintrepr.h (up to 3.10: Include/longintrepr.h) ob_digit: 30 bits each
 
 # Include/cpython/object.h (3.8: Include/object.h) struct _typeobject, in words from its start.
 TYPE_WORDS = 44
-TP_SIZE, TP_NAME, TP_BASICSIZE, TP_ITEMSIZE, TP_FLAGS = 2, 3, 4, 5, 21
+TP_NAME, TP_BASICSIZE, TP_ITEMSIZE, TP_FLAGS = 3, 4, 5, 21
 TP_MEMBERS, TP_DICT, TP_DICTOFFSET, TP_MRO = 30, 33, 36, 43
 
 # Include/object.h Py_TPFLAGS_*

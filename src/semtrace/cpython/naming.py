@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from semtrace.cpython import layout as at
 from semtrace.cpython.classes import Classes, Form
 from semtrace.cpython.crawl import Node
 from semtrace.cpython.objects import Objects
@@ -70,7 +71,7 @@ class Naming:
         code = objects.pages.u64(function + layout.function_code)
         names = objects.tuple_of(objects.pages.u64(code + layout.code_freevars), 4096)
         if layout.code_freevars == layout.code_varnames:
-            cells = objects.pages.u64(objects.pages.u64(function + layout.function_closure) + 16)
+            cells = objects.pages.u64(objects.pages.u64(function + layout.function_closure) + at.OB_SIZE)
             position += len(names) - min(cells, len(names))
         return self._text(names[position]) if position < len(names) else str(position)
 
@@ -79,7 +80,7 @@ class Naming:
         objects, layout = self._objects, self._objects.layout
         code = objects.pages.u64(function + layout.function_code)
         names = objects.tuple_of(objects.pages.u64(code + layout.code_varnames), 4096)
-        defaults = objects.pages.u64(objects.pages.u64(function + layout.function_defaults) + 16)
+        defaults = objects.pages.u64(objects.pages.u64(function + layout.function_defaults) + at.OB_SIZE)
         position += objects.pages.u32(code + layout.code_argcount) - min(defaults, 4096)
         return self._text(names[position]) if 0 <= position < len(names) else str(position)
 

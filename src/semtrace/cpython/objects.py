@@ -68,7 +68,9 @@ class Objects:
             count = (1 << 64) - size if negative else size
         if count > 4:
             return None
-        data = self.pages.read(address + 24, 4 * count) or b""
+        data = self.pages.read(address + at.LONG_DIGITS, 4 * count)
+        if data is None:
+            return None
         value: int = sum(digit << 30 * i for i, (digit,) in enumerate(struct.iter_unpack("<I", data)))
         return -value if negative else value
 

@@ -7,7 +7,7 @@ A lock reached through one of these attributes belongs to the primitive; through
 from __future__ import annotations
 
 # Lib/multiprocessing/{synchronize,queues,sharedctypes,pool}.py and Lib/concurrent/futures/process.py, 3.8 to 3.13;
-# billiard/ (4.2) has the same names.
+# billiard/ (4.2) has the same names, and so has loky/ (3.5), of which joblib brings a copy.
 _PARTS: dict[tuple[str, str], frozenset[str]] = {
     ("synchronize", "Condition"): frozenset({"_lock", "_sleeping_count", "_woken_count", "_wait_semaphore"}),
     ("synchronize", "Event"): frozenset({"_cond", "_flag"}),
@@ -18,8 +18,10 @@ _PARTS: dict[tuple[str, str], frozenset[str]] = {
     ("sharedctypes", "SynchronizedBase"): frozenset({"_lock"}),
     ("pool", "Pool"): frozenset({"_inqueue", "_outqueue", "_change_notifier"}),
     ("process", "ProcessPoolExecutor"): frozenset({"_call_queue", "_result_queue"}),
+    ("process_executor", "ProcessPoolExecutor"): frozenset({"_call_queue", "_result_queue"}),
 }
-_PACKAGES = ("multiprocessing", "billiard", "concurrent.futures")
+_LOKY = ("loky", "joblib.externals.loky")
+_PACKAGES = ("multiprocessing", "billiard", "concurrent.futures", *_LOKY, *(f"{package}.backend" for package in _LOKY))
 
 # The classes that Value() and Array() return are not called so in anyone's source.
 _SHOWN_AS = {"Synchronized": "Value", "SynchronizedArray": "Array", "SynchronizedString": "Array"}
@@ -40,4 +42,5 @@ def shown_kind(module: str, name: str) -> str:
 
 def is_wrapper(module: str, name: str) -> bool:
     """True for the base class of multiprocessing's Lock, RLock, Semaphore and BoundedSemaphore."""
-    return name == "SemLock" and module in ("multiprocessing.synchronize", "billiard.synchronize")
+    package, _, rest = module.rpartition(".")
+    return name == "SemLock" and rest == "synchronize" and package in _PACKAGES

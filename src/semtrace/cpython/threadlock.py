@@ -62,7 +62,7 @@ def _is_zero(memory: Readable, lock: FoundThreadLock, layout: Layout) -> bool | 
     next walk finds it again.
     """
     pointer = memory.read(lock.slot, 8) if _type_of(memory, lock.address) == lock.type_address else None
-    number = None if pointer is None else memory.read(int.from_bytes(pointer, "little"), 24)
+    number = None if pointer is None else memory.read(int.from_bytes(pointer, "little"), at.LONG_DIGITS)
     if number is None or int.from_bytes(number[at.OB_TYPE : at.OB_TYPE + 8], "little") != lock.value_type:
         return None
     size = int.from_bytes(number[at.OB_SIZE : at.OB_SIZE + 8], "little")

@@ -11,9 +11,11 @@ an ExitStack or an `async with` has entered is not seen.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 
 from semtrace.cpython import layout as at
+from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Class, Classes, Form
 from semtrace.cpython.frames import running, thread_states
 from semtrace.cpython.objects import Objects
@@ -24,31 +26,40 @@ from semtrace.linux.maps import read_mappings
 MOST_DEPTH = 200
 MOST_TABLE = 1 << 16
 MOST_NESTED = 4  # context managers within context managers
+MOST_S, MOST_VALUES = 0.5, 200_000  # of all stacks: what a target nests in itself would else have no end
 STATE_WORDS = 64  # a PyThreadState is larger; `thread_id` is within this in 3.8 to 3.13
 
 
-def inside(pid: int, memory: Readable, locks: Collection[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
+def inside(pid: int, memory: Readable, locks: Collection[int]) -> list[tuple[int, tuple[int, ...]]] | None:
     """The address of a lock (of multiprocessing's: of its SemLock) and the words of the PyThreadState whose thread is
-    inside `with` it; one of the words is the thread's pthread id. Raises nothing for what cannot be read.
+    inside `with` it; one of the words is the thread's pthread id. None where not all frames can be read.
     """
     pages = Pages(memory)
     try:
         runtime, objects = locate(pages, read_mappings(pid) or ())
     except (UnreadableError, PermissionError):
-        return
-    classes = Classes(objects)
-    for thread in thread_states(objects, runtime.interpreters):
-        for position, code, _ in running(objects, classes, thread):
-            for lock in _entered(objects, classes, position, code):
-                if lock in locks:
-                    yield lock, pages.words(thread, STATE_WORDS)
+        return None
+    classes, budget = Classes(objects), Budget(time.perf_counter() + MOST_S, MOST_VALUES)
+    found = [
+        (lock, pages.words(thread, STATE_WORDS))
+        for thread in thread_states(objects, runtime.interpreters)
+        for position, code, _ in running(objects, classes, thread)
+        for lock in _entered(objects, classes, budget, position, code)
+        if lock in locks
+    ]
+    return None if budget.spent() or pages.full or not runtime.layout.tried else found
 
 
-def _entered(objects: Objects, classes: Classes, frame: int, code: int, nested: int = 0) -> Iterator[int]:
+def _entered(
+    objects: Objects, classes: Classes, budget: Budget, frame: int, code: int, nested: int = 0
+) -> Iterator[int]:
     """The locks that a frame is inside of, and those of the context managers that it is inside of."""
+    if budget.spent():
+        return
     for value in _live(objects, classes, frame, code):
+        budget.looked_at += 1
         manager = _manager(objects, classes, value)
-        yield from _locks_of(objects, classes, manager, nested) if manager else ()
+        yield from _locks_of(objects, classes, budget, manager, nested) if manager else ()
 
 
 def _manager(objects: Objects, classes: Classes, value: int) -> int:
@@ -68,7 +79,7 @@ def _manager(objects: Objects, classes: Classes, value: int) -> int:
     return 0
 
 
-def _locks_of(objects: Objects, classes: Classes, manager: int, nested: int) -> Iterator[int]:
+def _locks_of(objects: Objects, classes: Classes, budget: Budget, manager: int, nested: int) -> Iterator[int]:
     """The lock that is held by being inside this one: itself, or what it hands its own `__enter__` on to."""
     yield manager
     cls = classes.of(manager)
@@ -77,11 +88,11 @@ def _locks_of(objects: Objects, classes: Classes, manager: int, nested: int) -> 
     if cls.form is Form.WRAPPER:
         yield classes.attribute(manager, cls, "_semlock")
     elif cls.form is Form.CONDITION or "_lock" in cls.parts:  # threading's; multiprocessing's Condition, Value, Array
-        yield from _locks_of(objects, classes, classes.attribute(manager, cls, "_lock"), nested + 1)
+        yield from _locks_of(objects, classes, budget, classes.attribute(manager, cls, "_lock"), nested + 1)
     elif (cls.module, cls.name) == ("contextlib", "_GeneratorContextManager"):
         generator = classes.attribute(manager, cls, "gen")
         frame, code = _suspended(objects, classes.of(generator), generator)
-        yield from _entered(objects, classes, frame, code, nested + 1) if code else ()
+        yield from _entered(objects, classes, budget, frame, code, nested + 1) if code else ()
 
 
 def _suspended(objects: Objects, cls: Class | None, generator: int) -> tuple[int, int]:

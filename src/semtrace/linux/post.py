@@ -76,8 +76,13 @@ class OpenSemaphore:
         return True
 
     def read(self) -> Word:
-        """struct new_sem (sysdeps/nptl/internaltypes.h): the value in the low half, the waiters in the high one."""
-        return Word(*_WORD.unpack(os.pread(self._fd, _WORD.size, 0)))
+        """struct new_sem (sysdeps/nptl/internaltypes.h): the value in the low half, the waiters in the high one. Raises
+        OSError, also where the file's owner has cut it short meanwhile.
+        """
+        raw = os.pread(self._fd, _WORD.size, 0)
+        if len(raw) < _WORD.size:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return Word(*_WORD.unpack(raw))
 
     def give_back(self, units: int) -> int:
         """Makes the value `units`, whatever it is, and wakes as many waiters, in one step; how many it woke.
@@ -87,7 +92,7 @@ class OpenSemaphore:
         the value atomically and wake under the same lock (kernel/futex/waitwake.c futex_wake_op): there are never more
         units than `units`, and nobody can be killed between the one and the other. Raises OSError.
         """
-        if not 0 < units <= MOST_UNITS or futex.NUMBER is None:
+        if not 0 < units <= MOST_UNITS or futex.NUMBER is None or os.fstat(self._fd).st_size < SIZE:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         with mmap.mmap(self._fd, SIZE) as mapping:
             value = ctypes.c_uint32.from_buffer(mapping)

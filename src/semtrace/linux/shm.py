@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from pathlib import Path
 
 from semtrace.linux.memory import Memory
@@ -12,6 +13,12 @@ from semtrace.model import SemId, SharedMemory
 # sem_open of glibc puts `sem.` before the name (nptl/sem_open.c, shm_get_name).
 _PREFIX = "sem."
 _VALUE = struct.Struct("<II")
+
+# Anybody may put anything there: a link, or a FIFO that would be waited for.
+_ONLY_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+# Two changes within one tick of the kernel's coarse clock (Documentation/filesystems/multigrain-ts.rst) have one time.
+_TICK_NS = 50_000_000
 
 # glibc nptl/sem_routines.c (2.35; nptl/sem_open.c before): struct inuse_sem {dev_t dev; ino_t ino; int refcnt; sem_t
 # *sem; char name[];}
@@ -35,8 +42,9 @@ class ShmDirectory:
         try:
             info = self.path.stat()
             if info.st_mtime_ns != self._changed_ns:
+                now_ns = time.time_ns()
                 self._names = self._list(info.st_dev)
-                self._changed_ns = info.st_mtime_ns
+                self._changed_ns = info.st_mtime_ns if abs(now_ns - info.st_mtime_ns) > _TICK_NS else -1
         except OSError:
             self._names, self._changed_ns = {}, -1
         return self._names
@@ -68,11 +76,15 @@ class ShmDirectory:
     def read(self, name: str) -> tuple[int, int] | None:
         """Value and waiter count of a linked semaphore from its file: needs no right over any process."""
         try:
-            raw = (self.path / (_PREFIX + name.removeprefix("/"))).open("rb", buffering=0)
+            fd = os.open(self.path / (_PREFIX + name.removeprefix("/")), _ONLY_LOOK)
         except OSError:
             return None
-        with raw:
-            return parse_sem(raw.read(_VALUE.size))
+        try:
+            return parse_sem(os.read(fd, _VALUE.size))
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
 
 
 def parse_sem(raw: bytes | None) -> tuple[int, int] | None:

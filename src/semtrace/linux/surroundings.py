@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 from pathlib import Path
 
 from semtrace.linux.process import still
+from semtrace.linux.users import name_of
 from semtrace.model import ProcessId, Surroundings
 
 _MOST_BYTES = 8192
@@ -48,13 +48,7 @@ def _fields(status: bytes | None) -> dict[bytes, bytes]:
 
 
 def _user(uids: bytes | None) -> str | None:
-    if uids is None:
-        return None
-    uid = int(uids.split()[0])
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return None if uids is None else name_of(int(uids.split()[0]))
 
 
 def _inner_pid(pids: bytes | None) -> int | None:

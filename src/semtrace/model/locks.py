@@ -134,7 +134,8 @@ class Lock:
     changing while it was read. `own` is False if only the modules of libraries lead to it. `waited_s` is how long
     threads were seen to wait for it, all together, since the watching began, but for the time in which it was orphaned.
     `orphaned_s` ago it was first proved orphaned, and it was not seen free or held since: also while, for a moment, it
-    is "unknown" again. `last_holder` is known only of one that ended, and None where `dead_holder` says better who.
+    is "unknown" again. `barred`: it would be proved orphaned, were there not processes that cannot be asked whether
+    they map it. `last_holder` is known only of one that ended, and None where `dead_holder` says better who.
     """
 
     id: SemId
@@ -160,6 +161,7 @@ class Lock:
     dead_holder: DeadHolder | None = None
     outsiders: tuple[int, ...] | None = None
     lost: Lost | None = None
+    barred: bool = False
     strays: tuple[Stray, ...] = ()
     waited_s: float = 0.0
     orphaned_s: float | None = None

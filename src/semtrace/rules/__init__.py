@@ -14,7 +14,7 @@ from semtrace.rules.deadlocks import deadlock
 from semtrace.rules.holds import keeps_waiting
 from semtrace.rules.memory import leaked_name, shm_full
 from semtrace.rules.orders import lock_order
-from semtrace.rules.orphans import lost_unit, orphaned_lock
+from semtrace.rules.orphans import lost_unit, orphaned_lock, seems_orphaned
 from semtrace.rules.semaphores import semaphore_wait
 from semtrace.rules.sharing import locked_at_fork, private_lock, unshared_lock
 from semtrace.text import age
@@ -28,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     deadlock,
     unshared_lock,
     private_lock,
+    seems_orphaned,
     lost_unit,
     inherited_hold,
     locked_at_fork,

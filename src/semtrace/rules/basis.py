@@ -18,7 +18,7 @@ class Limits:
 
 # What consumers of a queue do all day: one holds the read lock and waits for data, the others wait for that lock.
 # Lib/multiprocessing/queues.py Queue.get, SimpleQueue.get; pool.py worker; concurrent/futures/process.py.
-_READ_LOCK = "._rlock"
+READ_LOCK = "._rlock"
 _READERS = ("/multiprocessing/queues.py", "/billiard/queues.py", "/multiprocessing/pool.py", "/billiard/pool.py")
 _INNER_FRAMES = 4
 
@@ -35,7 +35,7 @@ def worth_a_word(lock: Lock) -> bool:
     threads: tuple[Holder | Waiter, ...] = (*lock.holders, *lock.waiters)
     stacks = [each.stack for each in threads if each.stack]
     reads = any(_reads_a_queue(stack) for stack in stacks)
-    if lock.part_of is not None and ((lock.name or "").endswith(_READ_LOCK) or reads):
+    if lock.part_of is not None and ((lock.name or "").endswith(READ_LOCK) or reads):
         return False
     return lock.name is not None or (bool(stacks) and not reads)
 

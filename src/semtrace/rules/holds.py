@@ -9,7 +9,7 @@ from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, wo
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import deadlocked
 from semtrace.rules.wording import at_least, holding, label, thread, waiting, where
-from semtrace.text import age, counted, exact
+from semtrace.text import age, clean, counted, exact
 
 # An idle worker of class sync beats every half timeout: gunicorn/workers/sync.py, gunicorn/arbiter.py spawn_worker.
 _LATE = 0.125
@@ -28,7 +28,7 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     explained = deadlocked(snapshot)
     crowded = []
     for lock in snapshot.locks:
-        if lock.id in explained or lock.state == "orphaned" or not worth_a_word(lock):
+        if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
         found = _timeout_risk(lock, snapshot, known) or _long_hold(lock, limits)
         if found is None and not inherited_counts(lock, snapshot):  # which tells who waits, and why
@@ -91,6 +91,11 @@ def _killed_finding(lock: Lock, holder: Holder, process: Process, timeout_s: flo
 
 
 def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
+    """Of a library's own lock only where somebody waits: to keep it may be what it is for, as of loky's, which a worker
+    is given when it may exit.
+    """
+    if not lock.own and not lock.waiters:
+        return None
     for holder in lock.holders:
         held_s = unbroken_s(lock, holder)
         if held_s is not None and held_s >= limits.hold_s:
@@ -158,4 +163,4 @@ def _statistics(lock: Lock) -> Iterator[str]:
         f"average, {exact(counts.wait.max_s)} at most"
     )
     for site, held in [each for each in counts.sites if each[1].hold.count][:3]:
-        yield f"held {exact(held.hold.mean_s)} on average from {site}, {exact(held.hold.total_s)} in all"
+        yield f"held {exact(held.hold.mean_s)} on average from {clean(site)}, {exact(held.hold.total_s)} in all"

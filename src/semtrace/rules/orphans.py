@@ -41,6 +41,28 @@ def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         )
 
 
+def seems_orphaned(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """All is proved of it that can be without root's rights."""
+    for lock in snapshot.locks:
+        if not lock.barred:
+            continue
+        yield Finding(
+            code="orphaned-lock",
+            severity="warning",
+            lock=lock.id,
+            name=label(lock),
+            pids=tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters)),
+            title=f"{label(lock)} is locked, and no process that can be seen holds it: it seems to be so for ever",
+            evidence=(
+                *([clean(lock.reason)] if lock.reason else []),
+                *_end(lock, snapshot),
+                *waiting(lock),
+            ),
+            remedy="Root can see all processes, and so whether one of them holds it.\n"
+            f'sudo "$(command -v semtrace)" doctor {snapshot.server.pid}',
+        )
+
+
 def lost_unit(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """A unit of a BoundedSemaphore that its taker took into its grave: there is one less for ever.
 

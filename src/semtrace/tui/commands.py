@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from textual.binding import Binding, BindingType
+from textual.keys import _character_to_key
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -125,13 +126,7 @@ COMMANDS: dict[str, Command] = {
 
 # Textual's names of keys, as they stand on a keyboard.
 _NAMES = {
-    "question_mark": "?",
-    "slash": "/",
-    "comma": ",",
-    "colon": ":",
-    "plus": "+",
-    "equals_sign": "=",
-    "minus": "-",
+    **{_character_to_key(sign): sign for sign in map(chr, range(0x21, 0x7F))},
     "space": "Space",
     "escape": "Esc",
     "enter": "Enter",
@@ -140,8 +135,6 @@ _NAMES = {
     "down": "↓",
     "left": "←",
     "right": "→",
-    "less_than_sign": "<",
-    "greater_than_sign": ">",
     "home": "Home",
     "end": "End",
     "pageup": "PgUp",
@@ -163,6 +156,7 @@ def keys_of(name: str, keymap: Keymap) -> tuple[str, ...]:
 
 def shown(key: str) -> str:
     """A key as it stands on a keyboard: `question_mark` is `?`, `ctrl+p` is `Ctrl-P`."""
+    key = key.strip()
     if key.startswith("shift+"):
         return f"Shift-{shown(key[6:])}"
     if key.startswith("ctrl+"):

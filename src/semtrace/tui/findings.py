@@ -105,7 +105,8 @@ class FindingsSheet(View):
 
     def copied(self) -> str:
         chosen = self._chosen()
-        return "\n".join((chosen.title, *chosen.evidence, chosen.remedy)) if chosen else ""
+        lines = (chosen.title, *chosen.evidence, chosen.remedy) if chosen else ()
+        return clean_lines("\n".join(lines))  # a terminal obeys what is pasted as well
 
     def on_table_moved(self, event: Table.Moved) -> None:
         self._show_chosen()

@@ -106,8 +106,9 @@ def content_widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
     widths = [0 if column.sparse else _least_wanted(column) for column in columns]
     for row in rows:
         for i, cell in enumerate(row.cells):
-            if len(cell.text) > widths[i]:
-                widths[i] = max(min(cell_len(cell.text), columns[i].most), _least_wanted(columns[i]))
+            wanted = len(cell.text) if cell.text.isascii() else cell_len(cell.text)
+            if wanted > widths[i]:
+                widths[i] = max(min(wanted, columns[i].most), _least_wanted(columns[i]))
     return widths
 
 

@@ -83,6 +83,8 @@ def is_key(key: str) -> bool:
     *modifiers, last = normal(key).split("+")
     if not all(modifier in MODIFIERS for modifier in modifiers):
         return False
+    if len(last) == 1 and (modifiers == ["shift"] or ("ctrl" in modifiers and last.isupper())):
+        return False  # a terminal sends `A` for the one, and the same as without Shift for the other
     return len(last) == 1 or last in _NAMES
 
 

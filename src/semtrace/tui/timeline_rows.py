@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from rich.cells import cell_len
+
 from semtrace.model import ProcessId, SemId, Snapshot
 from semtrace.raster import IDLE, UNKNOWN, By, Cell, Cover, Raster
 from semtrace.text import age, clean, exact
@@ -79,7 +81,7 @@ def now_of(snapshot: Snapshot, paused: bool) -> Now:
 
 def label_width(width: int, rows: Iterable[Row]) -> int:
     """The whole label where it leaves most of the width to the cells."""
-    wanted = max((len(row.label) + 1 for row in rows), default=0)
+    wanted = max((cell_len(row.label) + 1 for row in rows), default=0)
     return max(LEAST_LABEL, min(wanted, MOST_LABEL, width * 3 // 8))
 
 
@@ -267,7 +269,12 @@ def _natural(life: Life) -> tuple[bool, float, bool, float, ProcessId]:
 
 def _clipped(label: str, width: int) -> str:
     """The end of it: of a dotted name it tells the most."""
-    return label if len(label) <= width else ELLIPSIS + label[len(label) - width + 1 :]
+    if cell_len(label) <= width:
+        return label
+    start = max(len(label) - width + 1, 0)
+    while cell_len(label[start:]) >= width:
+        start += 1
+    return ELLIPSIS + label[start:]
 
 
 def _joined(spans: Sequence[Span]) -> list[Span]:

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.message import Message
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widgets import Input
 
 from semtrace.tui import commands, header
@@ -71,7 +72,7 @@ class View(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._filtered: Table | None = None
-        self._in_passing = False
+        self._in_passing: Timer | None = None
         self._state = ("", "")
 
     @property
@@ -132,7 +133,7 @@ class View(Screen[None]):
         yield Bar(id="keys")
 
     def say_keys(self) -> None:
-        if self._in_passing:
+        if self._in_passing is not None:
             return
         items = commands.footer(self.keys(), self.app._keymap, [*self._own_hints(), *self.hints()])
         if Drawn.ascii:
@@ -164,12 +165,13 @@ class View(Screen[None]):
 
     def say(self, text: str, style: str = "strong") -> None:
         """A word in passing, where the keys are."""
-        self._in_passing = True
+        if self._in_passing is not None:
+            self._in_passing.stop()
         self.bar("keys").say_text(text, style)
-        self.set_timer(PASSING_S, self._said)
+        self._in_passing = self.set_timer(PASSING_S, self._said)
 
     def _said(self) -> None:
-        self._in_passing = False
+        self._in_passing = None
         self.say_keys()
 
     def bar(self, name: str) -> Bar:

@@ -1,0 +1,97 @@
+"""Who is inside `with` a lock, asked of this very process: what cannot be read is not taken for nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from semtrace import insiders
+from semtrace.cpython import withblocks
+from semtrace.cpython.runtime import UnreadableError
+from semtrace.insiders import Insiders
+from semtrace.linux.memory import Memory
+from semtrace.linux.process import read_stat
+from semtrace.watched import Watched
+
+
+@pytest.fixture
+def own() -> Iterator[Watched]:
+    stat = read_stat(os.getpid())
+    assert stat is not None
+    with contextlib.closing(Watched(stat)) as watched:
+        yield watched
+
+
+def inside_of(*locks: object) -> list[int] | None:
+    with Memory.own() as memory:
+        found = withblocks.inside(os.getpid(), memory, [id(lock) for lock in locks])
+    return None if found is None else [lock for lock, _ in found]
+
+
+def test_a_lock_that_a_block_is_in_is_found_and_no_other() -> None:
+    lock, other = threading.Lock(), threading.Lock()
+    with lock:
+        assert inside_of(lock, other) == [id(lock)]
+    assert inside_of(lock, other) == []
+
+
+def test_frames_of_an_interpreter_whose_layout_is_not_tried_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def untried(*arguments: object) -> object:
+        runtime, objects = withblocks_locate(*arguments)  # type: ignore[arg-type]
+        return replace(runtime, layout=replace(runtime.layout, tried=False)), objects
+
+    withblocks_locate = withblocks.locate
+    monkeypatch.setattr(withblocks, "locate", untried)
+    assert inside_of(threading.Lock()) is None
+
+
+def test_an_interpreter_that_is_not_found_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*arguments: object) -> None:
+        raise UnreadableError("no")
+
+    monkeypatch.setattr(withblocks, "locate", lost)
+    assert inside_of(threading.Lock()) is None
+
+
+def test_nobody_is_said_to_be_inside_only_where_the_frames_could_be_read(
+    own: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = threading.Lock()
+    key = own.id, id(lock)
+    for told, nobody in (([], True), (None, False)):
+        monkeypatch.setattr(insiders, "inside", lambda pid, memory, locks, told=told: told)
+        asked = Insiders()
+        asked.ask(0.0, {own: {id(lock)}})
+        assert asked.nobody(key) is nobody
+        assert asked.of(key) is None
+
+
+# What a hostile program may do: a context manager that is inside itself many times over.
+class _GeneratorContextManager:
+    __module__ = "contextlib"
+    gen: Iterator[None]
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def _nested(m: _GeneratorContextManager) -> Iterator[None]:
+    with m, m, m, m, m, m, m, m, m, m, m, m, m, m, m, m:
+        yield
+
+
+def test_a_context_manager_that_is_inside_itself_comes_to_an_end() -> None:
+    manager = _GeneratorContextManager()
+    manager.gen = _nested(manager)
+    next(manager.gen)
+    began = time.perf_counter()
+    with manager, manager, manager, manager, manager, manager, manager, manager:
+        assert inside_of(threading.Lock()) is None
+    assert time.perf_counter() - began < 5
