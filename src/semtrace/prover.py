@@ -70,7 +70,8 @@ class Prover:
         self._suspicions = {s: known for s, known in self._suspicions.items() if s in suspect}
         self._lost = {s: lost for s, lost in self._lost.items() if s in suspect}
         for semaphore in suspect:
-            judged[semaphore] = self._look_hard(now_s, semaphore, judged[semaphore], mappers[semaphore])
+            self._suspect(now_s, semaphore, judged[semaphore], mappers[semaphore])
+        self._look_hard(now_s, judged, mappers)
         self._sweep(now_s, mappers)
         self.unproved = False
         for semaphore in self._suspicions:
@@ -94,40 +95,53 @@ class Prover:
         verdict = judge(replace(judged.reading, blind=()), left_over.counts, left_over.handed_over)
         return replace(judged, verdict=verdict) if verdict.suspect and suspicion.is_patient(now_s) else judged
 
-    def _look_hard(self, now_s: float, semaphore: SemId, judged: Judged, mappers: Sequence[Watched]) -> Judged:
-        """Reads a suspect lock many times more; one reading that is not suspect of the same ends the suspicion."""
-        lost = judged.verdict.lost
-        if self._lost.get(semaphore) != lost:
+    def _suspect(self, now_s: float, semaphore: SemId, judged: Judged, mappers: Sequence[Watched]) -> None:
+        if self._lost.get(semaphore) != judged.verdict.lost:
             self._suspicions.pop(semaphore, None)  # what was shown of some units shows nothing of others
-        self._lost[semaphore] = lost
-        suspicion = self._suspicions.setdefault(semaphore, Suspicion(now_s))
-        suspicion.keep(watched.id for watched in mappers)
-        burst = _BURST
-        for _ in range(_LOOKS_AGAIN if suspicion.proved_ticks is not None else 1):
+        self._lost[semaphore] = judged.verdict.lost
+        self._suspicions.setdefault(semaphore, Suspicion(now_s)).keep(watched.id for watched in mappers)
+
+    def _look_hard(self, now_s: float, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
+        """Reads the suspect locks many times more, all of them between two pauses, and looks where the threads are."""
+        looked_at, burst = set(self._suspicions), _BURST
+        for _ in range(_LOOKS_AGAIN):
+            if not looked_at:
+                return
             for _ in range(burst):
                 time.sleep(_BURST_PAUSE_S)
-                again = self._without_newborn(now_s, semaphore, self._look_at(semaphore))
-                if not again.verdict.doubtful or again.verdict.lost != lost:
-                    del self._suspicions[semaphore]
-                    return again
-                judged = again
-            suspicion.add_readings(time.monotonic(), burst + (burst == _BURST))
-            self._see_threads(semaphore, suspicion, judged, mappers)
-            if not suspicion.shaken:
-                break
+                looked_at -= {semaphore for semaphore in looked_at if not self._is_still(now_s, semaphore, judged)}
+            for semaphore in looked_at:
+                self._suspicions[semaphore].add_readings(time.monotonic(), burst + (burst == _BURST))
+            self._see_threads(looked_at, judged, mappers)
+            proved = {s for s in looked_at if self._suspicions[s].proved_ticks is not None}
+            looked_at = {s for s in proved if self._suspicions[s].shaken}
             burst = _BURST_AGAIN
-        return judged
 
-    def _see_threads(self, semaphore: SemId, suspicion: Suspicion, judged: Judged, mappers: Sequence[Watched]) -> None:
+    def _is_still(self, now_s: float, semaphore: SemId, judged: dict[SemId, Judged]) -> bool:
+        """One reading more, which ends the suspicion if it is not suspect of the same."""
+        judged[semaphore] = self._without_newborn(now_s, semaphore, self._look_at(semaphore))
+        verdict = judged[semaphore].verdict
+        if verdict.doubtful and verdict.lost == self._lost[semaphore]:
+            return True
+        del self._suspicions[semaphore]
+        return False
+
+    def _see_threads(
+        self, semaphores: Collection[SemId], judged: Mapping[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]
+    ) -> None:
         """One look at where all threads are; of those that are dying nothing need be shown."""
-        for watched in mappers:
-            sightings = list(watched.sightings())
-            if watched.dying:
-                suspicion.leave_out(watched.id)
-            else:
-                suspicion.look_at(watched.id, sightings)
-        if judged.verdict.lost and self._look_at(semaphore).reading != judged.reading:
-            suspicion.clear = dict.fromkeys(suspicion.clear, 0)  # others came or went: this look shows nothing
+        everybody = dict.fromkeys(watched for semaphore in semaphores for watched in mappers[semaphore])
+        seen = {watched: (list(watched.sightings()), watched.dying) for watched in everybody}
+        for semaphore in semaphores:
+            suspicion = self._suspicions[semaphore]
+            for watched in mappers[semaphore]:
+                sightings, dying = seen[watched]
+                if dying:
+                    suspicion.leave_out(watched.id)
+                else:
+                    suspicion.look_at(watched.id, sightings)
+            if judged[semaphore].verdict.lost and self._look_at(semaphore).reading != judged[semaphore].reading:
+                suspicion.clear = dict.fromkeys(suspicion.clear, 0)  # others came or went: this look shows nothing
 
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> None:
         """Asks the rest of the machine once the rest of a proof is there, and again now and then."""

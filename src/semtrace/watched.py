@@ -27,11 +27,7 @@ _RETRY_S, _RETRY_MOST_S = 0.25, 60.0
 
 _LIST_IT = "list what it has mapped: its semaphores"
 
-_PIECE = 1 << 19
 _END = object()
-
-# Python names its semaphores /mp-….
-_TABLE_NAME = b"/mp-"
 
 
 class Watched:
@@ -227,21 +223,16 @@ class Watched:
 
     def _search_table(self) -> Iterator[None]:
         """The names of unlinked semaphores, from glibc's table of what this process opened, which lies in its heap."""
-        handles = {address: semaphore for semaphore, address in self.semaphores.items()}
-        for heap in (m for m in self._mappings() if m.path == "[heap]"):
-            for start, end in pages.touched(door(self.stat), heap.start, heap.end):
-                for at in range(start, end, _PIECE):
-                    self._look_in_table(at, min(at + _PIECE + len(_TABLE_NAME), end), handles)
-                    yield
-
-    def _look_in_table(self, start: int, end: int, handles: dict[int, SemId]) -> None:
-        memory = self.memory
-        if memory is None:
+        if self.memory is None:
             return
-        for hit in memory.search(start, end, _TABLE_NAME):
-            semaphore = handles.get(memory.u64(hit - 8) or 0)
-            if semaphore is not None and (name := shm.table_name(memory, hit - 8, semaphore)):
-                self.table_names[semaphore] = name
+        handles = {address: semaphore for semaphore, address in self.semaphores.items()}
+        heaps = (mapping for mapping in self._mappings() if mapping.path == "[heap]")
+        parts = (part for heap in heaps for part in pages.touched(door(self.stat), heap.start, heap.end))
+        for found in shm.names_in_table(self.memory, parts, handles):
+            if found is None:
+                yield
+            else:
+                self.table_names[found[0]] = found[1]
 
     # -- what changes all the time
 

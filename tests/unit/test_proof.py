@@ -315,3 +315,27 @@ def test_what_was_shown_of_one_unit_shows_nothing_of_all() -> None:
     assert verdict().state == "unknown"
     assert prover.unproved
     wait_until(lambda: verdict().state == "orphaned", what="a proof of its own")
+
+
+def test_many_suspects_share_the_pauses_and_each_is_judged_by_its_own_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [SemId(0, 27, inode) for inode in range(100)]
+    locked = Reading(0, SEMAPHORE, 1, (Claim(P, 0, 7),))
+    now = dict.fromkeys(many, locked)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            now[many[5]] = replace(locked, claims=(Claim(P, 1, 7),))
+            now[many[6]] = replace(locked, value=1)
+
+    def look(semaphore: SemId) -> Judged:
+        return Judged(now[semaphore], judge(now[semaphore], {}), 0)
+
+    monkeypatch.setattr(time, "sleep", pause)
+    prover = Prover(look, {each: LeftOver() for each in many}, lambda: ())
+    judged = {each: look(each) for each in many}
+    prover.prove(100.0, judged, dict.fromkeys(many, ()))
+    assert len(pauses) < 20
+    assert [judged[each].verdict.state for each in many[4:8]] == ["unknown", "held", "free", "unknown"]
+    assert len(prover._suspicions) == 98

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from semtrace.linux.memory import Memory
@@ -24,6 +25,10 @@ _TICK_NS = 50_000_000
 # *sem; char name[];}
 _ENTRY = struct.Struct("<QQi4xQ")
 _NAME_LIMIT = 256
+
+# Python names its semaphores so (Lib/multiprocessing/synchronize.py _make_name).
+_PYTHONS = b"/mp-"
+_PIECE = 1 << 19
 
 
 class ShmDirectory:
@@ -96,6 +101,21 @@ def parse_sem(raw: bytes | None) -> tuple[int, int] | None:
         return None
     value, waiters = _VALUE.unpack_from(raw)
     return value, waiters
+
+
+def names_in_table(
+    memory: Memory, parts: Iterable[tuple[int, int]], handles: Mapping[int, SemId]
+) -> Iterator[tuple[SemId, str] | None]:
+    """What glibc's table, somewhere in these parts of memory, says that the semaphores at these addresses are called;
+    None after each piece that was read.
+    """
+    for start, end in parts:
+        for at in range(start, end, _PIECE):
+            for hit in memory.search(at, min(at + _PIECE + len(_PYTHONS), end), _PYTHONS):
+                semaphore = handles.get(memory.u64(hit - 8) or 0)
+                if semaphore is not None and (name := table_name(memory, hit - 8, semaphore)):
+                    yield semaphore, name
+            yield None
 
 
 def table_name(memory: Memory, pointer_at: int, semaphore: SemId) -> str | None:
