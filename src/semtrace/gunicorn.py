@@ -119,6 +119,10 @@ def _master(pid: int) -> Stat | None:
     stat = read_stat(pid)
     if stat is None or stat.ended or not _looks_like_master(pid):
         return None
+    # Its handlers may have been a fork's of a master, right before an exec, and the rest from after that.
+    status = program.read_status(pid)
+    if status is None or not handles_like_master(status):
+        return None
     # What a master forked for itself has inherited all the signs; the master is the first of them.
     for ancestor in _lineage(stat)[1:]:
         above = program.read_status(ancestor.id.pid)

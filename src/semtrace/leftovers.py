@@ -67,7 +67,8 @@ def look(directory: str = DIRECTORY) -> list[Found]:
     """All of them, judged now."""
     with _opened(directory) as fd:
         names = sorted(os.listdir(fd))  # noqa: PTH208  pathlib has no directory by its descriptor
-        return _judged(fd, [entry for name in names if (entry := _entry(fd, name))])
+        found = _judged(fd, [entry for name in names if (entry := _entry(fd, name))])
+        return [each for each in found if not (each.unsure and _has_gone(fd, each.entry))]
 
 
 def remove(found: Found, directory: str = DIRECTORY) -> Found:
@@ -142,6 +143,12 @@ def _evidence(entry: Entry, around: Surroundings) -> tuple[str, ...]:
 def _used(name: str, fd: int) -> bool | None:
     with in_use(name, fd) as used:
         return used
+
+
+def _has_gone(fd: int, entry: Entry) -> bool:
+    """Of a file that was removed meanwhile nobody can tell whether it was in use, and nobody need."""
+    now = _entry(fd, entry.name)
+    return now is None or now.id != entry.id
 
 
 def _entry(fd: int, name: str) -> Entry | None:

@@ -232,6 +232,21 @@ def test_where_nobody_can_tell_the_doctor_says_so(directory: Directory, monkeypa
     assert "outside this container" in problem.error
 
 
+def test_what_is_removed_while_it_is_looked_at_is_no_doubt(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def removed(name: str, fd: int) -> Iterator[None]:
+        os.unlink(name, dir_fd=fd)
+        yield None
+
+    monkeypatch.setattr(leftovers, "in_use", removed)
+    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, []))
+    monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
+    directory.make()
+    assert leaks.look(directory.path) == leaks.Leaks(())
+
+
 def test_a_directory_that_may_not_be_looked_at_is_said_not_to_have_been(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = leaks.look(str(tmp_path / "file"))

@@ -90,9 +90,14 @@ def doctor(pid: int, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
     done = semtrace("doctor", str(pid), "--json", *arguments)
     assert done.stderr == ""
     told = json.loads(done.stdout)
-    assert (told["schema"], told["server"]["pid"], told["problems"]) == (1, pid, [])
+    assert (told["schema"], told["server"]["pid"], problems(told)) == (1, pid, [])
     elsewhere = ("leaked-name", "shm-full")
     return done.returncode, [f for f in told["findings"] if f["severity"] != "info" and f["code"] not in elsewhere]
+
+
+def problems(told: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those with the server itself: what lies in /dev/shm is others' too."""
+    return [problem for problem in told["problems"] if "/dev/shm" not in problem["what"]]
 
 
 def begin_deadlock(play: Play) -> None:
@@ -331,7 +336,7 @@ def test_without_py_spy_the_doctor_says_so_and_goes_on() -> None:
             )
         told = json.loads(done.stdout)
         assert [finding["code"] for finding in told["findings"] if finding["code"] != "leaked-name"] == ["deadlock"]
-        assert [(p["what"], p["remedy"]) for p in told["problems"]] == [("read Python stacks", "pip install py-spy")]
+        assert [(p["what"], p["remedy"]) for p in problems(told)] == [("read Python stacks", "pip install py-spy")]
 
 
 def test_a_cycle_through_two_processes_of_any_program_is_a_deadlock_and_is_none_with_a_timeout() -> None:

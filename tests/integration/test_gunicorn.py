@@ -20,6 +20,7 @@ from semtrace.errors import NoServer, NotPermitted, SeveralServers
 from semtrace.gunicornctl import completed
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
+from semtrace.linux.program import Status
 from semtrace.linux.rights import remedy
 from semtrace.model import ProcessId, Server
 from semtrace.observe import Observer
@@ -271,7 +272,8 @@ def test_after_usr2_there_are_two_servers():
         running.wait_workers(1)
         running.signal(signal.SIGUSR2)
         masters = wait_until(lambda: len(pids := found_among(running)) == 2 and pids, what="the second master")
-        follow(Tree(gunicorn.server_of(masters[1])), "master", "worker")  # it has set itself up
+        set_up = ["master", "worker"]
+        wait_until(lambda: roles(Tree(gunicorn.server_of(masters[1])).refresh()) == set_up, what="it to set itself up")
         old, new = (gunicorn.server_of(pid) for pid in masters)
         assert old.pid == running.pid
         assert read_stat(new.pid).ppid == old.pid
@@ -280,6 +282,15 @@ def test_after_usr2_there_are_two_servers():
         a, b = follow(Tree(old), "master", "worker"), follow(Tree(new), "master", "worker")
         assert not {m.id for m in a} & {m.id for m in b}
         assert gunicorn.server_of(b[1].pid).pid == new.pid
+
+
+def test_what_had_a_masters_handlers_before_its_exec_is_none(monkeypatch):
+    """As the process that a master forks to start a new one."""
+    told = iter([Status(1, -1), Status(1, 0)])
+    monkeypatch.setattr(gunicorn.program, "read_status", lambda pid: next(told))
+    monkeypatch.setattr(gunicorn, "_looks_like_master", lambda pid: True)
+    monkeypatch.setattr(gunicorn, "_lineage", lambda stat: [stat])
+    assert gunicorn._master(os.getpid()) is None
 
 
 # -- workers that come and go

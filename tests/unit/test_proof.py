@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from support import wait_until
@@ -197,10 +198,11 @@ def test_who_was_born_after_the_proof_needs_one_look_and_no_search() -> None:
 
 
 class Play:
-    """A prover of one lock, without processes; `now` is what is read of it."""
+    """A prover of one lock, and the processes that map it; `now` is what is read of it, always at the same time."""
 
-    def __init__(self) -> None:
-        self.semaphore = SemId(0, 27, 1)
+    def __init__(self, *mappers: Mapper) -> None:
+        self.semaphore, self.mappers = SEM, mappers
+        self.now_s = time.monotonic()
         self.now = Reading(0, SEMAPHORE, 1, (Claim(P, 0, 7),))
         self.prover = Prover(self._look, {self.semaphore: LeftOver()}, lambda: ())
         wait_until(lambda: self.state() == "orphaned", what="the proof")
@@ -210,7 +212,7 @@ class Play:
 
     def state(self, later_s: float = 0.0) -> str:
         judged = {self.semaphore: self._look(self.semaphore)}
-        self.prover.prove(time.monotonic() + later_s, judged, {self.semaphore: []})
+        self.prover.prove(self.now_s + later_s, judged, {self.semaphore: self.mappers})  # type: ignore[dict-item]
         return judged[self.semaphore].verdict.state
 
     def blind(self, *who: ProcessId) -> None:
@@ -218,6 +220,31 @@ class Play:
 
 
 NEWBORN = ProcessId(920, 1 << 60)
+SEM = SemId(0, 27, 1)
+
+
+class Mapper:
+    """A process of one thread, which sleeps but for so many looks."""
+
+    id, dying, stat = P, False, SimpleNamespace(comm="gunicorn")
+
+    def __init__(self) -> None:
+        self.searched_s = {SEM: float("inf")}
+        self.runs_for = 0
+
+    def sightings(self) -> list[Sighting]:
+        self.runs_for -= 1
+        return [running(11) if self.runs_for >= 0 else asleep()]
+
+
+@pytest.mark.parametrize(("looks", "state"), [(3, "orphaned"), (1000, "unknown")])
+def test_once_it_is_proved_a_thread_that_runs_for_a_moment_is_waited_for_in_the_same_refresh(
+    looks: int, state: str
+) -> None:
+    worker = Mapper()
+    play = Play(worker)
+    worker.runs_for = looks
+    assert play.state() == state
 
 
 def test_what_was_proved_stays_so_while_a_newborn_cannot_be_read_yet() -> None:
