@@ -66,9 +66,11 @@ class LastPicture:
         return replace(best, alive=False, locks=locks, findings=tuple(self._findings(best)))
 
     def _lock(self, lock: Lock) -> Lock:
-        """One that was proved orphaned, and that the dying made unknown, as it was when it was proved."""
+        """One that was proved orphaned, and that the dying made unknown, as it was when it was proved; that may have
+        been, once more, after those who wait had been killed."""
         if lock.state == "unknown" and lock.id in self._orphans:
-            return self._orphans[lock.id][1]
+            proved = self._orphans[lock.id][1]
+            return replace(proved, waiters=max(proved.waiters, lock.waiters, key=len))
         return _over(lock)
 
     def _findings(self, best: Snapshot) -> Iterator[Finding]:

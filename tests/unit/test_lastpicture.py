@@ -57,6 +57,12 @@ def test_who_was_killed_is_still_there_but_waits_no_more() -> None:
     assert ended(at(10.0, ORPHAN), at(10.1, ORPHAN), at(10.2, killed)).monotonic_s == 10.1
 
 
+def test_who_waited_is_not_forgotten_where_only_the_looks_after_they_were_killed_could_prove_it() -> None:
+    doubted, killed = replace(SUSPECT, waiters=ORPHAN.waiters), replace(ORPHAN, waiters=())
+    end = ended(at(10.0, doubted), at(10.1, killed), at(10.2, killed, workers=0))
+    assert end.locks == (ORPHAN,)
+
+
 def test_looks_that_are_far_apart_keep_the_one_before_the_last_too() -> None:
     assert ended(at(6.0, ORPHAN), at(10.0, replace(ORPHAN, waiters=())), at(14.0, workers=0)).locks == (ORPHAN,)
     assert ended(at(6.0, ORPHAN), at(10.0, lock()), at(14.0, lock())).locks == (lock(),)
