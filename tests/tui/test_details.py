@@ -194,11 +194,24 @@ def test_without_py_spy_it_says_what_is_missing_and_does_not_ask_again_and_again
     play(scenario, contended(), stacks=take)
 
 
+def test_a_key_that_can_do_nothing_says_so() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("escape")
+        await seen.sees("there is nothing to go back to; q quits")
+        await seen.press("enter")
+        await seen.sees("identity")
+        await seen.press("9")
+        await seen.sees("nothing here has the digit 9")
+        await seen.press("u")
+        await seen.sees("there are no stacks to read here")
+
+    play(scenario, contended())
+
+
 def test_without_a_way_to_take_stacks_nothing_is_said_of_them() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("identity")
-        await seen.press("u")
         assert "stacks" not in seen.text
 
     play(scenario, contended())

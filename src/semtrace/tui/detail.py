@@ -104,6 +104,9 @@ class DetailSheet(Sheet):
     # ---- keys
 
     def action_stacks(self) -> None:
+        if not self._able():
+            self.say("there are no stacks to read here")
+            return
         self._refreshing = not self._refreshing
         self._due = 0.0
         self.say_keys()
@@ -113,6 +116,8 @@ class DetailSheet(Sheet):
         place = self._places().get(digit)
         if place is not None:
             self.post_message(Open(place))
+        else:
+            self.say(f"nothing here has the digit {digit}")
 
     def _places(self) -> dict[int, Hashable]:
         """Where the digits lead; of a lock where they led before."""

@@ -189,6 +189,8 @@ class MainScreen(View):
             self.post_message(Return(name))
         elif self.looking.several:
             self.dismiss(None)
+        else:
+            self.say(f"there is nothing to go back to; {commands.shown(self._key_of('quit'))} quits")
 
     def on_table_moved(self, event: Table.Moved) -> None:
         self._say_sentence()
@@ -245,7 +247,7 @@ class MainScreen(View):
             table.set_height(height)
         foot = self.query_one(Brief)
         foot.set_height(brief)
-        foot.show(findings, commands.shown(commands.keys_of("findings", self.app._keymap)[0]))
+        foot.show(findings, commands.shown(self._key_of("findings")))
 
     def keys(self) -> Sequence[str]:
         return FOOTER if self.looking.child is None else (*FOOTER[:4], "output", *FOOTER[4:])
@@ -276,6 +278,9 @@ class MainScreen(View):
         self._poller.set_interval(interval_s)
         self.looking.meter.restart()
         self._say_header()
+
+    def _key_of(self, command: str) -> str:
+        return commands.keys_of(command, self.app._keymap)[0]
 
     def _pane(self, name: str) -> Table:
         return self.query_one(f"#{name}", Table)
