@@ -212,6 +212,13 @@ def test_only_a_proved_orphan_is_called_one(state: str) -> None:
     assert "orphaned-lock" not in codes(suspect)
 
 
+@pytest.mark.parametrize(("piece", "part_of", "torn"), [("_wlock", "app.q", True), ("_lock", "app.value", False)])
+def test_of_a_queues_lock_it_is_said_that_half_a_message_may_be_left(piece: str, part_of: str, torn: bool) -> None:
+    (finding,) = found(lock(f"{part_of}.{piece}", state="orphaned", value=0, part_of=part_of))
+    assert ("in the middle of a message" in finding.remedy) is torn
+    assert finding.remedy.splitlines()[-1] == f"semtrace release 10 {part_of}.{piece}"
+
+
 def test_what_only_root_could_prove_is_told_as_a_warning_and_once() -> None:
     reason = "locked, and no living process claims it; not proved orphaned: PID 7 may map it and cannot be read"
     suspect = lock(state="unknown", value=0, reason=reason, waiters=(waiter(12, 60.0),), barred=True)
@@ -500,6 +507,18 @@ def test_a_long_hold_and_its_line() -> None:
     assert (finding.code, finding.severity) == ("long-hold", "warning")
     assert finding.title == "PID 11 has held app.lock for at least 11s without a break"
     assert finding.evidence[0] == "PID 11 at /srv/app.py:7 in withdraw"
+
+
+@pytest.mark.parametrize("state", ["stopped", "tracing-stop"])
+def test_a_holder_that_is_stopped_is_told_at_once_if_somebody_waits(state: str) -> None:
+    stopped = tuple(replace(each, state=state) if each.pid == 11 else each for each in processes())
+    taken = lock(holders=(holder(11, 1.0),), waiters=(waiter(12, 1.0),))
+    (finding,) = found(taken, processes=stopped)
+    assert (finding.code, finding.severity, finding.pids) == ("long-hold", "warning", (11,))
+    assert "is stopped" in finding.title
+    assert "kill -CONT 11" in finding.remedy
+    assert codes(taken) == []
+    assert codes(replace(taken, waiters=()), processes=stopped) == []
 
 
 def test_a_library_keeps_its_own_lock_as_long_as_it_likes_if_nobody_waits() -> None:

@@ -16,6 +16,9 @@ _LATE = 0.125
 _MOST_LATE_S = 1.0
 _HELD_S = 1.0
 
+# linux.process, after fs/proc/array.c task_state_array.
+_STOPPED = ("stopped", "tracing-stop")
+
 # Contention is worth a line when on average so many threads waited, all the time that was watched.
 _CROWD = 1.0
 _WATCHED_S = 1.0
@@ -30,7 +33,7 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for lock in snapshot.locks:
         if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
-        found = _timeout_risk(lock, snapshot, known) or _long_hold(lock, limits)
+        found = _stopped(lock, known) or _timeout_risk(lock, snapshot, known) or _long_hold(lock, limits)
         if found is None and not inherited_counts(lock, snapshot):  # which tells who waits, and why
             found = _long_wait(lock, limits, snapshot.server.pid)
         if found is not None:
@@ -44,6 +47,25 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             crowded.append(lock)
     for lock in sorted(crowded, key=lambda lock: -lock.waited_s)[:_MOST_CONTENDED]:
         yield _contention(lock, snapshot)
+
+
+def _stopped(lock: Lock, known: dict[ProcessId, Process]) -> Finding | None:
+    """A holder that is stopped lets nobody in until it is continued, however short its hold would have been."""
+    for holder in lock.holders if lock.waiters else ():
+        process = known.get(holder.process)
+        if process is not None and process.state in _STOPPED:
+            return Finding(
+                code="long-hold",
+                severity="warning",
+                lock=lock.id,
+                name=label(lock),
+                pids=(holder.pid,),
+                title=f"PID {holder.pid}, which holds {label(lock)}, is stopped: nobody gets in until it is continued",
+                evidence=(*holding(lock), *waiting(lock)),
+                remedy="A debugger, Ctrl-Z or kill -STOP stopped it. If nobody is at work on it, kill -CONT "
+                f"{holder.pid} lets it go on.",
+            )
+    return None
 
 
 def _is_in_use(lock: Lock) -> bool:

@@ -36,9 +36,22 @@ def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                 *waiting(lock),
             ),
             remedy="The command says what it would do; with --yes it releases the lock"
-            f"{', and who waits goes on' if lock.waiters else ''}. What the dead process left half done stays so.\n"
+            f"{', and who waits goes on' if lock.waiters else ''}. What the dead process left half done stays so"
+            f"{_torn_message(lock)}.\n"
             f"{release_command(snapshot.server, lock)}",
         )
+
+
+def _torn_message(lock: Lock) -> str:
+    """Of a queue's own locks: they guard a pipe, in which messages lie one behind the other
+    (Lib/multiprocessing/connection.py Connection._send_bytes).
+    """
+    if lock.part_of is None or not (lock.name or "").endswith(("._rlock", "._wlock")):
+        return ""
+    return (
+        ": if it died in the middle of a message, all that is read of this queue from then on is garbage, or never "
+        "comes; then only a restart helps"
+    )
 
 
 def seems_orphaned(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
