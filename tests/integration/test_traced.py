@@ -93,7 +93,7 @@ def test_every_acquire_of_every_worker_is_seen(base: Path, worker: tuple[str, ..
     with serving(base, "-w", "2", "-k", *worker) as server:
         workers = server.wait_workers(2)
         expected = 1 if "--preload" in worker else 2  # without it the workers have nothing in common but the code
-        wait_until(lambda: len(directories(base)) == expected, what="the directories")
+        wait_until(lambda: sum((each / wire.CONTROL).exists() for each in directories(base)) == expected, what="all")
         viewers = [Viewer(directory) for directory in directories(base)]
         # One request at a time until each worker has noticed: threads that are on their way while another one opens the
         # FIFO are told of from their next event on.
