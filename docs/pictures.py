@@ -18,12 +18,12 @@ sys.path.insert(0, str(ROOT))
 from demo_app.load import Customers  # noqa: E402
 from demo_app.scenarios import SCENARIOS, Scenario  # noqa: E402
 from demo_app.server import serve  # noqa: E402
-from semtrace.follower import Follower  # noqa: E402
-from semtrace.gunicorn import server_of  # noqa: E402
 from semtrace.model import Snapshot  # noqa: E402
-from semtrace.observe import Observer  # noqa: E402
+from semtrace.observe.observer import Observer  # noqa: E402
+from semtrace.servers.gunicorn import server_of  # noqa: E402
 from semtrace.settings import Settings  # noqa: E402
 from semtrace.stacks import take  # noqa: E402
+from semtrace.tracing.follower import Follower  # noqa: E402
 from semtrace.tui.app import SemtraceApp  # noqa: E402
 from semtrace.tui.looking import Tools  # noqa: E402
 from semtrace.tui.saving import without_fonts  # noqa: E402

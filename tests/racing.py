@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from support import PROGRAMS, alive, child_pids, start, wait_until
 
-from semtrace import repair
 from semtrace.errors import SemtraceError
-from semtrace.gunicorn import server_of
-from semtrace.observe import Observer
+from semtrace.observe.observer import Observer
+from semtrace.repairs import repair
+from semtrace.servers.gunicorn import server_of
 
 RECORD = struct.Struct("<III")
 WORKERS, RELEASERS = 3, 2

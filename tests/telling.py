@@ -10,9 +10,9 @@ from pathlib import Path
 from support import start_ticks
 
 from semtrace import wire
-from semtrace.events import Decoder, Event
 from semtrace.model import ProcessId, SemId
-from semtrace.state import Files
+from semtrace.tracing.events import Decoder, Event
+from semtrace.tracing.state import Files
 from semtrace.wire import EventType, Flag, Header, Kind, LockBook, LockWord, Site, StateFile
 
 LOCK = SemId(0, 27, 501)

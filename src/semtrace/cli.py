@@ -72,8 +72,8 @@ def ps(options: argparse.Namespace) -> int:
 
 def dump(options: argparse.Namespace) -> int:
     """One snapshot, or one every so often until the server ends."""
-    from semtrace import gunicorn
-    from semtrace.observe import Observer, settle
+    from semtrace.observe.observer import Observer, settle
+    from semtrace.servers import gunicorn
 
     observer = Observer(gunicorn.choose(options.pid), all_thread_locks=options.all)
     try:
@@ -90,7 +90,7 @@ def dump(options: argparse.Namespace) -> int:
 
 def events(options: argparse.Namespace) -> int:
     """What the traced locks do, line by line, until the server or the time ends."""
-    from semtrace import gunicorn
+    from semtrace.servers import gunicorn
     from semtrace.signals import ending_on_signals
     from semtrace.tailing import lines
 
@@ -102,7 +102,8 @@ def events(options: argparse.Namespace) -> int:
 
 def release(options: argparse.Namespace) -> int:
     """Releases an orphaned lock, or says what that would do."""
-    from semtrace import gunicorn, mend
+    from semtrace.repairs import mend
+    from semtrace.servers import gunicorn
     from semtrace.signals import ending_on_signals
 
     with ending_on_signals():
@@ -113,7 +114,7 @@ def release(options: argparse.Namespace) -> int:
 
 def clean(options: argparse.Namespace) -> int:
     """Removes leftover semaphores, or lists them."""
-    from semtrace import mend
+    from semtrace.repairs import mend
     from semtrace.signals import ending_on_signals
 
     with ending_on_signals():
@@ -123,10 +124,10 @@ def clean(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """What is wrong, after a little watching."""
-    from semtrace import gunicorn
     from semtrace.doctor import Doctor
-    from semtrace.doctor_report import doctor_json, doctor_text
+    from semtrace.reports.doctor import doctor_json, doctor_text
     from semtrace.rules import Limits
+    from semtrace.servers import gunicorn
 
     patient = Doctor(gunicorn.choose(options.pid), Limits(options.long, options.long))
     try:
@@ -153,12 +154,12 @@ def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[
     if options.json:
         import json
 
-        from semtrace.schema import snapshot_json
+        from semtrace.reports.schema import snapshot_json
 
         # One line a snapshot when there are several, for whoever reads them as they come.
         emit([json.dumps(snapshot_json(snapshot), indent=None if options.watch else 2)])
         return
-    from semtrace.report import report
+    from semtrace.reports.dump import report
 
     emit(report(snapshot, colour=wants_colour(), signals=options.all))
     if options.watch and snapshot.alive:

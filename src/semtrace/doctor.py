@@ -6,13 +6,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from semtrace.follower import Follower
-from semtrace.leaks import leaks
 from semtrace.model import Finding, Problem, SemId, Server, Snapshot
-from semtrace.observe import Observer
+from semtrace.observe.observer import Observer
+from semtrace.repairs.leaks import leaks
 from semtrace.rules import Limits, findings, gone_by, worst_first
 from semtrace.rules.deadlocks import deadlocked
 from semtrace.stacks import confirmed, with_stacks
+from semtrace.tracing.follower import Follower
 
 WATCH_S = 1.5
 

@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from semtrace import gunicorn, gunicorn_options, processes, runlogs
+from semtrace import runlogs
 from semtrace.errors import NoServer, SemtraceError, UsageError
 from semtrace.instrument import places
 from semtrace.instrument.bootstrap import environment
 from semtrace.model import ProcessId, Server
+from semtrace.servers import gunicorn, gunicorn_options, processes
 
 _LOOK_EVERY_S = 0.05
 _OTHER_PROGRAM_S = 1.0  # for what is no gunicorn to have started

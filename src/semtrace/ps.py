@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from semtrace import gunicorn, gunicornctl, processes, text
+from semtrace import text
 from semtrace.model import Process, Server
-from semtrace.tree import Member, Tree
+from semtrace.servers import gunicorn, gunicornctl, processes
+from semtrace.servers.tree import Member, Tree
 
 CPU_INTERVAL_S = 0.2
 

@@ -10,9 +10,9 @@ from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
-from semtrace import gunicorn
 from semtrace.errors import SemtraceError
 from semtrace.printing import emit, say
+from semtrace.servers import gunicorn
 from semtrace.showing import settings_of
 
 

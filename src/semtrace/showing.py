@@ -9,16 +9,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from semtrace import gunicorn, launch, mend
+from semtrace import launch
 from semtrace.errors import UsageError
-from semtrace.follower import Follower
 from semtrace.linux.surroundings import read_surroundings
 from semtrace.model import Frame, Problem, ProcessId, SemId, Server
-from semtrace.observe import Observer
+from semtrace.observe.observer import Observer
 from semtrace.printing import emit, pass_on, say
+from semtrace.repairs import mend
+from semtrace.servers import gunicorn
 from semtrace.settings import Settings, load, state_path
 from semtrace.signals import ending_on_signals
 from semtrace.stacks import take
+from semtrace.tracing.follower import Follower
 from semtrace.tui import app
 from semtrace.tui.keymap import check
 from semtrace.tui.looking import Release, Tools

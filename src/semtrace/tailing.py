@@ -9,15 +9,15 @@ from contextlib import closing
 from pathlib import PurePath
 
 from semtrace.errors import NotPermitted, SemtraceError
-from semtrace.events import Event
-from semtrace.follower import Places
 from semtrace.model import ProcessId, SemId, Server, Snapshot, TracedEvent
-from semtrace.observe import Observer, settle
-from semtrace.reader import EventPipe, wait_for_events
-from semtrace.schema import event_json
-from semtrace.state import State, fold
+from semtrace.observe.observer import Observer, settle
+from semtrace.reports.schema import event_json
 from semtrace.text import clean, clip_start, exact
-from semtrace.traced import traced_event
+from semtrace.tracing.events import Event
+from semtrace.tracing.follower import Places
+from semtrace.tracing.reader import EventPipe, wait_for_events
+from semtrace.tracing.state import State, fold
+from semtrace.tracing.traced import traced_event
 
 _LOOK_EVERY_S = 1.0
 _LEARN_EVERY_S = 0.05

@@ -21,9 +21,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "t
 from support import PROGRAMS, start, start_gunicorn, wait_until  # noqa: E402
 from test_doctor import disturb, playing  # noqa: E402
 
-from semtrace.gunicorn import server_of  # noqa: E402
-from semtrace.observe import Observer  # noqa: E402
+from semtrace.observe.observer import Observer  # noqa: E402
 from semtrace.rules import findings  # noqa: E402
+from semtrace.servers.gunicorn import server_of  # noqa: E402
 
 PAUSE_S = 0.005
 COST_ROUNDS = 200

@@ -30,12 +30,12 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 from telling import FakeServer, record  # noqa: E402
 
 from semtrace import wire  # noqa: E402
-from semtrace.events import Decoder  # noqa: E402
-from semtrace.follower import Follower  # noqa: E402
 from semtrace.linux.maps import SemaphoreMaps  # noqa: E402
 from semtrace.model import ProcessId, SemId  # noqa: E402
-from semtrace.reader import this_viewer  # noqa: E402
-from semtrace.state import State, fold  # noqa: E402
+from semtrace.tracing.events import Decoder  # noqa: E402
+from semtrace.tracing.follower import Follower  # noqa: E402
+from semtrace.tracing.reader import this_viewer  # noqa: E402
+from semtrace.tracing.state import State, fold  # noqa: E402
 from semtrace.wire import EventType  # noqa: E402
 
 PIECE = wire.EVENT_SIZE * 60  # below PIPE_BUF: written whole or not at all

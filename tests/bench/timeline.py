@@ -29,8 +29,8 @@ from semtrace.model import (  # noqa: E402
     Tracing,
     Waiter,
 )
-from semtrace.raster import Raster, around  # noqa: E402
-from semtrace.timeline import MOST_OLDER, MOST_SINGLE, Span, Timeline  # noqa: E402
+from semtrace.timelines.raster import Raster, around  # noqa: E402
+from semtrace.timelines.timeline import MOST_OLDER, MOST_SINGLE, Span, Timeline  # noqa: E402
 
 COUNT = 64
 COLUMNS = 150

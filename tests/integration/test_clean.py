@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from commands import NOBODY, run, run_as
 
-from semtrace import leaks, leftovers, mend
 from semtrace.errors import SemtraceError
-from semtrace.leftovers import Entry, Surroundings
 from semtrace.linux.sweep import Sweep, sweep
 from semtrace.model import SemId
+from semtrace.repairs import leaks, leftovers, mend
+from semtrace.repairs.leftovers import Entry, Surroundings
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
 OLD = Entry("sem.mp-abc", SemId(0, 27, 7), 1000, 32, 3600.0)

@@ -27,11 +27,11 @@ from demo_app.bank import Bank, State
 from demo_app.load import Customers, get
 from demo_app.scenarios import BOTH_WAYS, SCENARIOS, embraced, waits_inside
 from demo_app.server import CLONE, Server, serve
-from semtrace.doctor_report import remedy_lines
-from semtrace.gunicorn import server_of
 from semtrace.model import Snapshot
-from semtrace.observe import Observer, settle
+from semtrace.observe.observer import Observer, settle
+from semtrace.reports.doctor import remedy_lines
 from semtrace.rules import Limits
+from semtrace.servers.gunicorn import server_of
 from semtrace.text import is_command
 
 WORKERS = 3

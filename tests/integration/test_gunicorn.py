@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 from support import PROGRAMS, Running, alive, child_pids, start, start_gunicorn, wait_until
 
-from semtrace import gunicorn
 from semtrace.cpython.arbiter import Arbiter, read_arbiter
 from semtrace.errors import NoServer, NotPermitted, SeveralServers
-from semtrace.gunicornctl import completed
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
 from semtrace.linux.program import Status
 from semtrace.linux.rights import remedy
 from semtrace.model import ProcessId, Server
-from semtrace.observe import Observer
-from semtrace.tree import Member, Tree
+from semtrace.observe.observer import Observer
+from semtrace.servers import gunicorn
+from semtrace.servers.gunicornctl import completed
+from semtrace.servers.tree import Member, Tree
 
 SCRIPT = str(Path(sys.executable).parent / "gunicorn")
 # Without setproctitle a command line stays what it was.
@@ -512,8 +512,8 @@ def test_a_kernel_thread_is_no_python():
 def test_another_user_s_server_is_found_by_what_can_be_seen():
     code = """
 import os, sys
-from semtrace import gunicorn, gunicorn_options
-from semtrace.tree import Tree
+from semtrace.servers import gunicorn, gunicorn_options
+from semtrace.servers.tree import Tree
 # Both import all that they need, which the other user may not read.
 gunicorn.server_of(int(sys.argv[1]))
 gunicorn_options.parse(["-b", ":0", "x:y"])

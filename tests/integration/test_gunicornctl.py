@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from semtrace.gunicornctl import Config, ask, parse_config
+from semtrace.servers.gunicornctl import Config, ask, parse_config
 
 
 def framed(data: object) -> bytes:

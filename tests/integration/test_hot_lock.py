@@ -10,7 +10,7 @@ from driving import SOME, Target, observing, only, target
 from support import PATIENCE_S
 
 from semtrace.model import Snapshot
-from semtrace.observe import Observer
+from semtrace.observe.observer import Observer
 
 pytestmark = [pytest.mark.serial, pytest.mark.slow]
 some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())

@@ -11,10 +11,10 @@ import pytest
 from driving import INTERPRETERS, observing, target, until
 from support import PATIENCE_S, start_gunicorn, wait_until
 
-from semtrace import namebook
-from semtrace.gunicorn import server_of
 from semtrace.model import Snapshot
-from semtrace.observe import Observer, settle
+from semtrace.observe import namebook
+from semtrace.observe.observer import Observer, settle
+from semtrace.servers.gunicorn import server_of
 
 NEWEST = INTERPRETERS[list(INTERPRETERS)[-1]]
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from support import PATIENCE_S, Running, alive, start_gunicorn, wait_until
 
-from semtrace.gunicorn import server_of
 from semtrace.model import Lock, Snapshot
-from semtrace.observe import Observer
+from semtrace.observe.observer import Observer
+from semtrace.servers.gunicorn import server_of
 
 WAITERS = 2
 

@@ -20,14 +20,14 @@ from commands import run_as as _semtrace_as
 from driving import Target, target
 from support import PATIENCE_S, alive, start, start_gunicorn, wait_until
 
-from semtrace import mend, repair
 from semtrace.errors import Refused
-from semtrace.gunicorn import server_of
 from semtrace.linux import post
 from semtrace.linux.maps import SemaphoreMaps
 from semtrace.model import Lock, SemId
-from semtrace.observe import Observer
-from semtrace.repair import Released
+from semtrace.observe.observer import Observer
+from semtrace.repairs import mend, repair
+from semtrace.repairs.repair import Released
+from semtrace.servers.gunicorn import server_of
 
 SPAWN = "lock = mp.get_context('spawn').Lock()"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_files, or becomes another user: needs root")
@@ -379,7 +379,7 @@ def test_an_unlinked_lock_that_may_not_be_opened_gives_the_command_that_could() 
     script = f"""
 import ctypes, os, sys
 sys.path.insert(0, {SOURCE!r})
-from semtrace import repair
+from semtrace.repairs import repair
 from semtrace.errors import NotPermitted
 from semtrace.linux import post, rights
 from semtrace.model import *

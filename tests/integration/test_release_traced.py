@@ -19,12 +19,13 @@ from commands import run as semtrace
 from support import PROGRAMS, Running, alive, start_gunicorn, start_ticks, wait_until
 from tracing import book, states
 
-from semtrace import deadbooks, repair, wire
-from semtrace.deadbooks import SetRight
-from semtrace.follower import Follower
-from semtrace.gunicorn import server_of
+from semtrace import wire
 from semtrace.model import Lock, ProcessId, SemId
-from semtrace.observe import Observer
+from semtrace.observe.observer import Observer
+from semtrace.repairs import deadbooks, repair
+from semtrace.repairs.deadbooks import SetRight
+from semtrace.servers.gunicorn import server_of
+from semtrace.tracing.follower import Follower
 from semtrace.wire import LockBook
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_files: needs root")

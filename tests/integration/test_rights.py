@@ -32,7 +32,7 @@ from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
 from semtrace.linux.program import is_kernel_thread
 from semtrace.model import Server
-from semtrace.observe import Observer
+from semtrace.observe.observer import Observer
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
 some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
@@ -137,8 +137,8 @@ def test_a_worker_that_protects_itself_while_it_is_watched_is_no_proof_of_an_orp
     script = _AS_USER.replace("sys.exit(main(sys.argv[3:]))", "exec(sys.argv[3])")
     code = """
 import time
-from semtrace.gunicorn import server_of
-from semtrace.observe import Observer
+from semtrace.servers.gunicorn import server_of
+from semtrace.observe.observer import Observer
 observer = Observer(server_of(int(sys.argv[4])))
 observer.snapshot()
 print("ready", flush=True)
@@ -399,7 +399,7 @@ def test_a_process_of_300_megabytes_is_searched_in_slices() -> None:
 
 
 def _server(t: Target) -> Server:
-    from semtrace.gunicorn import server_of
+    from semtrace.servers.gunicorn import server_of
 
     return server_of(t.root)
 

@@ -14,8 +14,8 @@ from support import alive, wait_until
 
 from semtrace.linux.process import read_stat
 from semtrace.model import Lock, Server, Snapshot
-from semtrace.observe import Observer
-from semtrace.report import report
+from semtrace.observe.observer import Observer
+from semtrace.reports.dump import report
 
 every = pytest.mark.parametrize("python", INTERPRETERS.values(), ids=INTERPRETERS.keys())
 some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())

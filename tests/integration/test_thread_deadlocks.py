@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from support import PROGRAMS, start, wait_until
 
-from semtrace import gunicorn
 from semtrace.cpython.withblocks import entries
 from semtrace.model import Finding, Snapshot, ThreadLockUse
-from semtrace.observe import Observer
+from semtrace.observe.observer import Observer
 from semtrace.rules import deadlocks as rules
+from semtrace.servers import gunicorn
 
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 ROUNDS = 25  # looks at what must not be said

@@ -21,11 +21,11 @@ from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_u
 from tracing import directories, generation
 
 from semtrace import wire
-from semtrace.follower import Follower
-from semtrace.gunicorn import server_of
 from semtrace.instrument import bootstrap
 from semtrace.model import Lock, Snapshot, Statistics
-from semtrace.observe import Observer, settle
+from semtrace.observe.observer import Observer, settle
+from semtrace.servers.gunicorn import server_of
+from semtrace.tracing.follower import Follower
 
 SEMTRACE = [sys.executable, "-m", "semtrace"]
 

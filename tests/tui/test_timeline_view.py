@@ -11,10 +11,10 @@ from tui.looking import SIZES, Looking, looking
 from tui.test_views import column, held, minute, play
 
 from semtrace.model import Snapshot, TracedEvent, Tracing, Waiter
-from semtrace.raster import IDLE, UNKNOWN, Cell
 from semtrace.settings import Settings
-from semtrace.spans import Span
-from semtrace.timeline import Timeline
+from semtrace.timelines.raster import IDLE, UNKNOWN, Cell
+from semtrace.timelines.spans import Span
+from semtrace.timelines.timeline import Timeline
 from semtrace.tui.line import spread, text_of
 from semtrace.tui.timeline_readout import readout, tell
 from semtrace.tui.timeline_rows import (

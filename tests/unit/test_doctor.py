@@ -10,8 +10,8 @@ from sick import SERVER, frames, holder, lock, pid, snapshot, thread_lock, waite
 
 from semtrace import doctor
 from semtrace.doctor import Doctor, unknown_timeout
-from semtrace.leaks import Leaks
 from semtrace.model import SemId, Snapshot, ThreadLockUse
+from semtrace.repairs.leaks import Leaks
 from semtrace.rules import USUAL, findings
 from semtrace.stacks import confirmed
 

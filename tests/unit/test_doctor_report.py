@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from sick import found, lock, pid, processes, snapshot, thread_lock, waiter
 
-from semtrace.doctor_report import doctor_json, doctor_text
 from semtrace.model import SEM_VALUE_MAX, Problem, SharedMemory, Snapshot
+from semtrace.reports.doctor import doctor_json, doctor_text
 
 
 def sick() -> Snapshot:

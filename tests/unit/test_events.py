@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from telling import P, Q, record
 
 from semtrace import wire
-from semtrace.events import Decoder, Event
+from semtrace.tracing.events import Decoder, Event
 from semtrace.wire import EventType, Kind
 
 times = st.integers(0, 2**64 - 2)

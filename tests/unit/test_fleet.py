@@ -6,9 +6,9 @@ import contextlib
 import subprocess
 import sys
 
-from semtrace.fleet import Fleet
 from semtrace.linux.process import read_stat
-from semtrace.tree import Member
+from semtrace.observe.fleet import Fleet
+from semtrace.servers.tree import Member
 
 # The child of a fork, which becomes another program at the first line that it is sent, and ends with the second.
 FORKING = """

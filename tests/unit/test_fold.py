@@ -14,9 +14,9 @@ from telling import LOCK, OTHER, SITE, P, Q, S, book, events, files, record, sta
 
 from semtrace import wire
 from semtrace.model import ProcessId, SemId
-from semtrace.sequence import REORDERED
-from semtrace.state import LAG_NS, MOST_NAMES, SHOWN_PER_S, State, fold
-from semtrace.tally import holding_times, total, waiting_times
+from semtrace.tracing.sequence import REORDERED
+from semtrace.tracing.state import LAG_NS, MOST_NAMES, SHOWN_PER_S, State, fold
+from semtrace.tracing.tally import holding_times, total, waiting_times
 from semtrace.wire import EventType, Flag, Kind
 
 ME = ProcessId(999, 9)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semtrace.gunicorn import readable
-from semtrace.gunicorn_options import Settings, application_of_title, arguments, parse, settings
+from semtrace.servers.gunicorn import readable
+from semtrace.servers.gunicorn_options import Settings, application_of_title, arguments, parse, settings
 
 
 @pytest.mark.parametrize(

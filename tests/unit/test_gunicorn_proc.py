@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semtrace.heartbeat import owners
 from semtrace.linux.descriptors import OpenFile, parse_tcp, parse_unix
 from semtrace.linux.process import Stat
 from semtrace.linux.program import is_spawned, namespace_pids, parse_status, read_status
 from semtrace.model import ProcessId
+from semtrace.servers.heartbeat import owners
 
 TCP = b"""  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0

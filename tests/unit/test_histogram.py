@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semtrace.histogram import ERROR, bucket, middle, quantiles
+from semtrace.tracing.histogram import ERROR, bucket, middle, quantiles
 
 durations = st.integers(0, 2**63) | st.integers(0, 200)
 

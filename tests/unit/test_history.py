@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from semtrace.history import CpuMeter, LeftOver, Since
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import ProcessId
-from semtrace.verdict import Claim
+from semtrace.observe.history import CpuMeter, LeftOver, Since
+from semtrace.observe.verdict import Claim
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
 

@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from semtrace import insiders
 from semtrace.cpython import withblocks
 from semtrace.cpython.runtime import UnreadableError
-from semtrace.insiders import Insiders
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
-from semtrace.watched import Watched
+from semtrace.observe import insiders
+from semtrace.observe.insiders import Insiders
+from semtrace.observe.watched import Watched
 
 
 @pytest.fixture

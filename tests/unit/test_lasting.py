@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from semtrace.history import Asleep, LeftOver
-from semtrace.lasting import LastHolders, Lives, OrphanedSince, Strays, Waited
 from semtrace.model import Holder, ProcessId, SemId
-from semtrace.prover import Judged
-from semtrace.verdict import Claim, Reading, Verdict, judge
+from semtrace.observe.history import Asleep, LeftOver
+from semtrace.observe.lasting import LastHolders, Lives, OrphanedSince, Strays, Waited
+from semtrace.observe.prover import Judged
+from semtrace.observe.verdict import Claim, Reading, Verdict, judge
 
 A, B = ProcessId(11, 1), ProcessId(12, 2)
 LOCK = SemId(0, 27, 1)

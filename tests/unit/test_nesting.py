@@ -9,9 +9,9 @@ import pytest
 from telling import LOCK, OTHER, P, Q, S, book, events, files, record, state_file
 
 from semtrace.model import SemId
-from semtrace.nesting import MOST_NESTINGS
-from semtrace.state import State, fold
-from semtrace.traced import tracing
+from semtrace.tracing.nesting import MOST_NESTINGS
+from semtrace.tracing.state import State, fold
+from semtrace.tracing.traced import tracing
 from semtrace.wire import EventType, Flag, Kind, Record
 
 A, B, GATE = LOCK, OTHER, SemId(0, 27, 503)

@@ -11,8 +11,8 @@ import pytest
 from commands import run
 
 from semtrace.errors import SemtraceError
-from semtrace.mend import clean
 from semtrace.printing import tell
+from semtrace.repairs.mend import clean
 
 # A title with a byte that is no UTF-8 and an escape sequence, which it writes where its arguments were.
 TITLED = """

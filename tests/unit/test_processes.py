@@ -8,9 +8,9 @@ import psutil
 import pytest
 from support import start, wait_until
 
-from semtrace import processes
 from semtrace.linux.process import Stat, read_stat
 from semtrace.model import ProcessId
+from semtrace.servers import processes
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 from support import wait_until
 
-from semtrace.history import LeftOver
 from semtrace.linux.futex import NO_SYSCALL, Thread
 from semtrace.model import SEMAPHORE, ProcessId, SemId
-from semtrace.proof import PATIENCE_S, READINGS, SPAN_S, Sighting, Suspicion
-from semtrace.prover import Judged, Prover
-from semtrace.verdict import Claim, Reading, Verdict, judge
+from semtrace.observe.history import LeftOver
+from semtrace.observe.proof import PATIENCE_S, READINGS, SPAN_S, Sighting, Suspicion
+from semtrace.observe.prover import Judged, Prover
+from semtrace.observe.verdict import Claim, Reading, Verdict, judge
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
 BORN = 5000

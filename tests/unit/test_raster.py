@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semtrace.bitrows import NOISE
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, TracedEvent, Tracing, Waiter
-from semtrace.raster import LITTLE, MUCH, By, Cell, Raster
-from semtrace.spans import LONGEST_BUCKET_S, Span
-from semtrace.timeline import Timeline
+from semtrace.timelines.bitrows import NOISE
+from semtrace.timelines.raster import LITTLE, MUCH, By, Cell, Raster
+from semtrace.timelines.spans import LONGEST_BUCKET_S, Span
+from semtrace.timelines.timeline import Timeline
 
 WORKERS = [ProcessId(11 + i, 1) for i in range(3)]
 LOCKS = [SemId(0, 27, 1), SemId(0, 27, 2)]

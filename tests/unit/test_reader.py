@@ -14,12 +14,13 @@ import pytest
 from support import PATIENCE_S, alive, start_ticks, wait_until
 from telling import LOCK, FakeServer, record
 
-from semtrace import follower as following
-from semtrace import tracedirs, wire
-from semtrace.follower import Follower, Glance, Places
+from semtrace import wire
 from semtrace.model import ProcessId
-from semtrace.reader import EventPipe, this_viewer
-from semtrace.tracedirs import Directory
+from semtrace.tracing import follower as following
+from semtrace.tracing import tracedirs
+from semtrace.tracing.follower import Follower, Glance, Places
+from semtrace.tracing.reader import EventPipe, this_viewer
+from semtrace.tracing.tracedirs import Directory
 from semtrace.wire import EventType
 
 DEAD = ProcessId(4_000_000, 1)
@@ -298,7 +299,7 @@ def _opened(server: FakeServer) -> Iterator[Directory]:
 
 WATCH = """
 import sys, time
-from semtrace.follower import Follower
+from semtrace.tracing.follower import Follower
 from semtrace.model import ProcessId
 follower = Follower()
 follower.state([ProcessId(int(sys.argv[1]), int(sys.argv[2]))])

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from semtrace import repair, repair_report
-from semtrace.audit import Audit, release_act, release_intent
-from semtrace.deadbooks import SetRight
 from semtrace.errors import NoServer, NotPermitted, Refused, SemtraceError, UsageError
 from semtrace.linux.post import Word
 from semtrace.model import Holder, Lock, LockState, Problem, ProcessId, SemId, Server, Snapshot, Waiter
-from semtrace.repair import Released
+from semtrace.repairs import repair, report
+from semtrace.repairs.audit import Audit, release_act, release_intent
+from semtrace.repairs.deadbooks import SetRight
+from semtrace.repairs.repair import Released
 
 ME, OTHER, THIRD = ProcessId(4001, 1), ProcessId(4002, 1), ProcessId(4003, 1)
 ORPHAN = Lock(
@@ -109,7 +109,7 @@ def test_more_units_than_the_kernel_sets_at_once_are_refused() -> None:
 
 
 def test_the_evidence_has_the_reason_the_waiters_and_what_would_be_done() -> None:
-    text = "\n".join([*repair_report.evidence(ORPHAN), *repair_report.not_done(4001, ORPHAN, "/var/log/a b")])
+    text = "\n".join([*report.evidence(ORPHAN), *report.not_done(4001, ORPHAN, "/var/log/a b")])
     assert "locked in 65 readings over 0.4 s" in text
     assert "PID 4002 waits since ≥12s" in text
     assert "PID 4003 thread 4103 waits" in text
@@ -119,7 +119,7 @@ def test_the_evidence_has_the_reason_the_waiters_and_what_would_be_done() -> Non
 
 
 def test_one_of_several_locks_of_a_name_is_given_by_its_id() -> None:
-    assert "release 4001 0:27:7 --yes" in "\n".join(repair_report.not_done(4001, replace(ORPHAN, separate=3), None))
+    assert "release 4001 0:27:7 --yes" in "\n".join(report.not_done(4001, replace(ORPHAN, separate=3), None))
 
 
 def _released(**changes: object) -> Released:
@@ -129,7 +129,7 @@ def _released(**changes: object) -> Released:
 
 
 def test_the_outcome_tells_who_got_on() -> None:
-    text = "\n".join(repair_report.outcome(_released()))
+    text = "\n".join(report.outcome(_released()))
     assert "Released myapp.lock: value 0 -> 1; 2 threads were waiting for it." in text
     assert "PID 4002 waits no more after ≥12s: it got on" in text
     assert "now: contended, value 0, 1 still wait" in text
@@ -137,10 +137,10 @@ def test_the_outcome_tells_who_got_on() -> None:
 
 
 def test_the_outcome_hides_no_doubt() -> None:
-    nobody = "\n".join(repair_report.outcome(_released(got_on=(), still=False, now=ORPHAN)))
+    nobody = "\n".join(report.outcome(_released(got_on=(), still=False, now=ORPHAN)))
     assert "none of those who waited was seen to get on within 2 s" in nobody
     assert "the last look was a millisecond old" in nobody
-    assert "the server has ended" in "\n".join(repair_report.outcome(_released(now=None)))
+    assert "the server has ended" in "\n".join(report.outcome(_released(now=None)))
 
 
 # -- what is written down
@@ -205,7 +205,7 @@ def test_a_file_that_does_not_take_the_intent_is_an_error_with_a_remedy() -> Non
 
 
 def test_what_was_said_of_the_dead_is_told() -> None:
-    told = "\n".join(repair_report.outcome(_released(set_right=(SetRight(THIRD), SetRight(OTHER, "Read-only")))))
+    told = "\n".join(report.outcome(_released(set_right=(SetRight(THIRD), SetRight(OTHER, "Read-only")))))
     assert "PID 4003, which died, is no longer recorded as holding it" in told
     assert "note: PID 4002, which died, stays recorded as holding it: Read-only" in told
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from support import wait_until
 
-from semtrace import repair
 from semtrace.errors import Refused
 from semtrace.linux.lease import in_use
 from semtrace.linux.post import MOST_UNITS, SIZE, OpenSemaphore, Word, identity, open_semaphore
 from semtrace.linux.stillness import Stillness
 from semtrace.model import Lock, SemId
+from semtrace.repairs import repair
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from semtrace.model import (
     Snapshot,
     Waiter,
 )
-from semtrace.report import problems, report
+from semtrace.reports.dump import problems, report
 
 START = 1_700_000_000.0
 MASTER = ProcessId(4710, 100)

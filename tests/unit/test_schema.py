@@ -23,7 +23,7 @@ from semtrace.model import (
     ThreadLockUse,
     Waiter,
 )
-from semtrace.schema import snapshot_json
+from semtrace.reports.schema import snapshot_json
 
 MASTER, WORKER = ProcessId(10, 100), ProcessId(11, 101)
 LOCK = SemId(0, 27, 42)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from tui import fakes
 
-from semtrace import mend, showing
+from semtrace import showing
 from semtrace.model import SemId, Server
+from semtrace.repairs import mend
 from semtrace.tui import app
 from semtrace.tui.remembered import Order
 

@@ -19,8 +19,8 @@ from semtrace import stacks
 from semtrace.linux.process import read_stat
 from semtrace.linux.source import SourceLines
 from semtrace.model import ProcessId
+from semtrace.reports.stacks import stack_lines, stack_report
 from semtrace.rules.wording import is_own, place_of
-from semtrace.stack_report import stack_lines, stack_report
 
 PY_SPY = Path(sys.executable).with_name("py-spy")
 needs_py_spy = pytest.mark.skipif(not PY_SPY.exists(), reason="py-spy is not installed")

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, TracedEvent, Tracing, Waiter
-from semtrace.raster import Raster, around, of_row
-from semtrace.spans import BUCKET_S, together
-from semtrace.timeline import KEPT_S, MOST_NAMES, MOST_OLDER, MOST_SINGLE, REACH_S, Span, Timeline
+from semtrace.timelines.raster import Raster, around, of_row
+from semtrace.timelines.spans import BUCKET_S, together
+from semtrace.timelines.timeline import KEPT_S, MOST_NAMES, MOST_OLDER, MOST_SINGLE, REACH_S, Span, Timeline
 
 LOCK = SemId(0, 27, 1)
 A, B = ProcessId(11, 1), ProcessId(12, 1)
@@ -295,8 +295,8 @@ def test_memory_is_bounded_in_number_and_in_time() -> None:
 
 
 def test_what_was_dropped_for_room_is_not_called_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semtrace.timeline.MOST_SINGLE", 2000)
-    monkeypatch.setattr("semtrace.timeline.MOST_OLDER", 1000)
+    monkeypatch.setattr("semtrace.timelines.timeline.MOST_SINGLE", 2000)
+    monkeypatch.setattr("semtrace.timelines.timeline.MOST_OLDER", 1000)
     timeline = told(at(100), at(101))
     for i in range(3500):
         timeline._close(Span(LOCK, A, 11, "held", 101 + i * 0.3, 101 + i * 0.3 + 0.29, True))
@@ -326,7 +326,7 @@ def test_locks_and_processes_that_come_and_go_are_not_remembered_for_ever() -> N
 def test_under_many_fast_threads_counting_becomes_coarser_and_reaches_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("semtrace.timeline.MOST_SINGLE", 2000)
+    monkeypatch.setattr("semtrace.timelines.timeline.MOST_SINGLE", 2000)
     timeline = Timeline()
     crowd = [ProcessId(1000 + i, 1) for i in range(40)]
     number = 0

@@ -8,8 +8,8 @@ import telling
 from telling import LOCK, SITE, P, Q, S, book, files, record, state_file
 
 from semtrace.model import DeadHolder, Holder, LastHolder, Lock, LockState, Waiter
-from semtrace.state import State, fold
-from semtrace.traced import refine, tracing
+from semtrace.tracing.state import State, fold
+from semtrace.tracing.traced import refine, tracing
 from semtrace.wire import EventType
 
 NOW = 100 * S

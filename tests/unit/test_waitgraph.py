@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, Waiter
-from semtrace.waitgraph import MOST_NODES, Node, forest, walk
+from semtrace.reports.waitgraph import MOST_NODES, Node, forest, walk
 
 SERVER = Server("gunicorn", ProcessId(10, 1), "gunicorn", 0.0, "alice")
 

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from semtrace.model import Lock, LockState, ProcessId, Snapshot
+from semtrace.reports.waitgraph import Node, forest
 from semtrace.text import clean, counted
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.line import Item, Span
@@ -18,7 +19,6 @@ from semtrace.tui.rows import since, since_cell
 from semtrace.tui.signs import CYCLE, lock_sign
 from semtrace.tui.table import Table
 from semtrace.tui.view import Open, View
-from semtrace.waitgraph import Node, forest
 
 COLUMNS = (
     Column("WHO BLOCKS WHOM", 22, 64, 0),

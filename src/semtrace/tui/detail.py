@@ -11,8 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from semtrace.model import Lock, Problem, Process, ProcessId, Snapshot, Surroundings
-from semtrace.stack_report import stack_lines
-from semtrace.timeline import Timeline
+from semtrace.reports.stacks import stack_lines
+from semtrace.timelines.timeline import Timeline
 from semtrace.tui import subjects
 from semtrace.tui.commands import COMMANDS, hint
 from semtrace.tui.entries import NO_STACKS, Beside, Stacks, problem_entries

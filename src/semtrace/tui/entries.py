@@ -24,7 +24,7 @@ from semtrace.model import (
     ThreadLock,
     Waiter,
 )
-from semtrace.stack_report import stack_lines
+from semtrace.reports.stacks import stack_lines
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.tui.entry import Entry
 from semtrace.tui.rows import pids, units

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from semtrace.model import Finding, Snapshot
-from semtrace.separate import combine
+from semtrace.observe.separate import combine
 from semtrace.text import clean
 from semtrace.tui.entry import Entry
 from semtrace.tui.grid import Cell, Column, Row

@@ -9,7 +9,7 @@ from pathlib import Path
 from semtrace.errors import SemtraceError
 from semtrace.model import Problem, ProcessId, SemId, Server, Snapshot, Surroundings
 from semtrace.settings import Settings
-from semtrace.timeline import Timeline
+from semtrace.timelines.timeline import Timeline
 from semtrace.tui.child import Child
 from semtrace.tui.entries import Stacks as Stacks
 from semtrace.tui.meter import Meter

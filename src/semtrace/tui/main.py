@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from semtrace.model import Snapshot
-from semtrace.raster import Raster
+from semtrace.timelines.raster import Raster
 from semtrace.tui import commands, header, panes, rows, sentences, subjects
 from semtrace.tui import timeline_rows as lines
 from semtrace.tui.bar import Bar

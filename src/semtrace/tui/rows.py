@@ -20,7 +20,7 @@ from semtrace.model import (
     ThreadLock,
     Waiter,
 )
-from semtrace.separate import combine
+from semtrace.observe.separate import combine
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.text import label as label
 from semtrace.tui.grid import Cell, Column, Row, natural

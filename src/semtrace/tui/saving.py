@@ -10,7 +10,7 @@ from pathlib import Path
 
 from semtrace.errors import SemtraceError
 from semtrace.model import Snapshot
-from semtrace.schema import snapshot_json
+from semtrace.reports.schema import snapshot_json
 
 
 def save(folder: Path, svg: str, snapshot: Snapshot | None, now: datetime) -> list[Path]:

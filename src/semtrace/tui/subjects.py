@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 
 from semtrace.model import Lock, Process, Snapshot, Surroundings, ThreadLock
-from semtrace.separate import combine
+from semtrace.observe.separate import combine
 from semtrace.tui.entries import NOTHING_BESIDE, Beside, lock_entries, private_entries, process_entries
 from semtrace.tui.entry import Entry
 from semtrace.tui.rows import deadlocked, label

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from semtrace.model import ProcessId, SemId, Snapshot
-from semtrace.raster import By, around, of_row
-from semtrace.spans import Key, What
-from semtrace.spans import Span as Stretch
 from semtrace.text import age, clean, exact
-from semtrace.timeline import Timeline
+from semtrace.timelines.raster import By, around, of_row
+from semtrace.timelines.spans import Key, What
+from semtrace.timelines.spans import Span as Stretch
+from semtrace.timelines.timeline import Timeline
 from semtrace.tui.line import Line, Span
 from semtrace.tui.wrapping import wrapped
 

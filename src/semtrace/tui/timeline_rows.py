@@ -11,9 +11,9 @@ from typing import NamedTuple
 from rich.cells import cell_len
 
 from semtrace.model import ProcessId, SemId, Snapshot
-from semtrace.raster import IDLE, UNKNOWN, By, Cell, Cover, Raster
 from semtrace.text import age, clean, exact
-from semtrace.timeline import Life, Timeline
+from semtrace.timelines.raster import IDLE, UNKNOWN, By, Cell, Cover, Raster
+from semtrace.timelines.timeline import Life, Timeline
 from semtrace.tui.line import ELLIPSIS, Item, Line, Span, fill, spread
 from semtrace.tui.signs import ENDED, PAUSED
 from semtrace.tui.timeline_readout import clock

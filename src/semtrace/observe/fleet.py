@@ -1,0 +1,100 @@
+"""All processes of a server under watch, and who of them maps which semaphore."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from semtrace.linux.process import Stat
+from semtrace.model import ProcessId, SemId
+from semtrace.observe.watched import Watched
+from semtrace.servers.tree import Member
+
+
+class Fleet:
+    """`mappers` are in the order of the members, the root first, and `ids` the same as identities. `hidden` are those
+    of which it is not known what they map: each may hold any lock. All are worked out anew only when there is a change.
+    """
+
+    def __init__(self) -> None:
+        self.mappers: dict[SemId, list[Watched]] = {}
+        self.ids: dict[SemId, tuple[ProcessId, ...]] = {}
+        self.hidden: tuple[ProcessId, ...] = ()
+        self._watched: dict[ProcessId, Watched] = {}
+
+    def __getitem__(self, process: ProcessId) -> Watched:
+        return self._watched[process]
+
+    @property
+    def all(self) -> list[Watched]:
+        return list(self._watched.values())
+
+    def close(self) -> None:
+        for watched in self._watched.values():
+            watched.close()
+        self._watched.clear()
+
+    def follow(self, members: Sequence[Member], now_s: float) -> bool:
+        """Opens who is new, closes who is gone, and looks for new semaphores. True if there is a change in who maps
+        what.
+        """
+        current = {member.id: member.stat for member in members}
+        gone = self._watched.keys() - current.keys()
+        # Open files in /proc stay bound to the program that they were opened on, so a spawned child, which is a fork
+        # for a moment, is opened anew once it has become what it is.
+        known = self._watched.keys() & current.keys()
+        gone |= {each for each in known if _has_become_another(self._watched[each].stat, current[each])}
+        for process in gone:
+            self._watched.pop(process).close()
+        changed = bool(gone)
+        for process, stat in current.items():
+            if process not in self._watched:
+                self._watched[process] = Watched(stat)
+                changed |= self._watched[process].hidden
+            self._watched[process].stat = stat
+            changed |= self._watched[process].relist(now_s)
+        if changed:
+            self._watched = {process: self._watched[process] for process in current}
+            self._adopt()
+            self._map()
+        return changed
+
+    def search(self, now_s: float, budget_s: float, wanted: Mapping[Watched, Mapping[SemId, float]]) -> bool:
+        """Searches for SemLock objects that are lacking, no longer than the budget; the rest goes on in the next
+        refresh.
+
+        `wanted` asks for whole searches for a semaphore that begin after a time. True if objects were found.
+        """
+        deadline = time.monotonic() + budget_s
+        found = False
+        for watched in self._watched.values():
+            known = len(watched.objects)
+            while time.monotonic() < deadline and watched.continue_search(now_s, wanted.get(watched, {})):
+                pass
+            if len(watched.objects) > known:
+                found = True
+                self._adopt()
+        return found
+
+    def _adopt(self) -> None:
+        """Lets every process take over the objects that its relatives have, its parent's first."""
+        able: list[Watched] = []
+        for watched in self._watched.values():
+            if watched.lacking():
+                watched.adopt(sorted(able, key=lambda other: other.id.pid != watched.stat.ppid))
+            if watched.objects:
+                able.append(watched)
+
+    def _map(self) -> None:
+        self.hidden = tuple(watched.id for watched in self._watched.values() if watched.hidden)
+        mappers: dict[SemId, list[Watched]] = {}
+        for watched in self._watched.values():
+            for semaphore in watched.semaphores:
+                mappers.setdefault(semaphore, []).append(watched)
+        self.mappers = dict(sorted(mappers.items()))
+        self.ids = {semaphore: tuple(w.id for w in who) for semaphore, who in self.mappers.items()}
+
+
+def _has_become_another(before: Stat, now: Stat) -> bool:
+    """By exec, which a process survives with its pid and its start time."""
+    return before.forked and not now.forked

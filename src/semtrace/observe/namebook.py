@@ -1,0 +1,169 @@
+"""What the locks of a server are called: walks its interpreters in the background and remembers what they found.
+
+The master's modules serve every worker forked from it; a worker is walked itself when it has semaphores of its own, or
+modules that the master has not, as without --preload. Pictures never wait for a walk.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from semtrace.cpython.imported import module_names
+from semtrace.cpython.names import Named, Walk, walk
+from semtrace.cpython.threadlock import FoundThreadLock
+from semtrace.linux.memory import Memory
+from semtrace.model import Problem, ProcessId, SemId
+from semtrace.observe.watched import Watched
+
+# A lock may be made before it has a name, or have none at all: look again after this, doubled each time.
+_RETRY_S, _RETRY_MOST_S = 1.0, 60.0
+
+# How often one of the processes that were walked is walked again, for what is new in it.
+_AGAIN_S = 15.0
+
+
+@dataclass(slots=True)
+class _Visit:
+    """When a process was last looked at, and what it had mapped then."""
+
+    semaphores: frozenset[SemId]
+    at_s: float
+    retry_s: float
+
+    @property
+    def retry_at_s(self) -> float:
+        return self.at_s + self.retry_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    process: ProcessId
+    must_walk: bool
+    known_modules: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    process: ProcessId
+    walk: Walk | None
+    modules: frozenset[str]
+
+
+class NameBook:
+    """Names by process; `update` is to be called in every refresh, and at once returns."""
+
+    def __init__(self, root: ProcessId, all_thread_locks: bool = False) -> None:
+        self.walks: dict[ProcessId, Walk] = {}
+        self._root = root
+        self._all_thread_locks = all_thread_locks
+        self._modules: frozenset[str] = frozenset()
+        self._visits: dict[ProcessId, _Visit] = {}
+        self._running: ProcessId | None = None
+        self._started_s = 0.0
+        self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        self._failure: str | None = None
+        self.unvisited = True
+
+    def update(self, now_s: float, watched: Sequence[Watched], named: Collection[SemId]) -> bool:
+        """Takes in what a walk has found and starts the next one that is due; `named` are the semaphores that need no
+        name any more. True if there may be new names.
+        """
+        able = [w for w in watched if w.memory is not None]
+        living = {w.id for w in able}
+        self.walks = {process: found for process, found in self.walks.items() if process in living}
+        self._visits = {process: visit for process, visit in self._visits.items() if process in living}
+        learned = self._take(able)
+        if self._running is None and (due := next(self._due(now_s, able, named), None)) is not None:
+            self._start(now_s, due)
+        self.unvisited = self._running is not None or any(w.id not in self._visits for w in able)
+        return learned
+
+    def names(self, semaphore: SemId, mappers: Iterable[Watched]) -> tuple[Named, ...]:
+        """All names of a semaphore, the best first; those of its first process are taken to be the best."""
+        found: dict[str, Named] = {}
+        for watched in mappers:
+            known = self.walks.get(watched.id)
+            if known is None:
+                continue
+            for semlock in watched.objects.get(semaphore, ()):
+                for named in known.semlocks.get(semlock.address, ()):
+                    found.setdefault(named.name, named)
+        return tuple(found.values())
+
+    def thread_locks(self, process: ProcessId) -> tuple[Walk, tuple[FoundThreadLock, ...]] | None:
+        """The threading locks that a process should have: by its own walk, else by that of the master it was forked
+        from.
+        """
+        known = self.walks.get(process) or self.walks.get(self._root)
+        return None if known is None else (known, known.thread_locks)
+
+    def problems(self) -> Iterator[Problem]:
+        """Why the locks of the root have no names, if its interpreter could not be walked."""
+        if self._failure is not None:
+            yield Problem("name the locks", self._failure, "they are shown by device:inode")
+
+    def _take(self, able: Sequence[Watched]) -> bool:
+        learned = False
+        while not self._done.empty():
+            done = self._done.get()
+            self._running = None
+            if done.process == self._root:
+                self._modules = done.modules
+            if done.process == self._root and done.walk is not None:
+                self._failure = None if done.walk.layout else done.walk.reason
+            if done.walk is not None and done.walk.layout is not None:
+                self.walks[done.process] = done.walk
+                learned = True
+                for watched in able:
+                    if watched.id == done.process:
+                        watched.learn(done.walk.semlocks)
+        return learned
+
+    def _due(self, now_s: float, able: Sequence[Watched], named: Collection[SemId]) -> Iterator[Watched]:
+        """The root first: what it names need not be looked for in the others. With nothing else to do, the one whose
+        walk is the oldest: a program goes on to make locks, and to give them names.
+        """
+        for watched in able:
+            visit = self._visits.get(watched.id)
+            if visit is None:
+                yield watched
+                continue
+            later = now_s >= visit.retry_at_s or visit.semaphores != watched.semaphores.keys()
+            if later and any(semaphore not in named for semaphore in watched.semaphores):
+                yield watched
+        if now_s - self._started_s >= _AGAIN_S:
+            walked = (watched for watched in able if watched.id in self.walks)
+            yield from sorted(walked, key=lambda watched: self._visits[watched.id].at_s)[:1]
+
+    def _start(self, now_s: float, watched: Watched) -> None:
+        visit = self._visits.get(watched.id)
+        retry_s = min(2 * visit.retry_s, _RETRY_MOST_S) if visit else _RETRY_S
+        self._visits[watched.id] = _Visit(frozenset(watched.semaphores), now_s, retry_s)
+        self._running, self._started_s = watched.id, now_s
+        root = self.walks.get(self._root)
+        shared = root is not None and all(
+            semlock.address in root.semlocks for known in watched.objects.values() for semlock in known
+        )
+        job = _Job(watched.id, watched.id == self._root or not shared, self._modules)
+        # A daemon, for the end of the program must not wait for it.
+        threading.Thread(target=self._work, args=(job,), name="semtrace-names", daemon=True).start()
+
+    def _work(self, job: _Job) -> None:
+        """Runs in its own thread, with an open file of its own."""
+        found: Walk | None = None
+        modules: frozenset[str] = frozenset()
+        try:
+            with Memory(job.process.pid) as memory:
+                modules = module_names(job.process.pid, memory) or frozenset()
+                if job.must_walk or modules - job.known_modules - sys.stdlib_module_names:
+                    found = walk(job.process.pid, memory, all_thread_locks=self._all_thread_locks)
+        except OSError:  # it ended, or may not be read: `Watched` says so
+            pass
+        except Exception as error:  # noqa: BLE001  names are a help: a fault of ours must not cost the picture
+            found = Walk(reason=f"semtrace failed: {error!r}")
+        finally:
+            self._done.put(_Done(job.process, found, modules))

@@ -1,0 +1,273 @@
+"""Takes snapshots of one server: who its processes are, which semaphores they share, who holds and who waits.
+
+An Observer keeps what it learned between snapshots, so that the first costs a search of the server's memory and each
+further one some hundred microseconds. It only reads: no ptrace, no signal, no pause.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from semtrace.cpython.names import Named
+from semtrace.linux import files
+from semtrace.linux.shm import ShmDirectory
+from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
+from semtrace.observe import primitives, reading
+from semtrace.observe.fleet import Fleet
+from semtrace.observe.history import LeftOver
+from semtrace.observe.lasting import Lives
+from semtrace.observe.lastpicture import LastPicture
+from semtrace.observe.namebook import NameBook
+from semtrace.observe.picture import Picture
+from semtrace.observe.primitives import Part
+from semtrace.observe.prover import Judged, Prover
+from semtrace.observe.separate import count_separate
+from semtrace.observe.threadlocks import ThreadLocks
+from semtrace.observe.verdict import Claim, Reading, Verdict, judge
+from semtrace.observe.watched import Watched
+from semtrace.rules import USUAL, Limits, findings
+from semtrace.servers.gunicorn_memory import effective
+from semtrace.servers.tree import Member, Tree
+from semtrace.tracing import traced
+from semtrace.tracing.follower import Glance, Telling
+
+# How long one refresh may search memory; what is left goes on in the next.
+SEARCH_BUDGET_S = 0.15
+
+# New settings bring new workers; but many workers that come and go bring no new settings.
+_SETTINGS_S = 1.0
+
+_SETTLE_PAUSE_S = 0.01
+
+_LOOKS_AT_FREE = 4
+_LOOK_PAUSE_S = 0.001
+
+
+class Observer:
+    """Watches one server. Not for several threads at once; `close` gives back its open files.
+
+    `all_thread_locks` asks for the `threading` locks of libraries too, not only of the user's own modules. `telling`
+    tells what traced locks say; it is closed with the observer.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        search_budget_s: float = SEARCH_BUDGET_S,
+        all_thread_locks: bool = False,
+        telling: Telling | None = None,
+        limits: Limits = USUAL,
+    ) -> None:
+        files.allow_many()
+        self.server = server
+        self._limits = limits
+        self._began_s = time.monotonic()
+        self._budget_s = search_budget_s
+        self._tree = Tree(server)
+        self._fleet = Fleet()
+        self._directories = (ShmDirectory(server.pid), ShmDirectory())
+        self._book = NameBook(server.id, all_thread_locks)
+        self._names: dict[SemId, tuple[Named, ...]] = {}
+        self._parts: dict[SemId, Part] = {}
+        self._left_over: dict[SemId, LeftOver] = {}
+        self._prover = Prover(self._look_at, self._left_over, self._linked)
+        self._thread_locks = ThreadLocks(self._book)
+        self._picture = Picture(self._fleet, self._directories, self._left_over)
+        self._lives = Lives()
+        self._traced = telling or Glance()
+        self._last = LastPicture()
+        self._end: Snapshot | None = None
+        self._now_s = 0.0
+        self._workers: frozenset[ProcessId] | None = None
+        self._settings_due_s = 0.0
+
+    def close(self) -> None:
+        self._fleet.close()
+        self._traced.close()
+
+    def snapshot(self) -> Snapshot:
+        """The server as it is now; once it has ended its last picture, from before its workers went, with `alive`
+        False. Never raises for what a target does.
+        """
+        cpu_before = time.thread_time()
+        self._now_s = time.monotonic()
+        members = self._tree.refresh()
+        if not members:
+            return self._ended()
+        self._learn_settings(members)
+        self._learn_who(members)
+        self._lives.update(self._now_s, (member.id for member in members))
+        judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
+        self._prover.prove(self._now_s, judged, self._fleet.mappers)
+        snapshot = self._compose(members, judged)
+        snapshot = replace(snapshot, findings=findings(snapshot, self._limits))
+        snapshot = replace(snapshot, cost_s=time.thread_time() - cpu_before)
+        self._last.add(snapshot)
+        return snapshot
+
+    def undecided(self) -> bool:
+        """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
+        searching = any(watched.searches_soon(self._now_s) for watched in self._fleet.all)
+        return self._prover.unproved or searching or self._book.unvisited
+
+    def prove_anew(self) -> None:
+        """Only what is seen from now on proves that a lock is orphaned: for whoever is about to act on it."""
+        self._prover.forget()
+
+    def is_suspect(self, semaphore: SemId) -> bool:
+        """Whether it is, in one look now, locked and claimed by nobody."""
+        return semaphore in self._fleet.mappers and self._look_at(semaphore).verdict.suspect
+
+    def _ended(self) -> Snapshot:
+        """It stays the same from then on."""
+        if self._end is None:
+            self.close()
+            nothing = Snapshot(self.server, time.time(), self._now_s, (), (), alive=False)
+            self._end = self._last.ended(self._now_s) or nothing
+        return self._end
+
+    # -- who and what there is
+
+    def _learn_settings(self, members: Sequence[Member]) -> None:
+        """Reads a gunicorn's settings again when its workers are others, as after a HUP."""
+        workers = frozenset(member.id for member in members if member.role == "worker")
+        if self._workers is None:
+            self._workers = workers  # whoever found the server has just read them
+        if workers != self._workers and self._now_s >= self._settings_due_s:
+            self._workers, self._settings_due_s = workers, self._now_s + _SETTINGS_S
+            self.server = effective(self.server)
+
+    def _learn_who(self, members: Sequence[Member]) -> None:
+        changed = self._fleet.follow(members, self._now_s)
+        changed |= self._fleet.search(self._now_s, self._budget_s, self._prover.wanted(self._fleet.mappers))
+        changed |= self._book.update(self._now_s, self._fleet.all, self._names)
+        if changed:
+            self._name_and_group()
+
+    def _name_and_group(self) -> None:
+        """Puts the names to the semaphores; what has none is grouped by inference."""
+        mappers = self._fleet.mappers
+        found = {semaphore: self._book.names(semaphore, who) for semaphore, who in mappers.items()}
+        self._names = {semaphore: names for semaphore, names in found.items() if names}
+        made = []
+        for semaphore in mappers.keys() - self._names.keys():
+            how, value = reading.made(semaphore, mappers[semaphore]), reading.value_of(semaphore, mappers[semaphore])
+            if how is not None and value is not None:
+                made.append(primitives.Made(semaphore, how.kind, how.maxvalue, value[0]))
+        self._parts = primitives.parts(made, {s: frozenset(ids) for s, ids in self._fleet.ids.items()})
+        for semaphore, (best, *_) in self._names.items():
+            if best.owner is not None:
+                self._parts[semaphore] = Part(best.owner, primitives.is_signal(best.name))
+        for gone in self._left_over.keys() - mappers.keys():
+            del self._left_over[gone]
+
+    # -- one lock
+
+    def _look_at(self, semaphore: SemId) -> Judged:
+        mappers = self._fleet.mappers[semaphore]
+        how = reading.made(semaphore, mappers)
+        found = reading.value_of(semaphore, mappers) or self._value_by_name(semaphore)
+        value, waiters = found or (None, 1)
+        part = self._parts.get(semaphore)
+        if how is None or value is None:
+            blind = (*(w.id for w in mappers if w.memory is None), *self._fleet.hidden)
+            kind, maxvalue = (how.kind, how.maxvalue) if how else (None, None)
+            read = Reading(value, kind, maxvalue, blind=blind)
+            return Judged(read, judge(read, {}), waiters)
+        if part is not None and part.signal:
+            read = Reading(value, how.kind, how.maxvalue)
+            reason = f"a signal inside {part.part_of}, not a lock: nobody holds it"
+            return Judged(read, Verdict("unknown", reason=reason), waiters)
+        read = reading.read_lock(semaphore, mappers, how, value, waiters > 0)
+        read = replace(read, blind=(*read.blind, *self._fleet.hidden))
+        left_over = self._left_over.setdefault(semaphore, LeftOver())
+        left_over.note(read.claims)
+        if value >= how.maxvalue and left_over.due(self._now_s):
+            self._learn(semaphore, mappers, how)
+        verdict = judge(read, left_over.counts, left_over.handed_over)
+        left_over.inherit(verdict.inherited)
+        return Judged(read, verdict, waiters)
+
+    def _value_by_name(self, semaphore: SemId) -> tuple[int, int] | None:
+        """A linked semaphore's file can be read without any right over the processes."""
+        for directory in self._directories:
+            name = directory.names().get(semaphore)
+            if name is not None and (found := directory.read(name)) is not None:
+                return found
+        return None
+
+    def _linked(self) -> set[SemId]:
+        return {semaphore for directory in self._directories for semaphore in directory.names()}
+
+    def _learn(self, semaphore: SemId, mappers: Sequence[Watched], how: reading.Made) -> None:
+        """Looks for counts that stand while the lock is free. Where there are some it looks repeatedly, for a busy lock
+        is free and has claims by turns."""
+        standing: set[Claim] | None = None
+        for _ in range(_LOOKS_AT_FREE):
+            claims, _ = reading.claims_on(semaphore, mappers)
+            self._left_over[semaphore].note(claims)
+            after = reading.value_of(semaphore, mappers)
+            if after is None or after[0] < how.maxvalue:
+                return
+            standing = {c for c in claims if c.count} & (set(claims) if standing is None else standing)
+            if not standing:
+                break
+            time.sleep(_LOOK_PAUSE_S)
+        self._left_over[semaphore].look(self._now_s, standing or ())
+
+    # -- the picture
+
+    def _compose(self, members: Sequence[Member], judged: dict[SemId, Judged]) -> Snapshot:
+        taken_at = time.time()
+        locks = count_separate(self._picture.locks(self._now_s, judged, self._names, self._parts, members))
+        locks, tracing = self._with_traces(locks, [member.id for member in members])
+        return Snapshot(
+            server=self.server,
+            taken_at=taken_at,
+            monotonic_s=self._now_s,
+            processes=self._picture.processes(self._now_s, members, locks),
+            locks=locks,
+            thread_locks=self._thread_locks.read(self._now_s, taken_at, self._fleet.all),
+            problems=tuple(self._problems()),
+            tracing=tracing,
+            watched_s=self._now_s - self._began_s,
+            shared_memory=self._directories[0].room() or self._directories[1].room(),
+        )
+
+    def _with_traces(
+        self, locks: tuple[Lock, ...], members: Sequence[ProcessId]
+    ) -> tuple[tuple[Lock, ...], Tracing | None]:
+        """The locks with what the traced ones among them say themselves."""
+        state = self._traced.state(members)
+        if state is None:
+            return locks, None
+        now_ns = int(self._now_s * 1e9)
+        blind = {watched.id for watched in self._fleet.all if watched.memory is None}
+        names = {lock.id: lock.name for lock in locks if lock.name}
+        ends = {process: self._lives.end_of(self._now_s, process) for process in state.files}
+        refined = traced.refine(locks, state, now_ns, blind, ends, self._fleet.hidden)
+        return refined, traced.tracing(state, now_ns, self._traced.live, names)
+
+    def _problems(self) -> Iterator[Problem]:
+        if not self._tree.alive:
+            yield Problem(
+                what="follow new processes",
+                error=f"PID {self.server.pid}, which started these, has ended",
+                remedy="they go on without it: a process that one of them starts is still seen",
+            )
+        for watched in self._fleet.all:
+            yield from watched.problems
+        yield from self._book.problems()
+
+
+def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:
+    """A snapshot that waits for searches and proofs that are under way, no longer than `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    snapshot = observer.snapshot()
+    while observer.undecided() and snapshot.alive and time.monotonic() < deadline:
+        time.sleep(_SETTLE_PAUSE_S)
+        snapshot = observer.snapshot()
+    return snapshot

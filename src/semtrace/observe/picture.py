@@ -1,0 +1,217 @@
+"""Composes what was read and judged into the values of the model, with what only a series of pictures knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from semtrace.cpython.names import Named
+from semtrace.linux import futex
+from semtrace.linux.shm import ShmDirectory
+from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
+from semtrace.observe import primitives
+from semtrace.observe.fleet import Fleet
+from semtrace.observe.history import Asleep, CpuMeter, LeftOver, Since
+from semtrace.observe.lasting import LastHolders, OrphanedSince, Strays, Waited
+from semtrace.observe.primitives import Part
+from semtrace.observe.prover import Judged
+from semtrace.observe.selfwaits import SelfWaits
+from semtrace.observe.verdict import Claim
+from semtrace.rules.basis import unbroken_s
+from semtrace.servers.tree import Member
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocked:
+    """A thread that waits for a semaphore."""
+
+    process: ProcessId
+    tid: int
+    timed: bool
+
+
+class Picture:
+    """Keeps the clocks: since when each holder and waiter was seen, and how busy each process is."""
+
+    def __init__(
+        self, fleet: Fleet, directories: Sequence[ShmDirectory], left_over: Mapping[SemId, LeftOver] | None = None
+    ) -> None:
+        self._fleet = fleet
+        self._directories = directories
+        self._cpu = CpuMeter()
+        self._holding: Since[tuple[SemId, ProcessId, int]] = Since()
+        self._waiting: Since[tuple[SemId, ProcessId, int]] = Since()
+        self._asleep: Asleep[tuple[SemId, ProcessId, int]] = Asleep()
+        self._waited = Waited()
+        self._last_holders = LastHolders()
+        self._orphaned = OrphanedSince()
+        self._strays = Strays({} if left_over is None else left_over)
+        self._self_waits = SelfWaits(fleet)
+        self._losing: Since[SemId] = Since()
+
+    def locks(
+        self,
+        now_s: float,
+        judged: Mapping[SemId, Judged],
+        names: Mapping[SemId, tuple[Named, ...]],
+        parts: Mapping[SemId, Part],
+        members: Iterable[Member] = (),
+    ) -> tuple[Lock, ...]:
+        blocked = self._blocked(judged)
+        waiting = [(semaphore, each.process, each.tid) for semaphore, all_ in blocked.items() for each in all_]
+        self._waiting.update(now_s, waiting)
+        self._orphaned.update(now_s, judged)
+        in_use = {s: all_ for s, all_ in blocked.items() if self._orphaned.seconds(now_s, s) is None}
+        self._waited.update(now_s, {semaphore: len(in_use.get(semaphore, ())) for semaphore in judged})
+        holders = self._holders(now_s, judged)
+        holding = [(semaphore, h.process, h.tid) for semaphore, all_ in holders.items() for h in all_ if h.tid]
+        self._asleep.update(
+            time.monotonic(), {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
+        )
+        self._strays.update(now_s, judged, {each.id for each in self._fleet.all if each.stat.state == "running"})
+        self._losing.update(now_s, (semaphore for semaphore, each in judged.items() if each.verdict.lost))
+        locks = [
+            self._lock(
+                now_s,
+                semaphore,
+                each,
+                names.get(semaphore, ()),
+                parts.get(semaphore),
+                holders[semaphore],
+                blocked.get(semaphore, ()),
+            )
+            for semaphore, each in judged.items()
+        ]
+        return self._self_waits.mark(now_s, self._with_last_holders(now_s, locks, members))
+
+    def _with_last_holders(self, now_s: float, locks: Sequence[Lock], members: Iterable[Member]) -> list[Lock]:
+        seen = {
+            lock.id: (lock.state, [replace(each, asleep_s=unbroken_s(lock, each)) for each in lock.holders])
+            for lock in locks
+        }
+        beats = {member.id: member.last_heartbeat_s for member in members}
+        self._last_holders.update(now_s, seen, {watched.id for watched in self._fleet.all}, beats)
+        return [replace(lock, last_holder=self._last_holders.of(now_s, lock.id)) for lock in locks]
+
+    def processes(self, now_s: float, members: Sequence[Member], locks: Sequence[Lock]) -> tuple[Process, ...]:
+        holds: dict[ProcessId, list[SemId]] = {}
+        waits: dict[ProcessId, list[SemId]] = {}
+        for lock in locks:
+            for holder in lock.holders:
+                holds.setdefault(holder.process, []).append(lock.id)
+            for process in dict.fromkeys(waiter.process for waiter in lock.waiters):
+                waits.setdefault(process, []).append(lock.id)
+        self._cpu.keep(member.id for member in members)
+        return tuple(
+            replace(
+                member.process(self._cpu.percent(member.id, now_s, member.stat.cpu_ticks)),
+                holds=tuple(holds.get(member.id, ())),
+                waits_on=tuple(waits.get(member.id, ())),
+            )
+            for member in members
+        )
+
+    def _blocked(self, judged: Mapping[SemId, Judged]) -> dict[SemId, list[_Blocked]]:
+        """Threads blocked on each semaphore. Where glibc counts no waiter there is none, so nobody is asked."""
+        crowded = {semaphore for semaphore, each in judged.items() if each.waiters}
+        found: dict[SemId, list[_Blocked]] = {}
+        for watched in self._fleet.all if crowded else ():
+            addresses = {a: s for s, a in watched.semaphores.items() if s in crowded}
+            for thread in watched.threads() if addresses else ():
+                semaphore = addresses.get(thread.futex or 0)
+                if semaphore is not None:
+                    found.setdefault(semaphore, []).append(_Blocked(watched.id, thread.tid, thread.timed))
+        return found
+
+    def _lock(
+        self,
+        now_s: float,
+        semaphore: SemId,
+        judged: Judged,
+        names: Sequence[Named],
+        part: Part | None,
+        holders: Sequence[Holder],
+        blocked: Iterable[_Blocked],
+    ) -> Lock:
+        read, verdict = judged.reading, judged.verdict
+        waiters = [self._waiter(now_s, semaphore, each) for each in blocked]
+        shm_name, linked = self._shm_name(semaphore)
+        state = verdict.state
+        if state == "contended" and not waiters:
+            state = "held"  # glibc's count says more than the kernel: a waiter was killed, or has just gone on
+        return Lock(
+            id=semaphore,
+            kind=_kind(judged, names),
+            state=state,
+            value=read.value,
+            maximum=read.maxvalue,
+            name=names[0].name if names else None,
+            names=tuple(named.name for named in names),
+            part_of=part.part_of if part else None,
+            signal=part.signal if part else False,
+            shm_name=shm_name,
+            linked=linked,
+            holders=tuple(self._slept(semaphore, holder) for holder in holders),
+            waiters=tuple(sorted(waiters, key=lambda waiter: -(waiter.for_s or 0.0))),
+            mapped_by=self._fleet.ids[semaphore],
+            reason=verdict.reason,
+            in_flux=not read.steady,
+            own=not names or names[0].own,
+            lost=Lost(verdict.lost, verdict.proved, self._losing.seconds(now_s, semaphore)) if verdict.lost else None,
+            barred=verdict.barred,
+            strays=self._strays.of(semaphore),
+            waited_s=self._waited.seconds(semaphore),
+            orphaned_s=self._orphaned.seconds(now_s, semaphore),
+        )
+
+    def _waiter(self, now_s: float, semaphore: SemId, blocked: _Blocked) -> Waiter:
+        key = (semaphore, blocked.process, blocked.tid)
+        return Waiter(
+            blocked.process,
+            blocked.tid,
+            self._waiting.seconds(now_s, key),
+            asleep_s=self._asleep.seconds(key),
+            timed=blocked.timed,
+        )
+
+    def _holders(self, now_s: float, judged: Mapping[SemId, Judged]) -> dict[SemId, list[Holder]]:
+        """Since when is told of the thread: threads of one process take turns as processes do."""
+        claims = [(s, claim) for s, each in judged.items() for claim in each.verdict.holders]
+        self._holding.update(now_s, ((s, claim.process, claim.last_tid) for s, claim in claims))
+        found: dict[SemId, list[Holder]] = {semaphore: [] for semaphore in judged}
+        for semaphore, claim in claims:
+            found[semaphore].append(self._holder(now_s, semaphore, claim))
+        return found
+
+    def _holder(self, now_s: float, semaphore: SemId, claim: Claim) -> Holder:
+        tid = self._fleet[claim.process].tid_of(claim.last_tid)
+        since_s = self._holding.seconds(now_s, (semaphore, claim.process, claim.last_tid))
+        return Holder(claim.process, tid, claim.count, since_s)
+
+    def _slept(self, semaphore: SemId, holder: Holder) -> Holder:
+        """With for how long its thread has not run."""
+        if holder.tid is None:
+            return holder
+        return replace(holder, asleep_s=self._asleep.seconds((semaphore, holder.process, holder.tid)))
+
+    def _shm_name(self, semaphore: SemId) -> tuple[str | None, bool]:
+        """What sem_open was given, and whether it is still listed in /dev/shm."""
+        for directory in self._directories:
+            name = directory.names().get(semaphore)
+            if name is not None:
+                return name, True
+        for watched in self._fleet.mappers[semaphore]:
+            if semaphore in watched.table_names:
+                return watched.table_names[semaphore], False
+        return None, False
+
+
+def _kind(judged: Judged, names: Sequence[Named]) -> str:
+    """The object's own class, where it was met; else what makes such a semaphore."""
+    read = judged.reading
+    if names and names[0].kind != "SemLock":
+        return names[0].kind
+    if read.kind is None or read.maxvalue is None:
+        return "unknown"
+    return primitives.kind_of(read.kind, read.maxvalue)

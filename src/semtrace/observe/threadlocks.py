@@ -1,0 +1,155 @@
+"""The `threading` locks of a server: named alike in every process, and each process's own. Seen held in two at once
+they are shown to exclude nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from semtrace.cpython.threadlock import read_thread_lock
+from semtrace.model import Overlap, ProcessId, ThreadLock, ThreadLockUse
+from semtrace.observe.history import Since
+from semtrace.observe.insiders import Insiders, Key
+from semtrace.observe.namebook import NameBook
+from semtrace.observe.threadwaits import Copy, ThreadWaits, Waits
+from semtrace.observe.watched import Watched
+
+# Each costs a read in each process and refresh.
+_MOST = 64
+
+# So long a copy has to be locked, never seen free, before it is taken for one that was locked when it was made.
+_INHERITED_S = 0.5
+
+# Those whose holders are inside `with`, where frames show them. `async with` is not seen.
+_WITH = ("lock", "rlock")
+
+States = Mapping[str, Sequence[tuple[Copy, bool]]]
+
+
+class ThreadLocks:
+    """Reads all copies in every refresh and keeps the evidence of overlaps.
+
+    That a copy is locked does not show that somebody of its process took it: a fork copies a locked lock, and the copy
+    stays locked for ever. So only those count that were seen free before, that the parent has none of (without
+    --preload), or that a thread is inside `with`.
+    """
+
+    def __init__(self, book: NameBook) -> None:
+        self._book = book
+        self._overlaps: dict[str, Overlap] = {}
+        self._insiders = Insiders()
+        self._waits = ThreadWaits(self._insiders)
+        self._seen_free: set[Key] = set()
+        self._locked: Since[Key] = Since()
+        self._addresses: dict[int, frozenset[int]] = {}  # of each process's locks, where they are known
+
+    def read(self, now_s: float, taken_at: float, watched: Sequence[Watched]) -> tuple[ThreadLock, ...]:
+        states = self._read(watched)
+        self._remember(now_s, states)
+        waits = self._waits.read(now_s, [copy for found in states.values() for copy, locked in found if locked])
+        self._insiders.keep({copy.key for copy in self._ask(now_s, states)} | waits.keys())
+        locks = (self._one(now_s, name, taken_at, found, waits) for name, found in states.items())
+        return tuple(lock for lock in locks if lock.processes)
+
+    def _read(self, watched: Sequence[Watched]) -> States:
+        copies: dict[str, list[Copy]] = {}
+        self._addresses = {}
+        for each in watched:
+            known = self._book.thread_locks(each.id)
+            if known is None or known[0].layout is None:
+                continue
+            self._addresses[each.id.pid] = frozenset(lock.address for lock in known[1])
+            for lock in known[1][:_MOST]:
+                copies.setdefault(lock.name, []).append(Copy(each, lock, known[0].layout))
+        return {name: _states(copies[name]) for name in sorted(copies)}
+
+    def _remember(self, now_s: float, states: States) -> None:
+        """Since when each copy has been locked, and which of them were ever seen free."""
+        locked = [copy.key for found in states.values() for copy, is_locked in found if is_locked]
+        free = {copy.key for found in states.values() for copy, is_locked in found if not is_locked}
+        self._locked.update(now_s, locked)
+        self._seen_free = free | self._seen_free.intersection(locked)
+
+    def _ask(self, now_s: float, states: States) -> list[Copy]:
+        """Has the frames read of those of which it matters whether somebody is inside."""
+        asked = [copy for found in states.values() for copy in self._questionable(now_s, found)]
+        wanted: dict[Watched, set[int]] = {}
+        for copy in asked:
+            wanted.setdefault(copy.watched, set()).add(copy.lock.address)
+        self._insiders.ask(now_s, wanted)
+        return asked
+
+    def _questionable(self, now_s: float, found: Sequence[tuple[Copy, bool]]) -> list[Copy]:
+        locked = [copy for copy, is_locked in found if is_locked]
+        several = len(locked) > 1
+        return [copy for copy in locked if not self._shown_by_itself(copy) and (several or self._is_old(now_s, copy))]
+
+    def _shown_by_itself(self, copy: Copy) -> bool:
+        """Seen free, or not its parent's, so whoever locked it is of this process. A semaphore without units is no sign
+        of anybody.
+        """
+        if copy.lock.form == "semaphore":
+            return False
+        parents = self._addresses.get(copy.watched.stat.ppid)
+        return copy.key in self._seen_free or (parents is not None and copy.lock.address not in parents)
+
+    def _is_old(self, now_s: float, copy: Copy) -> bool:
+        return (self._locked.seconds(now_s, copy.key) or 0.0) >= _INHERITED_S
+
+    def _one(
+        self,
+        now_s: float,
+        name: str,
+        taken_at: float,
+        states: Sequence[tuple[Copy, bool]],
+        waits: Mapping[Key, Waits],
+    ) -> ThreadLock:
+        copies = [copy for copy, _ in states]
+        inside = [copy for copy, locked in states if locked and self._is_taken(copy)]
+        if len(inside) > 1:
+            # Locked before and after the others were seen locked: then they were so at one time.
+            self._note(name, taken_at, [copy.watched.id for copy in inside if _locked(copy)])
+        uses = tuple(
+            _use(copy, locked, waits.get(copy.key), locked and self._is_inherited(now_s, copy))
+            for copy, locked in states
+        )
+        own = all(copy.lock.own for copy in copies)
+        return ThreadLock(name, copies[0].lock.kind if copies else "", uses, self._overlaps.get(name), own)
+
+    def _is_taken(self, copy: Copy) -> bool:
+        return self._shown_by_itself(copy) or self._insiders.of(copy.key) is not None
+
+    def _is_inherited(self, now_s: float, copy: Copy) -> bool:
+        """Most likely; a thread that took it by acquire() and keeps it looks the same."""
+        if copy.lock.form not in _WITH or copy.key in self._seen_free or not self._is_old(now_s, copy):
+            return False
+        parents = self._addresses.get(copy.watched.stat.ppid, frozenset())
+        return copy.lock.address in parents and self._insiders.nobody(copy.key)
+
+    def _note(self, name: str, taken_at: float, inside: Sequence[ProcessId]) -> None:
+        if len(inside) < 2:
+            return
+        before = self._overlaps.get(name) or Overlap(0, 0, taken_at, taken_at, ())
+        self._overlaps[name] = replace(
+            before,
+            times=before.times + 1,
+            most=max(before.most, len(inside)),
+            last_at=taken_at,
+            processes=tuple(inside),
+        )
+
+
+def _states(copies: Iterable[Copy]) -> list[tuple[Copy, bool]]:
+    """Those that could be read, and whether they are locked."""
+    return [(copy, locked) for copy in copies if (locked := _locked(copy)) is not None]
+
+
+def _locked(copy: Copy) -> bool | None:
+    memory = copy.watched.memory
+    return None if memory is None else read_thread_lock(memory, copy.lock, copy.layout)
+
+
+def _use(copy: Copy, locked: bool, waits: Waits | None, inherited: bool) -> ThreadLockUse:
+    holder, waiters = (waits.holder, waits.waiters) if waits else (None, ())
+    return ThreadLockUse(copy.watched.id, locked, holder, waiters, inherited)

@@ -1,0 +1,110 @@
+"""Who waits for a locked `threading` lock, and who has it; asked only of those whose semaphore says somebody waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from semtrace.cpython import layout as at
+from semtrace.cpython.layout import Layout
+from semtrace.cpython.threadlock import FoundThreadLock
+from semtrace.linux import futex
+from semtrace.linux.shm import parse_sem
+from semtrace.model import Holder, ProcessId, Waiter
+from semtrace.observe.history import Asleep, Since
+from semtrace.observe.insiders import Insiders, Key
+from semtrace.observe.watched import Watched
+
+# So long has to be waited before frames are read for the holder.
+SUSPECT_S = 1.0
+
+Thread = tuple[ProcessId, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One process's copy of a lock, which was seen locked."""
+
+    watched: Watched
+    lock: FoundThreadLock
+    layout: Layout
+
+    @property
+    def key(self) -> Key:
+        return self.watched.id, self.lock.address
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    holder: Holder | None
+    waiters: tuple[Waiter, ...]
+
+
+class ThreadWaits:
+    """Remembers since when, and who was proved to be inside."""
+
+    def __init__(self, insiders: Insiders) -> None:
+        self._since: Since[tuple[Key, int]] = Since()
+        self._asleep: Asleep[Thread] = Asleep()
+        self._insiders = insiders
+
+    def read(self, now_s: float, locked: Sequence[Copy]) -> dict[Key, Waits]:
+        """Of those locks that somebody waits for."""
+        blocked = {copy: found for copy in locked if (found := _blocked(copy))}
+        owners = {copy.key: _owner(copy) for copy in blocked}
+        self._since.update(now_s, ((copy.key, each.tid) for copy, found in blocked.items() for each in found))
+        threads = {(copy.watched.id, each.tid) for copy, found in blocked.items() for each in found}
+        threads |= {(key[0], tid) for key, tid in owners.items() if tid is not None}
+        threads |= self._insiders.threads()
+        self._asleep.update(time.monotonic(), {each: futex.run_time_ns(each[0].pid, each[1]) for each in threads})
+        told = {copy: tuple(self._waiter(now_s, copy, each) for each in found) for copy, found in blocked.items()}
+        suspects: dict[Watched, set[int]] = {}
+        for copy, waiters in told.items():
+            if _is_suspect(copy, waiters):
+                suspects.setdefault(copy.watched, set()).add(copy.lock.address)
+        self._insiders.ask(now_s, suspects)
+        return {
+            copy.key: Waits(self._holder(copy, owners[copy.key] or self._insiders.of(copy.key)), waiters)
+            for copy, waiters in told.items()
+        }
+
+    def _waiter(self, now_s: float, copy: Copy, thread: futex.Thread) -> Waiter:
+        process = copy.watched.id
+        return Waiter(
+            process,
+            thread.tid,
+            self._since.seconds(now_s, (copy.key, thread.tid)),
+            asleep_s=self._asleep.seconds((process, thread.tid)),
+            timed=thread.timed,
+        )
+
+    def _holder(self, copy: Copy, tid: int | None) -> Holder | None:
+        if tid is None:
+            return None
+        return Holder(copy.watched.id, tid, 1, asleep_s=self._asleep.seconds((copy.watched.id, tid)))
+
+
+def _blocked(copy: Copy) -> tuple[futex.Thread, ...]:
+    """The threads that sleep on the lock's semaphore (Python/thread_pthread.h, USE_SEMAPHORES: up to 3.13)."""
+    memory = copy.watched.memory
+    if memory is None or copy.lock.form in ("semaphore", "flag") or not copy.layout.tried:
+        return ()
+    pointer = memory.u64(copy.lock.address + at.LOCK_SEMAPHORE)
+    semaphore = parse_sem(memory.read(pointer, 8)) if pointer else None
+    if semaphore is None or semaphore[1] == 0:
+        return ()
+    return tuple(thread for thread in copy.watched.threads() if thread.futex == pointer)
+
+
+def _owner(copy: Copy) -> int | None:
+    """Of an RLock, which keeps it."""
+    memory = copy.watched.memory
+    if memory is None or copy.lock.form != "rlock":
+        return None
+    return copy.watched.tid_of(memory.u64(copy.lock.address + at.RLOCK_OWNER) or 0)
+
+
+def _is_suspect(copy: Copy, waiters: Iterable[Waiter]) -> bool:
+    """True where somebody has slept in it for long, and the lock does not tell its holder."""
+    return copy.lock.form == "lock" and any((waiter.asleep_s or 0.0) >= SUSPECT_S for waiter in waiters)

@@ -1,0 +1,300 @@
+"""One process under watch: its open files in /proc, the semaphores it has mapped, and its SemLock objects for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as Dict
+
+from semtrace.cpython import semlock
+from semtrace.cpython.runtime import runtime_address
+from semtrace.cpython.semlock import SemLock
+from semtrace.linux import futex, pages, shm
+from semtrace.linux.maps import Mapping, SemaphoreMaps, read_mappings
+from semtrace.linux.memory import HIGHEST_ADDRESS, Memory
+from semtrace.linux.process import PAGE_SIZE, Stat, door, read_stat
+from semtrace.linux.pthread import kernel_tid
+from semtrace.linux.rights import refused
+from semtrace.model import Problem, ProcessId, SemId
+from semtrace.observe.proof import Sighting
+from semtrace.observe.verdict import Claim
+
+# A change of the address space's size is seen in the refresh; a mapping that replaced another of the same size within
+# one refresh is seen no later than this.
+RELIST_S = 1.0
+
+# How long to leave a process alone whose search found nothing for some semaphore, doubled each time.
+_RETRY_S, _RETRY_MOST_S = 0.25, 60.0
+
+_LIST_IT = "list what it has mapped: its semaphores"
+
+_END = object()
+
+
+class Watched:
+    """Reads give None where the process does not let itself be read; `problems` say why, once for each sort of file."""
+
+    def __init__(self, stat: Stat) -> None:
+        self.id: ProcessId = stat.id
+        self.stat = stat
+        self.semaphores: dict[SemId, int] = {}
+        self.objects: dict[SemId, list[SemLock]] = {}
+        self.table_names: dict[SemId, str] = {}
+        self.problems: list[Problem] = []
+        self.hidden = False  # it is not known which semaphores it has
+        self.memory = self._open_memory()
+        self._maps = self._open_maps()
+        self._listed: tuple[float, int] | None = None
+        self._types: set[int] = set()
+        self._search: Iterator[None] | None = None
+        self._retry_s = _RETRY_S
+        self._retry_at_s = 0.0
+        self._table: Iterator[None] | None = None
+        self.searched_s: dict[SemId, float] = {}
+        self._runtime: tuple[int, int] | None = None
+
+    def _open_memory(self) -> Memory | None:
+        try:
+            return Memory(door(self.stat))
+        except PermissionError as error:
+            self.problems.append(refused(self.id, "read its memory: claims, holders and waiters", error))
+        except OSError:
+            pass
+        return None
+
+    def _open_maps(self) -> SemaphoreMaps | None:
+        try:
+            return SemaphoreMaps(door(self.stat))
+        except (FileNotFoundError, ProcessLookupError):  # it ended
+            pass
+        except OSError as error:
+            self._hide(error)
+        return None
+
+    def _hide(self, error: OSError) -> None:
+        """It may have any semaphore mapped."""
+        if not self.hidden:
+            self.hidden = True
+            self.problems.append(refused(self.id, _LIST_IT, error))
+
+    def close(self) -> None:
+        self._search = self._table = None
+        if self.memory is not None:
+            self.memory.close()
+        if self._maps is not None:
+            self._maps.close()
+
+    @property
+    def dying(self) -> bool:
+        """True once nothing of it can run any more."""
+        stat = read_stat(self.id.pid)
+        return stat is None or stat.id != self.id or stat.dying
+
+    # -- which semaphores
+
+    def relist(self, now_s: float) -> bool:
+        """Looks for new and gone semaphores where there may be some. True if there were."""
+        if self._maps is None:
+            return False
+        if self._listed and self._listed[1] == self.stat.vsize and now_s - self._listed[0] < RELIST_S:
+            return False
+        self._listed = (now_s, self.stat.vsize)
+        try:
+            found = {m.id: m.address for m in self._maps.semaphores()}
+        except OSError as error:
+            self._hide(error)
+            return True
+        told_again, self.hidden = self.hidden, False
+        if told_again:
+            self.problems = [problem for problem in self.problems if problem.what != _LIST_IT]
+        if found == self.semaphores:
+            return told_again
+        self.objects = {s: known for s, known in self.objects.items() if found.get(s) == self.semaphores[s]}
+        self.table_names = {s: name for s, name in self.table_names.items() if s in found}
+        self.searched_s = {s: at_s for s, at_s in self.searched_s.items() if s in found}
+        self.semaphores = found
+        self._search, self._retry_s, self._retry_at_s = None, _RETRY_S, 0.0
+        self._table = self._search_table()
+        return True
+
+    def lacking(self) -> list[SemId]:
+        """Semaphores whose SemLock object is not known yet."""
+        return [s for s in self.semaphores if s not in self.objects]
+
+    # -- their SemLock objects
+
+    def adopt(self, relatives: Iterable[Watched]) -> None:
+        """Takes over what a relative knows: a fork leaves every object at the address where its parent has it."""
+        if self.memory is None:
+            return
+        lacking = set(self.lacking())
+        for relative in relatives:
+            for semaphore in lacking & relative.objects.keys():
+                known = [o for o in relative.objects[semaphore] if self._has(o, self.semaphores[semaphore])]
+                if known:
+                    self.objects[semaphore] = known
+                    self._table = None  # it did not open them: its relative did
+            lacking -= self.objects.keys()
+            if not lacking:
+                return
+
+    def _has(self, known: SemLock, handle: int) -> bool:
+        if self.memory is None or known.handle != handle:
+            return False
+        here = semlock.read(self.memory, known.address)
+        return here is not None and here.handle == handle and here.type == known.type and self._is_type(known.type)
+
+    def _is_type(self, address: int) -> bool:
+        if address not in self._types and self.memory and semlock.is_semlock_type(self.memory, address):
+            self._types.add(address)
+        return address in self._types
+
+    def learn(self, addresses: Iterable[int]) -> None:
+        """Takes in objects that a walk of the interpreter has met: that spares the search for them."""
+        handles = {address: semaphore for semaphore, address in self.semaphores.items()}
+        for address in addresses:
+            known = semlock.read(self.memory, address) if self.memory else None
+            semaphore = handles.get(known.handle) if known else None
+            if known and semaphore and semaphore not in self.objects and self._is_type(known.type):
+                self.objects[semaphore] = [known]
+
+    def continue_search(self, now_s: float, wanted: Dict[SemId, float]) -> bool:
+        """Reads one more piece in search of objects that are lacking, or of all objects of the `wanted` semaphores
+        whose last whole search began before the time given. False when there is nothing to search for now.
+        """
+        stale = {s for s, since_s in wanted.items() if self.searched_s.get(s, -1.0) < since_s} & self.semaphores.keys()
+        lacking = bool(self.lacking())
+        if not stale and not lacking:
+            self._search = None  # a walk of the interpreter has met them meanwhile
+            return self._continue_table()
+        if self._search is None:
+            if not stale and now_s < self._retry_at_s:
+                return False
+            self._search = self._search_wholly(now_s, stale) if stale else self._search_lacking(now_s)
+        if next(self._search, _END) is _END:
+            self._search = None
+        return True
+
+    def _continue_table(self) -> bool:
+        if self._table is None:
+            return False
+        if next(self._table, _END) is _END:
+            self._table = None
+        return True
+
+    def _search_lacking(self, now_s: float) -> Iterator[None]:
+        """Searches its memory for SemLock objects of all its semaphores; yields after each piece read."""
+        yield from self._run_search(self.semaphores.keys(), next(iter(self._types), 0))
+        self._retry_at_s, self._retry_s = now_s + self._retry_s, min(2 * self._retry_s, _RETRY_MOST_S)
+
+    def _search_wholly(self, now_s: float, semaphores: Iterable[SemId]) -> Iterator[None]:
+        """Searches it for every SemLock object there is of these semaphores, whatever its type: for the proof."""
+        for semaphore in semaphores:
+            yield from self._run_search([semaphore], 0)
+            self.searched_s[semaphore] = now_s
+
+    def _run_search(self, semaphores: Iterable[SemId], known_type: int) -> Iterator[None]:
+        if self.memory is None:
+            return
+        handles = {self.semaphores[s]: s for s in semaphores if s in self.semaphores}
+        search = semlock.Search(self.memory, self._object_ranges, handles, known_type)
+        yield from search
+        self._types |= search.types
+        found: dict[SemId, list[SemLock]] = {}
+        for known in search.found.values():
+            found.setdefault(handles[known.handle], []).append(known)
+        self.objects.update(found)
+
+    def searches_soon(self, now_s: float) -> bool:
+        """True while a search runs, or is due for the first time: a little patience then shows more."""
+        if self._search is not None or self._table is not None:
+            return True
+        return self._retry_s == _RETRY_S and bool(self.lacking()) and self.memory is not None
+
+    def _object_ranges(self) -> Iterator[tuple[int, int]]:
+        for mapping in self._mappings():
+            if mapping.holds_objects:
+                yield from pages.touched(door(self.stat), mapping.start, mapping.end)
+
+    def _mappings(self) -> list[Mapping]:
+        try:
+            return read_mappings(door(self.stat)) or []
+        except PermissionError:
+            return []
+
+    def _search_table(self) -> Iterator[None]:
+        """The names of unlinked semaphores, from glibc's table of what this process opened, which lies in its heap."""
+        if self.memory is None:
+            return
+        handles = {address: semaphore for semaphore, address in self.semaphores.items()}
+        heaps = (mapping for mapping in self._mappings() if mapping.path == "[heap]")
+        parts = (part for heap in heaps for part in pages.touched(door(self.stat), heap.start, heap.end))
+        for found in shm.names_in_table(self.memory, parts, handles):
+            if found is None:
+                yield
+            else:
+                self.table_names[found[0]] = found[1]
+
+    # -- what changes all the time
+
+    def read_semaphore(self, semaphore: SemId) -> tuple[int, int] | None:
+        """Its value and an upper bound of its waiters."""
+        if self.memory is None:
+            return None
+        return shm.parse_sem(self.memory.read(self.semaphores[semaphore], 8))
+
+    def read_claim(self, semaphore: SemId) -> Claim | None:
+        """This process's count, over all of its objects for the semaphore; None if it has none that can be read."""
+        if self.memory is None:
+            return None
+        known = self.objects.get(semaphore, [])
+        uses = [use for o in known if (use := semlock.read_use(self.memory, o)) is not None]
+        if len(uses) < len(known):
+            self.objects.pop(semaphore, None)
+            self._retry_at_s = 0.0
+        if not uses:
+            return None
+        last_tid, _ = max(uses, key=lambda use: use[1])
+        return Claim(self.id, sum(count for _, count in uses), last_tid, self.stat.ppid)
+
+    def threads(self) -> list[futex.Thread]:
+        if self.memory is None:
+            return []
+        try:
+            return futex.threads(self.id.pid, single=self.stat.threads == 1) or []
+        except PermissionError:
+            return []
+
+    def tid_of(self, pthread: int) -> int | None:
+        """The kernel's id of a thread of this process that CPython knows by its pthread id."""
+        return None if self.memory is None else kernel_tid(self.memory, self.id.pid, pthread, self.stat.threads)
+
+    def sightings(self) -> Iterator[Sighting]:
+        """All threads, with what the proof of an orphan needs to know of each."""
+        for thread in self.threads():
+            at_rest = thread.futex is not None or thread.syscall not in (None, futex.NO_SYSCALL)
+            ran_ns = None if at_rest else futex.run_time_ns(self.id.pid, thread.tid)
+            in_runtime = thread.futex is not None and self._in_runtime(thread.futex)
+            yield Sighting(thread, in_runtime, self.stat.state == "stopped", ran_ns)
+
+    def _in_runtime(self, address: int) -> bool:
+        """True for the interpreter's own data, where its lock lies (`_PyRuntime.ceval.gil`, from 3.12 on
+        `_PyRuntime._main_interpreter._gil`: Include/internal/pycore_runtime.h); where that is not found, for any
+        address but a semaphore's.
+        """
+        if any(mapped <= address < mapped + PAGE_SIZE for mapped in self.semaphores.values()):
+            return False
+        if self._runtime is None and self.memory is not None:
+            mappings = self._mappings()
+            self._runtime = _writable_around(runtime_address(self.memory, mappings), mappings)
+        return self._runtime is None or self._runtime[0] <= address < self._runtime[1]
+
+
+def _writable_around(address: int | None, mappings: list[Mapping]) -> tuple[int, int]:
+    """The data and bss that the address lies in: writable mappings that adjoin. Everything, if it is not known."""
+    runs: list[tuple[int, int]] = []
+    for mapping in mappings:
+        if mapping.perms.startswith("rw"):
+            start = runs.pop()[0] if runs and runs[-1][1] == mapping.start else mapping.start
+            runs.append((start, mapping.end))
+    around = (run for run in runs if address is not None and run[0] <= address < run[1])
+    return next(around, (0, HIGHEST_ADDRESS))

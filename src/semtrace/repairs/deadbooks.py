@@ -1,0 +1,89 @@
+"""The state files of dead processes, set right after a release: they say no more that they hold that lock.
+
+A file is touched only if the process that it is named after and that its header names has ended; a living one's never.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from semtrace import wire
+from semtrace.linux.process import still
+from semtrace.model import ProcessId, SemId
+from semtrace.tracing import tracedirs
+from semtrace.tracing.tracedirs import Directory
+from semtrace.wire import Kind, LockBook, LockWord
+
+# In the order of a release (wire/layout.py LockWord). WHO stays: it tells the last holder.
+_HOLD = (LockWord.SINCE, LockWord.COUNT, LockWord.TRYING)
+_MUTEXES = (Kind.LOCK, Kind.RLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class SetRight:
+    """One dead process's file; `failed` says why it still claims the lock, None if it does no more."""
+
+    process: ProcessId
+    failed: str | None = None
+
+
+def let_go(members: Collection[ProcessId], lock: SemId) -> tuple[SetRight, ...]:
+    """Ends what the files of the dead of this server say of a lock that has just been released. Raises nothing."""
+    found = []
+    for directory in tracedirs.find(members):
+        try:
+            found += [each for name in directory.names() if (each := _let_go(directory, name, lock)) is not None]
+        finally:
+            directory.close()
+    return tuple(sorted(found, key=lambda each: each.process))
+
+
+def _let_go(directory: Directory, name: str, lock: SemId) -> SetRight | None:
+    """None if there is nothing to set right."""
+    process = wire.parse_state_name(name)
+    if process is None or still(process) or not _slots(directory, name, process, lock):
+        return None
+    fd = directory.open_file(name, os.O_RDWR, wire.STATE_SIZE)
+    if fd is None:
+        return SetRight(process, "it may not be opened for writing")
+    try:
+        for book in _claims(fd, process, lock):
+            if book.since_ns and book.kind in _MUTEXES:
+                _put(fd, book, LockWord.RELEASED, 1)  # or the hold would count as released, after no time
+            for word in _HOLD:
+                _put(fd, book, word, 0)
+    except OSError as error:
+        return SetRight(process, os.strerror(error.errno or 0))
+    finally:
+        os.close(fd)
+    return SetRight(process)
+
+
+def _put(fd: int, book: LockBook, word: LockWord, value: int) -> None:
+    """Not through a mapping: whoever owns the file could cut it short, and that would kill us."""
+    os.pwrite(fd, value.to_bytes(8, "little"), (wire.lock_at(book.slot) + word) * 8)
+
+
+def _slots(directory: Directory, name: str, process: ProcessId, lock: SemId) -> bool:
+    fd = directory.open_file(name, os.O_RDONLY, wire.STATE_SIZE)
+    if fd is None:
+        return False
+    try:
+        return any(True for _ in _claims(fd, process, lock))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _claims(fd: int, process: ProcessId, lock: SemId) -> Iterator[LockBook]:
+    """The books by which the process holds the lock, or died on the way to it."""
+    state = wire.decode_state(os.pread(fd, wire.STATE_SIZE, 0))
+    if state is not None and state.process == process:
+        yield from (book for book in state.locks if book.lock == lock and _is_claim(book))
+
+
+def _is_claim(book: LockBook) -> bool:
+    return bool(book.since_ns or book.count > 0 or book.trying)

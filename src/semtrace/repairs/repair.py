@@ -1,0 +1,273 @@
+"""Releases a lock that a dead process left locked. Only what is proved orphaned, and proved again at once before.
+
+That a lock is orphaned stays so: no one can take what is at 0, and there is no one who could give it back, except one
+who does not hold it. So three kinds of those are kept out, between the last look and the act:
+
+- another semtrace: the semaphore's file is reserved (flock) before the second proof begins, until after the act;
+- one whose unit has not been taken yet: the act does not add a unit, it sets the value, so there is never one too many;
+- one whose unit was taken by another meanwhile: the last look and the act fall into a moment in which no thread of any
+  process that maps it has run (`linux.stillness`). What is left are the microseconds between the look at the first of
+  them and the act, in which two threads would have to wake up, one to release what it does not hold and one to take it.
+
+Where some thread computes without a pause there is no such moment: then the look right before the act has to do, and a
+process that releases what it did not take could come in between within a millisecond. `Released.still` says which.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from semtrace.errors import NoServer, NotPermitted, Refused, SemtraceError, UsageError
+from semtrace.linux.post import MOST_UNITS, OpenSemaphore, Word, open_semaphore
+from semtrace.linux.process import read_stat
+from semtrace.linux.rights import map_files_remedy, remedy
+from semtrace.linux.stillness import Stillness
+from semtrace.linux.sweep import sweep
+from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, ThreadLock, Waiter
+from semtrace.observe.observer import Observer, settle
+from semtrace.repairs.deadbooks import SetRight, let_go
+from semtrace.signals import undisturbed
+from semtrace.text import clean
+
+PATIENCE_S = 6.0
+GETTING_ON_S = 2.0
+_GETTING_IN_S = 0.2
+
+# Workers that wait for requests wake up once a second: of so many moments of some milliseconds one is still.
+_MOMENTS = 80
+_BETWEEN_S = 0.004
+_DECIDED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What was done. `lock` is as it was proved, `now` as it was seen last, None if the server has ended by then.
+
+    `units` is what its value was set to, and `after` what was read next: somebody may have taken it by then. `woken` is
+    how many waiters the kernel woke; `got_on` are those of which it was seen that they wait no more. `set_right`
+    are the state files of dead processes that said they held it.
+    """
+
+    lock: Lock
+    units: int
+    before: Word
+    after: Word
+    woken: int
+    still: bool
+    at: float
+    got_on: tuple[Waiter, ...] = ()
+    now: Lock | None = None
+    set_right: tuple[SetRight, ...] = ()
+
+
+def find(locks: Iterable[Lock], which: str, server_pid: int) -> Lock:
+    """The lock of that id or name; UsageError listing what there is, unless it is exactly one."""
+    locks = list(locks)
+    found = [lock for lock in locks if which == str(lock.id)]
+    found = found or [lock for lock in locks if which in (lock.name, *lock.names, lock.shm_name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{len(found)} separate locks are called {clean(which)}", _choices(found, server_pid))
+    known = [lock for lock in locks if not lock.signal] or locks
+    there = f"there are: {_listed(known)}" if known else "the server has no multiprocessing lock that can be seen"
+    raise UsageError(f"there is no lock {clean(which)}", there)
+
+
+def _listed(locks: Iterable[Lock]) -> str:
+    return ", ".join(f"{clean(lock.label)} [{lock.id}] ({lock.state})" for lock in locks)
+
+
+def _choices(found: Iterable[Lock], server_pid: int) -> str:
+    """A line for each, the orphaned first, and the command for the first."""
+    each = sorted(found, key=lambda lock: (lock.state != "orphaned", lock.id))
+    lines = [f"{lock.id}  {lock.state}, {_mappers(lock)}" for lock in each]
+    return "\n  ".join([*lines, f"say which by its id: semtrace release {server_pid} {each[0].id}"])
+
+
+def _mappers(lock: Lock) -> str:
+    pids = sorted(process.pid for process in lock.mapped_by)
+    return f"mapped by PID {' '.join(map(str, pids))}" if pids else "mapped by no process of the server"
+
+
+def choose(observer: Observer, which: str) -> Lock:
+    """The lock of that name or id, once it is proved orphaned; SemtraceError with the reason if it is not."""
+    snapshot = observer.snapshot()
+    if all(which != str(lock.id) for lock in snapshot.locks):
+        snapshot = settle(observer, PATIENCE_S)  # names take their time
+    if not snapshot.locks and (blind := _blind(snapshot, [process.id.pid for process in snapshot.processes])):
+        raise NotPermitted(f"the locks of process {blind} cannot be seen", remedy(blind))
+    for private in snapshot.thread_locks:
+        if private.name == which and not any(which in (lock.name, *lock.names) for lock in snapshot.locks):
+            raise _private(private, observer.server.pid)
+    return _proved(observer, find(snapshot.locks, which, observer.server.pid).id)
+
+
+def _private(lock: ThreadLock, server_pid: int) -> Refused:
+    kind = clean(lock.kind)
+    kind = f"an {kind}" if kind.startswith("asyncio.") else f"a threading.{kind}"
+    return Refused(
+        f"{clean(lock.name)} is {kind}: each process has one of its own in its memory, which nobody can release from "
+        "outside",
+        f"nothing was done; semtrace dump {server_pid} shows who has it locked",
+    )
+
+
+def _proved(observer: Observer, semaphore: SemId) -> Lock:
+    """Waits for a proof that is under way, and a little for who is just coming or going."""
+    deadline = time.monotonic() + PATIENCE_S
+    decided = 0
+    while True:
+        snapshot = observer.snapshot()
+        lock = _same(snapshot, semaphore)
+        refusal = why_not(lock, snapshot)
+        if refusal is None:
+            return lock
+        decided = 0 if observer.undecided() else decided + 1
+        if lock.state != "unknown" or decided > _DECIDED or time.monotonic() > deadline:
+            raise refusal
+        time.sleep(_BETWEEN_S)
+
+
+def why_not(lock: Lock, snapshot: Snapshot) -> SemtraceError | None:
+    """Why this lock is not to be released, None if it is proved orphaned."""
+    if not snapshot.alive:
+        return NoServer(f"process {snapshot.server.pid} has ended", "its locks went with it")
+    if lock.state == "orphaned":
+        units = lock.maximum or 0
+        return None if units <= MOST_UNITS else Refused(f"{clean(lock.label)} has {units} units, which are too many")
+    what = f"{clean(lock.label)} is not proved orphaned: {_in_words(lock)}"
+    blind = None
+    if lock.state == "unknown":
+        blind = _blind(snapshot, [process.pid for process in lock.mapped_by]) or _hidden(lock)
+    if blind:
+        return NotPermitted(what, remedy(blind))
+    return Refused(what, f"nothing was done; semtrace dump {snapshot.server.pid} shows more")
+
+
+def _in_words(lock: Lock) -> str:
+    holders = ", ".join(f"{holder.pid}" for holder in lock.holders)
+    said = f"it is {lock.state}" + (f", held by {holders}" if holders else "")
+    return f"{said}: {clean(lock.reason)}" if lock.reason else said
+
+
+def _blind(snapshot: Snapshot, pids: Iterable[int]) -> int | None:
+    """The first of these processes that cannot be read."""
+    blind = {problem.process.pid for problem in snapshot.problems if problem.process}
+    return next((pid for pid in pids if pid in blind), None)
+
+
+def _hidden(lock: Lock) -> int | None:
+    """A process outside the server that may map it and cannot be asked; root can ask all."""
+    if os.geteuid() == 0:
+        return None
+    own = {process.pid: stat.comm for process in lock.mapped_by if (stat := read_stat(process.pid))}
+    return next(iter(sweep([lock.id], own.keys(), set(own.values())).hidden), None)
+
+
+def check_rights(observer: Observer, lock: Lock) -> str:
+    """By which path the semaphore can be opened; NotPermitted with the command that could."""
+    with _opened(observer, lock) as semaphore:
+        return semaphore.way
+
+
+def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> Released:
+    """Proves once more that it is orphaned, releases it, and looks what came of it. Refused if anything is amiss.
+
+    `log` is called at once after the act, for what comes then may be interrupted. The state files of the dead are set
+    right while no other semtrace can act on the lock.
+    """
+    members = [process.id for process in observer.snapshot().processes]
+    with _opened(observer, lock) as semaphore:
+        if not semaphore.reserve():
+            raise Refused(f"somebody else is releasing {clean(lock.label)} at this moment", "look again")
+        observer.prove_anew()
+        lock, still = _at_a_still_moment(observer, _proved(observer, lock.id))
+        with undisturbed():
+            released = _act(semaphore, lock, still)
+            try:
+                log(released)
+            finally:
+                set_right = let_go(members, lock.id)
+    return _look_after(observer, replace(released, set_right=set_right))
+
+
+def _act(semaphore: OpenSemaphore, lock: Lock, still: bool) -> Released:
+    units = lock.maximum or 1
+    try:
+        before = semaphore.read()
+        if before.value:
+            raise Refused(f"{clean(lock.label)} has just been released by somebody else", "nothing was done")
+        woken = semaphore.give_back(units)
+    except OSError as error:
+        raise Refused(f"{clean(lock.label)} cannot be released: {error.strerror}", "nothing was done") from error
+    return Released(lock, units, before, semaphore.read(), woken, still, time.time())
+
+
+def _opened(observer: Observer, lock: Lock) -> OpenSemaphore:
+    pids = [process.pid for process in lock.mapped_by]
+    try:
+        return open_semaphore(lock.id, lock.shm_name if lock.linked else None, pids)
+    except PermissionError as error:
+        raise NotPermitted(
+            f"{clean(lock.label)} may not be opened for writing: {error.strerror}",
+            remedy(pids[0]) if lock.linked else map_files_remedy(observer.server.pid),
+        ) from error
+    except OSError as error:
+        raise Refused(f"{clean(lock.label)} cannot be opened: {error.strerror}", "nothing was done") from error
+
+
+def _at_a_still_moment(observer: Observer, lock: Lock) -> tuple[Lock, bool]:
+    """Looks once more, until a look falls into a moment in which nobody ran: then it is still true now."""
+    refusal: SemtraceError | None = None
+    for _ in range(_MOMENTS):
+        stillness = Stillness([process.pid for process in lock.mapped_by])
+        before, snapshot = lock.mapped_by, observer.snapshot()
+        lock = _same(snapshot, lock.id)
+        refusal = why_not(lock, snapshot)
+        if refusal is None and lock.mapped_by == before and stillness.broken_by() is None:
+            return lock, True
+        if refusal is not None and lock.state != "unknown":
+            raise refusal
+        time.sleep(_BETWEEN_S)
+    if refusal is None and not observer.is_suspect(lock.id):
+        refusal = Refused(f"{clean(lock.label)} has just changed", "nothing was done")
+    if refusal is not None:
+        raise refusal
+    return lock, False
+
+
+def _same(snapshot: Snapshot, semaphore: SemId) -> Lock:
+    for lock in snapshot.locks:
+        if lock.id == semaphore:
+            return lock
+    raise Refused(f"no process maps {semaphore} any more", "nothing was done")
+
+
+def _look_after(observer: Observer, released: Released) -> Released:
+    """Waits until somebody got on, or for a moment to see that it stays free where nobody waits."""
+    waited = {(waiter.process, waiter.tid): waiter for waiter in released.lock.waiters}
+    deadline = time.monotonic() + GETTING_ON_S
+    while True:
+        snapshot = observer.snapshot()
+        now = next((lock for lock in snapshot.locks if lock.id == released.lock.id), None)
+        if now is None or not snapshot.alive:
+            return released
+        got_on = _left(waited, now, snapshot.processes)
+        if got_on and not released.got_on:
+            # Woken, but perhaps not in yet: a little later it is, or was in and out again.
+            deadline = min(deadline, time.monotonic() + _GETTING_IN_S)
+        released = replace(released, got_on=tuple(got_on), now=now)
+        if now.holders or not waited or time.monotonic() > deadline:
+            return released
+        time.sleep(_BETWEEN_S)
+
+
+def _left(waited: dict[tuple[ProcessId, int], Waiter], now: Lock, processes: Iterable[Process]) -> Iterable[Waiter]:
+    """Those who waited, live, and wait no more."""
+    living = {process.id for process in processes}
+    waiting = {(waiter.process, waiter.tid) for waiter in now.waiters}
+    return [w for key, w in waited.items() if w.process in living and key not in waiting]

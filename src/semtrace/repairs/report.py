@@ -1,0 +1,103 @@
+"""A repair as plain text for people. Pure: yields lines."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+
+from semtrace.model import Lock, Waiter
+from semtrace.repairs.deadbooks import SetRight
+from semtrace.repairs.leftovers import Found
+from semtrace.repairs.repair import GETTING_ON_S, Released
+from semtrace.text import age, clean, counted, size, table
+
+_FEW = 6
+
+
+def evidence(lock: Lock) -> Iterator[str]:
+    """Why it may be released, and what that does."""
+    file = f"{clean(lock.shm_name or 'name not known')}, {'linked' if lock.linked else 'unlinked'}"
+    yield f"{clean(lock.label)} is orphaned."
+    yield f"  {lock.kind} {lock.id}  {file}"
+    yield f"  {clean(lock.reason or '')}"
+    yield f"  mapped by PID {' '.join(str(pid) for pid in sorted(process.pid for process in lock.mapped_by))}"
+    yield from (f"  {_waiter(waiter)} waits{_since(waiter)}" for waiter in lock.waiters)
+    units = lock.maximum or 1
+    lets_in = min(units, len(lock.waiters))
+    yield f"To release it sets its value from {lock.value} to {units}" + (
+        f", which lets in {'the first' if lets_in == 1 else lets_in} of {len(lock.waiters)} that wait."
+        if len(lock.waiters) > 1
+        else ", which lets in the one that waits."
+        if lock.waiters
+        else "; nobody waits."
+    )
+    yield "Nothing else in the server is touched, and none of its processes is stopped."
+
+
+def not_done(server: int, lock: Lock, audit: str | None) -> Iterator[str]:
+    unique = lock.name if lock.name is not None and lock.separate == 1 else str(lock.id)
+    file = f" --audit {shlex.quote(audit)}" if audit else ""
+    yield "Nothing was done. To do it:"
+    yield f"  semtrace release {server} {shlex.quote(unique)} --yes{file}"
+
+
+def outcome(released: Released) -> Iterator[str]:
+    before, now = released.before, released.now
+    waited = counted(len(released.lock.waiters), "thread was", "threads were") + " waiting for it"
+    yield (
+        f"Released {clean(released.lock.label)}: value {before.value} -> {released.units}; "
+        f"{waited if released.lock.waiters else 'nobody waited for it'}."
+    )
+    if now is None:
+        yield "  the server has ended since"
+        return
+    for waiter in released.got_on:
+        yield f"  {_waiter(waiter)} waits no more{_since(waiter, 'after')}: it got on"
+    for holder in now.holders:
+        yield f"  PID {holder.pid} holds it now"
+    if released.lock.waiters and not released.got_on and not now.holders:
+        yield f"  none of those who waited was seen to get on within {GETTING_ON_S:g} s"
+    left = f"{len(now.waiters)} still wait" if now.waiters else "nobody waits"
+    yield f"  now: {now.state}, value {'-' if now.value is None else now.value}, {left}"
+    yield from map(_set_right, released.set_right)
+    if not released.still:
+        yield "  some thread ran all the time, so the last look was a millisecond old when it was released"
+
+
+def _set_right(each: SetRight) -> str:
+    if each.failed is None:
+        return f"  PID {each.process.pid}, which died, is no longer recorded as holding it"
+    return f"  note: PID {each.process.pid}, which died, stays recorded as holding it: {each.failed}"
+
+
+def leftovers(found: Sequence[Found], owner: Callable[[int], str]) -> Iterator[str]:
+    """The leftovers with their ages, then how many others there are and why they are none."""
+    gone = [each.entry for each in found if each.kept is None]
+    if gone:
+        rows = [["LEFTOVER", "OWNER", "AGE", "SIZE"]]
+        rows += [[clean(entry.name), owner(entry.owner), age(entry.age_s), size(entry.size)] for entry in gone]
+        yield from table(rows, "<<>>")
+    else:
+        yield "No leftover semaphores in /dev/shm."
+    yield from kept(found)
+
+
+def kept(found: Sequence[Found]) -> Iterator[str]:
+    """Those that are left alone, by reason."""
+    reasons: dict[str, list[str]] = {}
+    for each in found:
+        if each.kept is not None:
+            reasons.setdefault(each.kept, []).append(clean(each.entry.name))
+    for reason, names in reasons.items():
+        yield f"Left alone, {reason}: {', '.join(names[:_FEW])}" + (
+            f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+        )
+
+
+def _waiter(waiter: Waiter) -> str:
+    thread = "" if waiter.tid == waiter.pid else f" thread {waiter.tid}"
+    return f"PID {waiter.pid}{thread}"
+
+
+def _since(waiter: Waiter, word: str = "since") -> str:
+    return "" if waiter.for_s is None else f" {word} ≥{age(waiter.for_s)}"

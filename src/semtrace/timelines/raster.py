@@ -1,0 +1,231 @@
+"""Spans of a timeline as cells of equal length, a row for each worker or lock. Pure.
+
+Cells lie at multiples of their length since the clock began: a cell that is over stays as it is while time goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from semtrace.model import ProcessId, SemId
+from semtrace.timelines.bitrows import NOISE, NOTHING, Drawing, Shares
+from semtrace.timelines.bitrows import By as By
+from semtrace.timelines.spans import Key, Span
+from semtrace.timelines.timeline import Life, Timeline
+
+Cover = Literal["idle", "held", "contended", "waiting", "orphaned", "began", "ended", "unknown"]
+
+MARGIN = 512  # so many cells before the window are drawn with it
+MOST_BEFORE = 4096  # and so many are kept
+LITTLE = 0.05  # of a cell: who waited for less and held for more is not said to have waited
+MUCH = (
+    0.5  # who held what it also waited for so long is its holder: waits of several threads add up to more than a cell
+)
+
+
+class Cell(NamedTuple):
+    """What a row was in one cell. A worker: "waiting" if it mostly waited, else "contended" if others waited for what
+    it held; `both` if it did both, in turn or by several threads: a hold is never hidden by
+    waits. A lock and the server: the worst; "waiting" is then for what nobody is known to have held.
+
+    `held` and `waiting` are shares, 0 to 1. `exact`: events told it, `thinned`: some of them, `counted`: together.
+    """
+
+    cover: Cover
+    held: float = 0.0
+    waiting: float = 0.0
+    exact: bool = False
+    thinned: bool = False
+    counted: bool = False
+    both: bool = False
+
+
+IDLE = Cell("idle")
+BEGAN = Cell("began")
+ENDED = Cell("ended")
+UNKNOWN = Cell("unknown")
+
+
+class Raster:
+    """Draws each span that has ended once, and each cell that is over once; what goes on is drawn anew each time."""
+
+    def __init__(self, timeline: Timeline, by: By, cell_s: float) -> None:
+        self.by = by
+        self.cell_s = cell_s
+        self._timeline = timeline
+        self._drawing: Drawing | None = None
+        self._drawn = 0
+        self._going_on: dict[tuple[Key, bool], tuple[float, bool, float]] = {}  # what `_live` drew last
+        self._updated_s = 0.0
+        self._known: dict[Hashable, dict[int, Cell]] = {}
+        self._newest = 0  # after the last cell that was ever asked for
+
+    def update(self, oldest: int) -> Drawing:
+        """Takes in what has ended since, for the cells from `oldest` on; returns what goes on."""
+        timeline, drawing = self._timeline, self._drawing
+        if self._drawn < timeline.closed_ever - len(timeline.closed):
+            drawing = None  # what it has not drawn yet was counted together with what it has
+        new: Iterable[Span] = islice(reversed(timeline.closed), timeline.closed_ever - self._drawn)
+        changed_s = self._updated_s
+        if drawing is None or oldest < drawing.base:
+            drawing = self._drawing = Drawing(self.by, self.cell_s, oldest - MARGIN)
+            new, changed_s = timeline.ended_after(drawing.base * self.cell_s), float("-inf")
+        elif oldest - drawing.base > MOST_BEFORE:
+            drawing.trim(oldest - MARGIN)
+            changed_s = float("-inf")
+        for span in new:
+            drawing.draw(span)
+            changed_s = min(changed_s, span.start)
+        self._drawn = timeline.closed_ever
+        self._updated_s = timeline.last or 0.0
+        live, changed_s = self._live(drawing.base, changed_s)
+        self._forget(changed_s)
+        return live
+
+    def cells(self, row: Hashable, first: int, count: int, live: Drawing) -> list[Cell]:
+        """`count` cells from number `first` on; `live` is what `update` gave for these or earlier ones."""
+        known = self._known.setdefault(row, {})
+        self._newest = max(self._newest, first + count)
+        missing = next((place for place in range(first, first + count) if place not in known), None)
+        if missing is not None:
+            known.update(enumerate(self._covered(row, missing, first + count - missing, live), missing))
+        return self._limited(row, [known[place] for place in range(first, first + count)], first)
+
+    def _live(self, base: int, changed_s: float) -> tuple[Drawing, float]:
+        """What goes on, and from when on the picture is another: a span that only went on changes what it grew by."""
+        live = Drawing(self.by, self.cell_s, base)
+        before, self._going_on = self._going_on, {}
+        for span in self._timeline.open:
+            live.draw(span)
+            key, look = (span.key, span.longest_s is None), (span.start, span.exact, span.share * span.one_in)
+            if before.get(key) != look:
+                changed_s = min(changed_s, span.start)
+            self._going_on[key] = look
+        gone = (look[0] for key, look in before.items() if self._going_on.get(key) != look)
+        return live, min(changed_s, min(gone, default=changed_s))
+
+    def _forget(self, changed_s: float) -> None:
+        """The cells that may have changed since."""
+        if self._newest * self.cell_s - changed_s > MARGIN * self.cell_s:
+            self._known.clear()
+            return
+        changed = int(changed_s // self.cell_s) - 1
+        for cells in self._known.values():
+            for place in range(changed, self._newest):
+                cells.pop(place, None)
+
+    def _covered(self, row: Hashable, first: int, count: int, live: Drawing) -> list[Cell]:
+        assert self._drawing is not None
+        old, new = self._drawing.rows.get(row, NOTHING), live.rows.get(row, NOTHING)
+        if old is NOTHING and new is NOTHING:
+            return [IDLE] * count
+        window = ((1 << count) - 1) << (first - live.base)
+        held_of, waits_of = _union(old.held_of, new.held_of, window), _union(old.waits_of, new.waits_of, window)
+        contended = unheld = 0
+        for lock, bits in held_of.items():
+            contended |= bits & (self._drawing.waited.get(lock, 0) | live.waited.get(lock, 0))
+        for lock, bits in waits_of.items():
+            unheld |= bits & ~held_of.get(lock, 0)
+        flags = (
+            old.orphaned | new.orphaned,
+            _either(held_of),
+            _either(waits_of),
+            contended,
+            unheld,
+            old.sampled | new.sampled,
+            old.thinned | new.thinned,
+            old.counted | new.counted,
+            old.held.full | new.held.full,
+            old.waiting.full | new.waiting.full,
+        )
+        words = [_word(bits, first - live.base, count) for bits in flags]
+        cells = []
+        by_worker = self.by == "worker"
+        for place, (orphan, holds, waits, shared, alone, sampled, thinned, counted, all_held, all_waiting) in enumerate(
+            zip(*words, strict=True), first
+        ):
+            held = 1.0 if all_held == "1" else _part(old.held, new.held, place) if holds == "1" else 0.0
+            waiting = 1.0 if all_waiting == "1" else _part(old.waiting, new.waiting, place) if waits == "1" else 0.0
+            both = by_worker and holds == waits == "1" and not (waiting < LITTLE and waiting < held)
+            longer = waiting >= held - NOISE if alone == "1" else waiting > held + NOISE and held < MUCH - NOISE
+            if orphan == "1":
+                cover: Cover = "orphaned"
+            elif waits == "1" and (longer if by_worker else alone == "1"):
+                cover = "waiting"
+            elif shared == "1":
+                cover = "contended"
+            elif holds == "1":
+                cover = "held"
+            else:
+                cells.append(IDLE)
+                continue
+            cells.append(Cell(cover, held, waiting, sampled == "0", thinned == "1", counted == "1", both))
+        return cells
+
+    def _limited(self, row: Hashable, cells: list[Cell], first: int) -> list[Cell]:
+        """With the times when nobody looked, or when the process was not there."""
+        timeline, cell_s = self._timeline, self.cell_s
+        life: Life | None = timeline.lives.get(row) if isinstance(row, ProcessId) else None
+        began, last = int((timeline.since or 0.0) // cell_s), int((timeline.last or 0.0) // cell_s)
+        if life is not None:
+            born = int(life.start // cell_s)
+            if (
+                first <= born < first + len(cells)
+                and cells[born - first] is IDLE
+                and life.start >= (timeline.since or 0.0)
+            ):
+                cells[born - first] = BEGAN
+            began = max(began, born)
+        ended = int(life.end // cell_s) if life is not None and life.ended else None
+        shown_s = first * cell_s, (first + len(cells)) * cell_s
+        gaps = [gap for gap in timeline.gaps if gap[0] < shown_s[1] and gap[1] > shown_s[0]]
+        for place, cell in enumerate(cells, first):
+            if cell is not IDLE:
+                continue
+            if ended is not None and place > ended:
+                cells[place - first] = ENDED
+            elif place < began or place > last or any(a < (place + 0.5) * cell_s < b for a, b in gaps):
+                cells[place - first] = UNKNOWN
+        return cells
+
+
+def around(timeline: Timeline, start: float, end: float) -> list[Span]:
+    """All that lies in that time, the longest first."""
+    found = [
+        span
+        for source in (timeline.open, timeline.ended_after(start))
+        for span in source
+        if span.start < end and span.end >= start
+    ]
+    return sorted(found, key=lambda span: span.start - span.end)
+
+
+def of_row(span: Span, by: By, row: Hashable) -> bool:
+    return (span.process if by == "worker" else span.lock) == row
+
+
+def _union(some: dict[SemId, int], others: dict[SemId, int], window: int) -> dict[SemId, int]:
+    """What both have, as far as it is in the window."""
+    union = {lock: bits & window for lock, bits in some.items() if bits & window}
+    for lock, bits in others.items():
+        if bits & window:
+            union[lock] = union.get(lock, 0) | (bits & window)
+    return union
+
+
+def _either(masks: dict[SemId, int]) -> int:
+    either = 0
+    for bits in masks.values():
+        either |= bits
+    return either
+
+
+def _word(bits: int, first: int, count: int) -> str:
+    """`count` of the bits as the digits 0 and 1, the first one first."""
+    return f"{(bits >> first) & ((1 << count) - 1):0{count}b}"[::-1]
+
+
+def _part(old: Shares, new: Shares, place: int) -> float:
+    return min(old.parts.get(place, 0.0) + new.parts.get(place, 0.0), 1.0)

@@ -1,0 +1,1 @@
+"""What traced locks tell their viewers: state files and events, folded into one state."""

@@ -1,0 +1,173 @@
+"""What the traced locks of one server say, kept up to date: from the state files at a glance, or event by event."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+from semtrace.model import ProcessId
+from semtrace.tracing import tracedirs
+from semtrace.tracing.events import Event
+from semtrace.tracing.reader import EventPipe, this_viewer, wait_for_events
+from semtrace.tracing.state import State, fold
+from semtrace.tracing.statefiles import StateFiles
+from semtrace.tracing.tracedirs import Directory
+
+# How often to look for directories, and to read the files beside the events.
+LOOK_EVERY_S = 1.0
+
+# Events are taken in batches: each batch costs something, and nobody sees a fiftieth of a second.
+_BATCH_S = 0.02
+_MANY = 4000  # a quarter of what a pipe takes: then there is no time for a pause
+_PATIENCE_S = 0.25
+
+_FIRST_S = 1.0
+_CATCH_UP_S = 0.05
+
+
+class Telling(Protocol):
+    """What an Observer needs: the state of the traced locks of these processes, None if there are none."""
+
+    live: bool
+
+    def state(self, members: Collection[ProcessId]) -> State | None: ...
+
+    def close(self) -> None: ...
+
+
+class Places:
+    """The directories of a server as they come and go, a pipe in each if events are wanted."""
+
+    def __init__(self, live: bool) -> None:
+        self.live = live
+        self.directories: dict[tuple[int, int], Directory] = {}
+        self.pipes: dict[tuple[int, int], EventPipe] = {}
+        self._files = StateFiles()
+        self._viewer = this_viewer()
+
+    def look(self, members: Collection[ProcessId]) -> None:
+        """Opens what is new and closes what is gone. A server whose processes have all ended keeps its directories."""
+        for key in [key for key, directory in self.directories.items() if directory.gone]:
+            self._drop(key)
+        for directory in tracedirs.find(members):
+            if directory.key in self.directories:
+                directory.close()
+                continue
+            self.directories[directory.key] = directory
+            if self.live:
+                with contextlib.suppress(OSError):  # not ours to write in: its files can still be read
+                    self.pipes[directory.key] = EventPipe(directory)
+
+    def events(self) -> list[Event]:
+        return [event for pipe in self.pipes.values() for event in pipe.read()]
+
+    def with_files(self, state: State) -> State:
+        """The state with what the files say now."""
+        return fold(state, self._files.read(self.directories.values()), self._viewer)
+
+    def close(self) -> None:
+        for key in list(self.directories):
+            self._drop(key)
+
+    def _drop(self, key: tuple[int, int]) -> None:
+        pipe = self.pipes.pop(key, None)
+        if pipe is not None:
+            pipe.close()
+        directory = self.directories.pop(key)
+        if pipe is not None:
+            directory.remove_if_left()
+        directory.close()
+
+
+class Glance:
+    """The state files alone, read at each look: makes and changes nothing."""
+
+    live = False
+
+    def __init__(self) -> None:
+        self._places = Places(live=False)
+        self._state = State()
+        self._due_s = 0.0
+
+    def state(self, members: Collection[ProcessId]) -> State | None:
+        if time.monotonic() >= self._due_s:
+            self._places.look(members)
+            self._due_s = time.monotonic() + LOOK_EVERY_S
+        if not self._places.directories:
+            return None
+        self._state = self._places.with_files(self._state)
+        return self._state
+
+    def close(self) -> None:
+        self._places.close()
+
+
+class Follower:
+    """Reads events in a thread of its own, beginning with the first look. The thread alone touches the files."""
+
+    live = True
+
+    def __init__(self) -> None:
+        self._members: frozenset[ProcessId] = frozenset()
+        self._state: State | None = None
+        self._stopped = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._caught_up = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="semtrace-events", daemon=True)
+
+    def state(self, members: Collection[ProcessId]) -> State | None:
+        """With all that has come until now; with what is there, if the thread does not get to it in time."""
+        self._members = frozenset(members)
+        begins = self._thread.ident is None
+        self._caught_up.clear()
+        if begins:
+            self._thread.start()
+        elif self._state is not None:
+            os.eventfd_write(self._wake, 1)
+        if begins or self._state is not None:
+            self._caught_up.wait(_FIRST_S if begins else _CATCH_UP_S)
+        return self._state
+
+    def close(self) -> None:
+        """The pipes are removed when this returns, unless the thread hangs."""
+        if self._stopped:
+            return
+        self._stopped = True
+        os.eventfd_write(self._wake, 1)
+        if self._thread.ident is not None:
+            self._thread.join(2.0)
+        if not self._thread.is_alive():
+            os.close(self._wake)
+
+    def _run(self) -> None:
+        places = Places(live=True)
+        try:
+            self._follow(places)
+        finally:
+            places.close()
+            self._caught_up.set()
+
+    def _follow(self, places: Places) -> None:
+        state, due_s = State(), 0.0
+        while not self._stopped:
+            if time.monotonic() >= due_s:
+                places.look(self._members)
+                state = places.with_files(state)
+                due_s = time.monotonic() + LOOK_EVERY_S
+            events = places.events()
+            state = fold(state, events)
+            self._state = state if places.directories else None
+            self._caught_up.set()
+            if not events:
+                self._pause(places.pipes.values(), min(_PATIENCE_S, due_s - time.monotonic()))
+            elif len(events) < _MANY:
+                self._pause((), _BATCH_S)
+
+    def _pause(self, pipes: Iterable[EventPipe], seconds: float) -> None:
+        wait_for_events(pipes, seconds, self._wake)
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
