@@ -606,6 +606,26 @@ def test_no_unit_is_lost_of_a_semaphore_that_all_use() -> None:
                 time.sleep(0.02)
 
 
+def test_who_comes_to_a_server_that_hangs_sees_at_once_for_how_long_it_has() -> None:
+    """The scheduler knows since when a thread has slept; nobody had to watch."""
+    began = time.monotonic()
+    with target() as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.block("b", "lock")
+
+        def first_look() -> Snapshot:
+            with contextlib.closing(Observer(server_of(t.root))) as observer:
+                return observer.snapshot()
+
+        wait_until(lambda: (first_look().locks[0].waiters[0].for_s or 0.0) > 1.5, what="a second and a half of it")
+        (lock,) = first_look().locks
+        assert lock.holders[0].since_s is not None
+        assert 1.5 < lock.holders[0].since_s < time.monotonic() - began
+        code, (finding,) = doctor(t.root, "--for", "0.1", "--long", "1.5")
+        assert (code, finding["code"], finding["pids"]) == (0, "long-hold", [t.pids["a"]])
+
+
 def test_a_semaphore_that_a_killed_process_had_is_a_long_wait_if_that_was_seen() -> None:
     with target(made="permit = mp.Semaphore(1)") as t:
         t.fork("a", "b")

@@ -20,28 +20,78 @@ def judged(verdict: Verdict) -> dict[SemId, Judged]:
 # -- Asleep
 
 
+def looks(asleep: Asleep[str], *seen: tuple[float, dict[str, int | None]]) -> None:
+    for now_s, ran_ns in seen:
+        asleep.update(now_s, now_s, ran_ns)
+
+
 def test_a_thread_that_does_not_run_is_asleep_for_ever_longer() -> None:
     asleep: Asleep[str] = Asleep()
-    for now_s in (1.0, 2.0, 3.5):
-        asleep.update(now_s, {"t": 500})
+    looks(asleep, *((now_s, {"t": 500}) for now_s in (1.0, 2.0, 3.5)))
     assert asleep.seconds("t") == 2.5
 
 
 def test_the_shortest_run_begins_anew() -> None:
     asleep: Asleep[str] = Asleep()
-    asleep.update(1.0, {"t": 500})
-    asleep.update(2.0, {"t": 501})
+    looks(asleep, (1.0, {"t": 500}), (2.0, {"t": 501}))
     assert asleep.seconds("t") is None
-    asleep.update(3.0, {"t": 501})
+    looks(asleep, (3.0, {"t": 501}))
     assert asleep.seconds("t") == 1.0
 
 
 def test_who_was_away_or_cannot_be_measured_is_not_known_to_sleep() -> None:
     asleep: Asleep[str] = Asleep()
-    asleep.update(1.0, {"t": 500, "u": None})
-    asleep.update(2.0, {"u": None})
-    asleep.update(3.0, {"t": 500, "u": None})
+    looks(asleep, (1.0, {"t": 500, "u": None}), (2.0, {"u": None}), (3.0, {"t": 500, "u": None}))
     assert (asleep.seconds("t"), asleep.seconds("u"), asleep.seconds("v")) == (None, None, None)
+
+
+class Scheduler:
+    """What it says of a thread, which has slept for so long at each question in turn."""
+
+    def __init__(self, *slept_s: float | None) -> None:
+        self.answers = list(slept_s)
+
+    def slept_s(self, key: str, ran_ns: int) -> float | None:
+        return self.answers.pop(0)
+
+
+def test_in_the_first_look_the_scheduler_says_for_how_long_one_has_slept_and_is_not_asked_again() -> None:
+    asleep = Asleep(Scheduler(60.0).slept_s)
+    looks(asleep, (100.0, {"t": 500}))
+    assert asleep.seconds("t") == 60.0
+    looks(asleep, (101.0, {"t": 500}))
+    assert asleep.seconds("t") == 61.0
+
+
+def test_of_one_that_comes_later_it_is_asked_once_it_is_seen_to_sleep() -> None:
+    asleep = Asleep(Scheduler(5.0).slept_s)
+    looks(asleep, (100.0, {}), (101.0, {"t": 500}), (102.0, {"t": 501}))
+    assert asleep.seconds("t") is None
+    looks(asleep, (103.0, {"t": 501}), (104.0, {"t": 501}))
+    assert asleep.seconds("t") == 6.0
+
+
+def test_who_ran_after_the_look_had_begun_is_not_told_to_sleep_in_it() -> None:
+    asleep = Asleep(Scheduler(0.5, 1.5).slept_s)
+    asleep.update(100.0, 101.0, {"t": 500})
+    assert asleep.seconds("t") is None
+    asleep.update(102.0, 102.0, {"t": 500})
+    assert asleep.seconds("t") == 1.5
+
+
+def test_where_the_scheduler_knows_nothing_the_looks_do() -> None:
+    asleep = Asleep(Scheduler(None).slept_s)
+    looks(asleep, (1.0, {"t": 500}), (2.0, {"t": 500}))
+    assert asleep.seconds("t") == 1.0
+
+
+def test_in_one_look_not_without_end_are_asked() -> None:
+    asleep = Asleep(lambda key, ran_ns: 9.0)
+    many = {str(i): 1 for i in range(Asleep.MOST_ASKED + 1)}
+    looks(asleep, (100.0, many))
+    assert [key for key in many if asleep.seconds(key) is None] == [str(Asleep.MOST_ASKED)]
+    looks(asleep, (101.0, many))
+    assert asleep.seconds(str(Asleep.MOST_ASKED)) == 9.0
 
 
 # -- LastHolders

@@ -5,7 +5,8 @@ before.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from semtrace.linux.process import TICKS_PER_S
@@ -37,25 +38,58 @@ class Since(Generic[K]):
 class Asleep(Generic[K]):
     """For how long threads are known not to have run: the kernel counts the time that a thread was on a processor, and
     whoever wakes, however shortly, adds to it.
+
+    For how long one had slept before it was first looked at, the scheduler is asked, which costs: in the first look of
+    all, and of those that come later once they are seen to sleep.
     """
 
-    def __init__(self) -> None:
-        self._seen: dict[K, tuple[float, int]] = {}
+    MOST_ASKED = 256  # in one look
+
+    def __init__(self, slept_s: Callable[[K, int], float | None] = lambda key, ran_ns: None) -> None:
+        self._slept_s = slept_s
+        self._seen: dict[K, _Rest] | None = None
         self._now_s = 0.0
 
-    def update(self, now_s: float, ran_ns: Mapping[K, int | None]) -> None:
-        """Takes in the times of those that there are now, and forgets the others."""
+    def update(self, began_s: float, now_s: float, ran_ns: Mapping[K, int | None]) -> None:
+        """Takes in the times of those that there are now, and forgets the others. The look `began_s`: who has run since
+        then may have changed what was read in it.
+        """
         before, self._now_s = self._seen, now_s
-        self._seen = {
-            key: before[key] if key in before and before[key][1] == ran else (now_s, ran)
-            for key, ran in ran_ns.items()
-            if ran is not None
-        }
+        self._seen, asked = {}, 0
+        for key, ran in ran_ns.items():
+            if ran is None:
+                continue
+            last = before.get(key) if before else None
+            rest = last if last and last.ran_ns == ran else _Rest(now_s, ran, asked=False)
+            if not rest.asked and (rest is last or before is None) and asked < self.MOST_ASKED:
+                rest, asked = self._ask(key, rest, began_s), asked + 1
+            self._seen[key] = rest
+
+    def _ask(self, key: K, rest: _Rest, began_s: float) -> _Rest:
+        slept_s = self._slept_s(key, rest.ran_ns)
+        if slept_s is None:
+            return replace(rest, asked=True)
+        since_s = self._now_s - slept_s
+        return _Rest(min(since_s, rest.since_s), rest.ran_ns, asked=True) if since_s < began_s else rest
 
     def seconds(self, key: K) -> float | None:
-        """None for one that has run since the last look, or whose time is not known."""
-        since_s = self._seen.get(key, (self._now_s, 0))[0]
-        return self._now_s - since_s if since_s < self._now_s else None
+        """None for one that has run since the look began, or whose time is not known."""
+        rest = self._seen.get(key) if self._seen else None
+        return self._now_s - rest.since_s if rest and rest.since_s < self._now_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """Since when a thread is known not to have run, and how long it had then; `asked`: there is no more to be known."""
+
+    since_s: float
+    ran_ns: int
+    asked: bool
+
+
+def longer(seen_s: float | None, slept_s: float | None) -> float | None:
+    """What a thread is seen to do it has done at least for as long as it has not run."""
+    return max((each for each in (seen_s, slept_s) if each is not None), default=None)
 
 
 class CpuMeter:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from semtrace.cpython.names import Named
 from semtrace.linux import futex
 from semtrace.linux.shm import ShmDirectory
+from semtrace.linux.sleep import slept_s
 from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
 from semtrace.observe import primitives
 from semtrace.observe.fleet import Fleet
-from semtrace.observe.history import Asleep, CpuMeter, LeftOver, Since
+from semtrace.observe.history import Asleep, CpuMeter, LeftOver, Since, longer
 from semtrace.observe.lasting import LastHolders, OrphanedSince, Strays, Waited
 from semtrace.observe.primitives import Part
 from semtrace.observe.prover import Judged
@@ -42,7 +43,7 @@ class Picture:
         self._cpu = CpuMeter()
         self._holding: Since[tuple[SemId, ProcessId, int]] = Since()
         self._waiting: Since[tuple[SemId, ProcessId, int]] = Since()
-        self._asleep: Asleep[tuple[SemId, ProcessId, int]] = Asleep()
+        self._asleep: Asleep[tuple[SemId, ProcessId, int]] = Asleep(lambda key, ran: slept_s(key[1].pid, key[2], ran))
         self._waited = Waited()
         self._last_holders = LastHolders()
         self._orphaned = OrphanedSince()
@@ -66,9 +67,8 @@ class Picture:
         self._waited.update(now_s, {semaphore: len(in_use.get(semaphore, ())) for semaphore in judged})
         holders = self._holders(now_s, judged)
         holding = [(semaphore, h.process, h.tid) for semaphore, all_ in holders.items() for h in all_ if h.tid]
-        self._asleep.update(
-            time.monotonic(), {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
-        )
+        ran = {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
+        self._asleep.update(now_s, time.monotonic(), ran)
         self._strays.update(now_s, judged, {each.id for each in self._fleet.all if each.stat.state == "running"})
         self._losing.update(now_s, (semaphore for semaphore, each in judged.items() if each.verdict.lost))
         locks = [
@@ -167,13 +167,9 @@ class Picture:
 
     def _waiter(self, now_s: float, semaphore: SemId, blocked: _Blocked) -> Waiter:
         key = (semaphore, blocked.process, blocked.tid)
-        return Waiter(
-            blocked.process,
-            blocked.tid,
-            self._waiting.seconds(now_s, key),
-            asleep_s=self._asleep.seconds(key),
-            timed=blocked.timed,
-        )
+        asleep_s = self._asleep.seconds(key)
+        for_s = longer(self._waiting.seconds(now_s, key), asleep_s)
+        return Waiter(blocked.process, blocked.tid, for_s, asleep_s=asleep_s, timed=blocked.timed)
 
     def _holders(self, now_s: float, judged: Mapping[SemId, Judged]) -> dict[SemId, list[Holder]]:
         """Since when is told of the thread: threads of one process take turns as processes do."""
@@ -190,10 +186,11 @@ class Picture:
         return Holder(claim.process, tid, claim.count, since_s)
 
     def _slept(self, semaphore: SemId, holder: Holder) -> Holder:
-        """With for how long its thread has not run."""
+        """With for how long its thread has not run: so long it has held it, for that thread itself has taken it."""
         if holder.tid is None:
             return holder
-        return replace(holder, asleep_s=self._asleep.seconds((semaphore, holder.process, holder.tid)))
+        asleep_s = self._asleep.seconds((semaphore, holder.process, holder.tid))
+        return replace(holder, since_s=longer(holder.since_s, asleep_s), asleep_s=asleep_s)
 
     def _shm_name(self, semaphore: SemId) -> tuple[str | None, bool]:
         """What sem_open was given, and whether it is still listed in /dev/shm."""
