@@ -688,6 +688,14 @@ def test_a_lock_that_somebody_always_waits_for_is_worth_a_line() -> None:
     (finding,) = found(lock(holders=(holder(11, 0.1),), waiters=(waiter(12, 0.1),), waited_s=50.0))
     assert (finding.code, finding.severity) == ("contention", "info")
     assert finding.title == "2.5 threads at a time waited for app.lock"
+    assert finding.remedy.startswith("It does its work")
+
+
+def test_one_hold_that_lasted_all_the_time_is_not_called_work() -> None:
+    all_along = lock(holders=(holder(11, 5.0, asleep_s=5.0),), waiters=(waiter(12, 5.0),), waited_s=4.0)
+    (finding,) = found(all_along, watched_s=1.5)
+    assert (finding.code, finding.severity) == ("contention", "info")
+    assert finding.remedy.endswith("\nsemtrace doctor 10 --for 15")
 
 
 def test_the_counts_of_a_traced_lock_are_told() -> None:

@@ -23,6 +23,11 @@ _STOPPED = ("stopped", "tracing-stop")
 _CROWD = 1.0
 _WATCHED_S = 1.0
 _MOST_CONTENDED = 3
+_AT_WORK = "It does its work; if that is too slow, hold it for less time or use several locks."
+_AGAIN = (
+    "All this time it was one and the same hold: watch for longer to see whether it ends.\n"
+    "semtrace doctor {pid} --for 15"
+)
 
 
 def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -171,8 +176,13 @@ def _contention(lock: Lock, snapshot: Snapshot) -> Finding:
             *holding(lock),
             *waiting(lock),
         ),
-        remedy="It does its work; if that is too slow, hold it for less time or use several locks.",
+        remedy=_AGAIN.format(pid=snapshot.server.pid) if _one_hold(lock, snapshot) else _AT_WORK,
     )
+
+
+def _one_hold(lock: Lock, snapshot: Snapshot) -> bool:
+    """Whether it has had no other holder since the watching began."""
+    return any((unbroken_s(lock, holder) or 0.0) >= snapshot.watched_s for holder in lock.holders)
 
 
 def _statistics(lock: Lock) -> Iterator[str]:
