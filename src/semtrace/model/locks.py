@@ -12,8 +12,8 @@ from semtrace.model.tracing import Statistics
 class Holder:
     """A claim that the verdict accepted.
 
-    `count` is how many units it took, for an RLock how deep. `since_s` is a lower bound: how long the sampling has seen it
-    so, which cannot tell a long hold from many short ones between the looks, or how long its thread has slept.
+    `count` is how many units it took, for an RLock how deep. `since_s` is a lower bound: for how long its thread has
+    slept, or the sampling has seen it so, which cannot tell a long hold from many short ones between the looks.
     With `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
     `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing. `within`: it is
     inside `with` the lock, by its frames, and so will release it itself; only asked of one that waits for its own lock.
