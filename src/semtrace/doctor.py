@@ -22,6 +22,8 @@ _PAUSE_S = 0.05
 
 # What passes by: a later picture does not show that it was not so. Everything else stays, or was mended.
 _PASSING = ("deadlock", "timeout-risk", "long-hold", "long-wait")
+# Of one lock one of these is told: it takes the place of what was told of it before.
+_INSTEAD = ("timeout-risk", "long-hold", "long-wait", "inherited-hold")
 
 Key = tuple[str, str]
 
@@ -121,8 +123,9 @@ def passed(
     """What was `seen` at some time and is not `present` any more."""
     living = {process.pid for process in snapshot.processes}
     worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred} | deadlocked(snapshot)
+    instead = {lock for code, lock in present if code in _INSTEAD}
     for key, (seen_s, finding) in seen.items():
-        if finding.code != "deadlock" and finding.lock in worse:
+        if finding.code != "deadlock" and (finding.lock in worse or key[1] in instead):
             continue  # it is not over: what has become of it is another finding's
         if finding.code == "deadlock" and finding.severity == "warning":
             continue  # it was a gate, and was opened

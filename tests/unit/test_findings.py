@@ -499,6 +499,13 @@ def test_a_gate_that_was_opened_was_none_and_what_else_is_over_says_so() -> None
     assert over.title == "PID 11 has held app.lock for at least 11s without a break (over by now)"
 
 
+def test_what_is_told_now_in_the_place_of_something_does_not_make_that_over() -> None:
+    long = found(lock(holders=(holder(11, 11.0, asleep_s=11.0),), waiters=(waiter(12, 11.0),)))[0]
+    seen = {("long-hold", "0:27:1"): (95.0, long)}
+    assert list(passed(seen, snapshot(lock()), {("timeout-risk", "0:27:1")})) == []
+    assert len(list(passed(seen, snapshot(lock()), {("timeout-risk", "0:27:2"), ("contention", "0:27:1")}))) == 1
+
+
 # -- long-hold, long-wait
 
 
