@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from sick import found, lock, pid, processes, snapshot, thread_lock, waiter
 
-from semtrace.model import SEM_VALUE_MAX, Problem, SharedMemory, Snapshot
+from semtrace.model import SEM_VALUE_MAX, LeakedName, Problem, SharedMemory, Snapshot
 from semtrace.reports.doctor import doctor_json, doctor_text
+from semtrace.rules import findings
 
 
 def sick() -> Snapshot:
@@ -65,6 +66,17 @@ def test_nothing_wrong_says_what_was_looked_at() -> None:
         "Nothing wrong was seen in 30 looks over 20s at gunicorn: master [app] (PID 10): 4 processes, 1 lock (1 free) "
         "and 1 private lock."
     )
+
+
+def test_what_lies_in_dev_shm_does_not_keep_it_from_saying_that_the_locks_are_well() -> None:
+    left = LeakedName(lock().id, "/mp-left", 3600.0, "root")
+    picture = snapshot(lock(), shared_memory=SharedMemory(1 << 30, 1 << 29, (left,)))
+    lines = list(doctor_text(replace(picture, findings=findings(picture)), 30))
+    assert lines[0].endswith("[leaked-name]")
+    assert lines[-2] == ""
+    assert lines[-1].startswith("Nothing else wrong was seen in 30 looks over 20s at gunicorn: master [app] (PID 10): ")
+    assert lines[-1].endswith(" 1 lock (1 free).")
+    assert not any("was seen in" in line for line in doctor_text(sick(), 30))
 
 
 def test_of_dev_shm_no_more_is_claimed_than_could_be_asked() -> None:

@@ -11,20 +11,22 @@ from semtrace.reports.dump import problems
 from semtrace.reports.schema import SCHEMA, finding_json, problem_json, server_json
 from semtrace.text import WIDTH, age, clean, counted, is_command, iso, label, wrapped
 
+_OF_THE_MACHINE = ("leaked-name", "shm-full")  # and not of this server
+
 _COLOURS: dict[Severity, str] = {"error": "1;31", "warning": "33", "info": "36"}
 
 
 def doctor_text(snapshot: Snapshot, looks: int, *, colour: bool = False, width: int = WIDTH) -> Iterator[str]:
-    """The worst first; if nothing is wrong, one sentence that says what was looked at."""
-    if not snapshot.findings:
-        yield _nothing_wrong(snapshot, looks)
-    for number, finding in enumerate(snapshot.findings):
+    """The worst first; if nothing is wrong with the locks, one sentence that says what was looked at."""
+    parts = [list(_finding(finding, colour, width)) for finding in snapshot.findings]
+    if all(finding.code in _OF_THE_MACHINE for finding in snapshot.findings):
+        parts.append([_nothing_wrong(snapshot, looks)])
+    if snapshot.problems:
+        parts.append(list(problems(snapshot.problems)))
+    for number, part in enumerate(parts):
         if number:
             yield ""
-        yield from _finding(finding, colour, width)
-    if snapshot.problems:
-        yield ""
-        yield from problems(snapshot.problems)
+        yield from part
 
 
 def doctor_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -69,10 +71,11 @@ def _nothing_wrong(snapshot: Snapshot, looks: int) -> str:
     if blind:
         ended += f" {counted(len(blind), 'process')} of these could not be read."
     ended += _undecided(snapshot)
+    nothing = "Nothing else wrong" if snapshot.findings else "Nothing wrong"
     return (
-        f"Nothing wrong was seen in {looks} looks over {age(snapshot.watched_s)} at "
+        f"{nothing} was seen in {looks} looks over {age(snapshot.watched_s)} at "
         f"{clean(snapshot.server.title)} (PID {snapshot.server.pid}): {counted(len(snapshot.processes), 'process')}, "
-        f"{counted(len(locks), 'lock')}{told}{private}{_shared_memory(snapshot)}.{ended}"
+        f"{counted(len(locks), 'lock')}{told}{private}{'' if snapshot.findings else _shared_memory(snapshot)}.{ended}"
     )
 
 
