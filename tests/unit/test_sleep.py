@@ -42,6 +42,19 @@ def test_who_asks_stays_on_the_processors_that_it_had() -> None:
     assert os.sched_getaffinity(0) == mine
 
 
+def test_a_processor_that_was_kept_for_others_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by taskset: the sleeper may have run where whoever asks shall not."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as popen:
+        try:
+            wait_until(lambda: slept(popen.pid), what="sleep")
+            monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {4095})
+            moved: list[object] = []
+            monkeypatch.setattr(os, "sched_setaffinity", lambda pid, mask: moved.append(mask))
+            assert (slept(popen.pid), moved) == (None, [])
+        finally:
+            popen.kill()
+
+
 def test_who_has_run_meanwhile_is_not_told_to_sleep() -> None:
     ran_ns = run_time_ns(os.getpid(), os.getpid())
     assert ran_ns is not None

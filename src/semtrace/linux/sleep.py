@@ -8,6 +8,7 @@ that processor to read its clock there. None of them runs faster than time, so w
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from semtrace.linux.futex import run_time_ns
@@ -27,16 +28,18 @@ def slept_s(pid: int, tid: int, ran_ns: int) -> float | None:
 
 
 def _clock_of(processor: int) -> float | None:
-    """None where this process may not use that processor."""
-    try:
-        usual = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {processor})
-    except (OSError, ValueError):
+    """None for a processor that this thread is not to use: somebody kept it for others, or took it away."""
+    usual = os.sched_getaffinity(0)
+    if processor not in usual:
         return None
     try:
+        os.sched_setaffinity(0, {processor})
         return _last_ran_s("/proc/thread-self/sched")
+    except OSError:
+        return None
     finally:
-        os.sched_setaffinity(0, usual)
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, usual)
 
 
 def _processor(pid: int, tid: int) -> int | None:
