@@ -606,6 +606,7 @@ def test_no_unit_is_lost_of_a_semaphore_that_all_use() -> None:
                 time.sleep(0.02)
 
 
+@pytest.mark.skipif(not Path("/proc/self/sched").exists(), reason="this kernel has no /proc/PID/sched")
 def test_who_comes_to_a_server_that_hangs_sees_at_once_for_how_long_it_has() -> None:
     """The scheduler knows since when a thread has slept; nobody had to watch."""
     began = time.monotonic()
