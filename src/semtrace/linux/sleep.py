@@ -12,6 +12,7 @@ import contextlib
 import os
 
 from semtrace.linux.futex import run_time_ns
+from semtrace.linux.program import read
 
 _STARTED = b"se.exec_start"
 
@@ -44,7 +45,7 @@ def _clock_of(processor: int) -> float | None:
 
 def _processor(pid: int, tid: int) -> int | None:
     """`/proc/PID/task/TID/stat`, field 39: the processor that it last ran on."""
-    raw = _read(f"/proc/{pid}/task/{tid}/stat")
+    raw = read(f"/proc/{pid}/task/{tid}/stat") or b""
     try:
         return int(raw[raw.rindex(b")") + 2 :].split()[36])
     except (ValueError, IndexError):
@@ -53,7 +54,7 @@ def _processor(pid: int, tid: int) -> int | None:
 
 def _last_ran_s(path: str) -> float | None:
     """The line `se.exec_start   :   16578519.706092`, in milliseconds."""
-    for line in _read(path).split(b"\n"):
+    for line in (read(path) or b"").split(b"\n"):
         name, _, value = line.partition(b":")
         if name.strip() == _STARTED:
             try:
@@ -61,17 +62,3 @@ def _last_ran_s(path: str) -> float | None:
             except ValueError:
                 return None
     return None
-
-
-def _read(path: str) -> bytes:
-    """Nothing if it cannot be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, 1 << 14)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
