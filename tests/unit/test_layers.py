@@ -52,13 +52,14 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "lastpicture": "model",
         "namebook": "model linux.memory cpython .watched",
         "insiders": "model cpython linux .watched",
-        "threadwaits": "model cpython linux .history .insiders .watched",
+        "sleepers": "model linux .history",
+        "threadwaits": "model cpython linux .history .insiders .sleepers .watched",
         "threadlocks": "model cpython .history .insiders .namebook .threadwaits .watched",
         "fleet": "model linux servers.tree .watched",
         "selfwaits": "model linux.sweep .fleet .insiders .watched",
         "lasting": "model .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .fleet .history .lasting .primitives .prover "
-        ".selfwaits .verdict",
+        ".selfwaits .sleepers .verdict",
         "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.traced servers.tree "
         ".fleet .history .lasting .lastpicture .namebook .picture .primitives .prover .reading .separate "
         ".threadlocks .verdict .watched",

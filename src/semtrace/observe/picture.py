@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from semtrace.cpython.names import Named
-from semtrace.linux import futex
 from semtrace.linux.shm import ShmDirectory
-from semtrace.linux.sleep import slept_s
 from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
 from semtrace.observe import primitives
 from semtrace.observe.fleet import Fleet
-from semtrace.observe.history import Asleep, CpuMeter, LeftOver, Since, longer
+from semtrace.observe.history import CpuMeter, LeftOver, Since, longer
 from semtrace.observe.lasting import LastHolders, OrphanedSince, Strays, Waited
 from semtrace.observe.primitives import Part
 from semtrace.observe.prover import Judged
 from semtrace.observe.selfwaits import SelfWaits
+from semtrace.observe.sleepers import Sleepers
 from semtrace.observe.verdict import Claim
 from semtrace.rules.basis import unbroken_s
 from semtrace.servers.tree import Member
@@ -43,7 +41,7 @@ class Picture:
         self._cpu = CpuMeter()
         self._holding: Since[tuple[SemId, ProcessId, int]] = Since()
         self._waiting: Since[tuple[SemId, ProcessId, int]] = Since()
-        self._asleep: Asleep[tuple[SemId, ProcessId, int]] = Asleep(lambda key, ran: slept_s(key[1].pid, key[2], ran))
+        self._sleepers = Sleepers()
         self._waited = Waited()
         self._last_holders = LastHolders()
         self._orphaned = OrphanedSince()
@@ -66,9 +64,8 @@ class Picture:
         in_use = {s: all_ for s, all_ in blocked.items() if self._orphaned.seconds(now_s, s) is None}
         self._waited.update(now_s, {semaphore: len(in_use.get(semaphore, ())) for semaphore in judged})
         holders = self._holders(now_s, judged)
-        holding = [(semaphore, h.process, h.tid) for semaphore, all_ in holders.items() for h in all_ if h.tid]
-        ran = {key: futex.run_time_ns(key[1].pid, key[2]) for key in (*waiting, *holding)}
-        self._asleep.update(now_s, time.monotonic(), ran)
+        holding = [(holder.process, holder.tid) for all_ in holders.values() for holder in all_ if holder.tid]
+        self._sleepers.update(now_s, (*((process, tid) for _, process, tid in waiting), *holding))
         self._strays.update(now_s, judged, {each.id for each in self._fleet.all if each.stat.state == "running"})
         self._losing.update(now_s, (semaphore for semaphore, each in judged.items() if each.verdict.lost))
         locks = [
@@ -152,7 +149,7 @@ class Picture:
             signal=part.signal if part else False,
             shm_name=shm_name,
             linked=linked,
-            holders=tuple(self._slept(semaphore, holder) for holder in holders),
+            holders=tuple(map(self._slept, holders)),
             waiters=tuple(sorted(waiters, key=lambda waiter: -(waiter.for_s or 0.0))),
             mapped_by=self._fleet.ids[semaphore],
             reason=verdict.reason,
@@ -166,9 +163,8 @@ class Picture:
         )
 
     def _waiter(self, now_s: float, semaphore: SemId, blocked: _Blocked) -> Waiter:
-        key = (semaphore, blocked.process, blocked.tid)
-        asleep_s = self._asleep.seconds(key)
-        for_s = longer(self._waiting.seconds(now_s, key), asleep_s)
+        asleep_s = self._sleepers.seconds((blocked.process, blocked.tid))
+        for_s = longer(self._waiting.seconds(now_s, (semaphore, blocked.process, blocked.tid)), asleep_s)
         return Waiter(blocked.process, blocked.tid, for_s, asleep_s=asleep_s, timed=blocked.timed)
 
     def _holders(self, now_s: float, judged: Mapping[SemId, Judged]) -> dict[SemId, list[Holder]]:
@@ -185,11 +181,11 @@ class Picture:
         since_s = self._holding.seconds(now_s, (semaphore, claim.process, claim.last_tid))
         return Holder(claim.process, tid, claim.count, since_s)
 
-    def _slept(self, semaphore: SemId, holder: Holder) -> Holder:
+    def _slept(self, holder: Holder) -> Holder:
         """With for how long its thread has not run: so long it has held it, for that thread itself has taken it."""
         if holder.tid is None:
             return holder
-        asleep_s = self._asleep.seconds((semaphore, holder.process, holder.tid))
+        asleep_s = self._sleepers.seconds((holder.process, holder.tid))
         return replace(holder, since_s=longer(holder.since_s, asleep_s), asleep_s=asleep_s)
 
     def _shm_name(self, semaphore: SemId) -> tuple[str | None, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,16 +10,14 @@ from semtrace.cpython.layout import Layout
 from semtrace.cpython.threadlock import FoundThreadLock
 from semtrace.linux import futex
 from semtrace.linux.shm import parse_sem
-from semtrace.linux.sleep import slept_s
-from semtrace.model import Holder, ProcessId, Waiter
-from semtrace.observe.history import Asleep, Since, longer
+from semtrace.model import Holder, Waiter
+from semtrace.observe.history import Since, longer
 from semtrace.observe.insiders import Insiders, Key
+from semtrace.observe.sleepers import Sleepers
 from semtrace.observe.watched import Watched
 
 # So long has to be waited before frames are read for the holder.
 SUSPECT_S = 1.0
-
-Thread = tuple[ProcessId, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +44,7 @@ class ThreadWaits:
 
     def __init__(self, insiders: Insiders) -> None:
         self._since: Since[tuple[Key, int]] = Since()
-        self._asleep: Asleep[Thread] = Asleep(lambda thread, ran: slept_s(thread[0].pid, thread[1], ran))
+        self._sleepers = Sleepers()
         self._insiders = insiders
 
     def read(self, now_s: float, locked: Sequence[Copy]) -> dict[Key, Waits]:
@@ -58,8 +55,7 @@ class ThreadWaits:
         threads = {(copy.watched.id, each.tid) for copy, found in blocked.items() for each in found}
         threads |= {(key[0], tid) for key, tid in owners.items() if tid is not None}
         threads |= self._insiders.threads()
-        ran = {each: futex.run_time_ns(each[0].pid, each[1]) for each in threads}
-        self._asleep.update(now_s, time.monotonic(), ran)
+        self._sleepers.update(now_s, threads)
         told = {copy: tuple(self._waiter(now_s, copy, each) for each in found) for copy, found in blocked.items()}
         suspects: dict[Watched, set[int]] = {}
         for copy, waiters in told.items():
@@ -73,14 +69,14 @@ class ThreadWaits:
 
     def _waiter(self, now_s: float, copy: Copy, thread: futex.Thread) -> Waiter:
         process = copy.watched.id
-        asleep_s = self._asleep.seconds((process, thread.tid))
+        asleep_s = self._sleepers.seconds((process, thread.tid))
         for_s = longer(self._since.seconds(now_s, (copy.key, thread.tid)), asleep_s)
         return Waiter(process, thread.tid, for_s, asleep_s=asleep_s, timed=thread.timed)
 
     def _holder(self, copy: Copy, tid: int | None) -> Holder | None:
         if tid is None:
             return None
-        return Holder(copy.watched.id, tid, 1, asleep_s=self._asleep.seconds((copy.watched.id, tid)))
+        return Holder(copy.watched.id, tid, 1, asleep_s=self._sleepers.seconds((copy.watched.id, tid)))
 
 
 def _blocked(copy: Copy) -> tuple[futex.Thread, ...]:
