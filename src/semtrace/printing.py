@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 
 from semtrace.errors import SemtraceError
-from semtrace.text import WIDTH, clean, fitted
+from semtrace.text import WIDTH, clean_lines, fitted
 
 
 def lenient() -> None:
@@ -71,7 +71,7 @@ def wants_colour() -> bool:
 
 
 def _plain(text: str) -> str:
-    return "\n".join(clean(line.replace("\t", "  ")) for line in text.split("\n"))
+    return clean_lines(text.replace("\t", "  "))
 
 
 def _write(text: str, flush: bool) -> None:

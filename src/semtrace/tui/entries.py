@@ -25,13 +25,12 @@ from semtrace.model import (
     Waiter,
 )
 from semtrace.reports.stacks import stack_lines
-from semtrace.text import UNKNOWN, age, clean, exact, percent, size
+from semtrace.text import UNKNOWN, age, clean, clean_lines, exact, percent, size
 from semtrace.tui.entry import Entry
 from semtrace.tui.rows import pids, units
 from semtrace.tui.sentences import for_so_long, in_whose_hands, last_holder_phrase, names_of
 from semtrace.tui.signs import lock_sign, process_sign
 from semtrace.tui.spreads import spread_entries
-from semtrace.tui.wrapping import clean_lines
 
 Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
 NO_STACKS: Stacks = {}

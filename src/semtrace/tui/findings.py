@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from semtrace.model import Finding, Snapshot
 from semtrace.observe.separate import combine
-from semtrace.text import clean
+from semtrace.text import clean, clean_lines
 from semtrace.tui.entry import Entry
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.header import SEVERITIES
@@ -19,7 +19,7 @@ from semtrace.tui.looking import Looking
 from semtrace.tui.page import Page
 from semtrace.tui.table import Table
 from semtrace.tui.view import Reveal, View
-from semtrace.tui.wrapping import clean_lines, sheet_lines
+from semtrace.tui.wrapping import sheet_lines
 
 COLUMNS = (
     Column("SEVERITY", 9, 9, 0),

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
 
-from semtrace.text import clean
+from semtrace.text import is_command
 from semtrace.tui.entry import Entry
 from semtrace.tui.line import Line, Span
 
 LABEL_WIDTH = 14
-COMMANDS = ("semtrace ", "sudo ")  # a line that begins so is copied whole
 SECOND_CELL = "\0"  # in no text that was cleaned
 
 
@@ -29,16 +28,11 @@ def wrapped(text: str, width: int) -> list[str]:
     return [line.replace(SECOND_CELL, "") for line in lines] or [""]
 
 
-def clean_lines(text: str) -> str:
-    """Cleaned, but in the lines that it came in."""
-    return "\n".join(map(clean, text.split("\n")))
-
-
 def sheet_lines(entries: Iterable[Entry], width: int) -> Iterator[Line]:
     for entry in entries:
         label = entry.label
         for paragraph in entry.value.split("\n"):
-            if paragraph.startswith(COMMANDS) and width - LABEL_WIDTH - 2 < cell_len(paragraph) < width:
+            if is_command(paragraph) and width - LABEL_WIDTH - 2 < cell_len(paragraph) < width:
                 if label:
                     yield (Span(f" {label:>{LABEL_WIDTH - 1}}", "dim"),)
                 yield (Span(f" {paragraph}", entry.style),)
