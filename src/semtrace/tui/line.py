@@ -69,15 +69,21 @@ def clip(text: str, width: int) -> str:
     return set_cell_size(text, width - 1).rstrip() + ELLIPSIS if width > 0 else ""
 
 
+def tail_of(text: str, width: int) -> str:
+    """The end of a text that is too long, with a cell left for what says so."""
+    tail = text[-width:] if width > 0 else ""
+    while tail and cell_len(tail) >= width:
+        tail = tail[1:]
+    return tail
+
+
 def clip_start(text: str, width: int) -> str:
     """The end of the text: of a dotted name the part that tells the most, cut at a dot where one is near."""
     if cell_len(text) <= width:
         return text
     if width <= 0:
         return ""
-    tail = text[-width:]
-    while cell_len(tail) >= width:
-        tail = tail[1:]
+    tail = tail_of(text, width)
     dot = tail.find(".")
     if 0 <= dot < len(tail) // 2:
         tail = tail[dot + 1 :]

@@ -14,7 +14,7 @@ from semtrace.model import ProcessId, SemId, Snapshot
 from semtrace.text import age, clean, exact
 from semtrace.timelines.raster import IDLE, UNKNOWN, By, Cell, Cover, Raster
 from semtrace.timelines.timeline import Life, Timeline
-from semtrace.tui.line import ELLIPSIS, Item, Line, Span, fill, spread
+from semtrace.tui.line import ELLIPSIS, Item, Line, Span, fill, spread, tail_of
 from semtrace.tui.signs import ENDED, PAUSED
 from semtrace.tui.timeline_readout import clock
 from semtrace.tui.timeline_readout import readout as readout
@@ -269,12 +269,7 @@ def _natural(life: Life) -> tuple[bool, float, bool, float, ProcessId]:
 
 def _clipped(label: str, width: int) -> str:
     """The end of it: of a dotted name it tells the most."""
-    if cell_len(label) <= width:
-        return label
-    start = max(len(label) - width + 1, 0)
-    while cell_len(label[start:]) >= width:
-        start += 1
-    return ELLIPSIS + label[start:]
+    return label if cell_len(label) <= width else ELLIPSIS + tail_of(label, width)
 
 
 def _joined(spans: Sequence[Span]) -> list[Span]:
