@@ -42,23 +42,24 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             continue
         if lock.overlap is not None and len(workers.intersection(lock.overlap.processes)) > 1:
             yield _private(lock, owners, _overlapped(lock.overlap, snapshot.taken_at), error=True)
-        elif lock.kind in _GUARDS and not locked_since_fork(lock, snapshot):
+        elif lock.kind in _GUARDS and not locked_since_fork(lock, snapshot.server.id, workers):
             yield _private(lock, owners, (), error=False)
 
 
 def locked_at_fork(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """A `threading` lock that was held by who forked: in the new process nobody will ever release it."""
+    workers = _of_role(snapshot)
     for lock in snapshot.thread_locks:
-        if lock.own and lock.kind in _GUARDS and (stuck := locked_since_fork(lock, snapshot)):
-            yield _locked_at_fork(lock, stuck, all(use.process in _of_role(snapshot) for use in stuck))
+        if lock.own and lock.kind in _GUARDS and (stuck := locked_since_fork(lock, snapshot.server.id, workers)):
+            yield _locked_at_fork(lock, stuck, workers.issuperset(use.process for use in stuck))
 
 
-def locked_since_fork(lock: ThreadLock, snapshot: Snapshot) -> list[ThreadLockUse]:
+def locked_since_fork(lock: ThreadLock, root: ProcessId, workers: set[ProcessId]) -> list[ThreadLockUse]:
     """The copies that seem to be. One alone may be a thread's that took it and keeps it, and so may several outside of
     gunicorn's workers, which do all the same: those are told only where somebody waits for one.
     """
-    found = [use for use in lock.processes if use.process != snapshot.server.id and use.inherited]
-    several = len(_workers(snapshot).intersection(use.process for use in found)) > 1
+    found = [use for use in lock.processes if use.process != root and use.inherited]
+    several = len(workers.intersection(use.process for use in found)) > 1
     return found if several or any(use.waiters for use in found) else []
 
 
