@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from semtrace.model import SEM_VALUE_MAX, Finding, Lock, Snapshot, Stray
-from semtrace.rules.basis import READ_LOCK, Limits
+from semtrace.rules.basis import Limits, is_read_lock
 from semtrace.rules.deadlocks import ASLEEP_S
 from semtrace.rules.wording import holding, label, pids, waiting
 from semtrace.text import age, counted
@@ -47,7 +47,7 @@ def inherited_counts(lock: Lock, snapshot: Snapshot) -> list[Stray]:
     count that stays is left by one who takes what others release.
     """
     strays = [stray for stray in lock.strays if stray.count > 0]
-    if lock.part_of is not None and (lock.name or "").endswith(READ_LOCK):
+    if is_read_lock(lock):
         return []  # a thread that reads a queue keeps it all the time, and the children only write
     if lock.signal or lock.maximum == SEM_VALUE_MAX or len(strays) < len(lock.strays):
         return []

@@ -8,7 +8,7 @@ from semtrace.model import Finding, Holder, Lock, Process, ProcessId, Snapshot
 from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, worth_a_word
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import deadlocked
-from semtrace.rules.wording import at_least, holding, label, thread, waiting, where
+from semtrace.rules.wording import at_least, holding, label, thread, waiting, waiting_pids, where
 from semtrace.text import age, clean, counted, exact
 
 # An idle worker of class sync beats every half timeout: gunicorn/workers/sync.py, gunicorn/arbiter.py spawn_worker.
@@ -152,7 +152,7 @@ def _long_wait(lock: Lock, limits: Limits, server: int) -> Finding | None:
         severity="warning",
         lock=lock.id,
         name=label(lock),
-        pids=tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters)),
+        pids=waiting_pids(lock),
         title=f"{thread(longest.process, longest.tid)} has waited for {label(lock)}"
         f"{at_least(waited_s, longest.evidence)}",
         evidence=(*unknown, *holding(lock), *waiting(lock)),
@@ -168,7 +168,7 @@ def _contention(lock: Lock, snapshot: Snapshot) -> Finding:
         severity="info",
         lock=lock.id,
         name=label(lock),
-        pids=tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters)),
+        pids=waiting_pids(lock),
         title=f"{crowd:.1f} threads at a time waited for {label(lock)}",
         evidence=(
             f"{age(lock.waited_s)} of waiting, summed over all threads, in {age(snapshot.watched_s)}",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from semtrace.model import DeadHolder, Finding, LastHolder, Lock, Server, Snapshot
 from semtrace.rules.basis import Limits
-from semtrace.rules.wording import at_least, holding, label, thread, waiting
+from semtrace.rules.wording import at_least, holding, label, thread, waiting, waiting_pids
 from semtrace.text import age, clean, counted
 
 # gunicorn sends SIGABRT at its timeout and SIGKILL a second later, and looking sees a lower bound.
@@ -28,13 +28,9 @@ def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             severity="error",
             lock=lock.id,
             name=label(lock),
-            pids=tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters)),
+            pids=waiting_pids(lock),
             title=f"{label(lock)} is locked for ever: whoever held it has ended",
-            evidence=(
-                *([clean(lock.reason)] if lock.reason else []),
-                *_end(lock, snapshot),
-                *waiting(lock),
-            ),
+            evidence=(*_reason(lock), *_end(lock, snapshot), *waiting(lock)),
             remedy="The command says what it would do; with --yes it releases the lock"
             f"{', and who waits goes on' if lock.waiters else ''}. What the dead process left half done stays so"
             f"{_torn_message(lock)}.\n"
@@ -64,13 +60,9 @@ def seems_orphaned(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             severity="warning",
             lock=lock.id,
             name=label(lock),
-            pids=tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters)),
+            pids=waiting_pids(lock),
             title=f"{label(lock)} is locked, and no process that can be seen holds it: it seems to be so for ever",
-            evidence=(
-                *([clean(lock.reason)] if lock.reason else []),
-                *_end(lock, snapshot),
-                *waiting(lock),
-            ),
+            evidence=(*_reason(lock), *_end(lock, snapshot), *waiting(lock)),
             remedy="Root can see all processes, and so whether one of them holds it.\n"
             f'sudo "$(command -v semtrace)" doctor {snapshot.server.pid}',
         )
@@ -95,10 +87,10 @@ def lost_unit(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             severity="warning",
             lock=lock.id,
             name=label(lock),
-            pids=tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters)),
+            pids=waiting_pids(lock),
             title=sure if lost.proved else f"it seems that {sure}",
             evidence=(
-                *([clean(lock.reason)] if lock.reason else []),
+                *_reason(lock),
                 *([] if lost.proved else [f"it looked so at every look for {age(lost.for_s)}"]),
                 f"{left} of its {counted(lock.maximum or 0, 'unit')} {'is' if left == 1 else 'are'} left to use",
                 *(_by_its_file(lock.dead_holder, snapshot) if lock.dead_holder else []),
@@ -114,6 +106,10 @@ def release_command(server: Server, lock: Lock) -> str:
     """By its name where that means one lock alone."""
     unique = lock.name is not None and lock.separate == 1 and lock.name == label(lock)
     return f"semtrace release {server.pid} {shlex.quote(str(lock.name)) if unique else lock.id}"
+
+
+def _reason(lock: Lock) -> list[str]:
+    return [clean(lock.reason)] if lock.reason else []
 
 
 def _end(lock: Lock, snapshot: Snapshot) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from semtrace.model import SEM_VALUE_MAX, Finding, Lock, SemId, Snapshot
 from semtrace.rules.basis import Limits, longest_wait, unbroken_wait_s
 from semtrace.rules.deadlocks import Wait, cycles, stuck_threads
-from semtrace.rules.wording import at_least, label, place_of, thread, waiting
+from semtrace.rules.wording import at_least, label, place_of, thread, waiting, waiting_pids
 from semtrace.text import age, counted
 
 
@@ -52,7 +52,7 @@ def _holder_ended(lock: Lock, limits: Limits) -> Iterator[Finding]:
         severity="warning",
         lock=lock.id,
         name=label(lock),
-        pids=tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters)),
+        pids=waiting_pids(lock),
         title=f"{thread(longest.process, longest.tid)} has waited for {label(lock)}"
         f"{at_least(waited_s, longest.evidence)}, and whoever had it has ended",
         evidence=(

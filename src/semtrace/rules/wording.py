@@ -48,6 +48,11 @@ def waiting(lock: Lock) -> list[str]:
     return [f"{many} for it{one if since else ''}{since}: {who}", *where(lock.waiters)]
 
 
+def waiting_pids(lock: Lock) -> tuple[int, ...]:
+    """Each process once, in the order of the waiters."""
+    return tuple(dict.fromkeys(waiter.pid for waiter in lock.waiters))
+
+
 def holding(lock: Lock) -> list[str]:
     """Who holds it and for how long."""
     lines = []
