@@ -136,7 +136,7 @@ def begin_inherited(play: Play) -> None:
 
 def begin_overrelease(play: Play) -> None:
     play.customers.start()
-    play.until(lambda now: now.payments > 2 * WORKERS, "some in a hurry")
+    play.until(lambda now: now.payments > 2 * WORKERS and now.most_inside > 1, "one that could not wait")
 
 
 def begin_queue(play: Play) -> None:
@@ -162,7 +162,9 @@ def test_each_scenario_gives_its_finding_and_no_other(name: str, traced: bool) -
     begin, code, exit_code = SICK[name]
     with playing(name, traced=traced) as play:
         begin(play)
-        returned, found = doctor(play.server.pid)
+        # A count below zero is there between two releases: on a loaded machine there are few looks in the usual time.
+        watch = ("--for", "4") if name == "overrelease" else ()
+        returned, found = doctor(play.server.pid, *watch)
         assert [finding["code"] for finding in found] == [code], found
         assert returned == exit_code
         assert found[0]["name"] in ("demo_app.app.lock", "demo_app.mistakes.savings_lock")
