@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
+import fcntl
 import mmap
 import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -19,6 +24,12 @@ from semtrace.linux import pages
 from semtrace.linux.maps import SemaphoreMaps, SemMapping, parse_mappings, read_mappings, semaphores_in
 from semtrace.linux.process import PAGE_SIZE
 from semtrace.model import SemId
+
+_MAP_FIXED = 0x10
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 SEMAPHORE = b"7f7ff7fc9000-7f7ff7fca000 rw-s 00000000 00:1b 3   /dev/shm/sem.iVc3bq (deleted)\n"
 
@@ -163,6 +174,104 @@ def test_an_ended_process_has_no_semaphores_and_raises_nothing(by_ioctl: bool) -
         maps.close()
 
 
+ways = pytest.mark.parametrize("way", ["ioctl", "link", "text"])
+
+
+@contextlib.contextmanager
+def _asked(pid: int, way: str) -> Iterator[SemaphoreMaps]:
+    """The mappings of a process, asked for in one way alone."""
+    with contextlib.closing(SemaphoreMaps(pid, by_ioctl=way == "ioctl")) as maps:
+        maps._by_links = way == "link"
+        yield maps
+
+
+def _file_id(file: IO[bytes]) -> SemId:
+    info = os.fstat(file.fileno())
+    return SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino)
+
+
+@ways
+@pytest.mark.parametrize(("prot", "flags", "pages"), [
+    (mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, 1),
+    (mmap.PROT_READ, mmap.MAP_SHARED, 1),
+    (mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, 1),
+    (mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, 3),
+])  # fmt: skip
+def test_the_file_at_an_address_is_found_however_mapped(way: str, prot: int, flags: int, pages: int) -> None:
+    with tempfile.TemporaryFile(dir="/dev/shm") as file, _asked(os.getpid(), way) as maps:
+        file.truncate(4 * PAGE_SIZE)
+        address = _libc_mmap(0, pages * PAGE_SIZE, prot, flags, file.fileno())
+        assert maps.at(address) == _file_id(file)
+        _libc.munmap(address, pages * PAGE_SIZE)
+        assert maps.at(address) is None
+
+
+@ways
+def test_a_file_that_replaced_another_at_an_address_is_noticed(way: str) -> None:
+    prot, shared = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED
+    with (
+        tempfile.TemporaryFile(dir="/dev/shm") as first,
+        tempfile.TemporaryFile(dir="/dev/shm") as second,
+        _asked(os.getpid(), way) as maps,
+    ):
+        for file in first, second:
+            file.truncate(PAGE_SIZE)
+        address = _libc_mmap(0, PAGE_SIZE, prot, shared, first.fileno())
+        assert maps.at(address) == _file_id(first)
+        _libc_mmap(address, PAGE_SIZE, prot, shared | _MAP_FIXED, second.fileno())
+        assert maps.at(address) == _file_id(second)
+        _libc_mmap(address, PAGE_SIZE, prot, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED, -1)
+        assert maps.at(address) is None
+        _libc.munmap(address, PAGE_SIZE)
+
+
+@pytest.mark.parametrize("way", ["ioctl", "text"])
+def test_a_later_page_of_a_file_is_not_its_first(way: str) -> None:
+    with tempfile.TemporaryFile(dir="/dev/shm") as file, _asked(os.getpid(), way) as maps:
+        file.truncate(2 * PAGE_SIZE)
+        address = _libc_mmap(0, 2 * PAGE_SIZE, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno())
+        assert maps.at(address + PAGE_SIZE) is None
+        _libc.munmap(address, PAGE_SIZE)
+        assert maps.at(address + PAGE_SIZE) is None
+        _libc.munmap(address + PAGE_SIZE, PAGE_SIZE)
+
+
+@ways
+def test_an_ended_process_has_nothing_at_an_address(way: str) -> None:
+    program = "import multiprocessing as m; l = m.Lock(); print(l._semlock.handle, flush=True); input()"
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        address = int(process.stdout.readline())
+        with _asked(process.pid, way) as maps:
+            assert maps.at(address) is not None
+            process.kill()
+            process.wait()
+            assert maps.at(address) is None
+
+
+def test_a_kernel_without_the_ioctl_is_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+
+    lock = multiprocessing.get_context("fork").Lock()
+    with contextlib.closing(SemaphoreMaps(os.getpid())) as maps:
+        known = maps.at(lock._semlock.handle)  # type: ignore[attr-defined]
+        monkeypatch.setattr(fcntl, "ioctl", unknown)
+        assert known is not None
+        assert maps.at(lock._semlock.handle) == known  # type: ignore[attr-defined]
+        assert not maps.by_ioctl
+
+
+def test_a_refusal_is_no_sign_that_nothing_is_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(fcntl, "ioctl", refused)
+    with contextlib.closing(SemaphoreMaps(os.getpid())) as maps, pytest.raises(OSError, match="denied"):
+        maps.at(PAGE_SIZE)
+
+
 def test_touched_pages_are_the_same_by_scan_and_by_reading() -> None:
     area = mmap.mmap(-1, 1000 * PAGE_SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     wanted = {0, 1, 2, 500, 998, 999}
@@ -190,9 +299,14 @@ def test_where_the_kernel_does_not_say_all_of_it_counts_as_touched() -> None:
     assert list(pages.touched(2**22 + 1, 4096, 8192)) == [(4096, 8192)]
 
 
-def _range_of(area: mmap.mmap) -> tuple[int, int]:
-    import ctypes
+def _libc_mmap(address: int, size: int, prot: int, flags: int, fd: int) -> int:
+    """As mmap(2): Python's module tells no address and takes none."""
+    found = _libc.mmap(address, size, prot, flags, fd, 0)
+    assert found != ctypes.c_void_p(-1).value
+    return int(found)
 
+
+def _range_of(area: mmap.mmap) -> tuple[int, int]:
     start = ctypes.addressof(ctypes.c_char.from_buffer(area))
     return start, start + len(area)
 

@@ -114,11 +114,13 @@ class SemaphoreMaps:
     The open file stays bound to the program image: after an exec or the end of the process there are none.
     """
 
-    __slots__ = ("_fd", "_name", "_query", "by_ioctl")
+    __slots__ = ("_by_links", "_fd", "_name", "_pid", "_query", "by_ioctl")
 
     def __init__(self, pid: int, *, by_ioctl: bool = True) -> None:
         """Raises OSError as `Memory` does, but needs fewer rights: Yama does not forbid it."""
         self.by_ioctl = by_ioctl
+        self._by_links = True
+        self._pid = pid
         self._fd = os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
         self._name = array("B", bytes(_NAME_SIZE))
         self._query = bytearray(_QUERY.size)
@@ -136,6 +138,61 @@ class SemaphoreMaps:
             if error.errno == errno.ESRCH:
                 return []
             raise
+
+    def at(self, address: int) -> SemId | None:
+        """Return the file whose first byte is mapped at this address now, whatever its name, size and rights.
+
+        None if something else or nothing is mapped there, or the process ended. Raises OSError where the kernel cannot
+        tell.
+        """
+        try:
+            if self.by_ioctl:
+                return self._at_by_ioctl(address)
+            return (self._at_by_link(address) if self._by_links else None) or self._at_by_text(address)
+        except OSError as error:
+            if error.errno == errno.ESRCH:
+                return None
+            raise
+
+    def _at_by_ioctl(self, address: int) -> SemId | None:
+        """Ask for the one mapping that covers the address; it needs no name, so no path is too long."""
+        _QUERY.pack_into(self._query, 0, _QUERY.size, 0, address, *(0,) * 12)
+        try:
+            fcntl.ioctl(self._fd, _PROCMAP_QUERY, self._query)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            if error.errno not in (errno.ENOTTY, errno.EINVAL):
+                raise
+            self.by_ioctl = False
+            return self.at(address)
+        _, _, _, start, _, _, _, offset, inode, major, minor, *_ = _QUERY.unpack(self._query)
+        return SemId(major, minor, inode) if inode and start == address and not offset else None
+
+    def _at_by_link(self, address: int) -> SemId | None:
+        """Follow the link of a one-page mapping; None where that does not answer, so that the text must.
+
+        The link is looked up by pid, and the open file is bound to one program image: while that has text, the pid is
+        still the same process's.
+        """
+        try:
+            info = os.stat(f"/proc/{self._pid}/map_files/{address:x}-{address + PAGE_SIZE:x}")
+        except PermissionError:
+            self._by_links = False  # needs CAP_CHECKPOINT_RESTORE (fs/proc/base.c proc_map_files_get_link)
+            return None
+        except OSError:
+            return None
+        if not os.pread(self._fd, 1, 0):
+            return None
+        return SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino)
+
+    def _at_by_text(self, address: int) -> SemId | None:
+        beginning = b"%08x-" % address  # fs/proc/task_mmu.c show_vma_header_prefix
+        line = next((line for line in self._text().split(b"\n") if line.startswith(beginning)), b"")
+        mapping = _parse_line(line)
+        if mapping is None or not mapping.inode or mapping.offset:
+            return None
+        return SemId(*mapping.device, mapping.inode)
 
     def _ask(self) -> list[SemMapping]:
         try:
@@ -169,9 +226,11 @@ class SemaphoreMaps:
             address = end
 
     def _by_text(self) -> list[SemMapping]:
+        return semaphores_in(_parse_semaphore_lines(self._text()))
+
+    def _text(self) -> bytes:
         os.lseek(self._fd, 0, os.SEEK_SET)
-        text = b"".join(iter(lambda: os.read(self._fd, 1 << 16), b""))
-        return semaphores_in(_parse_semaphore_lines(text))
+        return b"".join(iter(lambda: os.read(self._fd, 1 << 16), b""))
 
 
 def _parse_semaphore_lines(text: bytes) -> Iterator[Mapping]:
