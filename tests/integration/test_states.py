@@ -267,10 +267,10 @@ def test_a_claim_that_was_inherited_at_the_fork_is_no_holders(python: str) -> No
         t.do("p", "lock.acquire()")
         t.fork("a", "b")
         with observing(t.root) as observer:
-            assert who(state(observer, "held")) == [by(t, "p")]
+            # A child may have released it for its parent and taken it again: the counts would be the same.
+            assert {only(s).state for s in watch(observer, 0.3)} == {"unknown"}
             t.do("p", "lock.release()")
             state(observer, "free")
-            # It takes two looks at the free lock until the copies are known for what they are.
             assert not any(only(s).holders for s in watch(observer, 1.2, 0.1))
             t.do("b", "lock.acquire()")
             assert who(state(observer, "held", never="orphaned"))[0][:2] == by(t, "b")[:2]
@@ -292,16 +292,16 @@ def test_inherited_claims_seen_for_the_first_time_while_locked_name_nobody_wrong
 
 
 @some
-def test_a_claim_known_to_be_inherited_does_not_become_the_holders_when_the_holder_dies(python: str) -> None:
+def test_an_inherited_claim_is_no_certain_hold_when_the_holder_dies(python: str) -> None:
     with target(python) as t:
         t.fork("a")
         t.do("a", "lock.acquire()")
         t.fork("aa", by="a")
         with observing(t.root) as observer:
-            assert who(state(observer, "held")) == [by(t, "a")]
+            assert {only(s).state for s in watch(observer, 0.3)} == {"unknown"}
             t.kill("a")
             for snapshot in watch(observer, 0.6):
-                assert not only(snapshot).holders, "the copy of a dead holder's claim"
+                assert not any(h.certain for h in only(snapshot).holders), "the copy of a dead holder's claim"
 
 
 @every

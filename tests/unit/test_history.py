@@ -1,4 +1,4 @@
-"""What a series of snapshots knows: since when, how busy, and which counts are left over."""
+"""What a series of snapshots knows: since when, and how busy."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import pytest
 
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import ProcessId
-from semtrace.observe.history import CpuMeter, LeftOver, Since
-from semtrace.observe.verdict import Claim
+from semtrace.observe.history import CpuMeter, Since
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
-
-
-def claims(*counts: tuple[ProcessId, int]) -> list[Claim]:
-    return [Claim(process, count, 0) for process, count in counts]
 
 
 def test_since_begins_with_the_first_sight_and_is_none_until_the_second() -> None:
@@ -51,44 +46,3 @@ def test_cpu_never_falls_below_zero_and_a_process_that_left_is_forgotten() -> No
     assert meter.percent(P, 1.0, 50) == 0
     meter.keep([Q])
     assert meter.percent(P, 2.0, 50) is None
-
-
-def test_one_look_at_a_free_lock_is_not_believed() -> None:
-    left = LeftOver()
-    left.look(10.0, claims((P, 1), (Q, 0)))
-    assert left.counts == {}
-
-
-def test_what_stands_in_two_looks_is_left_over() -> None:
-    left = LeftOver()
-    left.look(10.0, claims((P, 1), (Q, -1)))
-    left.look(10.0 + LeftOver.APART_S, claims((P, 1), (Q, -1)))
-    assert left.counts == {P: 1, Q: -1}
-
-
-def test_what_changed_between_two_looks_is_not() -> None:
-    left = LeftOver()
-    left.look(10.0, claims((P, 1), (Q, 1)))
-    left.look(11.0, claims((P, 2), (Q, 1)))
-    assert left.counts == {Q: 1}
-    left.look(12.0, claims((P, 0), (Q, 1)))
-    assert left.counts == {Q: 1}
-
-
-def test_a_look_is_due_at_once_and_then_after_a_while() -> None:
-    left = LeftOver()
-    assert left.due(0.0)
-    left.look(10.0, [])
-    assert not left.due(10.0 + LeftOver.APART_S / 2)
-    assert left.due(10.0 + LeftOver.APART_S)
-
-
-def test_a_negative_count_once_seen_is_never_forgotten() -> None:
-    left = LeftOver()
-    left.note(claims((P, 1)))
-    assert not left.handed_over
-    left.note(claims((P, 1), (Q, -1)))
-    assert left.handed_over
-    left.note(claims((P, 0), (Q, 0)))
-    left.look(10.0, claims((P, 0)))
-    assert left.handed_over

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from semtrace.model import Holder, ProcessId, SemId
-from semtrace.observe.history import Asleep, LeftOver
+from semtrace.observe.baselines import Baselines
+from semtrace.observe.history import Asleep
 from semtrace.observe.lasting import LastHolders, Lives, OrphanedSince, Strays, Waited
 from semtrace.observe.prover import Judged
 from semtrace.observe.verdict import Claim, Reading, Verdict, judge
@@ -228,9 +229,8 @@ def test_a_count_stands_only_while_its_process_sleeps() -> None:
 
 
 def test_left_over_counts_are_strays_and_below_zero_only_those() -> None:
-    left = LeftOver()
-    for now_s in (0.0, 0.6):
-        left.look(now_s, [Claim(A, 1, 7)])
+    left = Baselines()
+    left.sample_free(0.0, [Claim(A, 1, 7)], asleep={A})
     strays = Strays({LOCK: left})
     for now_s in (0.6, 1.2):
         strays.update(now_s, judged(Verdict("free")))

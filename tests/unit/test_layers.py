@@ -44,10 +44,12 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "verdict": "model",
         "primitives": "model",
         "proof": "model linux",
-        "watched": "model linux cpython .proof .verdict",
+        "baselines": "model .verdict",
+        "activity": "linux",
+        "watched": "model linux cpython .activity .proof .verdict",
         "reading": "model .verdict .watched",
-        "history": "model linux .verdict",
-        "prover": "model linux .history .proof .verdict .watched",
+        "history": "model linux",
+        "prover": "model linux .baselines .proof .verdict .watched",
         "separate": "model",
         "lastpicture": "model",
         "namebook": "model linux.memory cpython .watched",
@@ -57,11 +59,11 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "threadlocks": "model cpython .history .insiders .namebook .threadwaits .watched",
         "fleet": "model linux servers.tree .watched",
         "selfwaits": "model linux.sweep .fleet .insiders .watched",
-        "lasting": "model .history .prover .verdict",
-        "picture": "model linux cpython rules.basis servers.tree .fleet .history .lasting .primitives .prover "
-        ".selfwaits .sleepers .verdict",
+        "lasting": "model .baselines .history .prover .verdict",
+        "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
+        ".prover .selfwaits .sleepers .verdict",
         "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.traced servers.tree "
-        ".fleet .history .lasting .lastpicture .namebook .picture .primitives .prover .reading .separate "
+        ".baselines .fleet .lasting .lastpicture .namebook .picture .primitives .prover .reading .separate "
         ".threadlocks .verdict .watched",
     },
     # its traced locks

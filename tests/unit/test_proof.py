@@ -12,7 +12,7 @@ from support import wait_until
 
 from semtrace.linux.futex import NO_SYSCALL, Thread
 from semtrace.model import SEMAPHORE, ProcessId, SemId
-from semtrace.observe.history import LeftOver
+from semtrace.observe.baselines import Baselines
 from semtrace.observe.proof import PATIENCE_S, READINGS, SPAN_S, Sighting, Suspicion
 from semtrace.observe.prover import Judged, Prover
 from semtrace.observe.verdict import Claim, Reading, Verdict, judge
@@ -204,7 +204,7 @@ class Play:
         self.semaphore, self.mappers = SEM, mappers
         self.now_s = time.monotonic()
         self.now = Reading(0, SEMAPHORE, 1, (Claim(P, 0, 7),))
-        self.prover = Prover(self._look, {self.semaphore: LeftOver()}, lambda: ())
+        self.prover = Prover(self._look, {self.semaphore: Baselines()}, lambda: ())
         wait_until(lambda: self.state() == "orphaned", what="the proof")
 
     def _look(self, _: SemId) -> Judged:
@@ -329,7 +329,7 @@ def test_what_was_shown_of_one_unit_shows_nothing_of_all() -> None:
     def look(_: SemId) -> Judged:
         return Judged(now[0], judge(now[0], {}), 0)
 
-    prover = Prover(look, {semaphore: LeftOver()}, lambda: ())
+    prover = Prover(look, {semaphore: Baselines()}, lambda: ())
 
     def verdict() -> Verdict:
         judged = {semaphore: look(semaphore)}
@@ -360,7 +360,7 @@ def test_many_suspects_share_the_pauses_and_each_is_judged_by_its_own_readings(m
         return Judged(now[semaphore], judge(now[semaphore], {}), 0)
 
     monkeypatch.setattr(time, "sleep", pause)
-    prover = Prover(look, {each: LeftOver() for each in many}, lambda: ())
+    prover = Prover(look, {each: Baselines() for each in many}, lambda: ())
     judged = {each: look(each) for each in many}
     prover.prove(100.0, judged, dict.fromkeys(many, ()))
     assert len(pauses) < 20

@@ -41,6 +41,14 @@ class Thread:
     timed: bool = False
 
 
+def is_blocked(thread: Thread) -> bool:
+    """Return True for a thread that sleeps in the kernel until something happens.
+
+    One that is in futex for another reason than to wait, as in the wake of sem_post, is on its way.
+    """
+    return thread.futex is not None or thread.syscall not in (None, NO_SYSCALL, *_FUTEX)
+
+
 def threads(pid: int, single: bool = False) -> list[Thread] | None:
     """Every thread of a process that could be read; None if none could. `single` spares the listing of one that has
     one.

@@ -17,6 +17,7 @@ class Holder:
     With `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
     `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing. `within`: it is
     inside `with` the lock, by its frames, and so will release it itself; only asked of one that waits for its own lock.
+    `certain` is False for a process that may only have inherited its count at a fork: the lock's `reason` says so.
     """
 
     process: ProcessId
@@ -28,6 +29,7 @@ class Holder:
     site: str | None = None
     asleep_s: float | None = None
     within: bool = False
+    certain: bool = True
 
     @property
     def pid(self) -> int:

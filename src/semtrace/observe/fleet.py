@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from semtrace.linux.process import Stat
 from semtrace.model import ProcessId, SemId
@@ -39,6 +39,7 @@ class Fleet:
         what.
         """
         current = {member.id: member.stat for member in members}
+        beating = {member.id for member in members if member.heartbeat_path is not None}
         gone = self._watched.keys() - current.keys()
         # Open files in /proc stay bound to the program that they were opened on, so a spawned child, which is a fork
         # for a moment, is opened anew once it has become what it is.
@@ -52,12 +53,20 @@ class Fleet:
                 self._watched[process] = Watched(stat)
                 changed |= self._watched[process].hidden
             self._watched[process].stat = stat
+            self._watched[process].beats = process in beating
             changed |= self._watched[process].relist(now_s)
         if changed:
             self._watched = {process: self._watched[process] for process in current}
             self._adopt()
             self._map()
         return changed
+
+    def relist(self, stale: Iterable[Watched], now_s: float) -> None:
+        """List at once what these processes map, which was found to have changed."""
+        for watched in stale:
+            watched.relist(now_s, at_once=True)
+        self._adopt()
+        self._map()
 
     def search(self, now_s: float, budget_s: float, wanted: Mapping[Watched, Mapping[SemId, float]]) -> bool:
         """Searches for SemLock objects that are lacking, no longer than the budget; the rest goes on in the next

@@ -1,6 +1,4 @@
-"""What a series of snapshots knows beyond each one: since when, how busy, and which counts are left over from
-before.
-"""
+"""What a series of snapshots knows beyond each one: since when, and how busy."""
 
 from __future__ import annotations
 
@@ -11,7 +9,6 @@ from typing import Generic, TypeVar
 
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import ProcessId
-from semtrace.observe.verdict import Claim
 
 K = TypeVar("K", bound=Hashable)
 
@@ -111,47 +108,3 @@ class CpuMeter:
     def keep(self, living: Iterable[ProcessId]) -> None:
         alive = set(living)
         self._samples = {process: samples for process, samples in self._samples.items() if process in alive}
-
-
-class LeftOver:
-    """Counts that stand while a lock is free: copied by a fork, or left by one who took what another released.
-
-    Only what stands unchanged in two looks at a free lock, `APART_S` or more apart, is believed: between the post and
-    the decrement of a release a count is too high for an instant. `lowest` are the lowest counts seen below zero.
-    """
-
-    APART_S = 0.5
-
-    def __init__(self) -> None:
-        self.counts: dict[ProcessId, int] = {}
-        self.handed_over = False
-        self.lowest: dict[ProcessId, int] = {}
-        self._seen: dict[ProcessId, int] = {}
-        self._looked_s = float("-inf")
-
-    def due(self, now_s: float) -> bool:
-        return now_s - self._looked_s >= self.APART_S
-
-    def look(self, now_s: float, claims: Iterable[Claim]) -> None:
-        """Takes in the claims that stood on the lock while it was free."""
-        now = {c.process: c.count for c in claims if c.count}
-        known = (self._seen, self.counts)
-        self.counts = {p: count for p, count in now.items() if any(before.get(p) == count for before in known)}
-        self._seen, self._looked_s = now, now_s
-
-    def inherit(self, claims: Iterable[Claim]) -> None:
-        """Takes in claims that a fork had copied from a holder: they are no hold when that one has ended either."""
-        for c in claims:
-            self.counts[c.process] = self.counts.get(c.process, 0) + c.count
-
-    def note(self, claims: Iterable[Claim]) -> None:
-        """Takes in all claims as they are read. A count that fell below what was left over is a new beginning. A
-        negative one shows that processes release what others took: then counts never prove who holds it, or that
-        nobody does.
-        """
-        for c in claims:
-            if c.count < self.counts.get(c.process, 0):
-                self.counts[c.process] = max(c.count, 0)
-            self.handed_over = self.handed_over or c.count < 0
-            if c.count < self.lowest.get(c.process, 0):
-                self.lowest[c.process] = c.count

@@ -17,7 +17,8 @@ from semtrace.model import (
     SemId,
     Stray,
 )
-from semtrace.observe.history import LeftOver, Since
+from semtrace.observe.baselines import Baselines
+from semtrace.observe.history import Since
 from semtrace.observe.prover import Judged
 from semtrace.observe.verdict import Reading
 
@@ -177,8 +178,8 @@ class Strays:
     count stands only while its process sleeps. Below zero it never is by itself, and often not for long.
     """
 
-    def __init__(self, left_over: Mapping[SemId, LeftOver]) -> None:
-        self._left_over = left_over
+    def __init__(self, baselines: Mapping[SemId, Baselines]) -> None:
+        self._baselines = baselines
         self._standing: Since[tuple[SemId, Stray]] = Since()
         self._floors = Floors()
         self._now: dict[SemId, list[Stray]] = {}
@@ -202,19 +203,19 @@ class Strays:
         return tuple(sorted(self._now.get(semaphore, ()), key=lambda stray: stray.process))
 
     def _stands(self, now_s: float, semaphore: SemId, stray: Stray) -> bool:
-        return (self._standing.seconds(now_s, (semaphore, stray)) or 0.0) >= LeftOver.APART_S
+        return (self._standing.seconds(now_s, (semaphore, stray)) or 0.0) >= Baselines.APART_S
 
     def _is_handed_over(self, semaphore: SemId) -> bool:
-        known = self._left_over.get(semaphore)
+        known = self._baselines.get(semaphore)
         return known is not None and known.handed_over
 
     def _strays(self, semaphore: SemId, judged: Judged) -> list[Stray]:
         """Where processes release what others took, a count above zero says nothing: only those below are told."""
-        known = self._left_over.get(semaphore)
+        known = self._baselines.get(semaphore)
         if known is not None and known.handed_over:
             return [Stray(process, count) for process, count in known.lowest.items()]
         rivals = [Stray(claim.process, claim.count, certain=False) for claim in judged.verdict.rivals]
-        left = known.counts.items() if known is not None else ()
+        left = known.left_over.items() if known is not None else ()
         return rivals + [Stray(process, count) for process, count in left if count > 0]
 
 

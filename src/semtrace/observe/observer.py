@@ -7,16 +7,17 @@ further one some hundred microseconds. It only reads: no ptrace, no signal, no p
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from semtrace.cpython.names import Named
 from semtrace.linux import files
 from semtrace.linux.shm import ShmDirectory
+from semtrace.linux.stillness import Stillness
 from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
 from semtrace.observe import primitives, reading
+from semtrace.observe.baselines import Baselines
 from semtrace.observe.fleet import Fleet
-from semtrace.observe.history import LeftOver
 from semtrace.observe.lasting import Lives
 from semtrace.observe.lastpicture import LastPicture
 from semtrace.observe.namebook import NameBook
@@ -41,8 +42,11 @@ _SETTINGS_S = 1.0
 
 _SETTLE_PAUSE_S = 0.01
 
-_LOOKS_AT_FREE = 4
-_LOOK_PAUSE_S = 0.001
+_SAMPLES_OF_FREE = 4
+_SAMPLE_PAUSE_S = 0.001
+
+# How often a lock is read again whose processes were found to map something else by now.
+_MOST_STALE = 4
 
 
 class Observer:
@@ -72,10 +76,10 @@ class Observer:
         self._book = NameBook(server.id, all_thread_locks)
         self._names: dict[SemId, tuple[Named, ...]] = {}
         self._parts: dict[SemId, Part] = {}
-        self._left_over: dict[SemId, LeftOver] = {}
-        self._prover = Prover(self._look_at, self._left_over, self._linked)
+        self._baselines: dict[SemId, Baselines] = {}
+        self._prover = Prover(self._look_at, self._baselines, self._linked)
         self._thread_locks = ThreadLocks(self._book)
-        self._picture = Picture(self._fleet, self._directories, self._left_over)
+        self._picture = Picture(self._fleet, self._directories, self._baselines)
         self._lives = Lives()
         self._traced = telling or Glance()
         self._last = LastPicture()
@@ -101,7 +105,9 @@ class Observer:
         self._learn_who(members)
         self._lives.update(self._now_s, (member.id for member in members))
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
+        judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
+        judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         snapshot = self._compose(members, judged)
         snapshot = replace(snapshot, findings=findings(snapshot, self._limits))
         snapshot = replace(snapshot, cost_s=time.thread_time() - cpu_before)
@@ -161,35 +167,63 @@ class Observer:
         for semaphore, (best, *_) in self._names.items():
             if best.owner is not None:
                 self._parts[semaphore] = Part(best.owner, primitives.is_signal(best.name))
-        for gone in self._left_over.keys() - mappers.keys():
-            del self._left_over[gone]
+        for gone in self._baselines.keys() - mappers.keys():
+            del self._baselines[gone]
+        for semaphore, baselines in self._baselines.items():
+            baselines.keep({watched.id for watched in mappers[semaphore]})
 
     # -- one lock
 
     def _look_at(self, semaphore: SemId) -> Judged:
-        mappers = self._fleet.mappers[semaphore]
+        """Judge one lock. What was read where another lock lies by now is not believed, but read again."""
+        for _ in range(_MOST_STALE):
+            read, waiters = self._read(semaphore)
+            stale = self._stale(semaphore, read.claims)
+            if not stale:
+                return Judged(read, self._verdict(semaphore, read), waiters)
+            self._fleet.relist(stale, self._now_s)
+        return Judged(read, Verdict("unknown", reason="in flux: it is mapped elsewhere at every reading"), waiters)
+
+    def _stale(self, semaphore: SemId, claims: Iterable[Claim]) -> list[Watched]:
+        """The processes that took part in a reading and do not map the lock any more where they had it: the one that
+        gave the value, and those whose counts say something.
+        """
+        counting = {claim.process for claim in claims if claim.count}
+        mappers = self._fleet.mappers.get(semaphore, ())
+        source = next((watched for watched in mappers if watched.memory is not None), None)
+        asked = (watched for watched in mappers if watched is source or watched.id in counting)
+        return [watched for watched in asked if not watched.still_maps(semaphore)]
+
+    def _read(self, semaphore: SemId) -> tuple[Reading, int]:
+        """The lock as it is read, and glibc's count of those who wait for it."""
+        mappers = self._fleet.mappers.get(semaphore, ())
         how = reading.made(semaphore, mappers)
         found = reading.value_of(semaphore, mappers) or self._value_by_name(semaphore)
         value, waiters = found or (None, 1)
-        part = self._parts.get(semaphore)
         if how is None or value is None:
             blind = (*(w.id for w in mappers if w.memory is None), *self._fleet.hidden)
             kind, maxvalue = (how.kind, how.maxvalue) if how else (None, None)
-            read = Reading(value, kind, maxvalue, blind=blind)
-            return Judged(read, judge(read, {}), waiters)
-        if part is not None and part.signal:
-            read = Reading(value, how.kind, how.maxvalue)
-            reason = f"a signal inside {part.part_of}, not a lock: nobody holds it"
-            return Judged(read, Verdict("unknown", reason=reason), waiters)
-        read = reading.read_lock(semaphore, mappers, how, value, waiters > 0)
-        read = replace(read, blind=(*read.blind, *self._fleet.hidden))
-        left_over = self._left_over.setdefault(semaphore, LeftOver())
-        left_over.note(read.claims)
-        if value >= how.maxvalue and left_over.due(self._now_s):
-            self._learn(semaphore, mappers, how)
-        verdict = judge(read, left_over.counts, left_over.handed_over)
-        left_over.inherit(verdict.inherited)
-        return Judged(read, verdict, waiters)
+            return Reading(value, kind, maxvalue, blind=blind), waiters
+        if self._is_signal(semaphore):
+            return Reading(value, how.kind, how.maxvalue), waiters
+        baselines = self._baselines.setdefault(semaphore, Baselines())
+        read = reading.read_lock(semaphore, mappers, how, value, waiters > 0, baselines.known)
+        return replace(read, blind=(*read.blind, *self._fleet.hidden)), waiters
+
+    def _is_signal(self, semaphore: SemId) -> bool:
+        return semaphore in self._parts and self._parts[semaphore].signal
+
+    def _verdict(self, semaphore: SemId, read: Reading) -> Verdict:
+        if read.value is None or read.maxvalue is None:
+            return judge(read, {})
+        if self._is_signal(semaphore):
+            part_of = self._parts[semaphore].part_of
+            return Verdict("unknown", reason=f"a signal inside {part_of}, not a lock: nobody holds it")
+        baselines = self._baselines[semaphore]
+        baselines.note(read.claims)
+        if read.value >= read.maxvalue and baselines.due(self._now_s):
+            self._learn(semaphore, read.maxvalue)
+        return judge(read, baselines.known, baselines.handed_over)
 
     def _value_by_name(self, semaphore: SemId) -> tuple[int, int] | None:
         """A linked semaphore's file can be read without any right over the processes."""
@@ -202,21 +236,27 @@ class Observer:
     def _linked(self) -> set[SemId]:
         return {semaphore for directory in self._directories for semaphore in directory.names()}
 
-    def _learn(self, semaphore: SemId, mappers: Sequence[Watched], how: reading.Made) -> None:
-        """Looks for counts that stand while the lock is free. Where there are some it looks repeatedly, for a busy lock
-        is free and has claims by turns."""
+    def _learn(self, semaphore: SemId, maxvalue: int) -> None:
+        """Look for counts that stand while the lock is free, in several samples: a busy lock is free and has claims by
+        turns.
+        """
+        mappers, baselines = self._fleet.mappers.get(semaphore, ()), self._baselines[semaphore]
         standing: set[Claim] | None = None
-        for _ in range(_LOOKS_AT_FREE):
+        asleep: set[ProcessId] = set()
+        for _ in range(_SAMPLES_OF_FREE):
+            counting = {claim.process for claim in standing or ()}
+            stillness = {w.id: Stillness([w.id.pid]) for w in mappers if w.id in counting}
             claims, _ = reading.claims_on(semaphore, mappers)
-            self._left_over[semaphore].note(claims)
             after = reading.value_of(semaphore, mappers)
-            if after is None or after[0] < how.maxvalue:
+            if after is None or after[0] < maxvalue or self._stale(semaphore, claims):
                 return
+            asleep = {process for process, still in stillness.items() if still.broken_by() is None}
+            baselines.note(claims)
             standing = {c for c in claims if c.count} & (set(claims) if standing is None else standing)
             if not standing:
                 break
-            time.sleep(_LOOK_PAUSE_S)
-        self._left_over[semaphore].look(self._now_s, standing or ())
+            time.sleep(_SAMPLE_PAUSE_S)
+        baselines.sample_free(self._now_s, standing or (), asleep)
 
     # -- the picture
 

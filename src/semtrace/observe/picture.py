@@ -9,8 +9,9 @@ from semtrace.cpython.names import Named
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
 from semtrace.observe import primitives
+from semtrace.observe.baselines import Baselines
 from semtrace.observe.fleet import Fleet
-from semtrace.observe.history import CpuMeter, LeftOver, Since, longer
+from semtrace.observe.history import CpuMeter, Since, longer
 from semtrace.observe.lasting import LastHolders, OrphanedSince, Strays, Waited
 from semtrace.observe.primitives import Part
 from semtrace.observe.prover import Judged
@@ -34,7 +35,7 @@ class Picture:
     """Keeps the clocks: since when each holder and waiter was seen, and how busy each process is."""
 
     def __init__(
-        self, fleet: Fleet, directories: Sequence[ShmDirectory], left_over: Mapping[SemId, LeftOver] | None = None
+        self, fleet: Fleet, directories: Sequence[ShmDirectory], baselines: Mapping[SemId, Baselines] | None = None
     ) -> None:
         self._fleet = fleet
         self._directories = directories
@@ -45,7 +46,7 @@ class Picture:
         self._waited = Waited()
         self._last_holders = LastHolders()
         self._orphaned = OrphanedSince()
-        self._strays = Strays({} if left_over is None else left_over)
+        self._strays = Strays({} if baselines is None else baselines)
         self._self_waits = SelfWaits(fleet)
         self._losing: Since[SemId] = Since()
 
@@ -117,7 +118,7 @@ class Picture:
             addresses = {a: s for s, a in watched.semaphores.items() if s in crowded}
             for thread in watched.threads() if addresses else ():
                 semaphore = addresses.get(thread.futex or 0)
-                if semaphore is not None:
+                if semaphore is not None and watched.still_maps(semaphore):
                     found.setdefault(semaphore, []).append(_Blocked(watched.id, thread.tid, thread.timed))
         return found
 
@@ -179,7 +180,7 @@ class Picture:
     def _holder(self, now_s: float, semaphore: SemId, claim: Claim) -> Holder:
         tid = self._fleet[claim.process].tid_of(claim.last_tid)
         since_s = self._holding.seconds(now_s, (semaphore, claim.process, claim.last_tid))
-        return Holder(claim.process, tid, claim.count, since_s)
+        return Holder(claim.process, tid, claim.count, since_s, certain=claim.certain)
 
     def _slept(self, holder: Holder) -> Holder:
         """With for how long its thread has not run: so long it has held it, for that thread itself has taken it."""

@@ -12,7 +12,7 @@ from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.linux.sweep import comes_from_outside, sees_all_processes, sweep
 from semtrace.model import SemId
-from semtrace.observe.history import LeftOver
+from semtrace.observe.baselines import Baselines
 from semtrace.observe.proof import NOT_SWEPT, Suspicion
 from semtrace.observe.verdict import Reading, Verdict, judge
 from semtrace.observe.watched import Watched
@@ -42,13 +42,13 @@ class Prover:
     def __init__(
         self,
         look_at: Callable[[SemId], Judged],
-        left_over: Mapping[SemId, LeftOver],
+        baselines: Mapping[SemId, Baselines],
         linked: Callable[[], Collection[SemId]],
     ) -> None:
         self.unproved = False
         self._strict = False
         self._look_at = look_at
-        self._left_over = left_over
+        self._baselines = baselines
         self._linked = linked
         self._suspicions: dict[SemId, Suspicion] = {}
         self._lost: dict[SemId, int] = {}  # how many units each suspicion is of; 0: all there are
@@ -91,8 +91,8 @@ class Prover:
         suspicion, unread = self._suspicions[semaphore], judged.reading.blind
         if self._strict or not unread or suspicion.proved_ticks is None or any(map(suspicion.concerns, unread)):
             return judged
-        left_over = self._left_over[semaphore]
-        verdict = judge(replace(judged.reading, blind=()), left_over.counts, left_over.handed_over)
+        baselines = self._baselines[semaphore]
+        verdict = judge(replace(judged.reading, blind=()), baselines.known, baselines.handed_over)
         return replace(judged, verdict=verdict) if verdict.suspect and suspicion.is_patient(now_s) else judged
 
     def _suspect(self, now_s: float, semaphore: SemId, judged: Judged, mappers: Sequence[Watched]) -> None:
@@ -180,7 +180,7 @@ class Prover:
                 return "it has a name in /dev/shm, and processes outside this container may map it too"
             if any(comes_from_outside(watched.stat) for watched in mappers):
                 return "processes outside this container forked those that map it, and may map it too"
-        if self._left_over[semaphore].handed_over:
+        if self._baselines[semaphore].handed_over:
             return "processes release what others took, so counts do not show who holds it"
         unsearched = [
             w.id for w in _concerned(suspicion, mappers) if w.searched_s.get(semaphore, 0.0) < suspicion.since_s

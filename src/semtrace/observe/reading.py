@@ -5,11 +5,11 @@ again.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, ProcessId, SemId
-from semtrace.observe.verdict import Claim, Reading
+from semtrace.model import SEM_VALUE_MAX, ProcessId, SemId
+from semtrace.observe.verdict import Baseline, Claim, Reading, holds, units
 from semtrace.observe.watched import Watched
 
 # A lock that is taken and released 100,000 times a second holds still for one of five looks nearly always.
@@ -19,6 +19,11 @@ _ATTEMPTS = 5
 # goes on after some milliseconds.
 _PATIENT_ATTEMPTS = 8
 _PAUSE_S = 0.0005
+
+# Longer than two ticks of the scheduler at 250 a second, after which it has counted the time of who ran all along; and
+# far more than the instructions between a post and its decrement take.
+_WEIGHING_S = 0.009
+_RAN_NS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,14 @@ def claims_on(semaphore: SemId, mappers: Sequence[Watched]) -> tuple[tuple[Claim
     return tuple(claims), tuple(blind)
 
 
-def read_lock(semaphore: SemId, mappers: Sequence[Watched], how: Made, value: int, waiting: bool) -> Reading:
+def read_lock(
+    semaphore: SemId,
+    mappers: Sequence[Watched],
+    how: Made,
+    value: int,
+    waiting: bool,
+    baselines: Mapping[ProcessId, Baseline],
+) -> Reading:
     """A steady reading if one can be had. `value` was read just before; claims to a free lock are not asked for."""
     read = Reading(value, how.kind, how.maxvalue, waiting=waiting, steady=False)
     previous: Reading | None = None
@@ -68,25 +80,65 @@ def read_lock(semaphore: SemId, mappers: Sequence[Watched], how: Made, value: in
         claims, blind = claims_on(semaphore, mappers)
         after = value_of(semaphore, mappers)
         if after is None:
-            break
+            return replace(read, claims=claims, blind=blind)
         read = replace(read, value=value, claims=claims, blind=blind)
-        balance = _balance(how, value, claims)
-        if after[0] == value and (balance == 0 or (read == previous and balance < 0)):
+        same, surplus = after[0] == value, _surplus(read, baselines)
+        if same and (surplus == 0 or (read == previous and surplus < 0)):
             return replace(read, steady=True)
+        if same and read == previous and _heirs(read, baselines):
+            return _see_who_waits(semaphore, mappers, read)
         if attempt >= _ATTEMPTS - 1:
-            if balance <= 0:
+            if surplus <= 0:
                 break
             time.sleep(_PAUSE_S)
         previous, value = read, after[0]
-    return replace(read, steady=read == previous)
+    return _weigh(semaphore, mappers, read) if surplus > 0 else replace(read, steady=read == previous)
 
 
-def _balance(how: Made, value: int, claims: Sequence[Claim]) -> int:
+def _surplus(read: Reading, baselines: Mapping[ProcessId, Baseline]) -> int:
     """How many units more are claimed than the value says are taken; 0 shows that no change fell into the reading.
 
     A Semaphore does not say how many it began with: -1, so that two readings must agree.
     """
-    if how.maxvalue == SEM_VALUE_MAX or any(c.count < 0 for c in claims):
+    if read.maxvalue is None or read.value is None or read.maxvalue == SEM_VALUE_MAX:
         return -1
-    units = sum(c.count > 0 for c in claims) if how.kind == RECURSIVE_MUTEX else sum(c.count for c in claims)
-    return units - (how.maxvalue - value)
+    if any(c.count < 0 for c in read.claims):
+        return -1
+    return units(holds(read.claims, read.kind, baselines), read.kind) - (read.maxvalue - read.value)
+
+
+def _heirs(read: Reading, baselines: Mapping[ProcessId, Baseline]) -> bool:
+    """Whether some claims may be inherited: then no pause tells which is true."""
+    return any(not claim.certain for claim in holds(read.claims, read.kind, baselines))
+
+
+def _claiming(mappers: Sequence[Watched], read: Reading) -> list[Watched]:
+    counting = {claim.process for claim in read.claims if claim.count > 0}
+    return [watched for watched in mappers if watched.id in counting]
+
+
+def _see_who_waits(semaphore: SemId, mappers: Sequence[Watched], read: Reading) -> Reading:
+    all_wait = frozenset(watched.id for watched in _claiming(mappers, read) if watched.activity(semaphore).all_wait)
+    same = claims_on(semaphore, mappers)[0] == read.claims  # else a count was still on its way down
+    return replace(read, steady=True, all_wait=all_wait if same else frozenset())
+
+
+def _weigh(semaphore: SemId, mappers: Sequence[Watched], before: Reading) -> Reading:
+    """Read once more, after a pause, and find which of too many claims cannot be on their way down.
+
+    Between its post and its decrement a thread runs for well under a microsecond, but it may be off the processor for
+    long. So a count is exact if its process slept through the pause, or if it alone of all that claim has run: then it
+    is past any decrement, and nobody else can have given anything back meanwhile.
+    """
+    claiming = _claiming(mappers, before)
+    began = {watched: watched.activity(semaphore) for watched in claiming}
+    time.sleep(_WEIGHING_S)
+    claims, blind = claims_on(semaphore, mappers)
+    value = value_of(semaphore, mappers)
+    ended = {watched: watched.activity(semaphore) for watched in claiming}
+    same = value is not None and value[0] == before.value and claims == before.claims and blind == before.blind
+    ran = [watched for watched in claiming if not ended[watched].unchanged_since(began[watched])]
+    exact = {watched.id for watched in claiming if ended[watched].asleep_since(began[watched])}
+    if len(ran) == 1 and ended[ran[0]].ran_since(began[ran[0]]) >= _RAN_NS:
+        exact.add(ran[0].id)
+    return replace(before, steady=same, exact=frozenset(exact))

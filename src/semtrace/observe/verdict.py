@@ -2,8 +2,8 @@
 
 A claim is a process's SemLock whose count says that it acquired. Claims are not proof: a fork copies them, a lock
 taken in one process and released in another leaves +1 and -1 behind, and there is a moment between taking the
-semaphore and counting it. A verdict is given only where value and claims account for each other; anything else is
-"unknown" with its reason.
+semaphore and counting it, and another between giving it back and counting that. A verdict is given only where value
+and claims account for each other; anything else is "unknown" with its reason.
 """
 
 from __future__ import annotations
@@ -16,12 +16,30 @@ from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, LockState, ProcessId
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The count of one process's SemLock objects for a semaphore. `parent` is the process that it was forked from."""
+    """The count of one process's SemLock objects for a semaphore.
+
+    `parent` is the PID of the process that it was forked from, 0 where that is not sure; `forked` is False for a
+    process that began with an exec, whose counts are all its own. `certain`, of a holder in a verdict: it took what it
+    claims, and did not just inherit the count.
+    """
 
     process: ProcessId
     count: int
     last_tid: int
     parent: int = 0
+    forked: bool = True
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The count at which a process holds nothing. `last_tid` is what its SemLock said then; `proven`: not only assumed
+    because the count stood for long.
+    """
+
+    count: int
+    proven: bool
+    last_tid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +48,8 @@ class Reading:
 
     `claims` are those of all processes that map it and could be read; `blind` are the others. `steady` is False when
     value or claims changed in every attempt to read them. `kind` and `maxvalue` are SemLock's, None when no object
-    was found.
+    was found. Where more was claimed than can be taken, `exact` are the processes whose count cannot have been on its
+    way down, and `all_wait` those whose every thread waits for this semaphore.
     """
 
     value: int | None
@@ -40,6 +59,8 @@ class Reading:
     blind: tuple[ProcessId, ...] = ()
     waiting: bool = False
     steady: bool = True
+    exact: frozenset[ProcessId] = frozenset()
+    all_wait: frozenset[ProcessId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +69,7 @@ class Verdict:
     holders: tuple[Claim, ...] = ()
     reason: str | None = None
     suspect: bool = False  # locked and claimed by nobody: orphaned if the proof succeeds
-    inherited: tuple[Claim, ...] = ()  # left out because a fork had copied them
-    rivals: tuple[Claim, ...] = ()  # more than can hold it
+    rivals: tuple[Claim, ...] = ()  # claims of which at least one is false
     lost: int = 0  # units that are taken and claimed by nobody, while others are claimed or left
     proved: bool = False  # that they are
     barred: bool = False  # proved orphaned, but for processes that cannot be asked whether they map it
@@ -60,9 +80,10 @@ class Verdict:
         return self.suspect or self.lost > 0
 
 
-def judge(reading: Reading, left_over: Mapping[ProcessId, int], handed_over: bool = False) -> Verdict:
-    """The verdict on a lock; `left_over` are counts that belong to no hold: they stood while the lock was free, or were
-    copied by a fork. `handed_over`: processes were seen to release what others took.
+def judge(reading: Reading, baselines: Mapping[ProcessId, Baseline], handed_over: bool = False) -> Verdict:
+    """Return the verdict on a lock, given the counts at which processes hold nothing, as far as they are known.
+
+    `handed_over`: processes were seen to release what others took.
     """
     if reading.value is None:
         return Verdict("unknown", reason="its value could not be read")
@@ -71,14 +92,50 @@ def judge(reading: Reading, left_over: Mapping[ProcessId, int], handed_over: boo
     if not reading.steady:
         return Verdict("unknown", reason="in flux: it changed during every attempt to read it")
     if reading.maxvalue == SEM_VALUE_MAX:
-        return _judge_open_ended(reading)
+        return _judge_open_ended(reading, baselines)
     taken = reading.maxvalue - reading.value
     if taken <= 0:
         over = f"its value {reading.value} is above its maximum {reading.maxvalue}" if taken < 0 else None
         return Verdict("free", reason=over)
     if handed_over or any(c.count < 0 for c in reading.claims):
         return Verdict("unknown", reason="holder unknown: processes release what others took, so counts do not show it")
-    return _judge_taken(reading, taken, left_over)
+    return _judge_taken(reading, taken, baselines)
+
+
+def units(claims: Sequence[Claim], kind: int | None) -> int:
+    """Return how many units are claimed. An RLock's count is its depth: however deep, it took one unit."""
+    return len(claims) if kind == RECURSIVE_MUTEX else sum(c.count for c in claims)
+
+
+def holds(claims: Sequence[Claim], kind: int | None, baselines: Mapping[ProcessId, Baseline]) -> tuple[Claim, ...]:
+    """Return what is claimed above the baselines, each claim with whether it is certain to be no inherited count."""
+    by_pid = {c.process.pid: c for c in claims}
+    found = []
+    for claim in claims:
+        baseline = baselines.get(claim.process)
+        if baseline is None:
+            if claim.count > 0:
+                found.append(replace(claim, certain=not _may_inherit(claim, by_pid)))
+        elif count := _above(claim, kind, baseline):
+            found.append(replace(claim, count=count))
+    return tuple(found)
+
+
+def _above(claim: Claim, kind: int | None, baseline: Baseline) -> int:
+    """A thread that inherited an RLock only counts on when it acquires: it takes itself for the owner."""
+    if kind == RECURSIVE_MUTEX and baseline.count > 0 and claim.last_tid == baseline.last_tid:
+        return 0
+    return max(claim.count - baseline.count, 0)
+
+
+def _may_inherit(claim: Claim, by_pid: Mapping[int, Claim]) -> bool:
+    """A count can come from the fork unless the parent is there and never acquired: its SemLock then names no thread
+    (Modules/_multiprocessing/semaphore.c newsemlockobject sets last_tid to 0, and nothing else does).
+    """
+    if not claim.forked:
+        return False
+    parent = by_pid.get(claim.parent)
+    return parent is None or parent.last_tid != 0
 
 
 def _no_object(reading: Reading) -> str:
@@ -87,73 +144,76 @@ def _no_object(reading: Reading) -> str:
     return "no process that maps it has a SemLock object for it: not made by Python's multiprocessing?"
 
 
-def _judge_open_ended(reading: Reading) -> Verdict:
+def _judge_open_ended(reading: Reading, baselines: Mapping[ProcessId, Baseline]) -> Verdict:
     """A Semaphore does not keep the value that it began with, so units cannot be missed: it is never orphaned."""
     empty = reading.value == 0
     if any(c.count < 0 for c in reading.claims):
         return Verdict("exhausted" if empty else "free", reason="one process gives what another takes: nobody holds it")
-    holders = _without_inherited(_positive(reading.claims))
-    if holders:
-        return Verdict("exhausted" if empty else "held", holders)
+    claimed = holds(reading.claims, reading.kind, baselines)
+    if reading.blind:
+        return Verdict("unknown", claimed, _cannot_read(reading.blind))
+    if claimed:
+        return Verdict("exhausted" if empty else "held", claimed, _doubt(claimed))
     if empty:
-        return Verdict("exhausted", reason="at 0 with no claim: a Semaphore that began at 0, or whose holders are gone")
+        return Verdict("exhausted", reason="no unit is left, and no living process claims one")
     return Verdict("free")
 
 
-def _judge_taken(reading: Reading, taken: int, left_over: Mapping[ProcessId, int]) -> Verdict:
-    claims = _positive([_less(c, left_over.get(c.process, 0)) for c in reading.claims])
-    inherited: tuple[Claim, ...] = ()
-    if _units(claims, reading.kind) > taken:
-        own = _without_inherited(claims)
-        inherited, claims = tuple(c for c in claims if c not in own), own
-    units = _units(claims, reading.kind)
-    if units == taken:
-        return Verdict(_state(reading), claims, inherited=inherited)
-    if units > taken:
-        return Verdict(
-            "unknown",
-            reason=f"ambiguous: {_pids([c.process for c in claims])} claim {units} for {taken} taken",
-            rivals=claims,
-        )
+def _judge_taken(reading: Reading, taken: int, baselines: Mapping[ProcessId, Baseline]) -> Verdict:
+    claimed = holds(reading.claims, reading.kind, baselines)
+    missing = taken - units(claimed, reading.kind)
+    if missing == 0:
+        return Verdict(_state(reading), claimed, _doubt(claimed))
+    if missing < 0:
+        return _judge_rivals(reading, taken, claimed)
     if reading.blind:
-        return Verdict("unknown", claims, f"holder unknown: {_pids(reading.blind)} cannot be read and may hold it")
-    if claims or reading.value:
-        lost = taken - units
-        verb = "is" if lost == 1 else "are"
-        reason = f"{lost} of {taken} taken {verb} claimed by no living process"
-        return Verdict(_state(reading), claims, reason, lost=0 if any(left_over.values()) else lost)
-    if any(c.count for c in reading.claims):
+        return Verdict("unknown", claimed, _cannot_read(reading.blind))
+    explained = all(baselines[c.process].proven for c in reading.claims if c.count and c.process in baselines)
+    if claimed or reading.value:
+        verb = "is" if missing == 1 else "are"
+        reason = f"{missing} of {taken} taken {verb} claimed by no living process"
+        doubt = _doubt(claimed)
+        reason = f"{reason}; {doubt}" if doubt else reason
+        return Verdict(_state(reading), claimed, reason, lost=missing if explained else 0)
+    if not explained:
         return Verdict("unknown", reason="holder unknown: the only claims are left over from a fork or a hand-over")
     return Verdict("unknown", reason="locked, and no living process claims it", suspect=True)
 
 
-def _less(claim: Claim, left_over: int) -> Claim:
-    return replace(claim, count=claim.count - left_over) if left_over else claim
+def _judge_rivals(reading: Reading, taken: int, claimed: tuple[Claim, ...]) -> Verdict:
+    """More is claimed than can be taken. A count too high for an instant is told from a hold by who slept meanwhile.
+
+    A count that may be inherited equals one that was taken: its process may have released what its parent took, and
+    taken it again itself. Only one that waits for the lock with all its threads is taken to hold nothing, and then
+    the verdict says that this is not certain.
+    """
+    heirs = tuple(c for c in claimed if not c.certain)
+    if not heirs:
+        exact = tuple(c for c in claimed if c.process in reading.exact)
+        if units(exact, reading.kind) == taken:
+            return Verdict(_state(reading), exact)
+    owners = tuple(replace(c, certain=False) for c in claimed if c.certain)
+    if heirs and units(owners, reading.kind) == taken and all(c.process in reading.all_wait for c in heirs):
+        reason = f"{_pids([c.process for c in heirs])} inherited the count at the fork and cannot be told from a holder"
+        return Verdict(_state(reading), owners, reason, rivals=heirs)
+    many = f"{_pids([c.process for c in claimed])} claim {units(claimed, reading.kind)} for {taken} taken"
+    return Verdict("unknown", reason=f"ambiguous: {many}", rivals=claimed)
+
+
+def _cannot_read(blind: Sequence[ProcessId]) -> str:
+    return f"holder unknown: {_pids(blind)} cannot be read and may hold it"
+
+
+def _doubt(claimed: Sequence[Claim]) -> str | None:
+    """Return what qualifies the holders, None if nothing does."""
+    doubted = [c.process for c in claimed if not c.certain]
+    return f"{_pids(doubted)} may only have inherited the count from a process that held it" if doubted else None
 
 
 def _state(reading: Reading) -> LockState:
     if reading.maxvalue != 1:
         return "held" if reading.value else "exhausted"
     return "contended" if reading.waiting else "held"
-
-
-def _positive(claims: Sequence[Claim]) -> tuple[Claim, ...]:
-    return tuple(c for c in claims if c.count > 0)
-
-
-def _units(claims: Sequence[Claim], kind: int | None) -> int:
-    """An RLock's count is its depth: however deep, it took one unit."""
-    return len(claims) if kind == RECURSIVE_MUTEX else sum(c.count for c in claims)
-
-
-def _without_inherited(claims: tuple[Claim, ...]) -> tuple[Claim, ...]:
-    """Leaves out what a fork copied: a child's claim that its living parent makes too, by the same thread and count."""
-    by_pid = {c.process.pid: c for c in claims}
-    return tuple(c for c in claims if not _same(c, by_pid.get(c.parent)))
-
-
-def _same(child: Claim, parent: Claim | None) -> bool:
-    return parent is not None and (child.count, child.last_tid) == (parent.count, parent.last_tid)
 
 
 def _pids(processes: Sequence[ProcessId]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
+from functools import cached_property
 
 from semtrace.cpython import semlock
 from semtrace.cpython.runtime import runtime_address
@@ -12,9 +13,12 @@ from semtrace.linux import futex, pages, shm
 from semtrace.linux.maps import Mapping, SemaphoreMaps, read_mappings
 from semtrace.linux.memory import HIGHEST_ADDRESS, Memory
 from semtrace.linux.process import PAGE_SIZE, Stat, door, read_stat
+from semtrace.linux.program import namespace_pids
 from semtrace.linux.pthread import kernel_tid
 from semtrace.linux.rights import refused
 from semtrace.model import Problem, ProcessId, SemId
+from semtrace.observe import activity
+from semtrace.observe.activity import Activity
 from semtrace.observe.proof import Sighting
 from semtrace.observe.verdict import Claim
 
@@ -41,6 +45,8 @@ class Watched:
         self.table_names: dict[SemId, str] = {}
         self.problems: list[Problem] = []
         self.hidden = False  # it is not known which semaphores it has
+        self.beats = False  # it has a heartbeat file that its parent made for it
+        self._first_parent = stat.ppid
         self.memory = self._open_memory()
         self._maps = self._open_maps()
         self._listed: tuple[float, int] | None = None
@@ -51,6 +57,11 @@ class Watched:
         self._table: Iterator[None] | None = None
         self.searched_s: dict[SemId, float] = {}
         self._runtime: tuple[int, int] | None = None
+
+    @cached_property
+    def _adoptable(self) -> bool:
+        """Whether its parent may have adopted it."""
+        return self._first_parent <= 1 or namespace_pids(self._first_parent)[-1] == 1
 
     def _open_memory(self) -> Memory | None:
         try:
@@ -91,11 +102,12 @@ class Watched:
 
     # -- which semaphores
 
-    def relist(self, now_s: float) -> bool:
-        """Looks for new and gone semaphores where there may be some. True if there were."""
+    def relist(self, now_s: float, at_once: bool = False) -> bool:
+        """Look for new and gone semaphores where there may be some, or `at_once` in any case. True if there were."""
         if self._maps is None:
             return False
-        if self._listed and self._listed[1] == self.stat.vsize and now_s - self._listed[0] < RELIST_S:
+        unchanged = self._listed and self._listed[1] == self.stat.vsize and now_s - self._listed[0] < RELIST_S
+        if unchanged and not at_once:
             return False
         self._listed = (now_s, self.stat.vsize)
         try:
@@ -115,6 +127,20 @@ class Watched:
         self._search, self._retry_s, self._retry_at_s = None, _RETRY_S, 0.0
         self._table = self._search_table()
         return True
+
+    def still_maps(self, semaphore: SemId) -> bool:
+        """Return True if the semaphore is mapped where it was listed. A lock that was dropped leaves its address to the
+        next one, and its objects' memory too, so what was read there may be another's.
+
+        True also where the kernel cannot tell, as for a process that has just ended.
+        """
+        address = self.semaphores.get(semaphore)
+        if self._maps is None or address is None:
+            return address is not None
+        try:
+            return self._maps.at(address) == semaphore
+        except OSError:
+            return True
 
     def lacking(self) -> list[SemId]:
         """Semaphores whose SemLock object is not known yet."""
@@ -254,7 +280,7 @@ class Watched:
         if not uses:
             return None
         last_tid, _ = max(uses, key=lambda use: use[1])
-        return Claim(self.id, sum(count for _, count in uses), last_tid, self.stat.ppid)
+        return Claim(self.id, sum(count for _, count in uses), last_tid, self.parent, self.stat.forked)
 
     def threads(self) -> list[futex.Thread]:
         if self.memory is None:
@@ -263,6 +289,20 @@ class Watched:
             return futex.threads(self.id.pid, single=self.stat.threads == 1) or []
         except PermissionError:
             return []
+
+    def activity(self, semaphore: SemId) -> Activity:
+        """What its threads are doing; `all_wait` is about this semaphore."""
+        return activity.take(self.id.pid, self.threads(), self.semaphores.get(semaphore))
+
+    @property
+    def parent(self) -> int:
+        """The PID of the process that it was forked from, 0 where that is not sure: an orphaned child is adopted by the
+        init of its PID namespace, which in a container is often the server's own first process. A worker that beats for
+        its master is no such child.
+        """
+        if self._adoptable and not self.beats:
+            return 0
+        return self._first_parent
 
     def tid_of(self, pthread: int) -> int | None:
         """The kernel's id of a thread of this process that CPython knows by its pthread id."""

@@ -123,6 +123,7 @@ def _holder(holder: Holder) -> dict[str, Any]:
         "tid": holder.tid,
         "count": holder.count,
         "since_s": _rounded(holder.since_s),
+        "certain": holder.certain,
         "evidence": holder.evidence,
         "stack": _stack(holder.stack),
         "site": holder.site,

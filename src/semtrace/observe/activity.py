@@ -1,0 +1,45 @@
+"""Which threads of a process ran between two moments, and which were blocked. Pure but for `take`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from semtrace.linux import futex
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """The threads of one process at one moment: their time on a processor so far (None: not known), and whether all of
+    them were blocked in the kernel, and in one futex.
+    """
+
+    ran_ns: Mapping[int, int | None]
+    all_blocked: bool
+    all_wait: bool
+
+    def unchanged_since(self, before: Activity) -> bool:
+        """Return True if no thread has run since."""
+        return bool(self.ran_ns) and None not in self.ran_ns.values() and self.ran_ns == before.ran_ns
+
+    def asleep_since(self, before: Activity) -> bool:
+        """Return True if all threads have been blocked since: then nothing of the process was half done."""
+        return self.all_blocked and self.unchanged_since(before)
+
+    def ran_since(self, before: Activity) -> int:
+        """Return the nanoseconds that its threads spent on processors since."""
+        pairs = ((ran, before.ran_ns.get(tid)) for tid, ran in self.ran_ns.items())
+        return sum(ran - earlier for ran, earlier in pairs if ran is not None and earlier is not None)
+
+
+def take(pid: int, threads: Sequence[futex.Thread], address: int | None) -> Activity:
+    """Return what `threads` of `pid` are doing; `address` is that of the futex in question.
+
+    Whether they are blocked was seen before their times are read: one that woke up in between has run.
+    """
+    ran_ns = {thread.tid: futex.run_time_ns(pid, thread.tid) for thread in threads}
+    return Activity(
+        ran_ns,
+        all_blocked=bool(threads) and all(futex.is_blocked(thread) for thread in threads),
+        all_wait=bool(threads) and address is not None and all(thread.futex == address for thread in threads),
+    )

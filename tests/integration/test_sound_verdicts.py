@@ -1,0 +1,320 @@
+"""Ordinary programs that gave wrong verdicts, each step by step, with the healthy program that is its mirror image."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from driving import SOME, Target, observing, only, state, target, until, watch
+
+from semtrace.model import Lock, SemId, Snapshot
+from semtrace.observe import watched
+from semtrace.observe.observer import settle
+
+some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+
+DROP_AND_MAKE = "exec('import gc; del lock; gc.collect(); lock = mp.Lock()', GLOBALS)"
+
+
+def holders(lock: Lock) -> list[int]:
+    return [holder.pid for holder in lock.holders]
+
+
+def certain(lock: Lock) -> list[int]:
+    return [holder.pid for holder in lock.holders if holder.certain]
+
+
+# -- A: a lock that is dropped leaves its address to the next one
+
+
+@pytest.fixture
+def never_relisted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a change of size, or a doubt, has the mappings listed again."""
+    monkeypatch.setattr(watched, "RELIST_S", 3600.0)
+
+
+def two_locks_at_one_address(t: Target, name: str) -> None:
+    """The process drops its lock and makes another, which the kernel maps at the same place."""
+    before = t.do(name, "lock._semlock.handle")
+    t.do(name, DROP_AND_MAKE)
+    assert t.do(name, "lock._semlock.handle") == before
+
+
+def by_id(snapshot: Snapshot) -> dict[SemId, Lock]:
+    return {lock.id: lock for lock in snapshot.locks}
+
+
+@some
+def test_free_lock_is_not_read_from_the_next_ones_memory(python: str, never_relisted: None) -> None:
+    with target(python) as t:
+        t.fork("a")
+        with observing(t.root) as observer:
+            first = state(observer, "free").id
+            two_locks_at_one_address(t, "p")
+            t.do("p", "lock.acquire()")
+            for snapshot in watch(observer, 0.5):
+                lock = by_id(snapshot)[first]
+                assert (lock.state, holders(lock)) == ("free", [])
+                assert {p.pid for p in lock.mapped_by} == {t.pids["a"]}
+
+
+@some
+def test_held_lock_is_not_read_from_the_next_ones_memory(python: str, never_relisted: None) -> None:
+    with target(python) as t:
+        t.fork("a")
+        t.do("a", "lock.acquire()")
+        with observing(t.root) as observer:
+            first = state(observer, "held").id
+            two_locks_at_one_address(t, "p")
+            for snapshot in watch(observer, 0.5):
+                lock = by_id(snapshot)[first]
+                assert (lock.state, holders(lock)) == ("held", [t.pids["a"]])
+            t.do("a", "lock.release()")
+            assert by_id(until(observer, lambda s: by_id(s)[first].state == "free"))[first].reason is None
+
+
+@some
+def test_claim_on_the_next_lock_is_no_claim_on_the_first(python: str, never_relisted: None) -> None:
+    """The new SemLock object lies where the old one did; the first lock is taken by another process."""
+    with target(python) as t:
+        t.fork("a", "b")
+        with observing(t.root) as observer:
+            first = state(observer, "free").id
+            two_locks_at_one_address(t, "b")
+            t.do("b", "lock.acquire()")
+            t.do("a", "lock.acquire()")
+            for snapshot in watch(observer, 0.5):
+                assert holders(by_id(snapshot)[first]) == [t.pids["a"]]
+
+
+@some
+def test_waiter_for_the_next_lock_does_not_wait_for_the_first(python: str, never_relisted: None) -> None:
+    with target(python) as t:
+        t.fork("a", "b")
+        with observing(t.root) as observer:
+            first = state(observer, "free").id
+            two_locks_at_one_address(t, "b")
+            t.thread("b2", by="b")
+            t.do("b", "lock.acquire()")
+            t.block("b2", "lock")
+            t.do("a", "lock.acquire()")
+            t.thread("a2", by="a")
+            t.block("a2", "lock")
+            for snapshot in watch(observer, 0.3):
+                assert [w.pid for w in by_id(snapshot)[first].waiters] == [t.pids["a"]]
+
+
+@some
+def test_lock_for_each_job_is_right_in_every_sample(python: str) -> None:
+    with target(python) as t:
+        t.fork("a")
+        with observing(t.root) as observer:
+            first = state(observer, "free").id
+            for _ in range(20):
+                two_locks_at_one_address(t, "p")
+                t.do("p", "lock.acquire()")
+                snapshot = observer.snapshot()
+                assert by_id(snapshot)[first].state == "free"
+                for lock in snapshot.locks:
+                    assert lock.state in ("free", "held", "unknown")
+                    assert holders(lock) in ([], [t.root])
+                t.do("p", "lock.release()")
+
+
+# -- B: parent and child share a lock
+
+
+@some
+def test_child_that_released_for_its_parent_and_took_again_is_not_overlooked(python: str) -> None:
+    """Both have the same count and thread: nothing tells this from a parent that holds it and an idle child."""
+    with target(python) as t:
+        t.do("p", "lock.acquire()")
+        t.fork("a")
+        t.do("a", "lock.release()")
+        t.do("a", "lock.acquire()")
+        with observing(t.root) as observer:
+            for snapshot in watch(observer, 0.5):
+                lock = only(snapshot)
+                assert (lock.state, holders(lock)) == ("unknown", [])
+                assert lock.reason
+                assert str(t.root) in lock.reason
+                assert str(t.pids["a"]) in lock.reason
+
+
+@some
+def test_parent_that_took_it_after_the_fork_holds_it(python: str) -> None:
+    with target(python) as t:
+        t.fork("a")
+        t.do("a", "[lock.acquire(), lock.release()]")
+        t.do("p", "lock.acquire()")
+        with observing(t.root) as observer:
+            for snapshot in watch(observer, 0.3):
+                assert certain(only(snapshot)) == [t.root]
+
+
+@some
+def test_child_that_holds_it_is_found_though_its_parent_shares_it(python: str) -> None:
+    with target(python) as t:
+        t.fork("a")
+        with observing(t.root) as observer:
+            state(observer, "free")
+            for _ in range(5):
+                t.do("p", "[lock.acquire(), lock.release()]")
+                t.do("a", "lock.acquire()")
+                assert certain(state(observer, "held")) == [t.pids["a"]]
+                assert not any(holders(only(s)) != [t.pids["a"]] for s in watch(observer, 0.1))
+                t.do("a", "lock.release()")
+                t.do("p", "lock.acquire()")
+                assert certain(state(observer, "held")) == [t.root]
+                t.do("p", "lock.release()")
+
+
+@some
+def test_children_that_wait_for_what_they_inherited_leave_it_to_the_parent(python: str) -> None:
+    """They would have had to release it, take it and then wait for it themselves; the verdict is qualified."""
+    with target(python) as t:
+        t.do("p", "lock.acquire()")
+        t.fork("a", "b")
+        t.block("a", "lock")
+        t.block("b", "lock")
+        with observing(t.root) as observer:
+            lock = state(observer, "contended")
+            assert holders(lock) == [t.root]
+            assert certain(lock) == []
+            assert lock.reason
+
+
+@some
+def test_stopped_between_post_and_decrement_is_not_learned(python: str) -> None:
+    """Two busy processes, one of them stopped again and again: whatever is said of holders is true afterwards."""
+    with target(python) as t:
+        t.fork("a")
+        t.start_doing(
+            "a", "[say('a', 'computing', 0), [(lock.acquire(), lock.release()) for _ in iter(int, 1)]]", "computing"
+        )
+        with observing(t.root) as observer:
+            for _ in range(60):
+                os.kill(t.pids["a"], signal.SIGSTOP)
+                observer.snapshot()
+                os.kill(t.pids["a"], signal.SIGCONT)
+            t.kill("a")
+            if only(settle(observer)).state == "free":
+                t.fork("b")
+                t.do("b", "lock.acquire()")
+                assert certain(state(observer, "held")) == [t.pids["b"]]
+
+
+# -- C: semaphores
+
+
+@some
+def test_parent_and_child_who_each_hold_a_unit_are_both_shown(python: str) -> None:
+    with target(python, "lock = mp.Semaphore(3)") as t:
+        t.fork("a")
+        t.do("p", "lock.acquire()")
+        t.do("a", "lock.acquire()")
+        with observing(t.root) as observer:
+            for snapshot in watch(observer, 0.3):
+                assert sorted(holders(only(snapshot))) == sorted([t.root, t.pids["a"]])
+
+
+@some
+def test_both_are_certain_once_the_child_was_seen_with_none(python: str) -> None:
+    with target(python, "lock = mp.Semaphore(3)") as t:
+        t.fork("a")
+        t.do("p", "lock.acquire()")
+        with observing(t.root) as observer:
+            state(observer, "held")
+            t.do("a", "lock.acquire()")
+            lock = only(until(observer, lambda s: len(holders(only(s))) == 2))
+            assert sorted(certain(lock)) == sorted([t.root, t.pids["a"]])
+            assert lock.reason is None
+
+
+@some
+def test_inherited_count_of_a_semaphore_is_never_certain(python: str) -> None:
+    with target(python, "lock = mp.Semaphore(2)") as t:
+        t.do("p", "lock.acquire()")
+        t.fork("a")
+        t.do("p", "lock.release()")
+        with observing(t.root) as observer:
+            for snapshot in watch(observer, 0.5):
+                lock = only(snapshot)
+                assert lock.value == 2
+                assert certain(lock) == []
+                assert lock.reason or not holders(lock)
+
+
+# -- D: a process that cannot be read
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
+@some
+def test_semaphore_whose_holder_cannot_be_read_is_unknown(python: str) -> None:
+    with target(python, "lock = mp.Semaphore(1)") as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.do("b", "lock.acquire(False)")
+        with observing(t.root) as observer:
+            state(observer, "exhausted")
+            hide(observer, t.pids["a"])
+            for snapshot in watch(observer, 0.3):
+                lock = only(snapshot)
+                assert lock.state == "unknown"
+                assert str(t.pids["a"]) in (lock.reason or "")
+
+
+def hide(observer: object, pid: int) -> None:
+    """As for a process of another user: its memory is closed to us."""
+    for each in observer._fleet.all:  # type: ignore[attr-defined]
+        if each.id.pid == pid:
+            each.memory.close()
+            each.memory = None
+
+
+# -- E: an inherited count that hides an orphan
+
+
+@some
+def test_stale_count_of_an_idle_child_is_no_certain_holder(python: str) -> None:
+    """Its parent held the lock at the fork and gave it back; then another took it and was killed."""
+    with target(python) as t:
+        t.do("p", "lock.acquire()")
+        t.fork("a")
+        t.do("p", "lock.release()")
+        t.fork("b")
+        t.do("b", "lock.acquire()")
+        t.kill("b")
+        with observing(t.root) as observer:
+            for snapshot in watch(observer, 0.5):
+                lock = only(snapshot)
+                assert lock.state != "orphaned", "nothing shows that the child does not hold it"
+                assert certain(lock) == []
+                assert lock.reason
+
+
+@some
+def test_orphan_is_found_where_the_stale_count_was_seen_on_the_free_lock(python: str) -> None:
+    with target(python) as t:
+        t.do("p", "lock.acquire()")
+        t.fork("a")
+        t.do("p", "lock.release()")
+        with observing(t.root) as observer:
+            state(observer, "free")
+            watch(observer, 0.8, 0.1)
+            t.fork("b")
+            t.do("b", "lock.acquire()")
+            assert holders(state(observer, "held")) == [t.pids["b"]]
+            t.kill("b")
+            state(observer, "orphaned")
+
+
+@some
+def test_worker_of_a_master_that_never_took_it_is_a_certain_holder(python: str) -> None:
+    with target(python) as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        with observing(t.root) as observer:
+            lock = only(observer.snapshot())
+            assert (lock.state, certain(lock), lock.reason) == ("held", [t.pids["a"]], None)

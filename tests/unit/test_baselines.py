@@ -1,0 +1,80 @@
+"""At which count a process holds nothing: what shows it, and what never does."""
+
+from __future__ import annotations
+
+from semtrace.model import ProcessId
+from semtrace.observe.baselines import Baselines
+from semtrace.observe.verdict import Baseline, Claim
+
+P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
+
+
+def claims(*counts: tuple[ProcessId, int]) -> list[Claim]:
+    return [Claim(process, count, 7) for process, count in counts]
+
+
+def test_a_count_of_zero_is_a_baseline_whatever_the_lock_does() -> None:
+    baselines = Baselines()
+    baselines.note(claims((P, 0), (Q, 1)))
+    assert baselines.known == {P: Baseline(0, proven=True)}
+
+
+def test_one_sample_of_a_free_lock_teaches_no_running_process() -> None:
+    """It may be between the post and the decrement of its release."""
+    baselines = Baselines()
+    baselines.sample_free(10.0, claims((P, 1)), asleep=())
+    assert baselines.known == {}
+
+
+def test_a_count_of_a_sleeping_process_is_proven_at_once() -> None:
+    baselines = Baselines()
+    baselines.sample_free(10.0, claims((P, 1)), asleep={P})
+    assert baselines.known == {P: Baseline(1, proven=True, last_tid=7)}
+
+
+def test_a_count_that_stands_in_two_samples_is_assumed() -> None:
+    baselines = Baselines()
+    baselines.sample_free(10.0, claims((P, 1), (Q, 1)), asleep=())
+    baselines.sample_free(10.0 + Baselines.APART_S, claims((P, 1), (Q, 2)), asleep=())
+    assert baselines.known == {P: Baseline(1, proven=False, last_tid=7)}
+
+
+def test_what_is_proven_stays_proven_when_it_is_seen_again_running() -> None:
+    baselines = Baselines()
+    baselines.sample_free(10.0, claims((P, 1)), asleep={P})
+    baselines.sample_free(11.0, claims((P, 1)), asleep=())
+    assert baselines.known[P].proven
+
+
+def test_a_lower_count_takes_an_assumption_back() -> None:
+    baselines = Baselines()
+    for now_s in (10.0, 11.0):
+        baselines.sample_free(now_s, claims((P, 1)), asleep=())
+    baselines.note(claims((P, 0)))
+    assert baselines.known == {P: Baseline(0, proven=True)}
+
+
+def test_a_sample_is_due_at_once_and_then_after_a_while() -> None:
+    baselines = Baselines()
+    assert baselines.due(0.0)
+    baselines.sample_free(10.0, [], asleep=())
+    assert not baselines.due(10.0 + Baselines.APART_S / 2)
+    assert baselines.due(10.0 + Baselines.APART_S)
+
+
+def test_a_negative_count_once_seen_is_never_forgotten() -> None:
+    baselines = Baselines()
+    baselines.note(claims((P, 1)))
+    assert not baselines.handed_over
+    baselines.note(claims((P, 1), (Q, -1)))
+    baselines.note(claims((P, 0), (Q, 0)))
+    baselines.sample_free(10.0, claims((P, 0)), asleep={P})
+    assert baselines.handed_over
+    assert baselines.lowest == {Q: -1}
+
+
+def test_a_process_that_is_gone_is_forgotten() -> None:
+    baselines = Baselines()
+    baselines.note(claims((P, 0), (Q, 0)))
+    baselines.keep([Q])
+    assert set(baselines.known) == {Q}
