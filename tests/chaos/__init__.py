@@ -1,0 +1,1 @@
+"""The chaos test: programs that are killed, stopped, forked and starved, and snapshots compared with their journal."""

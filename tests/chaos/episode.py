@@ -1,0 +1,304 @@
+"""One program, for some seconds: it runs, things are done to it, and every snapshot is judged."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from semtrace.model import Lock, Server, Snapshot
+from semtrace.observe.observer import Observer, settle
+from semtrace.servers.gunicorn import server_of
+from tests.chaos.controller import Controller
+from tests.chaos.families import Family
+from tests.chaos.judge import FALSE_ERROR, QUALIFIED, Wrong, judge, judge_dropped, kind_of_reason
+from tests.chaos.orphans import Orphans, Returner, slots_left
+from tests.chaos.programs import journal as j
+from tests.chaos.tally import Tally
+from tests.chaos.truth import Copy, Reader, Truth, truth_between
+from tests.support import start, wait_until
+
+PROGRAMS = Path(__file__).parent / "programs"
+FRESH_EVERY_S, DOCTOR_EVERY_S, STUCK_S = 2.5, 8.0, 20.0
+SLOWEST_HZ, FASTEST_HZ = 10.0, 50.0
+FEW_SLOTS = 12
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that an episode is made of: the same ones give the same program and the same acts, if not the same times."""
+
+    family: Family
+    seed: int
+    seconds: float
+    python: str = sys.executable
+
+    def command(self) -> str:
+        python = f" --python {self.python}" if self.python != sys.executable else ""
+        return f"python -m tests.chaos --only {self.family.name} --seed {self.seed} --seconds {self.seconds:g}{python}"
+
+
+def run(setting: Setting) -> Tally:
+    """The program is ended and all that it made is removed, whatever happens."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="semtrace-chaos-") as directory:
+        path = Path(directory, "journal")
+        j.make(path)
+        with started(setting, path) as (root, log):
+            try:
+                _Episode(setting, path, root, tally).run()
+            except Exception as error:  # noqa: BLE001  told with the episode that it is from
+                tally.troubles[f"{setting.family.name}: {type(error).__name__}: {error}"[:500]] += 1
+            if "Traceback" in (output := log.read_text(errors="replace")) and not _expected(output):
+                tally.acts["program traceback"] += 1
+                tally.keep({"what": "program", "family": setting.family.name, "detail": output[-1500:]})
+    return tally
+
+
+def _expected(output: str) -> bool:
+    """A broken pipe to one that was killed, or a Barrier that was left."""
+    last = output.rstrip().splitlines()[-1]
+    return last.startswith(("BrokenPipeError", "threading.BrokenBarrierError", "ConnectionResetError", "EOFError"))
+
+
+@contextlib.contextmanager
+def started(setting: Setting, path: Path) -> Iterator[tuple[int, Path]]:
+    family = setting.family
+    config = {**family.config, "journal": str(path), "seed": setting.seed}
+    argv = [setting.python, str(PROGRAMS / family.program), json.dumps(config)]
+    with start(*argv, cwd=PROGRAMS) as (popen, log):
+
+        def ready() -> bool:
+            assert popen.poll() is None, log.read_text()
+            return "ready" in log.read_text()
+
+        wait_until(ready, what=f"{family.name}, log:\n{log.read_text()[-2000:]}")
+        yield popen.pid, log
+
+
+class _Episode:
+    def __init__(self, setting: Setting, path: Path, root: int, tally: Tally) -> None:
+        self._setting = setting
+        self._family = setting.family
+        self._tally = tally
+        self._numbers = random.Random(f"{setting.seed} observer")
+        self._reader = Reader(path)
+        self._server: Server = server_of(root)
+        self._root = root
+        self._controller = Controller(setting.family, path, root, random.Random(f"{setting.seed} controller"))
+        returner = random.Random(f"{setting.seed} returner")
+        self._returner = Returner(self._server, path, setting.family.releases, tally, returner)
+        self._orphans = Orphans(self._family.name, tally, self._numbers, self._returner.give_back)
+        self._inodes: dict[int, None] = {}
+        self._changed_s = time.monotonic()
+        self._doctor: _Doctor | None = None
+
+    def run(self) -> None:
+        observer = Observer(self._server)
+        self._controller.start()
+        self._returner.start()
+        try:
+            self._watch(observer)
+        finally:
+            self._controller.end()
+            self._returner.end()
+            if self._doctor is not None:
+                self._doctor.end()
+            observer.close()
+            self._reader.close()
+        self._tally.acts.update(self._controller.counted)
+        for error in filter(None, (self._controller.error, self._returner.error)):
+            raise error
+
+    def _watch(self, observer: Observer) -> None:
+        ends_s = time.monotonic() + self._setting.seconds
+        fresh_s = doctor_s = time.monotonic() + self._numbers.random()
+        while time.monotonic() < ends_s:
+            copy = self._sample(observer.snapshot, "watching")
+            if slots_left(copy) < FEW_SLOTS or self._is_stuck():
+                self._tally.acts["ended early"] += 1
+                return
+            if time.monotonic() > fresh_s:
+                self._look_afresh()
+                fresh_s = time.monotonic() + FRESH_EVERY_S
+            if time.monotonic() > doctor_s:
+                self._examine()
+                doctor_s = time.monotonic() + DOCTOR_EVERY_S
+            self._poll_doctor(copy)
+            time.sleep(1 / self._numbers.uniform(SLOWEST_HZ, FASTEST_HZ))
+
+    def _is_stuck(self) -> bool:
+        return time.monotonic() - self._changed_s > STUCK_S
+
+    def _look_afresh(self) -> None:
+        """As `dump` does: a first snapshot, one that waits for proofs, and a few more."""
+        fresh = Observer(self._server)
+        try:
+            self._sample(fresh.snapshot, "first")
+            for _ in range(3):
+                self._sample(fresh.snapshot, "early")
+            self._sample(lambda: settle(fresh, 0.4), "settled")
+        finally:
+            fresh.close()
+
+    # -- one sample
+
+    def _sample(self, snapshot: Callable[[], Snapshot], source: str) -> Copy:
+        before = self._reader.copy()
+        seen = snapshot()
+        after = self._reader.copy()
+        self._reader.retire(before)
+        now_s = time.monotonic()
+        if not seen.alive:
+            raise AssertionError("the program has ended")
+        entries = {e.inode: e for index in range(j.LOCKS) if (e := before.entry(index)).inode and not e.sequence & 1}
+        if any(after.block(e.index)[: len(before.block(e.index))] != before.block(e.index) for e in entries.values()):
+            self._changed_s = now_s
+        for lock in seen.locks:
+            entry = entries.pop(lock.id.inode, None)
+            if entry is None:
+                self._judge_dropped(before, after, seen, lock, source)
+                continue
+            self._remember(entry.inode)
+            truth = truth_between(before, after, entry.index)
+            if isinstance(truth, Truth):
+                self._judge(truth, lock, (before, seen, after), source, now_s)
+            else:
+                self._not_judged(truth, lock, (before, seen, after), entry.index, source)
+        self._tally.unjudged[f"{self._family.name} not seen"] += len(entries)
+        return after
+
+    def _remember(self, inode: int) -> None:
+        self._inodes[inode] = None
+        if len(self._inodes) > 5000:
+            del self._inodes[next(iter(self._inodes))]
+
+    def _judge(
+        self, truth: Truth, lock: Lock, sample: tuple[Copy, Snapshot, Copy], source: str, now_s: float
+    ) -> None:
+        before, seen, after = sample
+        name = self._family.name
+        self._tally.judged[f"{name} {source}"] += 1
+        for wrong in judge(truth, lock, seen.findings):
+            self._wrong(wrong, lock, source, sample, truth.entry.index)
+        if not truth.dead:
+            self._tally.states[f"{name} {source} {lock.state}"] += 1
+            if lock.state == "unknown":
+                self._tally.unknown[f"{name} {source}: {kind_of_reason(lock.reason)}"] += 1
+        if source == "watching":
+            self._orphans.see(truth, lock, now_s, self._controller.counted["kill"])
+
+    def _not_judged(
+        self, why: str, lock: Lock, sample: tuple[Copy, Snapshot, Copy], index: int, source: str
+    ) -> None:
+        self._tally.unjudged[f"{self._family.name} {why}"] += 1
+        if why in ("broken", "overlap"):
+            what = "two inside" if why == "overlap" else "broken journal"
+            self._wrong(Wrong(what, "by the journal"), lock, source, sample, index)
+
+    def _judge_dropped(self, before: Copy, after: Copy, seen: Snapshot, lock: Lock, source: str) -> None:
+        inode = lock.id.inode
+        entries = [copy.entry(index) for copy in (before, after) for index in range(j.LOCKS)]
+        if inode not in self._inodes or any(e.inode == inode or e.sequence & 1 for e in entries):
+            return
+        self._tally.judged[f"{self._family.name} {source} dropped"] += 1
+        for wrong in judge_dropped(lock):
+            if not any(_maps(process.pid, inode) for process in seen.processes):
+                self._wrong(wrong, lock, source, (before, seen, after), None)
+
+    def _wrong(
+        self, wrong: Wrong, lock: Lock, source: str, sample: tuple[Copy, Snapshot, Copy], index: int | None
+    ) -> None:
+        before, seen, after = sample
+        prefix = "qualified: " if wrong.what == QUALIFIED else ""
+        self._tally.wrong[f"{prefix}{self._family.name} {source}: {wrong.what}"] += 1
+        now_s = time.monotonic()
+        events = [f"{at_s - now_s:.3f} s {what}" for at_s, what in self._controller.events]
+        self._tally.keep(
+            {
+                "what": wrong.what,
+                "family": self._family.name,
+                "source": source,
+                "detail": wrong.detail,
+                "lock": repr(lock),
+                "findings": [f"{f.severity} {f.code}: {f.title}" for f in seen.findings if f.lock == lock.id],
+                "processes": [f"{p.pid} of {p.ppid} {p.state}" for p in seen.processes],
+                "journal before": described(before, index),
+                "journal after": described(after, index),
+                "acts": events[-12:],
+                "again": self._setting.command(),
+            }
+        )
+
+    # -- doctor
+
+    def _examine(self) -> None:
+        if self._doctor is None:
+            self._doctor = _Doctor(self._root, self._controller.counted["kill"])
+
+    def _poll_doctor(self, copy: Copy) -> None:
+        doctor = self._doctor
+        if doctor is None:
+            return
+        cells = [cell for index in range(j.LOCKS) for cell in copy.cells(index)]
+        doctor.healthy &= not any(cell.life != "alive" for cell in cells)
+        doctor.healthy &= doctor.kills == self._controller.counted["kill"]
+        report = doctor.report()
+        if report is None:
+            return
+        self._doctor = None
+        self._tally.acts["doctor healthy" if doctor.healthy else "doctor of the sick"] += 1
+        for finding in report["findings"] if doctor.healthy and not self._family.exits else ():
+            if finding["severity"] == "error":
+                self._tally.wrong[f"{self._family.name} doctor: {FALSE_ERROR}"] += 1
+                again = self._setting.command()
+                detail = json.dumps(finding)
+                self._tally.keep(
+                    {"what": "doctor", "family": self._family.name, "detail": detail, "again": again}
+                )
+
+
+class _Doctor:
+    """`semtrace doctor --json`, while it runs. `healthy`: nobody died meanwhile, nor had left anything."""
+
+    def __init__(self, root: int, kills: int) -> None:
+        self.healthy, self.kills = True, kills
+        command = [sys.executable, "-m", "semtrace", "doctor", "--json", str(root)]
+        self._output = tempfile.TemporaryFile()
+        self._popen = subprocess.Popen(command, stdout=self._output, stderr=subprocess.DEVNULL)
+
+    def report(self) -> dict[str, list[dict[str, object]]] | None:
+        if self._popen.poll() is None:
+            return None
+        self._output.seek(0)
+        text = self._output.read()
+        self._output.close()
+        return json.loads(text) if text.strip() else {"findings": []}
+
+    def end(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
+        self._output.close()
+
+
+def described(copy: Copy, index: int | None) -> dict[str, object]:
+    """A lock's entry, value and cells, as text can have them."""
+    if index is None:
+        return {"inodes": [copy.entry(i).inode for i in range(j.LOCKS)]}
+    cells = [f"slot {c.slot} PID {c.who.pid} {c.life} {'odd' if c.odd else 'even'} phase {c.phase} has {c.units}"
+             for c in copy.cells(index)]
+    return {"entry": str(copy.entry(index)), "value": copy.values.get(index), "cells": cells}
+
+
+def _maps(pid: int, inode: int) -> bool:
+    try:
+        return f" {inode} " in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False

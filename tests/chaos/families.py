@@ -1,0 +1,116 @@
+"""The families of programs: what runs, what is done to it, and what is measured of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+LOCKS_OF_ALL_KINDS = ["Lock", "Lock", "RLock", "BoundedSemaphore", "Semaphore"]
+
+# What is done to a program and how often, by weight.
+USUAL = {"kill": 2, "kill_holder": 3, "stop": 2, "starve": 1, "spin": 1, "rest": 6}
+QUIET = {"kill_holder": 3, "kill": 1, "rest": 3}
+HEALTHY = {"stop": 1, "starve": 1, "spin": 1, "rest": 6}
+STARVING = {"starve": 4, "spin": 4, "rest": 2}
+
+
+@dataclass(frozen=True)
+class Family:
+    """`letter` is the pattern of issue 11 that it shows. `host`: it runs on the interpreter of this project alone."""
+
+    name: str
+    program: str = "workers.py"
+    config: dict[str, Any] = field(default_factory=dict)
+    acts: dict[str, int] = field(default_factory=lambda: USUAL)
+    letter: str = ""
+    host: bool = False
+    needs: str = ""  # a module
+    releases: float = 0.5  # how many of the orphans semtrace releases; the others are given back by the controller
+    gunicorn: tuple[str, ...] = ()
+    pause_s: tuple[float, float] = (0.1, 0.8)  # between two acts
+
+    @property
+    def exits(self) -> bool:
+        """Whether its processes end while they hold, without having been killed."""
+        return bool(self.config.get("exit_while_held") or self.config.get("exec_while_held"))
+
+    @property
+    def runs_here(self) -> bool:
+        return not self.needs or importlib.util.find_spec(self.needs) is not None
+
+
+def _of(name: str, *, program: str = "workers.py", **more: Any) -> Family:
+    known = {key: more.pop(key) for key in list(more) if key in Family.__dataclass_fields__}
+    return Family(name, program, more, **known)
+
+
+ALL_KINDS: dict[str, Any] = {"kinds": LOCKS_OF_ALL_KINDS, "workers": 4}
+SEMAPHORES = ["BoundedSemaphore", "Semaphore", "BoundedSemaphore", "Semaphore"]
+
+FAMILIES: tuple[Family, ...] = (
+    _of("lock", kinds=["Lock"] * 3, workers=4),
+    _of("rlock", kinds=["RLock"] * 3, workers=4),
+    _of("semaphore", kinds=SEMAPHORES, workers=4),
+    _of("noise", noise=True, **ALL_KINDS),
+    _of("threads", threads=2, **ALL_KINDS),
+    _of("healthy", acts=HEALTHY, threads=2, computes_inside=True, **ALL_KINDS),
+    _of("quiet", acts=QUIET, **ALL_KINDS),
+    _of("exits", exit_while_held=True, exec_while_held=True, exec_every_s=0.5, **ALL_KINDS),
+    _of("starved", acts=STARVING, computes_inside=True, pause_s=(0.0, 0.1), **ALL_KINDS),
+    _of("jobs", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "Lock"], acts=HEALTHY),
+    _of("jobs-killed", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "BoundedSemaphore"]),
+    _of("shared", program="relatives.py", letter="B", mode="shared", kinds=["Lock", "RLock"], acts=HEALTHY),
+    _of(
+        "shared-loaded",
+        program="relatives.py",
+        letter="B",
+        kinds=["Lock", "Lock"],
+        one_processor=True,
+        computes_inside=True,
+        acts=STARVING,
+    ),
+    _of("units", program="relatives.py", letter="C", mode="units", kinds=SEMAPHORES[:2], pairs=4, acts=HEALTHY),
+    _of("inherited", program="relatives.py", letter="E", mode="inherited", kinds=["Lock", "RLock"], pairs=4),
+    _of("computing", letter="F", computing=2, kinds=["Lock", "Lock"], workers=3, acts=QUIET, pause_s=(0.5, 1.5)),
+    _of("daemons", letter="F", relatives=2, kinds=["Lock", "Lock"], workers=3, acts=QUIET, pause_s=(0.5, 1.5)),
+    _of("forking", letter="F", fork_every_s=0.02, kinds=["Lock", "Lock"], workers=3, acts=QUIET, pause_s=(0.5, 1.5)),
+    _of("bounded", letter="F", kinds=["BoundedSemaphore"] * 4, units=1, workers=4, acts=QUIET, pause_s=(0.5, 1.5)),
+    _of("handing", program="handing.py", kinds=["Lock", "Semaphore"], pairs=4, acts=HEALTHY, releases=0.0),
+    _of("fork", start="fork", **ALL_KINDS),
+    _of("spawn", start="spawn", letter="D", **ALL_KINDS),
+    _of("forkserver", start="forkserver", letter="D", **ALL_KINDS),
+    _of("billiard", library="billiard", start="fork", host=True, needs="billiard", **ALL_KINDS),
+    _of("multiprocess", library="multiprocess", start="fork", host=True, needs="multiprocess", **ALL_KINDS),
+    _of("loky", library="loky", start="spawn", host=True, needs="joblib", **ALL_KINDS),
+    _of("traced", traced=True, host=True, **ALL_KINDS),
+    _of(
+        "traced-threads",
+        traced=True,
+        host=True,
+        threads=2,
+        **ALL_KINDS,
+    ),
+    _of("sync", program="app.py", host=True, needs="gunicorn", gunicorn=("-w", "4"), kinds=["Lock", "RLock"]),
+    _of(
+        "gthread",
+        program="app.py",
+        host=True,
+        needs="gunicorn",
+        gunicorn=("-w", "3", "-k", "gthread", "--threads", "4"),
+        kinds=["Lock", "RLock"],
+    ),
+    _of(
+        "races",
+        kinds=["Lock"] * 4,
+        workers=5,
+        acts={"kill_holder": 10, "kill": 3},
+        releases=1.0,
+        pause_s=(0.02, 0.2),
+        longest_s=0.02,
+    ),
+)
+
+BY_NAME = {family.name: family for family in FAMILIES}
+HOST = sys.executable

@@ -1,0 +1,92 @@
+"""One takes the lock and another releases it: threads of two processes that hand it over through a pipe.
+
+    python handing.py CONFIG
+
+Standard library only, Python 3.8 and newer.
+"""
+
+import os
+import random
+import signal
+import struct
+import sys
+import time
+
+from journal import READY, Full, Journal
+from workers import context_of, make_lock, read_config, units_of
+
+DEFAULTS = {
+    "journal": "",
+    "kinds": ["Lock"],
+    "units": 2,
+    "pairs": 2,
+    "longest_s": 0.08,
+    "seed": 0,
+    "start": "os.fork",
+    "library": "multiprocessing",
+    "alarm_s": 300,
+}
+SLOT = struct.Struct("I")
+
+
+def main(config):
+    journal = Journal(config["journal"])
+    context = context_of(config)
+    locks = []
+    for index, kind in enumerate(config["kinds"]):
+        locks.append(make_lock(context, kind, config["units"]))
+        journal.register(index, locks[-1], kind, units_of(kind, config))
+    living = {start(journal, locks, config, number): number for number in range(config["pairs"])}
+    journal.words[READY] = 1
+    print("ready", flush=True)
+    while True:
+        pid, _ = os.wait()
+        if pid in living:
+            number = living.pop(pid)
+            living[start(journal, locks, config, number)] = number
+
+
+def start(journal, locks, config, number):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(config["alarm_s"])
+        index = number % len(locks)
+        read, write = os.pipe()
+        numbers = random.Random("%s %s" % (config["seed"], os.getpid()))
+        releaser = os.fork() == 0
+        os.close(write if releaser else read)
+        try:
+            if releaser:
+                release_all(journal, index, locks[index], read, numbers, config)
+            else:
+                take_all(journal, index, locks[index], write, numbers, config)
+        except Full:
+            time.sleep(600)
+        os._exit(0)
+    return pid
+
+
+def take_all(journal, index, lock, write, numbers, config):
+    while True:
+        journal.begin_acquire(index)
+        lock.acquire()
+        journal.end_acquire(index)
+        time.sleep(numbers.random() * config["longest_s"])
+        os.write(write, SLOT.pack(journal.me()))
+
+
+def release_all(journal, index, lock, read, numbers, config):
+    while True:
+        slot = os.read(read, SLOT.size)
+        if not slot:
+            return
+        time.sleep(numbers.random() * config["longest_s"])
+        of = SLOT.unpack(slot)[0]
+        journal.begin_release(index, of)
+        lock.release()
+        journal.end_release(index, of)
+
+
+if __name__ == "__main__":
+    signal.alarm(300)
+    main(read_config(DEFAULTS, sys.argv[1]))

@@ -1,0 +1,275 @@
+"""Workers that take and release shared locks at random and write it down in a journal.
+
+    python workers.py CONFIG        a JSON object, see DEFAULTS
+
+A worker that ends is replaced. Standard library only (but for `library`), Python 3.8 and newer.
+"""
+
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from journal import READY, Full, Journal
+
+DEFAULTS = {
+    "journal": "",
+    "kinds": ["Lock"],
+    "units": 2,  # of a semaphore
+    "workers": 3,
+    "threads": 1,  # of each worker that use the locks
+    "computing": 0,  # further threads of each worker that only compute
+    "start": "os.fork",  # or fork, spawn, forkserver
+    "library": "multiprocessing",
+    "noise": False,  # a Queue, a Condition, an Event and a Barrier in use around the locks
+    "traced": False,
+    "fork_every_s": 0.0,
+    "exec_every_s": 0.0,
+    "exec_while_held": False,
+    "exit_while_held": False,
+    "relatives": 0,  # daemonised, idle
+    "longest_s": 0.15,
+    "computes_inside": False,
+    "seed": 0,
+    "alarm_s": 300,
+}
+
+
+def main(config):
+    if config["traced"]:
+        import semtrace
+
+        semtrace.install()
+    journal = Journal(config["journal"])
+    context = context_of(config)
+    locks = []
+    for index, kind in enumerate(config["kinds"]):
+        lock = make_lock(context, kind, config["units"])
+        journal.register(index, lock, kind, units_of(kind, config))
+        locks.append(lock)
+    noise = make_noise(context) if config["noise"] else None
+    for _ in range(config["relatives"]):
+        daemonise()
+    start = starter(context, journal, locks, noise, config)
+    living = {start(number): number for number in range(config["workers"])}
+    journal.words[READY] = 1
+    print("ready", flush=True)
+    while True:
+        pid, _ = os.wait()
+        if pid in living:
+            number = living.pop(pid)
+            living[start(number)] = number
+
+
+def context_of(config):
+    if config["library"] == "loky":
+        return importlib.import_module("joblib.externals.loky.backend").get_context("loky")
+    start = "fork" if config["start"] == "os.fork" else config["start"]
+    return importlib.import_module(config["library"]).get_context(start)
+
+
+def make_lock(context, kind, units):
+    return getattr(context, kind)(*((units,) if "Semaphore" in kind else ()))
+
+
+def units_of(kind, config):
+    return config["units"] if "Semaphore" in kind else 1
+
+
+def make_noise(context):
+    return context.Queue(3), context.Condition(), context.Event(), context.Barrier(2)
+
+
+def starter(context, journal, locks, noise, config):
+    """Return a function that starts the worker of a number and returns its pid."""
+    started = []
+
+    def by_fork(number):
+        pid = os.fork()
+        if pid == 0:
+            work(journal, locks, noise, config, number)
+            os._exit(0)
+        return pid
+
+    def by_process(number):
+        process = context.Process(target=work, args=(journal, locks, noise, config, number))
+        process.start()
+        started.append(process)
+        return process.pid
+
+    return by_fork if config["start"] == "os.fork" else by_process
+
+
+def daemonise():
+    """An idle grandchild that is nobody's: it has the locks mapped and never uses them."""
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        return
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    time.sleep(600)
+    os._exit(0)
+
+
+def work(journal, locks, noise, config, number):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(config["alarm_s"])
+    for _ in range(config["computing"]):
+        threading.Thread(target=compute, daemon=True).start()
+    for thread in range(1, config["threads"]):
+        threading.Thread(target=use_all, args=(journal, locks, noise, config, number, thread), daemon=True).start()
+    use_all(journal, locks, noise, config, number, 0)
+
+
+def compute():
+    while True:
+        sum(range(5000))
+
+
+def use_all(journal, locks, noise, config, number, thread):
+    numbers = random.Random("%s %s %s" % (config["seed"], os.getpid(), thread))
+    forked_s = execed_s = time.monotonic()
+    try:
+        while True:
+            index = numbers.randrange(len(locks))
+            use(journal, index, locks[index], config["kinds"][index], numbers, config)
+            if noise is not None and numbers.random() < 0.5:
+                make_some(noise, numbers)
+            now_s = time.monotonic()
+            if config["fork_every_s"] and now_s - forked_s > config["fork_every_s"]:
+                forked_s = now_s
+                fork_briefly(numbers)
+            if config["exec_every_s"] and now_s - execed_s > config["exec_every_s"]:
+                execed_s = now_s
+                subprocess.Popen(["sleep", "0.2"])
+            if numbers.random() < 0.7:
+                pause(numbers, 0.02, config)
+    except Full:
+        time.sleep(600)
+
+
+def use(journal, index, lock, kind, numbers, config):
+    """Takes the lock once in one of the ways that there are."""
+    style = numbers.random()
+    if style < 0.4:
+        use_with(journal, index, lock, numbers, config)
+    elif style < 0.6:
+        use_timed(journal, index, lock, numbers, config)
+    elif kind == "RLock":
+        use_deep(journal, index, lock, numbers, config, numbers.randrange(2, 6))
+    else:
+        use_plainly(journal, index, lock, numbers, config)
+
+
+def use_with(journal, index, lock, numbers, config):
+    journal.begin_acquire(index)
+    with lock:
+        journal.end_acquire(index)
+        hold(journal, numbers, config)
+        journal.begin_release(index)
+    journal.end_release(index)
+
+
+def use_plainly(journal, index, lock, numbers, config):
+    journal.begin_acquire(index)
+    lock.acquire()
+    journal.end_acquire(index)
+    hold(journal, numbers, config)
+    journal.begin_release(index)
+    lock.release()
+    journal.end_release(index)
+
+
+def use_timed(journal, index, lock, numbers, config):
+    journal.begin_acquire(index)
+    got = lock.acquire(True, 0.05) if numbers.random() < 0.5 else lock.acquire(False)
+    journal.end_acquire(index, got)
+    if not got:
+        return
+    hold(journal, numbers, config)
+    journal.begin_release(index)
+    lock.release()
+    journal.end_release(index)
+
+
+def use_deep(journal, index, lock, numbers, config, depth):
+    for _ in range(depth):
+        journal.begin_acquire(index)
+        lock.acquire()
+        journal.end_acquire(index)
+        pause(numbers, config["longest_s"] / depth, config)
+    for _ in range(depth):
+        journal.begin_release(index)
+        lock.release()
+        journal.end_release(index)
+        pause(numbers, config["longest_s"] / depth, config)
+
+
+def hold(journal, numbers, config):
+    if config["exec_while_held"] and numbers.random() < 0.02:
+        journal.mark_gone()
+        os.execv("/bin/sleep", ["sleep", "1"])
+    if config["exit_while_held"] and numbers.random() < 0.02:
+        os._exit(1)
+    chance = numbers.random()
+    if chance < 0.15:
+        return
+    pause(numbers, config["longest_s"] * (4 if chance > 0.95 else 1), config)
+
+
+def pause(numbers, longest_s, config):
+    if not config["computes_inside"] or numbers.random() < 0.5:
+        time.sleep(numbers.random() * longest_s)
+        return
+    end_s = time.monotonic() + numbers.random() * longest_s
+    while time.monotonic() < end_s:
+        sum(range(2000))
+
+
+def fork_briefly(numbers):
+    """A child that does nothing for a moment. It is reaped by nobody until the next."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(numbers.random() * 0.02)
+        os._exit(0)
+    threading.Thread(target=os.waitpid, args=(pid, 0), daemon=True).start()
+
+
+def make_some(noise, numbers):
+    queue, condition, event, barrier = noise
+    act = numbers.randrange(4)
+    if act == 0:
+        try:
+            queue.put_nowait(1) if numbers.random() < 0.5 else queue.get(timeout=0.01)
+        except Exception:
+            pass  # full or empty
+    elif act == 1 and condition.acquire(True, 0.02):
+        try:
+            condition.notify() if numbers.random() < 0.5 else condition.wait(0.005)
+        finally:
+            condition.release()
+    elif act == 2:
+        event.set() if numbers.random() < 0.5 else event.clear()
+    elif act == 3:
+        try:
+            barrier.wait(0.003)
+        except Exception:
+            barrier.reset()
+
+
+def read_config(defaults, text):
+    given = json.loads(text)
+    assert given.keys() <= defaults.keys(), given.keys() - defaults.keys()
+    return {**defaults, **given}
+
+
+if __name__ == "__main__":
+    signal.alarm(300)
+    main(read_config(DEFAULTS, sys.argv[1]))
