@@ -169,6 +169,11 @@ class Lock:
     orphaned_s: float | None = None
 
     @property
+    def sure_holders(self) -> tuple[Holder, ...]:
+        """Those that took what they claim, and did not perhaps only inherit the count."""
+        return tuple(holder for holder in self.holders if holder.certain)
+
+    @property
     def label(self) -> str:
         """What to call it: its name in the source where it is known, else its identity."""
         return self.name or str(self.id)

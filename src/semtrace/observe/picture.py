@@ -85,7 +85,7 @@ class Picture:
 
     def _with_last_holders(self, now_s: float, locks: Sequence[Lock], members: Iterable[Member]) -> list[Lock]:
         seen = {
-            lock.id: (lock.state, [replace(each, asleep_s=unbroken_s(lock, each)) for each in lock.holders])
+            lock.id: (lock.state, [replace(each, asleep_s=unbroken_s(lock, each)) for each in lock.sure_holders])
             for lock in locks
         }
         beats = {member.id: member.last_heartbeat_s for member in members}

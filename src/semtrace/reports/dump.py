@@ -144,7 +144,7 @@ def _overlap(overlap: Overlap, now: float) -> str:
 def _held_by(holder: Holder) -> str:
     thread = f"/{holder.tid}" if holder.tid not in (None, holder.pid) else ""
     depth = f"×{holder.count}" if holder.count > 1 else ""
-    return f"{holder.pid}{thread}{depth}"
+    return f"{holder.pid}{thread}{depth}{'' if holder.certain else '?'}"
 
 
 def _waiting(waiters: Sequence[Waiter]) -> str:

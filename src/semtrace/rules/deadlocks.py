@@ -130,7 +130,7 @@ def stuck_threads(snapshot: Snapshot, semaphores: bool = False) -> dict[Thread, 
 
 def _waits(lock: Lock, single: set[ProcessId], semaphores: bool) -> Iterator[Wait]:
     """The waits for a lock that may be without end; none where its holders are not known to the thread."""
-    holders = [_thread_of(holder, single) for holder in lock.holders]
+    holders = [_thread_of(holder, single) if holder.certain else None for holder in lock.holders]
     known = [holder for holder in holders if holder is not None]
     if not holders or len(known) < len(holders) or not _accounts_for_all(lock, semaphores):
         return

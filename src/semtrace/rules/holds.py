@@ -56,7 +56,7 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 
 def _stopped(lock: Lock, known: dict[ProcessId, Process]) -> Finding | None:
     """A holder that is stopped lets nobody in until it is continued, however short its hold would have been."""
-    for holder in lock.holders if lock.waiters else ():
+    for holder in lock.sure_holders if lock.waiters else ():
         process = known.get(holder.process)
         if process is not None and process.state in _STOPPED:
             return Finding(
@@ -82,7 +82,7 @@ def _timeout_risk(lock: Lock, snapshot: Snapshot, known: dict[ProcessId, Process
     timeout_s = snapshot.server.timeout_s
     if snapshot.server.kind != "gunicorn" or not timeout_s:
         return None
-    for holder in lock.holders:
+    for holder in lock.sure_holders:
         process = known.get(holder.process)
         if process is not None and process.role == "worker" and _may_be_killed(holder, process, snapshot, timeout_s):
             return _killed_finding(lock, holder, process, timeout_s)
@@ -123,7 +123,7 @@ def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
     """
     if not lock.own and not lock.waiters:
         return None
-    for holder in lock.holders:
+    for holder in lock.sure_holders:
         held_s = unbroken_s(lock, holder)
         if held_s is not None and held_s >= limits.hold_s:
             return Finding(

@@ -58,7 +58,8 @@ def holding(lock: Lock) -> list[str]:
     lines = []
     for holder in lock.holders[:_FEW]:
         since = _how_long(unbroken_s(lock, holder), holder.since_s, holder.evidence, "in one hold or in several")
-        lines.append(f"held by {thread(holder.process, holder.tid)}{since}")
+        doubt = "" if holder.certain else ", unless it only inherited the count at its fork"
+        lines.append(f"held by {thread(holder.process, holder.tid)}{since}{doubt}")
     return [*lines, *where(lock.holders)]
 
 

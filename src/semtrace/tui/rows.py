@@ -138,7 +138,9 @@ def since(seconds: float | None, evidence: str = "memory") -> str:
 
 
 def held_by(holder: Holder) -> str:
-    return str(holder.pid) if holder.count == 1 else f"{holder.pid}{TIMES}{holder.count}"
+    """With `?` for one that may only have inherited its count."""
+    count = "" if holder.count == 1 else f"{TIMES}{holder.count}"
+    return f"{holder.pid}{count}{'' if holder.certain else '?'}"
 
 
 def units(lock: Lock) -> str:

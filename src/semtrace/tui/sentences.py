@@ -28,7 +28,8 @@ def lock_sentence(lock: Lock) -> str:
     if not lock.holders:
         return f"{name} is {lock.state}.{_queue(lock)}"
     holders = ", ".join(_holder_phrase(holder) for holder in lock.holders)
-    return f"{name} is held by {holders}.{_queue(lock)}"
+    doubt = f" ({clean(lock.reason)})" if lock.reason and len(lock.sure_holders) < len(lock.holders) else ""
+    return f"{name} is held by {holders}{doubt}.{_queue(lock)}"
 
 
 def process_sentence(process: Process, snapshot: Snapshot) -> str:
