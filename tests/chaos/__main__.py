@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--minutes", type=float, help="for how long")
     made.add_argument("--seconds", type=float, default=60.0, help="for how long, if not in minutes (default 60)")
     made.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    made.add_argument("--only", action="append", choices=sorted(BY_NAME), metavar="KIND", help="may be repeated: %(choices)s")
+    made.add_argument(
+        "--only", action="append", choices=sorted(BY_NAME), metavar="KIND", help="may be repeated: %(choices)s"
+    )
     made.add_argument("--python", action="append", metavar="PATH", help="interpreters of the programs, may be repeated")
     made.add_argument("--releases", action="store_true", help="only races of releases with kills")
     made.add_argument("--jobs", type=int, default=1, help="so many programs at once")
@@ -69,7 +71,11 @@ def run_all(options: argparse.Namespace, seconds: float, total: Tally) -> None:
     """Episode after episode in processes of their own, `--jobs` at once, the families in an order by the seed."""
     numbers = random.Random(options.seed)
     all_ = chosen(options)
-    each_s = seconds if len(all_) == 1 and seconds <= 60 else min(max(seconds * options.jobs / len(all_), SHORTEST_S), LONGEST_S)
+    each_s = (
+        seconds
+        if len(all_) == 1 and seconds <= 60
+        else min(max(seconds * options.jobs / len(all_), SHORTEST_S), LONGEST_S)
+    )
     ends_s = time.monotonic() + seconds
     running: list[_Job] = []
     order = _order(all_, numbers)

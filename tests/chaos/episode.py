@@ -180,9 +180,7 @@ class _Episode:
         if len(self._inodes) > 5000:
             del self._inodes[next(iter(self._inodes))]
 
-    def _judge(
-        self, truth: Truth, lock: Lock, sample: tuple[Copy, Snapshot, Copy], source: str, now_s: float
-    ) -> None:
+    def _judge(self, truth: Truth, lock: Lock, sample: tuple[Copy, Snapshot, Copy], source: str, now_s: float) -> None:
         before, seen, after = sample
         name = self._family.name
         self._tally.judged[f"{name} {source}"] += 1
@@ -195,9 +193,7 @@ class _Episode:
         if source == "watching":
             self._orphans.see(truth, lock, now_s, self._controller.counted["kill"])
 
-    def _not_judged(
-        self, why: str, lock: Lock, sample: tuple[Copy, Snapshot, Copy], index: int, source: str
-    ) -> None:
+    def _not_judged(self, why: str, lock: Lock, sample: tuple[Copy, Snapshot, Copy], index: int, source: str) -> None:
         self._tally.unjudged[f"{self._family.name} {why}"] += 1
         if why in ("broken", "overlap"):
             what = "two inside" if why == "overlap" else "broken journal"
@@ -260,9 +256,7 @@ class _Episode:
                 self._tally.wrong[f"{self._family.name} doctor: {FALSE_ERROR}"] += 1
                 again = self._setting.command()
                 detail = json.dumps(finding)
-                self._tally.keep(
-                    {"what": "doctor", "family": self._family.name, "detail": detail, "again": again}
-                )
+                self._tally.keep({"what": "doctor", "family": self._family.name, "detail": detail, "again": again})
 
 
 class _Doctor:
@@ -292,8 +286,10 @@ def described(copy: Copy, index: int | None) -> dict[str, object]:
     """A lock's entry, value and cells, as text can have them."""
     if index is None:
         return {"inodes": [copy.entry(i).inode for i in range(j.LOCKS)]}
-    cells = [f"slot {c.slot} PID {c.who.pid} {c.life} {'odd' if c.odd else 'even'} phase {c.phase} has {c.units}"
-             for c in copy.cells(index)]
+    cells = [
+        f"slot {c.slot} PID {c.who.pid} {c.life} {'odd' if c.odd else 'even'} phase {c.phase} has {c.units}"
+        for c in copy.cells(index)
+    ]
     return {"entry": str(copy.entry(index)), "value": copy.values.get(index), "cells": cells}
 
 

@@ -18,8 +18,8 @@ class Baselines:
 
     A count of 0 is a baseline: what a fork copies is never negative, and no count is too low. One above 0 is proven
     where its process slept through a sample of the free lock. A process that computes all the time cannot prove it so:
-    its count is assumed where it stood in two samples of the free lock, `APART_S` or more apart, and taken back as
-    soon as a lower one is seen. `lowest` are the lowest counts below zero: once there was one, processes release what
+    its count is assumed where it stood in two samples of the free lock, `APART_S` or more apart, and was never seen
+    lower. `lowest` are the lowest counts below zero: once there was one, processes release what
     others took, and counts never again prove who holds the lock.
     """
 
@@ -54,12 +54,8 @@ class Baselines:
         for process, claim in self._standing.items():
             if process in asleep:
                 self.known[process] = Baseline(claim.count, True, claim.last_tid)
-            elif process in before and before[process].count == claim.count != self._count(process):
+            elif process not in self.known and process in before and before[process].count == claim.count:
                 self.known[process] = Baseline(claim.count, False, claim.last_tid)
-
-    def _count(self, process: ProcessId) -> int | None:
-        known = self.known.get(process)
-        return known.count if known else None
 
     def keep(self, processes: Collection[ProcessId]) -> None:
         """Forget the baselines of processes that do not map the lock any more."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from semtrace.model import SEM_VALUE_MAX, ProcessId, SemId
-from semtrace.observe.verdict import Baseline, Claim, Reading, holds, units
+from semtrace.observe.verdict import Baseline, Claim, Reading, holds, judge, units
 from semtrace.observe.watched import Watched
 
 # A lock that is taken and released 100,000 times a second holds still for one of five looks nearly always.
@@ -23,6 +23,7 @@ _PAUSE_S = 0.0005
 # Longer than two ticks of the scheduler at 250 a second, after which it has counted the time of who ran all along; and
 # far more than the instructions between a post and its decrement take.
 _WEIGHING_S = 0.009
+_WEIGHINGS = 3
 _RAN_NS = 200_000
 
 
@@ -73,9 +74,24 @@ def read_lock(
 ) -> Reading:
     """A steady reading if one can be had. `value` was read just before; claims to a free lock are not asked for."""
     read = Reading(value, how.kind, how.maxvalue, waiting=waiting, steady=False)
+    for _ in range(_WEIGHINGS):
+        read = _attempt(semaphore, mappers, read, baselines)
+        if read.steady or _surplus(read, baselines) <= 0:
+            return read
+        read = _weigh(semaphore, mappers, read)
+        if read.steady and judge(read, baselines).state != "unknown":
+            return read
+    return _attempt(semaphore, mappers, read, baselines)
+
+
+def _attempt(
+    semaphore: SemId, mappers: Sequence[Watched], read: Reading, baselines: Mapping[ProcessId, Baseline]
+) -> Reading:
+    """Read until value and claims held still and account for each other, or several times in vain."""
     previous: Reading | None = None
+    value, maxvalue = read.value or 0, read.maxvalue or 0
     for attempt in range(_PATIENT_ATTEMPTS):
-        if value >= how.maxvalue:
+        if value >= maxvalue:
             return replace(read, value=value, claims=(), blind=(), steady=True)
         claims, blind = claims_on(semaphore, mappers)
         after = value_of(semaphore, mappers)
@@ -88,11 +104,9 @@ def read_lock(
         if same and read == previous and _heirs(read, baselines):
             return _see_who_waits(semaphore, mappers, read)
         if attempt >= _ATTEMPTS - 1:
-            if surplus <= 0:
-                break
             time.sleep(_PAUSE_S)
         previous, value = read, after[0]
-    return _weigh(semaphore, mappers, read) if surplus > 0 else replace(read, steady=read == previous)
+    return replace(read, steady=surplus <= 0 and read == previous)
 
 
 def _surplus(read: Reading, baselines: Mapping[ProcessId, Baseline]) -> int:
@@ -141,4 +155,6 @@ def _weigh(semaphore: SemId, mappers: Sequence[Watched], before: Reading) -> Rea
     exact = {watched.id for watched in claiming if ended[watched].asleep_since(began[watched])}
     if len(ran) == 1 and ended[ran[0]].ran_since(began[ran[0]]) >= _RAN_NS:
         exact.add(ran[0].id)
-    return replace(before, steady=same, exact=frozenset(exact))
+    if not same:
+        return replace(before, value=value[0] if value else before.value)
+    return replace(before, steady=True, exact=frozenset(exact))

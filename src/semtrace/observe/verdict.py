@@ -185,12 +185,14 @@ def _judge_rivals(reading: Reading, taken: int, claimed: tuple[Claim, ...]) -> V
 
     A count that may be inherited equals one that was taken: its process may have released what its parent took, and
     taken it again itself. Only one that waits for the lock with all its threads is taken to hold nothing, and then
-    the verdict says that this is not certain.
+    the verdict says that this is not certain. For the same reason the count of a process is no proof against a child
+    of its own that claims too.
     """
     heirs = tuple(c for c in claimed if not c.certain)
     if not heirs:
         exact = tuple(c for c in claimed if c.process in reading.exact)
-        if units(exact, reading.kind) == taken:
+        late = [c for c in claimed if c.process not in reading.exact]
+        if units(exact, reading.kind) == taken and not any(_descends(c, exact, reading.claims) for c in late):
             return Verdict(_state(reading), exact)
     owners = tuple(replace(c, certain=False) for c in claimed if c.certain)
     if heirs and units(owners, reading.kind) == taken and all(c.process in reading.all_wait for c in heirs):
@@ -198,6 +200,21 @@ def _judge_rivals(reading: Reading, taken: int, claimed: tuple[Claim, ...]) -> V
         return Verdict(_state(reading), owners, reason, rivals=heirs)
     many = f"{_pids([c.process for c in claimed])} claim {units(claimed, reading.kind)} for {taken} taken"
     return Verdict("unknown", reason=f"ambiguous: {many}", rivals=claimed)
+
+
+def _descends(claim: Claim, from_: Sequence[Claim], claims: Sequence[Claim]) -> bool:
+    """Whether a process was, or may have been, forked by one of these or by a child of theirs."""
+    by_pid = {c.process.pid: c for c in claims}
+    ancestors = {c.process.pid for c in from_}
+    seen: set[int] = set()
+    while claim.forked and claim.process.pid not in seen:
+        seen.add(claim.process.pid)
+        if not claim.parent or claim.parent in ancestors:
+            return True
+        if claim.parent not in by_pid:
+            return False  # it maps nothing, so nothing of the lock came from it
+        claim = by_pid[claim.parent]
+    return False
 
 
 def _cannot_read(blind: Sequence[ProcessId]) -> str:

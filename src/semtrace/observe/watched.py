@@ -29,6 +29,8 @@ RELIST_S = 1.0
 # How long to leave a process alone whose search found nothing for some semaphore, doubled each time.
 _RETRY_S, _RETRY_MOST_S = 0.25, 60.0
 
+_MOST_FORMER = 64
+
 _LIST_IT = "list what it has mapped: its semaphores"
 
 _END = object()
@@ -51,6 +53,7 @@ class Watched:
         self._maps = self._open_maps()
         self._listed: tuple[float, int] | None = None
         self._types: set[int] = set()
+        self._former: list[int] = []  # where objects of semaphores that are gone lay
         self._search: Iterator[None] | None = None
         self._retry_s = _RETRY_S
         self._retry_at_s = 0.0
@@ -120,10 +123,14 @@ class Watched:
             self.problems = [problem for problem in self.problems if problem.what != _LIST_IT]
         if found == self.semaphores:
             return told_again
-        self.objects = {s: known for s, known in self.objects.items() if found.get(s) == self.semaphores[s]}
+        kept = {s: known for s, known in self.objects.items() if found.get(s) == self.semaphores[s]}
+        former = [o.address for s, known in self.objects.items() if s not in kept for o in known]
+        self._former = (former + self._former)[:_MOST_FORMER]
+        self.objects = kept
         self.table_names = {s: name for s, name in self.table_names.items() if s in found}
         self.searched_s = {s: at_s for s, at_s in self.searched_s.items() if s in found}
         self.semaphores = found
+        self.learn(self._former)  # a program that makes a lock for each job has the next object where the last one was
         self._search, self._retry_s, self._retry_at_s = None, _RETRY_S, 0.0
         self._table = self._search_table()
         return True
