@@ -19,7 +19,7 @@ import pytest
 from commands import NOBODY, run, run_as
 
 from semtrace.errors import SemtraceError
-from semtrace.linux.sweep import Sweep, sweep
+from semtrace.linux.sweep import Outside, sweep
 from semtrace.model import SemId
 from semtrace.repairs import leaks, leftovers, mend
 from semtrace.repairs.leftovers import Entry, Surroundings
@@ -137,7 +137,7 @@ def test_what_a_process_maps_stays(directory: Directory) -> None:
 def test_what_a_process_that_cannot_be_seen_maps_stays(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in another container on the same /dev/shm."""
     used = directory.make()
-    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, []))
+    monkeypatch.setattr(leftovers, "sweep", lambda ids: dict.fromkeys(ids, Outside()))
     with _mapped_elsewhere(f"{directory.path}/{used}"):
         assert "in use by a process that cannot be seen from here" in directory.clean()
     assert directory.names == [used]
@@ -164,7 +164,9 @@ def test_without_the_kernels_count_the_rest_of_the_machine_is_asked(
 
     monkeypatch.setattr(leftovers, "in_use", unknown)
     # Whoever runs this may have a process that root may not ask either.
-    monkeypatch.setattr(leftovers, "sweep", lambda *whom: replace(sweep(*whom), hidden=[]))
+    monkeypatch.setattr(
+        leftovers, "sweep", lambda ids: {each: replace(found, hidden=()) for each, found in sweep(ids).items()}
+    )
     used, unused = directory.make(), directory.make()
     with _mapped_elsewhere(f"{directory.path}/{used}"):
         directory.clean()
@@ -206,7 +208,7 @@ def test_the_doctor_finds_what_clean_would_remove_and_nothing_else(
 ) -> None:
     """Also where not everybody can be asked, as PID 1 or the world outside a container: the kernel counts."""
     used, unused = directory.make(), directory.make()
-    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, [1]))
+    monkeypatch.setattr(leftovers, "sweep", lambda ids: dict.fromkeys(ids, Outside(hidden=(1,))))
     monkeypatch.setattr(leftovers, "user_ids", lambda pid: (os.geteuid(),))
     monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
     with _mapped_elsewhere(f"{directory.path}/{used}"):
@@ -222,7 +224,7 @@ def test_where_nobody_can_tell_the_doctor_says_so(directory: Directory, monkeypa
         yield None
 
     monkeypatch.setattr(leftovers, "in_use", unknown)
-    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, []))
+    monkeypatch.setattr(leftovers, "sweep", lambda ids: dict.fromkeys(ids, Outside()))
     monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
     directory.make()
     found = leaks.look(directory.path)
@@ -241,7 +243,7 @@ def test_what_is_removed_while_it_is_looked_at_is_no_doubt(
         yield None
 
     monkeypatch.setattr(leftovers, "in_use", removed)
-    monkeypatch.setattr(leftovers, "sweep", lambda *_: Sweep({}, []))
+    monkeypatch.setattr(leftovers, "sweep", lambda ids: dict.fromkeys(ids, Outside()))
     monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
     directory.make()
     assert leaks.look(directory.path) == leaks.Leaks(())

@@ -49,7 +49,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "watched": "model linux cpython .activity .proof .verdict",
         "reading": "model .verdict .watched",
         "history": "model linux",
-        "prover": "model linux .baselines .proof .verdict .watched",
+        "outside": "model linux.sweep .watched",
+        "prover": "model linux .baselines .outside .proof .verdict .watched",
         "separate": "model",
         "lastpicture": "model",
         "namebook": "model linux.memory cpython .watched",
@@ -58,7 +59,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "threadwaits": "model cpython linux .history .insiders .sleepers .watched",
         "threadlocks": "model cpython .history .insiders .namebook .threadwaits .watched",
         "fleet": "model linux servers.tree .watched",
-        "selfwaits": "model linux.sweep .fleet .insiders .watched",
+        "selfwaits": "model .fleet .insiders .outside .watched",
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",

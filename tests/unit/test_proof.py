@@ -11,13 +11,23 @@ import pytest
 from support import wait_until
 
 from semtrace.linux.futex import NO_SYSCALL, Thread
+from semtrace.linux.sweep import Outside
 from semtrace.model import SEMAPHORE, ProcessId, SemId
+from semtrace.observe import prover
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.proof import PATIENCE_S, READINGS, SPAN_S, Sighting, Suspicion
 from semtrace.observe.prover import Judged, Prover
 from semtrace.observe.verdict import Claim, Reading, Verdict, judge
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody outside the server maps anything."""
+    monkeypatch.setattr(prover, "ask_outside", lambda mappers, linked: dict.fromkeys(mappers, Outside()))
+
+
 BORN = 5000
 READ = 0
 POLL = 7

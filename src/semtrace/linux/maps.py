@@ -11,7 +11,7 @@ import fcntl
 import os
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +35,11 @@ class Mapping:
     device: tuple[int, int]
     inode: int
     path: str
+
+    @property
+    def is_usual(self) -> bool:
+        """True if it is as sem_open maps a semaphore (nptl/sem_open.c): one page, shared, to be read and written."""
+        return self.perms == "rw-s" and self.end - self.start == PAGE_SIZE and not self.offset
 
     @property
     def holds_objects(self) -> bool:
@@ -85,6 +90,33 @@ def _parse_line(line: bytes) -> Mapping | None:
         )
     except (ValueError, IndexError):
         return None
+
+
+def mappings_of(pid: int, wanted: Collection[SemId]) -> Iterator[tuple[SemId, Mapping]]:
+    """Yield every mapping of the wanted files, whatever its name, size and rights; none if the process has ended.
+
+    Raises OSError where the kernel cannot tell. The text costs less than a query for each file that is mapped.
+    """
+    try:
+        with open(f"/proc/{pid}/maps", "rb", buffering=0) as f:
+            text = b"".join(iter(lambda: f.read(1 << 16), b""))
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for major, minor in {(each.major, each.minor) for each in wanted}:
+        for line in _lines_with(text, b" %02x:%02x " % (major, minor)):
+            mapping = _parse_line(line)
+            if mapping is not None and (semaphore := SemId(*mapping.device, mapping.inode)) in wanted:
+                yield semaphore, mapping
+
+
+def _lines_with(text: bytes, needle: bytes) -> Iterator[bytes]:
+    """A path may hold the needle too: parse the line."""
+    at = text.find(needle)
+    while at >= 0:
+        end = text.find(b"\n", at)
+        end = len(text) if end < 0 else end
+        yield text[text.rfind(b"\n", 0, at) + 1 : end]
+        at = text.find(needle, end)
 
 
 def is_semaphore(path: str, size: int, offset: int) -> bool:

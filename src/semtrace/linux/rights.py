@@ -11,7 +11,7 @@ from pathlib import Path
 from semtrace.model import Problem, ProcessId
 
 _YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
-_CAP_SYS_PTRACE = 19
+CAP_SYS_PTRACE = 19
 
 _arguments: tuple[str, ...] | None = None
 
@@ -30,7 +30,7 @@ def remedy(pid: int) -> str:
     """What to type to be let in to `pid`: the same command once more; where there is none, the live view of it."""
     again = _again(pid)
     if os.geteuid() == 0:
-        if has_capability(_CAP_SYS_PTRACE):
+        if has_capability(CAP_SYS_PTRACE):
             return f"even root may not read process {pid}: SELinux, AppArmor or a user namespace forbids it"
         return "root without SYS_PTRACE, as in a container: start it with --cap-add SYS_PTRACE, or look from the host"
     owner = owner_of(pid)

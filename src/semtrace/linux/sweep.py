@@ -1,26 +1,106 @@
-"""Every process of the machine, asked whether it maps a semaphore: for the one question that a process tree cannot
-answer.
+"""Every process of the machine, asked whether it maps a semaphore or has its file open: for the one question that a
+process tree cannot answer. Who cannot be asked may map it, unless the kernel's own facts exclude that.
+
+A descriptor on its way through a socket is not seen, nor is a mapping that is moved about while it is looked for.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from semtrace.linux.maps import SemaphoreMaps
+from semtrace.linux import maps
+from semtrace.linux.files import not_for_want_of
+from semtrace.linux.lineage import may_have_inherited, root_of
+from semtrace.linux.openfiles import opened
+from semtrace.linux.pagecount import are_all
 from semtrace.linux.process import Stat, door, read_stat
-from semtrace.model import SemId
-
-# Who cannot be asked is dismissed by name: nearly every machine runs some hundred processes that an ordinary user may
-# not read, and a semaphore gets into a process by fork from its creator, which keeps the name.
-_MAY_MAP = re.compile(r"python|gunicorn|celery|uvicorn|uwsgi|hypercorn|granian")
-
+from semtrace.linux.program import is_kernel_thread
+from semtrace.linux.rights import CAP_SYS_PTRACE, has_capability
+from semtrace.model import ProcessId, SemId
 
 # include/linux/proc_ns.h PROC_PID_INIT_INO: the machine's own pid namespace.
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
+
+# The process list is read until this many times, one after another, nobody in it escaped the question.
+_QUIET_ROUNDS = 2
+_MOST_ROUNDS = 20
+_MOST_S = 1.0
+
+Why = Literal["maps", "opened", "strange", "restless", "container", "hidden", "hidepid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A semaphore as the server shows it: `members` are the processes of the server that map it.
+
+    `named`: it has a name in /dev/shm, or once had one for longer than an instant. Then any process may have opened
+    it; else only a fork passes it on.
+    """
+
+    members: frozenset[int]
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why nobody can say that only the server's processes use a semaphore. `pid` is the process that it is about."""
+
+    why: Why
+    pid: int | None = None
+    how: str = ""
+
+    @property
+    def rights_help(self) -> bool:
+        """True if all is excluded but processes that another user may ask."""
+        return self.why in ("hidden", "hidepid")
+
+    def __str__(self) -> str:
+        return {
+            "maps": f"PID {self.pid}, which is not of this server, maps it too",
+            "opened": f"PID {self.pid} has its file open, and may map it at any time",
+            "strange": f"PID {self.pid} maps it {self.how}, so its use of it cannot be seen",
+            "restless": "processes outside this server start faster than they can be asked whether they map it",
+            "container": "processes outside this container may map it too: look from the host",
+            "hidden": f"PID {self.pid} may map it and cannot be read: look as root",
+            "hidepid": "/proc hides the processes of other users, which may map it (hidepid): look as root",
+        }[self.why]
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a sweep found of one semaphore.
+
+    `mapped_by` are those outside the server that map it or have its file open; `hidden` those that may, and could not
+    be asked. `obstacles`: the surest first.
+    """
+
+    mapped_by: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """How one process has a file: mapped, and open."""
+
+    mappings: tuple[maps.Mapping, ...]
+    opened: bool
+
+    def obstacle(self, pid: int, is_member: bool) -> Obstacle | None:
+        """None for a member that has it as every user of a semaphore has."""
+        if self.mappings and not is_member:
+            return Obstacle("maps", pid)
+        if len(self.mappings) > 1:
+            return Obstacle("strange", pid, f"{len(self.mappings)} times")
+        if any(not mapping.is_usual for mapping in self.mappings):
+            (mapping,) = self.mappings
+            return Obstacle("strange", pid, f"as {mapping.perms}, {mapping.end - mapping.start} bytes")
+        return Obstacle("opened", pid) if self.opened else None
 
 
 def sees_all_processes() -> bool:
@@ -31,65 +111,145 @@ def sees_all_processes() -> bool:
         return False
 
 
-def comes_from_outside(stat: Stat) -> bool:
-    """Whether a process was forked, without an exec since, by one outside this container: then that one, which does not
-    show in /proc, has all that it has inherited. From inside, a parent outside has the pid 0 (pid_namespaces(7)).
-    """
-    seen = {stat.id.pid}
-    while stat.forked and stat.ppid and stat.ppid not in seen:
-        seen.add(stat.ppid)
-        parent = read_stat(stat.ppid)
-        if parent is None:
-            return False
-        stat = parent
-    return stat.forked and not stat.ppid
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Who maps which of the semaphores, and who may but could not be asked."""
-
-    mapped_by: dict[SemId, list[int]]
-    hidden: list[int]
-
-
-def sweep(semaphores: Collection[SemId], apart_from: Collection[int], names: Collection[str] | None) -> Sweep:
-    """Asks all processes but `apart_from`; `names` are the command names of those, which a relative would share. With
-    None, whoever cannot be asked may map them, whatever it is called.
-    """
-    mapped_by: dict[SemId, list[int]] = {}
-    hidden: list[int] = []
-    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdecimal()):
-        if pid in apart_from:
-            continue
-        try:
-            found = _mapped(pid)
-        except OSError:
-            if _may_map(pid, names):
-                hidden.append(pid)
-            continue
-        for semaphore in found & set(semaphores):
-            mapped_by.setdefault(semaphore, []).append(pid)
-    return Sweep(mapped_by, hidden)
-
-
-def _mapped(pid: int) -> set[SemId]:
-    """Raises OSError where it cannot be asked; none if it ended."""
-    stat = read_stat(pid)
-    if stat is None:
-        return set()
+def hides_processes() -> bool:
+    """True if /proc leaves out the processes of other users (Documentation/filesystems/proc.rst, 4: hidepid)."""
     try:
-        maps = SemaphoreMaps(door(stat))
-    except (FileNotFoundError, ProcessLookupError):
-        return set()
-    try:
-        return {m.id for m in maps.semaphores()}
-    finally:
-        maps.close()
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return True
+    fields = [line.split() for line in mounts]
+    options = next((each[-1] for each in reversed(fields) if len(each) > 9 and each[4] == "/proc"), "")
+    values = [option.partition("=")[2] for option in options.split(",") if option.startswith("hidepid=")]
+    return any(value not in ("0", "off", "1", "noaccess") for value in values) and not has_capability(CAP_SYS_PTRACE)
 
 
-def _may_map(pid: int, names: Collection[str] | None) -> bool:
-    stat = read_stat(pid)
-    if stat is None or stat.ended:
+def sweep(semaphores: Mapping[SemId, Shared]) -> dict[SemId, Outside]:
+    """Ask all processes, but not this one about the files that it has open itself."""
+    asking = _Asking(frozenset(semaphores))
+    settled = asking.run()
+    unasked = {pid: stat for pid, stat in asking.hidden.items() if _lives(pid)}
+    sees_all, hides = sees_all_processes(), hides_processes()
+    found = {}
+    for semaphore, shared in semaphores.items():
+        uses = asking.uses.get(semaphore, {})
+        root = None if shared.named else root_of(shared.members)
+        hidden = _not_excluded(unasked, shared, root, uses)
+        obstacles = [
+            *(use.obstacle(pid, pid in shared.members) for pid, use in uses.items()),
+            None if settled else Obstacle("restless"),
+            None if sees_all or root else Obstacle("container"),
+            *(Obstacle("hidden", pid) for pid in hidden),
+            Obstacle("hidepid") if hides else None,
+        ]
+        found[semaphore] = Outside(
+            tuple(pid for pid in uses if pid not in shared.members),
+            hidden,
+            tuple(sorted(filter(None, obstacles), key=_order)),
+        )
+    return found
+
+
+def _not_excluded(
+    unasked: Mapping[int, Stat | None], shared: Shared, root: Stat | None, uses: Mapping[int, _Use]
+) -> tuple[int, ...]:
+    """Those who could not be asked, but for whom the kernel's facts exclude."""
+    if not shared.named:
+        return tuple(pid for pid, stat in unasked.items() if stat is None or may_have_inherited(stat, root))
+    # Who has executed a program since its fork can hold only what it has opened, and used, itself.
+    executed = {pid for pid, stat in unasked.items() if stat is not None and not stat.forked}
+    mapped = [(pid, mapping.start) for pid, use in uses.items() for mapping in use.mappings]
+    excluded = executed if executed and are_all(mapped) else set()
+    return tuple(pid for pid in unasked if pid not in excluded)
+
+
+def _order(obstacle: Obstacle) -> int:
+    return ("maps", "opened", "strange", "restless", "container", "hidden", "hidepid").index(obstacle.why)
+
+
+class _Asking:
+    """One sweep: who was asked, and what was learned.
+
+    A process may end before it is asked, and its child start where the list was read already. So the list is read
+    again, and only the new are asked, until twice nobody escaped.
+    """
+
+    def __init__(self, wanted: Collection[SemId]) -> None:
+        self.uses: dict[SemId, dict[int, _Use]] = {}
+        self.hidden: dict[int, Stat | None] = {}
+        self._wanted = wanted
+        self._asked: dict[int, ProcessId | None] = {}
+
+    def run(self) -> bool:
+        """Return False if there is no end of new processes."""
+        quiet, deadline = 0, None
+        for _ in range(_MOST_ROUNDS):
+            quiet = quiet + 1 if self._round() else 0
+            if quiet == _QUIET_ROUNDS:
+                return True
+            deadline = deadline or time.monotonic() + _MOST_S  # the first round takes as long as it takes
+            if time.monotonic() > deadline:
+                break
         return False
-    return names is None or stat.comm in names or _MAY_MAP.search(stat.comm) is not None
+
+    def _round(self) -> bool:
+        """True if every process there is was asked, now or in an earlier round. The newest are asked first."""
+        listed = {int(entry) for entry in os.listdir("/proc") if entry.isdecimal()}
+        new = sorted(listed - self._asked.keys(), reverse=True)
+        others = [pid for pid in listed & self._asked.keys() if self._is_another(pid)]
+        answered = [self._ask(pid) for pid in (*new, *others)]
+        return all(answered)
+
+    def _is_another(self, pid: int) -> bool:
+        """True if the pid was given out again since."""
+        stat = read_stat(pid)
+        return stat is not None and stat.id != self._asked[pid]
+
+    def _ask(self, pid: int) -> bool:
+        """False if it ended before it could be asked."""
+        stat = read_stat(pid)
+        if stat is None and not _exists(pid):
+            return False
+        self._asked[pid] = None if stat is None else stat.id
+        if stat is None:
+            self.hidden[pid] = None  # not even that may be read of it (hidepid=1)
+        elif not (stat.dying or is_kernel_thread(stat)):
+            return self._ask_living(stat)
+        return True
+
+    def _ask_living(self, stat: Stat) -> bool:
+        pid = stat.id.pid
+        try:
+            found = _uses(stat, self._wanted)
+        except (FileNotFoundError, ProcessLookupError):
+            del self._asked[pid]  # it, or the thread that was asked, ended: again, if it is there after all
+            return False
+        except OSError as error:
+            not_for_want_of(error)
+            self.hidden[pid] = stat
+            return True
+        for semaphore, use in found.items():
+            self.uses.setdefault(semaphore, {})[pid] = use
+        return not self._is_another(pid)
+
+
+def _lives(pid: int) -> bool:
+    stat = read_stat(pid)
+    return not stat.dying if stat else _exists(pid)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        Path(f"/proc/{pid}").stat()
+    except OSError:
+        return False
+    return True
+
+
+def _uses(stat: Stat, wanted: Collection[SemId]) -> dict[SemId, _Use]:
+    """Raises OSError where it cannot be asked."""
+    tid = door(stat)
+    mapped: dict[SemId, list[maps.Mapping]] = {}
+    for semaphore, mapping in maps.mappings_of(tid, wanted):
+        mapped.setdefault(semaphore, []).append(mapping)
+    held_open = opened(tid, wanted) if stat.id.pid != os.getpid() else frozenset()
+    return {each: _Use(tuple(mapped.get(each, ())), each in held_open) for each in mapped.keys() | held_open}

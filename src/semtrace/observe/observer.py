@@ -14,6 +14,7 @@ from semtrace.cpython.names import Named
 from semtrace.linux import files
 from semtrace.linux.shm import ShmDirectory
 from semtrace.linux.stillness import Stillness
+from semtrace.linux.sweep import Obstacle
 from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
 from semtrace.observe import primitives, reading
 from semtrace.observe.baselines import Baselines
@@ -122,6 +123,10 @@ class Observer:
     def prove_anew(self) -> None:
         """Only what is seen from now on proves that a lock is orphaned: for whoever is about to act on it."""
         self._prover.forget()
+
+    def obstacle(self, semaphore: SemId) -> Obstacle | None:
+        """Ask every process now; return why others than the server's own processes may hold it, None if excluded."""
+        return self._prover.obstacle(semaphore, self._fleet.mappers.get(semaphore, ()))
 
     def is_suspect(self, semaphore: SemId) -> bool:
         """Whether it is, in one look now, locked and claimed by nobody."""

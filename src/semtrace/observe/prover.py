@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S
-from semtrace.linux.sweep import comes_from_outside, sees_all_processes, sweep
+from semtrace.linux.sweep import Obstacle
 from semtrace.model import SemId
 from semtrace.observe.baselines import Baselines
+from semtrace.observe.outside import ask_outside
 from semtrace.observe.proof import NOT_SWEPT, Suspicion
 from semtrace.observe.verdict import Reading, Verdict, judge
 from semtrace.observe.watched import Watched
@@ -148,15 +149,18 @@ class Prover:
         due = {s: suspicion for s, suspicion in self._suspicions.items() if self._sweep_due(now_s, s, mappers[s])}
         if not due:
             return
-        own = {w.id.pid: w.stat.comm for s in due for w in mappers[s]}
-        seen = sweep(due.keys(), own.keys(), set(own.values()))
+        found = ask_outside({semaphore: mappers[semaphore] for semaphore in due}, self._linked())
         for semaphore, suspicion in due.items():
-            mapped_by = seen.mapped_by.get(semaphore, [])
-            if not self._strict and suspicion.is_first_seen(mapped_by):
+            if not self._strict and suspicion.is_first_seen(found[semaphore].mapped_by):
                 continue
+            obstacle = next(iter(found[semaphore].obstacles), None)
             suspicion.swept_s = now_s
-            suspicion.outsider = _outsider(mapped_by, seen.hidden)
-            suspicion.barred = bool(seen.hidden) and not mapped_by
+            suspicion.outsider = None if obstacle is None else str(obstacle)
+            suspicion.barred = obstacle is not None and obstacle.rights_help
+
+    def obstacle(self, semaphore: SemId, mappers: Sequence[Watched]) -> Obstacle | None:
+        """Ask the rest of the machine now, whenever it was asked last: for whoever is about to act."""
+        return next(iter(ask_outside({semaphore: mappers}, self._linked())[semaphore].obstacles), None)
 
     def _sweep_due(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
         swept_s = self._suspicions[semaphore].swept_s
@@ -175,11 +179,6 @@ class Prover:
         suspicion = suspicion or self._suspicions[semaphore]
         if not futex.KNOWN:
             return "where threads wait cannot be told on this processor"
-        if not sees_all_processes():
-            if semaphore in self._linked():
-                return "it has a name in /dev/shm, and processes outside this container may map it too"
-            if any(comes_from_outside(watched.stat) for watched in mappers):
-                return "processes outside this container forked those that map it, and may map it too"
         if self._baselines[semaphore].handed_over:
             return "processes release what others took, so counts do not show who holds it"
         unsearched = [
@@ -222,11 +221,3 @@ def _all(mappers: int) -> str:
 
 def _concerned(suspicion: Suspicion, mappers: Sequence[Watched]) -> list[Watched]:
     return [w for w in mappers if suspicion.concerns(w.id)]
-
-
-def _outsider(mapped_by: Sequence[int], hidden: Sequence[int]) -> str | None:
-    if mapped_by:
-        return f"PID {mapped_by[0]}, which is not of this server, maps it too"
-    if hidden:
-        return f"PID {hidden[0]} may map it and cannot be read: look as root"
-    return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from semtrace.linux.sweep import sweep
 from semtrace.model import Holder, Lock, SemId, Waiter
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.insiders import Insiders, Key
+from semtrace.observe.outside import ask_outside
 from semtrace.observe.watched import Watched
 
 _SWEEP_EVERY_S = 2.0
@@ -40,14 +40,14 @@ class SelfWaits:
                 wanted.setdefault(self._fleet[holder.process], set()).update(key[1] for key in self._keys(lock, holder))
         self._insiders.keep((watched.id, address) for watched, addresses in wanted.items() for address in addresses)
         self._insiders.ask(now_s, wanted)
-        self._sweep(now_s, _in_a_ring(locks))
+        self._sweep(now_s, _in_a_ring(locks), [lock.id for lock in locks if lock.linked])
         return tuple(self._marked(lock, suspects[lock.id]) if lock.id in suspects else lock for lock in locks)
 
     def _marked(self, lock: Lock, suspects: Sequence[Holder]) -> Lock:
         holders = (replace(holder, within=self._is_inside(holder, self._keys(lock, holder))) for holder in suspects)
         return replace(lock, holders=tuple(holders), outsiders=self._outside.get(lock.id, ()))
 
-    def _sweep(self, now_s: float, suspects: Collection[SemId]) -> None:
+    def _sweep(self, now_s: float, suspects: Collection[SemId], linked: Collection[SemId]) -> None:
         """Now and then, and at once for one that is new."""
         if not suspects:
             self._outside.clear()
@@ -55,9 +55,8 @@ class SelfWaits:
         due = self._swept_s is None or now_s - self._swept_s >= _SWEEP_EVERY_S
         if not due and self._outside.keys() >= set(suspects):
             return
-        own = {watched.id.pid: watched.stat.comm for watched in self._fleet.all}
-        seen = sweep(suspects, own.keys(), set(own.values()))
-        self._outside = {each: (*seen.mapped_by.get(each, ()), *seen.hidden) for each in suspects}
+        seen = ask_outside({each: self._fleet.mappers.get(each, ()) for each in suspects}, linked)
+        self._outside = {each: (*outside.mapped_by, *outside.hidden) for each, outside in seen.items()}
         self._swept_s = now_s
 
     def _is_inside(self, holder: Holder, keys: Iterable[Key]) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from semtrace.linux.lease import in_use
 from semtrace.linux.post import identity
 from semtrace.linux.program import user_ids
-from semtrace.linux.sweep import sees_all_processes, sweep
+from semtrace.linux.sweep import Shared, sees_all_processes, sweep
 from semtrace.model import SemId
 
 DIRECTORY = "/dev/shm"
@@ -115,9 +115,11 @@ def _why_uncertain(entry: Entry, semaphore: SemId, around: Surroundings) -> str 
 def _judged(fd: int, entries: list[Entry], known: Mapping[SemId, bool | None] | None = None) -> list[Found]:
     """The kernel is asked only about those that nothing else keeps, unless what it says is `known`."""
     ids = [entry.id for entry in entries if entry.id is not None]
-    seen = sweep(ids, (), None)
-    hidden = {user: pid for pid in seen.hidden for user in user_ids(pid)}
-    around = Surroundings(os.geteuid(), seen.mapped_by, dict.fromkeys(ids, False), hidden, sees_all_processes())
+    seen = sweep(dict.fromkeys(ids, Shared(frozenset(), named=True)))
+    mapped_by = {each: outside.mapped_by for each, outside in seen.items() if outside.mapped_by}
+    unasked = {pid for outside in seen.values() for pid in outside.hidden}
+    hidden = {user: pid for pid in unasked for user in user_ids(pid)}
+    around = Surroundings(os.geteuid(), mapped_by, dict.fromkeys(ids, False), hidden, sees_all_processes())
     if known is None:
         known = {entry.id: _used(entry.name, fd) for entry in entries if entry.id and why_kept(entry, around) is None}
     around = replace(around, in_use=known)

@@ -9,23 +9,24 @@ who does not hold it. So three kinds of those are kept out, between the last loo
   process that maps it has run (`linux.stillness`). What is left are the microseconds between the look at the first of
   them and the act, in which two threads would have to wake up, one to release what it does not hold and one to take it.
 
+Right before the act every process of the machine is asked once more whether it maps the lock or has its file open.
+Where one cannot be asked, and the kernel's own facts do not exclude it, nothing is done.
+
 Where some thread computes without a pause there is no such moment: then the look right before the act has to do, and a
 process that releases what it did not take could come in between within a millisecond. `Released.still` says which.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from semtrace.errors import NoServer, NotPermitted, Refused, SemtraceError, UsageError
 from semtrace.linux.post import MOST_UNITS, OpenSemaphore, Word, open_semaphore
-from semtrace.linux.process import read_stat
 from semtrace.linux.rights import map_files_remedy, remedy
 from semtrace.linux.stillness import Stillness
-from semtrace.linux.sweep import sweep
+from semtrace.linux.sweep import Obstacle
 from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, ThreadLock, Waiter
 from semtrace.observe.observer import Observer, settle
 from semtrace.repairs.deadbooks import SetRight, let_go
@@ -123,7 +124,7 @@ def _proved(observer: Observer, semaphore: SemId) -> Lock:
     while True:
         snapshot = observer.snapshot()
         lock = _same(snapshot, semaphore)
-        refusal = why_not(lock, snapshot)
+        refusal = why_not(lock, snapshot, observer.obstacle)
         if refusal is None:
             return lock
         decided = 0 if observer.undecided() else decided + 1
@@ -132,8 +133,13 @@ def _proved(observer: Observer, semaphore: SemId) -> Lock:
         time.sleep(_BETWEEN_S)
 
 
-def why_not(lock: Lock, snapshot: Snapshot) -> SemtraceError | None:
-    """Why this lock is not to be released, None if it is proved orphaned."""
+def why_not(
+    lock: Lock, snapshot: Snapshot, obstacle: Callable[[SemId], Obstacle | None] = lambda _: None
+) -> SemtraceError | None:
+    """Why this lock is not to be released, None if it is proved orphaned.
+
+    `obstacle` finds the process that could not be asked, where that is all that the proof lacks.
+    """
     if not snapshot.alive:
         return NoServer(f"process {snapshot.server.pid} has ended", "its locks went with it")
     if lock.state == "orphaned":
@@ -142,9 +148,11 @@ def why_not(lock: Lock, snapshot: Snapshot) -> SemtraceError | None:
     what = f"{clean(lock.label)} is not proved orphaned: {_in_words(lock)}"
     blind = None
     if lock.state == "unknown":
-        blind = _blind(snapshot, [process.pid for process in lock.mapped_by]) or _hidden(lock)
+        blind = _blind(snapshot, [process.pid for process in lock.mapped_by])
     if blind:
         return NotPermitted(what, remedy(blind))
+    if lock.barred and (found := obstacle(lock.id)) is not None and found.rights_help:
+        return NotPermitted(what, remedy(found.pid or 1))
     return Refused(what, f"nothing was done; semtrace dump {snapshot.server.pid} shows more")
 
 
@@ -158,14 +166,6 @@ def _blind(snapshot: Snapshot, pids: Iterable[int]) -> int | None:
     """The first of these processes that cannot be read."""
     blind = {problem.process.pid for problem in snapshot.problems if problem.process}
     return next((pid for pid in pids if pid in blind), None)
-
-
-def _hidden(lock: Lock) -> int | None:
-    """A process outside the server that may map it and cannot be asked; root can ask all."""
-    if os.geteuid() == 0:
-        return None
-    own = {process.pid: stat.comm for process in lock.mapped_by if (stat := read_stat(process.pid))}
-    return next(iter(sweep([lock.id], own.keys(), set(own.values())).hidden), None)
 
 
 def check_rights(observer: Observer, lock: Lock) -> str:
@@ -221,23 +221,45 @@ def _opened(observer: Observer, lock: Lock) -> OpenSemaphore:
 
 
 def _at_a_still_moment(observer: Observer, lock: Lock) -> tuple[Lock, bool]:
-    """Looks once more, until a look falls into a moment in which nobody ran: then it is still true now."""
+    """Looks once more, until a look falls into a moment in which nobody ran: then it is still true now.
+
+    The rest of the machine is asked within that moment too. An obstacle may be one that has just been born, or another
+    semtrace that looks at the file: only one that stays is a reason not to act.
+    """
     refusal: SemtraceError | None = None
+    hindered = 0
     for _ in range(_MOMENTS):
         stillness = Stillness([process.pid for process in lock.mapped_by])
         before, snapshot = lock.mapped_by, observer.snapshot()
         lock = _same(snapshot, lock.id)
-        refusal = why_not(lock, snapshot)
-        if refusal is None and lock.mapped_by == before and stillness.broken_by() is None:
-            return lock, True
+        refusal = why_not(lock, snapshot, observer.obstacle)
         if refusal is not None and lock.state != "unknown":
             raise refusal
+        if refusal is None and lock.mapped_by == before and stillness.broken_by() is None:
+            refusal = _not_alone(observer, lock)
+            if refusal is None and stillness.broken_by() is None:
+                return lock, True
+            hindered += refusal is not None
+            if refusal is not None and hindered >= _DECIDED:
+                raise refusal
         time.sleep(_BETWEEN_S)
+    refusal = refusal or _not_alone(observer, lock)
     if refusal is None and not observer.is_suspect(lock.id):
         refusal = Refused(f"{clean(lock.label)} has just changed", "nothing was done")
     if refusal is not None:
         raise refusal
     return lock, False
+
+
+def _not_alone(observer: Observer, lock: Lock) -> SemtraceError | None:
+    """Ask every process now; None if no other than the server's own can hold the lock."""
+    obstacle = observer.obstacle(lock.id)
+    if obstacle is None:
+        return None
+    what = f"{clean(lock.label)} is not proved orphaned: {obstacle}"
+    if obstacle.rights_help:
+        return NotPermitted(what, remedy(obstacle.pid or 1))
+    return Refused(what, f"nothing was done; semtrace dump {observer.server.pid} shows more")
 
 
 def _same(snapshot: Snapshot, semaphore: SemId) -> Lock:
