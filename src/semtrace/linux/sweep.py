@@ -127,7 +127,7 @@ def sweep(semaphores: Mapping[SemId, Shared]) -> dict[SemId, Outside]:
     """Ask all processes, but not this one about the files that it has open itself."""
     asking = _Asking(frozenset(semaphores))
     settled = asking.run()
-    unasked = {pid: stat for pid, stat in asking.hidden.items() if _lives(pid)}
+    unasked = asking.unasked()
     sees_all, hides = sees_all_processes(), hides_processes()
     found = {}
     for semaphore, shared in semaphores.items():
@@ -175,7 +175,7 @@ class _Asking:
 
     def __init__(self, wanted: Collection[SemId]) -> None:
         self.uses: dict[SemId, dict[int, _Use]] = {}
-        self.hidden: dict[int, Stat | None] = {}
+        self._hidden: set[int] = set()
         self._wanted = wanted
         self._asked: dict[int, ProcessId | None] = {}
 
@@ -190,6 +190,11 @@ class _Asking:
             if time.monotonic() > deadline:
                 break
         return False
+
+    def unasked(self) -> dict[int, Stat | None]:
+        """Those who live and could not be asked, as they are by now: most have executed a program since their fork."""
+        stats = {pid: read_stat(pid) for pid in self._hidden}
+        return {pid: stat for pid, stat in stats.items() if (not stat.dying if stat else _exists(pid))}
 
     def _round(self) -> bool:
         """True if every process there is was asked, now or in an earlier round. The newest are asked first."""
@@ -211,7 +216,7 @@ class _Asking:
             return False
         self._asked[pid] = None if stat is None else stat.id
         if stat is None:
-            self.hidden[pid] = None  # not even that may be read of it (hidepid=1)
+            self._hidden.add(pid)  # not even that may be read of it (hidepid=1)
         elif not (stat.dying or is_kernel_thread(stat)):
             return self._ask_living(stat)
         return True
@@ -225,16 +230,11 @@ class _Asking:
             return False
         except OSError as error:
             not_for_want_of(error)
-            self.hidden[pid] = stat
+            self._hidden.add(pid)
             return True
         for semaphore, use in found.items():
             self.uses.setdefault(semaphore, {})[pid] = use
         return not self._is_another(pid)
-
-
-def _lives(pid: int) -> bool:
-    stat = read_stat(pid)
-    return not stat.dying if stat else _exists(pid)
 
 
 def _exists(pid: int) -> bool:
