@@ -35,6 +35,7 @@ class Controller(threading.Thread):
         self._root = root
         self._numbers = numbers
         self._over = threading.Event()
+        self.undiscovered = False  # there is an orphan that no snapshot has shown yet
         self._acts: dict[str, Callable[[Copy], None]] = {
             "kill": self._kill_any,
             "kill_holder": self._kill_holder,
@@ -78,8 +79,9 @@ class Controller(threading.Thread):
         self._kill(self._holding(copy))
 
     def _kill(self, among: list[Who]) -> None:
-        if among:
+        if among and not (self._family.one_by_one and self.undiscovered):
             who = self._numbers.choice(among)
+            self.undiscovered = self._family.one_by_one  # until a snapshot shows that it left nothing
             self.note(f"kill {who.pid}")
             send(who, signal.SIGKILL)
 

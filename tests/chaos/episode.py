@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,12 +24,13 @@ from tests.chaos.orphans import Orphans, Returner, slots_left
 from tests.chaos.programs import journal as j
 from tests.chaos.tally import Tally
 from tests.chaos.truth import Copy, Reader, Truth, truth_between
-from tests.support import start, wait_until
+from tests.support import Running, start, start_gunicorn, wait_until
 
 PROGRAMS = Path(__file__).parent / "programs"
 FRESH_EVERY_S, DOCTOR_EVERY_S, STUCK_S = 2.5, 8.0, 20.0
 SLOWEST_HZ, FASTEST_HZ = 10.0, 50.0
 FEW_SLOTS = 12
+CLIENTS = 6
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,10 @@ def started(setting: Setting, path: Path) -> Iterator[tuple[int, Path]]:
     family = setting.family
     config = {**family.config, "journal": str(path), "seed": setting.seed}
     argv = [setting.python, str(PROGRAMS / family.program), json.dumps(config)]
+    if family.gunicorn:
+        with _served(family, config) as found:
+            yield found
+        return
     with start(*argv, cwd=PROGRAMS) as (popen, log):
 
         def ready() -> bool:
@@ -81,6 +87,33 @@ def started(setting: Setting, path: Path) -> Iterator[tuple[int, Path]]:
 
         wait_until(ready, what=f"{family.name}, log:\n{log.read_text()[-2000:]}")
         yield popen.pid, log
+
+
+@contextlib.contextmanager
+def _served(family: Family, config: dict[str, object]) -> Iterator[tuple[int, Path]]:
+    """A gunicorn, and threads that send requests to it."""
+    environment = {"CHAOS_CONFIG": json.dumps(config)}
+    over = threading.Event()
+    options = ("--preload", "--timeout", "5", *family.gunicorn)
+    clients: list[threading.Thread] = []
+    try:
+        with start_gunicorn("app:app", *options, cwd=PROGRAMS, env=environment) as running:
+            clients += [threading.Thread(target=_request, args=(running, over), daemon=True) for _ in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            yield running.pid, running.log
+            over.set()
+    finally:
+        over.set()
+        for client in clients:
+            client.join()
+
+
+def _request(running: Running, over: threading.Event) -> None:
+    """Whoever serves it may be killed meanwhile."""
+    while not over.wait(0.005):
+        with contextlib.suppress(OSError):
+            running.get("/", timeout=3.0)
 
 
 class _Episode:
@@ -98,6 +131,7 @@ class _Episode:
         self._orphans = Orphans(self._family.name, tally, self._numbers, self._returner.give_back)
         self._inodes: dict[int, None] = {}
         self._changed_s = time.monotonic()
+        self._kills, self._alike = 0, set[int]()
         self._doctor: _Doctor | None = None
 
     def run(self) -> None:
@@ -173,7 +207,17 @@ class _Episode:
             else:
                 self._not_judged(truth, lock, (before, seen, after), entry.index, source)
         self._tally.unjudged[f"{self._family.name} not seen"] += len(entries)
+        if source == "watching":
+            self._let_kill(after)
         return after
+
+    def _let_kill(self, copy: Copy) -> None:
+        """One who was killed has left something undiscovered, until every lock has been judged since."""
+        if self._controller.counted["kill"] != self._kills:
+            self._kills, self._alike = self._controller.counted["kill"], set()
+        registered = {index for index in range(j.LOCKS) if copy.entry(index).inode}
+        if registered <= self._alike:
+            self._controller.undiscovered = self._orphans.undiscovered
 
     def _remember(self, inode: int) -> None:
         self._inodes[inode] = None
@@ -192,6 +236,7 @@ class _Episode:
                 self._tally.unknown[f"{name} {source}: {kind_of_reason(lock.reason)}"] += 1
         if source == "watching":
             self._orphans.see(truth, lock, now_s, self._controller.counted["kill"])
+            self._alike.add(truth.entry.index)
 
     def _not_judged(self, why: str, lock: Lock, sample: tuple[Copy, Snapshot, Copy], index: int, source: str) -> None:
         self._tally.unjudged[f"{self._family.name} {why}"] += 1

@@ -30,6 +30,7 @@ class Family:
     releases: float = 0.5  # how many of the orphans semtrace releases; the others are given back by the controller
     gunicorn: tuple[str, ...] = ()
     pause_s: tuple[float, float] = (0.1, 0.8)  # between two acts
+    one_by_one: bool = False  # nobody is killed while an orphan has not been found
 
     @property
     def exits(self) -> bool:
@@ -56,7 +57,7 @@ FAMILIES: tuple[Family, ...] = (
     _of("noise", noise=True, **ALL_KINDS),
     _of("threads", threads=2, **ALL_KINDS),
     _of("healthy", acts=HEALTHY, threads=2, computes_inside=True, **ALL_KINDS),
-    _of("quiet", acts=QUIET, **ALL_KINDS),
+    _of("quiet", acts=QUIET, one_by_one=True, **ALL_KINDS),
     _of("exits", exit_while_held=True, exec_while_held=True, exec_every_s=0.5, **ALL_KINDS),
     _of("starved", acts=STARVING, computes_inside=True, pause_s=(0.0, 0.1), **ALL_KINDS),
     _of("jobs", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "Lock"], acts=HEALTHY),
@@ -73,10 +74,10 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _of("units", program="relatives.py", letter="C", mode="units", kinds=SEMAPHORES[:2], pairs=4, acts=HEALTHY),
     _of("inherited", program="relatives.py", letter="E", mode="inherited", kinds=["Lock", "RLock"], pairs=4),
-    _of("computing", letter="F", computing=2, kinds=["Lock", "Lock"], workers=3, acts=QUIET, pause_s=(0.5, 1.5)),
-    _of("daemons", letter="F", relatives=2, kinds=["Lock", "Lock"], workers=3, acts=QUIET, pause_s=(0.5, 1.5)),
-    _of("forking", letter="F", fork_every_s=0.02, kinds=["Lock", "Lock"], workers=3, acts=QUIET, pause_s=(0.5, 1.5)),
-    _of("bounded", letter="F", kinds=["BoundedSemaphore"] * 4, units=1, workers=4, acts=QUIET, pause_s=(0.5, 1.5)),
+    _of("computing", letter="F", computing=2, kinds=["Lock", "Lock"], workers=3, acts=QUIET, one_by_one=True),
+    _of("daemons", letter="F", relatives=2, kinds=["Lock", "Lock"], workers=3, acts=QUIET, one_by_one=True),
+    _of("forking", letter="F", fork_every_s=0.02, kinds=["Lock", "Lock"], workers=3, acts=QUIET, one_by_one=True),
+    _of("bounded", letter="F", kinds=["Lock", "Lock", "BoundedSemaphore"] * 2, units=2, workers=4, acts=QUIET, one_by_one=True),
     _of("handing", program="handing.py", kinds=["Lock", "Semaphore"], pairs=4, acts=HEALTHY, releases=0.0),
     _of("fork", start="fork", **ALL_KINDS),
     _of("spawn", start="spawn", letter="D", **ALL_KINDS),

@@ -27,7 +27,7 @@ class Wrong:
 
 def judge(truth: Truth, lock: Lock, findings: Iterable[Finding] = ()) -> list[Wrong]:
     """All that is wrong with it, or said with reservations and not so."""
-    found = [*_holders(truth, lock), *_state(truth, lock)]
+    found = _holders(truth, lock) or _state(truth, lock)
     found += (
         Wrong(FALSE_ERROR, f"{finding.code}: {finding.title}")
         for finding in findings

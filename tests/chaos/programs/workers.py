@@ -33,6 +33,7 @@ DEFAULTS = {
     "exec_while_held": False,
     "exit_while_held": False,
     "relatives": 0,  # daemonised, idle
+    "hidden": False,  # no name leads to the locks
     "longest_s": 0.15,
     "computes_inside": False,
     "seed": 0,
@@ -123,6 +124,8 @@ def work(journal, locks, noise, config, number):
     signal.alarm(config["alarm_s"])
     for _ in range(config["computing"]):
         threading.Thread(target=compute, daemon=True).start()
+    if config["fork_every_s"]:
+        threading.Thread(target=keep_forking, args=(config["fork_every_s"],), daemon=True).start()
     for thread in range(1, config["threads"]):
         threading.Thread(target=use_all, args=(journal, locks, noise, config, number, thread), daemon=True).start()
     use_all(journal, locks, noise, config, number, 0)
@@ -135,7 +138,7 @@ def compute():
 
 def use_all(journal, locks, noise, config, number, thread):
     numbers = random.Random("%s %s %s" % (config["seed"], os.getpid(), thread))
-    forked_s = execed_s = time.monotonic()
+    execed_s = time.monotonic()
     try:
         while True:
             index = numbers.randrange(len(locks))
@@ -143,9 +146,6 @@ def use_all(journal, locks, noise, config, number, thread):
             if noise is not None and numbers.random() < 0.5:
                 make_some(noise, numbers)
             now_s = time.monotonic()
-            if config["fork_every_s"] and now_s - forked_s > config["fork_every_s"]:
-                forked_s = now_s
-                fork_briefly(numbers)
             if config["exec_every_s"] and now_s - execed_s > config["exec_every_s"]:
                 execed_s = now_s
                 subprocess.Popen(["sleep", "0.2"])
@@ -233,13 +233,15 @@ def pause(numbers, longest_s, config):
         sum(range(2000))
 
 
-def fork_briefly(numbers):
-    """A child that does nothing for a moment. It is reaped by nobody until the next."""
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(numbers.random() * 0.02)
-        os._exit(0)
-    threading.Thread(target=os.waitpid, args=(pid, 0), daemon=True).start()
+def keep_forking(every_s):
+    """Children that do nothing for a moment, one after the other, also while the other threads wait for a lock."""
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(every_s * 0.7)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        time.sleep(every_s * 0.3)
 
 
 def make_some(noise, numbers):
