@@ -25,9 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.result:
-        tally = episode.run(episode.Setting(BY_NAME[options.only[0]], options.seed, options.seconds, options.python[0]))
-        tally.write(Path(options.result))
-        return 0
+        return run_one(options)
     seconds = options.minutes * 60 if options.minutes else options.seconds
     print(f"seed {options.seed}", flush=True)
     total = Tally()
@@ -37,6 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted: what follows is from before", file=sys.stderr)
     print(report.text(total))
     return int(total.failed)
+
+
+def run_one(options: argparse.Namespace) -> int:
+    """An episode in this process; what it found goes to a file."""
+    setting = episode.Setting(BY_NAME[options.only[0]], options.seed, options.seconds, options.python[0])
+    try:
+        episode.run(setting).write(Path(options.result))
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def parser() -> argparse.ArgumentParser:

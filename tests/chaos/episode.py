@@ -23,7 +23,7 @@ from tests.chaos.judge import FALSE_ERROR, QUALIFIED, Wrong, judge, judge_droppe
 from tests.chaos.orphans import Orphans, Returner, slots_left
 from tests.chaos.programs import journal as j
 from tests.chaos.tally import Tally
-from tests.chaos.truth import Copy, Reader, Truth, truth_between
+from tests.chaos.truth import Copy, Entry, Reader, Truth, truth_between
 from tests.support import Running, start, start_gunicorn, wait_until
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -126,9 +126,12 @@ class _Episode:
         self._server: Server = server_of(root)
         self._root = root
         self._controller = Controller(setting.family, path, root, random.Random(f"{setting.seed} controller"))
-        returner = random.Random(f"{setting.seed} returner")
-        self._returner = Returner(self._server, path, setting.family.releases, tally, returner)
-        self._orphans = Orphans(self._family.name, tally, self._numbers, self._returner.give_back)
+        self._returners = [
+            Returner(self._server, path, self._family.releases, tally, random.Random(f"{setting.seed} returner {i}"))
+            for i in range(max(self._family.returners, 1))
+        ]
+        at_once = self._family.returners > 0
+        self._orphans = Orphans(self._family.name, tally, self._numbers, self._give_back, at_once)
         self._inodes: dict[int, None] = {}
         self._changed_s = time.monotonic()
         self._kills, self._alike = 0, set[int]()
@@ -137,18 +140,23 @@ class _Episode:
     def run(self) -> None:
         observer = Observer(self._server)
         self._controller.start()
-        self._returner.start()
+        for returner in self._returners:
+            returner.start()
         try:
             self._watch(observer)
         finally:
             self._controller.end()
-            self._returner.end()
+            for returner in self._returners:
+                returner.end()
             if self._doctor is not None:
                 self._doctor.end()
             observer.close()
+            overlaps = self._reader.copy().overlaps()
             self._reader.close()
+        if overlaps:
+            self._tally.wrong[f"{self._family.name}: two inside, by its own threads"] += overlaps
         self._tally.acts.update(self._controller.counted)
-        for error in filter(None, (self._controller.error, self._returner.error)):
+        for error in filter(None, (self._controller.error, *(each.error for each in self._returners))):
             raise error
 
     def _watch(self, observer: Observer) -> None:
@@ -167,6 +175,9 @@ class _Episode:
                 doctor_s = time.monotonic() + DOCTOR_EVERY_S
             self._poll_doctor(copy)
             time.sleep(1 / self._numbers.uniform(SLOWEST_HZ, FASTEST_HZ))
+
+    def _give_back(self, entry: Entry, whole: bool) -> None:
+        self._returners[entry.index % len(self._returners)].give_back(entry, whole)
 
     def _is_stuck(self) -> bool:
         return time.monotonic() - self._changed_s > STUCK_S

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-LOCKS_OF_ALL_KINDS = ["Lock", "Lock", "RLock", "BoundedSemaphore", "Semaphore"]
+LOCKS_OF_ALL_KINDS = ["Lock", "Lock", "Lock", "RLock", "RLock", "BoundedSemaphore", "BoundedSemaphore", "Semaphore"]
 
 # What is done to a program and how often, by weight.
 USUAL = {"kill": 2, "kill_holder": 3, "stop": 2, "starve": 1, "spin": 1, "rest": 6}
@@ -28,6 +28,7 @@ class Family:
     host: bool = False
     needs: str = ""  # a module
     releases: float = 0.5  # how many of the orphans semtrace releases; the others are given back by the controller
+    returners: int = 0  # so many at once, which do not wait until an orphan has been found; 0: one, which does
     gunicorn: tuple[str, ...] = ()
     pause_s: tuple[float, float] = (0.1, 0.8)  # between two acts
     one_by_one: bool = False  # nobody is killed while an orphan has not been found
@@ -48,11 +49,11 @@ def _of(name: str, *, program: str = "workers.py", **more: Any) -> Family:
 
 
 ALL_KINDS: dict[str, Any] = {"kinds": LOCKS_OF_ALL_KINDS, "workers": 4}
-SEMAPHORES = ["BoundedSemaphore", "Semaphore", "BoundedSemaphore", "Semaphore"]
+SEMAPHORES = ["BoundedSemaphore", "Semaphore"] * 3
 
 FAMILIES: tuple[Family, ...] = (
-    _of("lock", kinds=["Lock"] * 3, workers=4),
-    _of("rlock", kinds=["RLock"] * 3, workers=4),
+    _of("lock", kinds=["Lock"] * 6, workers=4),
+    _of("rlock", kinds=["RLock"] * 6, workers=4),
     _of("semaphore", kinds=SEMAPHORES, workers=4),
     _of("noise", noise=True, **ALL_KINDS),
     _of("threads", threads=2, **ALL_KINDS),
@@ -62,22 +63,33 @@ FAMILIES: tuple[Family, ...] = (
     _of("starved", acts=STARVING, computes_inside=True, pause_s=(0.0, 0.1), **ALL_KINDS),
     _of("jobs", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "Lock"], acts=HEALTHY),
     _of("jobs-killed", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "BoundedSemaphore"]),
-    _of("shared", program="relatives.py", letter="B", mode="shared", kinds=["Lock", "RLock"], acts=HEALTHY),
+    _of(
+        "shared", program="relatives.py", letter="B", mode="shared", kinds=["Lock", "RLock"] * 2, pairs=4, acts=HEALTHY
+    ),
     _of(
         "shared-loaded",
         program="relatives.py",
         letter="B",
-        kinds=["Lock", "Lock"],
+        kinds=["Lock"] * 3,
+        pairs=3,
         one_processor=True,
         computes_inside=True,
         acts=STARVING,
     ),
-    _of("units", program="relatives.py", letter="C", mode="units", kinds=SEMAPHORES[:2], pairs=4, acts=HEALTHY),
-    _of("inherited", program="relatives.py", letter="E", mode="inherited", kinds=["Lock", "RLock"], pairs=4),
-    _of("computing", letter="F", computing=2, kinds=["Lock", "Lock"], workers=3, acts=QUIET, one_by_one=True),
-    _of("daemons", letter="F", relatives=2, kinds=["Lock", "Lock"], workers=3, acts=QUIET, one_by_one=True),
-    _of("forking", letter="F", fork_every_s=0.02, kinds=["Lock", "Lock"], workers=3, acts=QUIET, one_by_one=True),
-    _of("bounded", letter="F", kinds=["Lock", "Lock", "BoundedSemaphore"] * 2, units=2, workers=4, acts=QUIET, one_by_one=True),
+    _of("units", program="relatives.py", letter="C", mode="units", kinds=SEMAPHORES[:4], pairs=4, acts=HEALTHY),
+    _of("inherited", program="relatives.py", letter="E", mode="inherited", kinds=["Lock", "RLock"] * 2, pairs=4),
+    _of("computing", letter="F", computing=2, kinds=["Lock"] * 3, workers=3, acts=QUIET, one_by_one=True),
+    _of("daemons", letter="F", relatives=2, kinds=["Lock"] * 3, workers=3, acts=QUIET, one_by_one=True),
+    _of("forking", letter="F", fork_every_s=0.02, kinds=["Lock"] * 3, workers=3, acts=QUIET, one_by_one=True),
+    _of(
+        "bounded",
+        letter="F",
+        kinds=["Lock", "Lock", "BoundedSemaphore"] * 2,
+        units=2,
+        workers=4,
+        acts=QUIET,
+        one_by_one=True,
+    ),
     _of("handing", program="handing.py", kinds=["Lock", "Semaphore"], pairs=4, acts=HEALTHY, releases=0.0),
     _of("fork", start="fork", **ALL_KINDS),
     _of("spawn", start="spawn", letter="D", **ALL_KINDS),
@@ -93,21 +105,22 @@ FAMILIES: tuple[Family, ...] = (
         threads=2,
         **ALL_KINDS,
     ),
-    _of("sync", program="app.py", host=True, needs="gunicorn", gunicorn=("-w", "4"), kinds=["Lock", "RLock"]),
+    _of("sync", program="app.py", host=True, needs="gunicorn", gunicorn=("-w", "4"), kinds=["Lock", "RLock"] * 2),
     _of(
         "gthread",
         program="app.py",
         host=True,
         needs="gunicorn",
         gunicorn=("-w", "3", "-k", "gthread", "--threads", "4"),
-        kinds=["Lock", "RLock"],
+        kinds=["Lock", "RLock"] * 2,
     ),
     _of(
         "races",
-        kinds=["Lock"] * 4,
-        workers=5,
+        kinds=["Lock"] * 10,
+        workers=10,
         acts={"kill_holder": 10, "kill": 3},
         releases=1.0,
+        returners=3,
         pause_s=(0.02, 0.2),
         longest_s=0.02,
     ),

@@ -40,12 +40,18 @@ class Orphans:
     """Follows them from truth to truth. `give_back` is called for those that have been found, or never were."""
 
     def __init__(
-        self, family: str, tally: Tally, numbers: random.Random, give_back: Callable[[Entry, bool], None]
+        self,
+        family: str,
+        tally: Tally,
+        numbers: random.Random,
+        give_back: Callable[[Entry, bool], None],
+        at_once: bool = False,
     ) -> None:
         self._family = family
         self._tally = tally
         self._numbers = numbers
         self._give_back = give_back
+        self._at_once = at_once
         self.known: dict[int, Orphan] = {}
 
     @property
@@ -64,8 +70,8 @@ class Orphans:
             orphan = self.known[index] = Orphan(truth.entry, whole, now_s, kills)
         if orphan.found_s is None:
             self._look(orphan, lock, now_s, kills)
-        elif now_s > orphan.due_s:
-            orphan.due_s = now_s + 5.0
+        if (orphan.found_s is not None or self._at_once) and now_s > orphan.due_s:
+            orphan.due_s = now_s + 3.0
             self._give_back(orphan.entry, orphan.whole)
 
     def _look(self, orphan: Orphan, lock: Lock, now_s: float, kills: int) -> None:
