@@ -212,7 +212,7 @@ class _Episode:
                 self._judge_dropped(before, after, seen, lock, source)
                 continue
             self._remember(entry.inode)
-            truth = truth_between(before, after, entry.index)
+            truth = self._truth(before, after, entry.index)
             if isinstance(truth, Truth):
                 self._judge(truth, lock, (before, seen, after), source, now_s)
             else:
@@ -221,6 +221,13 @@ class _Episode:
         if source == "watching":
             self._let_kill(after)
         return after
+
+    def _truth(self, before: Copy, after: Copy, index: int) -> Truth | str:
+        """Who has what was handed over is a matter of view for a Semaphore, and after a death."""
+        truth = truth_between(before, after, index)
+        if self._family.handed and isinstance(truth, Truth) and (truth.dead or truth.entry.open_ended):
+            return "handed over"
+        return truth
 
     def _let_kill(self, copy: Copy) -> None:
         """One who was killed has left something undiscovered, until every lock has been judged since."""
@@ -236,7 +243,7 @@ class _Episode:
             del self._inodes[next(iter(self._inodes))]
 
     def _judge(self, truth: Truth, lock: Lock, sample: tuple[Copy, Snapshot, Copy], source: str, now_s: float) -> None:
-        before, seen, after = sample
+        seen = sample[1]
         name = self._family.name
         self._tally.judged[f"{name} {source}"] += 1
         for wrong in judge(truth, lock, seen.findings):

@@ -31,6 +31,7 @@ class Family:
     returners: int = 0  # so many at once, which do not wait until an orphan has been found; 0: one, which does
     gunicorn: tuple[str, ...] = ()
     pause_s: tuple[float, float] = (0.1, 0.8)  # between two acts
+    handed: bool = False  # one takes what another releases
     one_by_one: bool = False  # nobody is killed while an orphan has not been found
 
     @property
@@ -90,7 +91,7 @@ FAMILIES: tuple[Family, ...] = (
         acts=QUIET,
         one_by_one=True,
     ),
-    _of("handing", program="handing.py", kinds=["Lock", "Semaphore"], pairs=4, acts=HEALTHY, releases=0.0),
+    _of("handing", program="handing.py", kinds=["Lock", "Semaphore"], pairs=4, acts=HEALTHY, handed=True),
     _of("fork", start="fork", **ALL_KINDS),
     _of("spawn", start="spawn", letter="D", **ALL_KINDS),
     _of("forkserver", start="forkserver", letter="D", **ALL_KINDS),

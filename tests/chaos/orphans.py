@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-import os
 import random
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -29,7 +29,7 @@ def _lines(tally: Tally) -> Iterator[str]:
 
 
 def _families(tally: Tally) -> Iterator[str]:
-    yield f"{'family':16} {'judged':>8} {'wrong':>6} {'qualified':>9} {'unknown':>8} {'when settled':>12}   states of healthy locks"
+    yield "family             judged  wrong qualified  unknown when watching   states of healthy locks"
     for name in sorted({key.split()[0] for key in tally.judged}):
         judged = sum(n for key, n in tally.judged.items() if key.split()[0] == name)
         wrong = sum(n for key, n in tally.wrong.items() if key.startswith(f"{name} "))

@@ -1,7 +1,7 @@
 """From two copies of a journal to who holds each lock between them, or why that is not known.
 
-It is known where nothing of the lock changed from one copy to the other: no cell, no death, not its value. Threads whose
-sequence word is odd are in the middle of an act: they hold what the value says beyond what all others have.
+It is known where nothing of the lock changed from one copy to the other: no cell, no process, not its value. Threads
+whose sequence word is odd are in the middle of an act: they hold what the value says beyond what all others have.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Copy:
-    """The journal at one moment, who lived then, and the values of the semaphores, None where they could not be read."""
+    """The journal at one moment, who lived then, and the values of the semaphores, None where unreadable."""
 
     words: memoryview
     lives: dict[int, str]
@@ -79,9 +79,11 @@ class Copy:
     def cells(self, index: int) -> Iterator[Cell]:
         """Those that hold something or are in an act."""
         given = self._given(index)
-        block = self.block(index)
+        block, lock = self.block(index), self.words[j.lock_at(index)]
         for slot in range(self.slots):
-            sequence, phase, taken, released = block[slot * 8 : slot * 8 + 4]
+            sequence, phase, taken, released, _, of = block[slot * 8 : slot * 8 + 6]
+            if of != lock and slot:
+                continue  # of a semaphore that this entry was before
             units = taken - released - given.get(slot, 0)
             if units or sequence & 1:
                 yield Cell(slot, self.who(slot), self.lives.get(slot, "dead"), bool(sequence & 1), phase, units)

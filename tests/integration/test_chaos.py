@@ -1,4 +1,4 @@
-"""The chaos test for a minute, and the proof that its judge sees what is wrong. For a night: `python -m tests.chaos`."""
+"""The chaos test for a minute, and proof that its judge sees wrong verdicts. For a night: `python -m tests.chaos`."""
 
 from __future__ import annotations
 

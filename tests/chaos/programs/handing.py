@@ -52,7 +52,7 @@ def start(journal, locks, config, number):
         signal.alarm(config["alarm_s"])
         index = number % len(locks)
         read, write = os.pipe()
-        numbers = random.Random("%s %s" % (config["seed"], os.getpid()))
+        numbers = random.Random(f"{config['seed']} {os.getpid()}")
         releaser = os.fork() == 0
         os.close(write if releaser else read)
         try:

@@ -47,7 +47,7 @@ def start(journal, config, number):
     pid = os.fork()
     if pid == 0:
         signal.alarm(config["alarm_s"])
-        numbers = random.Random("%s %s" % (config["seed"], os.getpid()))
+        numbers = random.Random(f"{config['seed']} {os.getpid()}")
         indexes = [i for i in range(len(config["kinds"])) if i % config["servers"] == number]
         journal.clear_entries(indexes)
         try:

@@ -30,7 +30,7 @@ HEAD_BYTES = _RETURNS_AT * 4
 NEXT_SLOT, READY = 1, 2
 L_SEQUENCE, L_INODE, L_INODE_HIGH, L_KIND, L_UNITS, L_OPEN, L_HANDLE, L_HANDLE_HIGH, L_CREATOR, L_INSIDE = range(10)
 S_PID, S_START, S_START_HIGH, S_TID, S_FLAGS, S_PARENT = range(6)
-C_SEQUENCE, C_PHASE, C_TAKEN, C_RELEASED, C_OVERLAPS = range(5)
+C_SEQUENCE, C_PHASE, C_TAKEN, C_RELEASED, C_OVERLAPS, C_LOCK = range(6)
 
 RETURNS, GONE = 1, 2  # flags of a slot: it has given back what others took; it is about to exec
 STANDING, ACQUIRING, RELEASING, GIVING = range(4)  # GIVING: it releases what another took
@@ -63,7 +63,7 @@ def make(path):
 
 def start_ticks(pid, tid=None):
     """Return (state, start in ticks, flags) of a thread; None once it is gone."""
-    path = "/proc/%d/stat" % pid if tid is None else "/proc/%d/task/%d/stat" % (pid, tid)
+    path = f"/proc/{pid}/stat" if tid is None else f"/proc/{pid}/task/{tid}/stat"
     try:
         with open(path, "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -158,6 +158,7 @@ class Journal:
 
     def begin_acquire(self, index):
         at = cell_at(index, self.me())
+        self._begin_with(index, at)
         self.words[at + C_PHASE] = ACQUIRING
         self.words[at] = (self.words[at] + 1) & 0xFFFFFFFF
 
@@ -173,6 +174,7 @@ class Journal:
     def begin_release(self, index, of=None):
         me = self.me()
         at = cell_at(index, me)
+        self._begin_with(index, at)
         self.words[at + C_PHASE] = RELEASING if of is None or of == me else GIVING
         self.words[at] = (self.words[at] + 1) & 0xFFFFFFFF
         if not self._is_nested(index, at):
@@ -190,6 +192,13 @@ class Journal:
             self.words[row + of] = (self.words[row + of] + 1) & 0xFFFFFFFF
         self.words[at + C_PHASE] = STANDING
         self.words[at] = (self.words[at] + 1) & 0xFFFFFFFF
+
+    def _begin_with(self, index, at):
+        """What a cell says is of one semaphore: a new one of this entry begins at nothing."""
+        sequence = self.words[lock_at(index)]
+        if self.words[at + C_LOCK] != sequence:
+            self.words[at + C_TAKEN] = self.words[at + C_RELEASED] = 0
+            self.words[at + C_LOCK] = sequence
 
     def _is_nested(self, index, at):
         recursive = self.words[lock_at(index) + L_KIND] == RECURSIVE

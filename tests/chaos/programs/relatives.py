@@ -57,7 +57,7 @@ def start(journal, locks, config, number):
     pid = os.fork()
     if pid == 0:
         signal.alarm(config["alarm_s"])
-        numbers = random.Random("%s %s" % (config["seed"], os.getpid()))
+        numbers = random.Random(f"{config['seed']} {os.getpid()}")
         try:
             while True:
                 index = number % len(locks)

@@ -5,6 +5,7 @@
 A worker that ends is replaced. Standard library only (but for `library`), Python 3.8 and newer.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -137,7 +138,7 @@ def compute():
 
 
 def use_all(journal, locks, noise, config, number, thread):
-    numbers = random.Random("%s %s %s" % (config["seed"], os.getpid(), thread))
+    numbers = random.Random(f"{config['seed']} {os.getpid()} {thread}")
     execed_s = time.monotonic()
     try:
         while True:
@@ -248,10 +249,8 @@ def make_some(noise, numbers):
     queue, condition, event, barrier = noise
     act = numbers.randrange(4)
     if act == 0:
-        try:
+        with contextlib.suppress(Exception):  # full or empty
             queue.put_nowait(1) if numbers.random() < 0.5 else queue.get(timeout=0.01)
-        except Exception:
-            pass  # full or empty
     elif act == 1 and condition.acquire(True, 0.02):
         try:
             condition.notify() if numbers.random() < 0.5 else condition.wait(0.005)
@@ -262,7 +261,7 @@ def make_some(noise, numbers):
     elif act == 3:
         try:
             barrier.wait(0.003)
-        except Exception:
+        except threading.BrokenBarrierError:
             barrier.reset()
 
 
