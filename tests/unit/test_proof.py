@@ -242,6 +242,9 @@ class Mapper:
         self.searched_s = {SEM: float("inf")}
         self.runs_for = 0
 
+    def foreign_users(self, semaphore: SemId) -> None:
+        """Nobody else has it."""
+
     def sightings(self) -> list[Sighting]:
         self.runs_for -= 1
         return [running(11) if self.runs_for >= 0 else asleep()]

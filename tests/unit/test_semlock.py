@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 from hypothesis import given
@@ -16,6 +16,7 @@ from semtrace.cpython.semlock import SIZE, Search, SemLock
 HEAP, TYPES, TEXTS = 0x7F1D40000000, 0x7F1D50000000, 0x7F1D60000000
 TYPE, OTHER_TYPE = TYPES + 0x100, TYPES + 0x800
 HANDLE, HANDLE_2 = 0x7F1D70001000, 0x7F1D70002000
+MEMBERS = (("handle", 16), ("kind", 40), ("maxvalue", 36), ("name", 48))
 
 
 def packed(
@@ -34,11 +35,31 @@ class Image:
     """Imitates Memory over a few regions."""
 
     def __init__(self, size: int = 1 << 16) -> None:
-        self.regions = {HEAP: bytearray(size), TYPES: bytearray(4096), TEXTS: bytearray(4096)}
-        self.put(TYPE + 24, struct.pack("<Q", TEXTS + 16))
-        self.put(TEXTS + 16, b"_multiprocessing.SemLock\0")
-        self.put(OTHER_TYPE + 24, struct.pack("<Q", TEXTS + 100))
-        self.put(TEXTS + 100, b"builtins.weakref\0")
+        self.regions = {HEAP: bytearray(size), TYPES: bytearray(8192), TEXTS: bytearray(8192)}
+        self._texts = TEXTS + 16
+        self.put_type(TYPE)
+        self.put_type(OTHER_TYPE, members=(("handle", 16), ("kind", 36), ("maxvalue", 40), ("name", 48)))
+
+    def put_type(
+        self,
+        address: int,
+        basicsize: int = SIZE,
+        members: tuple[tuple[str, int], ...] = MEMBERS,
+        base: int = 0,
+        name: bytes = b"_multiprocessing.SemLock",
+    ) -> int:
+        """A type object with the words that matter: tp_name, tp_basicsize, tp_members and tp_base."""
+        table = self._texts
+        texts = table + 40 * (len(members) + 1)
+        for number, (member, offset) in enumerate(members):
+            self.put(table + 40 * number, struct.pack("<Qi4xQ", texts + 16 * number, 1, offset))
+            self.put(texts + 16 * number, member.encode() + b"\0")
+        self._texts = texts + 16 * len(members)
+        self.put(self._texts, name + b"\0")
+        for word, value in ((3, self._texts), (4, basicsize), (30, table), (32, base)):
+            self.put(address + 8 * word, struct.pack("<Q", value))
+        self._texts += 64
+        return address
 
     def put(self, address: int, data: bytes) -> int:
         base = address & ~0xFFFFFFF
@@ -68,9 +89,9 @@ class Image:
             yield base + at
             at = region.find(needle, at + 1, end - base)
 
-    def find(self, *handles: int, type_: int = 0) -> dict[int, SemLock]:
+    def find(self, *handles: int, types: Collection[int] = ()) -> dict[int, SemLock]:
         ranges = lambda: iter([(HEAP, HEAP + len(self.regions[HEAP]))])  # noqa: E731
-        search = Search(self, ranges, set(handles), type_)  # type: ignore[arg-type]
+        search = Search(self, ranges, set(handles), types)  # type: ignore[arg-type]
         for _ in search:
             pass
         return search.found
@@ -164,24 +185,61 @@ def test_a_false_hit_before_the_first_object_does_not_lead_astray() -> None:
     assert image.find(HANDLE).keys() == {at}
 
 
-def test_objects_of_a_second_type_of_that_name_are_found_too() -> None:
+def test_objects_of_several_types_are_found_for_one_handle() -> None:
     """From 3.12 each interpreter and each import of _multiprocessing has a SemLock type of its own."""
     image = Image()
-    second = TYPES + 0x400
-    image.put(second + 24, struct.pack("<Q", TEXTS + 16))
+    second = image.put_type(TYPES + 0x1000)
     wanted = {image.put(HEAP, packed()), image.put(HEAP + 0x80, packed(type_=second, count=1))}
     assert image.find(HANDLE).keys() == wanted
-    assert image.find(HANDLE, type_=TYPE).keys() == wanted
+    assert image.find(HANDLE, types={TYPE}).keys() == wanted
 
 
-@pytest.mark.parametrize("name", [b"_billiard.SemLock\0", b"_multiprocessing.SemLock\0"])
-def test_the_type_must_call_itself_semlock(name: bytes) -> None:
+@pytest.mark.parametrize("name", [b"_billiard.SemLock", b"_copy.Anything", b""])
+def test_name_of_a_type_does_not_matter(name: bytes) -> None:
     image = Image()
+    image.put_type(TYPE, name=name)
     at = image.put(HEAP, packed())
-    image.put(TEXTS + 16, name)
     assert image.find(HANDLE).keys() == {at}
-    image.put(TEXTS + 16, b"x" + name)
+
+
+@pytest.mark.parametrize("basicsize", [56, 64, 72])
+def test_subclasses_of_a_subclass_are_recognised(basicsize: int) -> None:
+    image = Image()
+    first = image.put_type(TYPES + 0x1000, basicsize, (), base=TYPE)
+    second = image.put_type(TYPES + 0x1400, basicsize + 8, (("x", basicsize),), base=first)
+    at = image.put(HEAP, packed(type_=second))
+    assert image.find(HANDLE).keys() == {at}
+
+
+@pytest.mark.parametrize(
+    ("basicsize", "members"),
+    [(48, MEMBERS), (64, MEMBERS), (56, MEMBERS[:3]), (56, (*MEMBERS, ("more", 24))), (56, ())],
+    ids=["smaller", "larger", "no name", "a further member", "no members"],
+)
+def test_type_of_another_layout_is_not_recognised(basicsize: int, members: tuple[tuple[str, int], ...]) -> None:
+    image = Image()
+    image.put(HEAP, packed(type_=image.put_type(TYPES + 0x1000, basicsize, members)))
     assert image.find(HANDLE) == {}
+
+
+def test_types_that_are_their_own_bases_end_the_search() -> None:
+    image = Image()
+    first, second = TYPES + 0x1000, TYPES + 0x1400
+    image.put_type(first, 64, (), base=second)
+    image.put_type(second, 64, (), base=first)
+    image.put(HEAP, packed(type_=first))
+    assert image.find(HANDLE) == {}
+
+
+def test_object_of_another_type_is_found_among_many_handles() -> None:
+    image = Image()
+    subclass = image.put_type(TYPES + 0x1000, 64, (), base=TYPE)
+    wanted = {
+        image.put(HEAP + 0x100, packed()),
+        image.put(HEAP + 0x200, packed(handle=HANDLE_2, type_=subclass)),
+    }
+    assert image.find(HANDLE, HANDLE_2).keys() == wanted
+    assert image.find(HANDLE, HANDLE_2, types={TYPE}).keys() == wanted
 
 
 def test_memory_without_any_or_without_handles_gives_nothing() -> None:

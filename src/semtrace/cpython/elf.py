@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.pages import CHUNK, Pages
 
 # System V ABI, gABI 4.1 chapters 4 and 5 (elf.h of glibc 2.36): ELFCLASS64, ELFDATA2LSB.
 _IDENT = b"\x7fELF\x02\x01"
@@ -24,6 +24,9 @@ _MOST_HEADERS = 64
 _MOST_DYNAMIC = 256
 _MOST_CHAIN = 4096
 _MOST_SYMBOLS = 1 << 20
+_MOST_IMPORTED = 1 << 17
+_MOST_STRINGS = 32 << 20
+_OVERLAP = 64
 
 
 class Image:
@@ -52,6 +55,34 @@ class Image:
             if self._pages.read(strings + offset, len(wanted) + 1) == wanted + b"\0":
                 return int(self.bias + value)
         return None
+
+    def imports(self, names: Sequence[str]) -> bool:
+        """Return True if one of these is an undefined symbol: the image uses it from another one."""
+        symbols, strings = self._at(_DT_SYMTAB), self._at(_DT_STRTAB)
+        offsets = self._offsets(strings, [name.encode() + b"\0" for name in names])
+        if not symbols or not offsets:
+            return False
+        # No table says how many symbols there are. Linkers put the strings behind them; where one does not, all that
+        # are not exported come before the first that the hash table knows.
+        unhashed = self._pages.u32(self._at(_DT_GNU_HASH) + 4)
+        count = (strings - symbols) // _SYMBOL.size if strings > symbols else unhashed
+        data = self._pages.read(symbols, min(count, _MOST_IMPORTED) * _SYMBOL.size) or b""
+        return any(
+            not section and offset in offsets for offset, _, _, section, _, _ in _SYMBOL.iter_unpack(data) if offset
+        )
+
+    def _offsets(self, strings: int, wanted: Sequence[bytes]) -> set[int]:
+        """Where these lie in the table of strings, also as the end of a longer one: linkers share those."""
+        found: set[int] = set()
+        size = min(self._tags.get(_DT_STRSZ, 0), _MOST_STRINGS) if strings else 0
+        for start in range(0, size, CHUNK):
+            piece = self._pages.read(strings + start, min(CHUNK + _OVERLAP, size - start)) or b""
+            for text in wanted:
+                at = piece.find(text)
+                while at >= 0:
+                    found.add(start + at)
+                    at = piece.find(text, at + 1)
+        return found
 
     def _at(self, tag: int) -> int:
         """glibc adds the bias to these entries in place, musl leaves them: one below the image is not yet biased."""

@@ -1,7 +1,8 @@
 """`_multiprocessing.SemLock`: the object through which a Python process uses a semaphore, and the search for it.
 
-Modules/_multiprocessing/semaphore.c, struct SemLockObject, the same from CPython 3.8 to 3.14 on 64-bit builds with
-the GIL; celery's billiard has a copy of it. Free-threaded builds put other fields before it and are not recognised.
+Modules/_multiprocessing/semaphore.c, struct SemLockObject, the same from CPython 3.8 to 3.15 on 64-bit builds with
+the GIL. Copies of it and subclasses begin with the same fields: `semtype` recognises their types. Free-threaded builds
+put other fields before it and are not recognised.
 """
 
 from __future__ import annotations
@@ -10,29 +11,29 @@ import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
+from semtrace.cpython.semtype import is_semlock_type
 from semtrace.linux.memory import Memory
 from semtrace.model import RECURSIVE_MUTEX, SEMAPHORE
 
 # PyObject_HEAD {ob_refcnt, ob_type}; handle, last_tid, int count, int maxvalue, int kind, char *name.
 _LAYOUT = struct.Struct("<QQQQiii4xQ")
 SIZE = _LAYOUT.size
-_HANDLE_AT = 16
-_TYPE_AT = 8
+HANDLE_AT = 16
+TYPE_AT = 8
 
 # The two words that an acquire and a release change.
 _USE = struct.Struct("<Qi")
 _USE_AT = 24
 _IDENTITY = struct.Struct("<QQ")
 
-# Include/cpython/object.h struct _typeobject: PyVarObject_HEAD (24 bytes), then const char *tp_name.
-_TP_NAME_AT = 24
-TYPE_NAMES = frozenset({b"_multiprocessing.SemLock", b"_billiard.SemLock"})
-
 # A search looks for the bytes 1 to 5 of a pointer: those of user space have zeros in 6 and 7, those to pages in 0,
 # and a needle without zeros is found more than twice as fast in memory that is mostly zeros. Words are 8-byte
 # aligned, so one never lies across two pieces.
-_NEEDLE = slice(1, 6)
+NEEDLE = slice(1, 6)
 _PIECE = 1 << 19
+
+# How many semaphores one search looks for singly because the types that are known have not led to their objects.
+_MOST_SINGLY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,15 @@ def read(memory: Memory, address: int) -> SemLock | None:
 def read_use(memory: Memory, known: SemLock) -> tuple[int, int] | None:
     """(last_tid, count) of an object that was verified before, None if it is that object no more."""
     raw = memory.read(known.address, SIZE)
-    if raw is None or raw[_TYPE_AT:_USE_AT] != _IDENTITY.pack(known.type, known.handle) or parse(0, raw) is None:
+    if raw is None or raw[TYPE_AT:_USE_AT] != _IDENTITY.pack(known.type, known.handle) or parse(0, raw) is None:
         return None
     last_tid, count = _USE.unpack_from(raw, _USE_AT)
     return last_tid, count
 
 
-def is_semlock_type(memory: Memory, address: int) -> bool:
-    """True if a type object lies there that calls itself SemLock."""
-    name = memory.u64(address + _TP_NAME_AT)
-    return name is not None and memory.cstring(name, 64) in TYPE_NAMES
+def needle(pointer: int) -> bytes:
+    """The bytes by which a pointer is searched for: they lie at NEEDLE in the word."""
+    return struct.pack("<Q", pointer)[NEEDLE]
 
 
 class Search:
@@ -87,8 +87,9 @@ class Search:
 
     One handle is searched for by its own address, which finds every object that has it. For several, the first pass
     looks for one address until an object is met that has it; the type of that object then leads to all the others in a
-    second pass, however many there are. Run it by iterating: it yields after each piece of at most 512 KiB, so that the
-    caller can stop, go on later, or give up. `found` and `types` grow as it goes.
+    second pass, however many there are. Objects may be of several types (a subclass, a copy of multiprocessing): for
+    the first four handles that are left, it looks for one more. Run it by iterating: it yields after each piece of at
+    most 512 KiB, so that the caller can stop, go on later, or give up. `found` and `types` grow as it goes.
     """
 
     def __init__(
@@ -96,31 +97,42 @@ class Search:
         memory: Memory,
         ranges: Callable[[], Iterator[tuple[int, int]]],
         handles: Collection[int],
-        type_: int = 0,
+        types: Collection[int] = (),
+        missing: Collection[int] = (),
     ) -> None:
-        """`ranges` gives the parts of memory to read anew for each pass; `type_` is a verified type here, or 0."""
+        """`ranges` gives the parts of memory to read anew for each pass; `types` are verified types here. `missing` are
+        the handles of which no object is known yet: those are searched for singly, in this order.
+        """
         self.memory = memory
         self.found: dict[int, SemLock] = {}
-        self.types: set[int] = {type_} if type_ else set()
+        self.types: set[int] = set(types)
         self._ranges = ranges
-        self._handles = sorted(handles)
+        self._handles = frozenset(handles)
+        self._missing = list(missing or sorted(handles))
 
     def __iter__(self) -> Iterator[None]:
-        several = len(self._handles) > 1
-        for handle in self._handles:
-            if several and self.types:
-                break
-            yield from self._by_handle(handle, until_met=several)
-        if several:
-            for type_ in sorted(self.types):
+        if len(self._handles) == 1:
+            for handle in self._handles:
+                yield from self._by_handle(handle)
+            return
+        for type_ in sorted(self.types):
+            yield from self._by_type(type_)
+        tries = _MOST_SINGLY if self.types else len(self._missing)
+        for handle in self._missing:
+            if not tries or handle in {known.handle for known in self.found.values()}:
+                continue
+            known = set(self.types)
+            yield from self._by_handle(handle, until_met=True)
+            tries = min(tries - 1, _MOST_SINGLY) if self.types else tries - 1
+            for type_ in sorted(self.types - known):
                 yield from self._by_type(type_)
 
-    def _by_handle(self, handle: int, until_met: bool) -> Iterator[None]:
+    def _by_handle(self, handle: int, until_met: bool = False) -> Iterator[None]:
         for hit in self._hits(handle):
             if hit is None:
                 yield
                 continue
-            candidate = read(self.memory, hit - _HANDLE_AT)
+            candidate = read(self.memory, hit - HANDLE_AT)
             if candidate and candidate.handle == handle and self._is_type(candidate.type):
                 self.found[candidate.address] = candidate
                 if until_met:
@@ -131,7 +143,7 @@ class Search:
             if hit is None:
                 yield
                 continue
-            candidate = read(self.memory, hit - _TYPE_AT)
+            candidate = read(self.memory, hit - TYPE_AT)
             if candidate and candidate.type == type_ and candidate.handle in self._handles:
                 self.found[candidate.address] = candidate
 
@@ -142,10 +154,10 @@ class Search:
 
     def _hits(self, pointer: int) -> Iterator[int | None]:
         """Addresses of 8-byte words that may be the pointer, and None after each piece that was read."""
-        needle = struct.pack("<Q", pointer)[_NEEDLE]
+        wanted = needle(pointer)
         for start, end in self._ranges():
             for at in range(start, end, _PIECE):
-                for hit in self.memory.search(at, min(at + _PIECE, end), needle):
-                    if (hit - _NEEDLE.start) % 8 == 0:
-                        yield hit - _NEEDLE.start
+                for hit in self.memory.search(at, min(at + _PIECE, end), wanted):
+                    if (hit - NEEDLE.start) % 8 == 0:
+                        yield hit - NEEDLE.start
                 yield None

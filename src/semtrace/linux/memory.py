@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from semtrace.linux.process import PAGE_SIZE
@@ -100,6 +100,26 @@ class Memory:
                 position += size - len(needle) + 1
             else:
                 position += PAGE_SIZE - position % PAGE_SIZE
+
+    def search_all(
+        self, start: int, end: int, needles: Sequence[bytes], piece: int = 1 << 19
+    ) -> Iterator[tuple[int, int]]:
+        """Addresses in [start, end) where one of the needles lies, each with the needle's number. Every piece is read
+        once; unreadable parts are skipped.
+        """
+        longest = max(map(len, needles), default=0)
+        buffer = bytearray(min(piece, max(end - start, longest)))
+        view = memoryview(buffer)
+        position = start
+        while needles and end - position >= longest:
+            size = self._read_into(view[: min(len(buffer), end - position)], position)
+            new = size - longest + 1 if position + size < end else size
+            for number, needle in enumerate(needles):
+                hit = buffer.find(needle, 0, size)
+                while 0 <= hit < new:
+                    yield position + hit, number
+                    hit = buffer.find(needle, hit + 1, size)
+            position += new if size >= longest else PAGE_SIZE - position % PAGE_SIZE
 
     def _read_into(self, view: memoryview, address: int) -> int:
         """How many bytes could be read before the first page that cannot."""

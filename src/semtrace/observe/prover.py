@@ -13,6 +13,7 @@ from semtrace.linux.process import TICKS_PER_S
 from semtrace.linux.sweep import Obstacle
 from semtrace.model import SemId
 from semtrace.observe.baselines import Baselines
+from semtrace.observe.foreign import ForeignUse
 from semtrace.observe.outside import ask_outside
 from semtrace.observe.proof import NOT_SWEPT, Suspicion
 from semtrace.observe.verdict import Reading, Verdict, judge
@@ -22,6 +23,15 @@ from semtrace.observe.watched import Watched
 _BURST = 12
 _BURST_PAUSE_S = 0.0005
 _SWEEP_EVERY_S = 2.0
+
+_MEANS = {
+    ForeignUse.UNSEARCHED: "its memory could not be searched",
+    ForeignUse.OPENED: "it opened the semaphore more often than multiprocessing did",
+    ForeignUse.MAPPED_AGAIN: "it maps the semaphore at a further address",
+    ForeignUse.FUNCTION: "Python code has sem_wait of the C library",
+    ForeignUse.REFERENCE: "an object that is no SemLock has its address",
+    ForeignUse.LINKED: "C code has its address and calls sem_wait",
+}
 
 # Once it is proved, a thread that runs for a moment (a master that reaps a worker) is waited for in the same refresh.
 _LOOKS_AGAIN = 12
@@ -184,7 +194,11 @@ class Prover:
         unsearched = [
             w.id for w in _concerned(suspicion, mappers) if w.searched_s.get(semaphore, 0.0) < suspicion.since_s
         ]
-        return suspicion.missing(unsearched)
+        return (
+            suspicion.missing(unsearched)
+            if unsearched
+            else _foreign(semaphore, suspicion, mappers) or (suspicion.missing(()))
+        )
 
     def _conclude(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched], judged: Judged) -> Verdict:
         suspicion, verdict = self._suspicions[semaphore], judged.verdict
@@ -221,3 +235,12 @@ def _all(mappers: int) -> str:
 
 def _concerned(suspicion: Suspicion, mappers: Sequence[Watched]) -> list[Watched]:
     return [w for w in mappers if suspicion.concerns(w.id)]
+
+
+def _foreign(semaphore: SemId, suspicion: Suspicion, mappers: Sequence[Watched]) -> str | None:
+    """Which process may hold it without a count that shows it, and how."""
+    for watched in _concerned(suspicion, mappers):
+        use = watched.foreign_users(semaphore)
+        if use is not None and not watched.dying:
+            return f"PID {watched.id.pid} may hold it by other means than multiprocessing ({_MEANS[use]})"
+    return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
 from functools import cached_property
 
-from semtrace.cpython import semlock
+from semtrace.cpython import semlock, semtype
 from semtrace.cpython.runtime import runtime_address
 from semtrace.cpython.semlock import SemLock
 from semtrace.linux import futex, pages, shm
@@ -19,6 +19,7 @@ from semtrace.linux.rights import refused
 from semtrace.model import Problem, ProcessId, SemId
 from semtrace.observe import activity
 from semtrace.observe.activity import Activity
+from semtrace.observe.foreign import ForeignUse, WholeSearch
 from semtrace.observe.proof import Sighting
 from semtrace.observe.verdict import Claim
 
@@ -30,6 +31,8 @@ RELIST_S = 1.0
 _RETRY_S, _RETRY_MOST_S = 0.25, 60.0
 
 _MOST_FORMER = 64
+# When to search a process again that may use a semaphore by other means than its SemLock objects: that may pass.
+_FOREIGN_S = 10.0
 
 _LIST_IT = "list what it has mapped: its semaphores"
 
@@ -55,10 +58,12 @@ class Watched:
         self._types: set[int] = set()
         self._former: list[int] = []  # where objects of semaphores that are gone lay
         self._search: Iterator[None] | None = None
+        self._turn = -1
         self._retry_s = _RETRY_S
         self._retry_at_s = 0.0
         self._table: Iterator[None] | None = None
         self.searched_s: dict[SemId, float] = {}
+        self._foreign: dict[SemId, ForeignUse | None] = {}
         self._runtime: tuple[int, int] | None = None
 
     @cached_property
@@ -129,6 +134,7 @@ class Watched:
         self.objects = kept
         self.table_names = {s: name for s, name in self.table_names.items() if s in found}
         self.searched_s = {s: at_s for s, at_s in self.searched_s.items() if s in found}
+        self._foreign = {s: use for s, use in self._foreign.items() if s in found}
         self.semaphores = found
         self.learn(self._former)  # a program that makes a lock for each job has the next object where the last one was
         self._search, self._retry_s, self._retry_at_s = None, _RETRY_S, 0.0
@@ -177,7 +183,7 @@ class Watched:
         return here is not None and here.handle == handle and here.type == known.type and self._is_type(known.type)
 
     def _is_type(self, address: int) -> bool:
-        if address not in self._types and self.memory and semlock.is_semlock_type(self.memory, address):
+        if address not in self._types and self.memory and semtype.is_semlock_type(self.memory, address):
             self._types.add(address)
         return address in self._types
 
@@ -194,7 +200,7 @@ class Watched:
         """Reads one more piece in search of objects that are lacking, or of all objects of the `wanted` semaphores
         whose last whole search began before the time given. False when there is nothing to search for now.
         """
-        stale = {s for s, since_s in wanted.items() if self.searched_s.get(s, -1.0) < since_s} & self.semaphores.keys()
+        stale = {s for s, since_s in wanted.items() if self._is_stale(s, now_s, since_s)} & self.semaphores.keys()
         lacking = bool(self.lacking())
         if not stale and not lacking:
             self._search = None  # a walk of the interpreter has met them meanwhile
@@ -207,6 +213,16 @@ class Watched:
             self._search = None
         return True
 
+    def _is_stale(self, semaphore: SemId, now_s: float, since_s: float) -> bool:
+        searched_s = self.searched_s.get(semaphore, -1.0)
+        return searched_s < since_s or (self._foreign.get(semaphore) is not None and now_s - searched_s >= _FOREIGN_S)
+
+    def foreign_users(self, semaphore: SemId) -> ForeignUse | None:
+        """How code of this process may use the semaphore other than through its SemLock objects, as the last whole
+        search has found; None if there is no sign of that.
+        """
+        return self._foreign.get(semaphore, ForeignUse.UNSEARCHED)
+
     def _continue_table(self) -> bool:
         if self._table is None:
             return False
@@ -216,26 +232,41 @@ class Watched:
 
     def _search_lacking(self, now_s: float) -> Iterator[None]:
         """Searches its memory for SemLock objects of all its semaphores; yields after each piece read."""
-        yield from self._run_search(self.semaphores.keys(), next(iter(self._types), 0))
-        self._retry_at_s, self._retry_s = now_s + self._retry_s, min(2 * self._retry_s, _RETRY_MOST_S)
-
-    def _search_wholly(self, now_s: float, semaphores: Iterable[SemId]) -> Iterator[None]:
-        """Searches it for every SemLock object there is of these semaphores, whatever its type: for the proof."""
-        for semaphore in semaphores:
-            yield from self._run_search([semaphore], 0)
-            self.searched_s[semaphore] = now_s
-
-    def _run_search(self, semaphores: Iterable[SemId], known_type: int) -> Iterator[None]:
         if self.memory is None:
             return
-        handles = {self.semaphores[s]: s for s in semaphores if s in self.semaphores}
-        search = semlock.Search(self.memory, self._object_ranges, handles, known_type)
+        handles = {address: semaphore for semaphore, address in self.semaphores.items()}
+        lacking = self.lacking()
+        self._turn += 1  # each time others of them are looked for singly
+        missing = [self.semaphores[s] for s in (*lacking[self._turn % len(lacking) :], *lacking)] if lacking else []
+        search = semlock.Search(self.memory, self._object_ranges, handles, self._types, dict.fromkeys(missing))
         yield from search
         self._types |= search.types
         found: dict[SemId, list[SemLock]] = {}
         for known in search.found.values():
             found.setdefault(handles[known.handle], []).append(known)
-        self.objects.update(found)
+        for semaphore, objects in found.items():
+            known_here = {known.address for known in objects}
+            self.objects[semaphore] = objects + [
+                known for known in self.objects.get(semaphore, ()) if known.address not in known_here
+            ]
+        self._retry_at_s, self._retry_s = now_s + self._retry_s, min(2 * self._retry_s, _RETRY_MOST_S)
+
+    def _search_wholly(self, now_s: float, semaphores: Iterable[SemId]) -> Iterator[None]:
+        """Searches it for every SemLock object there is of these semaphores, whatever its type, and for whatever else
+        may use them: for the proof.
+        """
+        if self.memory is None:
+            return
+        handles = {self.semaphores[s]: s for s in semaphores if s in self.semaphores}
+        search = WholeSearch(self.memory, self._mappings(), self._touched, handles)
+        yield from search
+        self._types |= search.types
+        self.objects.update({semaphore: known for semaphore, known in search.objects.items() if known})
+        self._foreign.update(search.foreign)
+        self.searched_s.update(dict.fromkeys(search.foreign, now_s))
+
+    def _touched(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        return pages.touched(door(self.stat), start, end)
 
     def searches_soon(self, now_s: float) -> bool:
         """True while a search runs, or is due for the first time: a little patience then shows more."""
@@ -246,7 +277,7 @@ class Watched:
     def _object_ranges(self) -> Iterator[tuple[int, int]]:
         for mapping in self._mappings():
             if mapping.holds_objects:
-                yield from pages.touched(door(self.stat), mapping.start, mapping.end)
+                yield from self._touched(mapping.start, mapping.end)
 
     def _mappings(self) -> list[Mapping]:
         try:

@@ -1,0 +1,56 @@
+"""Stacks of threads among a process's mappings: what lies there is mostly left over from calls that have returned.
+
+glibc keeps the stacks of ended threads for new ones, and the kernel joins one to other memory that adjoins, so a stack
+is recognised by the guard page below it and by the thread's control block above.
+"""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import struct
+from collections.abc import Callable, Iterator, Sequence
+
+from semtrace.linux.maps import Mapping
+from semtrace.linux.memory import Memory
+
+# nptl/allocatestack.c: a guard of one page unless the program asked for more; its control block at the upper end.
+_LARGEST_GUARD = 1 << 20
+_MOST_SEARCHED = 16 << 20
+_PIECE = 1 << 16
+
+# sysdeps/x86_64/nptl/tls.h tcbhead_t: tcb and self, the first and the third word, point to the block itself, which is
+# aligned to 64 bytes. Other processors have no such words.
+_BLOCK = struct.Struct("<QQQ")
+_ALIGNED = 64
+_HAS_SELF = platform.machine() in ("x86_64", "AMD64")
+
+Touched = Callable[[int, int], Iterator[tuple[int, int]]]
+
+
+def on_stack(memory: Memory, mappings: Sequence[Mapping], touched: Touched, address: int) -> bool:
+    """Return True if the address lies on the stack of a thread, also of one that has ended; `touched` gives the parts
+    of a range that have ever been used.
+    """
+    for below, mapping in itertools.pairwise(mappings):
+        if mapping.start <= address < mapping.end:
+            guarded = below.end == mapping.start and below.perms.startswith("---")
+            if not guarded or below.end - below.start > _LARGEST_GUARD:
+                return False
+            return not _HAS_SELF or _has_block_above(memory, touched(address, mapping.end), address)
+    return False
+
+
+def _has_block_above(memory: Memory, parts: Iterator[tuple[int, int]], address: int) -> bool:
+    searched = 0
+    for start, end in parts:
+        for at in range(max(start, address) & ~(_ALIGNED - 1), end, _PIECE):
+            data = memory.read(at, min(_PIECE, end - at)) or b""
+            for offset in range(0, len(data) - _BLOCK.size + 1, _ALIGNED):
+                tcb, _, itself = _BLOCK.unpack_from(data, offset)
+                if tcb == itself == at + offset:
+                    return True
+            searched += _PIECE
+            if searched > _MOST_SEARCHED:
+                return False
+    return False
