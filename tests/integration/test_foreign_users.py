@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 
 import pytest
@@ -74,6 +76,43 @@ def test_lock_mapped_a_second_time_is_not_orphaned(python: str) -> None:
         t.kill("a")
         with observing(t.root) as observer:
             assert judged(t, observer, "b") is ForeignUse.MAPPED_AGAIN
+
+
+CODE = """
+#include <semaphore.h>
+static sem_t *kept;
+void keep(void *handle) { kept = handle; }
+void take(void *handle) { sem_wait(handle); }
+"""
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> str:
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    path = tmp_path_factory.mktemp("library") / "taking.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-x", "c", "-o", path, "-"], input=CODE, text=True, check=True)
+    return str(path)
+
+
+@some
+def test_lock_whose_address_c_code_has_is_not_orphaned(python: str, library: str) -> None:
+    with target(python) as t:
+        t.fork("a", "b")
+        for name in ("keep", "take"):
+            t.do("b", f"ctypes.CDLL({library!r}).{name}(ctypes.c_void_p(lock._semlock.handle))")
+        with observing(t.root) as observer:
+            assert judged(t, observer, "b") in (ForeignUse.LINKED, ForeignUse.REFERENCE)
+
+
+@some
+def test_c_code_that_has_no_address_does_not_hide_an_orphan(python: str, library: str) -> None:
+    with target(python) as t:
+        t.fork("a", "b")
+        t.do("b", f"library = ctypes.CDLL({library!r})")
+        t.do("a", "lock.acquire()")
+        t.kill("a")
+        with observing(t.root) as observer:
+            state(observer, "orphaned", timeout=20)
 
 
 @some
