@@ -10,6 +10,7 @@ from semtrace.cpython import layout as at
 from semtrace.cpython.layout import Instances
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.primitives import is_wrapper, parts_of, shown_kind
+from semtrace.cpython.semtype import BASICSIZE, is_semlock_type
 
 _MOST_BASES = 64
 _MOST_MEMBERS = 128
@@ -54,8 +55,6 @@ _BY_NAME = {
     "collections.deque": Form.DEQUE,
     "_thread.lock": Form.THREAD_LOCK,
     "_thread.RLock": Form.THREAD_RLOCK,
-    "_multiprocessing.SemLock": Form.SEMLOCK,
-    "_billiard.SemLock": Form.SEMLOCK,
     "weakref": Form.LEAF,
     "weakref.ReferenceType": Form.LEAF,
 }
@@ -210,7 +209,16 @@ class Classes:
             module = self._module_of(row[at.TP_DICT]) if heap else "builtins"
         mro = objects.tuple_items(row[at.TP_MRO], _MOST_BASES)
         bases = [base for at_ in mro if at_ != kind and (base := self.read(at_)) is not None]
-        form = _form(flags, name, module, bases)
+
+        def methods() -> frozenset[str]:
+            return frozenset(self._objects.text(key) or "" for key in self._keys_of(row[at.TP_DICT]))
+
+        if row[at.TP_BASICSIZE] == BASICSIZE and is_semlock_type(objects.pages, kind):
+            form = Form.SEMLOCK
+        elif heap and is_wrapper(short, methods):
+            form = Form.WRAPPER
+        else:
+            form = _form(flags, name, module, bases)
         members = [] if form is Form.LEAF else self._members(row, heap or "." in name or name in _WITH_MEMBERS)
         for base in bases:
             members += [member for member in base.members if member not in members]
@@ -228,8 +236,11 @@ class Classes:
             dict_offset=offset if abs(offset) < 1 << 20 else 0,
             cached_keys=objects.pages.u64(kind + objects.layout.cached_keys) if heap else 0,
             members=tuple(members),
-            parts=parts_of(module, short).union(*(base.parts for base in bases)),
+            parts=(parts_of(short, methods) if heap else frozenset()).union(*(base.parts for base in bases)),
         )
+
+    def _keys_of(self, type_dict: int) -> list[int]:
+        return [key for key, _ in self._objects.dict_items(type_dict, _MOST_ATTRIBUTES)]
 
     def _module_of(self, type_dict: int) -> str:
         """`__module__` of a class: one of the first names that its body binds."""
@@ -264,8 +275,6 @@ def _form(flags: int, name: str, module: str, bases: list[Class]) -> Form:
             return form
     if name in _BY_NAME and not (heap and "." not in name):
         return _BY_NAME[name]
-    if is_wrapper(module, name):
-        return Form.WRAPPER
     if (module, name) in _PYTHON_LOCKS:
         return _PYTHON_LOCKS[module, name]
     for base in bases:

@@ -1,36 +1,62 @@
 """What multiprocessing's larger primitives are made of: the attributes that hold their own locks.
 
 A lock reached through one of these attributes belongs to the primitive; through any other attribute (a Pool's
-`_initargs`, say) it is the user's own.
+`_initargs`, say) it is the user's own. Classes are recognised by name and methods, whatever package they come from:
+billiard, loky, joblib and multiprocess have copies of multiprocessing's.
 """
 
 from __future__ import annotations
 
-# Lib/multiprocessing/{synchronize,queues,sharedctypes,pool}.py and Lib/concurrent/futures/process.py, 3.8 to 3.13;
-# billiard/ (4.2) has the same names, and so has loky/ (3.5), of which joblib brings a copy.
-_PARTS: dict[tuple[str, str], frozenset[str]] = {
-    ("synchronize", "Condition"): frozenset({"_lock", "_sleeping_count", "_woken_count", "_wait_semaphore"}),
-    ("synchronize", "Event"): frozenset({"_cond", "_flag"}),
-    ("synchronize", "Barrier"): frozenset({"_cond"}),
-    ("queues", "Queue"): frozenset({"_rlock", "_wlock", "_sem"}),
-    ("queues", "JoinableQueue"): frozenset({"_unfinished_tasks", "_cond"}),
-    ("queues", "SimpleQueue"): frozenset({"_rlock", "_wlock"}),
-    ("sharedctypes", "SynchronizedBase"): frozenset({"_lock"}),
-    ("pool", "Pool"): frozenset({"_inqueue", "_outqueue", "_change_notifier"}),
-    ("process", "ProcessPoolExecutor"): frozenset({"_call_queue", "_result_queue"}),
-    ("process_executor", "ProcessPoolExecutor"): frozenset({"_call_queue", "_result_queue"}),
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Methods = Callable[[], frozenset[str]]
+"""The names that a class itself defines, read when they are needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Primitive:
+    """`parts` are the attributes with its locks; a class of this name is one if it defines all of the `methods`."""
+
+    parts: frozenset[str]
+    methods: frozenset[str]
+
+
+def _made_of(parts: str, methods: str) -> _Primitive:
+    return _Primitive(frozenset(parts.split()), frozenset(methods.split()))
+
+
+# Lib/multiprocessing/{synchronize,queues,sharedctypes,pool}.py and Lib/concurrent/futures/process.py, 3.8 to 3.15;
+# billiard/ (4.2), multiprocess/ (0.70) and loky/ (3.5) have the same names. billiard's SimpleQueue has methods of its
+# own.
+_PRIMITIVES: dict[str, tuple[_Primitive, ...]] = {
+    "Condition": (_made_of("_lock _sleeping_count _woken_count _wait_semaphore", "_make_methods notify_all wait_for"),),
+    "Event": (_made_of("_cond _flag", "is_set set clear wait"),),
+    "Barrier": (_made_of("_cond", "__setstate__ _state _count"),),
+    "Queue": (_made_of("_rlock _wlock _sem", "_start_thread _feed"),),
+    "JoinableQueue": (_made_of("_unfinished_tasks _cond", "task_done join __setstate__"),),
+    "SimpleQueue": (_made_of("_rlock _wlock", "get __setstate__"), _made_of("_rlock _wlock", "get_payload")),
+    "SynchronizedBase": (_made_of("_lock", "get_lock get_obj"),),
+    "Pool": (_made_of("_inqueue _outqueue _change_notifier", "_setup_queues"),),
+    "ProcessPoolExecutor": (_made_of("_call_queue _result_queue", "submit"),),
 }
-_LOKY = ("loky", "joblib.externals.loky")
-_PACKAGES = ("multiprocessing", "billiard", "concurrent.futures", *_LOKY, *(f"{package}.backend" for package in _LOKY))
+# Lib/threading.py Event: it has the same methods and attributes, and these (3.8; 3.9 and later).
+_THREADS_OWN = frozenset({"_reset_internal_locks", "_at_fork_reinit"})
+
+_WRAPPER, _WRAPPERS_OWN = "SemLock", frozenset({"_make_methods", "__enter__", "__exit__"})
 
 # The classes that Value() and Array() return are not called so in anyone's source.
 _SHOWN_AS = {"Synchronized": "Value", "SynchronizedArray": "Array", "SynchronizedString": "Array"}
 
 
-def parts_of(module: str, name: str) -> frozenset[str]:
-    """The attributes of a class of these packages that hold its own locks; empty for any other class."""
-    package, _, rest = module.rpartition(".")
-    return _PARTS.get((rest, name), frozenset()) if package in _PACKAGES else frozenset()
+def parts_of(name: str, methods: Methods) -> frozenset[str]:
+    """The attributes of a class that hold its own locks; empty for a class that is no such primitive."""
+    if name not in _PRIMITIVES:
+        return frozenset()
+    defined = methods()
+    if defined & _THREADS_OWN:
+        return frozenset()
+    return frozenset().union(*(p.parts for p in _PRIMITIVES[name] if p.methods <= defined))
 
 
 def shown_kind(module: str, name: str) -> str:
@@ -40,7 +66,6 @@ def shown_kind(module: str, name: str) -> str:
     return _SHOWN_AS.get(name, "Value" if name.startswith("Synchronized") else name)
 
 
-def is_wrapper(module: str, name: str) -> bool:
+def is_wrapper(name: str, methods: Methods) -> bool:
     """True for the base class of multiprocessing's Lock, RLock, Semaphore and BoundedSemaphore."""
-    package, _, rest = module.rpartition(".")
-    return name == "SemLock" and rest == "synchronize" and package in _PACKAGES
+    return name == _WRAPPER and methods() >= _WRAPPERS_OWN

@@ -13,7 +13,7 @@ from semtrace.cpython.pages import Readable
 
 # semaphore.c struct SemLockObject, 3.8 to 3.15: PyObject_HEAD; SEM_HANDLE handle; unsigned long last_tid; int count;
 # int maxvalue; int kind; char *name. Its semlock_members table has these four.
-_BASICSIZE = 56
+BASICSIZE = 56
 _MEMBERS = {b"handle": 16, b"maxvalue": 36, b"kind": 40, b"name": 48}
 
 # Include/descrobject.h (before 3.12: Include/structmember.h) PyMemberDef {name, int type, offset, int flags, doc}.
@@ -35,9 +35,9 @@ def basic_type(memory: Readable, address: int) -> int:
     """The type with SemLock's own members that this one is or is derived from; 0 if there is none."""
     for _ in range(_MOST_BASES):
         basicsize = _word(memory, address + 8 * at.TP_BASICSIZE) if address and not address % 8 else 0
-        if not _BASICSIZE <= basicsize < 1 << 20:
+        if not BASICSIZE <= basicsize < 1 << 20:
             return 0
-        if basicsize == _BASICSIZE and _has_members(memory, _word(memory, address + 8 * at.TP_MEMBERS)):
+        if basicsize == BASICSIZE and _has_members(memory, _word(memory, address + 8 * at.TP_MEMBERS)):
             return address
         base = _word(memory, address + 8 * _TP_BASE)
         if base == address:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
 from semtrace.linux.process import PAGE_SIZE
@@ -120,6 +120,26 @@ class Memory:
                     yield position + hit, number
                     hit = buffer.find(needle, hit + 1, size)
             position += new if size >= longest else PAGE_SIZE - position % PAGE_SIZE
+
+    def pointers(
+        self, start: int, end: int, regions: Collection[int], piece: int = 1 << 19
+    ) -> Iterator[tuple[int, int]]:
+        """Aligned words in [start, end) that point into one of these regions of 64 KiB (their addresses >> 16), each
+        with its own address. Unreadable parts are skipped.
+        """
+        needles = [struct.pack("<I", region & 0xFFFFFFFF) for region in regions]  # the bytes 2 to 5 of the pointer
+        position = start - start % 8
+        while needles and position < end:
+            data = bytearray(min(piece, end - position))
+            size = self._read_into(memoryview(data), position)
+            for needle in needles:
+                hit = data.find(needle, 0, size)
+                while hit >= 0:
+                    at = hit - 2
+                    if at % 8 == 0 and at + 8 <= size:
+                        yield position + at, _U64.unpack_from(data, at)[0]
+                    hit = data.find(needle, hit + 1, size)
+            position += size - size % 8 if size >= 8 else PAGE_SIZE - position % PAGE_SIZE
 
     def _read_into(self, view: memoryview, address: int) -> int:
         """How many bytes could be read before the first page that cannot."""
