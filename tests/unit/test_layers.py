@@ -52,6 +52,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "history": "model linux",
         "outside": "model linux.sweep .watched",
         "prover": "model linux .baselines .foreign .outside .proof .verdict .watched",
+        "ownership": "model cpython .primitives .watched",
         "separate": "model",
         "lastpicture": "model",
         "namebook": "model linux.memory cpython .watched",
@@ -65,7 +66,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
         "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.traced servers.tree "
-        ".baselines .fleet .lasting .lastpicture .namebook .picture .primitives .prover .reading .separate "
+        ".baselines .fleet .lasting .lastpicture .namebook .ownership .picture .primitives .prover .reading "
+        ".separate "
         ".threadlocks .verdict .watched",
     },
     # its traced locks

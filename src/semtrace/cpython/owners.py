@@ -227,7 +227,8 @@ class OwnerSearch:
         for start in (place + _DICT_BEFORE, *range(place - 16, place - _INSTANCE, -8)):
             cls = self._classes.of(start)
             if cls is not None and cls.form in (Form.INSTANCE, Form.WRAPPER):
-                if any([self._note(start, cls, target) for target in targets]):
+                found = [target for target in targets if self._note(start, cls, target)]
+                if found:
                     return
 
     def _note(self, instance: int, cls: Class, target: int) -> bool:

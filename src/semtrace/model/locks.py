@@ -128,16 +128,17 @@ class Lock:
     """One semaphore as the verdict sees it.
 
     `kind` is the class of the object in the source (Lock, RLock, Semaphore, BoundedSemaphore, or a subclass's own
-    name), "unknown" without a SemLock. `names` are all names that lead to it, `name` the best of them; `part_of` is
-    the larger primitive that it is a piece of. `separate` is how many semaphores bear this name, each in processes of
-    its own. `maximum` is SemLock's maxvalue: 1 for Lock and RLock, n for BoundedSemaphore(n), 2147483647 for
-    Semaphore(n), which does not keep its n. `signal` marks the semaphores inside Condition, Event, Queue and Barrier
-    that nobody holds. `reason` says why the state is unknown, or what qualifies it. `in_flux` means that it kept
-    changing while it was read. `own` is False if only the modules of libraries lead to it. `waited_s` is how long
-    threads were seen to wait for it, all together, since the watching began, but for the time in which it was orphaned.
-    `orphaned_s` ago it was first proved orphaned, and it was not seen free or held since: also while, for a moment, it
-    is "unknown" again. `barred`: it would be proved orphaned, were there not processes that cannot be asked whether
-    they map it. `last_holder` is known only of one that ended, and None where `dead_holder` says better who.
+    name), "unknown" without a SemLock. `names` are all names that lead to it, `name` the best of them; `part_of` is the
+    larger primitive that it is a piece of, and `attribute` the one that has it there (`_rlock`). `separate` is how many
+    semaphores bear this name, each in processes of its own. `maximum` is SemLock's maxvalue: 1 for Lock and RLock, n
+    for BoundedSemaphore(n), 2147483647 for Semaphore(n), which does not keep its n. `signal` marks the semaphores
+    inside Condition, Event, Queue and Barrier that nobody holds. `reason` says why the state is unknown, or what
+    qualifies it. `in_flux` means that it kept changing while it was read. `own` is False if only the modules of
+    libraries lead to it. `waited_s` is how long threads were seen to wait for it, all together, since the watching
+    began, but for the time in which it was orphaned. `orphaned_s` ago it was first proved orphaned, and it was not seen
+    free or held since: also while, for a moment, it is "unknown" again. `barred`: it would be proved orphaned, were
+    there not processes that cannot be asked whether they map it. `last_holder` is known only of one that ended, and
+    None where `dead_holder` says better who.
     """
 
     id: SemId
@@ -148,6 +149,7 @@ class Lock:
     name: str | None = None
     names: tuple[str, ...] = ()
     part_of: str | None = None
+    attribute: str | None = None
     signal: bool = False
     shm_name: str | None = None
     linked: bool = False

@@ -77,10 +77,10 @@ class Fleet:
         deadline = time.monotonic() + budget_s
         found = False
         for watched in self._watched.values():
-            known = len(watched.objects)
+            known = watched.learned
             while time.monotonic() < deadline and watched.continue_search(now_s, wanted.get(watched, {})):
                 pass
-            if len(watched.objects) > known:
+            if watched.learned != known:
                 found = True
                 self._adopt()
         return found

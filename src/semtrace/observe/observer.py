@@ -22,6 +22,7 @@ from semtrace.observe.fleet import Fleet
 from semtrace.observe.lasting import Lives
 from semtrace.observe.lastpicture import LastPicture
 from semtrace.observe.namebook import NameBook
+from semtrace.observe.ownership import Ownership
 from semtrace.observe.picture import Picture
 from semtrace.observe.primitives import Part
 from semtrace.observe.prover import Judged, Prover
@@ -79,6 +80,7 @@ class Observer:
         self._parts: dict[SemId, Part] = {}
         self._baselines: dict[SemId, Baselines] = {}
         self._prover = Prover(self._look_at, self._baselines, self._linked)
+        self._ownership = Ownership()
         self._thread_locks = ThreadLocks(self._book)
         self._picture = Picture(self._fleet, self._directories, self._baselines)
         self._lives = Lives()
@@ -118,7 +120,7 @@ class Observer:
     def undecided(self) -> bool:
         """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
         searching = any(watched.searches_soon(self._now_s) for watched in self._fleet.all)
-        return self._prover.unproved or searching or self._book.unvisited
+        return self._prover.unproved or searching or self._book.unvisited or self._ownership.pending
 
     def prove_anew(self) -> None:
         """Only what is seen from now on proves that a lock is orphaned: for whoever is about to act on it."""
@@ -153,13 +155,15 @@ class Observer:
 
     def _learn_who(self, members: Sequence[Member]) -> None:
         changed = self._fleet.follow(members, self._now_s)
+        if not self._book.unvisited:  # a name spares the search for an owner
+            self._ownership.want(self._fleet.mappers)
         changed |= self._fleet.search(self._now_s, self._budget_s, self._prover.wanted(self._fleet.mappers))
         changed |= self._book.update(self._now_s, self._fleet.all, self._names)
         if changed:
             self._name_and_group()
 
     def _name_and_group(self) -> None:
-        """Puts the names to the semaphores; what has none is grouped by inference."""
+        """Puts the names to the semaphores; what has none is grouped by the objects that refer to it."""
         mappers = self._fleet.mappers
         found = {semaphore: self._book.names(semaphore, who) for semaphore, who in mappers.items()}
         self._names = {semaphore: names for semaphore, names in found.items() if names}
@@ -168,10 +172,12 @@ class Observer:
             how, value = reading.made(semaphore, mappers[semaphore]), reading.value_of(semaphore, mappers[semaphore])
             if how is not None and value is not None:
                 made.append(primitives.Made(semaphore, how.kind, how.maxvalue, value[0]))
-        self._parts = primitives.parts(made, {s: frozenset(ids) for s, ids in self._fleet.ids.items()})
+        self._ownership.unnamed(mappers.keys() - self._names.keys())
+        self._parts = self._ownership.parts(made, mappers, self._fleet.ids)
         for semaphore, (best, *_) in self._names.items():
             if best.owner is not None:
-                self._parts[semaphore] = Part(best.owner, primitives.is_signal(best.name))
+                attribute = best.name.rpartition(".")[2]
+                self._parts[semaphore] = Part(best.owner, primitives.is_signal(attribute), best.owner_kind, attribute)
         for gone in self._baselines.keys() - mappers.keys():
             del self._baselines[gone]
         for semaphore, baselines in self._baselines.items():
@@ -209,22 +215,25 @@ class Observer:
             blind = (*(w.id for w in mappers if w.memory is None), *self._fleet.hidden)
             kind, maxvalue = (how.kind, how.maxvalue) if how else (None, None)
             return Reading(value, kind, maxvalue, blind=blind), waiters
-        if self._is_signal(semaphore):
+        if self._no_lock(semaphore) is not None:
             return Reading(value, how.kind, how.maxvalue), waiters
         baselines = self._baselines.setdefault(semaphore, Baselines())
         read = reading.read_lock(semaphore, mappers, how, value, waiters > 0, baselines.known)
         return replace(read, blind=(*read.blind, *self._fleet.hidden)), waiters
 
-    def _is_signal(self, semaphore: SemId) -> bool:
-        return semaphore in self._parts and self._parts[semaphore].signal
+    def _no_lock(self, semaphore: SemId) -> str | None:
+        """Why its counts say nothing of holders: it is a piece of something larger, or may be one. None for a lock."""
+        part = self._parts.get(semaphore)
+        if part is not None and part.guessed:
+            return f"it may be a signal inside {part.part_of}: the Python objects that have it cannot be read"
+        return f"a signal inside {part.part_of}, not a lock: nobody holds it" if part and part.signal else None
 
     def _verdict(self, semaphore: SemId, read: Reading) -> Verdict:
         if read.value is None or read.maxvalue is None:
             return judge(read, {})
-        if self._is_signal(semaphore):
-            part_of = self._parts[semaphore].part_of
-            return Verdict("unknown", reason=f"a signal inside {part_of}, not a lock: nobody holds it")
-        baselines = self._baselines[semaphore]
+        if no_lock := self._no_lock(semaphore):
+            return Verdict("unknown", reason=no_lock)
+        baselines = self._baselines.setdefault(semaphore, Baselines())
         baselines.note(read.claims)
         if read.value >= read.maxvalue and baselines.due(self._now_s):
             self._learn(semaphore, read.maxvalue)

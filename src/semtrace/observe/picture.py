@@ -147,6 +147,7 @@ class Picture:
             name=names[0].name if names else None,
             names=tuple(named.name for named in names),
             part_of=part.part_of if part else None,
+            attribute=part.attribute if part else None,
             signal=part.signal if part else False,
             shm_name=shm_name,
             linked=linked,

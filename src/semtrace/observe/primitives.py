@@ -1,7 +1,8 @@
 """What multiprocessing's primitives are made of: from bare semaphores to the Queue or Condition that they belong to.
 
-Pure. Without names (read from the interpreter) this is inference from the order of creation and the kinds, as
-Lib/multiprocessing/synchronize.py and queues.py create them; where two readings are possible the plainer one is taken.
+Pure. The Python objects that have a semaphore say what it is a part of. Where they cannot be read this is inference
+from the order of creation and the kinds, as Lib/multiprocessing/synchronize.py and queues.py create them: a user who
+makes two Locks and a BoundedSemaphore in a row makes what a Queue makes, so no verdict may rest on it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,17 @@ _UNLIMITED = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A semaphore's place in a larger primitive. `signal`: it is not a lock, so its counts are no holders."""
+    """A semaphore's place in a larger primitive. `signal`: it is not a lock, so its counts are no holders.
+
+    `owner_kind` is the class of that primitive and `attribute` the one that has the semaphore, where its Python objects
+    were found. `guessed`: they could not be, and only the order of creation speaks for it.
+    """
 
     part_of: str
     signal: bool
+    owner_kind: str | None = None
+    attribute: str | None = None
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

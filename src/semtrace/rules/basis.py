@@ -18,7 +18,7 @@ class Limits:
 
 # What consumers of a queue do all day: one holds the read lock and waits for data, the others wait for that lock.
 # Lib/multiprocessing/queues.py Queue.get, SimpleQueue.get; pool.py worker; concurrent/futures/process.py.
-_READ_LOCK = "._rlock"
+_READ_LOCK = "_rlock"
 _READERS = ("/multiprocessing/queues.py", "/billiard/queues.py", "/multiprocessing/pool.py", "/billiard/pool.py")
 _INNER_FRAMES = 4
 
@@ -42,7 +42,8 @@ def worth_a_word(lock: Lock) -> bool:
 
 def is_read_lock(lock: Lock) -> bool:
     """Of a queue: whoever reads it keeps that while it waits for data."""
-    return lock.part_of is not None and (lock.name or "").endswith(_READ_LOCK)
+    attribute = lock.attribute or (lock.name or "").rpartition(".")[2]
+    return lock.part_of is not None and attribute == _READ_LOCK
 
 
 def _reads_a_queue(stack: Sequence[Frame]) -> bool:
