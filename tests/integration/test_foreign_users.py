@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 
 import pytest
@@ -172,3 +173,26 @@ def test_lock_that_a_spawned_child_opened_is_proved_orphaned(python: str) -> Non
         t.kill("a")
         with observing(t.root) as observer:
             state(observer, "orphaned", timeout=20)
+
+
+LIBRARIES = {
+    "gevent": "exec('import gevent\\ndef use():\\n    for _ in range(5):\\n        lock.acquire(); lock.release()\\n"
+    "        gevent.sleep(0.001)\\n"
+    "gevent.joinall([gevent.spawn(use) for _ in range(20)])')",
+    "celery": "exec('import celery\\napp = celery.Celery()\\n@app.task\\ndef add(a, b): return a + b')",
+    "billiard": "import billiard; other = billiard.Lock(); queue = billiard.Queue(2)",
+    "multiprocess": "import multiprocess; other = multiprocess.Lock(); queue = multiprocess.Queue(2)",
+    "joblib": "import joblib; joblib.Parallel(2, prefer='threads')(joblib.delayed(abs)(i) for i in range(4))",
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_orphan_beside_a_library_is_proved(library: str) -> None:
+    pytest.importorskip(library)
+    with target(sys.executable) as t:
+        t.do("p", LIBRARIES[library])
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.kill("a")
+        with observing(t.root) as observer:
+            until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks), timeout=20)
