@@ -124,6 +124,19 @@ def test_full_queue_of_a_copy_is_healthy(package: str, named: bool) -> None:
         assert not seen[-1].findings
 
 
+def test_queues_semaphore_with_a_name_of_its_own_stays_a_signal() -> None:
+    with target(sys.executable, "queue = mp.Queue(2); sem = queue._sem") as t:
+        t.fork("a")
+        t.do("a", "[queue.put(i) for i in range(2)]; queue.close(); queue.join_thread()")
+        t.kill("a")
+        with observing(t.root) as observer:
+            snapshot = until(observer, lambda s: any(lock.name == "__main__.sem" for lock in s.locks))
+            seen = [snapshot, *watch(observer, 1.0)]
+        assert {lock.state for s in seen for lock in s.locks if lock.name == "__main__.sem"} == {"unknown"}
+        (lock,) = [lock for lock in seen[-1].locks if lock.name == "__main__.sem"]
+        assert (lock.signal, lock.part_of, lock.attribute) == (True, "__main__.queue", "_sem")
+
+
 @some
 def test_renamed_type_and_a_subclass_are_both_semlocks(python: str) -> None:
     with target(python) as t:

@@ -174,10 +174,13 @@ class Observer:
                 made.append(primitives.Made(semaphore, how.kind, how.maxvalue, value[0]))
         self._ownership.unnamed(mappers.keys() - self._names.keys())
         self._parts = self._ownership.parts(made, mappers, self._fleet.ids)
-        for semaphore, (best, *_) in self._names.items():
-            if best.owner is not None:
-                attribute = best.name.rpartition(".")[2]
-                self._parts[semaphore] = Part(best.owner, primitives.is_signal(attribute), best.owner_kind, attribute)
+        for semaphore, names in self._names.items():
+            # A signal stays one where a shorter name leads to it too.
+            named = next((each for each in names if each.owner and primitives.is_signal(each.name)), names[0])
+            if named.owner is not None:
+                attribute = named.name.rpartition(".")[2]
+                signal = primitives.is_signal(attribute)
+                self._parts[semaphore] = Part(named.owner, signal, named.owner_kind, attribute)
         for gone in self._baselines.keys() - mappers.keys():
             del self._baselines[gone]
         for semaphore, baselines in self._baselines.items():
