@@ -17,8 +17,9 @@ from semtrace.cpython.layout import (
     with_debug_offsets,
 )
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import Pages, Readable
+from semtrace.cpython.pages import Pages
 from semtrace.linux.maps import Mapping
+from semtrace.linux.memory import Memory
 
 _MOST_INTERPRETERS = 16
 _MOST_FILES = 400
@@ -70,19 +71,30 @@ def locate(pages: Pages, mappings: Sequence[Mapping]) -> tuple[Runtime, Objects]
     raise UnreadableError("sys.modules not found")
 
 
-def runtime_address(memory: Readable, mappings: Sequence[Mapping]) -> int | None:
-    """Where `_PyRuntime` lies, the static object that the interpreter lock is a part of; None if it cannot be found, or
-    if there are several interpreters: from 3.12 each of them can have a lock of its own elsewhere.
-    """
+@dataclass(frozen=True, slots=True)
+class LockPlace:
+    """Where the interpreter lock lies: in the static `_PyRuntime`, at `runtime`, as long as it `is_there`."""
+
+    runtime: int
+    layout: Layout
+
+    def is_there(self, memory: Memory) -> bool:
+        """False if there are several interpreters now: from 3.12 each of them can have a lock of its own elsewhere
+        (Include/internal/pycore_interp.h, PyInterpreterState.ceval.gil).
+        """
+        if self.layout.version < (3, 12):
+            return True
+        state = memory.u64(self.runtime + self.layout.interpreters_head)
+        return bool(state) and memory.u64((state or 0) + self.layout.interpreter_next) == 0
+
+
+def lock_place(memory: Memory, mappings: Sequence[Mapping]) -> LockPlace | None:
+    """None where `_PyRuntime` or its layout is not known."""
     pages = Pages(memory)
     try:
-        address = _find_runtime(pages, mappings)[0]
+        return LockPlace(_find_runtime(pages, mappings)[0], locate(pages, mappings)[0].layout)
     except UnreadableError:
         return None
-    try:
-        return address if len(locate(pages, mappings)[0].interpreters) == 1 else None
-    except UnreadableError:
-        return address
 
 
 def _find_runtime(pages: Pages, mappings: Sequence[Mapping]) -> tuple[int, tuple[int, int] | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from semtrace.linux.files import not_for_want_of
 from semtrace.linux.process import thread_ids
@@ -33,20 +33,19 @@ NO_SYSCALL = -1
 @dataclass(frozen=True, slots=True)
 class Thread:
     """Where one thread is. `syscall` is None while it runs, NO_SYSCALL when it is off the processor in its own code;
-    `futex` is the address of the word that it sleeps on, `timed` whether a timeout will wake it."""
+    `futex` is the address of the word that it sleeps on, `timed` whether a timeout will wake it, `stack` its stack
+    pointer there."""
 
     tid: int
     syscall: int | None
     futex: int | None = None
     timed: bool = False
+    stack: int | None = field(default=None, compare=False)
 
-
-def is_blocked(thread: Thread) -> bool:
-    """Return True for a thread that sleeps in the kernel until something happens.
-
-    One that is in futex for another reason than to wait, as in the wake of sem_post, is on its way.
-    """
-    return thread.futex is not None or thread.syscall not in (None, NO_SYSCALL, *_FUTEX)
+    @property
+    def blocked(self) -> bool:
+        """False for a thread that runs or could run. In futex only a wait blocks: a wake passes through."""
+        return self.futex is not None or self.syscall not in (None, NO_SYSCALL, NUMBER)
 
 
 def threads(pid: int, single: bool = False) -> list[Thread] | None:
@@ -91,10 +90,31 @@ def parse_syscall(tid: int, line: bytes) -> Thread | None:
     try:
         number = int(f[0])
         if number in _FUTEX and int(f[2], 16) & ~_FLAGS in (_WAIT, _WAIT_BITSET):
-            return Thread(tid, number, int(f[1], 16), timed=int(f[4], 16) != 0)  # futex(2): its fourth argument
+            timed = int(f[4], 16) != 0  # futex(2): its fourth argument
+            return Thread(tid, number, int(f[1], 16), timed, stack=int(f[-2], 16))
     except (ValueError, IndexError):
         return None
     return Thread(tid, number)
+
+
+@dataclass(frozen=True, slots=True)
+class RunTime:
+    """How long a thread has been on a processor so far, in ns, and how many times it got there."""
+
+    ns: int
+    slices: int
+
+
+def run_time(pid: int, tid: int) -> RunTime | None:
+    """`/proc/PID/task/TID/schedstat`, fields 1 and 3 (sched-stats.rst). None if not known: a kernel that does not count
+    gives zeros (fs/proc/base.c proc_pid_schedstat).
+    """
+    try:
+        with open(f"/proc/{pid}/task/{tid}/schedstat", "rb", buffering=0) as f:
+            ns, _, slices = map(int, f.read().split()[:3])
+    except (OSError, ValueError):
+        return None
+    return RunTime(ns, slices) if ns else None
 
 
 def run_time_ns(pid: int, tid: int) -> int | None:

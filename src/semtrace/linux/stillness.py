@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from semtrace.linux.futex import is_blocked, read_thread, run_time_ns
+from semtrace.linux.futex import read_thread, run_time_ns
 from semtrace.linux.process import thread_ids
 
 
@@ -37,6 +37,6 @@ def _slept_since(pid: int, tid: int, ran_ns: int | None) -> bool:
         thread = read_thread(pid, tid)
     except PermissionError:
         return False
-    if thread is None or not is_blocked(thread):
+    if thread is None or not thread.blocked:
         return False
     return ran_ns is not None and run_time_ns(pid, tid) == ran_ns

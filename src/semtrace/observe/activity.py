@@ -40,6 +40,6 @@ def take(pid: int, threads: Sequence[futex.Thread], address: int | None) -> Acti
     ran_ns = {thread.tid: futex.run_time_ns(pid, thread.tid) for thread in threads}
     return Activity(
         ran_ns,
-        all_blocked=bool(threads) and all(futex.is_blocked(thread) for thread in threads),
+        all_blocked=bool(threads) and all(thread.blocked for thread in threads),
         all_wait=bool(threads) and address is not None and all(thread.futex == address for thread in threads),
     )

@@ -79,7 +79,7 @@ class Observer:
         self._names: dict[SemId, tuple[Named, ...]] = {}
         self._parts: dict[SemId, Part] = {}
         self._baselines: dict[SemId, Baselines] = {}
-        self._prover = Prover(self._look_at, self._baselines, self._linked)
+        self._prover = Prover(self._look_at, self._baselines, self._linked, self._fleet.invite)
         self._ownership = Ownership()
         self._thread_locks = ThreadLocks(self._book)
         self._picture = Picture(self._fleet, self._directories, self._baselines)

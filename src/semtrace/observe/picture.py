@@ -89,7 +89,7 @@ class Picture:
             for lock in locks
         }
         beats = {member.id: member.last_heartbeat_s for member in members}
-        self._last_holders.update(now_s, seen, {watched.id for watched in self._fleet.all}, beats)
+        self._last_holders.update(now_s, seen, {watched.id for watched in self._fleet.with_guests}, beats)
         return [replace(lock, last_holder=self._last_holders.of(now_s, lock.id)) for lock in locks]
 
     def processes(self, now_s: float, members: Sequence[Member], locks: Sequence[Lock]) -> tuple[Process, ...]:
@@ -114,7 +114,7 @@ class Picture:
         """Threads blocked on each semaphore. Where glibc counts no waiter there is none, so nobody is asked."""
         crowded = {semaphore for semaphore, each in judged.items() if each.waiters}
         found: dict[SemId, list[_Blocked]] = {}
-        for watched in self._fleet.all if crowded else ():
+        for watched in self._fleet.with_guests if crowded else ():
             addresses = {a: s for s, a in watched.semaphores.items() if s in crowded}
             for thread in watched.threads() if addresses else ():
                 semaphore = addresses.get(thread.futex or 0)

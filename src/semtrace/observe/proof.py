@@ -4,176 +4,246 @@ A lock is suspect when it is locked and no process that maps it claims it. That 
 just taken the semaphore may not have counted it yet, and it can stay so for long (stopped, starved, or waiting for the
 interpreter lock that another thread keeps). So every one of these must hold, from the first suspicion on:
 
-- many readings, spread over at least 250 ms, all locked and with every count zero;
+- many readings, spread over at least 250 ms, all locked, with every count zero, and with no process in which another
+  thread than before was the last to acquire;
 - the memory of every process that maps it was searched through for SemLock objects, after the suspicion began;
-- no process of the machine outside the server maps it, and none that may do so is hidden from us;
-- in several looks, one after another, every thread of every process that maps it was where it cannot be about to claim:
-  blocked in something other than the interpreter lock, or computing for longer than the few instructions between
-  taking and counting need. All of them in the same look: one by one they could hand it on between the looks;
+- every process of the machine that maps it takes part in this, also one outside the server, and none that may map it is
+  hidden from us;
+- in several looks every thread of every such process was where it cannot be about to claim, all of them in the same
+  look: one by one they could hand it on between the looks;
 - no process was ever seen with a negative count of it: where one releases what another took, counts prove nothing.
 
-What this cannot see: a lock handed over before the first look, whose taker then ended and whose present holder had
-released for the other. Its counts are all zero, as an orphan's are.
+A thread cannot be about to claim while it is blocked in anything but the interpreter lock; while it waits for the
+interpreter lock with no return address into SemLock.acquire on its stack; or if it has computed, since it was last
+known not to be about to, for longer than one that waits for the interpreter lock can. A thread of which none of that is
+shown leaves the look without a result. One that may be about to claim takes back all looks before.
+
+A process that was forked after the suspicion began has one thread, which was forking when the lock was taken long ago:
+while it is young only its claim matters, and a sign that it stands still on its way to claim.
+
+What this cannot see:
+
+- a lock handed over before the first look, whose taker then ended and whose present holder had released for the other.
+  Its counts are all zero, as an orphan's are;
+- within a suspicion, between two readings: a thread that was about to claim claims, releases, and hands the lock to a
+  newborn process that then gets no processor for three looks, if the same thread was the last to acquire there before;
+- code that waits for a semaphore without SemLock.acquire.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 
-from semtrace.linux.futex import NO_SYSCALL, Thread
-from semtrace.linux.process import read_stat
+from semtrace.linux.futex import RunTime, Thread
+from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import ProcessId
 
-NOT_SWEPT = "looking for other processes that map it"
 SPAN_S = 0.25
 READINGS = 20
 LOOKS = 3
 
-# A process that is just being born cannot be read, or seen at rest, for some time.
+# How long a process that is just being born is young: it cannot be read, or seen at rest, for some time.
+NEWBORN_S = 1.0
+
+# For how long an orphan stays proved while threads run of which nothing is shown in the looks since.
 PATIENCE_S = 2.0
 
-# How long a thread must have run since it was first seen running, and ever since. Between sem_wait's return and
-# the count lie some hundred instructions; a thread that waits for the interpreter lock sleeps and is seen to.
+# How long a thread must have run, and how long on average each time that it got onto a processor, to show that it did
+# not wait for the interpreter lock all the while. One that does wakes up again and again, each time for 35 to 65 us (10
+# us with a switch interval of 1 us, when that makes 18 % of a processor); one of eight that compute by turns runs for
+# 200 to 700 us (measured with CPython 3.8, 3.12 and 3.13).
 _RAN_NS = 5_000_000
+_SLICE_NS = 250_000
+
+
+class Gil(Enum):
+    """Whether a thread in futex may wait for the interpreter lock on its way to claim."""
+
+    NO = "not inside SemLock.acquire, or not at the interpreter lock"
+    UNKNOWN = "may be at the interpreter lock; whether inside SemLock.acquire cannot be seen"
+    ACQUIRING = "a return address into SemLock.acquire is on its stack"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Where a thread was seen, and its run time so far where that matters and the kernel tells it."""
+
+    thread: Thread
+    stopped: bool
+    ran: RunTime | None = None
+    gil: Gil = Gil.NO
+
+
+class Shown(Enum):
+    """What a look shows of a thread."""
+
+    CLEAR = "cannot be about to claim"
+    NOTHING = "not known"
+    MAY_CLAIM = "may be about to claim"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A look at one process. `young`: a newborn, of which only the signs against the proof count."""
+
+    process: ProcessId
+    sightings: Sequence[Sighting]
+    young: bool = False
 
 
 @dataclass(slots=True)
 class Suspicion:
-    """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC).
+    """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC), in ticks since boot
+    `since_ticks`.
 
-    `proved_ticks` is when the proof was first complete, in ticks since boot. `unseen_since_s`: since when it lacks
-    something of those who were born after. `barred`: the outsider is one that cannot be asked whether it
-    maps it.
+    `looks` are those in which all threads were clear, `looked_s` when the last of them was, `unsettled` why the very
+    last look was not one of them. `proved_ticks` is when the proof was first complete. `outsider` is what a process
+    outside the server that maps it, or may map it, lacks; `barred`: it cannot be asked whether it does.
     """
 
     since_s: float
+    since_ticks: int
     readings: int = 0
     last_s: float = 0.0
     swept_s: float | None = None
     outsider: str | None = None
     barred: bool = False
-    clear: dict[ProcessId, int] = field(default_factory=dict)
-    unsettled: dict[ProcessId, str] = field(default_factory=dict)
+    looks: int = 0
+    looked_s: float = float("-inf")
+    unsettled: str | None = None
     proved_ticks: int | None = None
-    slept: set[tuple[ProcessId, int]] = field(default_factory=set)
-    ran_ns: dict[tuple[ProcessId, int], int] = field(default_factory=dict)
-    unseen_since_s: float | None = None
-    outside: set[int] = field(default_factory=set)
+    _looked_at: set[ProcessId] = field(default_factory=set)
+    _anchors: dict[tuple[ProcessId, int], RunTime] = field(default_factory=dict)
+    _last_tids: dict[ProcessId, int] = field(default_factory=dict)
 
     @property
     def span_s(self) -> float:
         return self.last_s - self.since_s
 
-    def concerns(self, process: ProcessId) -> bool:
-        """False for a process that was born after the proof was complete: nobody was left then who could hand the
-        lock on, so it need not be searched, and one look at its threads is enough.
+    # -- who takes part
+
+    def is_young(self, process: ProcessId, threads: int, now_ticks: int) -> bool:
+        """True for a process that was born into the suspicion just now and has one thread."""
+        born_after = process.start_ticks > self.since_ticks
+        return born_after and threads <= 1 and now_ticks - process.start_ticks <= NEWBORN_S * TICKS_PER_S
+
+    def is_younger_than_proof(self, process: ProcessId) -> bool:
+        """True for a process that was born after the proof was complete: nobody was left then who could hand the lock
+        on, so it need not be searched.
         """
-        return self.proved_ticks is None or process.start_ticks <= self.proved_ticks
+        return self.proved_ticks is not None and process.start_ticks > self.proved_ticks
+
+    # -- what is shown
 
     def add_readings(self, now_s: float, count: int) -> None:
-        """Notes readings that were all locked and unclaimed."""
+        """Note readings that were all locked and unclaimed."""
         self.last_s = now_s
         self.readings += count
 
-    def look_at(self, process: ProcessId, sightings: Iterable[Sighting]) -> None:
-        """Takes note of where all the threads of one process that maps the lock are now."""
-        seen = [
-            (sighting.thread.tid, self._unsettled((process, sighting.thread.tid), sighting)) for sighting in sightings
-        ]
-        why_not = next((f"thread {tid} of PID {process.pid} {why}" for tid, why in seen if why), None)
-        if not seen:
-            why_not = f"no thread of PID {process.pid} can be seen, one"
-        if why_not is None:
-            self.unsettled.pop(process, None)
-            self.clear[process] = self.clear.get(process, 0) + 1
-        else:
-            self.unsettled[process] = why_not
-            self.clear[process] = 0
+    def was_acquired(self, last_tids: Mapping[ProcessId, int]) -> bool:
+        """Return True if in some process another thread than before was the last to acquire: then somebody has had the
+        lock meanwhile. Take note of who it is now.
+        """
+        changed = any(self._last_tids.get(process, tid) != tid for process, tid in last_tids.items())
+        self._last_tids.update(last_tids)
+        return changed
 
-    def leave_out(self, process: ProcessId) -> None:
-        """Of one that is dying nothing need be shown."""
-        self.clear.pop(process, None)
-        self.unsettled.pop(process, None)
+    def look(self, now_s: float, everybody: Sequence[Look]) -> None:
+        """Take note of one look at all threads of all processes that map the lock."""
+        self._forget_others(everybody)
+        shown = [(each, *self._shown(each)) for each in everybody]
+        against = next((why for _, what, why in shown if what is Shown.MAY_CLAIM), None)
+        nothing = next((why for each, what, why in shown if what is Shown.NOTHING and not each.young), None)
+        self.unsettled = against or nothing
+        if against is not None:
+            self.looks = 0
+        elif nothing is None:
+            self._add_look(now_s, [each.process for each in everybody if not each.young])
 
-    def keep(self, processes: Iterable[ProcessId]) -> None:
-        """Forgets the processes that map the lock no more."""
-        these = set(processes)
-        self.clear = {process: looks for process, looks in self.clear.items() if process in these}
-        self.unsettled = {process: why for process, why in self.unsettled.items() if process in these}
+    def discard_looks(self) -> None:
+        """Take back what the looks have shown: somebody came or went meanwhile."""
+        self.looks = 0
 
-    def _unsettled(self, key: tuple[ProcessId, int], sighting: Sighting) -> str | None:
-        """Why this thread may be about to claim, None if it cannot be."""
-        thread = sighting.thread
-        if thread.futex is not None or thread.syscall not in (None, NO_SYSCALL):
-            self.ran_ns.pop(key, None)
-            if not sighting.in_runtime:
-                return None
-            self.slept.add(key)
-            return "waits for the interpreter lock"
-        if sighting.stopped:
-            return "is stopped"
-        if sighting.ran_ns is None or key in self.slept:
-            return "is running"
-        first = self.ran_ns.setdefault(key, sighting.ran_ns)
-        return None if sighting.ran_ns - first >= _RAN_NS else "is running"
+    def _add_look(self, now_s: float, processes: Sequence[ProcessId]) -> None:
+        """Those that were there before the suspicion must have been seen in every look that counts."""
+        missed = [p for p in processes if p not in self._looked_at and p.start_ticks <= self.since_ticks]
+        self.looks = 1 if missed else self.looks + 1
+        self._looked_at.update(processes)
+        self.looked_s = now_s
+
+    def _forget_others(self, everybody: Sequence[Look]) -> None:
+        """A process that maps the lock no more has nothing to show, nor has a thread that ended."""
+        keys = {(each.process, sighting.thread.tid) for each in everybody for sighting in each.sightings}
+        self._anchors = {key: ran for key, ran in self._anchors.items() if key in keys}
+        self._looked_at &= {each.process for each in everybody}
+
+    def _shown(self, look: Look) -> tuple[Shown, str | None]:
+        """The worst of its threads, and why."""
+        pid = look.process.pid
+        if not look.sightings:
+            return Shown.NOTHING, f"no thread of PID {pid} can be seen, one may be about to claim it"
+        worst: tuple[Shown, str | None] = (Shown.CLEAR, None)
+        for sighting in look.sightings:
+            shown, where = self._thread(look.process, sighting)
+            why = f"thread {sighting.thread.tid} of PID {pid} {where} and may be about to claim it"
+            if shown is Shown.MAY_CLAIM or (shown is Shown.NOTHING and worst[0] is Shown.CLEAR):
+                worst = (shown, why)
+        return worst
+
+    def _thread(self, process: ProcessId, sighting: Sighting) -> tuple[Shown, str]:
+        key = (process, sighting.thread.tid)
+        if sighting.thread.blocked and sighting.gil is not Gil.UNKNOWN:
+            self._anchors.pop(key, None)
+            what = Shown.CLEAR if sighting.gil is Gil.NO else Shown.MAY_CLAIM
+            return what, "waits for the interpreter lock"
+        if not sighting.thread.blocked and sighting.stopped:
+            return Shown.MAY_CLAIM, "is stopped"
+        what = Shown.CLEAR if self._has_computed(key, sighting.ran) else Shown.NOTHING
+        return what, "waits for the interpreter lock" if sighting.thread.blocked else "is running"
+
+    def _has_computed(self, key: tuple[ProcessId, int], ran: RunTime | None) -> bool:
+        """True if it has done more, since it was last known not to be about to claim, than to wait for the interpreter
+        lock.
+        """
+        if ran is None:
+            return False
+        since = self._anchors.setdefault(key, ran)
+        ns, slices = ran.ns - since.ns, ran.slices - since.slices + 1
+        if ns < _RAN_NS or ns < slices * _SLICE_NS:
+            return False
+        self._anchors[key] = ran
+        return True
+
+    # -- what is missing
 
     @property
-    def shaken(self) -> bool:
-        """Whether of those who were there before the proof not all have been seen at rest often enough."""
-        return any(map(self.concerns, self.unsettled)) or self._looked_too_little
+    def is_shaken(self) -> bool:
+        """True if too few looks were clear since one that was not at all."""
+        return self.looks < LOOKS
 
-    @property
-    def _looked_too_little(self) -> bool:
-        return any(looks < LOOKS for process, looks in self.clear.items() if self.concerns(process))
+    def is_shown(self, now_s: float, strict: bool) -> bool:
+        """True if enough looks were clear. `strict`: the last one must be, else that may be a little ago."""
+        if self.is_shaken:
+            return False
+        return self.unsettled is None if strict else now_s - self.looked_s <= PATIENCE_S
 
-    def is_patient(self, now_s: float) -> bool:
-        """Whether what is lacking, of those who were born after the proof, may still be awaited: they cannot have it
-        unless somebody released it meanwhile, which no look has seen.
-        """
-        self.unseen_since_s = now_s if self.unseen_since_s is None else self.unseen_since_s
-        return now_s - self.unseen_since_s <= PATIENCE_S
-
-    def is_first_seen(self, outside: Iterable[int]) -> bool:
-        """Whether those outside the server, by their pids, are all new since the proof and in no sweep before: most
-        likely forked since the server's processes were listed, and among them at the next look.
-        """
-        before, self.outside = self.outside, set(outside)
-        return self.proved_ticks is not None and bool(self.outside) and not self.outside & before and self._young()
-
-    def _young(self) -> bool:
-        stats = [read_stat(pid) for pid in self.outside]
-        return all(stat is None or not self.concerns(stat.id) for stat in stats)
-
-    def without_newborn(self) -> Suspicion:
-        """The same, of those alone who were there when the proof was complete."""
-        unsettled = {process: why for process, why in self.unsettled.items() if self.concerns(process)}
-        return replace(self, unsettled=unsettled)
-
-    def missing(self, unsearched: Sequence[ProcessId]) -> str | None:
-        """What the proof still lacks, None when it is complete. `unsearched` are processes that map the lock and were
-        not searched through since the suspicion began.
+    def missing(self, now_s: float, unsearched: Sequence[ProcessId], strict: bool = False) -> str | None:
+        """What the proof lacks within the processes that are known, None when that is complete. `unsearched` are
+        processes that must be searched through and were not since the suspicion began.
         """
         if self.span_s < SPAN_S or self.readings < READINGS:
             return "watching whether it stays so"
         if unsearched:
             return f"searching the memory of PID {unsearched[0].pid}"
-        for why in self.unsettled.values():
-            return f"{why} and may be about to claim it"
-        if self._looked_too_little:
-            return "watching whether its threads stay where they are"
-        if self.swept_s is None:
-            return NOT_SWEPT
+        if self.is_shown(now_s, strict):
+            return None
+        return self.unsettled or "watching whether its threads stay where they are"
+
+    @property
+    def lacks_others(self) -> str | None:
+        """What the proof lacks of the rest of the machine."""
+        if self.outsider is None and self.swept_s is None:
+            return "looking for other processes that map it"
         return self.outsider
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """Where a thread was seen. `in_runtime`: the futex lies in the interpreter's own data, as the interpreter lock
-    does; `ran_ns` is its time on a processor so far, None where the kernel does not tell.
-    """
-
-    thread: Thread
-    in_runtime: bool
-    stopped: bool
-    ran_ns: int | None

@@ -5,17 +5,17 @@ contradicted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from semtrace.linux import futex
-from semtrace.linux.process import TICKS_PER_S
+from semtrace.linux.process import TICKS_PER_S, Stat, read_stat
 from semtrace.linux.sweep import Obstacle
-from semtrace.model import SemId
+from semtrace.model import ProcessId, SemId
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.foreign import ForeignUse
 from semtrace.observe.outside import ask_outside
-from semtrace.observe.proof import NOT_SWEPT, Suspicion
+from semtrace.observe.proof import Look, Sighting, Suspicion
 from semtrace.observe.verdict import Reading, Verdict, judge
 from semtrace.observe.watched import Watched
 
@@ -33,9 +33,13 @@ _MEANS = {
     ForeignUse.LINKED: "C code has its address and calls sem_wait",
 }
 
-# Once it is proved, a thread that runs for a moment (a master that reaps a worker) is waited for in the same refresh.
-_LOOKS_AGAIN = 12
+# A thread that runs for a moment (a master that reaps a worker) is waited for in the same refresh: for longer once the
+# proof was complete.
+_LOOKS_AGAIN, _MORE_LOOKS_AGAIN = 4, 12
 _BURST_AGAIN = 4
+
+# A lock that is proved is looked at again in the same refresh only if that has shown nothing for so long.
+_STALE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +52,34 @@ class Judged:
 
 
 class Prover:
-    """Keeps a Suspicion for each lock that is locked and claimed by nobody."""
+    """Keeps a Suspicion for each lock that is locked and claimed by nobody.
+
+    `invite` has a process outside the server watched like one of its own, from the next refresh on; False if it cannot
+    be read.
+    """
 
     def __init__(
         self,
         look_at: Callable[[SemId], Judged],
         baselines: Mapping[SemId, Baselines],
         linked: Callable[[], Collection[SemId]],
+        invite: Callable[[int], bool] = lambda pid: False,
     ) -> None:
         self.unproved = False
         self._strict = False
         self._look_at = look_at
         self._baselines = baselines
         self._linked = linked
+        self._invite = invite
         self._suspicions: dict[SemId, Suspicion] = {}
+        self._invited: set[tuple[SemId, ProcessId]] = set()
         self._lost: dict[SemId, int] = {}  # how many units each suspicion is of; 0: all there are
 
     def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
         """What each process must be searched for, with the time before which a search does not count."""
         wanted: dict[Watched, dict[SemId, float]] = {}
         for semaphore, suspicion in self._suspicions.items():
-            for watched in _concerned(suspicion, mappers.get(semaphore, ())):
+            for watched in _to_be_searched(suspicion, mappers.get(semaphore, ())):
                 wanted.setdefault(watched, {})[semaphore] = suspicion.since_s
         return wanted
 
@@ -76,13 +87,14 @@ class Prover:
         """Goes on with every proof and puts its outcome into `judged`: of a lock that nobody holds, and in the same way
         of units that nobody holds, of a semaphore that has others.
         """
-        judged.update({s: self._without_newborn(now_s, s, judged[s]) for s in self._suspicions.keys() & judged.keys()})
+        judged.update({s: self._without_newborn(s, judged[s]) for s in self._suspicions.keys() & judged.keys()})
         suspect = {s for s, j in judged.items() if j.verdict.doubtful}
         self._suspicions = {s: known for s, known in self._suspicions.items() if s in suspect}
         self._lost = {s: lost for s, lost in self._lost.items() if s in suspect}
+        self._invited = {each for each in self._invited if each[0] in suspect}
         for semaphore in suspect:
-            self._suspect(now_s, semaphore, judged[semaphore], mappers[semaphore])
-        self._look_hard(now_s, judged, mappers)
+            self._suspect(now_s, semaphore, judged[semaphore])
+        self._look_hard(judged, mappers)
         self._sweep(now_s, mappers)
         self.unproved = False
         for semaphore in self._suspicions:
@@ -97,76 +109,109 @@ class Prover:
         self._suspicions.clear()
         self._strict = True
 
-    def _without_newborn(self, now_s: float, semaphore: SemId, judged: Judged) -> Judged:
-        """Of a lock that was proved orphaned: as if those were not there who were born since and cannot be read yet."""
+    def _without_newborn(self, semaphore: SemId, judged: Judged) -> Judged:
+        """As if those were not there who were born into the suspicion and cannot be read yet."""
         suspicion, unread = self._suspicions[semaphore], judged.reading.blind
-        if self._strict or not unread or suspicion.proved_ticks is None or any(map(suspicion.concerns, unread)):
+        if not unread or not all(self._may_be_unread(suspicion, process) for process in unread):
             return judged
         baselines = self._baselines[semaphore]
         verdict = judge(replace(judged.reading, blind=()), baselines.known, baselines.handed_over)
-        return replace(judged, verdict=verdict) if verdict.suspect and suspicion.is_patient(now_s) else judged
+        return replace(judged, verdict=verdict) if verdict.doubtful else judged
 
-    def _suspect(self, now_s: float, semaphore: SemId, judged: Judged, mappers: Sequence[Watched]) -> None:
-        if self._lost.get(semaphore) != judged.verdict.lost:
-            self._suspicions.pop(semaphore, None)  # what was shown of some units shows nothing of others
+    def _may_be_unread(self, suspicion: Suspicion, process: ProcessId) -> bool:
+        stat = read_stat(process.pid)
+        return stat is None or stat.id != process or suspicion.is_young(process, stat.threads, _now_ticks())
+
+    def _suspect(self, now_s: float, semaphore: SemId, judged: Judged) -> None:
+        """Begins a suspicion, or goes on with it as long as it is of the same units and nobody has had them."""
+        known = self._suspicions.get(semaphore)
+        same = known is not None and self._lost.get(semaphore) == judged.verdict.lost
+        if known is None or not same or _was_acquired(known, judged):
+            known = self._suspicions[semaphore] = Suspicion(now_s, _now_ticks())
+            _was_acquired(known, judged)
         self._lost[semaphore] = judged.verdict.lost
-        self._suspicions.setdefault(semaphore, Suspicion(now_s)).keep(watched.id for watched in mappers)
 
-    def _look_hard(self, now_s: float, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
+    def _look_hard(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
         """Reads the suspect locks many times more, all of them between two pauses, and looks where the threads are."""
         looked_at, burst = set(self._suspicions), _BURST
-        for _ in range(_LOOKS_AGAIN):
+        for turn in range(_MORE_LOOKS_AGAIN):
             if not looked_at:
                 return
             for _ in range(burst):
                 time.sleep(_BURST_PAUSE_S)
-                looked_at -= {semaphore for semaphore in looked_at if not self._is_still(now_s, semaphore, judged)}
+                looked_at -= {semaphore for semaphore in looked_at if not self._is_still(semaphore, judged)}
             for semaphore in looked_at:
                 self._suspicions[semaphore].add_readings(time.monotonic(), burst + (burst == _BURST))
             self._see_threads(looked_at, judged, mappers)
-            proved = {s for s in looked_at if self._suspicions[s].proved_ticks is not None}
-            looked_at = {s for s in proved if self._suspicions[s].shaken}
+            looked_at = {s for s in looked_at if self._looks_again(self._suspicions[s], turn)}
             burst = _BURST_AGAIN
 
-    def _is_still(self, now_s: float, semaphore: SemId, judged: dict[SemId, Judged]) -> bool:
+    def _looks_again(self, suspicion: Suspicion, turn: int) -> bool:
+        if suspicion.proved_ticks is None:
+            return turn < _LOOKS_AGAIN and suspicion.unsettled is not None
+        stale = self._strict or time.monotonic() - suspicion.looked_s > _STALE_S
+        return suspicion.is_shaken or (stale and suspicion.unsettled is not None)
+
+    def _is_still(self, semaphore: SemId, judged: dict[SemId, Judged]) -> bool:
         """One reading more, which ends the suspicion if it is not suspect of the same."""
-        judged[semaphore] = self._without_newborn(now_s, semaphore, self._look_at(semaphore))
+        judged[semaphore] = self._without_newborn(semaphore, self._look_at(semaphore))
         verdict = judged[semaphore].verdict
-        if verdict.doubtful and verdict.lost == self._lost[semaphore]:
-            return True
-        del self._suspicions[semaphore]
-        return False
+        if not verdict.doubtful or verdict.lost != self._lost[semaphore]:
+            del self._suspicions[semaphore]
+            return False
+        before = self._suspicions[semaphore]
+        self._suspect(time.monotonic(), semaphore, judged[semaphore])
+        return self._suspicions[semaphore] is before
 
     def _see_threads(
         self, semaphores: Collection[SemId], judged: Mapping[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]
     ) -> None:
-        """One look at where all threads are; of those that are dying nothing need be shown."""
-        everybody = dict.fromkeys(watched for semaphore in semaphores for watched in mappers[semaphore])
-        seen = {watched: (list(watched.sightings()), watched.dying) for watched in everybody}
-        for semaphore in semaphores:
+        """One look at where all threads are, once all memory was searched; of processes that are dying nothing need be
+        shown.
+        """
+        ready = [s for s in semaphores if not _unsearched(s, self._suspicions[s], mappers[s])]
+        everybody = dict.fromkeys(watched for semaphore in ready for watched in mappers[semaphore])
+        seen = {watched: list(watched.sightings()) for watched in everybody}
+        living = {watched for watched in everybody if not watched.dying}
+        now_s, now_ticks = time.monotonic(), _now_ticks()
+        for semaphore in ready:
             suspicion = self._suspicions[semaphore]
-            for watched in mappers[semaphore]:
-                sightings, dying = seen[watched]
-                if dying:
-                    suspicion.leave_out(watched.id)
-                else:
-                    suspicion.look_at(watched.id, sightings)
+            looks = (_look(suspicion, each, seen[each], now_ticks) for each in mappers[semaphore] if each in living)
+            suspicion.look(now_s, list(looks))
             if judged[semaphore].verdict.lost and self._look_at(semaphore).reading != judged[semaphore].reading:
-                suspicion.clear = dict.fromkeys(suspicion.clear, 0)  # others came or went: this look shows nothing
+                suspicion.discard_looks()  # others came or went
 
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> None:
         """Asks the rest of the machine once the rest of a proof is there, and again now and then."""
-        due = {s: suspicion for s, suspicion in self._suspicions.items() if self._sweep_due(now_s, s, mappers[s])}
+        due = {s: each for s, each in self._suspicions.items() if self._sweep_due(now_s, s, mappers[s])}
         if not due:
             return
         found = ask_outside({semaphore: mappers[semaphore] for semaphore in due}, self._linked())
         for semaphore, suspicion in due.items():
-            if not self._strict and suspicion.is_first_seen(found[semaphore].mapped_by):
-                continue
-            obstacle = next(iter(found[semaphore].obstacles), None)
-            suspicion.swept_s = now_s
-            suspicion.outsider = None if obstacle is None else str(obstacle)
-            suspicion.barred = obstacle is not None and obstacle.rights_help
+            known = {watched.id.pid for watched in mappers[semaphore]}
+            mapping = [each.pid for each in found[semaphore].obstacles if each.why == "maps" and each.pid]
+            strangers = list(_strangers(suspicion, mapping, known))
+            self._take_in(now_s, semaphore, suspicion, strangers)
+            obstacle = next((each for each in found[semaphore].obstacles if each.why != "maps"), None)
+            if obstacle is not None and suspicion.outsider is None:
+                suspicion.outsider = str(obstacle)
+            suspicion.barred = obstacle is not None and obstacle.rights_help and not strangers
+
+    def _take_in(self, now_s: float, semaphore: SemId, suspicion: Suspicion, strangers: Sequence[Stat]) -> None:
+        """Has those outside the server watched, and sweeps again once they are. The proof does not wait for those that
+        were born after it, nor for one that cannot be read or does not turn out to map the semaphore as others do.
+        """
+        unread = [stat for stat in strangers if not self._is_taken_in(semaphore, stat)]
+        old = [s for s in strangers if self._strict or not suspicion.is_younger_than_proof(s.id)]
+        first = next(iter(unread or old), None)
+        suspicion.outsider = f"PID {first.id.pid}, which is not of this server, maps it too" if first else None
+        suspicion.swept_s = None if old and not unread else now_s
+
+    def _is_taken_in(self, semaphore: SemId, stat: Stat) -> bool:
+        """False for one that was asked in before, and is a stranger still."""
+        before = (semaphore, stat.id) in self._invited
+        self._invited.add((semaphore, stat.id))
+        return not before and self._invite(stat.id.pid)
 
     def obstacle(self, semaphore: SemId, mappers: Sequence[Watched]) -> Obstacle | None:
         """Ask the rest of the machine now, whenever it was asked last: for whoever is about to act."""
@@ -176,37 +221,24 @@ class Prover:
         swept_s = self._suspicions[semaphore].swept_s
         if swept_s is not None:
             return now_s - swept_s >= _SWEEP_EVERY_S
-        return self._lacks(semaphore, mappers) == NOT_SWEPT
+        return self._lacks(semaphore, mappers) is None
 
-    def _may_wait(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
-        """Whether nothing is lacking but what newborn processes have not shown yet."""
+    def _lacks(self, semaphore: SemId, mappers: Sequence[Watched]) -> str | None:
+        """What the proof lacks, apart from what lies outside the server."""
         suspicion = self._suspicions[semaphore]
-        if self._strict or suspicion.proved_ticks is None:
-            return False
-        return self._lacks(semaphore, mappers, suspicion.without_newborn()) is None and suspicion.is_patient(now_s)
-
-    def _lacks(self, semaphore: SemId, mappers: Sequence[Watched], suspicion: Suspicion | None = None) -> str | None:
-        suspicion = suspicion or self._suspicions[semaphore]
         if not futex.KNOWN:
             return "where threads wait cannot be told on this processor"
         if self._baselines[semaphore].handed_over:
             return "processes release what others took, so counts do not show who holds it"
-        unsearched = [
-            w.id for w in _concerned(suspicion, mappers) if w.searched_s.get(semaphore, 0.0) < suspicion.since_s
-        ]
-        return (
-            suspicion.missing(unsearched)
-            if unsearched
-            else _foreign(semaphore, suspicion, mappers) or (suspicion.missing(()))
-        )
+        unsearched = _unsearched(semaphore, suspicion, mappers)
+        if not unsearched and (foreign := _foreign(semaphore, suspicion, mappers)):
+            return foreign
+        return suspicion.missing(time.monotonic(), unsearched, self._strict)
 
     def _conclude(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched], judged: Judged) -> Verdict:
         suspicion, verdict = self._suspicions[semaphore], judged.verdict
-        lacks = self._lacks(semaphore, mappers)
-        if lacks is None and not judged.reading.blind:
-            suspicion.unseen_since_s = None
-        elif self._may_wait(now_s, semaphore, mappers):
-            lacks = None
+        within = self._lacks(semaphore, mappers)
+        lacks = within or suspicion.lacks_others
         if verdict.lost:
             end = f"so in {suspicion.readings} readings over {suspicion.span_s:.1f} s, every thread accounted for"
             return replace(
@@ -218,10 +250,10 @@ class Prover:
             return Verdict(
                 "unknown",
                 reason=f"locked, and no living process claims it; not proved orphaned: {lacks}",
-                barred=suspicion.barred and lacks == suspicion.outsider,
+                barred=suspicion.barred and within is None,
             )
         if suspicion.proved_ticks is None:
-            suspicion.proved_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
+            suspicion.proved_ticks = _now_ticks()
         return Verdict(
             "orphaned",
             reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; {_all(len(mappers))}, "
@@ -229,18 +261,51 @@ class Prover:
         )
 
 
+def _now_ticks() -> int:
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS_PER_S)
+
+
 def _all(mappers: int) -> str:
     return f"none of the {mappers} processes that map it" if mappers > 1 else "not even the one process that maps it"
 
 
-def _concerned(suspicion: Suspicion, mappers: Sequence[Watched]) -> list[Watched]:
-    return [w for w in mappers if suspicion.concerns(w.id)]
+def _was_acquired(suspicion: Suspicion, judged: Judged) -> bool:
+    """Units that are not lost are acquired all the time."""
+    claims = () if judged.verdict.lost else judged.reading.claims
+    return suspicion.was_acquired({claim.process: claim.last_tid for claim in claims})
 
 
 def _foreign(semaphore: SemId, suspicion: Suspicion, mappers: Sequence[Watched]) -> str | None:
     """Which process may hold it without a count that shows it, and how."""
-    for watched in _concerned(suspicion, mappers):
+    for watched in _to_be_searched(suspicion, mappers):
         use = watched.foreign_users(semaphore)
         if use is not None and not watched.dying:
             return f"PID {watched.id.pid} may hold it by other means than multiprocessing ({_MEANS[use]})"
     return None
+
+
+def _look(suspicion: Suspicion, watched: Watched, sightings: Sequence[Sighting], now_ticks: int) -> Look:
+    threads = max(watched.stat.threads, len(sightings))
+    return Look(watched.id, sightings, suspicion.is_young(watched.id, threads, now_ticks))
+
+
+def _to_be_searched(suspicion: Suspicion, mappers: Iterable[Watched]) -> Iterator[Watched]:
+    now_ticks = _now_ticks()
+    for watched in mappers:
+        young = suspicion.is_young(watched.id, watched.stat.threads, now_ticks)
+        if not young and not suspicion.is_younger_than_proof(watched.id):
+            yield watched
+
+
+def _unsearched(semaphore: SemId, suspicion: Suspicion, mappers: Iterable[Watched]) -> list[ProcessId]:
+    which = _to_be_searched(suspicion, mappers)
+    return [watched.id for watched in which if watched.searched_s.get(semaphore, 0.0) < suspicion.since_s]
+
+
+def _strangers(suspicion: Suspicion, pids: Iterable[int], known: Collection[int]) -> Iterator[Stat]:
+    """Those that are of no known process: a newborn child of one is a copy of a thread that was looked at."""
+    now_ticks = _now_ticks()
+    for stat in filter(None, map(read_stat, pids)):
+        copy = stat.ppid in known and suspicion.is_young(stat.id, stat.threads, now_ticks)
+        if not copy and not stat.ended:
+            yield stat

@@ -1,0 +1,163 @@
+"""True orphans that are found soon, whatever else the processes that map the lock are doing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from driving import SOME, Target, observing, only, state, target
+
+from semtrace.model import Lock
+from semtrace.observe import watched
+from semtrace.observe.observer import Observer
+
+some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+
+FOUND_S = 5.0
+
+COMPUTING = """
+def computes(uses):
+    while True:
+        if uses and lock.acquire(False):
+            lock.release()
+        sum(range(20000))
+def starts(uses, threads):
+    for _ in range(threads):
+        threading.Thread(target=computes, args=(uses,), daemon=True).start()
+"""
+FORKING = """
+import time
+def forks():
+    say(threading.current_thread().executor, 'forking')
+    while True:
+        if os.fork() == 0:
+            end = time.monotonic() + 0.03
+            while time.monotonic() < end:
+                sum(range(1000))
+            os._exit(0)
+        time.sleep(0.02)
+def forks_away():
+    say(threading.current_thread().executor, 'forking')
+    while True:
+        if os.fork() == 0:
+            if os.fork():
+                os._exit(0)
+            time.sleep(0.5)
+            os._exit(0)
+        os.wait()
+        time.sleep(0.25)
+"""
+
+
+def define(t: Target, source: str) -> None:
+    t.do("p", f"exec({source!r}, GLOBALS)")
+
+
+def orphan(t: Target, name: str) -> None:
+    t.do(name, "lock.acquire()")
+    t.kill(name)
+
+
+def is_found(observer: Observer) -> Lock:
+    """At the default refresh."""
+    end = time.monotonic() + FOUND_S
+    while (lock := only(observer.snapshot())).state != "orphaned":
+        assert time.monotonic() < end, lock.reason
+        time.sleep(0.2)
+    return lock
+
+
+@some
+@pytest.mark.parametrize("uses", [False, True], ids=["elsewhere", "beside the lock"])
+def test_an_orphan_is_found_beside_two_computing_threads(python: str, uses: bool) -> None:
+    with target(python) as t:
+        define(t, COMPUTING)
+        t.fork("a", "b")
+        t.do("b", f"starts({uses}, 2)")
+        orphan(t, "a")
+        with observing(t.root) as observer:
+            is_found(observer)
+            end = time.monotonic() + 2.0
+            while time.monotonic() < end:
+                assert only(observer.snapshot()).state == "orphaned"
+                time.sleep(0.1)
+
+
+@some
+def test_it_is_found_where_the_module_is_linked_into_the_interpreter(
+    python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "acquiring_code", lambda *_: None)
+    with target(python) as t:
+        define(t, COMPUTING)
+        t.fork("a", "b")
+        t.do("b", "starts(False, 2)")
+        t.thread("b2", by="b")
+        t.send("b2", "threading.Event().wait(100)")
+        orphan(t, "a")
+        with observing(t.root) as observer:
+            is_found(observer)
+
+
+@some
+def test_an_idle_daemon_that_maps_the_lock_hinders_nothing(python: str) -> None:
+    with target(python) as t:
+        t.fork("a", "b")
+        away = t.fork_away("away", by="b")
+        orphan(t, "a")
+        with observing(t.root) as observer:
+            lock = is_found(observer)
+            assert away in [process.pid for process in lock.mapped_by]
+            assert away not in [process.id.pid for process in observer.snapshot().processes]
+
+
+@some
+def test_a_daemon_that_computes_in_two_threads_hinders_nothing(python: str) -> None:
+    with target(python) as t:
+        define(t, COMPUTING)
+        t.fork("a", "b")
+        t.fork_away("away", by="b")
+        t.do("away", "starts(False, 2)")
+        orphan(t, "a")
+        with observing(t.root) as observer:
+            is_found(observer)
+
+
+@some
+@pytest.mark.parametrize("how", ["forks", "forks_away"])
+def test_an_orphan_is_found_beside_a_worker_that_forks_all_the_time(python: str, how: str) -> None:
+    with target(python) as t:
+        define(t, FORKING)
+        t.fork("a", "b")
+        t.do("b", "signal.signal(signal.SIGCHLD, signal.SIG_IGN)" if how == "forks" else "None")
+        t.start_doing("b", f"{how}()", "forking")
+        orphan(t, "a")
+        with observing(t.root) as observer:
+            is_found(observer)
+
+
+@some
+def test_the_proof_for_a_release_is_found_beside_them_too(python: str) -> None:
+    with target(python) as t:
+        define(t, COMPUTING + FORKING)
+        t.fork("a", "b", "c")
+        t.do("b", "starts(False, 2)")
+        t.do("c", "signal.signal(signal.SIGCHLD, signal.SIG_IGN)")
+        t.start_doing("c", "forks()", "forking")
+        orphan(t, "a")
+        with observing(t.root) as observer:
+            is_found(observer)
+            observer.prove_anew()
+            is_found(observer)
+
+
+@some
+def test_a_daemon_that_ends_is_no_guest_any_more(python: str) -> None:
+    with target(python) as t:
+        t.fork("a", "b")
+        away = t.fork_away("away", by="b")
+        orphan(t, "a")
+        with observing(t.root) as observer:
+            is_found(observer)
+            t.kill("away")
+            assert away not in [process.pid for process in state(observer, "orphaned").mapped_by]
