@@ -36,16 +36,6 @@ def forks():
                 sum(range(1000))
             os._exit(0)
         time.sleep(0.02)
-def forks_away():
-    say(threading.current_thread().executor, 'forking')
-    while True:
-        if os.fork() == 0:
-            if os.fork():
-                os._exit(0)
-            time.sleep(0.5)
-            os._exit(0)
-        os.wait()
-        time.sleep(0.25)
 """
 
 
@@ -124,13 +114,12 @@ def test_a_daemon_that_computes_in_two_threads_hinders_nothing(python: str) -> N
 
 
 @some
-@pytest.mark.parametrize("how", ["forks", "forks_away"])
-def test_an_orphan_is_found_beside_a_worker_that_forks_all_the_time(python: str, how: str) -> None:
+def test_an_orphan_is_found_beside_a_worker_that_forks_all_the_time(python: str) -> None:
     with target(python) as t:
         define(t, FORKING)
         t.fork("a", "b")
-        t.do("b", "signal.signal(signal.SIGCHLD, signal.SIG_IGN)" if how == "forks" else "None")
-        t.start_doing("b", f"{how}()", "forking")
+        t.do("b", "signal.signal(signal.SIGCHLD, signal.SIG_IGN)")
+        t.start_doing("b", "forks()", "forking")
         orphan(t, "a")
         with observing(t.root) as observer:
             is_found(observer)
@@ -149,6 +138,21 @@ def test_the_proof_for_a_release_is_found_beside_them_too(python: str) -> None:
             is_found(observer)
             observer.prove_anew()
             is_found(observer)
+
+
+@some
+def test_a_daemon_that_is_born_meanwhile_is_taken_in_at_once(python: str) -> None:
+    with target(python) as t:
+        t.fork("a", "b")
+        orphan(t, "a")
+        with observing(t.root) as observer:
+            observer.snapshot()
+            away = t.fork_away("away", by="b")
+            assert away in [process.pid for process in is_found(observer).mapped_by]
+            t.fork_away("another", by="b")
+            for _ in range(15):  # until it has been swept for again
+                assert only(observer.snapshot()).state == "orphaned"
+                time.sleep(0.2)
 
 
 @some

@@ -218,14 +218,14 @@ def test_workers_that_come_and_go_do_not_hide_an_orphan(python: str) -> None:
 
 
 @some
-def test_a_process_outside_the_server_may_hold_it_so_it_is_unknown(python: str) -> None:
+def test_a_process_outside_the_server_that_holds_it_is_the_holder(python: str) -> None:
     with target(python) as t:
         t.fork("a")
-        pid = t.fork_away("away", by="a")
+        t.fork_away("away", by="a")
         t.do("away", "lock.acquire()")
         with observing(t.root) as observer:
-            until(observer, lambda s: str(pid) in (only(s).reason or ""), never="orphaned")
-            assert all(only(s).state == "unknown" for s in watch(observer, 0.5))
+            assert who(state(observer, "held", never="orphaned")) == [by(t, "away")]
+            assert {only(s).state for s in watch(observer, 0.5)} == {"held"}
             t.kill("away")
             state(observer, "orphaned")
 
