@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 
+import pytest
+
+from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
 from semtrace.observe.fleet import Fleet
 from semtrace.servers.tree import Member
@@ -51,3 +55,72 @@ def test_a_fork_that_becomes_another_program_is_looked_into_anew() -> None:
         assert fleet.follow(members(child), 100.0)
         assert [each.id.pid for mappers in fleet.mappers.values() for each in mappers] == [child]
         process.stdin.close()
+
+
+AWAY = """
+import multiprocessing, os
+lock = multiprocessing.get_context("fork").Lock()
+if os.fork() == 0:
+    if os.fork():
+        os._exit(0)
+    print(os.getpid(), flush=True)
+    if os.read(0, 1):
+        del lock
+        print("dropped", flush=True)
+        os.read(0, 1)
+    os._exit(0)
+os.wait()
+os.read(3, 1)
+"""
+
+
+def _maps(fleet: Fleet) -> list[list[int]]:
+    return [[each.id.pid for each in mappers] for mappers in fleet.mappers.values()]
+
+
+def test_a_process_outside_that_maps_a_lock_is_a_guest() -> None:
+    away_in, give = os.pipe()
+    stay_in, stay = os.pipe()
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", AWAY.replace("read(3", f"read({stay_in}")],
+            stdin=away_in,
+            stdout=subprocess.PIPE,
+            pass_fds=[stay_in],
+        ) as process,
+        contextlib.closing(Fleet()) as fleet,
+    ):
+        assert process.stdout
+        away = int(process.stdout.readline())
+        fleet.follow(members(process.pid), 0.0)
+        assert _maps(fleet) == [[process.pid]]
+        assert fleet.invite(away)
+        assert fleet.follow(members(process.pid), 1.0)
+        assert _maps(fleet) == [[process.pid, away]]
+        assert [each.id.pid for each in fleet.all] == [process.pid]
+        assert not fleet.follow(members(process.pid), 2.0)
+
+        both = [*members(process.pid), *members(away)]
+        assert fleet.follow(both, 3.0), "it becomes a member"
+        assert _maps(fleet) == [[process.pid, away]]
+        assert len(fleet.all) == 2
+        fleet.follow(members(process.pid), 4.0)
+        assert _maps(fleet) == [[process.pid]]
+
+        assert fleet.invite(away)
+        fleet.follow(members(process.pid), 5.0)
+        os.write(give, b"x")
+        assert process.stdout.readline() == b"dropped\n"
+        assert fleet.follow(members(process.pid), 100.0), "it maps none of the server's locks any more"
+        assert _maps(fleet) == [[process.pid]]
+        for fd in (give, stay, away_in, stay_in):
+            os.close(fd)
+
+
+def test_a_guest_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(memory: Memory, pid: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Memory, "__init__", refuse)
+    with contextlib.closing(Fleet()) as fleet:
+        assert not fleet.invite(os.getpid())

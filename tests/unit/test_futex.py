@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import wait_until
 
-from semtrace.linux.futex import NO_SYSCALL, Thread, parse_syscall, read_thread, run_time_ns, threads
+from semtrace.linux.futex import NO_SYSCALL, Thread, parse_syscall, read_thread, run_time, run_time_ns, threads
 
 x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="system call numbers of x86-64")
 REST = b"0x0 0x0 0x0 0xffffffff 0x7ffe2ad1c3c0 0x7f1d4c2a3f16\n"
@@ -106,3 +106,42 @@ def test_run_time_grows_while_a_thread_computes() -> None:
     total = 0
     wait_until(lambda: sum(range(20000)) and (run_time_ns(os.getpid(), threading.get_native_id()) or 0) > before + 1000)
     assert total == 0
+
+
+@x86_64
+@pytest.mark.parametrize(
+    ("line", "blocked"),
+    [
+        (b"running\n", False),
+        (b"-1 0x7ffe2ad1c3c0 0x7f1d4c2a3f16\n", False),
+        (b"202 0x7f1d4c9b1000 0x81 " + REST, False),
+        (b"202 0x7f1d4c9b1000 0x80 " + REST, True),
+        (b"0 0x3 0x7f1d4c9b1000 " + REST, True),
+    ],
+)
+def test_in_futex_only_a_wait_blocks(line: bytes, blocked: bool) -> None:
+    thread = parse_syscall(7, line)
+    assert thread is not None
+    assert thread.blocked is blocked
+
+
+@x86_64
+def test_a_thread_that_sleeps_in_futex_has_its_stack_pointer() -> None:
+    thread = parse_syscall(7, b"202 0x7f1d4c9b1000 0x80 " + REST)
+    assert thread is not None
+    assert thread.stack == 0x7FFE2AD1C3C0
+
+
+def test_the_run_time_of_a_thread_grows_and_of_none_is_not_known() -> None:
+    pid, tid = os.getpid(), threading.get_native_id()
+    before = run_time(pid, tid)
+    if before is None:
+        pytest.skip("this kernel does not tell")
+
+    def grown() -> bool:
+        after = run_time(pid, tid)
+        assert after is not None
+        return after.ns > before.ns and after.slices > before.slices
+
+    wait_until(grown)
+    assert run_time(pid, 1 << 22) is None

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from support import wait_until
 
-from semtrace.linux.futex import NO_SYSCALL, Thread
-from semtrace.linux.sweep import Outside
+from semtrace.linux.futex import NO_SYSCALL, NUMBER, RunTime, Thread
+from semtrace.linux.process import TICKS_PER_S
+from semtrace.linux.sweep import Obstacle, Outside
 from semtrace.model import SEMAPHORE, ProcessId, SemId
-from semtrace.observe import prover
+from semtrace.observe import prover as proving
 from semtrace.observe.baselines import Baselines
-from semtrace.observe.proof import PATIENCE_S, READINGS, SPAN_S, Sighting, Suspicion
+from semtrace.observe.proof import LOOKS, NEWBORN_S, PATIENCE_S, READINGS, SPAN_S, Gil, Look, Sighting, Suspicion
 from semtrace.observe.prover import Judged, Prover
 from semtrace.observe.verdict import Claim, Reading, Verdict, judge
 
@@ -25,311 +26,484 @@ P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody outside the server maps anything."""
-    monkeypatch.setattr(prover, "ask_outside", lambda mappers, linked: dict.fromkeys(mappers, Outside()))
+    monkeypatch.setattr(proving, "ask_outside", lambda mappers, linked: dict.fromkeys(mappers, Outside()))
 
 
-BORN = 5000
+SINCE_S, SINCE_TICKS = 100.0, 4000
+BORN = ProcessId(13, SINCE_TICKS + 1)
 READ = 0
 POLL = 7
+MS = 1_000_000
 
 
 def asleep(tid: int = 11, address: int = 0x7000) -> Sighting:
-    return Sighting(Thread(tid, 202, address), in_runtime=False, stopped=False, ran_ns=None)
+    return Sighting(Thread(tid, NUMBER, address), stopped=False)
 
 
-def wants_gil(tid: int = 11) -> Sighting:
-    return Sighting(Thread(tid, 202, 0x5000), in_runtime=True, stopped=False, ran_ns=None)
+def acquiring(tid: int = 11) -> Sighting:
+    return Sighting(Thread(tid, NUMBER, 0x5000), stopped=False, gil=Gil.ACQUIRING)
+
+
+def perhaps(tid: int = 11, ns: int = 0, slices: int = 0) -> Sighting:
+    """At the interpreter lock; whether inside acquire cannot be seen."""
+    return Sighting(Thread(tid, NUMBER, 0x5000), stopped=False, ran=RunTime(ns, slices), gil=Gil.UNKNOWN)
 
 
 def in_call(tid: int = 11, number: int = POLL) -> Sighting:
-    return Sighting(Thread(tid, number), in_runtime=False, stopped=False, ran_ns=None)
+    return Sighting(Thread(tid, number), stopped=False)
 
 
-def running(tid: int = 11, ran_ns: int | None = 0) -> Sighting:
-    return Sighting(Thread(tid, None), in_runtime=False, stopped=False, ran_ns=ran_ns)
+def running(tid: int = 11, ns: int = 0, slices: int = 0) -> Sighting:
+    return Sighting(Thread(tid, None), stopped=False, ran=RunTime(ns, slices))
 
 
-def preempted(tid: int = 11, ran_ns: int | None = 0, stopped: bool = False) -> Sighting:
-    return Sighting(Thread(tid, NO_SYSCALL), in_runtime=False, stopped=stopped, ran_ns=ran_ns)
+def preempted(tid: int = 11, stopped: bool = False) -> Sighting:
+    return Sighting(Thread(tid, NO_SYSCALL), stopped=stopped, ran=RunTime(0, 0))
+
+
+def waking(tid: int = 11, stopped: bool = False) -> Sighting:
+    """In a futex call that only wakes others, as one that has just been given the interpreter lock makes."""
+    return Sighting(Thread(tid, NUMBER), stopped=stopped, ran=RunTime(0, 0))
 
 
 def suspicion() -> Suspicion:
     """One whose proof is complete but for the threads."""
-    found = Suspicion(since_s=100.0)
-    found.add_readings(100.0 + SPAN_S, READINGS)
-    found.swept_s = 100.1
+    found = Suspicion(SINCE_S, SINCE_TICKS)
+    found.add_readings(SINCE_S + SPAN_S, READINGS)
+    found.swept_s = SINCE_S
     return found
+
+
+def look(found: Suspicion, *sightings: Sighting, of: ProcessId = P, at_s: float = SINCE_S, young: bool = False) -> None:
+    found.look(at_s, [Look(of, sightings, young)])
+
+
+def missing(found: Suspicion, unsearched: Sequence[ProcessId] = (), at_s: float = SINCE_S) -> str | None:
+    return found.missing(at_s, unsearched) or found.lacks_others
 
 
 def complete() -> Suspicion:
     found = suspicion()
-    for _ in range(5):  # as often as it may want to see them
-        found.look_at(P, [asleep()])
+    for _ in range(LOOKS):
+        look(found, asleep())
     return found
 
 
 def test_with_everything_shown_nothing_is_missing() -> None:
-    assert complete().missing([]) is None
+    assert missing(complete()) is None
 
 
 def test_too_short_a_time_keeps_it_open() -> None:
     found = complete()
     found.last_s = found.since_s + SPAN_S - 0.01
-    assert found.missing([])
+    assert missing(found)
 
 
 def test_too_few_readings_keep_it_open() -> None:
     found = complete()
     found.readings = READINGS - 1
-    assert found.missing([])
+    assert missing(found)
 
 
 def test_a_process_that_was_not_searched_keeps_it_open_and_is_named() -> None:
-    missing = complete().missing([Q])
-    assert missing
-    assert str(Q.pid) in missing
+    what = missing(complete(), [Q])
+    assert what
+    assert str(Q.pid) in what
 
 
 def test_without_a_look_at_the_other_processes_it_stays_open() -> None:
     found = complete()
     found.swept_s = None
-    assert found.missing([])
+    assert missing(found)
 
 
 def test_a_process_outside_the_server_keeps_it_open() -> None:
     found = complete()
     found.outsider = "PID 99, which is not of this server, maps it too"
-    assert found.missing([]) == found.outsider
+    assert missing(found) == found.outsider
+    found.swept_s = None
+    assert missing(found) == found.outsider
 
 
 @pytest.mark.parametrize(
     ("where", "sighting", "word"),
     [
-        ("waits for the interpreter lock", wants_gil(), "interpreter lock"),
+        ("inside acquire", acquiring(), "interpreter lock"),
+        ("perhaps inside acquire", perhaps(), "interpreter lock"),
         ("stopped outside a call", preempted(stopped=True), "stopped"),
-        ("running, for how long is not known", running(ran_ns=None), "running"),
+        ("stopped while it woke others", waking(stopped=True), "stopped"),
+        ("running, for how long is not known", Sighting(Thread(11, None), False, None), "running"),
         ("running, seen once", running(), "running"),
+        ("waking others", waking(), "running"),
         ("off the processor in its own code", preempted(), "running"),
-        ("running while the process is being stopped", Sighting(Thread(11, None), False, True, 0), "stopped"),
+        ("running while the process is being stopped", Sighting(Thread(11, None), True, RunTime(0, 0)), "stopped"),
     ],
 )
 def test_a_thread_that_may_be_about_to_claim_keeps_it_open(where: str, sighting: Sighting, word: str) -> None:
     found = suspicion()
     for _ in range(50):
-        found.look_at(P, [sighting])
-    missing = found.missing([])
-    assert missing
-    assert word in missing
-    assert str(P.pid) in missing
+        look(found, sighting)
+    what = missing(found)
+    assert what
+    assert word in what
+    assert str(P.pid) in what
 
 
 @pytest.mark.parametrize("sighting", [asleep(), in_call(), in_call(number=READ)])
 def test_a_thread_that_sleeps_elsewhere_does_not(sighting: Sighting) -> None:
     found = suspicion()
-    for _ in range(5):
-        found.look_at(P, [sighting])
-    assert found.missing([]) is None
+    for _ in range(LOOKS):
+        look(found, sighting)
+    assert missing(found) is None
 
 
-def test_a_thread_that_computes_long_enough_does_not() -> None:
+@pytest.mark.parametrize("seen", [running, perhaps])
+@pytest.mark.parametrize(
+    ("where", "ns", "slices", "clear"),
+    [
+        ("has a processor to itself", 10 * MS, 0, True),
+        ("computes by turns with another", 5 * MS, 3, True),
+        ("computes by turns with seven others", 10 * MS, 20, True),
+        ("runs too little so far", 4 * MS, 1, False),
+        ("is runnable and gets no processor", 0, 0, False),
+        ("wakes up to ask for the interpreter lock", 5 * MS, 100, False),
+        ("asks for it as often as it can", 30 * MS, 3300, False),
+        ("wakes up on a slow machine", 10 * MS, 60, False),
+    ],
+)
+def test_a_thread_is_clear_if_it_ran_as_no_waiter_does(
+    seen: type[Sighting], where: str, ns: int, slices: int, clear: bool
+) -> None:
     found = suspicion()
-    for ran_ns in range(0, 60_000_000, 4_000_000):
-        found.look_at(P, [running(ran_ns=ran_ns)])
-    assert found.missing([]) is None
+    for turn in range(LOOKS + 1):
+        look(found, seen(ns=turn * ns, slices=turn * slices))
+    assert (missing(found) is None) == clear
 
 
-def test_a_thread_that_is_runnable_but_gets_no_processor_keeps_it_open() -> None:
+def test_each_look_asks_for_a_run_of_its_own() -> None:
     found = suspicion()
-    for _ in range(1000):
-        found.look_at(P, [running(ran_ns=1_000_000)])
-    assert found.missing([])
+    for ns in (0, 50 * MS, 51 * MS, 52 * MS):
+        look(found, running(ns=ns))
+    assert found.looks == 1
 
 
-def test_running_after_waiting_for_the_interpreter_lock_keeps_it_open() -> None:
-    """Its turns at the interpreter lock do not show that it has counted: it may have slept on its way."""
+def test_what_ran_before_it_slept_does_not_count() -> None:
     found = suspicion()
-    found.look_at(P, [wants_gil()])
-    for ran_ns in range(0, 60_000_000, 4_000_000):
-        found.look_at(P, [running(ran_ns=ran_ns)])
-    assert found.missing([])
+    look(found, running(ns=0))
+    look(found, asleep())
+    look(found, running(ns=50 * MS))
+    assert found.looks == 1
+
+
+def test_a_thread_of_which_nothing_is_shown_takes_nothing_back() -> None:
+    found = complete()
+    for _ in range(20):
+        look(found, running(), at_s=SINCE_S + PATIENCE_S)
+    assert missing(found, at_s=SINCE_S + PATIENCE_S) is None
+    assert found.missing(SINCE_S, [], strict=True), "before an act it is not enough"
+    assert missing(found, at_s=SINCE_S + PATIENCE_S + 0.1)
+
+
+def test_one_that_may_be_about_to_claim_takes_all_looks_back() -> None:
+    found = complete()
+    look(found, acquiring())
+    for _ in range(LOOKS - 1):
+        assert missing(found)
+        look(found, asleep())
+    assert missing(found)
+    look(found, asleep())
+    assert missing(found) is None
+
+
+def test_all_processes_must_be_clear_in_the_same_look() -> None:
+    found = suspicion()
+    for turn in range(20):
+        found.look(
+            SINCE_S, [Look(P, [asleep() if turn % 2 else running()]), Look(Q, [running() if turn % 2 else asleep()])]
+        )
+    assert found.looks == 0
 
 
 def test_one_of_many_threads_is_enough_to_keep_it_open() -> None:
     found = suspicion()
     for _ in range(5):
-        found.look_at(P, [*[asleep(tid) for tid in range(11, 75)], wants_gil(75)])
-        found.look_at(Q, [asleep(12)])
-    missing = found.missing([])
-    assert missing
-    assert "75" in missing
+        found.look(SINCE_S, [Look(P, [*[asleep(tid) for tid in range(11, 75)], acquiring(75)]), Look(Q, [asleep(12)])])
+    what = missing(found)
+    assert what
+    assert "75" in what
 
 
 def test_a_thread_that_ended_keeps_nothing_open() -> None:
     found = suspicion()
-    found.look_at(P, [asleep(11), wants_gil(15)])
-    for _ in range(5):
-        found.look_at(P, [asleep(11)])
-    assert found.missing([]) is None
+    look(found, asleep(11), acquiring(15))
+    for _ in range(LOOKS):
+        look(found, asleep(11))
+    assert missing(found) is None
 
 
 def test_a_process_of_which_no_thread_could_be_seen_keeps_it_open() -> None:
     """A worker that made itself undumpable after its memory was opened: its memory reads on, its threads do not."""
     found = suspicion()
     for _ in range(5):
-        found.look_at(P, [])
-    assert found.missing([])
+        look(found)
+    assert missing(found)
 
 
-def test_a_sleeper_that_then_wants_the_interpreter_lock_keeps_it_open() -> None:
-    """Seen asleep on the semaphore, then granted it between two looks, by one who took and released in between."""
-    found = suspicion()
-    found.look_at(P, [wants_gil(11)])
-    found.look_at(Q, [asleep(12)])
-    found.look_at(P, [in_call(11)])
-    found.look_at(Q, [wants_gil(12)])
-    assert found.missing([])
-
-
-def test_who_was_born_into_the_suspicion_is_a_concern_as_all_others_are() -> None:
-    """The holder who had not counted may have handed it on to him."""
-    assert suspicion().concerns(ProcessId(11, BORN))
-
-
-def test_who_was_born_after_the_proof_needs_one_look_and_no_search() -> None:
+def test_one_who_maps_it_and_was_not_looked_at_before_begins_the_looks_anew() -> None:
+    """A process outside the server that was just found: it has been there all the while."""
     found = complete()
-    found.proved_ticks = BORN
-    assert found.concerns(ProcessId(11, BORN))  # the same tick: it may have been before
-    born_later = ProcessId(12, BORN + 1)
-    assert not found.concerns(born_later)
-    found.look_at(born_later, [wants_gil(12)])
-    assert found.missing([])
-    found.look_at(born_later, [asleep(12)])
-    assert found.missing([]) is None
+    both = [Look(P, [asleep(11)]), Look(Q, [asleep(12)])]
+    found.look(SINCE_S, both)
+    assert missing(found)
+    for _ in range(LOOKS - 1):
+        found.look(SINCE_S, both)
+    assert missing(found) is None
+
+
+def test_one_born_into_the_suspicion_does_not_begin_them_anew() -> None:
+    found = complete()
+    found.look(SINCE_S, [Look(P, [asleep(11)]), Look(BORN, [asleep(13)])])
+    assert found.looks == LOOKS + 1
+
+
+@pytest.mark.parametrize(
+    ("what", "start_ticks", "threads", "age_s", "young"),
+    [
+        ("just born", SINCE_TICKS + 1, 1, 0.1, True),
+        ("born in the same tick, or before", SINCE_TICKS, 1, 0.1, False),
+        ("has two threads", SINCE_TICKS + 1, 2, 0.1, False),
+        ("lives on", SINCE_TICKS + 1, 1, NEWBORN_S + 0.1, False),
+    ],
+)
+def test_who_is_young(what: str, start_ticks: int, threads: int, age_s: float, young: bool) -> None:
+    now_ticks = start_ticks + int(age_s * TICKS_PER_S)
+    assert suspicion().is_young(ProcessId(13, start_ticks), threads, now_ticks) is young
+
+
+@pytest.mark.parametrize(
+    ("sightings", "counts"),
+    [((running(13),), True), ((), True), ((acquiring(13),), False), ((preempted(13, stopped=True),), False)],
+)
+def test_of_a_young_process_only_a_sign_against_the_proof_counts(sightings: tuple[Sighting, ...], counts: bool) -> None:
+    found = suspicion()
+    for _ in range(LOOKS):
+        found.look(SINCE_S, [Look(P, [asleep()]), Look(BORN, sightings, young=True)])
+    assert (missing(found) is None) == counts
+
+
+def test_who_was_born_after_the_proof_is_younger_than_it() -> None:
+    found = complete()
+    assert not found.is_younger_than_proof(BORN)
+    found.proved_ticks = BORN.start_ticks
+    assert not found.is_younger_than_proof(BORN), "the same tick: it may have been before"
+    assert found.is_younger_than_proof(ProcessId(14, BORN.start_ticks + 1))
+
+
+def test_another_last_acquirer_shows_that_somebody_has_had_it() -> None:
+    found = suspicion()
+    assert not found.was_acquired({P: 7, Q: 0})
+    assert not found.was_acquired({P: 7, BORN: 7})
+    assert found.was_acquired({P: 7, Q: 9})
+    assert not found.was_acquired({P: 7, Q: 9})
 
 
 class Play:
     """A prover of one lock, and the processes that map it; `now` is what is read of it, always at the same time."""
 
-    def __init__(self, *mappers: Mapper) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *mappers: Mapper, proved: bool = True) -> None:
         self.semaphore, self.mappers = SEM, mappers
-        self.now_s = time.monotonic()
+        self.now_s, self.ticks = time.monotonic(), 10_000
         self.now = Reading(0, SEMAPHORE, 1, (Claim(P, 0, 7),))
-        self.prover = Prover(self._look, {self.semaphore: Baselines()}, lambda: ())
-        wait_until(lambda: self.state() == "orphaned", what="the proof")
+        self.stats: dict[int, SimpleNamespace] = {}
+        self.invited: list[int] = []
+        self.refused: set[int] = set()
+        self.outside: list[int] = []
+        monkeypatch.setattr(proving, "_now_ticks", lambda: self.ticks)
+        monkeypatch.setattr(proving, "read_stat", self.stats.get)
+        monkeypatch.setattr(proving, "ask_outside", lambda *_: {SEM: self._outside()})
+        self.prover = Prover(self._look, {self.semaphore: Baselines()}, lambda: (), self._invite)
+        if proved:
+            wait_until(lambda: self.state() == "orphaned", what="the proof")
+
+    def _outside(self) -> Outside:
+        return Outside(tuple(self.outside), obstacles=tuple(Obstacle("maps", pid) for pid in self.outside))
 
     def _look(self, _: SemId) -> Judged:
         return Judged(self.now, judge(self.now, {}), 0)
 
-    def state(self, later_s: float = 0.0) -> str:
+    def _invite(self, pid: int) -> bool:
+        self.invited.append(pid)
+        return pid not in self.refused
+
+    def verdict(self, later_s: float = 0.0) -> Verdict:
         judged = {self.semaphore: self._look(self.semaphore)}
         self.prover.prove(self.now_s + later_s, judged, {self.semaphore: self.mappers})  # type: ignore[dict-item]
-        return judged[self.semaphore].verdict.state
+        return judged[self.semaphore].verdict
+
+    def state(self, later_s: float = 0.0) -> str:
+        return self.verdict(later_s).state
+
+    def born(self, pid: int, ppid: int = 1, threads: int = 1) -> ProcessId:
+        """One that is born now."""
+        process = ProcessId(pid, self.ticks + 1)
+        self.ticks += 2
+        self.stats[pid] = SimpleNamespace(id=process, ppid=ppid, threads=threads, ended=False)
+        return process
 
     def blind(self, *who: ProcessId) -> None:
         self.now = replace(self.now, blind=who)
 
 
-NEWBORN = ProcessId(920, 1 << 60)
 SEM = SemId(0, 27, 1)
 
 
 class Mapper:
     """A process of one thread, which sleeps but for so many looks."""
 
-    id, dying, stat = P, False, SimpleNamespace(comm="gunicorn")
+    dying, stat = False, SimpleNamespace(comm="gunicorn", threads=1)
 
-    def __init__(self) -> None:
+    def __init__(self, process: ProcessId = P) -> None:
+        self.id = process
         self.searched_s = {SEM: float("inf")}
         self.runs_for = 0
+        self.sightings_taken = 0
 
     def foreign_users(self, semaphore: SemId) -> None:
         """Nobody else has it."""
 
     def sightings(self) -> list[Sighting]:
         self.runs_for -= 1
+        self.sightings_taken += 1
         return [running(11) if self.runs_for >= 0 else asleep()]
 
 
-@pytest.mark.parametrize(("looks", "state"), [(3, "orphaned"), (1000, "unknown")])
-def test_once_it_is_proved_a_thread_that_runs_for_a_moment_is_waited_for_in_the_same_refresh(
-    looks: int, state: str
-) -> None:
+def test_a_thread_that_runs_for_a_moment_is_waited_for_in_the_same_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Mapper()
-    play = Play(worker)
-    worker.runs_for = looks
-    assert play.state() == state
+    play = Play(monkeypatch, worker)
+    play.prover.forget()
+    wait_until(lambda: play.state() == "orphaned", what="the proof anew")
+    worker.runs_for = 3
+    assert play.state() == "orphaned"
+    worker.runs_for = 1000
+    assert play.state() == "unknown", "for whoever is about to act every look must be complete"
 
 
-def test_what_was_proved_stays_so_while_a_newborn_cannot_be_read_yet() -> None:
-    play = Play()
-    play.blind(NEWBORN)
-    assert [play.state(), play.state(PATIENCE_S - 0.5)] == ["orphaned", "orphaned"]
+def test_what_was_proved_stays_so_while_a_thread_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Mapper()
+    play = Play(monkeypatch, worker)
+    worker.runs_for = 1000
+    assert play.state() == "orphaned"
+
+
+def test_nobody_is_looked_at_before_the_memory_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Mapper()
+    worker.searched_s = {}
+    play = Play(monkeypatch, worker, proved=False)
+    assert play.state() == "unknown"
+    assert not worker.sightings_taken
+    worker.searched_s = {SEM: float("inf")}
+    wait_until(lambda: play.state() == "orphaned", what="the proof")
+
+
+def test_a_suspicion_goes_on_while_a_newborn_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch, proved=False)
+    play.state()
+    play.blind(play.born(920))
+    wait_until(lambda: play.state() == "orphaned", what="the proof")
+    play.prover.forget()
     play.blind()
+    play.state()
+    play.blind(play.born(921))
+    wait_until(lambda: play.state() == "orphaned", what="the proof anew, before an act")
+
+
+def test_a_newborn_that_cannot_be_read_may_be_none_if_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch)
+    play.blind(ProcessId(920, 1))
     assert play.state() == "orphaned"
 
 
-def test_one_that_never_can_be_read_is_not_awaited_for_ever() -> None:
-    play = Play()
-    play.blind(NEWBORN)
+def test_one_that_never_can_be_read_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch)
+    play.blind(play.born(920))
     assert play.state() == "orphaned"
-    assert play.state(PATIENCE_S + 0.1) == "unknown"
+    play.ticks += int(NEWBORN_S * TICKS_PER_S) + 1
+    assert play.state() == "unknown"
     assert play.state() == "unknown", "the proof begins anew, and he was there before it"
 
 
-def test_who_was_there_before_the_proof_and_cannot_be_read_ends_it() -> None:
-    play = Play()
-    play.blind(P, NEWBORN)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_who_is_no_newborn_and_cannot_be_read_ends_the_suspicion(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch)
+    if threads == 1:
+        play.stats[P.pid] = SimpleNamespace(id=P, ppid=1, threads=1, ended=False)
+        play.blind(P, play.born(920))
+    else:
+        play.blind(play.born(920, threads=2))
     assert play.state() == "unknown"
 
 
-def test_a_newborn_that_cannot_be_read_excuses_no_claim_and_no_free_value() -> None:
-    play = Play()
-    play.now = replace(play.now, blind=(NEWBORN,), claims=(Claim(P, 1, 7),))
+def test_a_newborn_that_cannot_be_read_excuses_no_claim_and_no_free_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch)
+    play.now = replace(play.now, blind=(play.born(920),), claims=(Claim(P, 1, 7),))
     assert play.state() == "held"
-    play = Play()
-    play.now = replace(play.now, blind=(NEWBORN,), value=1)
+    play = Play(monkeypatch)
+    play.now = replace(play.now, blind=(play.born(920),), value=1)
     assert play.state() == "free"
 
 
-def test_for_whoever_is_about_to_act_every_look_must_be_complete() -> None:
-    play = Play()
-    play.prover.forget()
-    wait_until(lambda: play.state() == "orphaned", what="the proof anew")
-    play.blind(NEWBORN)
+def test_another_last_acquirer_begins_the_proof_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch, Mapper())
+    play.now = replace(play.now, claims=(Claim(P, 0, 8),))
     assert play.state() == "unknown"
+    wait_until(lambda: play.state() == "orphaned", what="the proof anew")
 
 
-def test_a_newborn_that_runs_is_awaited_and_an_old_one_is_not() -> None:
-    found = complete()
-    found.proved_ticks = BORN
-    found.look_at(ProcessId(920, BORN + 1), [running(920)])
-    assert found.missing([])
-    assert not found.shaken
-    assert found.without_newborn().missing([]) is None
-    found.look_at(P, [running(11)])
-    assert found.shaken
-    assert found.without_newborn().missing([])
+def test_a_process_outside_the_server_is_invited_and_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch, Mapper(), proved=False)
+    outsider = play.born(920)
+    play.outside = [920]
+    wait_until(lambda: play.state() and play.invited, what="the invitation")
+    assert str(920) in (play.verdict().reason or "")
+    play.mappers = (*play.mappers, Mapper(outsider))
+    play.outside = []
+    wait_until(lambda: play.state() == "orphaned", what="the proof")
 
 
-def test_a_newborn_outside_the_server_is_looked_for_again_before_it_counts() -> None:
-    found, me = complete(), os.getpid()
-    assert not found.is_first_seen([me]), "nothing is proved yet"
-    found = complete()
-    found.proved_ticks = 0  # I was born after
-    assert found.is_first_seen([me])
-    assert not found.is_first_seen([me]), "the second time it is an outsider"
-    found = complete()
-    found.proved_ticks = 1 << 60  # I was there before
-    assert not found.is_first_seen([me])
-    assert not found.is_first_seen([])
+def test_one_outside_that_cannot_be_read_keeps_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch, Mapper(), proved=False)
+    play.born(920)
+    play.outside, play.refused = [920], {920}
+    wait_until(lambda: play.state() and play.invited, what="the invitation")
+    assert str(920) in (play.verdict().reason or "")
+    assert play.state(later_s=10.0) == "unknown"
 
 
-def test_of_one_that_is_dying_nothing_need_be_shown() -> None:
-    found = complete()
-    found.look_at(Q, [running(12)])
-    assert found.missing([])
-    found.leave_out(Q)
-    assert found.missing([]) is None
+def test_a_newborn_child_of_a_known_process_is_no_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch, Mapper(), proved=False)
+    play.state()
+    play.born(920, ppid=P.pid)
+    play.outside = [920]
+    wait_until(lambda: play.state() == "orphaned", what="the proof")
+    assert not play.invited
+
+
+def test_a_stranger_born_after_the_proof_is_invited_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch, Mapper())
+    play.born(920)
+    play.outside = [920]
+    assert play.state(later_s=10.0) == "orphaned"
+    assert play.invited == [920]
+    old = ProcessId(921, 1)
+    play.stats[921] = SimpleNamespace(id=old, ppid=1, threads=1, ended=False)
+    play.outside = [921]
+    assert play.state(later_s=20.0) == "unknown"
+
+
+def test_of_one_that_is_dying_nothing_need_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    dying = Mapper(Q)
+    dying.dying, dying.runs_for = True, 1000
+    assert Play(monkeypatch, Mapper(), dying).state() == "orphaned"
 
 
 def test_what_was_shown_of_one_unit_shows_nothing_of_all() -> None:
