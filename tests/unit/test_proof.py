@@ -195,6 +195,16 @@ def test_what_ran_before_it_slept_does_not_count() -> None:
     assert found.looks == 1
 
 
+def test_a_thread_that_waited_elsewhere_shows_by_what_it_ran_since() -> None:
+    found = suspicion()
+    for turn in range(LOOKS):
+        at = turn * 20 * MS
+        look(found, replace(asleep(), ran=RunTime(at, 0)))
+        look(found, running(ns=at + 4 * MS))
+        look(found, running(ns=at + 6 * MS))
+    assert found.looks == 2 * LOOKS
+
+
 def test_a_thread_of_which_nothing_is_shown_takes_nothing_back() -> None:
     found = complete()
     for _ in range(20):

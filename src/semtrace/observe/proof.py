@@ -195,13 +195,20 @@ class Suspicion:
     def _thread(self, process: ProcessId, sighting: Sighting) -> tuple[Shown, str]:
         key = (process, sighting.thread.tid)
         if sighting.thread.blocked and sighting.gil is not Gil.UNKNOWN:
-            self._anchors.pop(key, None)
+            self._anchor(key, sighting.ran)
             what = Shown.CLEAR if sighting.gil is Gil.NO else Shown.MAY_CLAIM
             return what, "waits for the interpreter lock"
         if not sighting.thread.blocked and sighting.stopped:
             return Shown.MAY_CLAIM, "is stopped"
         what = Shown.CLEAR if self._has_computed(key, sighting.ran) else Shown.NOTHING
         return what, "waits for the interpreter lock" if sighting.thread.blocked else "is running"
+
+    def _anchor(self, key: tuple[ProcessId, int], ran: RunTime | None) -> None:
+        """From here on it must run anew to show something by that."""
+        if ran is None:
+            self._anchors.pop(key, None)
+        else:
+            self._anchors[key] = ran
 
     def _has_computed(self, key: tuple[ProcessId, int], ran: RunTime | None) -> bool:
         """True if it has done more, since it was last known not to be about to claim, than to wait for the interpreter
