@@ -288,6 +288,21 @@ def test_a_named_lock_may_be_mapped_by_who_cannot_be_read() -> None:
         assert "may map it and cannot be read" in str(lock["reason"])
 
 
+@namespaces
+@pytest.mark.parametrize("option", ["0", "1", "2"])
+def test_processes_that_proc_hides_may_map_it(option: str) -> None:
+    """With hidepid=2 they are not even listed."""
+    with target() as t:
+        semaphore = _semaphore(t)
+        t.do("p", f"become({NOBODY})")
+        script = f"import os, sys; sys.path.insert(0, sys.argv[1]){ASK}".replace("*found.hidden", "*found.obstacles")
+        mount = f'mount -t proc -o hidepid={option} proc /proc && exec "$@"'
+        argv = ["unshare", "-m", "sh", "-c", mount, "-", sys.executable, "-c", script, SOURCE, str(semaphore)]
+        done = subprocess.run([*argv, str(t.root), ""], capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+        assert ("hides the processes of other users" in done.stdout) is (option == "2")
+        assert (f"PID {os.getpid()} may map it" in done.stdout) is (option == "1")
+
+
 # -- from inside a container, the processes outside it cannot be seen
 
 # It tells the pid of the container's first process, holds its lock, and sends a child in, which then belongs to that.
