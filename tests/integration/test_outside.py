@@ -169,7 +169,7 @@ def refork(until_s, end):
 """
 
 
-def test_a_holder_that_forks_and_ends_all_the_time_is_not_missed(tmp_path: Path) -> None:
+def test_a_holder_that_keeps_forking_away_is_not_missed(tmp_path: Path) -> None:
     with target() as t:
         t.fork("a")
         t.fork_away("h")
@@ -212,7 +212,7 @@ def _seen_by_nobody(t: Target, *wrapper: str) -> dict[str, object]:
     return dict(lock)
 
 
-def test_a_holder_that_cannot_be_read_is_not_dismissed_by_its_name() -> None:
+def test_an_unreadable_holder_is_not_dismissed_by_its_name() -> None:
     with target() as t:
         _undumpable_relative(t)
         lock = _seen_by_nobody(t)
@@ -276,7 +276,7 @@ def test_one_forked_after_the_root_is_not_excluded() -> None:
         assert other.pid not in hidden
 
 
-def test_a_named_lock_may_be_mapped_by_who_cannot_be_read() -> None:
+def test_unreadable_processes_may_map_a_named_lock() -> None:
     with start(sys.executable, "-c", ALONE) as (_, log), target(made=SPAWN) as t:
         wait_until(lambda: "READY" in log.read_text(), what="the other")
         t.do("p", f"become({NOBODY})")
@@ -338,7 +338,7 @@ def _from_inside(first: int, *arguments: object) -> subprocess.CompletedProcess[
 
 
 @namespaces
-def test_a_holder_outside_a_container_whose_child_entered_it_is_not_ruled_out() -> None:
+def test_a_holder_whose_child_entered_the_container_is_not_excluded() -> None:
     argv = [sys.executable, "-c", ENTERS]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -441,7 +441,7 @@ def test_who_comes_after_the_proof_is_seen_before_the_act(monkeypatch: pytest.Mo
         assert _value(t) == 0
 
 
-def test_who_only_looks_at_the_file_for_a_moment_does_not_hinder_the_act(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_opens_the_file_for_a_moment_does_not_hinder_release(monkeypatch: pytest.MonkeyPatch) -> None:
     with _proved() as (t, observer, lock), _outsider(t) as outsider:
         check, looks = repair.Stillness.broken_by, iter(["fd = os.open(path, os.O_RDWR)", "pass", "os.close(fd)"])
 

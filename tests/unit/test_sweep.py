@@ -66,7 +66,7 @@ def test_each_process_is_asked_once_and_the_list_read_twice(monkeypatch: pytest.
     assert (machine.rounds, machine.asked) == (2, [ProcessId(5, 7), ProcessId(1, 1)])
 
 
-def test_those_who_come_later_are_asked_and_end_the_sweep_no_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_start_during_the_sweep_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, iter([{1: 1}, {1: 1, 2: 2}]))
     assert _settled()
     assert machine.asked == [ProcessId(1, 1), ProcessId(2, 2)]
@@ -91,14 +91,14 @@ def test_where_somebody_always_escapes_there_is_an_end(monkeypatch: pytest.Monke
     assert machine.rounds == sweep._MOST_ROUNDS
 
 
-def test_a_sweep_without_end_is_an_obstacle_that_rights_do_not_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rights_do_not_help_against_an_endless_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     Machine(monkeypatch, ({pid: 0} for pid in count(2)))
     (found,) = sweep.sweep({NONE: Shared(frozenset(), named=True)}).values()
     assert Obstacle("restless") in found.obstacles
     assert not found.obstacles[0].rights_help
 
 
-def test_one_who_may_not_be_asked_is_hidden_until_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_process_is_hidden_until_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(stat: Stat, wanted: object) -> dict[SemId, sweep._Use]:
         raise PermissionError(13, "Permission denied")
 

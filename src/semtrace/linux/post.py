@@ -47,7 +47,8 @@ class Word(NamedTuple):
 class OpenSemaphore:
     """A semaphore that is open here. `way` is the path that led to it.
 
-    It is mapped for the act alone: who maps it is one of those that may hold it, for every semtrace that looks.
+    It is mapped for the act alone. Who maps it or has it open is one of those that may hold it, for every other
+    semtrace that looks meanwhile.
     """
 
     def __init__(self, fd: int, way: str) -> None:

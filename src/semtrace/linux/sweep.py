@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from semtrace.linux import maps
 from semtrace.linux.files import not_for_want_of
@@ -31,6 +31,7 @@ _QUIET_ROUNDS = 2
 _MOST_ROUNDS = 20
 _MOST_S = 1.0
 
+# The surest comes first: rights help only where nothing comes before.
 Why = Literal["maps", "opened", "strange", "restless", "container", "hidden", "hidepid"]
 
 
@@ -132,7 +133,7 @@ def sweep(semaphores: Mapping[SemId, Shared]) -> dict[SemId, Outside]:
     found = {}
     for semaphore, shared in semaphores.items():
         uses = asking.uses.get(semaphore, {})
-        root = None if shared.named else root_of(shared.members)
+        root = None if shared.named or (sees_all and not unasked) else root_of(shared.members)
         hidden = _not_excluded(unasked, shared, root, uses)
         obstacles = [
             *(use.obstacle(pid, pid in shared.members) for pid, use in uses.items()),
@@ -163,7 +164,7 @@ def _not_excluded(
 
 
 def _order(obstacle: Obstacle) -> int:
-    return ("maps", "opened", "strange", "restless", "container", "hidden", "hidepid").index(obstacle.why)
+    return get_args(Why).index(obstacle.why)
 
 
 class _Asking:
