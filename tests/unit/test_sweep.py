@@ -144,7 +144,8 @@ def test_without_a_root_everybody_may_have_inherited() -> None:
     assert lineage.may_have_inherited(_stat(30, 1, forked=False), None)
 
 
-FORKS = "import os, sys; pid = os.fork(); print(os.getpid(), flush=True); sys.stdin.read()"
+# One write for each line, for both write into one pipe.
+FORKS = "import os, sys; os.fork(); os.write(1, b'%d\\n' % os.getpid()); sys.stdin.read()"
 
 
 def test_the_root_is_who_executed_the_image_of_all() -> None:
