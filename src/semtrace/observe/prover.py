@@ -23,6 +23,7 @@ from semtrace.observe.watched import Watched
 _BURST = 12
 _BURST_PAUSE_S = 0.0005
 _SWEEP_EVERY_S = 2.0
+_TAKE_IN_S = 1.0
 
 _MEANS = {
     ForeignUse.UNSEARCHED: "its memory could not be searched",
@@ -72,7 +73,7 @@ class Prover:
         self._linked = linked
         self._invite = invite
         self._suspicions: dict[SemId, Suspicion] = {}
-        self._invited: set[tuple[SemId, ProcessId]] = set()
+        self._invited_s: dict[tuple[SemId, ProcessId], float] = {}
         self._lost: dict[SemId, int] = {}  # how many units each suspicion is of; 0: all there are
 
     def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
@@ -91,7 +92,7 @@ class Prover:
         suspect = {s for s, j in judged.items() if j.verdict.doubtful}
         self._suspicions = {s: known for s, known in self._suspicions.items() if s in suspect}
         self._lost = {s: lost for s, lost in self._lost.items() if s in suspect}
-        self._invited = {each for each in self._invited if each[0] in suspect}
+        self._invited_s = {each: since_s for each, since_s in self._invited_s.items() if each[0] in suspect}
         for semaphore in suspect:
             self._suspect(now_s, semaphore, judged[semaphore])
         self._look_hard(judged, mappers)
@@ -201,17 +202,16 @@ class Prover:
         """Has those outside the server watched, and sweeps again once they are. The proof does not wait for those that
         were born after it, nor for one that cannot be read or does not turn out to map the semaphore as others do.
         """
-        unread = [stat for stat in strangers if not self._is_taken_in(semaphore, stat)]
+        unread = [stat for stat in strangers if not self._is_taken_in(now_s, semaphore, stat)]
         old = [s for s in strangers if self._strict or not suspicion.is_younger_than_proof(s.id)]
         first = next(iter(unread or old), None)
         suspicion.outsider = f"PID {first.id.pid}, which is not of this server, maps it too" if first else None
         suspicion.swept_s = None if old and not unread else now_s
 
-    def _is_taken_in(self, semaphore: SemId, stat: Stat) -> bool:
-        """False for one that was asked in before, and is a stranger still."""
-        before = (semaphore, stat.id) in self._invited
-        self._invited.add((semaphore, stat.id))
-        return not before and self._invite(stat.id.pid)
+    def _is_taken_in(self, now_s: float, semaphore: SemId, stat: Stat) -> bool:
+        """False for one that was invited some time ago, and is a stranger still."""
+        since_s = self._invited_s.setdefault((semaphore, stat.id), now_s)
+        return now_s - since_s <= _TAKE_IN_S and self._invite(stat.id.pid)
 
     def obstacle(self, semaphore: SemId, mappers: Sequence[Watched]) -> Obstacle | None:
         """Ask the rest of the machine now, whenever it was asked last: for whoever is about to act."""
