@@ -106,7 +106,7 @@ def test_lock_whose_address_c_code_has_is_not_orphaned(python: str, library: str
 
 
 @some
-def test_c_code_that_has_no_address_does_not_hide_an_orphan(python: str, library: str) -> None:
+def test_c_code_without_the_address_hides_no_orphan(python: str, library: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
         t.do("b", f"library = ctypes.CDLL({library!r})")

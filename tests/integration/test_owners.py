@@ -59,7 +59,7 @@ PARTS = {
 
 
 @every
-def test_parts_of_each_primitive_are_told_by_their_owners(python: str) -> None:
+def test_owners_show_the_parts_of_each_primitive(python: str) -> None:
     expected: Counter[str] = Counter()
     for each in PARTS.values():
         expected.update(each)
@@ -124,7 +124,7 @@ def test_full_queue_of_a_copy_is_healthy(package: str, named: bool) -> None:
         assert not seen[-1].findings
 
 
-def test_queues_semaphore_with_a_name_of_its_own_stays_a_signal() -> None:
+def test_named_semaphore_of_a_queue_stays_a_signal() -> None:
     with target(sys.executable, "queue = mp.Queue(2); sem = queue._sem") as t:
         t.fork("a")
         t.do("a", "[queue.put(i) for i in range(2)]; queue.close(); queue.join_thread()")
@@ -169,7 +169,7 @@ def test_guess_hides_no_orphan_and_makes_none(monkeypatch: pytest.MonkeyPatch) -
 
 
 @some
-def test_lock_that_becomes_part_of_a_queue_later_is_no_orphan(python: str) -> None:
+def test_lock_that_joins_a_queue_later_is_not_orphaned(python: str) -> None:
     """As one that was searched for its owner while the Queue was being made."""
     with hiding(python, "mp.Lock(), mp.BoundedSemaphore(2), mp.SimpleQueue()") as t, observing(t.root) as observer:
         assert Counter(map(primitive, owned(observer).locks)) == {"-": 2, "SimpleQueue": 2}

@@ -152,7 +152,7 @@ def test_second_mapping_of_the_semaphore_is_a_foreign_use() -> None:
     assert search(Image(), heap(), mapped, again) is ForeignUse.MAPPED_AGAIN
 
 
-def test_stack_is_what_lies_below_a_threads_block_and_above_a_guard() -> None:
+def test_stack_lies_between_guard_and_thread_block() -> None:
     image = Image()
     guard = heap(perms="---p", start=BASE - 4096, size=4096)
     touched = lambda a, b: iter([(a, b)])  # noqa: E731

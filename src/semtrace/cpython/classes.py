@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.layout import Instances
@@ -209,10 +210,7 @@ class Classes:
             module = self._module_of(row[at.TP_DICT]) if heap else "builtins"
         mro = objects.tuple_items(row[at.TP_MRO], _MOST_BASES)
         bases = [base for at_ in mro if at_ != kind and (base := self.read(at_)) is not None]
-
-        def methods() -> frozenset[str]:
-            return frozenset(self._objects.text(key) or "" for key in self._keys_of(row[at.TP_DICT]))
-
+        methods = partial(self._defined, row[at.TP_DICT])
         if row[at.TP_BASICSIZE] == BASICSIZE and is_semlock_type(objects.pages, kind):
             form = Form.SEMLOCK
         elif heap and is_wrapper(short, methods):
@@ -239,8 +237,9 @@ class Classes:
             parts=(parts_of(short, methods) if heap else frozenset()).union(*(base.parts for base in bases)),
         )
 
-    def _keys_of(self, type_dict: int) -> list[int]:
-        return [key for key, _ in self._objects.dict_items(type_dict, _MOST_ATTRIBUTES)]
+    def _defined(self, type_dict: int) -> frozenset[str]:
+        """The names that a class's body binds."""
+        return frozenset(self._objects.text(key) or "" for key, _ in self._objects.dict_items(type_dict, 1000))
 
     def _module_of(self, type_dict: int) -> str:
         """`__module__` of a class: one of the first names that its body binds."""

@@ -104,8 +104,8 @@ class WholeSearch:
         self._functions = frozenset(found)
 
     def _pass(self, needles: Sequence[_Needle]) -> Iterator[None]:
-        """Of the data of executables and libraries, only what refers to a semaphore matters: the linker puts the
-        addresses of functions there.
+        """Read all memory of objects, and the data of executables and libraries. There the linker puts the addresses of
+        functions, so only what refers to a semaphore matters.
         """
         own = {(m.device, m.inode) for m in self._mappings if "x" in m.perms and m.inode}
         of_handles = [needle for needle in needles if needle[0] == self._meet_handle]
@@ -184,7 +184,7 @@ class WholeSearch:
         return on_stack(self._memory, self._mappings, self._touched, address)
 
     def _is_imported(self) -> bool:
-        """Whether an image imports the functions that is not the extension with the SemLock type itself."""
+        """Return True if an image imports the functions that is not the extension with the SemLock type itself."""
         basic = {semtype.basic_type(self._memory, kind) for kind in self.types}
         code = {self._memory.u64(kind + _TP_DEALLOC) or 0 for kind in basic if kind}
         extensions = {

@@ -29,7 +29,7 @@ _MEANS = {
     ForeignUse.UNSEARCHED: "its memory could not be searched",
     ForeignUse.OPENED: "it opened the semaphore more often than multiprocessing did",
     ForeignUse.MAPPED_AGAIN: "it maps the semaphore at a further address",
-    ForeignUse.FUNCTION: "Python code has sem_wait of the C library",
+    ForeignUse.FUNCTION: "ctypes or cffi code looked up sem_wait",
     ForeignUse.REFERENCE: "an object that is no SemLock has its address",
     ForeignUse.LINKED: "C code has its address and calls sem_wait",
 }
@@ -276,7 +276,7 @@ def _was_acquired(suspicion: Suspicion, judged: Judged) -> bool:
 
 
 def _foreign(semaphore: SemId, suspicion: Suspicion, mappers: Sequence[Watched]) -> str | None:
-    """Which process may hold it without a count that shows it, and how."""
+    """The process that may hold it without a count that shows it, and how."""
     for watched in _to_be_searched(suspicion, mappers):
         use = watched.foreign_users(semaphore)
         if use is not None and not watched.dying:
