@@ -133,13 +133,15 @@ def test_word_that_no_code_can_use_is_left_over() -> None:
     assert search(image) is None
 
 
-def test_field_of_a_living_object_is_a_foreign_use() -> None:
+def test_ctypes_object_that_is_alive_is_a_foreign_use() -> None:
     image = Image()
     metatype = image.put(0x1000, 1, 0)
     image.put(0x1000 + 8 * 21, 1 << 31)
     kind = image.put(0x2000, 1, metatype)
     image.put(0x2000 + 8 * 4, 88)
-    image.put(0x100, 1, kind, HANDLE)
+    image.put(0x100, 1, kind, HANDLE, 0, 0, 4)
+    assert search(image) is ForeignUse.REFERENCE
+    image.put(0x100, 1, kind, BASE + 0x148, 1, 0, 8, 0, 0, 0, HANDLE)
     assert search(image) is ForeignUse.REFERENCE
     image.put(0x100, BASE + 0x80)  # freed: the allocator's pointer
     assert search(image) is None

@@ -13,6 +13,7 @@ _WORD = struct.Struct("<Q")
 # Modules/_ctypes/ctypes.h CDataObject: b_ptr is the third word and b_value, which holds a pointer or the address of a
 # function, the tenth; cffi's CDataObject (c/_cffi_backend.c) has c_data as the fourth.
 _MOST_WORDS = 16
+_B_PTR, _B_SIZE, _B_VALUE = 16, 40, 72
 
 # Include/cpython/unicodeobject.h: where the characters of a compact ASCII str begin, 3.12 and later and before.
 _TEXT_AT = (40, 48)
@@ -25,6 +26,19 @@ def holder_of(memory: Readable, address: int) -> int:
         if kind and address - start < _word(memory, kind + 8 * at.TP_BASICSIZE) < 1 << 20:
             return start
     return 0
+
+
+def is_ctypes(memory: Readable, address: int) -> bool:
+    """Return True if the word at `address` is where a living ctypes object points, or the pointer that it holds."""
+    for start in (address - _B_PTR, address - _B_VALUE):
+        kind = _living(memory, start)
+        if not kind or not _B_VALUE < _word(memory, kind + 8 * at.TP_BASICSIZE) < 1 << 12:
+            continue
+        pointed = _word(memory, start + _B_PTR)
+        size = _word(memory, start + _B_SIZE)
+        if 0 < size <= 1 << 16 and (address == start + _B_PTR or pointed == address):
+            return True
+    return False
 
 
 def is_text(memory: Readable, address: int, length: int) -> bool:

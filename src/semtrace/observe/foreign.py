@@ -25,6 +25,10 @@ _FUNCTIONS = (*_TAKING, "sem_post")
 _NAMES = frozenset(name.encode() for name in _FUNCTIONS)
 _PREFIX = b"sem_"
 
+# glibc elf/rtld.c. The loader's data has the end of the memory that its own allocator gives out of
+# (elf/dl-minimal-malloc.c: alloc_end): the address of a semaphore, where that was mapped right above.
+_LOADERS_OWN = "_rtld_global"
+
 # The functions lie close to each other: the bytes 2 to 5 of their addresses are the same for nearly all of them.
 _FUNCTION = slice(2, 6)
 
@@ -48,7 +52,7 @@ class ForeignUse(Enum):
     OPENED = "opened more often than it has SemLock objects"
     MAPPED_AGAIN = "mapped at a further address"
     FUNCTION = "Python code has the C library's functions for semaphores"
-    REFERENCE = "an object that is no SemLock has its address"
+    REFERENCE = "a ctypes object has its address"
     LINKED = "C code has its address, and calls those functions"
 
 
@@ -73,6 +77,7 @@ class WholeSearch:
         self._handles = handles
         self._references: dict[int, list[int]] = {handle: [] for handle in handles}
         self._functions: frozenset[int] = frozenset()
+        self._runtime: set[tuple[tuple[int, int], int]] = set()  # the C library and the dynamic loader
         self._importing: list[tuple[tuple[int, int], int]] = []  # device and inode of images that import the functions
         self._has_functions = False  # a Python object has one
         self._has_pointers = False  # anything has one
@@ -98,7 +103,9 @@ class WholeSearch:
                 continue
             here = {address for name in _FUNCTIONS if (address := image.find(name))}
             found |= here
-            if not here and image.imports(_TAKING) and image.find("_PyRuntime") is None:
+            if here or image.find(_LOADERS_OWN):
+                self._runtime.add((mapping.device, mapping.inode))
+            elif image.imports(_TAKING) and image.find("_PyRuntime") is None:
                 self._importing.append((mapping.device, mapping.inode))
             yield
         self._functions = frozenset(found)
@@ -112,6 +119,8 @@ class WholeSearch:
         for mapping in self._mappings:
             data = mapping.perms.startswith("rw-p") and (mapping.device, mapping.inode) in own
             if not data and not mapping.holds_objects:
+                continue
+            if data and (mapping.device, mapping.inode) in self._runtime:
                 continue
             wanted = of_handles if data else needles
             for start, end in self._touched(mapping.start, mapping.end):
@@ -168,7 +177,7 @@ class WholeSearch:
         if self._has_functions:
             return ForeignUse.FUNCTION
         unexplained = [start for start in unexplained if not self._on_stack(start)]
-        if any(liveobject.holder_of(self._memory, start) for start in unexplained):
+        if any(liveobject.is_ctypes(self._memory, start) for start in unexplained):
             return ForeignUse.REFERENCE
         return ForeignUse.LINKED if unexplained and (self._has_pointers or self._is_imported()) else None
 

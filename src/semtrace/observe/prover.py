@@ -30,7 +30,7 @@ _MEANS = {
     ForeignUse.OPENED: "it opened the semaphore more often than multiprocessing did",
     ForeignUse.MAPPED_AGAIN: "it maps the semaphore at a further address",
     ForeignUse.FUNCTION: "ctypes or cffi code looked up sem_wait",
-    ForeignUse.REFERENCE: "an object that is no SemLock has its address",
+    ForeignUse.REFERENCE: "a ctypes object has its address",
     ForeignUse.LINKED: "C code has its address and calls sem_wait",
 }
 
