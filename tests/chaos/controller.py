@@ -23,12 +23,13 @@ LONGEST_STOP_S = 0.8
 
 
 class Controller(threading.Thread):
-    """`events` are its last acts, with their time; `counted` all of them, by kind."""
+    """`events` are its last acts with their time, `counted` all of them by kind, `killed_s` when each was killed."""
 
     def __init__(self, family: Family, path: Path, root: int, numbers: random.Random) -> None:
         super().__init__(name="controller", daemon=True)
         self.events: deque[tuple[float, str]] = deque(maxlen=40)
         self.counted: Counter[str] = Counter()
+        self.killed_s: dict[tuple[int, int], float] = {}
         self.error: BaseException | None = None
         self._family = family
         self._reader = Reader(path)
@@ -81,9 +82,23 @@ class Controller(threading.Thread):
     def _kill(self, among: list[Who]) -> None:
         if among and not (self._family.one_by_one and self.undiscovered):
             who = self._numbers.choice(among)
+            if self._family.makes_locks and not self._may_die(who):
+                return
             self.undiscovered = self._family.one_by_one  # until a snapshot shows that it left nothing
             self.note(f"kill {who.pid}")
             send(who, signal.SIGKILL)
+            self.killed_s[who.pid, who.start_ticks] = time.monotonic()
+
+    def _may_die(self, who: Who) -> bool:
+        """Stops it, and lets it go on if it is just making a semaphore, whose file would stay behind."""
+        send(who, signal.SIGSTOP)
+        for _ in range(200):
+            stat = j.start_ticks(who.pid)
+            if stat is None or (stat[0] == "T" and not is_making(who.pid)):
+                return stat is not None
+            time.sleep(0.001)
+        send(who, signal.SIGCONT)
+        return False
 
     def _halt(self, copy: Copy) -> None:
         among = self._living(copy)
@@ -119,6 +134,18 @@ class Controller(threading.Thread):
         finally:
             spinner.kill()
             spinner.wait()
+
+
+def is_making(pid: int) -> bool:
+    """Whether it has a semaphore open or mapped that still has a name."""
+    try:
+        paths = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:
+        return True
+    mapped = {int(line.split()[4]) for line in lines if "/dev/shm/sem." in line}
+    named = {entry.inode() for entry in os.scandir("/dev/shm") if entry.name.startswith("sem.")}
+    return any(path.startswith("/dev/shm/sem.") for path in paths) or bool(mapped & named)
 
 
 def send(who: Who, number: int) -> None:

@@ -27,7 +27,7 @@ from tests.chaos.truth import Copy, Entry, Reader, Truth, truth_between
 from tests.support import Running, start, start_gunicorn, wait_until
 
 PROGRAMS = Path(__file__).parent / "programs"
-FRESH_EVERY_S, DOCTOR_EVERY_S, STUCK_S = 2.5, 8.0, 20.0
+DOCTOR_EVERY_S, STUCK_S = 8.0, 20.0
 SLOWEST_HZ, FASTEST_HZ = 10.0, 50.0
 FEW_SLOTS = 12
 CLIENTS = 6
@@ -169,7 +169,7 @@ class _Episode:
                 return
             if time.monotonic() > fresh_s:
                 self._look_afresh()
-                fresh_s = time.monotonic() + FRESH_EVERY_S
+                fresh_s = time.monotonic() + self._family.fresh_every_s
             if time.monotonic() > doctor_s:
                 self._examine()
                 doctor_s = time.monotonic() + DOCTOR_EVERY_S
@@ -253,7 +253,7 @@ class _Episode:
             if lock.state == "unknown":
                 self._tally.unknown[f"{name} {source}: {kind_of_reason(lock.reason)}"] += 1
         if source == "watching":
-            self._orphans.see(truth, lock, now_s, self._controller.counted["kill"])
+            self._orphans.see(truth, lock, now_s, dict(self._controller.killed_s))
             self._alike.add(truth.entry.index)
 
     def _not_judged(self, why: str, lock: Lock, sample: tuple[Copy, Snapshot, Copy], index: int, source: str) -> None:

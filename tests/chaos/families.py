@@ -31,6 +31,7 @@ class Family:
     returners: int = 0  # so many at once, which do not wait until an orphan has been found; 0: one, which does
     gunicorn: tuple[str, ...] = ()
     pause_s: tuple[float, float] = (0.1, 0.8)  # between two acts
+    fresh_every_s: float = 2.5  # between two observers that have never seen it
     handed: bool = False  # one takes what another releases
     one_by_one: bool = False  # nobody is killed while an orphan has not been found
 
@@ -38,6 +39,11 @@ class Family:
     def exits(self) -> bool:
         """Whether its processes end while they hold, without having been killed."""
         return bool(self.config.get("exit_while_held") or self.config.get("exec_while_held"))
+
+    @property
+    def makes_locks(self) -> bool:
+        """Whether its processes make locks all the time."""
+        return self.program == "jobs.py"
 
     @property
     def runs_here(self) -> bool:
@@ -94,6 +100,7 @@ FAMILIES: tuple[Family, ...] = (
     _of("handing", program="handing.py", kinds=["Lock", "Semaphore"], pairs=4, acts=HEALTHY, handed=True),
     _of("fork", start="fork", **ALL_KINDS),
     _of("spawn", start="spawn", letter="D", **ALL_KINDS),
+    _of("spawn-units", start="spawn", letter="D", kinds=SEMAPHORES, workers=4, acts=HEALTHY, fresh_every_s=0.5),
     _of("forkserver", start="forkserver", letter="D", **ALL_KINDS),
     _of("billiard", library="billiard", start="fork", host=True, needs="billiard", **ALL_KINDS),
     _of("multiprocess", library="multiprocess", start="fork", host=True, needs="multiprocess", **ALL_KINDS),

@@ -7,7 +7,7 @@ import ctypes
 import mmap
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +24,11 @@ NEVER_S = 8.0  # after so long it counts as never found
 
 @dataclass
 class Orphan:
-    """A lock whose units are the dead's, since `since_s`; `kills` is how many kills there had been by then."""
+    """A lock whose units are the dead's, `whole` if all of them, since `since_s`."""
 
     entry: Entry
     whole: bool
     since_s: float
-    kills: int
     found_s: float | None = None
     due_s: float = 0.0
 
@@ -56,8 +55,8 @@ class Orphans:
     def undiscovered(self) -> bool:
         return any(orphan.found_s is None for orphan in self.known.values())
 
-    def see(self, truth: Truth, lock: Lock, now_s: float, kills: int) -> None:
-        """One judged sample of a lock."""
+    def see(self, truth: Truth, lock: Lock, now_s: float, killed_s: Mapping[tuple[int, int], float]) -> None:
+        """One judged sample of a lock. `killed_s` is when each process was killed."""
         index = truth.entry.index
         if not truth.dead:
             self.known.pop(index, None)
@@ -65,9 +64,10 @@ class Orphans:
         orphan = self.known.get(index)
         whole = truth.dead >= truth.entry.units
         if orphan is None or orphan.entry != truth.entry or orphan.whole != whole:
-            orphan = self.known[index] = Orphan(truth.entry, whole, now_s, kills)
+            since_s = max((killed_s.get(who, now_s) for who in truth.killed), default=now_s)
+            orphan = self.known[index] = Orphan(truth.entry, whole, since_s)
         if orphan.found_s is None:
-            self._look(orphan, lock, now_s, kills)
+            self._look(orphan, lock, now_s, _kills_after(killed_s, orphan.since_s))
         if (orphan.found_s is not None or self._at_once) and now_s > orphan.due_s:
             orphan.due_s = now_s + 3.0
             self._give_back(orphan.entry, orphan.whole)
@@ -98,8 +98,12 @@ class Orphans:
         orphan.due_s = now_s + self._numbers.uniform(0.1, 0.8)
 
     def _sort(self, orphan: Orphan, kills: int) -> str:
-        quiet = "quiet" if kills == orphan.kills else "disturbed"
+        quiet = "disturbed" if kills else "quiet"
         return f"{self._family} {'orphan' if orphan.whole else 'lost units'} {quiet}"
+
+
+def _kills_after(killed_s: Mapping[tuple[int, int], float], since_s: float) -> int:
+    return sum(at_s > since_s for at_s in killed_s.values())
 
 
 class Returner(threading.Thread):

@@ -105,7 +105,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Truth:
-    """Who holds a lock: units by process, for an RLock 1, and how deep. `dead` units are nobody's that lives.
+    """Who holds a lock: units by process, for an RLock always 1. `dead` units are those of `killed` processes.
 
     `acting` are processes in the middle of an acquire or release, which hold nothing or what is in `holders`.
     """
@@ -114,6 +114,7 @@ class Truth:
     holders: dict[tuple[int, int], int] = field(default_factory=dict)
     dead: int = 0
     acting: frozenset[tuple[int, int]] = frozenset()
+    killed: frozenset[tuple[int, int]] = field(default=frozenset(), compare=False)
 
     @property
     def living(self) -> int:
@@ -289,20 +290,21 @@ def _with_acting(
     if len(odd) == 1:
         return _with(Truth(entry, acting=acting), entry, [*standing, odd[0]._replace(units=rest, odd=False)])
     if all(cell.life == "dead" for cell in odd):
-        return _with(Truth(entry, dead=rest, acting=acting), entry, standing)
+        killed = frozenset((c.who.pid, c.who.start_ticks) for c in odd)
+        return _with(Truth(entry, dead=rest, acting=acting, killed=killed), entry, standing)
     return "acting"
 
 
 def _with(truth: Truth, entry: Entry, cells: Iterable[Cell]) -> Truth:
-    holders, dead = dict(truth.holders), truth.dead
+    holders, dead, killed = dict(truth.holders), truth.dead, set(truth.killed)
     for cell in cells:
-        units = _units(entry, cell)
+        units, who = _units(entry, cell), (cell.who.pid, cell.who.start_ticks)
         if cell.life == "dead":
             dead += units
+            killed.add(who)
         else:
-            who = cell.who.pid, cell.who.start_ticks
             holders[who] = holders.get(who, 0) + units
-    return Truth(entry, holders, dead, truth.acting)
+    return Truth(entry, holders, dead, truth.acting, frozenset(killed))
 
 
 def _units(entry: Entry, cell: Cell) -> int:
