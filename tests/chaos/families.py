@@ -70,9 +70,7 @@ FAMILIES: tuple[Family, ...] = (
     _of("starved", acts=STARVING, computes_inside=True, pause_s=(0.0, 0.1), **ALL_KINDS),
     _of("jobs", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "Lock"], acts=HEALTHY),
     _of("jobs-killed", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "BoundedSemaphore"]),
-    _of(
-        "shared", program="relatives.py", letter="B", mode="shared", kinds=["Lock", "RLock"] * 2, pairs=4, acts=HEALTHY
-    ),
+    _of("shared", program="relatives.py", letter="B", kinds=["Lock"] * 4, pairs=4, longest_s=0.12, acts=HEALTHY),
     _of(
         "shared-loaded",
         program="relatives.py",

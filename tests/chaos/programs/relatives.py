@@ -103,7 +103,10 @@ def by_turns(journal, index, lock, numbers, config):
 
 
 def shared(journal, index, lock, numbers, config):
-    """The parent takes it and forks; parent or child releases; both take it again and again; the child ends."""
+    """The parent takes it and forks; parent or child releases; both take it again and again; the child ends.
+
+    Not for an RLock: it lets in whoever inherited its count without taking the semaphore.
+    """
     stay_on_one(config, index)
     take(journal, index, lock)
     me, child_releases = journal.me(), numbers.random() < 0.5
