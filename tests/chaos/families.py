@@ -56,6 +56,7 @@ def _of(name: str, *, program: str = "workers.py", **more: Any) -> Family:
 
 
 ALL_KINDS: dict[str, Any] = {"kinds": LOCKS_OF_ALL_KINDS, "workers": 4}
+UNNAMED = ["Lock", "Lock", "BoundedSemaphore"] * 2  # as a Queue has them
 SEMAPHORES = ["BoundedSemaphore", "Semaphore"] * 3
 
 FAMILIES: tuple[Family, ...] = (
@@ -86,15 +87,8 @@ FAMILIES: tuple[Family, ...] = (
     _of("computing", letter="F", computing=2, kinds=["Lock"] * 3, workers=3, acts=QUIET, one_by_one=True),
     _of("daemons", letter="F", relatives=2, kinds=["Lock"] * 3, workers=3, acts=QUIET, one_by_one=True),
     _of("forking", letter="F", fork_every_s=0.02, kinds=["Lock"] * 3, workers=3, acts=QUIET, one_by_one=True),
-    _of(
-        "bounded",
-        letter="F",
-        kinds=["Lock", "Lock", "BoundedSemaphore"] * 2,
-        units=2,
-        workers=4,
-        acts=QUIET,
-        one_by_one=True,
-    ),
+    _of("bounded", letter="F", kinds=UNNAMED, units=1, hidden=True, acts=QUIET, one_by_one=True),
+    _of("lost-units", letter="F", kinds=UNNAMED, units=2, hidden=True, acts=QUIET, one_by_one=True),
     _of("handing", program="handing.py", kinds=["Lock", "Semaphore"], pairs=4, acts=HEALTHY, handed=True),
     _of("fork", start="fork", **ALL_KINDS),
     _of("spawn", start="spawn", letter="D", **ALL_KINDS),

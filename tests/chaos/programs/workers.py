@@ -54,6 +54,9 @@ def main(config):
         lock = make_lock(context, kind, config["units"])
         journal.register(index, lock, kind, units_of(kind, config))
         locks.append(lock)
+    if config["hidden"]:
+        locks = Hidden(locks)
+        lock = None
     noise = make_noise(context) if config["noise"] else None
     for _ in range(config["relatives"]):
         daemonise()
@@ -66,6 +69,20 @@ def main(config):
         if pid in living:
             number = living.pop(pid)
             living[start(number)] = number
+
+
+class Hidden:
+    """A sequence that only an iterator's own memory leads to: no name does."""
+
+    def __init__(self, values):
+        self._iterator = iter(values)
+        self._length = len(values)
+
+    def __len__(self):
+        return self._length
+
+    def __getitem__(self, index):
+        return self._iterator.__reduce__()[1][0][index]
 
 
 def context_of(config):
