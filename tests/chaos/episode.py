@@ -131,7 +131,7 @@ class _Episode:
             for i in range(max(self._family.returners, 1))
         ]
         at_once = self._family.returners > 0
-        self._orphans = Orphans(self._family.name, tally, self._numbers, self._give_back, at_once)
+        self._orphans = Orphans(self._family.name, tally, self._numbers, self._give_back, at_once, setting.command())
         self._inodes: dict[int, None] = {}
         self._changed_s = time.monotonic()
         self._kills, self._alike = 0, set[int]()
@@ -269,7 +269,12 @@ class _Episode:
             return
         self._tally.judged[f"{self._family.name} {source} dropped"] += 1
         for wrong in judge_dropped(lock):
-            if not any(_maps(process.pid, inode) for process in seen.processes):
+            # A helper may have kept it alive, and have ended since: only those that live on show that nobody did.
+            stats = [j.start_ticks(process.pid) for process in lock.mapped_by]
+            live_on = all(s and s[0] not in "ZX" and not s[2] & 4 for s in stats)
+            if live_on and not any(
+                _maps(process.pid, inode) for process in {*lock.mapped_by, *(each.id for each in seen.processes)}
+            ):
                 self._wrong(wrong, lock, source, (before, seen, after), None)
 
     def _wrong(

@@ -43,12 +43,14 @@ class Orphans:
         numbers: random.Random,
         give_back: Callable[[Entry, bool], None],
         at_once: bool = False,
+        again: str = "",
     ) -> None:
         self._family = family
         self._tally = tally
         self._numbers = numbers
         self._give_back = give_back
         self._at_once = at_once
+        self._again = again
         self.known: dict[int, Orphan] = {}
 
     @property
@@ -90,6 +92,7 @@ class Orphans:
                     "family": self._family,
                     "detail": f"{age_s:.1f} s, {lock.state}: {lock.reason}",
                     "lock": repr(lock),
+                    "again": self._again,
                 }
             )
 

@@ -6,7 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
+from tests.chaos.families import FAMILIES
 from tests.chaos.tally import Tally, quantile
+
+HANDED = {family.name for family in FAMILIES if family.handed}
 
 
 def text(tally: Tally) -> str:
@@ -24,6 +27,7 @@ def _lines(tally: Tally) -> Iterator[str]:
     yield from _counted("qualified", Counter({k: n for k, n in tally.wrong.items() if k.startswith("qualified")}))
     yield from _counted("WRONG", Counter({k: n for k, n in tally.wrong.items() if not k.startswith("qualified")}))
     yield from _counted("TROUBLES", tally.troubles)
+    yield from _goals(tally)
     wrong = sum(n for k, n in tally.wrong.items() if not k.startswith("qualified"))
     yield f"{sum(tally.judged.values())} judgements, {wrong} wrong"
 
@@ -58,6 +62,22 @@ def _delays(tally: Tally) -> Iterator[str]:
         told = f"{middle:6.2f} {most:6.2f} {max(seconds):6.2f}" if seconds else f"{'-':>6} {'-':>6} {'-':>6}"
         later = [sum(each > limit for each in seconds) for limit in (2, 5)]
         yield f"  {sort:40} {len(seconds):6} {told}   {later[0]:4} {later[1]:4} {never:4}"
+
+
+def _goals(tally: Tally) -> Iterator[str]:
+    """The figures that issue 11 sets, of what this run has seen."""
+    quiet = [each for sort, seconds in tally.delays.items() if sort.endswith("quiet") for each in seconds]
+    never = sum(n for key, n in tally.late.items() if "quiet" in key)
+    for limit, goal in ((2, "99 %"), (5, "all")):
+        if quiet or never:
+            share = sum(each <= limit for each in quiet) / (len(quiet) + never)
+            yield f"found within {limit} s in quiet: {share:.1%} of {len(quiet) + never} (to reach: {goal})"
+    busy = Counter[str]()
+    for key, n in tally.states.items():
+        family, source, state = key.split()
+        if family not in HANDED and source == "watching":
+            busy[state] += n
+    yield f"unknown of healthy locks while watching: {_share(busy)} (to reach: under 2 %)"
 
 
 def _by_word(counter: Counter[str], word: int) -> Counter[str]:

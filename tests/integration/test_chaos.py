@@ -288,7 +288,7 @@ def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
         output, _ = popen.communicate(timeout=60)
     finally:
         popen.kill()
-        popen.wait()
+        popen.communicate()
     assert b"interrupted" in output, output
     assert not list(tmp_path.iterdir())
     assert not any(map(marked_pids, marks))
