@@ -94,7 +94,7 @@ def _served(family: Family, config: dict[str, object]) -> Iterator[tuple[int, Pa
     """A gunicorn, and threads that send requests to it."""
     environment = {"CHAOS_CONFIG": json.dumps(config)}
     over = threading.Event()
-    options = ("--preload", "--timeout", "5", *family.gunicorn)
+    options = ("--preload", "--timeout", "5", "-c", str(PROGRAMS / "app_config.py"), *family.gunicorn)
     clients: list[threading.Thread] = []
     try:
         with start_gunicorn("app:app", *options, cwd=PROGRAMS, env=environment) as running:
@@ -198,6 +198,7 @@ class _Episode:
     def _sample(self, snapshot: Callable[[], Snapshot], source: str) -> Copy:
         before = self._reader.copy()
         seen = snapshot()
+        self._tally.acts["snapshot"] += 1
         after = self._reader.copy()
         self._reader.retire(before)
         now_s = time.monotonic()
