@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import select
-import shutil
 import signal
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import pythons
 from support import PATIENCE_S, PROGRAMS, alive, child_pids, start, wait_until
 
 from semtrace.linux.maps import read_mappings, semaphores_in
@@ -26,20 +26,8 @@ PROGRAM = PROGRAMS / "locks.py"
 _FUTEX = {"x86_64": "202", "aarch64": "98", "riscv64": "98"}.get(platform.machine(), "?")
 
 
-def _interpreters() -> dict[str, str]:
-    """Every CPython from 3.8 to 3.13 that can be found, by version, and the one that runs the tests."""
-    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
-    for minor in range(8, 14):
-        version = f"3.{minor}"
-        pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
-        path = str(pyenv[-1]) if pyenv else shutil.which(f"python{version}")
-        if path:
-            found.setdefault(version, path)
-    return dict(sorted(found.items(), key=lambda item: int(item[0].partition(".")[2])))
-
-
-INTERPRETERS = _interpreters()
-SOME = {v: INTERPRETERS[v] for v in ("3.8", "3.11", "3.12", "3.13") if v in INTERPRETERS}
+INTERPRETERS = pythons.every()
+SOME = {v: INTERPRETERS[v] for v in ("3.8", "3.11", "3.12", "3.13", "3.14", "3.15") if v in INTERPRETERS}
 
 
 class Target:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pythons import VERSIONS, need
 from support import PROGRAMS, Running, alive, child_pids, start, start_gunicorn, wait_until
 
 from semtrace.cpython.arbiter import Arbiter, read_arbiter
@@ -134,12 +135,9 @@ def test_settings_that_a_reload_changed_are_read_again(tmp_path):
             observer.close()
 
 
-@pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_the_settings_of_every_python(version):
-    interpreter = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
-    if not interpreter:
-        pytest.skip(f"no Python {version} here")
-    with start(str(interpreter[-1]), str(PROGRAMS / "arbiter.py")) as (popen, log):
+    with start(need(version), str(PROGRAMS / "arbiter.py")) as (popen, log):
         wait_until(lambda: "READY" in log.read_text(), what="the program")
         with Memory(popen.pid) as memory:
             assert read_arbiter(popen.pid, memory) == Arbiter(29.0, "gunicorn.workers.gthread.ThreadWorker")

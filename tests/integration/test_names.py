@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pythons import VERSIONS, need
 from support import PATIENCE_S, PROGRAMS, child_pids, start, start_gunicorn, wait_until
 
 from semtrace.cpython.layout import LAYOUTS
@@ -21,13 +22,7 @@ from semtrace.cpython.threadlock import read_thread_lock
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
 
-VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 DEBIAN = Path("/usr/bin/python3")  # statically linked and stripped
-
-
-def _interpreter(version: str) -> Path | None:
-    found = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
-    return found[-1] if found else None
 
 
 @dataclass
@@ -77,10 +72,11 @@ def _ready(popen: subprocess.Popen[bytes], log: Path) -> str:
 
 @pytest.fixture(params=[*VERSIONS, "debian"])
 def python(request: pytest.FixtureRequest) -> Path:
-    found = DEBIAN if request.param == "debian" else _interpreter(request.param)
-    if found is None or not found.exists():
-        pytest.skip(f"no Python {request.param} here")
-    return found
+    if request.param != "debian":
+        return Path(need(request.param))
+    if not DEBIAN.exists():
+        pytest.skip(f"no {DEBIAN} here")
+    return DEBIAN
 
 
 def named(walked: Walk) -> dict[str, tuple[str, str | None, str | None]]:
@@ -242,10 +238,7 @@ class FreeThreaded(EndsAfter):
 
 
 def test_a_free_threaded_build_is_refused_with_a_reason() -> None:
-    python = _interpreter("3.13")
-    if python is None:
-        pytest.skip("no Python 3.13 here")
-    with planted(python) as program, Memory(program.popen.pid) as memory:
+    with planted(Path(need("3.13"))) as program, Memory(program.popen.pid) as memory:
         walked = walk(program.popen.pid, FreeThreaded(memory, 0))
     assert walked.reason
     assert "free-threaded" in walked.reason
@@ -253,9 +246,7 @@ def test_a_free_threaded_build_is_refused_with_a_reason() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS[:5])
 def test_sys_modules_is_found_where_the_table_is_not_right(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _interpreter(version)
-    if found is None:
-        pytest.skip(f"no Python {version} here")
+    found = Path(need(version))
     key = (3, int(version[2:]))
     monkeypatch.setitem(LAYOUTS, key, tuple(replace(layout, modules=8) for layout in LAYOUTS[key]))
     with planted(found) as program:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pythons import VERSIONS, need
 from support import PROGRAMS, start, wait_until
 
 from semtrace.cpython.withblocks import entries
@@ -17,15 +18,7 @@ from semtrace.observe.observer import Observer
 from semtrace.rules import deadlocks as rules
 from semtrace.servers import gunicorn
 
-VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 ROUNDS = 25  # looks at what must not be said
-
-
-def interpreter(version: str) -> str:
-    found = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
-    if not found:
-        pytest.skip(f"no Python {version} under ~/.pyenv/versions")
-    return str(found[-1])
 
 
 class Program:
@@ -60,7 +53,7 @@ class Program:
 @contextlib.contextmanager
 def program(version: str, case: str, folder: Path) -> Iterator[Program]:
     ids = folder / "ids"
-    with start(interpreter(version), str(PROGRAMS / "threaded.py"), case, str(ids)) as (popen, _):
+    with start(need(version), str(PROGRAMS / "threaded.py"), case, str(ids)) as (popen, _):
         observer = Observer(gunicorn.server_of(popen.pid), all_thread_locks=True)
         try:
             yield Program(observer, ids)
