@@ -248,7 +248,7 @@ def test_a_free_threaded_build_is_refused_with_a_reason() -> None:
 def test_sys_modules_is_found_where_the_table_is_not_right(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Path(need(version))
     key = (3, int(version[2:]))
-    monkeypatch.setitem(LAYOUTS, key, tuple(replace(layout, modules=8) for layout in LAYOUTS[key]))
+    monkeypatch.setitem(LAYOUTS, key, replace(LAYOUTS[key], modules=8))
     with planted(found) as program:
         assert _wrong(walk_pid(program.popen.pid), program.table["semlocks"]) == []
 

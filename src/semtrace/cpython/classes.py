@@ -44,7 +44,7 @@ class Form(Enum):
     ASYNC_LOCK = "asyncio.Lock"
 
 
-# Types that are laid out in C, by tp_name (the same from 3.8 to 3.13, unless two are given).
+# Types that are laid out in C, by tp_name (the same from 3.8 to 3.15, unless two are given).
 _BY_NAME = {
     "function": Form.FUNCTION,
     "cell": Form.CELL,
@@ -56,6 +56,7 @@ _BY_NAME = {
     "collections.deque": Form.DEQUE,
     "_thread.lock": Form.THREAD_LOCK,
     "_thread.RLock": Form.THREAD_RLOCK,
+    "frozendict": Form.DICT,  # 3.15: a dict without the dict's flag (Objects/dictobject.c PyFrozenDict_Type)
     "weakref": Form.LEAF,
     "weakref.ReferenceType": Form.LEAF,
 }

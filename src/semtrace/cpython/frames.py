@@ -42,7 +42,7 @@ def read_frames(objects: Objects, classes: Classes, interpreters: Iterable[int],
 def thread_states(objects: Objects, interpreters: Iterable[int]) -> Iterator[int]:
     """The address of each PyThreadState."""
     layout, u64 = objects.layout, objects.pages.u64
-    for state in interpreters if layout.tried else ():
+    for state in interpreters:
         thread = u64(state + layout.threads_head)
         for _ in range(_MOST_THREADS):
             if not thread:
@@ -60,7 +60,7 @@ def running(objects: Objects, classes: Classes, thread: int) -> Iterator[tuple[i
     for _ in range(_MOST_FRAMES):
         if not position or position & 7:
             return
-        code = u64(position + layout.frame_code)
+        code = objects.reference(position + layout.frame_code)
         cls = classes.of(code)
         # 3.12 and later have frames of C code in between, whose "code" is None
         function = objects.text(u64(code + layout.code_name)) if cls is not None and cls.name == "code" else None
@@ -77,7 +77,7 @@ def _variables(objects: Objects, classes: Classes, frame: int, code: int) -> Ite
         offsets += [layout.code_cellvars, layout.code_freevars]
     names = [name for offset in offsets for name in objects.tuple_of(u64(code + offset), _MOST_LOCALS)]
     for i, name in enumerate(names):
-        value = u64(frame + layout.frame_locals + 8 * i)
+        value = objects.reference(frame + layout.frame_locals + 8 * i)
         cls = classes.of(value) if value else None
         if cls is not None:
             yield name, u64(value + at.CELL_VALUE) if cls.form is Form.CELL else value

@@ -1,7 +1,8 @@
 """Where CPython keeps what: one table a version, 64-bit GIL builds only.
 
 The numbers of 3.8 to 3.13 are those of the named files and those that gdb prints (`ptype /o`) from the DWARF of 3.8.18,
-3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0 on x86-64. 3.14 is not tried.
+3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0 on x86-64; those of 3.14 and 3.15 were verified in live 3.14.10 and 3.15.2.
+From 3.13 on an interpreter describes itself (`_Py_DebugOffsets`): what it says is used, not the table.
 """
 
 from __future__ import annotations
@@ -13,15 +14,23 @@ from enum import Enum
 OB_TYPE = 8  # Include/object.h PyObject
 OB_SIZE = 16  # Include/object.h PyVarObject
 MODULE_DICT = 16  # Objects/moduleobject.c (3.8), Include/internal/pycore_moduleobject.h: md_dict
-TUPLE_ITEMS = 24  # Include/cpython/tupleobject.h ob_item (3.14 puts ob_hash before it: `tuple_items`)
+TUPLE_ITEMS = 24  # Include/cpython/tupleobject.h ob_item (from 3.14 ob_hash lies before it: `tuple_items`)
 LIST_ITEMS = 24  # Include/cpython/listobject.h ob_item, a pointer
 DICT_KEYS, DICT_VALUES = 32, 40  # Include/cpython/dictobject.h ma_keys, ma_values
 CELL_VALUE = 16  # Include/cpython/cellobject.h ob_ref
 CFUNCTION_METHOD, CFUNCTION_SELF = 16, 24  # Include/cpython/methodobject.h PyCFunctionObject.m_ml, .m_self
 METHOD_FUNCTION, METHOD_SELF = 16, 24  # Include/cpython/classobject.h (3.8: Include/classobject.h) im_func, im_self
+DESCRIPTOR_NAME = 24  # Include/cpython/descrobject.h PyDescr_COMMON: d_name, a str
 GENERATOR_FRAME = 16  # Include/genobject.h PyGenObject.gi_frame, a pointer up to 3.10; then the frame is its end
-LOCK_SEMAPHORE = 16  # Modules/_threadmodule.c lockobject.lock_lock, rlockobject.rlock_lock: a sem_t up to 3.13
-RLOCK_OWNER = 24  # the same file: rlockobject.rlock_owner, a pthread id
+# Modules/_threadmodule.c lockobject.lock_lock, rlockobject.rlock_lock: a pointer to a sem_t up to 3.13; from 3.14 on
+# the PyMutex itself, one byte
+LOCK_SEMAPHORE = LOCK_MUTEX = 16
+RLOCK_OWNER = 24  # the same file: rlockobject.rlock_owner (3.14: lock.thread, of a _PyRecursiveMutex), a pthread id
+# Include/cpython/lock.h 3.14: bits of a PyMutex
+MUTEX_LOCKED, MUTEX_PARKED = 1, 2
+# Python/parking_lot.c 3.14 struct wait_entry, on the waiter's stack: park_arg, addr (of the PyMutex), sema, node. The
+# thread sleeps on `sema`, a sem_t of 32 bytes, so all others are given from there; a node is (next, prev).
+PARK_ARGUMENT, PARK_ADDRESS, PARK_NODE, PARK_NEXTS_BACK = -16, -8, 32, 8
 CODE_EXCEPTIONS = 40  # Include/cpython/code.h PyCodeObject.co_exceptiontable, from 3.11 on
 BYTES_DATA = 32  # Include/cpython/bytesobject.h ob_sval
 # Include/cpython/frameobject.h struct _frame, 3.8 to 3.10: f_valuestack; before f_localsplus lies f_blockstack,
@@ -109,7 +118,9 @@ class Layout:
     code_names: int
     thread_next: int = 8
     tuple_items: int = TUPLE_ITEMS
-    # Modules/_threadmodule.c lockobject.locked (one byte, bit 0) and rlockobject.rlock_count
+    # Modules/_threadmodule.c lockobject.locked (one byte, bit 0) and rlockobject.rlock_count. From 3.14 on either is a
+    # PyMutex, whose waiters are parked (Python/parking_lot.c).
+    parked: bool = False
     lock_locked: int = 32
     rlock_count: int = 32
     rlock_count_size: int = 8
@@ -117,7 +128,8 @@ class Layout:
     # PyCodeObject.co_nlocalsplus. Before, 0: the innermost of its blocks says how deep its stack is.
     frame_instruction: int = 0
     code_nlocalsplus: int = 0
-    tried: bool = True
+    # Include/internal/pycore_stackref.h 3.14: references in frames carry two tag bits
+    tagged_references: bool = False
 
 
 _PY38 = Layout(
@@ -217,42 +229,89 @@ _PY313 = replace(
     thread_frame=72,
     cframe_current=-1,
 )
-# Not tried, no interpreter at hand. Read in the source: pycore_debug_offsets.h (python/cpython 7a57f7c), and that
-# tuples have ob_hash before ob_item (generated clinic code). Not read but assumed (Modules/_threadmodule.c): a
-# PyMutex (one byte) in lockobject and first in rlockobject. The rest is taken to be as in 3.13.
+# 3.14.10 and 3.15.2, GIL builds. What is not in `_DESCRIBED` was verified by decoding live interpreters: the heads of
+# `lock` and `RLock` (Modules/_threadmodule.c), tags (pycore_stackref.h), co_nlocalsplus, functions.
 _PY314 = replace(
     _PY313,
     version=(3, 14),
+    interpreters_head=808,
+    interpreter_next=7272,
+    modules=7688,
+    frame_locals=80,
     tuple_items=32,
-    lock_locked=16,
-    rlock_count=16,
+    parked=True,
+    lock_locked=LOCK_MUTEX,
+    rlock_count=LOCK_MUTEX,
     rlock_count_size=1,
-    tried=False,
+    tagged_references=True,
 )
-# Development versions of unicodeobject.h have `uint16_t interned` before `kind`: the one that can read "sys" is right.
-_PY314_WIDE = replace(_PY314, kind_bit=16)
+_PY315 = replace(
+    _PY314,
+    version=(3, 15),
+    interpreters_head=936,
+    interpreter_next=7264,
+    modules=7592,
+    threads_head=7336,
+    cached_keys=888,
+)
 
-LAYOUTS: dict[tuple[int, int], tuple[Layout, ...]] = {
-    (3, 8): (_PY38,),
-    (3, 9): (_PY39,),
-    (3, 10): (_PY310,),
-    (3, 11): (_PY311,),
-    (3, 12): (_PY312,),
-    (3, 13): (_PY313,),
-    (3, 14): (_PY314, _PY314_WIDE),
+LAYOUTS: dict[tuple[int, int], Layout] = {
+    layout.version: layout for layout in (_PY38, _PY39, _PY310, _PY311, _PY312, _PY313, _PY314, _PY315)
 }
 
 # Include/internal/pycore_runtime.h 3.13, pycore_debug_offsets.h 3.14: _Py_DebugOffsets as a row of 64-bit words.
 DEBUG_COOKIE = b"xdebugpy"
-DEBUG_WORDS = 16
-DEBUG_VERSION, DEBUG_FREE_THREADED, DEBUG_HEAD, DEBUG_NEXT, DEBUG_THREADS = 1, 2, 5, 8, 9
-DEBUG_MODULES = {(3, 13): 11, (3, 14): 12}  # 3.14 has threads_main before it
+DEBUG_WORDS = 112
+DEBUG_VERSION, DEBUG_FREE_THREADED = 1, 2
+
+# Which word tells which number of a Layout: runtime_state and interpreter_state; thread_state; interpreter_frame;
+# code_object; tuple_object and unicode_object; 3.15 also heap_type_object.
+_DESCRIBED: dict[tuple[int, int], dict[str, int]] = {
+    (3, 13): {"interpreters_head": 5, "interpreter_next": 8, "threads_head": 9, "modules": 11},
+    (3, 14): {
+        "interpreters_head": 5,
+        "interpreter_next": 8,
+        "threads_head": 9,
+        "modules": 12,
+        "thread_next": 24,
+        "thread_frame": 26,
+        "frame_back": 32,
+        "frame_code": 33,
+        "frame_instruction": 34,
+        "frame_locals": 35,
+        "code_name": 42,
+        "code_argcount": 45,
+        "code_varnames": 46,
+        "code_freevars": 46,
+        "tuple_items": 57,
+        "ascii_data": 80,
+    },
+    (3, 15): {
+        "interpreters_head": 5,
+        "interpreter_next": 8,
+        "threads_head": 9,
+        "modules": 12,
+        "thread_next": 24,
+        "thread_frame": 26,
+        "frame_back": 40,
+        "frame_code": 41,
+        "frame_instruction": 42,
+        "frame_locals": 43,
+        "code_name": 50,
+        "code_argcount": 53,
+        "code_varnames": 54,
+        "code_freevars": 54,
+        "tuple_items": 69,
+        "ascii_data": 92,
+        "cached_keys": 67,
+    },
+}
+_MOST_OFFSET = 1 << 20
 
 
 def with_debug_offsets(layout: Layout, words: tuple[int, ...]) -> Layout | None:
-    """The layout as the interpreter describes itself, None if the description is not credible."""
-    head, following, threads = words[DEBUG_HEAD], words[DEBUG_NEXT], words[DEBUG_THREADS]
-    modules = words[DEBUG_MODULES[layout.version]]
-    if max(head, following, modules, threads) > 1 << 20 or (head | following | modules | threads) % 8:
+    """Return the layout as the interpreter describes itself, None if the description is not credible."""
+    told = {name: words[word] for name, word in _DESCRIBED[layout.version].items()}
+    if any(offset > _MOST_OFFSET or offset % (4 if name == "code_argcount" else 8) for name, offset in told.items()):
         return None
-    return replace(layout, interpreters_head=head, interpreter_next=following, modules=modules, threads_head=threads)
+    return replace(layout, **told)  # type: ignore[arg-type]

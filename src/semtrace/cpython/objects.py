@@ -44,6 +44,18 @@ class Objects:
             flags = self._flags[kind] = self._read_flags(kind)
         return flags
 
+    def reference(self, address: int) -> int:
+        """The object that a frame's variable or stack refers to at `address`, 0 for none.
+
+        Include/internal/pycore_stackref.h: from 3.14 on with two tag bits, 1 for NULL; 3 marks a number.
+        """
+        return self.untagged(self.pages.u64(address))
+
+    def untagged(self, word: int) -> int:
+        if not self.layout.tagged_references:
+            return word
+        return 0 if word & 3 == 3 else word & ~3
+
     def is_dict(self, address: int) -> bool:
         return bool(self.type_flags(self.type_of(address)) & at.DICT)
 

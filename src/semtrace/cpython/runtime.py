@@ -53,22 +53,17 @@ def locate(pages: Pages, mappings: Sequence[Mapping]) -> tuple[Runtime, Objects]
             raise UnreadableError("free-threaded build of CPython, whose objects are laid out differently")
     if version is None:
         version = _version_by_name(mappings)
-    layouts = LAYOUTS.get(version or (0, 0))
-    if layouts is None:
+    layout = LAYOUTS.get(version or (0, 0))
+    if layout is None:
         raise UnreadableError(
             f"no layout for CPython {version[0]}.{version[1]}" if version else "version of CPython not found"
         )
-    for layout in layouts:
-        if not described:  # it ended meanwhile
-            break
-        exact = with_debug_offsets(layout, described) if layout.version >= (3, 13) else layout
-        if exact is None:
-            continue
-        objects = Objects(pages, exact)
-        found = list(_interpreters(objects, runtime))
-        if found:
-            return Runtime(exact, tuple(state for state, _ in found), tuple(modules for _, modules in found)), objects
-    raise UnreadableError("sys.modules not found")
+    exact = with_debug_offsets(layout, described) if described and layout.version >= (3, 13) else layout
+    objects = Objects(pages, exact or layout)
+    found = list(_interpreters(objects, runtime)) if described and exact else []  # nothing: it ended meanwhile
+    if not found:
+        raise UnreadableError("sys.modules not found")
+    return Runtime(objects.layout, tuple(state for state, _ in found), tuple(modules for _, modules in found)), objects
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ torn answer is corrected by the next one.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,10 @@ from semtrace.cpython.classes import Class, Classes, Form
 from semtrace.cpython.layout import Layout
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.pages import Readable
+
+_WORD, _WORDS = struct.Struct("<Q"), struct.Struct("<QQ")
+# Python/lock.c `_PyMutex_LockTimed` keeps what is waited with on the same stack, a frame or two away.
+_NEAR = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,29 @@ def read_thread_lock(memory: Readable, lock: FoundThreadLock, layout: Layout) ->
     return bool(count & 1) if layout.rlock_count_size == 1 else count > 0
 
 
+def parked_at(memory: Readable, futex: int) -> int | None:
+    """Return the address of the PyMutex at which the thread that sleeps on this futex is parked, None if it is not.
+
+    Python/parking_lot.c `_PyParkingLot_Park` (3.14): the semaphore is part of a `wait_entry` on the stack, with its
+    argument on the same stack, and linked into a ring. Another futex does not fit, nor one that was left meanwhile.
+    """
+    head = memory.read(futex + at.PARK_ARGUMENT, at.PARK_NODE - at.PARK_ARGUMENT + 8)
+    if head is None:
+        return None
+    argument, address = _WORDS.unpack_from(head)
+    (following,) = _WORD.unpack_from(head, at.PARK_NODE - at.PARK_ARGUMENT)
+    if address == 0 or not futex - _NEAR < argument < futex + _NEAR:
+        return None
+    back = memory.read(following + at.PARK_NEXTS_BACK, 8)
+    return address if back is not None and _WORD.unpack(back)[0] == futex + at.PARK_NODE else None
+
+
+def is_parked_at(memory: Readable, lock: FoundThreadLock) -> bool | None:
+    """Return True while a thread waits for this lock, whose layout has a PyMutex; None if that cannot be read."""
+    byte = memory.read(lock.address + at.LOCK_MUTEX, 1)
+    return None if byte is None else bool(byte[0] & at.MUTEX_PARKED)
+
+
 def _is_zero(memory: Readable, lock: FoundThreadLock, layout: Layout) -> bool | None:
     """True if the small int that the slot points at is 0, or False, which is laid out as 0 (Objects/boolobject.c).
 
@@ -77,7 +105,7 @@ def _type_of(memory: Readable, address: int) -> int | None:
 def resolve(objects: Objects, classes: Classes, address: int, cls: Class) -> tuple[int, Class, int] | None:
     """What says whether the lock at `address` is locked: the object, its class, and where it keeps its value.
 
-    Lib/threading.py Semaphore._value, Lib/asyncio/locks.py Lock._locked, the same in 3.8 to 3.13.
+    Lib/threading.py Semaphore._value, Lib/asyncio/locks.py Lock._locked, the same in 3.8 to 3.15.
     """
     if cls.form in (Form.THREAD_LOCK, Form.THREAD_RLOCK):
         return address, cls, 0

@@ -1,7 +1,8 @@
 """Who is inside `with lock:`, of a lock that itself keeps no owner: threading's, or multiprocessing's.
 
 Whoever is inside has the lock's bound `__exit__` on its frame's stack, put there once `__enter__` is done (up to 3.10:
-named as live once it is done) and gone before `__exit__` is called. Above what is live a stack keeps old values, so how
+named as live once it is done) and gone before `__exit__` is called; from 3.14 on the unbound one, and next to it the
+lock (Python/bytecodes.c LOAD_SPECIAL). Above what is live a stack keeps old values, so how
 deep it is has to be known exactly: from 3.11 on the exception table says it for the instruction that a frame is at,
 before that the innermost block does. Only of threads that sleep meanwhile is any of it true: the caller sees to that.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
+from itertools import zip_longest
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
@@ -27,7 +29,7 @@ MOST_DEPTH = 200
 MOST_TABLE = 1 << 16
 MOST_NESTED = 4  # context managers within context managers
 MOST_S, MOST_VALUES = 0.5, 200_000  # of all stacks: what a target nests in itself would else have no end
-STATE_WORDS = 64  # a PyThreadState is larger; `thread_id` is within this in 3.8 to 3.13
+STATE_WORDS = 64  # a PyThreadState is larger; `thread_id` is within this in 3.8 to 3.15
 
 
 def inside(pid: int, memory: Readable, locks: Collection[int]) -> list[tuple[int, tuple[int, ...]]] | None:
@@ -47,7 +49,7 @@ def inside(pid: int, memory: Readable, locks: Collection[int]) -> list[tuple[int
         for lock in _entered(objects, classes, budget, position, code)
         if lock in locks
     ]
-    return None if budget.spent() or pages.full or not runtime.layout.tried else found
+    return None if budget.spent() or pages.full else found
 
 
 def _entered(
@@ -56,14 +58,15 @@ def _entered(
     """The locks that a frame is inside of, and those of the context managers that it is inside of."""
     if budget.spent():
         return
-    for value in _live(objects, classes, frame, code):
+    live = _live(objects, classes, frame, code)
+    for value, following in zip_longest(live, live[1:], fillvalue=0):
         budget.looked_at += 1
-        manager = _manager(objects, classes, value)
+        manager = _manager(objects, classes, value, following)
         yield from _locks_of(objects, classes, budget, manager, nested) if manager else ()
 
 
-def _manager(objects: Objects, classes: Classes, value: int) -> int:
-    """The object whose bound `__exit__` this is, else 0."""
+def _manager(objects: Objects, classes: Classes, value: int, following: int) -> int:
+    """Return the object whose bound `__exit__` this is, or that follows its unbound one, else 0."""
     pages = objects.pages
     cls = classes.of(value)
     if cls is None or cls.module != "builtins":
@@ -72,11 +75,19 @@ def _manager(objects: Objects, classes: Classes, value: int) -> int:
         name = pages.cstring(pages.u64(pages.u64(value + at.CFUNCTION_METHOD)), 16)  # PyMethodDef.ml_name is its first
         return pages.u64(value + at.CFUNCTION_SELF) if name == "__exit__" else 0
     if cls.name == "method":
-        code = pages.u64(pages.u64(value + at.METHOD_FUNCTION) + objects.layout.function_code)
-        name = objects.text(pages.u64(code + objects.layout.code_name)) or ""
-        # `_exit` is what semtrace.instrument.patch puts there
-        return pages.u64(value + at.METHOD_SELF) if name.endswith("__exit__") or name == "_exit" else 0
-    return 0
+        function = pages.u64(value + at.METHOD_FUNCTION)
+        return pages.u64(value + at.METHOD_SELF) if _is_exit(objects, function) else 0
+    if not objects.layout.tagged_references or classes.of(following) is None:
+        return 0
+    if cls.name in ("method_descriptor", "wrapper_descriptor"):
+        return following if objects.text(pages.u64(value + at.DESCRIPTOR_NAME)) == "__exit__" else 0
+    return following if cls.form is Form.FUNCTION and _is_exit(objects, value) else 0
+
+
+def _is_exit(objects: Objects, function: int) -> bool:
+    code = objects.pages.u64(function + objects.layout.function_code)
+    name = objects.text(objects.pages.u64(code + objects.layout.code_name)) or ""
+    return name.endswith("__exit__") or name == "_exit"  # the latter is what semtrace.instrument.patch puts there
 
 
 def _locks_of(objects: Objects, classes: Classes, budget: Budget, manager: int, nested: int) -> Iterator[int]:
@@ -104,7 +115,7 @@ def _suspended(objects: Objects, cls: Class | None, generator: int) -> tuple[int
         frame = generator + cls.basicsize - layout.frame_locals
     else:
         frame = u64(generator + at.GENERATOR_FRAME)
-    return (frame, u64(frame + layout.frame_code)) if frame else (0, 0)
+    return (frame, objects.reference(frame + layout.frame_code)) if frame else (0, 0)
 
 
 def _live(objects: Objects, classes: Classes, frame: int, code: int) -> tuple[int, ...]:
@@ -116,7 +127,7 @@ def _live(objects: Objects, classes: Classes, frame: int, code: int) -> tuple[in
     else:
         depth = _depth_by_block(objects, frame)
         stack = pages.u64(frame + at.FRAME_STACK)
-    return pages.words(stack, depth) if 0 < depth <= MOST_DEPTH else ()
+    return tuple(map(objects.untagged, pages.words(stack, depth))) if 0 < depth <= MOST_DEPTH else ()
 
 
 def _depth_by_block(objects: Objects, frame: int) -> int:

@@ -1,4 +1,4 @@
-"""Who waits for a locked `threading` lock, and who has it; asked only of those whose semaphore says somebody waits."""
+"""Who waits for a locked `threading` lock, and who has it; asked only where the lock says that somebody waits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.layout import Layout
-from semtrace.cpython.threadlock import FoundThreadLock
+from semtrace.cpython.threadlock import FoundThreadLock, is_parked_at, parked_at
 from semtrace.linux import futex
+from semtrace.linux.memory import Memory
 from semtrace.linux.shm import parse_sem
 from semtrace.model import Holder, Waiter
 from semtrace.observe.history import Since, longer
@@ -80,15 +81,27 @@ class ThreadWaits:
 
 
 def _blocked(copy: Copy) -> tuple[futex.Thread, ...]:
-    """The threads that sleep on the lock's semaphore (Python/thread_pthread.h, USE_SEMAPHORES: up to 3.13)."""
+    """The threads that sleep on the lock's semaphore (Python/thread_pthread.h, USE_SEMAPHORES: up to 3.13), or that are
+    parked at its PyMutex.
+    """
     memory = copy.watched.memory
-    if memory is None or copy.lock.form in ("semaphore", "flag") or not copy.layout.tried:
+    if memory is None or copy.lock.form in ("semaphore", "flag"):
         return ()
+    if copy.layout.parked:
+        return _parked(copy, memory)
     pointer = memory.u64(copy.lock.address + at.LOCK_SEMAPHORE)
     semaphore = parse_sem(memory.read(pointer, 8)) if pointer else None
     if semaphore is None or semaphore[1] == 0:
         return ()
     return tuple(thread for thread in copy.watched.threads() if thread.futex == pointer)
+
+
+def _parked(copy: Copy, memory: Memory) -> tuple[futex.Thread, ...]:
+    if not is_parked_at(memory, copy.lock):
+        return ()
+    mutex = copy.lock.address + at.LOCK_MUTEX
+    asleep = (thread for thread in copy.watched.threads() if thread.futex)
+    return tuple(thread for thread in asleep if parked_at(memory, thread.futex or 0) == mutex)
 
 
 def _owner(copy: Copy) -> int | None:
