@@ -30,6 +30,11 @@ INTERPRETERS = pythons.every()
 SOME = {v: INTERPRETERS[v] for v in ("3.8", "3.11", "3.12", "3.13", "3.14", "3.15") if v in INTERPRETERS}
 
 
+def keeps_names(python: str) -> bool:
+    """Return True if a lock's name stays in /dev/shm: from 3.14 on the default start method is not fork."""
+    return python in {INTERPRETERS.get(version) for version in ("3.14", "3.15")}
+
+
 class Target:
     """A running locks.py. `pids` and `tids` are of its executors, by name."""
 
