@@ -116,7 +116,7 @@ def _use_confirmed(use: ThreadLockUse, now: ThreadLockUse | None) -> ThreadLockU
     return replace(
         use,
         holder=_those_still((use.holder,), holders)[0] if use.holder else None,
-        waiters=_those_still(use.waiters, now.waiters if now else ()),
+        waiters=use.waiters and _those_still(use.waiters, (now.waiters if now else None) or ()),
     )
 
 
@@ -164,7 +164,7 @@ def _with_private(lock: ThreadLock, taken: Stacks) -> ThreadLock:
         replace(
             use,
             holder=_one_with(use.holder, taken) if use.holder else None,
-            waiters=tuple(_one_with(waiter, taken) for waiter in use.waiters),
+            waiters=use.waiters and tuple(_one_with(waiter, taken) for waiter in use.waiters),
         )
         for use in lock.processes
     )

@@ -4,7 +4,7 @@
 
 Each executor (`p` is the first process, the others are named when they are made) reads lines of Python from
 `DIRECTORY/NAME`, evaluates each in this module, and answers `NAME ok REPR` or `NAME error REPR` into
-`DIRECTORY/answers`; `NAME ready PID TID` comes first. Standard library only, CPython 3.8 to 3.13.
+`DIRECTORY/answers`; `NAME ready PID TID` comes first. Standard library only, CPython 3.8 to 3.15.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Locks planted in as many places as a program may keep them, and what each should be called. Python 3.8 to 3.13.
+"""Locks planted in as many places as a program may keep them, and what each should be called. Python 3.8 to 3.15.
 
 Prints READY and the table as JSON, then obeys one word a line: `hold`, `free` (the threading locks), `fork`, `quit`.
 """
@@ -423,6 +423,10 @@ def fill(what, megabytes):
         ballast = [bytes([n % 255 + 1]) * 1_000_000 for n in range(megabytes)]
     else:
         ballast = [{"id": n, "tags": [str(n)], "more": (n, {"n": n})} for n in range(megabytes * 1500)]
+
+
+if sys.version_info >= (3, 15):
+    frozen = frozendict(lock=plant("__main__.frozen['lock']", context.Lock()))  # noqa: F821
 
 
 def main():

@@ -286,6 +286,42 @@ def deep():
     start(waits_too)
 
 
+condition = threading.Condition()
+permits = threading.Semaphore(1)
+
+
+def condition_waits():
+    """One waits for a Condition, while another has its lock; a third waits for a lock of its own."""
+
+    def waits():
+        note("waits")
+        with condition:
+            inside.set()
+            condition.wait()
+
+    def has():
+        note("has")
+        inside.wait()
+        with condition, other:
+            shared_taken.set()
+            shared.acquire()
+
+    def blocked():
+        shared_taken.wait()
+        other.acquire()
+
+    shared.acquire()
+    start(waits)
+    start(has)
+    start(blocked)
+
+
+def semaphore_waits():
+    """One has the only unit of a Semaphore, another waits for it."""
+    permits.acquire()
+    start(permits.acquire)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()
     print("ready", os.getpid(), flush=True)

@@ -10,7 +10,7 @@ import pytest
 from tui.fakes import Script, finding, lock, picture, pid, sem, thread_locks
 from tui.looking import SIZES, Looking, looking
 
-from semtrace.model import Snapshot
+from semtrace.model import Problem, Snapshot
 from semtrace.tui.findings import target
 from semtrace.tui.table import Table
 
@@ -69,6 +69,14 @@ def test_without_findings_the_header_is_silent_and_the_sheet_says_so() -> None:
         await seen.sees("myapp.db.write_lock is orphaned", "a fact")
 
     play(scenario, picture())
+
+
+def test_unread_private_locks_are_not_called_healthy() -> None:
+    async def scenario(seen: Looking, source: Script) -> None:
+        await seen.press("f")
+        await seen.sees("The private locks (threading, asyncio) cannot be read here.")
+
+    play(scenario, picture(problems=(Problem("look", "no layout", "none", unread="private-locks"),)))
 
 
 def test_the_cursor_chooses_and_enter_goes_to_the_lock() -> None:

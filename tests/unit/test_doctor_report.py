@@ -108,6 +108,15 @@ def test_a_lock_for_which_threads_wait_and_that_nobody_is_known_to_have_is_told_
     assert "not known" not in line
 
 
+def test_unread_private_locks_come_before_any_verdict() -> None:
+    unread = Problem("look", "no layout for CPython 3.16", "none", unread="private-locks")
+    first = next(doctor_text(snapshot(lock(), problems=(unread,)), 30))
+    assert first.startswith(
+        "The private locks (threading, asyncio), and deadlocks through them, were not looked at: no "
+    )
+    assert "CPython 3.16. Of the shared locks, nothing wrong was seen in 30 looks" in first
+
+
 def test_what_could_not_be_read_is_never_called_healthy() -> None:
     some = next(doctor_text(snapshot(lock(), problems=blind(12)), 30))
     assert some.endswith("1 process of these could not be read.")

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -39,16 +38,6 @@ def test_a_lock_that_a_block_is_in_is_found_and_no_other() -> None:
     with lock:
         assert inside_of(lock, other) == [id(lock)]
     assert inside_of(lock, other) == []
-
-
-def test_frames_of_an_interpreter_whose_layout_is_not_tried_tell_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def untried(*arguments: object) -> object:
-        runtime, objects = withblocks_locate(*arguments)  # type: ignore[arg-type]
-        return replace(runtime, layout=replace(runtime.layout, tried=False)), objects
-
-    withblocks_locate = withblocks.locate
-    monkeypatch.setattr(withblocks, "locate", untried)
-    assert inside_of(threading.Lock()) is None
 
 
 def test_an_interpreter_that_is_not_found_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

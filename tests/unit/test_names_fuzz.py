@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,12 +18,12 @@ from support import PATIENCE_S, PROGRAMS
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Classes
 from semtrace.cpython.elf import load_image
-from semtrace.cpython.layout import LAYOUTS
+from semtrace.cpython.layout import DEBUG_WORDS, LAYOUTS, with_debug_offsets
 from semtrace.cpython.modules import Modules
 from semtrace.cpython.names import Walk, walk
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.pages import CHUNK, Pages
-from semtrace.cpython.threadlock import FoundThreadLock, read_thread_lock
+from semtrace.cpython.threadlock import FoundThreadLock, parked_at, read_thread_lock
 from semtrace.linux.maps import Mapping, read_mappings
 from semtrace.linux.memory import Memory
 
@@ -195,6 +196,62 @@ def test_decoding_noise_gives_something_or_nothing(number: int, layout) -> None:
     Modules(objects, [Noise.BASE, Noise.BASE + 64], Budget(time.perf_counter() + BUDGET_S, 1000))
     lock = FoundThreadLock("x", ("x",), "Semaphore", Noise.BASE, "semaphore", 1, Noise.BASE)
     assert read_thread_lock(Noise(number), lock, layout) in (None, True, False)
+    for address in range(Noise.BASE, Noise.BASE + 400, 8):
+        assert objects.reference(address) & 3 == 0 or not layout.tagged_references
+
+
+class Stack:
+    """A thread's stack with a `wait_entry` of Python/parking_lot.c, and one word of it overwritten."""
+
+    BASE, FUTEX, RING, MUTEX = 1 << 20, (1 << 20) + 256, 1 << 21, 0x7F0000001010
+
+    def __init__(self, damage: int | None = None, word: int = 0) -> None:
+        ring = {self.RING: self.FUTEX + 32, self.RING + 8: self.FUTEX + 32}
+        entry = {self.FUTEX - 16: self.BASE + 512, self.FUTEX - 8: self.MUTEX, self.FUTEX + 32: self.RING}
+        self.words = ring | entry
+        self.places = (*ring, *entry)
+        if damage is not None:
+            self.words[self.places[damage]] = word
+
+    def read(self, address: int, size: int) -> bytes | None:
+        if not self.BASE <= address < self.RING + 64:
+            return None
+        return b"".join(struct.pack("<Q", self.words.get(at, 0)) for at in range(address, address + size, 8))[:size]
+
+
+def test_parked_thread_gives_the_mutex_it_waits_for() -> None:
+    assert parked_at(Stack(), Stack.FUTEX) == Stack.MUTEX
+    assert parked_at(Stack(), Stack.FUTEX + 8) is None
+
+
+@EXAMPLES
+@given(damage=st.sampled_from([1, 2, 4]), word=st.integers(0, (1 << 64) - 1))
+def test_damaged_wait_entry_is_not_believed(damage: int, word: int) -> None:
+    """The way back round the ring, the argument, the ring itself; the address can be compared with a lock's only."""
+    stack = Stack(damage, word)
+    assert parked_at(stack, Stack.FUTEX) is None or abs(word - Stack.FUTEX) < 1 << 14 or word in Stack().words.values()
+
+
+@EXAMPLES
+@given(number=st.integers(0, 1 << 32), futex=st.integers(0, (1 << 64) - 1))
+def test_noise_on_a_stack_does_no_harm(number: int, futex: int) -> None:
+    for address in (futex, Noise.BASE + 8, 0, 8):
+        found = parked_at(Noise(number), address)
+        assert found is None or found > 0
+
+
+@EXAMPLES
+@given(
+    words=st.lists(st.integers(0, (1 << 64) - 1), min_size=DEBUG_WORDS, max_size=DEBUG_WORDS),
+    small=st.booleans(),
+    version=st.sampled_from([(3, 13), (3, 14), (3, 15)]),
+)
+def test_hostile_debug_offsets_are_refused_or_small(words: list[int], small: bool, version: tuple[int, int]) -> None:
+    told = tuple(word & 0xFFF8 for word in words) if small else tuple(words)
+    found = with_debug_offsets(LAYOUTS[version], told)
+    if found is not None:
+        assert max(value for value in asdict(found).values() if isinstance(value, int)) <= 1 << 20
+    assert (found is not None) >= small
 
 
 @EXAMPLES

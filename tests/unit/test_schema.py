@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,6 +124,15 @@ def test_what_was_not_measured_is_null_and_never_0() -> None:
     assert [process["cpu_percent"], process["last_heartbeat_s"]] == [None, None]
     assert [lock[key] for key in ("name", "value", "maximum", "shm_name", "part_of")] == [None] * 5
     assert [lock["holders"][0][key] for key in ("tid", "since_s", "stack")] == [None] * 3
+
+
+def test_private_locks_that_nobody_looked_at_are_null() -> None:
+    unread = Problem("look", "no layout", "none", unread="private-locks")
+    assert snapshot_json(empty())["thread_locks"] == []
+    assert snapshot_json(replace(empty(), problems=(unread,)))["thread_locks"] is None
+    unmeasured = ThreadLock("app.permits", "Semaphore", (ThreadLockUse(WORKER, True, waiters=None),))
+    (lock,) = snapshot_json(replace(full(), thread_locks=(unmeasured,), problems=(unread,)))["thread_locks"]
+    assert lock["processes"][0]["waiters"] is None
 
 
 def test_types_and_values_are_the_contracts() -> None:

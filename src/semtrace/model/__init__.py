@@ -18,6 +18,7 @@ from semtrace.model.names import (
     Role,
     SemId,
     Severity,
+    Unread,
 )
 from semtrace.model.private import Overlap, ThreadLock, ThreadLockUse
 from semtrace.model.server import Process, Server, Surroundings
@@ -58,5 +59,6 @@ __all__ = [
     "ThreadLockUse",
     "TracedEvent",
     "Tracing",
+    "Unread",
     "Waiter",
 ]

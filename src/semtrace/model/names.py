@@ -9,6 +9,7 @@ Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
 LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
 Evidence = Literal["memory", "events"]
 Severity = Literal["error", "warning", "info"]
+Unread = Literal["private-locks"]
 EventName = Literal["wait", "acquired", "released", "failed", "created", "forked", "exiting"]
 
 

@@ -12,7 +12,8 @@ from semtrace.model.names import ProcessId
 class ThreadLockUse:
     """A `threading` lock in one process: private to it, whatever its name says.
 
-    `waiters` are its own threads that sleep in it. `holder` is who has it where that is proved: an RLock says so
+    `waiters` are its own threads that sleep in it, None where that was not measured: of a semaphore or an asyncio lock,
+    and of a process whose threads could not be read. `holder` is who has it where that is proved: an RLock says so
     itself; of a Lock it is the one thread inside `with` it, which is asked only when somebody has long waited.
     `inherited`: most likely it was locked when the process was forked. It was never seen free, lies where the parent
     has its own, and nobody is inside `with` it.
@@ -21,7 +22,7 @@ class ThreadLockUse:
     process: ProcessId
     locked: bool
     holder: Holder | None = None
-    waiters: tuple[Waiter, ...] = ()
+    waiters: tuple[Waiter, ...] | None = ()
     inherited: bool = False
 
 

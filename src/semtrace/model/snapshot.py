@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from semtrace.model.locks import Lock
-from semtrace.model.names import ProcessId, SemId, Severity
+from semtrace.model.names import ProcessId, SemId, Severity, Unread
 from semtrace.model.private import ThreadLock
 from semtrace.model.server import Process, Server
 from semtrace.model.tracing import Tracing
@@ -13,12 +13,16 @@ from semtrace.model.tracing import Tracing
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that could not be read or decided, and what would help. `process` is None when it concerns no one."""
+    """Something that could not be read or decided, and what would help. `process` is None when it concerns no one.
+
+    `unread` is what was not looked at anywhere in the server because of it: nothing may be concluded about that.
+    """
 
     what: str
     error: str
     remedy: str
     process: ProcessId | None = None
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +81,7 @@ class Snapshot:
     watched_s: float = 0.0
     shared_memory: SharedMemory | None = None
     findings: tuple[Finding, ...] = ()
+
+    def unread(self, wanted: Unread) -> Problem | None:
+        """Return why this part of the server was not looked at, None if it was."""
+        return next((problem for problem in self.problems if problem.unread == wanted), None)

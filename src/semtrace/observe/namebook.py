@@ -102,9 +102,19 @@ class NameBook:
         return None if known is None else (known, known.thread_locks)
 
     def problems(self) -> Iterator[Problem]:
-        """Why the locks of the root have no names, if its interpreter could not be walked."""
-        if self._failure is not None:
-            yield Problem("name the locks", self._failure, "they are shown by device:inode")
+        """Yield why the root's interpreter could not be walked: then names and private locks are missing."""
+        if self._unread:
+            yield Problem(
+                what="look at threading and asyncio locks, and name the others",
+                error=self._unread,
+                remedy="multiprocessing locks are shown by device:inode; deadlocks through the rest are not seen",
+                unread="private-locks",
+            )
+
+    @property
+    def _unread(self) -> str | None:
+        """Why the root was never walked, None if it was, or is still to be."""
+        return None if self._root in self.walks else self._failure
 
     def _take(self, able: Sequence[Watched]) -> bool:
         learned = False
@@ -133,7 +143,8 @@ class NameBook:
                 yield watched
                 continue
             later = now_s >= visit.retry_at_s or visit.semaphores != watched.semaphores.keys()
-            if later and any(semaphore not in named for semaphore in watched.semaphores):
+            failed = watched.id == self._root and self._unread  # its interpreter may have been about to start
+            if later and (failed or any(semaphore not in named for semaphore in watched.semaphores)):
                 yield watched
         if now_s - self._started_s >= _AGAIN_S:
             walked = (watched for watched in able if watched.id in self.walks)

@@ -48,7 +48,8 @@ class ThreadLocks:
         states = self._read(watched)
         self._remember(now_s, states)
         waits = self._waits.read(now_s, [copy for found in states.values() for copy, locked in found if locked])
-        self._insiders.keep({copy.key for copy in self._ask(now_s, states)} | waits.keys())
+        waited = {key for key, each in waits.items() if each.waiters}
+        self._insiders.keep({copy.key for copy in self._ask(now_s, states)} | waited)
         locks = (self._one(now_s, name, taken_at, found, waits) for name, found in states.items())
         return tuple(lock for lock in locks if lock.processes)
 

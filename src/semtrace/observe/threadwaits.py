@@ -36,8 +36,10 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
+    """`waiters` is None where it is not known whether anybody waits."""
+
     holder: Holder | None
-    waiters: tuple[Waiter, ...]
+    waiters: tuple[Waiter, ...] | None
 
 
 class ThreadWaits:
@@ -49,8 +51,9 @@ class ThreadWaits:
         self._insiders = insiders
 
     def read(self, now_s: float, locked: Sequence[Copy]) -> dict[Key, Waits]:
-        """Of those locks that somebody waits for."""
-        blocked = {copy: found for copy in locked if (found := _blocked(copy))}
+        """Of those locks that somebody waits for, or may wait for."""
+        asked = {copy: _blocked(copy) for copy in locked}
+        blocked = {copy: found for copy, found in asked.items() if found}
         owners = {copy.key: _owner(copy) for copy in blocked}
         self._since.update(now_s, ((copy.key, each.tid) for copy, found in blocked.items() for each in found))
         threads = {(copy.watched.id, each.tid) for copy, found in blocked.items() for each in found}
@@ -63,7 +66,8 @@ class ThreadWaits:
             if _is_suspect(copy, waiters):
                 suspects.setdefault(copy.watched, set()).add(copy.lock.address)
         self._insiders.ask(now_s, suspects)
-        return {
+        unknown = {copy.key: Waits(None, None) for copy, found in asked.items() if found is None}
+        return unknown | {
             copy.key: Waits(self._holder(copy, owners[copy.key] or self._insiders.of(copy.key)), waiters)
             for copy, waiters in told.items()
         }
@@ -80,25 +84,28 @@ class ThreadWaits:
         return Holder(copy.watched.id, tid, 1, asleep_s=self._sleepers.seconds((copy.watched.id, tid)))
 
 
-def _blocked(copy: Copy) -> tuple[futex.Thread, ...]:
+def _blocked(copy: Copy) -> tuple[futex.Thread, ...] | None:
     """The threads that sleep on the lock's semaphore (Python/thread_pthread.h, USE_SEMAPHORES: up to 3.13), or that are
-    parked at its PyMutex.
+    parked at its PyMutex. None if that cannot be read, and of what is no lock of C: its waiters sleep elsewhere.
     """
     memory = copy.watched.memory
-    if memory is None or copy.lock.form in ("semaphore", "flag"):
-        return ()
+    if memory is None or copy.lock.form in ("semaphore", "flag") or not futex.KNOWN:
+        return None
     if copy.layout.parked:
         return _parked(copy, memory)
     pointer = memory.u64(copy.lock.address + at.LOCK_SEMAPHORE)
     semaphore = parse_sem(memory.read(pointer, 8)) if pointer else None
-    if semaphore is None or semaphore[1] == 0:
+    if semaphore is None or not pointer:
+        return None
+    if semaphore[1] == 0:
         return ()
     return tuple(thread for thread in copy.watched.threads() if thread.futex == pointer)
 
 
-def _parked(copy: Copy, memory: Memory) -> tuple[futex.Thread, ...]:
-    if not is_parked_at(memory, copy.lock):
-        return ()
+def _parked(copy: Copy, memory: Memory) -> tuple[futex.Thread, ...] | None:
+    parked = is_parked_at(memory, copy.lock)
+    if not parked:
+        return None if parked is None else ()
     mutex = copy.lock.address + at.LOCK_MUTEX
     asleep = (thread for thread in copy.watched.threads() if thread.futex)
     return tuple(thread for thread in asleep if parked_at(memory, thread.futex or 0) == mutex)

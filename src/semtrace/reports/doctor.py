@@ -41,6 +41,9 @@ def doctor_json(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
+_UNREAD = "The private locks (threading, asyncio), and deadlocks through them, were not looked at"
+
+
 def _finding(finding: Finding, colour: bool, width: int) -> Iterator[str]:
     word = finding.severity.upper()
     said = f"\x1b[{_COLOURS[finding.severity]}m{word}\x1b[0m" if colour else word
@@ -72,6 +75,9 @@ def _nothing_wrong(snapshot: Snapshot, looks: int) -> str:
         ended += f" {counted(len(blind), 'process')} of these could not be read."
     ended += _undecided(snapshot)
     nothing = "Nothing else wrong" if snapshot.findings else "Nothing wrong"
+    if unread := snapshot.unread("private-locks"):
+        # First, for it is no small print: what is wrong may be just there.
+        nothing = f"{_UNREAD}: {clean(unread.error)}. Of the shared locks, {nothing.lower()}"
     return (
         f"{nothing} was seen in {looks} looks over {age(snapshot.watched_s)} at "
         f"{clean(snapshot.server.title)} (PID {snapshot.server.pid}): {counted(len(snapshot.processes), 'process')}, "

@@ -34,7 +34,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "server": server_json(snapshot.server),
         "processes": [process_json(process) for process in snapshot.processes],
         "locks": [lock_json(lock) for lock in snapshot.locks],
-        "thread_locks": [_thread_lock(lock) for lock in snapshot.thread_locks],
+        "thread_locks": _thread_locks(snapshot),
         "findings": [finding_json(finding) for finding in snapshot.findings],
         "problems": [problem_json(problem) for problem in snapshot.problems],
         "alive": snapshot.alive,
@@ -184,6 +184,13 @@ def event_json(event: TracedEvent) -> dict[str, Any]:
     }
 
 
+def _thread_locks(snapshot: Snapshot) -> list[dict[str, Any]] | None:
+    """None where nobody looked for them."""
+    if not snapshot.thread_locks and snapshot.unread("private-locks"):
+        return None
+    return [_thread_lock(lock) for lock in snapshot.thread_locks]
+
+
 def _thread_lock(lock: ThreadLock) -> dict[str, Any]:
     uses = [_use(use) for use in lock.processes]
     return {"name": lock.name, "kind": lock.kind, "processes": uses, "overlap": _overlap(lock.overlap)}
@@ -194,7 +201,7 @@ def _use(use: ThreadLockUse) -> dict[str, Any]:
         "pid": use.process.pid,
         "locked": use.locked,
         "holder": _holder(use.holder) if use.holder else None,
-        "waiters": [_waiter(waiter) for waiter in use.waiters],
+        "waiters": None if use.waiters is None else [_waiter(waiter) for waiter in use.waiters],
     }
 
 

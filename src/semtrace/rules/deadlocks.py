@@ -147,7 +147,7 @@ def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[Wait]:
     if use.holder is None or use.holder.tid is None:
         return
     wanted = _Wanted(clean(lock.name), None, (use.process,), bound=True)
-    for waiter in use.waiters:
+    for waiter in use.waiters or ():
         if _is_endless(waiter):
             yield Wait((waiter.process, waiter.tid), wanted, waiter, ((use.process, use.holder.tid),))
 

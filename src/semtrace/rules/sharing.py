@@ -66,7 +66,7 @@ def locked_since_fork(lock: ThreadLock, root: ProcessId, workers: set[ProcessId]
 def _locked_at_fork(lock: ThreadLock, stuck: list[ThreadLockUse], in_workers: bool) -> Finding:
     name = clean(lock.name)
     who = [use.process.pid for use in stuck]
-    waiters = [waiter for use in stuck for waiter in use.waiters]
+    waiters = [waiter for use in stuck for waiter in use.waiters or ()]
     waits = counted(len(waiters), "thread waits", "threads wait")
     born = counted(len(who), "worker" if in_workers else "process")
     parent = "the master" if in_workers else "the process that forks"

@@ -30,6 +30,7 @@ WHAT = 1
 FOOTER = ("back", "choose", "filter", "sort", "next", "copy", "help")
 NOTHING_THEN = ["Nothing wrong was seen before it ended."]
 NOTHING = ["Nothing wrong is seen. semtrace doctor --for 60 watches for longer."]
+UNREAD = ["The private locks (threading, asyncio) cannot be read here. Nothing wrong is seen with the shared ones."]
 
 
 def finding_rows(findings: Sequence[Finding]) -> list[Row]:
@@ -67,6 +68,13 @@ def target(finding: Finding, snapshot: Snapshot) -> Hashable | None:
         return finding.name
     process = next((process for process in snapshot.processes if process.pid in finding.pids), None)
     return process.id if process else None
+
+
+def _nothing(snapshot: Snapshot | None) -> list[str]:
+    """Return what stands in place of findings."""
+    if snapshot is not None and snapshot.unread("private-locks"):
+        return UNREAD
+    return NOTHING if snapshot is None or snapshot.alive else NOTHING_THEN
 
 
 class FindingsSheet(View):
@@ -123,8 +131,7 @@ class FindingsSheet(View):
         found = self._findings()
         table = self.query_one(Table)
         title = [Item(0, (Span("Findings", "title"),)), Item(0, (Span(str(len(found)), "dim"),))]
-        ended = self._looking.snapshot is not None and not self._looking.snapshot.alive
-        table.show(finding_rows(found), title, NOTHING_THEN if ended else NOTHING, 0.0)
+        table.show(finding_rows(found), title, _nothing(self._looking.snapshot), 0.0)
         table.set_height(min(table.wanted_height, max(self.size.height // 2, 3)))
         if self._to_worst and found:
             table.select(_id(found[0]))
