@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from pythons import find
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.layout import LAYOUTS, Instances
@@ -29,10 +31,11 @@ FIELDS = {
     "code_argcount": ("PyCodeObject", "co_argcount"),
     "code_varnames": ("PyCodeObject", "co_varnames", "co_localsplusnames"),
     "code_freevars": ("PyCodeObject", "co_freevars", "co_localsplusnames"),
+    "code_names": ("PyCodeObject", "co_names"),
     "code_name": ("PyCodeObject", "co_qualname", "co_name"),
     "tuple_items": ("PyTupleObject", "ob_item"),
-    "lock_locked": ("lockobject", "locked"),
-    "rlock_count": ("rlockobject", "rlock_count"),
+    "lock_locked": ("lockobject", "locked", "lock"),
+    "rlock_count": ("rlockobject", "rlock_count", "lock"),
 }
 FRAMES = {
     "frame_back": ("f_back", "previous"),
@@ -68,7 +71,19 @@ COMMON = [
 def _library(version: tuple[int, int]) -> Path | None:
     name = f"{version[0]}.{version[1]}"
     found = sorted(Path.home().glob(f".pyenv/versions/{name}.*/lib/libpython{name}.so.1.0"))
-    return found[-1] if found else None
+    return found[-1] if found else _separate_debug_file(name)
+
+
+_BUILD_ID = b"\4\0\0\0\x14\0\0\0\3\0\0\0GNU\0"  # elf.h NT_GNU_BUILD_ID: sizes of name and id, type, name
+DEBUG_FILES = Path(os.environ.get("SEMTRACE_DEBUG_FILES", "/usr/lib/debug"))
+
+
+def _separate_debug_file(version: str) -> Path | None:
+    """Return what Debian's pythonX.Y-dbg installs for the very build that `.ci/pythons` fetches."""
+    python = find(version)
+    _, note, rest = Path(os.path.realpath(python)).read_bytes().partition(_BUILD_ID) if python else (b"", b"", b"")
+    path = DEBUG_FILES / ".build-id" / rest[:1].hex() / f"{rest[1:20].hex()}.debug"
+    return path if note and path.exists() else None
 
 
 def _offsets(library: Path, fields: list[tuple[str, str]]) -> dict[tuple[str, str], int]:
