@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import pythons
 from support import PATIENCE_S, PROGRAMS
 
 from semtrace import wire
@@ -19,12 +20,9 @@ SOURCE = Path(__file__).parents[2] / "src"
 PROGRAM = str(PROGRAMS / "traced_lives.py")
 
 
-def pythons() -> list[str]:
-    """This interpreter and the newest of each other supported version under ~/.pyenv."""
-    others = {
-        path.parents[1].name.rpartition(".")[0]: str(path)
-        for path in sorted(Path.home().glob(".pyenv/versions/3.1[0123].*/bin/python"))
-    }
+def interpreters() -> list[str]:
+    """Return this interpreter and the newest of each other version that the traced locks support."""
+    others = {version: path for version, path in pythons.every().items() if int(version[2:]) >= 10}
     others.pop(f"3.{sys.version_info[1]}", None)
     return [sys.executable, *others.values()]
 
@@ -73,7 +71,7 @@ def left(base: Path) -> list[str]:
     return sorted(path.name for path in base.glob("semtrace-*/*/*"))
 
 
-@pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parents[1].name)
+@pytest.mark.parametrize("python", interpreters(), ids=lambda path: Path(path).parents[1].name)
 @pytest.mark.parametrize("life", LIVES)
 def test_lives(life: str, python: str, base: Path) -> None:
     assert live(life, base, python) == ""
@@ -109,7 +107,7 @@ def test_workers_of_another_user_have_a_directory_of_their_own(base: Path) -> No
     assert live("workers_change_their_user", base) == ""
 
 
-@pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parents[1].name)
+@pytest.mark.parametrize("python", interpreters(), ids=lambda path: Path(path).parents[1].name)
 def test_the_import_is_fast_and_loads_nothing(python: str) -> None:
     program = "import sys, time; t = time.process_time(); import semtrace; t = time.process_time() - t\n"
     program += "assert 'semtrace.instrument' not in sys.modules\n"

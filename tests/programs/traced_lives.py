@@ -177,6 +177,7 @@ def pool_and_queue_and_manager():
 
 
 def exec_goes_on_under_the_same_pid():
+    multiprocessing.set_start_method("fork")  # else Python itself speaks of a leaked semaphore (3.14 and later)
     lock = semtrace.Lock("a")
     lock.acquire()
     print("fine", flush=True)
@@ -256,6 +257,7 @@ def locks_at_interpreter_shutdown():
 
 def application_closes_all_descriptors():
     """As daemons do; what it opens then gets the same numbers, and must get none of our bytes."""
+    multiprocessing.set_start_method("fork")  # else it closes a pipe that Python itself needs (3.14 and later)
     lock = semtrace.Lock("a")
     with viewer():
         with lock:
