@@ -8,7 +8,7 @@ import pytest
 from driving import SOME, Target, observing, only, state, target
 
 from semtrace.model import Lock
-from semtrace.observe import watched
+from semtrace.observe import sightings
 from semtrace.observe.observer import Observer
 
 some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
@@ -77,7 +77,7 @@ def test_an_orphan_is_found_beside_two_computing_threads(python: str, uses: bool
 def test_it_is_found_where_the_module_is_linked_into_the_interpreter(
     python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched, "acquiring_code", lambda *_: None)
+    monkeypatch.setattr(sightings, "acquiring_code", lambda *_: None)
     with target(python) as t:
         define(t, COMPUTING)
         t.fork("a", "b")

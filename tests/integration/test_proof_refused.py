@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from driving import SOME, Target, observing, only, state, target, until, watch
 
-from semtrace.observe import watched
+from semtrace.observe import sightings
 from semtrace.observe.observer import Observer
 
 some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
@@ -107,7 +107,7 @@ def test_the_same_where_the_module_is_linked_into_the_interpreter(
     python: str, interval: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often it wakes up to ask for the interpreter lock."""
-    monkeypatch.setattr(watched, "acquiring_code", lambda *_: None)
+    monkeypatch.setattr(sightings, "acquiring_code", lambda *_: None)
     with target(python) as t:
         t.fork("a", "b")
         t.thread("b2", by="b")

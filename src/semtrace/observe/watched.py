@@ -7,14 +7,12 @@ from collections.abc import Mapping as Dict
 from functools import cached_property
 
 from semtrace.cpython import semlock, semtype
-from semtrace.cpython.acquiring import Code, acquiring_code
 from semtrace.cpython.owners import Owner, OwnerSearch
-from semtrace.cpython.runtime import LockPlace, lock_place
 from semtrace.cpython.semlock import SemLock
-from semtrace.linux import futex, nativestack, pages, shm
+from semtrace.linux import futex, pages, shm
 from semtrace.linux.maps import Mapping, SemaphoreMaps, read_mappings
-from semtrace.linux.memory import HIGHEST_ADDRESS, Memory
-from semtrace.linux.process import PAGE_SIZE, Stat, door, read_stat
+from semtrace.linux.memory import Memory
+from semtrace.linux.process import Stat, door, read_stat
 from semtrace.linux.program import namespace_pids
 from semtrace.linux.pthread import kernel_tid
 from semtrace.linux.rights import refused
@@ -22,7 +20,8 @@ from semtrace.model import Problem, ProcessId, SemId
 from semtrace.observe import activity
 from semtrace.observe.activity import Activity
 from semtrace.observe.foreign import ForeignUse, WholeSearch
-from semtrace.observe.proof import Gil, Sighting
+from semtrace.observe.proof import Sighting
+from semtrace.observe.sightings import Sightings
 from semtrace.observe.verdict import Claim
 
 # A change of the address space's size is seen in the refresh; a mapping that replaced another of the same size within
@@ -74,8 +73,7 @@ class Watched:
         self._owners_wanted: frozenset[SemId] = frozenset()
         self._owners: Iterator[None] | None = None
         self._owner_changes = 0
-        self._code: tuple[frozenset[int], Code | None] | None = None
-        self._lock_place: tuple[LockPlace | None, tuple[int, int]] | None = None
+        self._sightings = Sightings(self.id.pid, self.memory, self._mappings) if self.memory else None
 
     @cached_property
     def _adoptable(self) -> bool:
@@ -404,78 +402,12 @@ class Watched:
 
     def sightings(self) -> Iterator[Sighting]:
         """All threads, with what the proof of an orphan needs to know of each."""
-        for thread in self.threads():
-            if thread.futex is not None and not self._is_semaphore(thread.futex):
-                yield self._in_futex(thread)
-            else:
-                ran = None if thread.blocked else futex.run_time(self.id.pid, thread.tid)
-                yield Sighting(thread, self._stopped, ran)
-
-    @property
-    def _stopped(self) -> bool:
-        return self.stat.state == "stopped"
-
-    def _is_semaphore(self, address: int) -> bool:
-        """Whoever waits for one has not taken it, and does not wait for the interpreter lock."""
-        return any(mapped <= address < mapped + PAGE_SIZE for mapped in self.semaphores.values())
-
-    def _in_futex(self, thread: futex.Thread) -> Sighting:
-        """Looks at its stack, if that shows anything, and whether it has stood still meanwhile."""
-        pid, tid = self.id.pid, thread.tid
-        code = self._acquiring_code()
-        if code is None or self.memory is None:
-            gil = Gil.UNKNOWN if thread.futex is None or self._may_be_gil(thread.futex) else Gil.NO
-            return Sighting(thread, self._stopped, futex.run_time(pid, tid), gil)
-        before = futex.run_time(pid, tid)
-        now = self._thread(tid)
-        inside = None if now is None or now.stack is None else nativestack.returns_into(self.memory, now.stack, code)
-        after = futex.run_time(pid, tid)
-        if now is None or now.futex != thread.futex or before is None or before != after:
-            return Sighting(futex.Thread(tid, None), self._stopped, after)  # it ran meanwhile
-        gil = {None: Gil.UNKNOWN, True: Gil.ACQUIRING, False: Gil.NO}[inside]
-        return Sighting(now, self._stopped, after, gil)
-
-    def _thread(self, tid: int) -> futex.Thread | None:
-        try:
-            return futex.read_thread(self.id.pid, tid)
-        except PermissionError:
-            return None
-
-    def _acquiring_code(self) -> Code | None:
-        """Where a thread inside SemLock.acquire returns to; None if that cannot be told."""
-        if self.memory is None:
-            return None
-        types = frozenset(self._types)
-        if self._code is None or self._code[0] != types:
-            self._code = (types, acquiring_code(self.memory, types, self._mappings()) if types else None)
-        return self._code[1]
-
-    def _may_be_gil(self, address: int) -> bool:
-        """True for the interpreter's own data, where its lock lies (`_PyRuntime.ceval.gil`, from 3.12 on
-        `_PyRuntime._main_interpreter._gil`: Include/internal/pycore_runtime.h); for any address where that is not
-        known, or while there are several interpreters that have their own.
-        """
-        if self.memory is None:
-            return True
-        if self._lock_place is None:
-            mappings = self._mappings()
-            place = lock_place(self.memory, mappings)
-            self._lock_place = (place, _writable_around(place.runtime if place else None, mappings))
-        place, (start, end) = self._lock_place
-        return place is None or not place.is_there(self.memory) or start <= address < end
+        if self._sightings is None:
+            return iter(())
+        stopped = self.stat.state == "stopped"
+        return self._sightings.take(self.threads(), stopped, self.semaphores.values(), self._types)
 
 
 def _plain_first(found: tuple[int, Owner | None]) -> bool:
     """Of several objects for one semaphore, one that has an owner decides."""
     return found[1] is not None
-
-
-def _writable_around(address: int | None, mappings: list[Mapping]) -> tuple[int, int]:
-    """The data and bss that the address lies in: writable mappings that adjoin. Everything, if it is not known."""
-    runs: list[tuple[int, int]] = []
-    for mapping in mappings:
-        if mapping.perms.startswith("rw"):
-            start = runs.pop()[0] if runs and runs[-1][1] == mapping.start else mapping.start
-            runs.append((start, mapping.end))
-    around = (run for run in runs if address is not None and run[0] <= address < run[1])
-    return next(around, (0, HIGHEST_ADDRESS))
