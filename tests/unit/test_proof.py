@@ -415,6 +415,17 @@ def test_nobody_is_looked_at_before_the_memory_is_searched(monkeypatch: pytest.M
     wait_until(lambda: play.state() == "orphaned", what="the proof")
 
 
+def test_a_newborn_that_grows_old_after_the_proof_does_not_undo_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    play = Play(monkeypatch, Mapper(), proved=False)
+    play.state()
+    newborn = Mapper(play.born(920))
+    newborn.searched_s = {}
+    play.mappers = (*play.mappers, newborn)
+    wait_until(lambda: play.state() == "orphaned", what="the proof")
+    play.ticks += int(NEWBORN_S * TICKS_PER_S) + 1
+    assert play.state() == "orphaned"
+
+
 def test_a_suspicion_goes_on_while_a_newborn_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play(monkeypatch, proved=False)
     play.state()

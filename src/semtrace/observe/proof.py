@@ -99,7 +99,7 @@ class Suspicion:
     `since_ticks`.
 
     `looks` are those in which all threads were clear, `looked_s` when the last of them was, `unsettled` why the very
-    last look was not one of them. `proved_ticks` is when the proof was first complete. `outsider` is what a process
+    last look was not one of them. `proved_ticks` is when the proof was first complete, `proved_with` who took part then. `outsider` is what a process
     outside the server that maps it, or may map it, lacks; `barred`: it cannot be asked whether it does.
     """
 
@@ -114,6 +114,7 @@ class Suspicion:
     looked_s: float = float("-inf")
     unsettled: str | None = None
     proved_ticks: int | None = None
+    proved_with: frozenset[ProcessId] = frozenset()
     _looked_at: set[ProcessId] = field(default_factory=set)
     _anchors: dict[tuple[ProcessId, int], RunTime] = field(default_factory=dict)
     _last_tids: dict[ProcessId, int] = field(default_factory=dict)

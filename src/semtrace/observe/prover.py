@@ -254,6 +254,7 @@ class Prover:
             )
         if suspicion.proved_ticks is None:
             suspicion.proved_ticks = _now_ticks()
+            suspicion.proved_with = frozenset(watched.id for watched in mappers)
         return Verdict(
             "orphaned",
             reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; {_all(len(mappers))}, "
@@ -293,7 +294,7 @@ def _to_be_searched(suspicion: Suspicion, mappers: Iterable[Watched]) -> Iterato
     now_ticks = _now_ticks()
     for watched in mappers:
         young = suspicion.is_young(watched.id, watched.stat.threads, now_ticks)
-        if not young and not suspicion.is_younger_than_proof(watched.id):
+        if not (young or watched.id in suspicion.proved_with or suspicion.is_younger_than_proof(watched.id)):
             yield watched
 
 
