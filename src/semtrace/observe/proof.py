@@ -99,8 +99,9 @@ class Suspicion:
     `since_ticks`.
 
     `looks` are those in which all threads were clear, `looked_s` when the last of them was, `unsettled` why the very
-    last look was not one of them. `proved_ticks` is when the proof was first complete, `proved_with` who took part then. `outsider` is what a process
-    outside the server that maps it, or may map it, lacks; `barred`: it cannot be asked whether it does.
+    last look was not one of them. `proved_ticks` is when the proof was first complete, `proved_with` who took part
+    then. `outsider` is what a process outside the server that maps it, or may map it, lacks; `barred`: it cannot be
+    asked whether it does.
     """
 
     since_s: float
