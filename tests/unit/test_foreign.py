@@ -96,7 +96,7 @@ def test_searches_of_noise_end_and_raise_nothing(number: int) -> None:
 
 
 @EXAMPLES
-@given(number=st.integers(0, 1 << 32), layout=st.sampled_from([each for some in LAYOUTS.values() for each in some]))
+@given(number=st.integers(0, 1 << 32), layout=st.sampled_from(list(LAYOUTS.values())))
 def test_owners_are_not_found_in_noise(number: int, layout) -> None:  # type: ignore[no-untyped-def]
     image = noise(number)
     with pytest.MonkeyPatch.context() as patched:
