@@ -8,12 +8,12 @@ import sys
 import time
 
 import pytest
-from driving import SOME, Target, observing, only, state, target, until
+from driving import FEW, Target, observing, only, state, target, until
 
 from semtrace.observe.foreign import ForeignUse
 from semtrace.observe.observer import Observer
 
-some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 
 NAMED = "lock = mp.get_context('spawn').Lock()"
 TAKE = "exec('def take():\\n    ctypes.CDLL(None).sem_wait(ctypes.c_void_p(lock._semlock.handle))')"
@@ -36,7 +36,7 @@ def judged(driven: Target, observer: Observer, name: str) -> ForeignUse | None:
     return uses(observer, name, driven)
 
 
-@some
+@few
 @pytest.mark.parametrize(
     "commands",
     [
@@ -56,7 +56,7 @@ def test_lock_taken_by_ctypes_is_not_orphaned(python: str, commands: list[str]) 
             assert judged(t, observer, "b") is ForeignUse.FUNCTION
 
 
-@some
+@few
 def test_lock_opened_again_by_its_name_is_not_orphaned(python: str) -> None:
     with target(python, NAMED) as t:
         t.fork("a", "b")
@@ -67,7 +67,7 @@ def test_lock_opened_again_by_its_name_is_not_orphaned(python: str) -> None:
             assert judged(t, observer, "b") is ForeignUse.OPENED
 
 
-@some
+@few
 def test_lock_mapped_a_second_time_is_not_orphaned(python: str) -> None:
     with target(python, NAMED) as t:
         t.fork("a", "b")
@@ -95,7 +95,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@some
+@few
 def test_lock_whose_address_c_code_has_is_not_orphaned(python: str, library: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -105,7 +105,7 @@ def test_lock_whose_address_c_code_has_is_not_orphaned(python: str, library: str
             assert judged(t, observer, "b") in (ForeignUse.LINKED, ForeignUse.REFERENCE)
 
 
-@some
+@few
 def test_c_code_without_the_address_hides_no_orphan(python: str, library: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -116,7 +116,7 @@ def test_c_code_without_the_address_hides_no_orphan(python: str, library: str) -
             state(observer, "orphaned", timeout=20)
 
 
-@some
+@few
 def test_lock_that_another_object_refers_to_is_not_orphaned(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -127,7 +127,7 @@ def test_lock_that_another_object_refers_to_is_not_orphaned(python: str) -> None
             assert judged(t, observer, "b") is ForeignUse.REFERENCE
 
 
-@some
+@few
 def test_lock_is_orphaned_once_the_other_user_is_gone(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -150,7 +150,7 @@ ORDINARY = {
 }
 
 
-@some
+@few
 @pytest.mark.parametrize("command", ORDINARY.values(), ids=ORDINARY.keys())
 def test_orphan_of_an_ordinary_program_is_proved(python: str, command: str) -> None:
     with target(python) as t:
@@ -163,7 +163,7 @@ def test_orphan_of_an_ordinary_program_is_proved(python: str, command: str) -> N
             until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks), timeout=20)
 
 
-@some
+@few
 def test_lock_that_a_spawned_child_opened_is_proved_orphaned(python: str) -> None:
     """Its child has opened the semaphore once for each object that it unpickled."""
     with target(python, NAMED) as t:

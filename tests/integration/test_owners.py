@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from driving import INTERPRETERS, SOME, Target, observing, target, until, watch
+from driving import FEW, INTERPRETERS, Target, observing, target, until, watch
 
 from semtrace.model import Lock, Snapshot
 from semtrace.observe.observer import Observer, settle
@@ -16,7 +16,7 @@ from semtrace.rules.basis import Limits, is_read_lock
 from semtrace.servers.gunicorn import server_of
 
 every = pytest.mark.parametrize("python", INTERPRETERS.values(), ids=INTERPRETERS.keys())
-some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 
 # A reference that nothing has keeps them: no module or frame leads there.
 HIDE = "hide = lambda *o: [ctypes.pythonapi.Py_IncRef(ctypes.py_object(x)) for x in o] and [id(x) for x in o]"
@@ -137,7 +137,7 @@ def test_named_semaphore_of_a_queue_stays_a_signal() -> None:
         assert (lock.signal, lock.part_of, lock.attribute) == (True, "__main__.queue", "_sem")
 
 
-@some
+@few
 def test_renamed_type_and_a_subclass_are_both_semlocks(python: str) -> None:
     with target(python) as t:
         t.do("p", "import _multiprocessing; renamed = ctypes.create_string_buffer(b'_copy.Anything')")
@@ -168,7 +168,7 @@ def test_guess_hides_no_orphan_and_makes_none(monkeypatch: pytest.MonkeyPatch) -
     assert all("may be a signal inside Queue" in (lock.reason or "") for lock in bounded)
 
 
-@some
+@few
 def test_lock_that_joins_a_queue_later_is_not_orphaned(python: str) -> None:
     """As one that was searched for its owner while the Queue was being made."""
     with hiding(python, "mp.Lock(), mp.BoundedSemaphore(2), mp.SimpleQueue()") as t, observing(t.root) as observer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from driving import SOME, Target, observing, only, state, target
+from driving import FEW, Target, observing, only, state, target
 from support import PATIENCE_S, wait_until
 
 from semtrace.linux.process import TICKS_PER_S
@@ -13,7 +13,7 @@ from semtrace.model import Lock
 from semtrace.observe import sightings
 from semtrace.observe.observer import Observer
 
-some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 
 COMPUTING = """
 def computes(uses):
@@ -61,7 +61,7 @@ def is_found(observer: Observer) -> Lock:
     return lock
 
 
-@some
+@few
 @pytest.mark.parametrize("uses", [False, True], ids=["elsewhere", "beside the lock"])
 def test_an_orphan_is_found_beside_two_computing_threads(python: str, uses: bool) -> None:
     with target(python) as t:
@@ -78,7 +78,7 @@ def test_an_orphan_is_found_beside_two_computing_threads(python: str, uses: bool
                 time.sleep(0.1)
 
 
-@some
+@few
 def test_it_is_found_where_the_module_is_linked_into_the_interpreter(
     python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +94,7 @@ def test_it_is_found_where_the_module_is_linked_into_the_interpreter(
             is_found(observer)
 
 
-@some
+@few
 def test_an_idle_daemon_that_maps_the_lock_hinders_nothing(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -106,7 +106,7 @@ def test_an_idle_daemon_that_maps_the_lock_hinders_nothing(python: str) -> None:
             assert away not in [process.id.pid for process in observer.snapshot().processes]
 
 
-@some
+@few
 def test_a_daemon_that_computes_in_two_threads_hinders_nothing(python: str) -> None:
     with target(python) as t:
         define(t, COMPUTING)
@@ -118,7 +118,7 @@ def test_a_daemon_that_computes_in_two_threads_hinders_nothing(python: str) -> N
             is_found(observer)
 
 
-@some
+@few
 def test_an_orphan_is_found_beside_a_worker_that_forks_all_the_time(python: str) -> None:
     with target(python) as t:
         define(t, FORKING)
@@ -130,7 +130,7 @@ def test_an_orphan_is_found_beside_a_worker_that_forks_all_the_time(python: str)
             is_found(observer)
 
 
-@some
+@few
 def test_the_proof_for_a_release_is_found_beside_them_too(python: str) -> None:
     with target(python) as t:
         define(t, COMPUTING + FORKING)
@@ -145,7 +145,7 @@ def test_the_proof_for_a_release_is_found_beside_them_too(python: str) -> None:
             is_found(observer)
 
 
-@some
+@few
 def test_a_daemon_that_is_born_meanwhile_is_taken_in_at_once(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -163,7 +163,7 @@ def test_a_daemon_that_is_born_meanwhile_is_taken_in_at_once(python: str) -> Non
                 time.sleep(0.2)
 
 
-@some
+@few
 def test_a_daemon_that_ends_is_no_guest_any_more(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")

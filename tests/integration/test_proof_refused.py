@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driving import SOME, Target, observing, only, state, target, until, watch
+from driving import FEW, INTERPRETERS, Target, observing, only, state, target, until, watch
 
 from semtrace.observe import sightings
 from semtrace.observe.observer import Observer
 
-some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
-own_gil = pytest.mark.parametrize("python", [SOME[v] for v in ("3.12", "3.13") if v in SOME])
+few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
+own_gil = pytest.mark.parametrize("python", [INTERPRETERS[v] for v in ("3.12", "3.14") if v in INTERPRETERS])
 
 BUSY = """
 import time
@@ -84,7 +84,7 @@ def never_orphaned(observer: Observer, seconds: float) -> None:
     assert "orphaned" not in {only(s).state for s in watch(observer, seconds)}
 
 
-@some
+@few
 def test_who_has_not_counted_is_seen_beside_computing_threads_and_newborns(python: str) -> None:
     with target(python) as t:
         define(t, BUSY)
@@ -101,7 +101,7 @@ def test_who_has_not_counted_is_seen_beside_computing_threads_and_newborns(pytho
             assert [h.pid for h in state(observer, "held", never="orphaned").holders] == [t.pids["b"]]
 
 
-@some
+@few
 @pytest.mark.parametrize("interval", [0.005, 1e-6])
 def test_the_same_where_the_module_is_linked_into_the_interpreter(
     python: str, interval: float, monkeypatch: pytest.MonkeyPatch
@@ -120,7 +120,7 @@ def test_the_same_where_the_module_is_linked_into_the_interpreter(
             never_orphaned(observer, 2.0)
 
 
-@some
+@few
 def test_who_has_not_counted_may_be_a_daemon_outside_the_server(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -134,7 +134,7 @@ def test_who_has_not_counted_may_be_a_daemon_outside_the_server(python: str) -> 
             assert [h.pid for h in state(observer, "held", never="orphaned").holders] == [t.pids["away"]]
 
 
-@some
+@few
 def test_a_holder_that_forks_all_the_time_is_the_holder(python: str) -> None:
     with target(python) as t:
         define(t, BUSY)
@@ -146,7 +146,7 @@ def test_a_holder_that_forks_all_the_time_is_the_holder(python: str) -> None:
             never_orphaned(observer, 2.0)
 
 
-@some
+@few
 def test_a_copy_of_the_module_under_another_name_is_known(python: str, tmp_path: Path) -> None:
     with target(python) as t:
         t.do("p", "import _multiprocessing, importlib.util")

@@ -6,13 +6,13 @@ import os
 import signal
 
 import pytest
-from driving import SOME, Target, observing, only, state, target, until, watch
+from driving import FEW, Target, observing, only, state, target, until, watch
 
 from semtrace.model import Lock, SemId, Snapshot
 from semtrace.observe import watched
 from semtrace.observe.observer import settle
 
-some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 
 DROP_AND_MAKE = "exec('import gc; del lock; gc.collect(); lock = mp.Lock()', GLOBALS)"
 
@@ -45,7 +45,7 @@ def by_id(snapshot: Snapshot) -> dict[SemId, Lock]:
     return {lock.id: lock for lock in snapshot.locks}
 
 
-@some
+@few
 def test_free_lock_is_not_read_from_the_next_ones_memory(python: str, never_relisted: None) -> None:
     with target(python) as t:
         t.fork("a")
@@ -59,7 +59,7 @@ def test_free_lock_is_not_read_from_the_next_ones_memory(python: str, never_reli
                 assert {p.pid for p in lock.mapped_by} == {t.pids["a"]}
 
 
-@some
+@few
 def test_held_lock_is_not_read_from_the_next_ones_memory(python: str, never_relisted: None) -> None:
     with target(python) as t:
         t.fork("a")
@@ -74,7 +74,7 @@ def test_held_lock_is_not_read_from_the_next_ones_memory(python: str, never_reli
             assert by_id(until(observer, lambda s: by_id(s)[first].state == "free"))[first].reason is None
 
 
-@some
+@few
 def test_claim_on_the_next_lock_is_no_claim_on_the_first(python: str, never_relisted: None) -> None:
     """The new SemLock object lies where the old one did; the first lock is taken by another process."""
     with target(python) as t:
@@ -88,7 +88,7 @@ def test_claim_on_the_next_lock_is_no_claim_on_the_first(python: str, never_reli
                 assert holders(by_id(snapshot)[first]) == [t.pids["a"]]
 
 
-@some
+@few
 def test_waiter_for_the_next_lock_does_not_wait_for_the_first(python: str, never_relisted: None) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -105,7 +105,7 @@ def test_waiter_for_the_next_lock_does_not_wait_for_the_first(python: str, never
                 assert [w.pid for w in by_id(snapshot)[first].waiters] == [t.pids["a"]]
 
 
-@some
+@few
 def test_lock_for_each_job_is_right_in_every_sample(python: str) -> None:
     with target(python) as t:
         t.fork("a")
@@ -125,7 +125,7 @@ def test_lock_for_each_job_is_right_in_every_sample(python: str) -> None:
 # -- B: parent and child share a lock
 
 
-@some
+@few
 def test_child_that_released_for_its_parent_and_took_again_is_not_overlooked(python: str) -> None:
     """Both have the same count and thread: nothing tells this from a parent that holds it and an idle child."""
     with target(python) as t:
@@ -142,7 +142,7 @@ def test_child_that_released_for_its_parent_and_took_again_is_not_overlooked(pyt
                 assert str(t.pids["a"]) in lock.reason
 
 
-@some
+@few
 def test_parent_that_took_it_after_the_fork_holds_it(python: str) -> None:
     with target(python) as t:
         t.fork("a")
@@ -153,7 +153,7 @@ def test_parent_that_took_it_after_the_fork_holds_it(python: str) -> None:
                 assert certain(only(snapshot)) == [t.root]
 
 
-@some
+@few
 def test_child_that_holds_it_is_found_though_its_parent_shares_it(python: str) -> None:
     with target(python) as t:
         t.fork("a")
@@ -170,7 +170,7 @@ def test_child_that_holds_it_is_found_though_its_parent_shares_it(python: str) -
                 t.do("p", "lock.release()")
 
 
-@some
+@few
 def test_children_that_wait_for_what_they_inherited_leave_it_to_the_parent(python: str) -> None:
     """They would have had to release it, take it and then wait for it themselves; the verdict is qualified."""
     with target(python) as t:
@@ -185,7 +185,7 @@ def test_children_that_wait_for_what_they_inherited_leave_it_to_the_parent(pytho
             assert lock.reason
 
 
-@some
+@few
 def test_stopped_between_post_and_decrement_is_not_learned(python: str) -> None:
     """Two busy processes, one of them stopped again and again: whatever is said of holders is true afterwards."""
     with target(python) as t:
@@ -208,7 +208,7 @@ def test_stopped_between_post_and_decrement_is_not_learned(python: str) -> None:
 # -- C: semaphores
 
 
-@some
+@few
 def test_parent_and_child_who_each_hold_a_unit_are_both_shown(python: str) -> None:
     with target(python, "lock = mp.Semaphore(3)") as t:
         t.fork("a")
@@ -219,7 +219,7 @@ def test_parent_and_child_who_each_hold_a_unit_are_both_shown(python: str) -> No
                 assert sorted(holders(only(snapshot))) == sorted([t.root, t.pids["a"]])
 
 
-@some
+@few
 def test_both_are_certain_once_the_child_was_seen_with_none(python: str) -> None:
     with target(python, "lock = mp.Semaphore(3)") as t:
         t.fork("a")
@@ -232,7 +232,7 @@ def test_both_are_certain_once_the_child_was_seen_with_none(python: str) -> None
             assert lock.reason is None
 
 
-@some
+@few
 def test_inherited_count_of_a_semaphore_is_never_certain(python: str) -> None:
     with target(python, "lock = mp.Semaphore(2)") as t:
         t.do("p", "lock.acquire()")
@@ -250,7 +250,7 @@ def test_inherited_count_of_a_semaphore_is_never_certain(python: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others")
-@some
+@few
 def test_semaphore_whose_holder_cannot_be_read_is_unknown(python: str) -> None:
     with target(python, "lock = mp.Semaphore(1)") as t:
         t.fork("a", "b")
@@ -276,7 +276,7 @@ def hide(observer: object, pid: int) -> None:
 # -- E: an inherited count that hides an orphan
 
 
-@some
+@few
 def test_stale_count_of_an_idle_child_is_no_certain_holder(python: str) -> None:
     """Its parent held the lock at the fork and gave it back; then another took it and was killed."""
     with target(python) as t:
@@ -294,7 +294,7 @@ def test_stale_count_of_an_idle_child_is_no_certain_holder(python: str) -> None:
                 assert lock.reason
 
 
-@some
+@few
 def test_orphan_is_found_where_the_stale_count_was_seen_on_the_free_lock(python: str) -> None:
     with target(python) as t:
         t.do("p", "lock.acquire()")
@@ -310,7 +310,7 @@ def test_orphan_is_found_where_the_stale_count_was_seen_on_the_free_lock(python:
             state(observer, "orphaned")
 
 
-@some
+@few
 def test_worker_of_a_master_that_never_took_it_is_a_certain_holder(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
