@@ -336,7 +336,9 @@ class Play:
             wait_until(lambda: self.state() == "orphaned", what="the proof")
 
     def _outside(self) -> Outside:
-        return Outside(tuple(self.outside), obstacles=tuple(Obstacle("maps", pid) for pid in self.outside))
+        strangers = tuple(self.stats[pid] for pid in self.outside)
+        obstacles = tuple(Obstacle("maps", pid) for pid in self.outside)
+        return Outside(tuple(self.outside), strangers, obstacles=obstacles)  # type: ignore[arg-type]
 
     def _look(self, _: SemId) -> Judged:
         return Judged(self.now, judge(self.now, {}), 0)

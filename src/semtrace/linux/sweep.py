@@ -76,11 +76,13 @@ class Obstacle:
 class Outside:
     """What a sweep found of one semaphore.
 
-    `mapped_by` are those outside the server that map it or have its file open; `hidden` those that may, and could not
-    be asked. `obstacles`: the surest first.
+    `mapped_by` are those outside the server that map it or have its file open; `strangers` those of them that map it,
+    as they were when they were asked: they may have ended since, and left a child. `hidden` are those that may, and
+    could not be asked. `obstacles`: the surest first.
     """
 
     mapped_by: tuple[int, ...] = ()
+    strangers: tuple[Stat, ...] = ()
     hidden: tuple[int, ...] = ()
     obstacles: tuple[Obstacle, ...] = ()
 
@@ -144,6 +146,7 @@ def sweep(semaphores: Mapping[SemId, Shared]) -> dict[SemId, Outside]:
         ]
         found[semaphore] = Outside(
             tuple(pid for pid in uses if pid not in shared.members),
+            tuple(asking.stats[pid] for pid, use in uses.items() if use.mappings and pid not in shared.members),
             hidden,
             tuple(sorted(filter(None, obstacles), key=_order)),
         )
@@ -176,6 +179,7 @@ class _Asking:
 
     def __init__(self, wanted: Collection[SemId]) -> None:
         self.uses: dict[SemId, dict[int, _Use]] = {}
+        self.stats: dict[int, Stat] = {}  # of those that have some
         self._hidden: set[int] = set()
         self._wanted = wanted
         self._asked: dict[int, ProcessId | None] = {}
@@ -211,14 +215,16 @@ class _Asking:
         return stat is not None and stat.id != self._asked[pid]
 
     def _ask(self, pid: int) -> bool:
-        """False if it ended before it could be asked."""
+        """False if it ended before it could be asked: it may have left a child that the list did not have yet."""
         stat = read_stat(pid)
         if stat is None and not _exists(pid):
             return False
         self._asked[pid] = None if stat is None else stat.id
         if stat is None:
             self._hidden.add(pid)  # not even that may be read of it (hidepid=1)
-        elif not (stat.dying or is_kernel_thread(stat)):
+        elif stat.dying:
+            return False
+        elif not is_kernel_thread(stat):
             return self._ask_living(stat)
         return True
 
@@ -235,6 +241,7 @@ class _Asking:
             return True
         for semaphore, use in found.items():
             self.uses.setdefault(semaphore, {})[pid] = use
+            self.stats[pid] = stat
         return not self._is_another(pid)
 
 

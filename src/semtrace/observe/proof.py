@@ -164,6 +164,10 @@ class Suspicion:
         elif nothing is None:
             self._add_look(now_s, [each.process for each in everybody if not each.young])
 
+    def was_looked_at(self, process: ProcessId) -> bool:
+        """Return True if the process was part of a look in which all were clear and nobody claimed the lock."""
+        return process in self._looked_at
+
     def discard_looks(self) -> None:
         """Take back what the looks have shown: somebody came or went meanwhile."""
         self.looks = 0

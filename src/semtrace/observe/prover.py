@@ -189,9 +189,8 @@ class Prover:
             return
         found = ask_outside({semaphore: mappers[semaphore] for semaphore in due}, self._linked())
         for semaphore, suspicion in due.items():
-            known = {watched.id.pid for watched in mappers[semaphore]}
-            mapping = [each.pid for each in found[semaphore].obstacles if each.why == "maps" and each.pid]
-            strangers = list(_strangers(suspicion, mapping, known))
+            known = {watched.id.pid for watched in mappers[semaphore] if suspicion.was_looked_at(watched.id)}
+            strangers = list(_strangers(suspicion, found[semaphore].strangers, known))
             self._take_in(now_s, semaphore, suspicion, strangers)
             obstacle = next((each for each in found[semaphore].obstacles if each.why != "maps"), None)
             if obstacle is not None and suspicion.outsider is None:
@@ -303,10 +302,9 @@ def _unsearched(semaphore: SemId, suspicion: Suspicion, mappers: Iterable[Watche
     return [watched.id for watched in which if watched.searched_s.get(semaphore, 0.0) < suspicion.since_s]
 
 
-def _strangers(suspicion: Suspicion, pids: Iterable[int], known: Collection[int]) -> Iterator[Stat]:
-    """Those that are of no known process: a newborn child of one is a copy of a thread that was looked at."""
+def _strangers(suspicion: Suspicion, stats: Iterable[Stat], known: Collection[int]) -> Iterator[Stat]:
+    """Those that are of no process that was looked at: a newborn child of one is a copy of a thread with no claim."""
     now_ticks = _now_ticks()
-    for stat in filter(None, map(read_stat, pids)):
-        copy = stat.ppid in known and suspicion.is_young(stat.id, stat.threads, now_ticks)
-        if not copy and not stat.ended:
+    for stat in stats:
+        if not (stat.ppid in known and suspicion.is_young(stat.id, stat.threads, now_ticks)):
             yield stat
