@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import threading
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import wait_until
 
+from semtrace.linux import futex
 from semtrace.linux.futex import NO_SYSCALL, Thread, parse_syscall, read_thread, run_time, run_time_ns, threads
 
 x86_64 = pytest.mark.skipif(platform.machine() != "x86_64", reason="system call numbers of x86-64")
@@ -145,3 +147,9 @@ def test_the_run_time_of_a_thread_grows_and_of_none_is_not_known() -> None:
 
     wait_until(grown)
     assert run_time(pid, 1 << 22) is None
+
+
+def test_zeros_of_a_kernel_that_does_not_count_are_no_run_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(futex, "open", lambda *_, **__: io.BytesIO(b"0 0 0\n"), raising=False)
+    assert run_time(os.getpid(), os.getpid()) is None
+    assert run_time_ns(os.getpid(), os.getpid()) is None

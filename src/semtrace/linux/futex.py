@@ -44,7 +44,7 @@ class Thread:
 
     @property
     def blocked(self) -> bool:
-        """False for a thread that runs or could run. In futex only a wait blocks: a wake passes through."""
+        """Return False for a thread that runs or could run. In futex only a wait blocks: a wake passes through."""
         return self.futex is not None or self.syscall not in (None, NO_SYSCALL, NUMBER)
 
 
@@ -99,15 +99,15 @@ def parse_syscall(tid: int, line: bytes) -> Thread | None:
 
 @dataclass(frozen=True, slots=True)
 class RunTime:
-    """How long a thread has been on a processor so far, in ns, and how many times it got there."""
+    """A thread's time on processors so far, in ns, and how many times it got onto one."""
 
     ns: int
     slices: int
 
 
 def run_time(pid: int, tid: int) -> RunTime | None:
-    """`/proc/PID/task/TID/schedstat`, fields 1 and 3 (sched-stats.rst). None if not known: a kernel that does not count
-    gives zeros (fs/proc/base.c proc_pid_schedstat).
+    """Return fields 1 and 3 of `/proc/PID/task/TID/schedstat` (sched-stats.rst), None if they are not known: a kernel
+    that does not count gives zeros (fs/proc/base.c proc_pid_schedstat).
     """
     try:
         with open(f"/proc/{pid}/task/{tid}/schedstat", "rb", buffering=0) as f:
@@ -118,9 +118,6 @@ def run_time(pid: int, tid: int) -> RunTime | None:
 
 
 def run_time_ns(pid: int, tid: int) -> int | None:
-    """How long a thread has been on a processor (`/proc/PID/task/TID/schedstat`, first field), None if not known."""
-    try:
-        with open(f"/proc/{pid}/task/{tid}/schedstat", "rb", buffering=0) as f:
-            return int(f.read().split()[0])
-    except (OSError, ValueError, IndexError):
-        return None
+    """Return how many ns a thread has been on a processor so far, None if that is not known."""
+    ran = run_time(pid, tid)
+    return None if ran is None else ran.ns
