@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import subprocess
@@ -13,6 +14,7 @@ from typing import IO
 
 import pytest
 
+from semtrace.errors import SemtraceError
 from semtrace.linux import lineage, openfiles, pagecount, sweep
 from semtrace.linux.process import Stat
 from semtrace.linux.sweep import Obstacle, Shared
@@ -205,6 +207,24 @@ def test_a_process_with_too_many_files_is_not_asked(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(openfiles, "MOST_DESCRIPTORS", 1)
     with pytest.raises(OSError, match="files open"):
         openfiles.opened(os.getpid(), {NONE})
+
+
+def test_descriptors_that_cannot_be_judged_are_never_taken_for_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised = {errno.EACCES: PermissionError, errno.EMFILE: SemtraceError}
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        wanted = {_id(file)}
+        for number in (errno.EACCES, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOENT):
+
+            def refuse(path: str, number: int = number) -> str:
+                raise OSError(number, os.strerror(number))
+
+            monkeypatch.setattr(openfiles.os, "readlink", refuse)
+            if number in raised:
+                with pytest.raises(raised[number]):
+                    openfiles.opened(os.getpid(), wanted)
+            else:
+                found = openfiles.opened(os.getpid(), wanted)
+                assert found == (wanted if number == errno.ENAMETOOLONG else set())
 
 
 @as_root

@@ -1,4 +1,4 @@
-"""Which of some files a process has open, by device and inode, without ever waiting for a file system.
+"""Find out which of some files a process has open, by device and inode, without ever waiting for a file system.
 
 stat(2) through `/proc/PID/fd` would ask the file's own file system, and one that a hostile user serves (FUSE) or that
 a dead server exports (NFS) does not answer. The kernel knows the inode's number, and statx can be told not to ask.
@@ -7,11 +7,13 @@ a dead server exports (NFS) does not answer. The kernel knows the inode's number
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import struct
 from collections.abc import Collection
 
+from semtrace.linux.files import not_for_want_of
 from semtrace.model import SemId
 
 # A process that has more open than this is not asked: it decides how long that would take.
@@ -46,23 +48,31 @@ def opened(tid: int, wanted: Collection[SemId]) -> frozenset[SemId]:
 
 
 def _may_be(tid: int, name: str, inodes: Collection[int]) -> bool:
-    """False for what is no file, and for a file of another inode number."""
+    """Return False for what is no file, and for a file of another inode number. Raises PermissionError."""
     try:
         if not os.readlink(f"/proc/{tid}/fd/{name}").startswith("/"):
             return False  # a socket, a pipe, an anonymous inode: no path is shown of them (fs/d_path.c d_path)
         with open(f"/proc/{tid}/fdinfo/{name}", "rb", buffering=0) as f:
             number = _INODE.search(f.read(512))
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return False  # closed meanwhile
+    except PermissionError:
+        raise
+    except OSError as error:
+        not_for_want_of(error)
+        return True  # such as a path that is too long to be shown
     return number is None or int(number[1]) in inodes
 
 
 def _which(tid: int, name: str) -> SemId | None:
+    """Return the file behind a descriptor, None if it was closed or does not answer. Raises PermissionError."""
     path = f"/proc/{tid}/fd/{name}"
     if _statx is None:
         return _by_stat(path)
     buffer = ctypes.create_string_buffer(_STATX_SIZE)
     if _statx(_AT_FDCWD, path.encode(), _AT_STATX_DONT_SYNC, _STATX_INO, buffer) != 0:
+        if ctypes.get_errno() in (errno.EACCES, errno.EPERM):
+            raise PermissionError(ctypes.get_errno(), path)
         return None
     inode = int.from_bytes(buffer.raw[_STX_INO_AT : _STX_INO_AT + 8], "little")
     major, minor = _STX_DEV.unpack_from(buffer.raw, _STX_DEV_AT)
@@ -72,6 +82,8 @@ def _which(tid: int, name: str) -> SemId | None:
 def _by_stat(path: str) -> SemId | None:
     try:
         info = os.stat(path)
+    except PermissionError:
+        raise
     except OSError:
         return None
     return SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino)
