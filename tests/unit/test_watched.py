@@ -6,7 +6,9 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -68,3 +70,18 @@ def test_of_semaphores_that_it_maps_no_more_nothing_is_kept(watched: Watched) ->
         kept[gone] = 0  # type: ignore[index]
     assert watched.relist(RELIST_S)
     assert gone not in {*watched.semaphores, *watched.table_names, *watched.searched_s}
+
+
+def test_a_thread_that_started_since_the_refresh_is_looked_at() -> None:
+    stat = read_stat(os.getpid())
+    assert stat is not None
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        with contextlib.closing(Watched(replace(stat, threads=1))) as watched:
+            assert thread.native_id in watched.activity(SemId(0, 0, 1)).ran_ns
+            assert thread.native_id in {each.thread.tid for each in watched.sightings()}
+    finally:
+        end.set()
+        thread.join()

@@ -374,17 +374,18 @@ class Watched:
         last_tid, _ = max(uses, key=lambda use: use[1])
         return Claim(self.id, sum(count for _, count in uses), last_tid, self.parent, self.stat.forked)
 
-    def threads(self) -> list[futex.Thread]:
+    def threads(self, listed: bool = False) -> list[futex.Thread]:
+        """Return where its threads are. `listed`: list them now, also if it had but one when it was last looked at."""
         if self.memory is None:
             return []
         try:
-            return futex.threads(self.id.pid, single=self.stat.threads == 1) or []
+            return futex.threads(self.id.pid, single=self.stat.threads == 1 and not listed) or []
         except PermissionError:
             return []
 
     def activity(self, semaphore: SemId) -> Activity:
-        """What its threads are doing; `all_wait` is about this semaphore."""
-        return activity.take(self.id.pid, self.threads(), self.semaphores.get(semaphore))
+        """Return what its threads are doing; `all_wait` is about this semaphore."""
+        return activity.take(self.id.pid, self.threads(listed=True), self.semaphores.get(semaphore))
 
     @property
     def parent(self) -> int:
@@ -401,11 +402,11 @@ class Watched:
         return None if self.memory is None else kernel_tid(self.memory, self.id.pid, pthread, self.stat.threads)
 
     def sightings(self) -> Iterator[Sighting]:
-        """All threads, with what the proof of an orphan needs to know of each."""
+        """Yield all threads, with what the proof of an orphan needs to know of each."""
         if self._sightings is None:
             return iter(())
         stopped = self.stat.state == "stopped"
-        return self._sightings.take(self.threads(), stopped, self.semaphores.values(), self._types)
+        return self._sightings.take(self.threads(listed=True), stopped, self.semaphores.values(), self._types)
 
 
 def _plain_first(found: tuple[int, Owner | None]) -> bool:
