@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from semtrace.cpython import layout as at
 from semtrace.linux.maps import Mapping
 from semtrace.linux.memory import Memory
-
-# Include/object.h (3.8), Include/cpython/object.h (3.9 to 3.14): struct _typeobject of a build with the GIL.
-_OB_TYPE_AT = 8
-_TP_DEALLOC_AT = 48
-_TP_METHODS_AT = 232
-_TP_BASE_AT = 256
 
 # Include/methodobject.h struct PyMethodDef: {const char *ml_name; PyCFunction ml_meth; int ml_flags; const char
 # *ml_doc}.
@@ -24,8 +19,8 @@ Code = tuple[tuple[int, int], ...]
 
 
 def acquiring_code(memory: Memory, types: Iterable[int], mappings: Sequence[Mapping]) -> Code | None:
-    """All code of the files that implement these SemLock types. None where that cannot be told from the interpreter's
-    own: the module is linked into the executable or into libpython.
+    """Return all code of the files that implement these SemLock types. None where it cannot be separated from the
+    interpreter's own: the module is linked into the executable or into libpython.
     """
     found: list[tuple[int, int]] = []
     for type_ in types:
@@ -37,28 +32,28 @@ def acquiring_code(memory: Memory, types: Iterable[int], mappings: Sequence[Mapp
 
 
 def _acquire(memory: Memory, type_: int) -> int:
-    """The C function behind the method `acquire`, 0 if it is not found. A class made in Python inherits it."""
+    """Return the C function behind the method `acquire`, 0 if it is not found. A class made in Python inherits it."""
     for _ in range(_MOST_BASES):
-        methods = memory.u64(type_ + _TP_METHODS_AT)
-        for at in range(methods, methods + _MOST_METHODS * _METHOD_SIZE, _METHOD_SIZE) if methods else ():
-            name = memory.u64(at)
+        methods = memory.u64(type_ + 8 * at.TP_METHODS)
+        for method in range(methods, methods + _MOST_METHODS * _METHOD_SIZE, _METHOD_SIZE) if methods else ():
+            name = memory.u64(method)
             if not name:
                 break
             if memory.cstring(name, 16) == b"acquire":
-                return memory.u64(at + _ML_METH_AT) or 0
-        type_ = memory.u64(type_ + _TP_BASE_AT) or 0
+                return memory.u64(method + _ML_METH_AT) or 0
+        type_ = memory.u64(type_ + 8 * at.TP_BASE) or 0
         if not type_:
             break
     return 0
 
 
 def _type_dealloc(memory: Memory, type_: int) -> int:
-    """A function of the interpreter itself: that of `type`, which is the type of every type made in C."""
-    return memory.u64((memory.u64(type_ + _OB_TYPE_AT) or 0) + _TP_DEALLOC_AT) or 0
+    """Return a function of the interpreter itself: that of `type`, which is the type of every type made in C."""
+    return memory.u64((memory.u64(type_ + at.OB_TYPE) or 0) + 8 * at.TP_DEALLOC) or 0
 
 
 def _file_at(mappings: Sequence[Mapping], address: int) -> tuple[tuple[int, int], int] | None:
-    """The file whose code lies there, None if it is of no file."""
+    """Return the file whose code lies there, None if it is of no file."""
     for m in mappings:
         if _is_code(m) and m.start <= address < m.end:
             return (m.device, m.inode) if m.inode else None

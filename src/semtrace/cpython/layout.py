@@ -26,11 +26,11 @@ GENERATOR_FRAME = 16  # Include/genobject.h PyGenObject.gi_frame, a pointer up t
 # the PyMutex itself, one byte
 LOCK_SEMAPHORE = LOCK_MUTEX = 16
 RLOCK_OWNER = 24  # the same file: rlockobject.rlock_owner (3.14: lock.thread, of a _PyRecursiveMutex), a pthread id
-# Include/cpython/lock.h 3.14: bits of a PyMutex
-MUTEX_LOCKED, MUTEX_PARKED = 1, 2
+# Include/cpython/lock.h 3.14: _Py_HAS_PARKED, a bit of a PyMutex
+MUTEX_PARKED = 2
 # Python/parking_lot.c 3.14 struct wait_entry, on the waiter's stack: park_arg, addr (of the PyMutex), sema, node. The
 # thread sleeps on `sema`, a sem_t of 32 bytes, so all others are given from there; a node is (next, prev).
-PARK_ARGUMENT, PARK_ADDRESS, PARK_NODE, PARK_NEXTS_BACK = -16, -8, 32, 8
+PARK_ARGUMENT, PARK_NODE, PARK_NEXTS_BACK = -16, 32, 8
 CODE_EXCEPTIONS = 40  # Include/cpython/code.h PyCodeObject.co_exceptiontable, from 3.11 on
 BYTES_DATA = 32  # Include/cpython/bytesobject.h ob_sval
 # Include/cpython/frameobject.h struct _frame, 3.8 to 3.10: f_valuestack; before f_localsplus lies f_blockstack,
@@ -45,8 +45,8 @@ LONG_DIGITS = 24  # Include/cpython/longintrepr.h (up to 3.10: Include/longintre
 
 # Include/cpython/object.h (3.8: Include/object.h) struct _typeobject, in words from its start.
 TYPE_WORDS = 44
-TP_NAME, TP_BASICSIZE, TP_ITEMSIZE, TP_FLAGS = 3, 4, 5, 21
-TP_MEMBERS, TP_DICT, TP_DICTOFFSET, TP_MRO = 30, 33, 36, 43
+TP_NAME, TP_BASICSIZE, TP_ITEMSIZE, TP_DEALLOC, TP_FLAGS = 3, 4, 5, 6, 21
+TP_METHODS, TP_MEMBERS, TP_BASE, TP_DICT, TP_DICTOFFSET, TP_MRO = 29, 30, 32, 33, 36, 43
 
 # Include/object.h Py_TPFLAGS_*
 INLINE_VALUES, MANAGED_DICT, HEAPTYPE = 1 << 2, 1 << 4, 1 << 9
@@ -311,7 +311,9 @@ _MOST_OFFSET = 1 << 20
 
 def with_debug_offsets(layout: Layout, words: tuple[int, ...]) -> Layout | None:
     """Return the layout as the interpreter describes itself, None if the description is not credible."""
-    told = {name: words[word] for name, word in _DESCRIBED[layout.version].items()}
-    if any(offset > _MOST_OFFSET or offset % (4 if name == "code_argcount" else 8) for name, offset in told.items()):
+    described = {name: words[word] for name, word in _DESCRIBED[layout.version].items()}
+    if any(
+        offset > _MOST_OFFSET or offset % (4 if name == "code_argcount" else 8) for name, offset in described.items()
+    ):
         return None
-    return replace(layout, **told)  # type: ignore[arg-type]
+    return replace(layout, **described)  # type: ignore[arg-type]

@@ -20,8 +20,6 @@ _MEMBERS = {b"handle": 16, b"maxvalue": 36, b"kind": 40, b"name": 48}
 _MEMBER = struct.Struct("<QixxxxQ")
 _MOST_MEMBERS, _LONGEST_NAME = 8, 16
 
-# Include/cpython/object.h (3.8: Include/object.h) struct _typeobject: tp_base, in words from its start.
-_TP_BASE = 32
 _MOST_BASES = 16
 _WORD = struct.Struct("<Q")
 
@@ -32,14 +30,14 @@ def is_semlock_type(memory: Readable, address: int) -> bool:
 
 
 def basic_type(memory: Readable, address: int) -> int:
-    """The type with SemLock's own members that this one is or is derived from; 0 if there is none."""
+    """Return the type with SemLock's own members that this one is or is derived from, 0 if it does not exist."""
     for _ in range(_MOST_BASES):
         basicsize = _word(memory, address + 8 * at.TP_BASICSIZE) if address and not address % 8 else 0
         if not BASICSIZE <= basicsize < 1 << 20:
             return 0
         if basicsize == BASICSIZE and _has_members(memory, _word(memory, address + 8 * at.TP_MEMBERS)):
             return address
-        base = _word(memory, address + 8 * _TP_BASE)
+        base = _word(memory, address + 8 * at.TP_BASE)
         if base == address:
             return 0
         address = base
@@ -58,7 +56,7 @@ def _has_members(memory: Readable, table: int) -> bool:
 
 
 def _text(memory: Readable, address: int) -> bytes:
-    """A C string of at most 15 bytes; empty if there is none."""
+    """Read a C string of at most 15 bytes; empty if it cannot be read or does not end there."""
     raw = memory.read(address, _LONGEST_NAME) or memory.read(address, min(_LONGEST_NAME, 4096 - address % 4096)) or b""
     text, end, _ = raw.partition(b"\0")
     return text if end else b""

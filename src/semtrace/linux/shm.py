@@ -125,20 +125,24 @@ def table_name(memory: Memory, pointer_at: int, semaphore: SemId) -> str | None:
     if raw is None:
         return None
     device, inode, _, _ = _ENTRY.unpack(raw)
-    if inode != semaphore.inode or device != os.makedev(semaphore.major, semaphore.minor):
+    if not _is_file(semaphore, device, inode):
         return None
     name = memory.cstring(start + _ENTRY.size, _NAME_LIMIT)
     return name.decode(errors="backslashreplace") if name else None
 
 
+def _is_file(semaphore: SemId, device: int, inode: int) -> bool:
+    return inode == semaphore.inode and device == os.makedev(semaphore.major, semaphore.minor)
+
+
 def opened(memory: Memory, pointer_at: int, semaphore: SemId) -> int | None:
-    """How often the process has opened a semaphore, by the C library's table entry whose pointer to it lies at
+    """Return how often the process has opened a semaphore, by the C library's table entry whose pointer to it lies at
     `pointer_at`; 0 for an entry that was given back, None if there is no such entry.
     """
     raw = memory.read(pointer_at - _ENTRY.size + 8, _ENTRY.size + 2)
     if raw is not None:
         device, inode, count, _ = _ENTRY.unpack_from(raw)
-        if inode == semaphore.inode and device == os.makedev(semaphore.major, semaphore.minor):
+        if _is_file(semaphore, device, inode):
             return max(int(count), 0)
         # free() has put its own words over device and inode; sem_close does so when the count has come to 0.
         if count == 0 and raw[_ENTRY.size : _ENTRY.size + 1] == b"/":
