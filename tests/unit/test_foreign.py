@@ -22,6 +22,7 @@ from semtrace.linux.maps import Mapping, read_mappings
 from semtrace.linux.memory import Memory
 from semtrace.linux.threadstack import on_stack
 from semtrace.model import SemId
+from semtrace.observe import foreign
 from semtrace.observe.foreign import ForeignUse, WholeSearch
 
 EXAMPLES = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
@@ -152,6 +153,16 @@ def test_second_mapping_of_the_semaphore_is_a_foreign_use() -> None:
     assert search(Image(), heap(), mapped) is None
     again = heap(SEM.inode, "r--s", HANDLE + 0x5000, 4096)
     assert search(Image(), heap(), mapped, again) is ForeignUse.MAPPED_AGAIN
+
+
+def test_process_with_too_many_objects_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "_MOST_OBJECTS", 2)
+    monkeypatch.setattr(semlock, "read", lambda memory, at: semlock.SemLock(at, 8, HANDLE, 0, 0, 1, 1))
+    monkeypatch.setattr(semtype, "is_semlock_type", lambda memory, at: True)
+    image = Image()
+    for number, use in ((1, None), (2, None), (3, ForeignUse.UNSEARCHED)):
+        image.put(0x100 * number, HANDLE)
+        assert search(image) is use
 
 
 def test_stack_lies_between_guard_and_thread_block() -> None:

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 
+from semtrace.cpython import layout as at
 from semtrace.cpython import liveobject, semlock, semtype
 from semtrace.cpython.elf import load_image
 from semtrace.cpython.pages import Pages
@@ -35,10 +36,8 @@ _FUNCTION = slice(2, 6)
 _PIECE = 1 << 19
 _MOST_TOGETHER = 8  # semaphores that are searched for in one pass
 _MOST_REFERENCES = 256
+_MOST_OBJECTS = 1024  # of one semaphore; a process that has more is not judged, for it decides how long that takes
 _MOST_IMAGES = 400
-
-# Include/cpython/object.h struct _typeobject: tp_dealloc, a function of the extension that made the type.
-_TP_DEALLOC = 8 * 6
 
 
 _Needle = tuple[Callable[[int], None], bytes]
@@ -46,7 +45,7 @@ _Needle = tuple[Callable[[int], None], bytes]
 
 
 class ForeignUse(Enum):
-    """How a process may use a semaphore other than through its SemLock objects."""
+    """Ways to use a semaphore other than through its SemLock objects."""
 
     UNSEARCHED = "not searched for it yet"
     OPENED = "opened more often than it has SemLock objects"
@@ -76,6 +75,7 @@ class WholeSearch:
         self._touched = touched
         self._handles = handles
         self._references: dict[int, list[int]] = {handle: [] for handle in handles}
+        self._crowded: set[int] = set()  # handles with more objects than are read
         self._functions: frozenset[int] = frozenset()
         self._runtime: set[tuple[tuple[int, int], int]] = set()  # the C library and the dynamic loader
         self._importing: list[tuple[tuple[int, int], int]] = []  # device and inode of images that import the functions
@@ -124,9 +124,9 @@ class WholeSearch:
                 continue
             wanted = of_handles if data else needles
             for start, end in self._touched(mapping.start, mapping.end):
-                for at in range(start, end, _PIECE):
+                for position in range(start, end, _PIECE):
                     parts = [part for _, part in wanted]
-                    for address, number in self._memory.search_all(at, min(at + _PIECE, end), parts):
+                    for address, number in self._memory.search_all(position, min(position + _PIECE, end), parts):
                         wanted[number][0](address)
                     yield
 
@@ -138,7 +138,9 @@ class WholeSearch:
         candidate = semlock.read(self._memory, start - semlock.HANDLE_AT)
         if candidate is not None and candidate.handle == handle and self._is_type(candidate.type):
             objects = self.objects[self._handles[handle]]
-            if candidate.address not in {known.address for known in objects}:
+            if len(objects) >= _MOST_OBJECTS:
+                self._crowded.add(handle)
+            elif candidate.address not in {known.address for known in objects}:
                 objects.append(candidate)
         elif len(self._references[handle]) < _MOST_REFERENCES and start not in self._references[handle]:
             self._references[handle].append(start)
@@ -153,7 +155,7 @@ class WholeSearch:
             self._has_pointers = not self._on_stack(start)
 
     def _meet_name(self, hit: int) -> None:
-        """Code that asks ctypes or cffi for a function has its name among its constants."""
+        """Take in a string: code that asks ctypes or cffi for a function has its name among its constants."""
         if not self._has_functions:
             name = (self._memory.read(hit, 16) or b"").partition(b"\0")[0]
             self._has_functions = name in _NAMES and liveobject.is_text(self._memory, hit, len(name))
@@ -164,6 +166,8 @@ class WholeSearch:
         return address in self.types
 
     def _judge(self, handle: int, semaphore: SemId) -> ForeignUse | None:
+        if handle in self._crowded:
+            return ForeignUse.UNSEARCHED
         if any(self._is_further(mapping, handle, semaphore) for mapping in self._mappings):
             return ForeignUse.MAPPED_AGAIN
         opened, unexplained = 0, []
@@ -195,7 +199,8 @@ class WholeSearch:
     def _is_imported(self) -> bool:
         """Return True if an image imports the functions that is not the extension with the SemLock type itself."""
         basic = {semtype.basic_type(self._memory, kind) for kind in self.types}
-        code = {self._memory.u64(kind + _TP_DEALLOC) or 0 for kind in basic if kind}
+        # tp_dealloc is a function of the extension that made the type.
+        code = {self._memory.u64(kind + 8 * at.TP_DEALLOC) or 0 for kind in basic if kind}
         extensions = {
             (m.device, m.inode) for m in self._mappings if any(m.start <= address < m.end for address in code)
         }
