@@ -12,8 +12,8 @@ import struct
 import sys
 import time
 
-from journal import READY, Full, Journal
-from workers import context_of, make_lock, read_config, units_of
+from journal import Full, Journal
+from workers import context_of, keep_running, read_config, register_locks
 
 DEFAULTS = {
     "journal": "",
@@ -31,19 +31,8 @@ SLOT = struct.Struct("I")
 
 def main(config):
     journal = Journal(config["journal"])
-    context = context_of(config)
-    locks = []
-    for index, kind in enumerate(config["kinds"]):
-        locks.append(make_lock(context, kind, config["units"]))
-        journal.register(index, locks[-1], kind, units_of(kind, config))
-    living = {start(journal, locks, config, number): number for number in range(config["pairs"])}
-    journal.words[READY] = 1
-    print("ready", flush=True)
-    while True:
-        pid, _ = os.wait()
-        if pid in living:
-            number = living.pop(pid)
-            living[start(journal, locks, config, number)] = number
+    locks = register_locks(journal, context_of(config), config)
+    keep_running(journal, lambda number: start(journal, locks, config, number), config["pairs"])
 
 
 def start(journal, locks, config, number):

@@ -11,8 +11,8 @@ import signal
 import sys
 import time
 
-from journal import READY, Full, Journal
-from workers import context_of, make_lock, read_config, units_of, use
+from journal import Full, Journal
+from workers import context_of, keep_running, make_lock, read_config, units_of, use
 
 DEFAULTS = {
     "journal": "",
@@ -34,13 +34,7 @@ DEFAULTS = {
 
 def main(config):
     journal = Journal(config["journal"])
-    living = {start(journal, config, number): number for number in range(config["servers"])}
-    journal.words[READY] = 1
-    print("ready", flush=True)
-    while True:
-        pid, _ = os.wait()
-        number = living.pop(pid)
-        living[start(journal, config, number)] = number
+    keep_running(journal, lambda number: start(journal, config, number), config["servers"])
 
 
 def start(journal, config, number):

@@ -127,7 +127,7 @@ class Journal:
     # -- locks
 
     def register(self, index, lock, kind, units):
-        """Writes down which semaphore this entry is from now on. `lock` is a lock of multiprocessing or a relative."""
+        """Write down which semaphore this entry is from now on. `lock` is a lock of multiprocessing or a relative."""
         handle = semlock_of(lock).handle
         inode = inode_at(handle)
         at = lock_at(index)
@@ -140,14 +140,14 @@ class Journal:
         self.words[at] += 1
 
     def drop(self, index):
-        """The semaphore of this entry is about to go."""
+        """Clear an entry whose semaphore is about to go."""
         at = lock_at(index)
         self.words[at] += 1
         self.words[at + L_INODE] = self.words[at + L_INODE_HIGH] = 0
         self.words[at] += 1
 
     def clear_entries(self, indexes):
-        """What a dead predecessor of this process had registered is gone with it, or will be with its helpers."""
+        """Clear the entries of a dead predecessor: its locks are gone with it, or will be with its helpers."""
         for index in indexes:
             at = lock_at(index)
             if self.words[at] & 1:
@@ -194,7 +194,7 @@ class Journal:
         self.words[at] = (self.words[at] + 1) & 0xFFFFFFFF
 
     def _begin_with(self, index, at):
-        """What a cell says is of one semaphore: a new one of this entry begins at nothing."""
+        """Reset a cell for a new semaphore of its entry: what it says is of one semaphore."""
         sequence = self.words[lock_at(index)]
         if self.words[at + C_LOCK] != sequence:
             self.words[at + C_TAKEN] = self.words[at + C_RELEASED] = 0
@@ -205,7 +205,7 @@ class Journal:
         return recursive and self.words[at + C_TAKEN] - self.words[at + C_RELEASED] > 1
 
     def _enter(self, index, me, at):
-        """Notices another living thread inside a lock that lets in one at a time."""
+        """Notice another living thread inside a lock that lets in one at a time."""
         inside = lock_at(index) + L_INSIDE
         if self.words[lock_at(index) + L_UNITS] != 1:
             return
@@ -221,13 +221,13 @@ class Journal:
 
 
 def semlock_of(lock):
-    """The SemLock inside, also of a lock of billiard and of a traced one."""
+    """Return the SemLock inside, also of a lock of billiard and of a traced one."""
     found = getattr(lock, "_semlock", None)
     return found if found is not None and hasattr(found, "handle") else lock
 
 
 def inode_at(address):
-    """The inode of the file that is mapped at this address in this process."""
+    """Return the inode of the file that is mapped at this address in this process."""
     with open("/proc/self/maps") as file:
         for line in file:
             low, _, high = line.split(None, 1)[0].partition("-")

@@ -49,26 +49,35 @@ def main(config):
         semtrace.install()
     journal = Journal(config["journal"])
     context = context_of(config)
-    locks = []
-    for index, kind in enumerate(config["kinds"]):
-        lock = make_lock(context, kind, config["units"])
-        journal.register(index, lock, kind, units_of(kind, config))
-        locks.append(lock)
+    locks = register_locks(journal, context, config)
     if config["hidden"]:
         locks = Hidden(locks)
-        lock = None
     noise = make_noise(context) if config["noise"] else None
     for _ in range(config["relatives"]):
         daemonise()
     start = starter(context, journal, locks, noise, config)
-    living = {start(number): number for number in range(config["workers"])}
+    keep_running(journal, start, config["workers"])
+
+
+def register_locks(journal, context, config):
+    """Make the locks that the configuration names, and register each."""
+    locks = []
+    for index, kind in enumerate(config["kinds"]):
+        locks.append(make_lock(context, kind, config["units"]))
+        journal.register(index, locks[-1], kind, units_of(kind, config))
+    return locks
+
+
+def keep_running(journal, start, number):
+    """Start so many processes, and another one for each that ends. `start` takes a number and returns a PID."""
+    living = {start(each): each for each in range(number)}
     journal.words[READY] = 1
     print("ready", flush=True)
     while True:
         pid, _ = os.wait()
         if pid in living:
-            number = living.pop(pid)
-            living[start(number)] = number
+            ended = living.pop(pid)
+            living[start(ended)] = ended
 
 
 class Hidden:
@@ -125,7 +134,7 @@ def starter(context, journal, locks, noise, config):
 
 
 def daemonise():
-    """An idle grandchild that is nobody's: it has the locks mapped and never uses them."""
+    """Leave an idle grandchild behind, which has the locks mapped and never uses them."""
     pid = os.fork()
     if pid:
         os.waitpid(pid, 0)
