@@ -1,4 +1,4 @@
-"""Runs the chaos test: `python -m tests.chaos --minutes 60`, from the project's root."""
+"""Run the chaos test: `python -m tests.chaos --minutes 60`, from the project's root."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_one(options: argparse.Namespace) -> int:
-    """An episode in this process; what it found goes to a file."""
+    """Run an episode in this process, and write its findings to a file."""
     setting = episode.Setting(BY_NAME[options.only[0]], options.seed, options.seconds, options.python[0])
     try:
         episode.run(setting).write(Path(options.result))
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chosen(options: argparse.Namespace) -> list[tuple[Family, str]]:
-    """Each family with each interpreter that it runs on."""
+    """Return each family with each interpreter that it runs on."""
     names = options.only or (["races"] if options.releases else None)
     families = [BY_NAME[name] for name in names] if names else list(FAMILIES)
     pythons = options.python or [HOST]
@@ -76,7 +76,7 @@ def chosen(options: argparse.Namespace) -> list[tuple[Family, str]]:
 
 
 def run_all(options: argparse.Namespace, seconds: float, total: Tally) -> None:
-    """Episode after episode in processes of their own, `--jobs` at once, the families in an order by the seed."""
+    """Run episode after episode in processes of their own, `--jobs` at once, the families in an order by the seed."""
     numbers = random.Random(options.seed)
     all_ = chosen(options)
     each_s = (
@@ -118,7 +118,7 @@ class _Job:
         self._popen = subprocess.Popen(command)
 
     def is_over(self, total: Tally) -> bool:
-        """Adds what it found once it is over."""
+        """Add its findings once it is over."""
         if self._popen.poll() is None:
             if time.monotonic() > self._late_s:
                 total.troubles[f"{self._name}: did not end"] += 1
@@ -133,7 +133,7 @@ class _Job:
         return True
 
     def end(self) -> None:
-        """It cleans up after itself, for which it has some time."""
+        """End it, and leave it time to clean up after itself."""
         self._popen.terminate()
         try:
             self._popen.wait(30)

@@ -1,5 +1,5 @@
-"""Does to a program what its family asks for: kills, stops, starves. One thread; it acts on the program's own processes
-alone, each known by its pid and start time.
+"""Kill, stop and starve processes of a program, as its family asks. One thread; it acts on the program's own processes
+alone, each known by its PID and start time.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Controller(threading.Thread):
             self.killed_s[who.pid, who.start_ticks] = time.monotonic()
 
     def _may_die(self, who: Who) -> bool:
-        """Stops it, and lets it go on if it is just making a semaphore, whose file would stay behind."""
+        """Stop it, and continue it if it is just making a semaphore, whose file would stay behind."""
         send(who, signal.SIGSTOP)
         for _ in range(200):
             stat = j.start_ticks(who.pid)
@@ -126,7 +126,7 @@ class Controller(threading.Thread):
             os.sched_setscheduler(who.tid, os.SCHED_OTHER, os.sched_param(0))
 
     def _spin(self, copy: Copy) -> None:
-        """Keeps a processor busy for a moment."""
+        """Keep a processor busy for a moment."""
         self.note("spin")
         spinner = subprocess.Popen(["sh", "-c", "while :; do :; done"])
         try:
@@ -137,7 +137,7 @@ class Controller(threading.Thread):
 
 
 def is_making(pid: int) -> bool:
-    """Whether it has a semaphore open or mapped that still has a name."""
+    """Return True if it has a semaphore open or mapped that still has a name."""
     try:
         paths = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
@@ -149,7 +149,7 @@ def is_making(pid: int) -> bool:
 
 
 def send(who: Who, number: int) -> None:
-    """A signal to exactly this process: its pid may be another's by now."""
+    """Send a signal to exactly this process: its PID may be another's by now."""
     try:
         fd = os.pidfd_open(who.pid)
     except OSError:

@@ -48,7 +48,7 @@ class Setting:
 
 
 def run(setting: Setting) -> Tally:
-    """The program is ended and all that it made is removed, whatever happens."""
+    """Run an episode. The program is ended and all that it made is removed, whatever happens."""
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="semtrace-chaos-") as directory:
         path = Path(directory, "journal")
@@ -56,7 +56,7 @@ def run(setting: Setting) -> Tally:
         with started(setting, path) as (root, log):
             try:
                 _Episode(setting, path, root, tally).run()
-            except Exception as error:  # noqa: BLE001  told with the episode that it is from
+            except Exception as error:  # noqa: BLE001  reported with its episode
                 tally.troubles[f"{setting.family.name}: {type(error).__name__}: {error}"[:500]] += 1
             if "Traceback" in (output := log.read_text(errors="replace")) and not _expected(output):
                 tally.acts["program traceback"] += 1
@@ -65,7 +65,7 @@ def run(setting: Setting) -> Tally:
 
 
 def _expected(output: str) -> bool:
-    """A broken pipe to one that was killed, or a Barrier that was left."""
+    """Return True for a broken pipe to a killed process, or a Barrier that was left."""
     last = output.rstrip().splitlines()[-1]
     return last.startswith(("BrokenPipeError", "threading.BrokenBarrierError", "ConnectionResetError", "EOFError"))
 
@@ -110,7 +110,7 @@ def _served(family: Family, config: dict[str, object]) -> Iterator[tuple[int, Pa
 
 
 def _request(running: Running, over: threading.Event) -> None:
-    """Whoever serves it may be killed meanwhile."""
+    """Send requests until it is over. The worker that serves one may be killed meanwhile."""
     while not over.wait(0.005):
         with contextlib.suppress(OSError):
             running.get("/", timeout=3.0)
@@ -183,7 +183,7 @@ class _Episode:
         return time.monotonic() - self._changed_s > STUCK_S
 
     def _look_afresh(self) -> None:
-        """As `dump` does: a first snapshot, one that waits for proofs, and a few more."""
+        """Take snapshots as `dump` does: a first one, a few more, and one that waits for proofs."""
         fresh = Observer(self._server)
         try:
             self._sample(fresh.snapshot, "first")
@@ -224,14 +224,14 @@ class _Episode:
         return after
 
     def _truth(self, before: Copy, after: Copy, index: int) -> Truth | str:
-        """Who has what was handed over is a matter of view for a Semaphore, and after a death."""
+        """Return the truth. After a hand-over, a Semaphore's holder is not defined, nor is any lock's after a death."""
         truth = truth_between(before, after, index)
         if self._family.handed and isinstance(truth, Truth) and (truth.dead or truth.entry.open_ended):
             return "handed over"
         return truth
 
     def _let_kill(self, copy: Copy) -> None:
-        """One who was killed has left something undiscovered, until every lock has been judged since."""
+        """Allow the next kill once every lock has been judged since the last: that may have left an orphan."""
         if self._controller.counted["kill"] != self._kills:
             self._kills, self._alike = self._controller.counted["kill"], set()
         registered = {index for index in range(j.LOCKS) if copy.entry(index).inode}

@@ -1,4 +1,4 @@
-"""The families of programs: what runs, what is done to it, and what is measured of it."""
+"""The families of programs: their code, the acts on them, and the measurements of them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Family:
 
     @property
     def exits(self) -> bool:
-        """Whether its processes end while they hold, without having been killed."""
+        """Return True if its processes end while they hold, without having been killed."""
         return bool(self.config.get("exit_while_held") or self.config.get("exec_while_held"))
 
     @property
     def makes_locks(self) -> bool:
-        """Whether its processes make locks all the time."""
+        """Return True if its processes make locks all the time."""
         return self.program == "jobs.py"
 
     @property

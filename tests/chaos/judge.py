@@ -1,4 +1,4 @@
-"""Compares a lock of a snapshot with the truth. Pure."""
+"""Compare a lock of a snapshot with the truth. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Wrong:
 
 
 def judge(truth: Truth, lock: Lock, findings: Iterable[Finding] = ()) -> list[Wrong]:
-    """All that is wrong with it, or said with reservations and not so."""
+    """Return all that is wrong with it, also with reservations."""
     found = _holders(truth, lock) or _state(truth, lock)
     found += (
         Wrong(FALSE_ERROR, f"{finding.code}: {finding.title}")
@@ -37,7 +37,7 @@ def judge(truth: Truth, lock: Lock, findings: Iterable[Finding] = ()) -> list[Wr
 
 
 def judge_dropped(lock: Lock) -> list[Wrong]:
-    """A lock that no longer is cannot be held, nor orphaned."""
+    """Judge a lock that does not exist any more: it cannot be held, nor orphaned."""
     if lock.state in ("free", "unknown") and not lock.holders:
         return []
     return [Wrong(DROPPED, f"{lock.state}, held by {_pids(lock.holders)}")]
@@ -53,7 +53,7 @@ def _holders(truth: Truth, lock: Lock) -> list[Wrong]:
 
 
 def is_qualified(lock: Lock, holder: Holder) -> bool:
-    """Whether the snapshot says itself that it may not hold."""
+    """Return True if the snapshot itself says that it may not hold."""
     return not getattr(holder, "certain", True) or "inherit" in (lock.reason or "")
 
 
@@ -84,7 +84,7 @@ def _taken(truth: Truth, lock: Lock) -> list[Wrong]:
 
 
 def _justified(truth: Truth, finding: Finding) -> bool:
-    """Something is wrong with it if the dead have of it, or if whoever holds it waits for it."""
+    """Return True if dead processes hold units of it, or if all its holders wait for it."""
     return truth.dead > 0 or (bool(truth.holders) and truth.holders.keys() <= truth.acting)
 
 

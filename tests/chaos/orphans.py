@@ -1,4 +1,4 @@
-"""How long locks of the dead stay undiscovered, and how they come back into use."""
+"""Measure how long orphaned locks stay undiscovered, and bring them back into use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEVER_S = 8.0  # after so long it counts as never found
 
 @dataclass
 class Orphan:
-    """A lock whose units are the dead's, `whole` if all of them, since `since_s`."""
+    """A lock with units of dead processes, `whole` if all units are theirs, since `since_s`."""
 
     entry: Entry
     whole: bool
@@ -34,7 +34,7 @@ class Orphan:
 
 
 class Orphans:
-    """Follows them from truth to truth. `give_back` is called for those that have been found, or never were."""
+    """Follow them from truth to truth. `give_back` is called for those that have been found, or never were."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Orphans:
         return any(orphan.found_s is None for orphan in self.known.values())
 
     def see(self, truth: Truth, lock: Lock, now_s: float, killed_s: Mapping[tuple[int, int], float]) -> None:
-        """One judged sample of a lock. `killed_s` is when each process was killed."""
+        """Take in one judged sample of a lock. `killed_s` is when each process was killed."""
         index = truth.entry.index
         if not truth.dead:
             self.known.pop(index, None)
@@ -110,7 +110,7 @@ def _kills_after(killed_s: Mapping[tuple[int, int], float], since_s: float) -> i
 
 
 class Returner(threading.Thread):
-    """Gives units of the dead back: by `release`, or by itself. Then it puts the journal right for the dead."""
+    """Give units of the dead back: by `release`, or by itself. Then it corrects the journal for the dead."""
 
     def __init__(self, server: Server, path: Path, releases: float, tally: Tally, numbers: random.Random) -> None:
         super().__init__(name="returner", daemon=True)
@@ -167,13 +167,13 @@ class Returner(threading.Thread):
             words[cell] += 1
 
     def _truth(self, entry: Entry) -> Truth | None:
-        """Right before: some other may have been quicker."""
+        """Read the truth right before the act: some other may have been quicker."""
         before = self._reader.copy()
         found = truth_between(before, self._reader.copy(), entry.index)
         return found if isinstance(found, Truth) and found.entry == entry else None
 
     def _release(self, entry: Entry) -> bool:
-        """Sometimes by an observer that has never seen the server before."""
+        """Release a lock by semtrace, sometimes by an observer that has never seen the server before."""
         if self._observer is None or self._numbers.random() < 0.3:
             if self._observer is not None:
                 self._observer.close()
@@ -191,7 +191,7 @@ class Returner(threading.Thread):
         return True
 
     def _settle(self, entry: Entry) -> None:
-        """The dead have nothing any more: the only words that another may write are theirs."""
+        """Write that the dead have nothing any more: only their words may be written by others."""
         copy = self._reader.copy()
         words = self._reader.journal.words
         for cell in list(copy.cells(entry.index)):
@@ -202,7 +202,7 @@ class Returner(threading.Thread):
 
 
 def semaphore_of(entry: Entry) -> SemId | None:
-    """Its identity as semtrace has it, by what its creator has mapped."""
+    """Return its identity as semtrace has it, by the mappings of its creator."""
     found = _mapping(entry)
     return found[0] if found else None
 
@@ -218,7 +218,7 @@ def _mapping(entry: Entry) -> tuple[SemId, str] | None:
 
 
 def post(entry: Entry, units: int) -> bool:
-    """Adds units by sem_post, with nothing of semtrace. Needs root."""
+    """Add units by sem_post, with nothing of semtrace. Needs root."""
     found = _mapping(entry)
     if found is None:
         return False

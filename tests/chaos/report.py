@@ -45,8 +45,8 @@ def _families(tally: Tally) -> Iterator[str]:
             if family == name:
                 states[state] += n
                 watched[state] += n if source == "watching" else 0
-        told = ", ".join(f"{state} {n}" for state, n in states.most_common())
-        yield f"{name:16} {judged:8} {wrong:6} {qualified:9} {_share(states):>8} {_share(watched):>12}   {told}"
+        shown = ", ".join(f"{state} {n}" for state, n in states.most_common())
+        yield f"{name:16} {judged:8} {wrong:6} {qualified:9} {_share(states):>8} {_share(watched):>12}   {shown}"
 
 
 def _share(states: Counter[str]) -> str:
@@ -59,9 +59,9 @@ def _delays(tally: Tally) -> Iterator[str]:
         seconds = tally.delays.get(sort, [])
         never = sum(n for key, n in tally.late.items() if key.partition(":")[0] == sort)
         middle, most = quantile(seconds, 0.5), quantile(seconds, 0.99)
-        told = f"{middle:6.2f} {most:6.2f} {max(seconds):6.2f}" if seconds else f"{'-':>6} {'-':>6} {'-':>6}"
+        shown = f"{middle:6.2f} {most:6.2f} {max(seconds):6.2f}" if seconds else f"{'-':>6} {'-':>6} {'-':>6}"
         later = [sum(each > limit for each in seconds) for limit in (2, 5)]
-        yield f"  {sort:40} {len(seconds):6} {told}   {later[0]:4} {later[1]:4} {never:4}"
+        yield f"  {sort:40} {len(seconds):6} {shown}   {later[0]:4} {later[1]:4} {never:4}"
 
 
 def _goals(tally: Tally) -> Iterator[str]:

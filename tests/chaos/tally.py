@@ -1,4 +1,4 @@
-"""What was seen, in counters of bounded size that can be written down and added up."""
+"""Counters of bounded size for all observations, which can be written down and added up."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Tally:
             self.keep(each_evidence)
 
     def keep(self, evidence: dict[str, object]) -> None:
-        """Keeps the first few of each kind."""
+        """Keep the first few of each kind."""
         alike = [e for e in self.evidence if (e["what"], e["family"]) == (evidence["what"], evidence["family"])]
         if len(alike) < MOST_OF_A_KIND and len(self.evidence) < MOST_EVIDENCE:
             self.evidence.append(evidence)
@@ -57,6 +57,6 @@ class Tally:
 
 
 def quantile(values: Iterable[float], share: float) -> float | None:
-    """The value that this share of all does not exceed."""
+    """Return the value that this share of all does not exceed."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else None

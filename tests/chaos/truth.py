@@ -1,4 +1,4 @@
-"""From two copies of a journal to who holds each lock between them, or why that is not known.
+"""Derive the holders of each lock between two copies of a journal, or why they are not known.
 
 It is known where nothing of the lock changed from one copy to the other: no cell, no process, not its value. Threads
 whose sequence word is odd are in the middle of an act: they hold what the value says beyond what all others have.
@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Copy:
-    """The journal at one moment, who lived then, and the values of the semaphores, None where unreadable."""
+    """The journal at one moment, the processes that lived, and the values of the semaphores, None where unreadable."""
 
     words: memoryview
     lives: dict[int, str]
@@ -68,7 +68,7 @@ class Copy:
         return Entry(index, w[0], inode, w[j.L_KIND], w[j.L_UNITS], bool(w[j.L_OPEN]), handle, w[j.L_CREATOR])
 
     def block(self, index: int) -> memoryview:
-        """All cells of a lock that are in use."""
+        """Return all cells of a lock that are in use."""
         return self.words[j.cell_at(index, 0) : j.cell_at(index, self.slots)]
 
     def who(self, slot: int) -> Who:
@@ -77,7 +77,7 @@ class Copy:
         return Who(w[j.S_PID], w[j.S_START] | w[j.S_START_HIGH] << 32, w[j.S_TID])
 
     def cells(self, index: int) -> Iterator[Cell]:
-        """Those that hold something or are in an act."""
+        """Yield the cells that hold something or are in an act."""
         given = self._given(index)
         block, lock = self.block(index), self.words[j.lock_at(index)]
         for slot in range(self.slots):
@@ -89,7 +89,7 @@ class Copy:
                 yield Cell(slot, self.who(slot), self.lives.get(slot, "dead"), bool(sequence & 1), phase, units)
 
     def _given(self, index: int) -> dict[int, int]:
-        """What others gave back of each slot's."""
+        """Return the units of each slot that others gave back."""
         given: dict[int, int] = {}
         for (lock, _), row in self.returns.items():
             if lock == index:
@@ -99,13 +99,13 @@ class Copy:
         return given
 
     def overlaps(self) -> int:
-        """How often a thread found another living one inside a lock that lets in one at a time."""
+        """Count how often a thread found another living one inside a lock that lets in one at a time."""
         return sum(self.words[j.cell_at(i, s) + j.C_OVERLAPS] for i in range(j.LOCKS) for s in range(self.slots))
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Who holds a lock: units by process, for an RLock always 1. `dead` units are those of `killed` processes.
+    """The holders of a lock: units by process, for an RLock always 1. `dead` units are those of `killed` processes.
 
     `acting` are processes in the middle of an acquire or release, which hold nothing or what is in `holders`.
     """
@@ -122,7 +122,7 @@ class Truth:
 
 
 class Reader:
-    """Copies a program's journal. Not for several threads."""
+    """Copy a program's journal. Not for several threads."""
 
     def __init__(self, path: Path) -> None:
         self.journal = j.Journal(str(path))
@@ -217,7 +217,7 @@ def life(who: Who, flags: int = 0) -> str:
 
 
 def _is_alone(pid: int) -> bool:
-    """Whether of a process whose first thread has ended no other thread is left."""
+    """Return True if a process whose first thread has ended has no other thread left."""
     try:
         return len(os.listdir(f"/proc/{pid}/task")) <= 1
     except OSError:
@@ -232,7 +232,7 @@ def _has_no_semaphore(pid: int) -> bool:
 
 
 def truth_between(before: Copy, after: Copy, index: int) -> Truth | str:
-    """Who held the lock from one copy to the other; else the reason why that is not known, in a word or two.
+    """Return who held the lock from one copy to the other, or in a word or two why that is not known.
 
     Two of these must never be: `broken`, the journal contradicts the semaphore though nobody was in an act, and
     `overlap`, more have it than may.
@@ -284,8 +284,8 @@ def _truth(entry: Entry, cells: list[Cell], value: int | None) -> Truth | str:
 def _with_acting(
     entry: Entry, standing: list[Cell], odd: list[Cell], rest: int, acting: frozenset[tuple[int, int]]
 ) -> Truth | str:
-    """What is taken beyond what those who stand have is held by those in an act: clear if there is but one, or if all
-    of them are dead.
+    """Give the units that the standing do not have to those in an act: clear if there is but one, or if all of them
+    are dead.
     """
     if len(odd) == 1:
         return _with(Truth(entry, acting=acting), entry, [*standing, odd[0]._replace(units=rest, odd=False)])

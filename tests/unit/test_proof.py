@@ -119,7 +119,7 @@ def test_without_a_look_at_the_other_processes_it_stays_open() -> None:
 
 def test_a_process_outside_the_server_keeps_it_open() -> None:
     found = complete()
-    found.outsider = "PID 99, which is not of this server, maps it too"
+    found.outsider = "PID 99 outside this server maps it too"
     assert missing(found) == found.outsider
     found.swept_s = None
     assert missing(found) == found.outsider

@@ -72,7 +72,7 @@ class Image:
         )
 
     def _offsets(self, strings: int, wanted: Sequence[bytes]) -> set[int]:
-        """Where these lie in the table of strings, also as the end of a longer one: linkers share those."""
+        """Find these in the table of strings, also as the end of a longer one: linkers share those."""
         found: set[int] = set()
         size = min(self._tags.get(_DT_STRSZ, 0), _MOST_STRINGS) if strings else 0
         for start in range(0, size, CHUNK):

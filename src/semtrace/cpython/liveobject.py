@@ -1,4 +1,4 @@
-"""Words of memory that lie inside a living Python object, told from what a freed one or a stack has left behind."""
+"""Distinguish words inside a living Python object from those that a freed one or a stack has left behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXT_AT = (40, 48)
 
 
 def holder_of(memory: Readable, address: int) -> int:
-    """The Python object that has the word at `address` among its C fields; 0 if no living object has."""
+    """Return the Python object that has the word at `address` among its C fields, 0 if no living object has it."""
     for start in range(address - 16, address - 8 * _MOST_WORDS, -8):
         kind = _living(memory, start)
         if kind and address - start < _word(memory, kind + 8 * at.TP_BASICSIZE) < 1 << 20:
@@ -52,7 +52,7 @@ def is_text(memory: Readable, address: int, length: int) -> bool:
 
 
 def _living(memory: Readable, start: int) -> int:
-    """The type of what may be an object: a freed one has the allocator's pointer where its references were counted."""
+    """Return the type of a living object, else 0: a freed one has the allocator's pointer in place of its count."""
     raw = memory.read(start, _HEAD.size) if start > 0 and not start % 8 else None
     count, kind = _HEAD.unpack(raw) if raw and len(raw) == _HEAD.size else (0, 0)
     # 3.14 keeps flags in the upper 16 bits of ob_refcnt (Include/refcount.h).

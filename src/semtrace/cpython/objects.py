@@ -45,7 +45,7 @@ class Objects:
         return flags
 
     def reference(self, address: int) -> int:
-        """The object that a frame's variable or stack refers to at `address`, 0 for none.
+        """Return the object that a frame's variable or stack refers to at `address`, 0 for none.
 
         Include/internal/pycore_stackref.h: from 3.14 on with two tag bits, 1 for NULL; 3 marks a number.
         """

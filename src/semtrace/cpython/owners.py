@@ -44,7 +44,7 @@ _MOST_ATTRIBUTES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What a lock is a part of: the address and the class of the outermost primitive; `attribute` is the one that has
+    """The primitive that a lock is a part of: address and class of the outermost one; `attribute` is the one that has
     the lock in the innermost.
     """
 
@@ -160,7 +160,7 @@ class OwnerSearch:
             yield
 
     def _is_elsewhere(self, slot: int) -> bool:
-        """A bound method, such as a lock's own `acquire`, or a closure's cell has it there."""
+        """Return True if a bound method, such as a lock's own `acquire`, or a closure's cell has the object there."""
         method, cell = self._classes.of(slot - at.CFUNCTION_SELF), self._classes.of(slot - at.CELL_VALUE)
         return (method is not None and method.form is Form.BUILTIN) or (cell is not None and cell.form is Form.CELL)
 
@@ -170,7 +170,7 @@ class OwnerSearch:
         self._classes = Classes(self._objects)
 
     def _find(self, intervals: list[tuple[int, int]]) -> Iterator[tuple[int, int] | None]:
-        """Words that point into one of these, both ends included, each with its address before it; None after each
+        """Yield words that point into one of these, both ends included, each after its address, and None after each
         piece. The lowest bit is a mark (pycore_object.h 3.12, PyDictOrValues).
         """
         merged: list[list[int]] = []
@@ -192,7 +192,7 @@ class OwnerSearch:
                     yield None
 
     def _in_instance(self, slot: int, target: int) -> bool:
-        """An instance with inline values (3.13) or with `__slots__`: both lie within it."""
+        """Take in an instance with inline values (3.13) or with `__slots__`: both lie within it. Return True if so."""
         for start in range(slot - 16, slot - _INSTANCE, -8):
             cls = self._classes.of(start)
             if cls is None or not (cls.flags & at.INLINE_VALUES or cls.members):

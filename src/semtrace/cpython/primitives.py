@@ -50,7 +50,7 @@ _SHOWN_AS = {"Synchronized": "Value", "SynchronizedArray": "Array", "Synchronize
 
 
 def parts_of(name: str, methods: Methods) -> frozenset[str]:
-    """The attributes of a class that hold its own locks; empty for a class that is no such primitive."""
+    """Return the attributes of a class that hold its own locks; empty for a class that is not such a primitive."""
     if name not in _PRIMITIVES:
         return frozenset()
     defined = methods()
@@ -67,5 +67,5 @@ def shown_kind(module: str, name: str) -> str:
 
 
 def is_wrapper(name: str, methods: Methods) -> bool:
-    """True for the base class of multiprocessing's Lock, RLock, Semaphore and BoundedSemaphore."""
+    """Return True for the base class of multiprocessing's Lock, RLock, Semaphore and BoundedSemaphore."""
     return name == _WRAPPER and methods() >= _WRAPPERS_OWN

@@ -68,13 +68,13 @@ def locate(pages: Pages, mappings: Sequence[Mapping]) -> tuple[Runtime, Objects]
 
 @dataclass(frozen=True, slots=True)
 class LockPlace:
-    """Where the interpreter lock lies: in the static `_PyRuntime`, at `runtime`, as long as it `is_there`."""
+    """The place of the interpreter lock: in the static `_PyRuntime`, at `runtime`, while `is_there` says so."""
 
     runtime: int
     layout: Layout
 
     def is_there(self, memory: Memory) -> bool:
-        """False if there are several interpreters now: from 3.12 each of them can have a lock of its own elsewhere
+        """Return False if there are several interpreters now: from 3.12 each can have its own lock elsewhere
         (Include/internal/pycore_interp.h, PyInterpreterState.ceval.gil).
         """
         if self.layout.version < (3, 12):
@@ -84,7 +84,7 @@ class LockPlace:
 
 
 def lock_place(memory: Memory, mappings: Sequence[Mapping]) -> LockPlace | None:
-    """None where `_PyRuntime` or its layout is not known."""
+    """Find the interpreter lock; None where `_PyRuntime` or its layout is not known."""
     pages = Pages(memory)
     try:
         return LockPlace(_find_runtime(pages, mappings)[0], locate(pages, mappings)[0].layout)

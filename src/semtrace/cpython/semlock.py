@@ -78,7 +78,7 @@ def read_use(memory: Memory, known: SemLock) -> tuple[int, int] | None:
 
 
 def needle(pointer: int) -> bytes:
-    """The bytes by which a pointer is searched for: they lie at NEEDLE in the word."""
+    """Return the bytes by which a pointer is searched for: they lie at NEEDLE in the word."""
     return struct.pack("<Q", pointer)[NEEDLE]
 
 
@@ -100,7 +100,7 @@ class Search:
         types: Collection[int] = (),
         missing: Collection[int] = (),
     ) -> None:
-        """`ranges` gives the parts of memory to read anew for each pass; `types` are verified types here. `missing` are
+        """`ranges` lists the parts of memory again for each pass; `types` are verified types here. `missing` are
         the handles of which no object is known yet: those are searched for singly, in this order.
         """
         self.memory = memory

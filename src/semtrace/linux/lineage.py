@@ -1,4 +1,4 @@
-"""Which processes can have inherited what others map: by whose exec the program image that they share was made.
+"""Decide which processes can have inherited a mapping, by the exec that made the program image that they share.
 
 A mapping is inherited by fork and lost by exec. So what has no name is mapped only by processes of one image, and all
 of these were forked, one from the other, by the process that executed it: the root. Nobody of another image can have
@@ -82,9 +82,9 @@ def root_of(pids: Iterable[int]) -> Stat | None:
 def may_have_inherited(process: Stat, root: Stat | None) -> bool:
     """Return False if a process that cannot be read can have no mapping that was made in the root's image.
 
-    Not by its name, which it chooses itself. A process has an image of its own once it has executed a program. One that
-    runs its parent's image has the root's only if the root is an ancestor. Then it started later than the root, and so
-    did each of its ancestors up to the root, or up to the root's own ancestor that adopted one of them.
+    Its name decides nothing: a process chooses it itself. It has an image of its own once it has executed a program.
+    One that runs its parent's image has the root's only if the root is an ancestor. Then it started later than the
+    root, and so did each of its ancestors up to the root, or up to the root's own ancestor that adopted one of them.
     """
     if root is None:
         return True
@@ -104,7 +104,7 @@ def may_have_inherited(process: Stat, root: Stat | None) -> bool:
 
 
 def _chain(pid: int) -> Iterator[Stat]:
-    """The process and its ancestors, as far as they can be seen."""
+    """Yield the process and its ancestors, as far as they can be seen."""
     seen: set[int] = set()
     while pid and pid not in seen and len(seen) < _DEEPEST:
         seen.add(pid)

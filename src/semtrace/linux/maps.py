@@ -38,7 +38,7 @@ class Mapping:
 
     @property
     def is_usual(self) -> bool:
-        """True if it is as sem_open maps a semaphore (nptl/sem_open.c): one page, shared, to be read and written."""
+        """Return True if it is as sem_open maps a semaphore (nptl/sem_open.c): one page, shared, read-write."""
         return self.perms == "rw-s" and self.end - self.start == PAGE_SIZE and not self.offset
 
     @property
@@ -93,9 +93,9 @@ def _parse_line(line: bytes) -> Mapping | None:
 
 
 def mappings_of(pid: int, wanted: Collection[SemId]) -> Iterator[tuple[SemId, Mapping]]:
-    """Yield every mapping of the wanted files, whatever its name, size and rights; none if the process has ended.
+    """Yield every mapping of the wanted files, whatever its name, size and rights; nothing if the process has ended.
 
-    Raises OSError where the kernel cannot tell. The text costs less than a query for each file that is mapped.
+    Raises OSError where the kernel does not answer. The text costs less than a query for each file that is mapped.
     """
     try:
         with open(f"/proc/{pid}/maps", "rb", buffering=0) as f:
@@ -110,7 +110,7 @@ def mappings_of(pid: int, wanted: Collection[SemId]) -> Iterator[tuple[SemId, Ma
 
 
 def _lines_with(text: bytes, needle: bytes) -> Iterator[bytes]:
-    """A path may hold the needle too: parse the line."""
+    """Yield the lines that have the needle somewhere: a path may hold it too, so parse them."""
     at = text.find(needle)
     while at >= 0:
         end = text.find(b"\n", at)
@@ -174,8 +174,8 @@ class SemaphoreMaps:
     def at(self, address: int) -> SemId | None:
         """Return the file whose first byte is mapped at this address now, whatever its name, size and rights.
 
-        None if something else or nothing is mapped there, or the process ended. Raises OSError where the kernel cannot
-        tell.
+        None if something else or nothing is mapped there, or the process ended. Raises OSError where the kernel
+        does not answer.
         """
         try:
             if self.by_ioctl:

@@ -71,8 +71,8 @@ class Memory:
         return None if data is None else int(_U64.unpack(data)[0])
 
     def cstring(self, address: int, limit: int = 256) -> bytes | None:
-        """The bytes before the first NUL, or None if there is none within `limit`; it reads no further than needed
-        pages.
+        """Return the bytes before the first NUL, None without one within `limit`. It reads no further than the pages
+        that it needs.
         """
         taken = b""
         while len(taken) < limit:

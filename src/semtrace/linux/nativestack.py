@@ -1,4 +1,4 @@
-"""The native stack of a blocked thread, searched for a return address into some code: is the thread inside it?
+"""Search the native stack of a blocked thread for a return address into some code: is the thread inside it?
 
 Without unwinding: every word near the stack pointer is compared. A frame that is there is always found; a word that an
 earlier call left behind may be found too. So "no" is certain and "yes" is not.
@@ -27,7 +27,7 @@ Ranges = Sequence[tuple[int, int]]
 
 
 def returns_into(memory: Memory, stack: int, code: Ranges) -> bool | None:
-    """True if a word above the stack pointer points into `code`, None if the stack cannot be read."""
+    """Return True if a word above the stack pointer points into `code`, None if the stack cannot be read."""
     raw = _read(memory, stack)
     if raw is None:
         return None
@@ -36,7 +36,7 @@ def returns_into(memory: Memory, stack: int, code: Ranges) -> bool | None:
 
 
 def _read(memory: Memory, stack: int) -> bytes | None:
-    """The window, or what there is of it below the end of the stack."""
+    """Read the window, or as much of it as lies below the end of the stack."""
     if stack % 8:
         return None
     raw = memory.read(stack, WINDOW)

@@ -21,7 +21,7 @@ _PRESENT = 1 << 63
 _NUMBER = (1 << 55) - 1
 
 # include/uapi/linux/kernel-page-flags.h KPF_COMPOUND_HEAD, KPF_COMPOUND_TAIL, KPF_THP: of a part of a larger page some
-# kernels tell the average only (Kconfig NO_PAGE_MAPCOUNT).
+# kernels give the average only (Kconfig NO_PAGE_MAPCOUNT).
 _LARGE = 1 << 15 | 1 << 16 | 1 << 22
 
 # Pages that left page tables for swap space, since the machine booted.
@@ -31,7 +31,7 @@ _SWAPPED_OUT = re.compile(rb"^(?:pswpout|zswpout) (\d+)$", re.MULTILINE)
 def are_all(mappings: Iterable[tuple[int, int]]) -> bool:
     """Return True if nobody else has used the page that is mapped by these, each a process and an address.
 
-    False where the kernel does not tell.
+    False where the kernel does not show it.
     """
     entries = [_entry(f"/proc/{pid}/pagemap", address // PAGE_SIZE) for pid, address in mappings]
     used = [entry & _NUMBER for entry in entries if entry is not None and entry & _PRESENT]
@@ -56,6 +56,6 @@ def _entry(path: str, number: int) -> int | None:
 
 
 def _has_ever_swapped() -> bool:
-    """True unless the kernel says that it has not."""
+    """Return True unless the kernel shows that it has not."""
     counts = _SWAPPED_OUT.findall(read("/proc/vmstat") or b"")
     return not counts or any(int(count) for count in counts)

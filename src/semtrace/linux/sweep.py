@@ -49,7 +49,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why nobody can say that only the server's processes use a semaphore. `pid` is the process that it is about."""
+    """A reason why others than the server's processes may use a semaphore. `pid` is the process that it is about."""
 
     why: Why
     pid: int | None = None
@@ -57,12 +57,12 @@ class Obstacle:
 
     @property
     def rights_help(self) -> bool:
-        """True if all is excluded but processes that another user may ask."""
+        """Return True if only processes are left that another user may ask."""
         return self.why in ("hidden", "hidepid")
 
     def __str__(self) -> str:
         return {
-            "maps": f"PID {self.pid}, which is not of this server, maps it too",
+            "maps": f"PID {self.pid} outside this server maps it too",
             "opened": f"PID {self.pid} has its file open, and may map it at any time",
             "strange": f"PID {self.pid} maps it {self.how}, so its use of it cannot be seen",
             "restless": "processes outside this server start faster than they can be asked whether they map it",
@@ -74,11 +74,11 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a sweep found of one semaphore.
+    """The result of a sweep for one semaphore.
 
-    `mapped_by` are those outside the server that map it or have its file open; `strangers` those of them that map it,
-    as they were when they were asked: they may have ended since, and left a child. `hidden` are those that may, and
-    could not be asked. `obstacles`: the surest first.
+    `mapped_by` are the processes outside the server that map it or have its file open. `strangers` are those of them
+    that map it, as they were when they were asked: they may have ended since, and left a child. `hidden` are those
+    that may map it and could not be asked. `obstacles`: the surest first.
     """
 
     mapped_by: tuple[int, ...] = ()
@@ -89,13 +89,13 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """How one process has a file: mapped, and open."""
+    """One process's use of a file: its mappings, and whether it has it open."""
 
     mappings: tuple[maps.Mapping, ...]
     opened: bool
 
     def obstacle(self, pid: int, is_member: bool) -> Obstacle | None:
-        """None for a member that has it as every user of a semaphore has."""
+        """Return None for a member that has it as every user of a semaphore has."""
         if self.mappings and not is_member:
             return Obstacle("maps", pid)
         if len(self.mappings) > 1:
@@ -115,7 +115,7 @@ def sees_all_processes() -> bool:
 
 
 def hides_processes() -> bool:
-    """True if /proc leaves out the processes of other users (Documentation/filesystems/proc.rst, 4: hidepid)."""
+    """Return True if /proc leaves out the processes of other users (Documentation/filesystems/proc.rst, 4: hidepid)."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -156,7 +156,7 @@ def sweep(semaphores: Mapping[SemId, Shared]) -> dict[SemId, Outside]:
 def _not_excluded(
     unasked: Mapping[int, Stat | None], shared: Shared, root: Stat | None, uses: Mapping[int, _Use]
 ) -> tuple[int, ...]:
-    """Those who could not be asked, but for whom the kernel's facts exclude."""
+    """Return the processes that could not be asked and that the kernel's facts do not exclude."""
     if not shared.named:
         return tuple(pid for pid, stat in unasked.items() if stat is None or may_have_inherited(stat, root))
     # Who has executed a program since its fork can hold only what it has opened, and used, itself.
@@ -171,7 +171,7 @@ def _order(obstacle: Obstacle) -> int:
 
 
 class _Asking:
-    """One sweep: who was asked, and what was learned.
+    """One sweep: the processes that were asked, and what they use.
 
     A process may end before it is asked, and its child start where the list was read already. So the list is read
     again, and only the new are asked, until twice nobody escaped.
@@ -185,7 +185,7 @@ class _Asking:
         self._asked: dict[int, ProcessId | None] = {}
 
     def run(self) -> bool:
-        """Return False if there is no end of new processes."""
+        """Return False if new processes keep coming."""
         quiet, deadline = 0, None
         for _ in range(_MOST_ROUNDS):
             quiet = quiet + 1 if self._round() else 0
@@ -197,12 +197,12 @@ class _Asking:
         return False
 
     def unasked(self) -> dict[int, Stat | None]:
-        """Those who live and could not be asked, as they are by now: most have executed a program since their fork."""
+        """Return the living that could not be asked, as they are now: most have executed a program since their fork."""
         stats = {pid: read_stat(pid) for pid in self._hidden}
         return {pid: stat for pid, stat in stats.items() if (not stat.dying if stat else _exists(pid))}
 
     def _round(self) -> bool:
-        """True if every process there is was asked, now or in an earlier round. The newest are asked first."""
+        """Return True if every process was asked, now or in an earlier round. The newest are asked first."""
         listed = {int(entry) for entry in os.listdir("/proc") if entry.isdecimal()}
         new = sorted(listed - self._asked.keys(), reverse=True)
         others = [pid for pid in listed & self._asked.keys() if self._is_another(pid)]
@@ -210,12 +210,12 @@ class _Asking:
         return all(answered)
 
     def _is_another(self, pid: int) -> bool:
-        """True if the pid was given out again since."""
+        """Return True if the PID was given out again since."""
         stat = read_stat(pid)
         return stat is not None and stat.id != self._asked[pid]
 
     def _ask(self, pid: int) -> bool:
-        """False if it ended before it could be asked: it may have left a child that the list did not have yet."""
+        """Return False if it ended before it could be asked: it may have a child that is missing in the list."""
         stat = read_stat(pid)
         if stat is None and not _exists(pid):
             return False
@@ -254,7 +254,7 @@ def _exists(pid: int) -> bool:
 
 
 def _uses(stat: Stat, wanted: Collection[SemId]) -> dict[SemId, _Use]:
-    """Raises OSError where it cannot be asked."""
+    """Return its use of the wanted files. Raises OSError where it cannot be asked."""
     tid = door(stat)
     mapped: dict[SemId, list[maps.Mapping]] = {}
     for semaphore, mapping in maps.mappings_of(tid, wanted):

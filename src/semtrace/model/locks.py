@@ -172,7 +172,7 @@ class Lock:
 
     @property
     def sure_holders(self) -> tuple[Holder, ...]:
-        """Those that took what they claim, and did not perhaps only inherit the count."""
+        """Return the holders that took what they claim: none of them may only have inherited its count."""
         return tuple(holder for holder in self.holders if holder.certain)
 
     @property

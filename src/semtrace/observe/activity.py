@@ -1,4 +1,4 @@
-"""Which threads of a process ran between two moments, and which were blocked. Pure but for `take`."""
+"""Find out which threads of a process ran between two moments, and which were blocked. Pure but for `take`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from semtrace.linux import futex
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """The threads of one process at one moment: their time on a processor so far (None: not known), and whether all of
-    them were blocked in the kernel, and in one futex.
+    """The threads of one process at one moment, with their time on a processor so far (None: not known).
+
+    `all_blocked`: all of them in the kernel; `all_wait`: all of them in one futex.
     """
 
     ran_ns: Mapping[int, int | None]

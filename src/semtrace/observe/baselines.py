@@ -1,4 +1,4 @@
-"""At which count each process holds nothing of a lock. Pure.
+"""Baselines: the counts at which processes hold nothing of a lock. Pure.
 
 A process's count is what it acquired minus what it released, plus what a fork copied into it. So a count says that a
 process holds something only against its baseline, and a baseline has to be shown, never guessed: between the post and

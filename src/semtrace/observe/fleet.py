@@ -13,8 +13,8 @@ from semtrace.servers.tree import Member
 
 class Fleet:
     """`mappers` are in the order of the members, the root first, then guests, and `ids` the same as identities.
-    `hidden` are those of which it is not known what they map: each may hold any lock. All are worked out anew only when
-    there is a change.
+    `hidden` are those whose mappings are not known: each may hold any lock. All are worked out again only when there is
+    a change.
 
     A guest is a process outside the server that maps a lock of the server, as one that has daemonised. It takes part in
     all that concerns these locks, and is no member otherwise.
@@ -47,7 +47,7 @@ class Fleet:
             kept.clear()
 
     def invite(self, pid: int) -> bool:
-        """Have a process outside the server watched from the next refresh on, if it maps a lock of the server then.
+        """Watch a process outside the server from the next refresh on, if it maps a lock of the server then. Return
         False if it cannot be read.
         """
         stat = read_stat(pid)
@@ -98,7 +98,7 @@ class Fleet:
         self._map()
 
     def _follow_guests(self, now_s: float) -> bool:
-        """Keeps those that live and map a lock of the server."""
+        """Keep the guests that live and map a lock of the server. Return True if there is a change."""
         changed = bool(self._invited)
         for process, guest in self._invited.items():
             if process in self._watched or process in self._guests:

@@ -1,4 +1,4 @@
-"""What a series of snapshots knows beyond each one: since when, and how busy."""
+"""Facts that only a series of snapshots shows: since when, and how busy."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class NameBook:
         """Yield why the root's interpreter could not be walked: then names and private locks are missing."""
         if self._unread:
             yield Problem(
-                what="look at threading and asyncio locks, and name the others",
+                what="read threading and asyncio locks, and name the others",
                 error=self._unread,
                 remedy="multiprocessing locks are shown by device:inode; deadlocks through the rest are not seen",
                 unread="private-locks",
@@ -113,7 +113,7 @@ class NameBook:
 
     @property
     def _unread(self) -> str | None:
-        """Why the root was never walked, None if it was, or is still to be."""
+        """Return why the root was never walked, None if it was, or is still to be."""
         return None if self._root in self.walks else self._failure
 
     def _take(self, able: Sequence[Watched]) -> bool:

@@ -163,7 +163,7 @@ class Observer:
             self._name_and_group()
 
     def _name_and_group(self) -> None:
-        """Puts the names to the semaphores; what has none is grouped by the objects that refer to it."""
+        """Put the names to the semaphores; those without one are grouped by the objects that refer to them."""
         mappers = self._fleet.mappers
         found = {semaphore: self._book.names(semaphore, who) for semaphore, who in mappers.items()}
         self._names = {semaphore: names for semaphore, names in found.items() if names}
@@ -196,7 +196,7 @@ class Observer:
             if not stale:
                 return Judged(read, self._verdict(semaphore, read), waiters)
             self._fleet.relist(stale, self._now_s)
-        return Judged(read, Verdict("unknown", reason="in flux: it is mapped elsewhere at every reading"), waiters)
+        return Judged(read, Verdict("unknown", reason="in flux: it was mapped elsewhere in every sample"), waiters)
 
     def _stale(self, semaphore: SemId, claims: Iterable[Claim]) -> list[Watched]:
         """The processes that took part in a reading and do not map the lock any more where they had it: the one that
@@ -209,7 +209,7 @@ class Observer:
         return [watched for watched in asked if not watched.still_maps(semaphore)]
 
     def _read(self, semaphore: SemId) -> tuple[Reading, int]:
-        """The lock as it is read, and glibc's count of those who wait for it."""
+        """Read the lock, and glibc's count of its waiters."""
         mappers = self._fleet.mappers.get(semaphore, ())
         how = reading.made(semaphore, mappers)
         found = reading.value_of(semaphore, mappers) or self._value_by_name(semaphore)
@@ -225,7 +225,7 @@ class Observer:
         return replace(read, blind=(*read.blind, *self._fleet.hidden)), waiters
 
     def _no_lock(self, semaphore: SemId) -> str | None:
-        """Why its counts say nothing of holders: it is a piece of something larger, or may be one. None for a lock."""
+        """Return why its counts do not show holders: it is part of something larger, or may be. None for a lock."""
         part = self._parts.get(semaphore)
         if part is not None and part.guessed:
             return f"it may be a signal inside {part.part_of}: the Python objects that have it cannot be read"

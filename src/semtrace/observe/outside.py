@@ -1,4 +1,4 @@
-"""Asks the rest of the machine about semaphores of a server: who else may hold them."""
+"""Ask the rest of the machine about semaphores of a server: who else may hold them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ask_outside(mappers: Mapping[SemId, Sequence[Watched]], linked: Collection[S
 
 
 def _was_named(watched: Watched, semaphore: SemId) -> bool:
-    """True unless each of its objects says that the name was gone before anybody else could open it."""
+    """Return True unless each of its objects shows that the name was gone before anybody else could open it."""
     memory = watched.memory
     if memory is None:
         return True

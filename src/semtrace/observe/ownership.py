@@ -1,4 +1,4 @@
-"""What the semaphores without a name are parts of: asks one process after another, and keeps the guess apart."""
+"""Find the primitives that semaphores without a name are parts of, in one process after another."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Ownership:
         self.pending = bool(semaphores)
 
     def want(self, mappers: Mappers) -> None:
-        """Tell each process which semaphores it is to be searched for."""
+        """Set which semaphores each process is to be searched for."""
         if not self.pending:
             return
         wanted: dict[Watched, list[SemId]] = {}
@@ -48,7 +48,7 @@ class Ownership:
     def parts(
         self, made: Sequence[Made], mappers: Mappers, ids: Mapping[SemId, Collection[ProcessId]]
     ) -> dict[SemId, Part]:
-        """The semaphores without a name that are parts. A guess stands in for the evidence until that is there."""
+        """Return the semaphores without a name that are parts. A guess stands in until there is evidence."""
         owned: dict[tuple[ProcessId, int], dict[SemId, Owner]] = {}
         parts = primitives.parts(made, {semaphore: frozenset(who) for semaphore, who in ids.items()})
         self._learn(mappers)

@@ -15,8 +15,8 @@ interpreter lock that another thread keeps). So every one of these must hold, fr
 
 A thread cannot be about to claim while it is blocked in anything but the interpreter lock; while it waits for the
 interpreter lock with no return address into SemLock.acquire on its stack; or if it has computed, since it was last
-known not to be about to, for longer than one that waits for the interpreter lock can. A thread of which none of that is
-shown leaves the look without a result. One that may be about to claim takes back all looks before.
+known not to be about to, for longer than one that waits for the interpreter lock can. A thread that shows none of that
+leaves the look without a result. One that may be about to claim takes back all looks before.
 
 A process that was forked after the suspicion began has one thread, which was forking when the lock was taken long ago:
 while it is young only its claim matters, and a sign that it stands still on its way to claim.
@@ -59,7 +59,7 @@ _SLICE_NS = 250_000
 
 
 class Gil(Enum):
-    """Whether a thread in futex may wait for the interpreter lock on its way to claim."""
+    """Ways of a thread in futex to wait for the interpreter lock: on its way to claim, or not."""
 
     NO = "not inside SemLock.acquire, or not at the interpreter lock"
     UNKNOWN = "may be at the interpreter lock; whether inside SemLock.acquire cannot be seen"
@@ -68,7 +68,7 @@ class Gil(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """Where a thread was seen, and its run time so far where that matters and the kernel tells it."""
+    """The place where a thread was seen, and its run time so far where that matters and the kernel counts it."""
 
     thread: Thread
     stopped: bool
@@ -77,7 +77,7 @@ class Sighting:
 
 
 class Shown(Enum):
-    """What a look shows of a thread."""
+    """The result of one look at a thread."""
 
     CLEAR = "cannot be about to claim"
     NOTHING = "not known"
@@ -127,13 +127,13 @@ class Suspicion:
     # -- who takes part
 
     def is_young(self, process: ProcessId, threads: int, now_ticks: int) -> bool:
-        """True for a process that was born into the suspicion just now and has one thread."""
+        """Return True for a process that was born into the suspicion just now and has one thread."""
         born_after = process.start_ticks > self.since_ticks
         return born_after and threads <= 1 and now_ticks - process.start_ticks <= NEWBORN_S * TICKS_PER_S
 
     def is_younger_than_proof(self, process: ProcessId) -> bool:
-        """True for a process that was born after the proof was complete: nobody was left then who could hand the lock
-        on, so it need not be searched.
+        """Return True for a process that was born after the proof was complete: nobody was left then who could hand
+        the lock on, so it need not be searched.
         """
         return self.proved_ticks is not None and process.start_ticks > self.proved_ticks
 
@@ -173,7 +173,7 @@ class Suspicion:
         self.looks = 0
 
     def _add_look(self, now_s: float, processes: Sequence[ProcessId]) -> None:
-        """Those that were there before the suspicion must have been seen in every look that counts."""
+        """Count a look. Processes older than the suspicion must have been seen in every look that counts."""
         missed = [p for p in processes if p not in self._looked_at and p.start_ticks <= self.since_ticks]
         self.looks = 1 if missed else self.looks + 1
         self._looked_at.update(processes)
@@ -186,10 +186,10 @@ class Suspicion:
         self._looked_at &= {each.process for each in everybody}
 
     def _shown(self, look: Look) -> tuple[Shown, str | None]:
-        """The worst of its threads, and why."""
+        """Return the worst result of its threads, and why."""
         pid = look.process.pid
         if not look.sightings:
-            return Shown.NOTHING, f"no thread of PID {pid} can be seen, one may be about to claim it"
+            return Shown.NOTHING, f"no thread of PID {pid} can be seen, so one may be about to claim it"
         worst: tuple[Shown, str | None] = (Shown.CLEAR, None)
         for sighting in look.sightings:
             shown, where = self._thread(look.process, sighting)
@@ -210,15 +210,15 @@ class Suspicion:
         return what, "waits for the interpreter lock" if sighting.thread.blocked else "is running"
 
     def _anchor(self, key: tuple[ProcessId, int], ran: RunTime | None) -> None:
-        """From here on it must run anew to show something by that."""
+        """Count its run time from here on: what it ran before shows nothing any more."""
         if ran is None:
             self._anchors.pop(key, None)
         else:
             self._anchors[key] = ran
 
     def _has_computed(self, key: tuple[ProcessId, int], ran: RunTime | None) -> bool:
-        """True if it has done more, since it was last known not to be about to claim, than to wait for the interpreter
-        lock.
+        """Return True if it has done more, since it was last known not to be about to claim, than to wait for the
+        interpreter lock.
         """
         if ran is None:
             return False
@@ -233,17 +233,17 @@ class Suspicion:
 
     @property
     def is_shaken(self) -> bool:
-        """True if too few looks were clear since one that was not at all."""
+        """Return True if too few looks were clear since one that was not at all."""
         return self.looks < LOOKS
 
     def is_shown(self, now_s: float, strict: bool) -> bool:
-        """True if enough looks were clear. `strict`: the last one must be, else that may be a little ago."""
+        """Return True if enough looks were clear. `strict`: the last one must be, else that may be a little ago."""
         if self.is_shaken:
             return False
         return self.unsettled is None if strict else now_s - self.looked_s <= PATIENCE_S
 
     def missing(self, now_s: float, unsearched: Sequence[ProcessId], strict: bool = False) -> str | None:
-        """What the proof lacks within the processes that are known, None when that is complete. `unsearched` are
+        """Return what the proof lacks within the known processes, None when that is complete. `unsearched` are
         processes that must be searched through and were not since the suspicion began.
         """
         if self.span_s < SPAN_S or self.readings < READINGS:
@@ -256,7 +256,7 @@ class Suspicion:
 
     @property
     def lacks_others(self) -> str | None:
-        """What the proof lacks of the rest of the machine."""
+        """Return what the proof lacks of the rest of the machine."""
         if self.outsider is None and self.swept_s is None:
             return "looking for other processes that map it"
         return self.outsider

@@ -55,8 +55,8 @@ class Judged:
 class Prover:
     """Keeps a Suspicion for each lock that is locked and claimed by nobody.
 
-    `invite` has a process outside the server watched like one of its own, from the next refresh on; False if it cannot
-    be read.
+    `invite` has a process outside the server watched like one of the server's, from the next refresh on. It returns
+    False if the process cannot be read.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Prover:
         self._strict = True
 
     def _without_newborn(self, semaphore: SemId, judged: Judged) -> Judged:
-        """As if those were not there who were born into the suspicion and cannot be read yet."""
+        """Judge as if processes did not exist that were born into the suspicion and cannot be read yet."""
         suspicion, unread = self._suspicions[semaphore], judged.reading.blind
         if not unread or not all(self._may_be_unread(suspicion, process) for process in unread):
             return judged
@@ -198,22 +198,22 @@ class Prover:
             suspicion.barred = obstacle is not None and obstacle.rights_help and not strangers
 
     def _take_in(self, now_s: float, semaphore: SemId, suspicion: Suspicion, strangers: Sequence[Stat]) -> None:
-        """Has those outside the server watched, and sweeps again once they are. The proof does not wait for those that
+        """Watch those outside the server, and sweep again once they are watched. The proof does not wait for those that
         were born after it, nor for one that cannot be read or does not turn out to map the semaphore as others do.
         """
         unread = [stat for stat in strangers if not self._is_taken_in(now_s, semaphore, stat)]
         old = [s for s in strangers if self._strict or not suspicion.is_younger_than_proof(s.id)]
         first = next(iter(unread or old), None)
-        suspicion.outsider = f"PID {first.id.pid}, which is not of this server, maps it too" if first else None
+        suspicion.outsider = str(Obstacle("maps", first.id.pid)) if first else None
         suspicion.swept_s = None if old and not unread else now_s
 
     def _is_taken_in(self, now_s: float, semaphore: SemId, stat: Stat) -> bool:
-        """False for one that was invited some time ago, and is a stranger still."""
+        """Return False for one that was invited some time ago, and is still a stranger."""
         since_s = self._invited_s.setdefault((semaphore, stat.id), now_s)
         return now_s - since_s <= _TAKE_IN_S and self._invite(stat.id.pid)
 
     def obstacle(self, semaphore: SemId, mappers: Sequence[Watched]) -> Obstacle | None:
-        """Ask the rest of the machine now, whenever it was asked last: for whoever is about to act."""
+        """Ask the rest of the machine now, whenever it was asked last: for an act that comes next."""
         return next(iter(ask_outside({semaphore: mappers}, self._linked())[semaphore].obstacles), None)
 
     def _sweep_due(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
@@ -223,7 +223,7 @@ class Prover:
         return self._lacks(semaphore, mappers) is None
 
     def _lacks(self, semaphore: SemId, mappers: Sequence[Watched]) -> str | None:
-        """What the proof lacks, apart from what lies outside the server."""
+        """Return what the proof lacks within the server."""
         suspicion = self._suspicions[semaphore]
         if not futex.KNOWN:
             return "where threads wait cannot be told on this processor"
@@ -276,7 +276,7 @@ def _was_acquired(suspicion: Suspicion, judged: Judged) -> bool:
 
 
 def _foreign(semaphore: SemId, suspicion: Suspicion, mappers: Sequence[Watched]) -> str | None:
-    """The process that may hold it without a count that shows it, and how."""
+    """Return which process may hold it without a count that shows it, and how."""
     for watched in _to_be_searched(suspicion, mappers):
         use = watched.foreign_users(semaphore)
         if use is not None and not watched.dying:
@@ -303,7 +303,7 @@ def _unsearched(semaphore: SemId, suspicion: Suspicion, mappers: Iterable[Watche
 
 
 def _strangers(suspicion: Suspicion, stats: Iterable[Stat], known: Collection[int]) -> Iterator[Stat]:
-    """Those that are of no process that was looked at: a newborn child of one is a copy of a thread with no claim."""
+    """Yield the processes that are not known. A newborn child of a known one is a copy of a thread with no claim."""
     now_ticks = _now_ticks()
     for stat in stats:
         if not (stat.ppid in known and suspicion.is_young(stat.id, stat.threads, now_ticks)):

@@ -87,7 +87,7 @@ def read_lock(
 def _attempt(
     semaphore: SemId, mappers: Sequence[Watched], read: Reading, baselines: Mapping[ProcessId, Baseline]
 ) -> Reading:
-    """Read until value and claims held still and account for each other, or several times in vain."""
+    """Read until value and claims held still and account for each other; give up after several attempts."""
     previous: Reading | None = None
     value, maxvalue = read.value or 0, read.maxvalue or 0
     for attempt in range(_PATIENT_ATTEMPTS):
@@ -110,7 +110,7 @@ def _attempt(
 
 
 def _surplus(read: Reading, baselines: Mapping[ProcessId, Baseline]) -> int:
-    """How many units more are claimed than the value says are taken; 0 shows that no change fell into the reading.
+    """Return how many more units are claimed than the value says are taken; 0: no change fell into the reading.
 
     A Semaphore does not say how many it began with: -1, so that two readings must agree.
     """
@@ -122,7 +122,7 @@ def _surplus(read: Reading, baselines: Mapping[ProcessId, Baseline]) -> int:
 
 
 def _heirs(read: Reading, baselines: Mapping[ProcessId, Baseline]) -> bool:
-    """Whether some claims may be inherited: then no pause tells which is true."""
+    """Return True if some claims may be inherited: then no pause shows which is true."""
     return any(not claim.certain for claim in holds(read.claims, read.kind, baselines))
 
 

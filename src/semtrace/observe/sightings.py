@@ -1,4 +1,4 @@
-"""Where the threads of one process are, with what the proof of an orphan needs to know of each."""
+"""Locate the threads of one process, with what the proof of an orphan needs to know of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semtrace.observe.proof import Gil, Sighting
 
 class Sightings:
     """Remembers where the code and the interpreter lock of the process lie, and which threads have not run since their
-    stacks were read. `mappings` lists its mappings anew.
+    stacks were read. `mappings` lists its mappings again.
     """
 
     def __init__(self, pid: int, memory: Memory, mappings: Callable[[], list[Mapping]]) -> None:
@@ -30,8 +30,8 @@ class Sightings:
     def take(
         self, threads: Iterable[Thread], stopped: bool, semaphores: Collection[int], types: Collection[int]
     ) -> Iterator[Sighting]:
-        """One of each thread. `semaphores` are the addresses of those that the process maps: whoever waits for one has
-        not taken it, and does not wait for the interpreter lock. `types` are its SemLock types.
+        """Yield one for each thread. `semaphores` are the addresses of those that the process maps: a thread that waits
+        for one has not taken it, and does not wait for the interpreter lock. `types` are its SemLock types.
         """
         kinds = frozenset(types)
         known, self._elsewhere = self._elsewhere, {}
@@ -48,7 +48,7 @@ class Sightings:
     def _by_stack(
         self, thread: Thread, stopped: bool, code: Code, elsewhere: tuple[Thread, RunTime, Code] | None
     ) -> Sighting:
-        """What its stack says counts only if it has not run between two readings of its run time, nor was running."""
+        """Read its stack, which counts only if it has not run between two readings of its run time, nor was running."""
         pid, tid = self._pid, thread.tid
         before = futex.run_time(pid, tid)
         if elsewhere is not None and elsewhere == (thread, before, code):
@@ -70,13 +70,13 @@ class Sightings:
             return None
 
     def _acquiring_code(self, types: frozenset[int]) -> Code | None:
-        """Where a thread inside SemLock.acquire returns to; None if that cannot be told."""
+        """Return the code that a thread inside SemLock.acquire returns to, None if that is not known."""
         if self._code is None or self._code[0] != types:
             self._code = (types, acquiring_code(self._memory, types, self._mappings()) if types else None)
         return self._code[1]
 
     def _may_be_gil(self, address: int) -> bool:
-        """True for the interpreter's own data, where its lock lies (`_PyRuntime.ceval.gil`, from 3.12 on
+        """Return True for the interpreter's own data, where its lock lies (`_PyRuntime.ceval.gil`, from 3.12 on
         `_PyRuntime._main_interpreter._gil`: Include/internal/pycore_runtime.h); for any address where that is not
         known, or while there are several interpreters that have their own.
         """

@@ -1,4 +1,4 @@
-"""Who waits for a locked `threading` lock, and who has it; asked only where the lock says that somebody waits."""
+"""Find the waiters and the holder of a locked `threading` lock, only where the lock says that somebody waits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ThreadWaits:
         self._insiders = insiders
 
     def read(self, now_s: float, locked: Sequence[Copy]) -> dict[Key, Waits]:
-        """Of those locks that somebody waits for, or may wait for."""
+        """Return the waits of those locks that somebody waits for, or may wait for."""
         asked = {copy: _blocked(copy) for copy in locked}
         blocked = {copy: found for copy, found in asked.items() if found}
         owners = {copy.key: _owner(copy) for copy in blocked}
@@ -60,16 +60,16 @@ class ThreadWaits:
         threads |= {(key[0], tid) for key, tid in owners.items() if tid is not None}
         threads |= self._insiders.threads()
         self._sleepers.update(now_s, threads)
-        told = {copy: tuple(self._waiter(now_s, copy, each) for each in found) for copy, found in blocked.items()}
+        waiting = {copy: tuple(self._waiter(now_s, copy, each) for each in found) for copy, found in blocked.items()}
         suspects: dict[Watched, set[int]] = {}
-        for copy, waiters in told.items():
+        for copy, waiters in waiting.items():
             if _is_suspect(copy, waiters):
                 suspects.setdefault(copy.watched, set()).add(copy.lock.address)
         self._insiders.ask(now_s, suspects)
         unknown = {copy.key: Waits(None, None) for copy, found in asked.items() if found is None}
         return unknown | {
             copy.key: Waits(self._holder(copy, owners[copy.key] or self._insiders.of(copy.key)), waiters)
-            for copy, waiters in told.items()
+            for copy, waiters in waiting.items()
         }
 
     def _waiter(self, now_s: float, copy: Copy, thread: futex.Thread) -> Waiter:

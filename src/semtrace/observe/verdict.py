@@ -181,7 +181,7 @@ def _judge_taken(reading: Reading, taken: int, baselines: Mapping[ProcessId, Bas
 
 
 def _judge_rivals(reading: Reading, taken: int, claimed: tuple[Claim, ...]) -> Verdict:
-    """More is claimed than can be taken. A count too high for an instant is told from a hold by who slept meanwhile.
+    """More is claimed than can be taken. A process that slept meanwhile holds what its count says.
 
     A count that may be inherited equals one that was taken: its process may have released what its parent took, and
     taken it again itself. Only one that waits for the lock with all its threads is taken to hold nothing, and then
@@ -196,14 +196,14 @@ def _judge_rivals(reading: Reading, taken: int, claimed: tuple[Claim, ...]) -> V
             return Verdict(_state(reading), exact)
     owners = tuple(replace(c, certain=False) for c in claimed if c.certain)
     if heirs and units(owners, reading.kind) == taken and all(c.process in reading.all_wait for c in heirs):
-        reason = f"{_pids([c.process for c in heirs])} inherited the count at the fork and cannot be told from a holder"
+        reason = f"{_pids([c.process for c in heirs])} inherited the count at the fork and may hold it instead"
         return Verdict(_state(reading), owners, reason, rivals=heirs)
     many = f"{_pids([c.process for c in claimed])} claim {units(claimed, reading.kind)} for {taken} taken"
     return Verdict("unknown", reason=f"ambiguous: {many}", rivals=claimed)
 
 
 def _descends(claim: Claim, from_: Sequence[Claim], claims: Sequence[Claim]) -> bool:
-    """Whether a process was, or may have been, forked by one of these or by a child of theirs."""
+    """Return True if a process was, or may have been, forked by one of these or by a child of theirs."""
     by_pid = {c.process.pid: c for c in claims}
     ancestors = {c.process.pid for c in from_}
     seen: set[int] = set()

@@ -77,7 +77,7 @@ class Watched:
 
     @cached_property
     def _adoptable(self) -> bool:
-        """Whether its parent may have adopted it."""
+        """Return True if its parent may have adopted it."""
         return self._first_parent <= 1 or namespace_pids(self._first_parent)[-1] == 1
 
     def _open_memory(self) -> Memory | None:
@@ -156,7 +156,7 @@ class Watched:
         """Return True if the semaphore is mapped where it was listed. A lock that was dropped leaves its address to the
         next one, and its objects' memory too, so what was read there may be another's.
 
-        True also where the kernel cannot tell, as for a process that has just ended.
+        True also where the kernel does not answer, as for a process that has just ended.
         """
         address = self.semaphores.get(semaphore)
         if self._maps is None or address is None:
@@ -229,8 +229,8 @@ class Watched:
         return searched_s < since_s or (self._foreign.get(semaphore) is not None and now_s - searched_s >= _FOREIGN_S)
 
     def foreign_users(self, semaphore: SemId) -> ForeignUse | None:
-        """How code of this process may use the semaphore other than through its SemLock objects, as the last whole
-        search has found; None if there is no sign of that.
+        """Return how code of this process may use the semaphore other than through its SemLock objects, as the last
+        whole search has found; None without a sign of that.
         """
         return self._foreign.get(semaphore, ForeignUse.UNSEARCHED)
 
@@ -245,7 +245,7 @@ class Watched:
 
     @property
     def learned(self) -> tuple[int, int]:
-        """What the searches have found so far, to be compared."""
+        """Return what the searches have found so far, to be compared."""
         return len(self.objects), self._owner_changes
 
     def want_owners(self, semaphores: Iterable[SemId]) -> None:
@@ -300,8 +300,8 @@ class Watched:
         self._retry_at_s, self._retry_s = now_s + self._retry_s, min(2 * self._retry_s, _RETRY_MOST_S)
 
     def _search_wholly(self, now_s: float, semaphores: Iterable[SemId]) -> Iterator[None]:
-        """Searches it for every SemLock object there is of these semaphores, whatever its type, and for whatever else
-        may use them: for the proof.
+        """Search it for all SemLock objects of these semaphores, whatever their type, and for whatever else may use
+        them: for the proof.
         """
         if self.memory is None:
             return
@@ -321,7 +321,7 @@ class Watched:
         return pages.touched(door(self.stat), start, end)
 
     def searches_soon(self, now_s: float) -> bool:
-        """True while a search runs, or is due for the first time: a little patience then shows more."""
+        """Return True while a search runs, or is due for the first time: a little patience then shows more."""
         if self._search is not None or self._table is not None or self._owners is not None:
             return True
         if self._owners_wanted & self.objects.keys():
@@ -410,5 +410,5 @@ class Watched:
 
 
 def _plain_first(found: tuple[int, Owner | None]) -> bool:
-    """Of several objects for one semaphore, one that has an owner decides."""
+    """Sort so that, of several objects for one semaphore, one that has an owner decides."""
     return found[1] is not None

@@ -136,7 +136,7 @@ def _proved(observer: Observer, semaphore: SemId) -> Lock:
 def why_not(
     lock: Lock, snapshot: Snapshot, obstacle: Callable[[SemId], Obstacle | None] = lambda _: None
 ) -> SemtraceError | None:
-    """Why this lock is not to be released, None if it is proved orphaned.
+    """Return why this lock is not to be released, None if it is proved orphaned.
 
     `obstacle` finds the process that could not be asked, where that is all that the proof lacks.
     """

@@ -185,7 +185,7 @@ def event_json(event: TracedEvent) -> dict[str, Any]:
 
 
 def _thread_locks(snapshot: Snapshot) -> list[dict[str, Any]] | None:
-    """None where nobody looked for them."""
+    """Return None where they could not be read."""
     if not snapshot.thread_locks and snapshot.unread("private-locks"):
         return None
     return [_thread_lock(lock) for lock in snapshot.thread_locks]

@@ -138,7 +138,7 @@ def since(seconds: float | None, evidence: str = "memory") -> str:
 
 
 def held_by(holder: Holder) -> str:
-    """With `?` for one that may only have inherited its count."""
+    """Return PID and count, with `?` for a process that may only have inherited its count."""
     count = "" if holder.count == 1 else f"{TIMES}{holder.count}"
     return f"{holder.pid}{count}{'' if holder.certain else '?'}"
 
