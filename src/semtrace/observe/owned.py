@@ -14,8 +14,8 @@ _END = object()
 
 
 class Owned:
-    """`found` has the owner of each semaphore that was searched for, None for a lock that is no part. `unread` are those
-    of which nothing could be read. `changes` grows with each new result.
+    """`found` has the owner of each semaphore that was searched for, None for a lock that is not part of anything.
+    `unread` are those of which nothing could be read. `changes` grows with each new result.
     """
 
     def __init__(self) -> None:

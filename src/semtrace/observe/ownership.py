@@ -38,11 +38,11 @@ class Ownership:
         wanted: dict[Watched, list[SemId]] = {}
         for semaphore in self._unnamed:
             able = _able(mappers.get(semaphore, ()), semaphore)
-            left = [watched for watched in able if semaphore not in watched.unowned]
+            left = [watched for watched in able if semaphore not in watched.owned.unread]
             if left and semaphore not in self._known:
                 wanted.setdefault(left[0], []).append(semaphore)
         for watched in {watched for semaphore in self._unnamed for watched in mappers.get(semaphore, ())}:
-            watched.want_owners(wanted.get(watched, ()))
+            watched.owned.want(wanted.get(watched, ()))
         self.pending = bool(wanted)
 
     def parts(
@@ -60,7 +60,7 @@ class Ownership:
                     owned.setdefault((process, owner.address), {})[semaphore] = owner
             elif (part := parts.get(semaphore)) is not None and part.signal:
                 able = _able(mappers.get(semaphore, ()), semaphore)
-                if able and all(semaphore in watched.unowned for watched in able):
+                if able and all(semaphore in watched.owned.unread for watched in able):
                     parts[semaphore] = replace(part, signal=False, guessed=True)
         for members in owned.values():
             for semaphore, owner in members.items():
@@ -72,8 +72,8 @@ class Ownership:
         self._known = {semaphore: known for semaphore, known in self._known.items() if semaphore in mappers}
         for semaphore in self._unnamed:
             for watched in _able(mappers.get(semaphore, ()), semaphore):
-                if semaphore in watched.owners:
-                    self._known[semaphore] = (watched.id, watched.owners[semaphore])
+                if semaphore in watched.owned.found:
+                    self._known[semaphore] = (watched.id, watched.owned.found[semaphore])
                     break
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping as Dict
 from functools import cached_property
 
 from semtrace.cpython import semlock, semtype
-from semtrace.cpython.owners import Owner, OwnerSearch
+from semtrace.cpython.owners import OwnerSearch
 from semtrace.cpython.semlock import SemLock
 from semtrace.linux import futex, pages, shm
 from semtrace.linux.maps import Mapping, SemaphoreMaps, read_mappings
@@ -20,6 +20,7 @@ from semtrace.model import Problem, ProcessId, SemId
 from semtrace.observe import activity
 from semtrace.observe.activity import Activity
 from semtrace.observe.foreign import ForeignUse, WholeSearch
+from semtrace.observe.owned import Owned
 from semtrace.observe.proof import Sighting
 from semtrace.observe.sightings import Sightings
 from semtrace.observe.verdict import Claim
@@ -34,9 +35,6 @@ _RETRY_S, _RETRY_MOST_S = 0.25, 60.0
 _MOST_FORMER = 64
 # When to search a process again that may use a semaphore by other means than its SemLock objects: that may pass.
 _FOREIGN_S = 10.0
-
-# How many semaphores one search looks for the owners of.
-_MOST_OWNED = 64
 
 _LIST_IT = "list what it has mapped: its semaphores"
 
@@ -68,11 +66,7 @@ class Watched:
         self._table: Iterator[None] | None = None
         self.searched_s: dict[SemId, float] = {}
         self._foreign: dict[SemId, ForeignUse | None] = {}
-        self.owners: dict[SemId, Owner | None] = {}
-        self.unowned: set[SemId] = set()  # searched for an owner, and nothing could be read
-        self._owners_wanted: frozenset[SemId] = frozenset()
-        self._owners: Iterator[None] | None = None
-        self._owner_changes = 0
+        self.owned = Owned()
         self._sightings = Sightings(self.id.pid, self.memory, self._mappings) if self.memory else None
 
     @cached_property
@@ -105,7 +99,8 @@ class Watched:
             self.problems.append(refused(self.id, _LIST_IT, error))
 
     def close(self) -> None:
-        self._search = self._table = self._owners = None
+        self._search = self._table = None
+        self.owned.close()
         if self.memory is not None:
             self.memory.close()
         if self._maps is not None:
@@ -144,8 +139,7 @@ class Watched:
         self.table_names = {s: name for s, name in self.table_names.items() if s in found}
         self.searched_s = {s: at_s for s, at_s in self.searched_s.items() if s in found}
         self._foreign = {s: use for s, use in self._foreign.items() if s in found}
-        self.owners = {s: owner for s, owner in self.owners.items() if s in found}
-        self.unowned &= found.keys()
+        self.owned.keep(found)
         self.semaphores = found
         self.learn(self._former)  # a program that makes a lock for each job has the next object where the last one was
         self._search, self._retry_s, self._retry_at_s = None, _RETRY_S, 0.0
@@ -246,37 +240,17 @@ class Watched:
     @property
     def learned(self) -> tuple[int, int]:
         """Return what the searches have found so far, to be compared."""
-        return len(self.objects), self._owner_changes
-
-    def want_owners(self, semaphores: Iterable[SemId]) -> None:
-        """Have these searched for the objects that they are parts of, when there is nothing else to search for."""
-        self._owners_wanted = frozenset(semaphores)
+        return len(self.objects), self.owned.changes
 
     def _continue_owners(self) -> bool:
-        if self._owners is None:
-            due = self._owners_wanted & self.objects.keys()
-            if not due or self.memory is None:
-                return False
-            self._owners = self._search_owners(sorted(due)[:_MOST_OWNED])
-        if next(self._owners, _END) is _END:
-            self._owners = None
-        return True
+        return self.memory is not None and self.owned.proceed(self.objects.keys(), self._search_owners)
 
-    def _search_owners(self, semaphores: Iterable[SemId]) -> Iterator[None]:
+    def _search_owners(self, semaphores: list[SemId]) -> Iterator[None]:
         if self.memory is None:
             return
         objects = {known.address: s for s in semaphores for known in self.objects.get(s, ())}
-        search = OwnerSearch(self.memory, self._mappings(), self._object_ranges, objects)
-        yield from search
-        found = {objects[address]: owner for address, owner in sorted(search.owners.items(), key=_plain_first)}
-        for semaphore in self.semaphores.keys() & objects.values():
-            if semaphore not in found:
-                self.unowned.add(semaphore)
-            if semaphore not in self.owners or found.get(semaphore) != self.owners[semaphore]:
-                self._owner_changes += 1
-            if semaphore in found:
-                self.owners[semaphore] = found[semaphore]
-        self._owners_wanted -= set(semaphores)
+        run = OwnerSearch(self.memory, self._mappings(), self._object_ranges, objects)
+        yield from self.owned.search(semaphores, objects, run, lambda: self.semaphores)
 
     def _search_lacking(self, now_s: float) -> Iterator[None]:
         """Searches its memory for SemLock objects of all its semaphores; yields after each piece read."""
@@ -311,7 +285,7 @@ class Watched:
         self._types |= search.types
         self.objects.update({semaphore: known for semaphore, known in search.objects.items() if known})
         # A lock that was searched while its Queue was being made has its owner only now.
-        plain = [semaphore for semaphore in search.foreign if self.owners.get(semaphore, _END) is None]
+        plain = [semaphore for semaphore in search.foreign if self.owned.found.get(semaphore, _END) is None]
         if plain:
             yield from self._search_owners(plain)
         self._foreign.update(search.foreign)
@@ -322,9 +296,7 @@ class Watched:
 
     def searches_soon(self, now_s: float) -> bool:
         """Return True while a search runs, or is due for the first time: a little patience then shows more."""
-        if self._search is not None or self._table is not None or self._owners is not None:
-            return True
-        if self._owners_wanted & self.objects.keys():
+        if self._search is not None or self._table is not None or self.owned.is_due(self.objects.keys()):
             return True
         return self._retry_s == _RETRY_S and bool(self.lacking()) and self.memory is not None
 
@@ -407,8 +379,3 @@ class Watched:
             return iter(())
         stopped = self.stat.state == "stopped"
         return self._sightings.take(self.threads(listed=True), stopped, self.semaphores.values(), self._types)
-
-
-def _plain_first(found: tuple[int, Owner | None]) -> bool:
-    """Sort so that, of several objects for one semaphore, one that has an owner decides."""
-    return found[1] is not None
