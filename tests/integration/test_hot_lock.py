@@ -110,6 +110,13 @@ def test_threads_that_queue_for_the_lock_and_for_the_interpreter_lock_are_never_
             _assert_sound(_sample(observer, 4.0, pause, 1000), workers)
 
 
+def _post_and_end(t: Target, name: str) -> None:
+    """In a process of its own, for one that has sem_post by ctypes could hold the lock from then on."""
+    t.fork(name)
+    t.do(name, "ctypes.CDLL(None).sem_post(ctypes.c_void_p(lock._semlock.handle))")
+    t.kill(name)
+
+
 def test_a_hot_lock_whose_holder_is_killed_becomes_an_orphan() -> None:
     """The kill may hit it while it holds the lock or not: only what really stays locked is orphaned."""
     with target() as t:
@@ -130,4 +137,4 @@ def test_a_hot_lock_whose_holder_is_killed_becomes_an_orphan() -> None:
             assert (seen == "orphaned") == truth
             orphaned += truth
             if truth:
-                t.do("p", "ctypes.CDLL(None).sem_post(ctypes.c_void_p(lock._semlock.handle))")
+                _post_and_end(t, f"r{round_}")

@@ -68,7 +68,7 @@ def test_holder_that_died_under_forkserver_is_orphaned(version: str) -> None:
 def test_waiting_for_a_condition_is_no_wait_for_its_lock(version: str, tmp_path: Path) -> None:
     with threaded(version, "condition_waits", tmp_path) as observer:
         snapshot = until(observer, lambda s: (lock := private(s, "other")) and lock.processes[0].waiters)
-        lock = private(snapshot, "condition")
+        lock = private(snapshot, "meeting")
         assert lock is not None
         assert (lock.processes[0].locked, lock.processes[0].waiters) == (True, ())
 

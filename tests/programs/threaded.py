@@ -286,7 +286,7 @@ def deep():
     start(waits_too)
 
 
-condition = threading.Condition()
+meeting = threading.Condition()
 permits = threading.Semaphore(1)
 
 
@@ -295,14 +295,14 @@ def condition_waits():
 
     def waits():
         note("waits")
-        with condition:
+        with meeting:
             inside.set()
-            condition.wait()
+            meeting.wait()
 
     def has():
         note("has")
         inside.wait()
-        with condition, other:
+        with meeting, other:
             shared_taken.set()
             shared.acquire()
 
