@@ -205,7 +205,49 @@ def test_stopped_between_post_and_decrement_is_not_learned(python: str) -> None:
                 assert certain(state(observer, "held")) == [t.pids["b"]]
 
 
+@few
+def test_worker_whose_child_released_for_it_is_no_certain_holder(python: str) -> None:
+    """A worker takes the lock for a child, which gives it back and ends; another worker takes it and sleeps inside."""
+    with target(python) as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.fork("c", by="a")
+        t.do("c", "lock.release()")
+        t.kill("c")
+        t.do("b", "lock.acquire()")
+        with observing(t.root) as observer:
+            for snapshot in watch(observer, 0.4):
+                lock = only(snapshot)
+                assert (lock.state, holders(lock)) == ("unknown", [])
+                assert str(t.pids["b"]) in (lock.reason or "")
+
+
 # -- C: semaphores
+
+
+@few
+def test_semaphore_that_children_give_back_has_no_holders(python: str) -> None:
+    """The usual way to limit jobs: the parent takes a place for each child, which gives it back at its end."""
+    with target(python, "lock = mp.Semaphore(4)") as t, observing(t.root) as observer:
+        state(observer, "free")
+        for name in ("a", "b", "c"):
+            t.do("p", "lock.acquire()")
+            t.start("fork", name)
+            t.do(name, "lock.release()")
+            until(observer, lambda s: not only(s).holders)
+        assert not any(only(s).holders for s in watch(observer, 0.2))
+
+
+@few
+def test_thread_that_holds_a_unit_is_not_named_wrongly(python: str) -> None:
+    with target(python, "lock = mp.BoundedSemaphore(3)") as t:
+        t.fork("a")
+        t.thread("a2", by="a")
+        t.do("a", "lock.acquire()")
+        t.do("a2", "[lock.acquire(), lock.release()]")
+        with observing(t.root) as observer:
+            (holder,) = state(observer, "held").holders
+            assert (holder.pid, holder.tid) == (t.pids["a"], None)
 
 
 @few
@@ -308,6 +350,22 @@ def test_orphan_is_found_where_the_stale_count_was_seen_on_the_free_lock(python:
             assert holders(state(observer, "held")) == [t.pids["b"]]
             t.kill("b")
             state(observer, "orphaned")
+
+
+@few
+def test_adopted_daemon_with_an_inherited_count_is_no_certain_holder(python: str) -> None:
+    """The master adopts orphans; the true holder was the daemon's parent, which was killed."""
+    with target(python) as t:
+        t.do("p", "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)")  # PR_SET_CHILD_SUBREAPER
+        t.fork("a")
+        t.do("a", "lock.acquire()")
+        t.fork("d", by="a")
+        t.do("d", "os.setsid()")
+        t.kill("a")
+        with observing(t.root) as observer:
+            for snapshot in watch(observer, 0.4):
+                assert certain(only(snapshot)) == []
+                assert only(snapshot).reason
 
 
 @few

@@ -379,6 +379,7 @@ class Mapper:
         self.searched_s = {SEM: float("inf")}
         self.runs_for = 0
         self.sightings_taken = 0
+        self.semaphores: dict[SemId, int] = {}
 
     def foreign_users(self, semaphore: SemId) -> None:
         """Nobody else has it."""
@@ -387,6 +388,22 @@ class Mapper:
         self.runs_for -= 1
         self.sightings_taken += 1
         return [running(11) if self.runs_for >= 0 else asleep()]
+
+
+@pytest.mark.parametrize(("ran_ns", "state"), [(500, "orphaned"), (501, "unknown")])
+def test_look_counts_only_if_no_waiter_ran_meanwhile(monkeypatch: pytest.MonkeyPatch, ran_ns: int, state: str) -> None:
+    """It may have been given the lock by one that was seen before, and be about to claim it."""
+    monkeypatch.setattr(proving.futex, "run_time", lambda pid, tid: RunTime(ran_ns, 1))
+    waiter = Mapper()
+    waiter.semaphores = {SEM: 0x9000}
+    monkeypatch.setattr(
+        waiter, "sightings", lambda: [Sighting(Thread(11, NUMBER, 0x9000), stopped=False, ran=RunTime(500, 1))]
+    )
+    play = Play(monkeypatch, waiter, proved=False)
+    for _ in range(3):
+        play.state()
+    time.sleep(SPAN_S)
+    assert play.state() == state
 
 
 def test_a_thread_that_runs_for_a_moment_is_waited_for_in_the_same_refresh(monkeypatch: pytest.MonkeyPatch) -> None:

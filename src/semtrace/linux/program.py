@@ -75,6 +75,15 @@ def user_ids(pid: int) -> frozenset[int]:
     return frozenset(map(int, found[1].split())) if found else frozenset()
 
 
+def session_id(pid: int) -> int | None:
+    """Return its session (`/proc/PID/stat`, field 6), None if it ended."""
+    raw = read(f"/proc/{pid}/stat", 4096) or b""
+    try:
+        return int(raw[raw.rindex(b")") + 2 :].split()[3])
+    except (ValueError, IndexError):
+        return None
+
+
 def image(pid: int) -> tuple[int, int] | None:
     """Where code and stack begin (`/proc/PID/stat`, fields 26 and 28): random at each exec, the same after a fork.
 

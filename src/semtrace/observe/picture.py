@@ -179,9 +179,16 @@ class Picture:
         return found
 
     def _holder(self, now_s: float, semaphore: SemId, claim: Claim) -> Holder:
-        tid = self._fleet[claim.process].tid_of(claim.last_tid)
+        tid = self._tid(semaphore, claim)
         since_s = self._holding.seconds(now_s, (semaphore, claim.process, claim.last_tid))
         return Holder(claim.process, tid, claim.count, since_s, certain=claim.certain)
+
+    def _tid(self, semaphore: SemId, claim: Claim) -> int | None:
+        """Return the thread that holds it. Of several units, another thread may have been the last to acquire one."""
+        watched = self._fleet[claim.process]
+        known = watched.objects.get(semaphore, ())
+        single = watched.stat.threads == 1 or all(each.maxvalue == 1 for each in known)
+        return watched.tid_of(claim.last_tid) if single else None
 
     def _slept(self, holder: Holder) -> Holder:
         """With for how long its thread has not run: so long it has held it, for that thread itself has taken it."""

@@ -176,6 +176,8 @@ class Prover:
         living = {watched for watched in everybody if not watched.dying}
         now_s, now_ticks = time.monotonic(), _now_ticks()
         for semaphore in ready:
+            if not _waiters_slept(semaphore, mappers[semaphore], seen):
+                continue
             suspicion = self._suspicions[semaphore]
             looks = (_look(suspicion, each, seen[each], now_ticks) for each in mappers[semaphore] if each in living)
             suspicion.look(now_s, list(looks))
@@ -287,6 +289,18 @@ def _foreign(semaphore: SemId, suspicion: Suspicion, mappers: Sequence[Watched])
 def _look(suspicion: Suspicion, watched: Watched, sightings: Sequence[Sighting], now_ticks: int) -> Look:
     threads = max(watched.stat.threads, len(sightings))
     return Look(watched.id, sightings, suspicion.is_young(watched.id, threads, now_ticks))
+
+
+def _waiters_slept(semaphore: SemId, mappers: Sequence[Watched], seen: Mapping[Watched, Sequence[Sighting]]) -> bool:
+    """Return True if none who waited for it has run since it was seen. The look at many processes takes its time: one
+    that was seen waiting may get the lock from one that was seen, with nothing, only after that.
+    """
+    return all(
+        futex.run_time(watched.id.pid, each.thread.tid) == each.ran
+        for watched in mappers
+        for each in seen[watched]
+        if each.thread.futex is not None and each.thread.futex == watched.semaphores.get(semaphore)
+    )
 
 
 def _to_be_searched(suspicion: Suspicion, mappers: Iterable[Watched]) -> Iterator[Watched]:

@@ -74,6 +74,7 @@ def read_lock(
 ) -> Reading:
     """A steady reading if one can be had. `value` was read just before; claims to a free lock are not asked for."""
     read = Reading(value, how.kind, how.maxvalue, waiting=waiting, steady=False)
+    weighed: Reading | None = None
     for _ in range(_WEIGHINGS):
         read = _attempt(semaphore, mappers, read, baselines)
         if read.steady or _surplus(read, baselines) <= 0:
@@ -81,7 +82,9 @@ def read_lock(
         read = _weigh(semaphore, mappers, read)
         if read.steady and judge(read, baselines).state != "unknown":
             return read
-    return _attempt(semaphore, mappers, read, baselines)
+        weighed = read if read.steady else None
+    read = _attempt(semaphore, mappers, read, baselines)
+    return weighed if weighed and not read.steady else read
 
 
 def _attempt(
@@ -141,19 +144,20 @@ def _weigh(semaphore: SemId, mappers: Sequence[Watched], before: Reading) -> Rea
     """Read once more, after a pause, and find which of too many claims cannot be on their way down.
 
     Between its post and its decrement a thread runs for well under a microsecond, but it may be off the processor for
-    long. So a count is exact if its process slept through the pause, or if it alone of all that claim has run: then it
-    is past any decrement, and nobody else can have given anything back meanwhile.
+    long. So a count is exact if its process slept while it was read, or if it alone of all that claim has run in the
+    pause: then it is past any decrement, and nobody else can have given anything back meanwhile.
     """
     claiming = _claiming(mappers, before)
     began = {watched: watched.activity(semaphore) for watched in claiming}
     time.sleep(_WEIGHING_S)
+    ended = {watched: watched.activity(semaphore) for watched in claiming}
     claims, blind = claims_on(semaphore, mappers)
     value = value_of(semaphore, mappers)
-    ended = {watched: watched.activity(semaphore) for watched in claiming}
+    last = {watched: watched.activity(semaphore) for watched in claiming}
     same = value is not None and value[0] == before.value and claims == before.claims and blind == before.blind
-    ran = [watched for watched in claiming if not ended[watched].unchanged_since(began[watched])]
-    exact = {watched.id for watched in claiming if ended[watched].asleep_since(began[watched])}
-    if len(ran) == 1 and ended[ran[0]].ran_since(began[ran[0]]) >= _RAN_NS:
+    ran = [watched for watched in claiming if not last[watched].unchanged_since(began[watched])]
+    exact = {watched.id for watched in claiming if last[watched].asleep_since(ended[watched])}
+    if len(ran) == 1 and last[ran[0]].ran_since(began[ran[0]]) >= _RAN_NS:
         exact.add(ran[0].id)
     if not same:
         return replace(before, value=value[0] if value else before.value)

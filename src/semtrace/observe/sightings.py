@@ -37,7 +37,8 @@ class Sightings:
         known, self._elsewhere = self._elsewhere, {}
         for thread in threads:
             if thread.futex is None or any(at <= thread.futex < at + PAGE_SIZE for at in semaphores):
-                ran = None if thread.blocked else futex.run_time(self._pid, thread.tid)
+                asked = thread.futex is not None or not thread.blocked
+                ran = futex.run_time(self._pid, thread.tid) if asked else None
                 yield Sighting(thread, stopped, ran)
             elif (code := self._acquiring_code(kinds)) is None:
                 gil = Gil.UNKNOWN if self._may_be_gil(thread.futex) else Gil.NO

@@ -92,7 +92,7 @@ def judge(reading: Reading, baselines: Mapping[ProcessId, Baseline], handed_over
     if not reading.steady:
         return Verdict("unknown", reason="in flux: it changed during every attempt to read it")
     if reading.maxvalue == SEM_VALUE_MAX:
-        return _judge_open_ended(reading, baselines)
+        return _judge_open_ended(reading, baselines, handed_over)
     taken = reading.maxvalue - reading.value
     if taken <= 0:
         over = f"its value {reading.value} is above its maximum {reading.maxvalue}" if taken < 0 else None
@@ -135,7 +135,9 @@ def _may_inherit(claim: Claim, by_pid: Mapping[int, Claim]) -> bool:
     if not claim.forked:
         return False
     parent = by_pid.get(claim.parent)
-    return parent is None or parent.last_tid != 0
+    if parent is None or parent.process.start_ticks > claim.process.start_ticks:
+        return True
+    return parent.last_tid != 0
 
 
 def _no_object(reading: Reading) -> str:
@@ -144,10 +146,10 @@ def _no_object(reading: Reading) -> str:
     return "no process that maps it has a SemLock object for it: not made by Python's multiprocessing?"
 
 
-def _judge_open_ended(reading: Reading, baselines: Mapping[ProcessId, Baseline]) -> Verdict:
+def _judge_open_ended(reading: Reading, baselines: Mapping[ProcessId, Baseline], handed_over: bool) -> Verdict:
     """A Semaphore does not keep the value that it began with, so units cannot be missed: it is never orphaned."""
     empty = reading.value == 0
-    if any(c.count < 0 for c in reading.claims):
+    if handed_over or any(c.count < 0 for c in reading.claims):
         return Verdict("exhausted" if empty else "free", reason="one process gives what another takes: nobody holds it")
     claimed = holds(reading.claims, reading.kind, baselines)
     if reading.blind:

@@ -13,7 +13,7 @@ from semtrace.linux import futex, pages, shm
 from semtrace.linux.maps import Mapping, SemaphoreMaps, read_mappings
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import Stat, door, read_stat
-from semtrace.linux.program import namespace_pids
+from semtrace.linux.program import namespace_pids, session_id
 from semtrace.linux.pthread import kernel_tid
 from semtrace.linux.rights import refused
 from semtrace.model import Problem, ProcessId, SemId
@@ -71,8 +71,12 @@ class Watched:
 
     @cached_property
     def _adoptable(self) -> bool:
-        """Return True if its parent may have adopted it."""
-        return self._first_parent <= 1 or namespace_pids(self._first_parent)[-1] == 1
+        """Return True if its parent may have adopted it: the init of a namespace, or a process that has asked to be
+        one for its descendants (PR_SET_CHILD_SUBREAPER, which nobody else can see). A daemon has left its session.
+        """
+        if self._first_parent <= 1 or namespace_pids(self._first_parent)[-1] == 1:
+            return True
+        return session_id(self.id.pid) != session_id(self._first_parent)
 
     def _open_memory(self) -> Memory | None:
         try:
@@ -343,7 +347,7 @@ class Watched:
             self._retry_at_s = 0.0
         if not uses:
             return None
-        last_tid, _ = max(uses, key=lambda use: use[1])
+        last_tid, _ = max(uses, key=lambda use: (use[1], use[0] != 0))
         return Claim(self.id, sum(count for _, count in uses), last_tid, self.parent, self.stat.forked)
 
     def threads(self, listed: bool = False) -> list[futex.Thread]:
