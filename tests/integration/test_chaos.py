@@ -268,7 +268,10 @@ def test_wrong_observer_fails_an_episode(monkeypatch: pytest.MonkeyPatch) -> Non
         return replace(snapshot, locks=tuple(replace(lock, state="free", holders=()) for lock in snapshot.locks))
 
     monkeypatch.setattr(Observer, "snapshot", lying)
-    tally = episode.run(episode.Setting(BY_NAME["healthy"], 1, 3.0, HOST))
+    for seed in range(1, 20):  # where the machine is busy, an episode may have no moment that can be judged
+        tally = episode.run(episode.Setting(BY_NAME["healthy"], seed, 3.0, HOST))
+        if tally.wrong:
+            break
     assert any(judge.FALSE_FREE in what for what in tally.wrong)
     assert tally.failed
     assert tally.evidence[0]["again"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from driving import FEW, INTERPRETERS, Target, observing, only, state, target, until, watch
+from support import wait_until
 
 from semtrace.observe import sightings
 from semtrace.observe.observer import Observer
@@ -184,3 +187,39 @@ def test_who_has_not_counted_may_wait_for_the_lock_of_another_interpreter(python
             t.do("c", "lock.release()")
             never_orphaned(observer, 2.0)
             assert only(observer.snapshot()).state == "unknown"
+
+
+FULL_PIPE = """
+import faulthandler
+def report_into_full_pipe():
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    try:
+        while True:
+            os.write(write, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(write, True)
+    faulthandler.register(signal.SIGUSR1, file=write, all_threads=False)
+"""
+
+
+@few
+def test_grant_interrupted_by_a_handler_that_blocks_is_never_orphaned(python: str) -> None:
+    """A C handler runs while the thread that was granted the lock waits for the interpreter lock, and blocks."""
+    with target(python) as t:
+        t.fork("a", "b")
+        t.thread("b2", by="b")
+        t.do("b", f"exec({FULL_PIPE!r}, GLOBALS)")
+        t.do("b2", "report_into_full_pipe()")
+        t.do("b", "sys.setswitchinterval(100)")
+        t.do("a", "lock.acquire()")
+        t.block("b2", "lock")
+        end = t.hog("b")
+        t.do("a", "lock.release()")
+        with observing(t.root) as observer:
+            until(observer, lambda s: "interpreter lock" in (only(s).reason or ""), never="orphaned")
+            ctypes.CDLL(None).tgkill(t.pids["b"], t.tids["b2"], signal.SIGUSR1)
+            wait_until(lambda: t.syscall("b2").startswith("1 "), what="the handler to block in write")
+            assert {only(s).state for s in watch(observer, 1.0)} == {"unknown"}
+            assert "signal handler" in (only(observer.snapshot()).reason or "")
+        end()

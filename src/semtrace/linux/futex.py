@@ -94,7 +94,14 @@ def parse_syscall(tid: int, line: bytes) -> Thread | None:
             return Thread(tid, number, int(f[1], 16), timed, stack=int(f[-2], 16))
     except (ValueError, IndexError):
         return None
-    return Thread(tid, number)
+    return Thread(tid, number, stack=_stack_pointer(f))
+
+
+def _stack_pointer(fields: list[bytes]) -> int | None:
+    try:
+        return int(fields[-2], 16)
+    except (ValueError, IndexError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ earlier call left behind may be found too. So "no" is certain and "yes" is not.
 
 from __future__ import annotations
 
+import platform
 import struct
 from collections.abc import Sequence
 
@@ -33,6 +34,38 @@ def returns_into(memory: Memory, stack: int, code: Ranges) -> bool | None:
         return None
     words = struct.unpack_from(f"={len(raw) // 8}Q", raw)
     return any(start < word & _USER_BITS <= end for word in words for start, end in code)
+
+
+# How far above the stack pointer the frame of a signal handler may lie, and how many words are tried as its beginning.
+_HANDLER_WINDOW, _MOST_TRIED = 1 << 15, 256
+
+# The code that a handler returns to: `mov $15, %rax; syscall` (glibc sysdeps/unix/sysv/linux/x86_64/libc_sigaction.c,
+# musl src/signal/x86_64/restore.s). Its address begins struct rt_sigframe (arch/x86/include/asm/sigframe.h); behind it
+# struct ucontext has the interrupted registers: rsp and rip as words 20 and 21 (uapi/asm/ucontext.h, sigcontext.h).
+_RESTORERS = (bytes.fromhex("48c7c00f0000000f05"), bytes.fromhex("b80f0000000f05"))
+_RSP_AT, _RIP_AT = 8 + 160, 8 + 168
+HANDLERS_KNOWN = platform.machine() == "x86_64"
+
+
+def interrupted(memory: Memory, stack: int, code: Ranges) -> list[tuple[int, int]]:
+    """Return (stack pointer, address) of the code that each signal handler near this stack pointer has interrupted.
+
+    `code` is all executable memory of files. The interrupted code may run on another stack (sigaltstack).
+    """
+    raw = memory.read(stack, _HANDLER_WINDOW) or _read(memory, stack) or b""
+    found: list[tuple[int, int]] = []
+    restores: dict[int, bool] = {}
+    for at, (word,) in enumerate(struct.iter_unpack("=Q", raw[: len(raw) // 8 * 8])):
+        if word not in restores:
+            if len(restores) >= _MOST_TRIED or not any(start <= word < end for start, end in code):
+                continue
+            restores[word] = (memory.read(word, 9) or b"").startswith(_RESTORERS)
+        if restores[word]:
+            frame = stack + 8 * at
+            saved = memory.u64(frame + _RSP_AT), memory.u64(frame + _RIP_AT)
+            if saved[0] and saved[1]:
+                found.append((saved[0], saved[1]))
+    return found
 
 
 def _read(memory: Memory, stack: int) -> bytes | None:

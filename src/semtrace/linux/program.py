@@ -20,6 +20,8 @@ _SPAWNED = re.compile(r"from (multiprocessing|billiard)\.(spawn|forkserver) impo
 # In this order since Linux 2.6; the process's own name, which comes before them, is escaped and cannot hold a new line.
 _STATUS = re.compile(rb"^Tgid:\t(\d+)$.*?^SigCgt:\t([0-9a-f]+)$", re.MULTILINE | re.DOTALL)
 
+_SIGNALS = re.compile(rb"^SigBlk:\t([0-9a-f]+)$.*?^SigCgt:\t([0-9a-f]+)$", re.MULTILINE | re.DOTALL)
+
 # include/linux/sched.h: a kernel thread has no program.
 _PF_KTHREAD = 0x00200000
 
@@ -73,6 +75,15 @@ def user_ids(pid: int) -> frozenset[int]:
     """The users whose rights it has or may take up: real, effective, saved, file system's (proc.rst, table 1-2)."""
     found = re.search(rb"^Uid:((?:\t\d+)+)$", read(f"/proc/{pid}/status", 16384) or b"", re.MULTILINE)
     return frozenset(map(int, found[1].split())) if found else frozenset()
+
+
+def may_handle_signal(pid: int, tid: int) -> bool:
+    """Return True if the thread may be inside a signal handler: a signal that the process catches is blocked in it
+    (proc.rst, table 1-2: SigBlk, SigCgt), as each is while its handler runs. True also if that cannot be read.
+    """
+    raw = read(f"/proc/{pid}/task/{tid}/status", 16384) or b""
+    found = _SIGNALS.search(raw)
+    return found is None or int(found[1], 16) & int(found[2], 16) != 0
 
 
 def session_id(pid: int) -> int | None:

@@ -13,7 +13,8 @@ interpreter lock that another thread keeps). So every one of these must hold, fr
   look: one by one they could hand it on between the looks;
 - no process was ever seen with a negative count of it: where one releases what another took, counts prove nothing.
 
-A thread cannot be about to claim while it is blocked in anything but the interpreter lock; while it waits for the
+A thread cannot be about to claim while it is blocked in anything but the interpreter lock, unless in the handler of a
+signal that interrupted SemLock.acquire; while it waits for the
 interpreter lock with no return address into SemLock.acquire on its stack; or if it has computed, since it was last
 known not to be about to, for longer than one that waits for the interpreter lock can. A thread that shows none of that
 leaves the look without a result. One that may be about to claim takes back all looks before.
@@ -200,14 +201,17 @@ class Suspicion:
 
     def _thread(self, process: ProcessId, sighting: Sighting) -> tuple[Shown, str]:
         key = (process, sighting.thread.tid)
-        if sighting.thread.blocked and sighting.gil is not Gil.UNKNOWN:
+        waits = "waits for the interpreter lock" if sighting.thread.futex is not None else "is in a signal handler"
+        if sighting.thread.blocked and sighting.gil is Gil.NO:
             self._anchor(key, sighting.ran)
-            what = Shown.CLEAR if sighting.gil is Gil.NO else Shown.MAY_CLAIM
-            return what, "waits for the interpreter lock"
+            return Shown.CLEAR, waits
+        if sighting.thread.blocked and sighting.gil is Gil.ACQUIRING:
+            # The word may be left over from an earlier call: 3.15 keeps one on the stack of a thread that computes.
+            return Shown.CLEAR if self._has_computed(key, sighting.ran) else Shown.MAY_CLAIM, waits
         if not sighting.thread.blocked and sighting.stopped:
             return Shown.MAY_CLAIM, "is stopped"
         what = Shown.CLEAR if self._has_computed(key, sighting.ran) else Shown.NOTHING
-        return what, "waits for the interpreter lock" if sighting.thread.blocked else "is running"
+        return what, waits if sighting.thread.blocked else "is running"
 
     def _anchor(self, key: tuple[ProcessId, int], ran: RunTime | None) -> None:
         """Count its run time from here on: what it ran before shows nothing any more."""

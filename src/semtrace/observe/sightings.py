@@ -11,6 +11,7 @@ from semtrace.linux.futex import RunTime, Thread
 from semtrace.linux.maps import Mapping
 from semtrace.linux.memory import HIGHEST_ADDRESS, Memory
 from semtrace.linux.process import PAGE_SIZE
+from semtrace.linux.program import may_handle_signal
 from semtrace.observe.proof import Gil, Sighting
 
 
@@ -36,7 +37,9 @@ class Sightings:
         kinds = frozenset(types)
         known, self._elsewhere = self._elsewhere, {}
         for thread in threads:
-            if thread.futex is None or any(at <= thread.futex < at + PAGE_SIZE for at in semaphores):
+            if thread.futex is None and thread.blocked and may_handle_signal(self._pid, thread.tid):
+                yield Sighting(thread, stopped, gil=self._in_handler(thread, kinds))
+            elif thread.futex is None or any(at <= thread.futex < at + PAGE_SIZE for at in semaphores):
                 asked = thread.futex is not None or not thread.blocked
                 ran = futex.run_time(self._pid, thread.tid) if asked else None
                 yield Sighting(thread, stopped, ran)
@@ -63,6 +66,18 @@ class Sightings:
         if inside is False:
             self._elsewhere[tid] = (now, after, code)
         return Sighting(now, stopped, after, {None: Gil.UNKNOWN, True: Gil.ACQUIRING, False: Gil.NO}[inside])
+
+    def _in_handler(self, thread: Thread, types: frozenset[int]) -> Gil:
+        """Look whether a signal handler that blocks has interrupted SemLock.acquire."""
+        code = self._acquiring_code(types)
+        if code is None or thread.stack is None or not nativestack.HANDLERS_KNOWN:
+            return Gil.UNKNOWN
+        all_code = [(m.start, m.end) for m in self._mappings() if m.inode and "x" in m.perms]
+        for stack, address in nativestack.interrupted(self._memory, thread.stack, all_code):
+            in_code = any(start <= address < end for start, end in code)
+            if in_code or nativestack.returns_into(self._memory, stack, code) is not False:
+                return Gil.ACQUIRING
+        return Gil.NO
 
     def _thread(self, tid: int) -> Thread | None:
         try:
