@@ -166,6 +166,7 @@ def refork(until_s, end):
     while time.monotonic() < until_s and not os.path.exists(end):
         if os.fork():
             os._exit(0)
+        time.sleep(0.004)  # far less than a sweep takes; without it all numbers of processes are soon used up
     os._exit(0)
 """
 
