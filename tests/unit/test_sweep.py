@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from typing import IO
 
@@ -91,6 +92,17 @@ def test_where_somebody_always_escapes_there_is_an_end(monkeypatch: pytest.Monke
     machine = Machine(monkeypatch, ({1: 1, pid: 0} for pid in count(2)))
     assert not _settled()
     assert machine.rounds == sweep._MOST_ROUNDS
+
+
+def test_one_that_ends_while_it_is_asked_has_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have forked after the list was read; one that stays a zombie has no more children in the next round."""
+    machine = Machine(monkeypatch, ({1: 1, pid: 5} for pid in count(2)))
+    monkeypatch.setattr(sweep, "read_stat", lambda pid: replace(_stat(pid), state="zombie" if pid > 1 else "sleeping"))
+    assert not _settled()
+    machine = Machine(monkeypatch, _always({1: 1, 2: 5}))
+    monkeypatch.setattr(sweep, "read_stat", lambda pid: replace(_stat(pid), state="zombie" if pid > 1 else "sleeping"))
+    assert _settled()
+    assert machine.rounds == 3
 
 
 def test_rights_do_not_help_against_an_endless_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
