@@ -86,7 +86,7 @@ def test_another_type_of_semlock_makes_its_stack_be_read_again(scene: Scene) -> 
 
 
 def test_a_waiter_of_a_semaphore_has_not_taken_it(scene: Scene) -> None:
-    assert scene.take(thread=Thread(11, NUMBER, SEMAPHORE_AT)).gil is Gil.NO
+    assert scene.take(5, thread=Thread(11, NUMBER, SEMAPHORE_AT)).gil is Gil.NO
     assert not scene.stacks_read
 
 
