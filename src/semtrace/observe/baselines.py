@@ -19,8 +19,8 @@ class Baselines:
     A count of 0 is a baseline: what a fork copies is never negative, and no count is too low. One above 0 is proven
     where its process slept through a sample of the free lock. A process that computes all the time cannot prove it so:
     its count is assumed where it stood in two samples of the free lock, `APART_S` or more apart, and was never seen
-    lower. `lowest` are the lowest counts below zero: once there was one, processes release what
-    others took, and counts never again prove who holds the lock.
+    lower. `lowest` are the lowest counts below zero: once there was one, processes release what others took, and
+    counts never again prove who holds the lock.
     """
 
     APART_S = 0.5

@@ -93,6 +93,7 @@ def _attempt(
     """Read until value and claims held still and account for each other; give up after several attempts."""
     previous: Reading | None = None
     value, maxvalue = read.value or 0, read.maxvalue or 0
+    read = replace(read, steady=False, exact=frozenset())  # what was weighed before says nothing of these readings
     for attempt in range(_PATIENT_ATTEMPTS):
         if value >= maxvalue:
             return replace(read, value=value, claims=(), blind=(), steady=True)
