@@ -21,6 +21,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "errors": "",
     "model": "model",
     "text": "model",
+    "waits": "model waits",
     "rules": "model text rules",
     # between a traced server and its viewers
     "wire": "model errors wire",

@@ -18,18 +18,21 @@ from semtrace.model.names import (
     Role,
     SemId,
     Severity,
+    ThreadId,
     Unread,
 )
 from semtrace.model.private import Overlap, ThreadLock, ThreadLockUse
 from semtrace.model.server import Process, Server, Surroundings
 from semtrace.model.snapshot import Finding, LeakedName, Problem, SharedMemory, Snapshot
 from semtrace.model.tracing import Durations, LockOrder, Statistics, TracedEvent, Tracing
+from semtrace.model.waits import Doubt, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
 
 __all__ = [
     "RECURSIVE_MUTEX",
     "SEMAPHORE",
     "SEM_VALUE_MAX",
     "DeadHolder",
+    "Doubt",
     "Durations",
     "EventName",
     "Evidence",
@@ -47,6 +50,8 @@ __all__ = [
     "Process",
     "ProcessId",
     "Role",
+    "Root",
+    "RootKind",
     "SemId",
     "Server",
     "Severity",
@@ -55,10 +60,16 @@ __all__ = [
     "Statistics",
     "Stray",
     "Surroundings",
+    "Target",
+    "ThreadId",
     "ThreadLock",
     "ThreadLockUse",
     "TracedEvent",
     "Tracing",
     "Unread",
+    "Wait",
+    "WaitGraph",
+    "WaitKind",
     "Waiter",
+    "Wakers",
 ]

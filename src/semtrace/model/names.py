@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Literal, NamedTuple
 
 Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
@@ -20,6 +21,13 @@ SEMAPHORE = 1
 SEM_VALUE_MAX = 0x7FFFFFFF
 
 
+class Word(str, Enum):
+    """An enumeration of words that JSON has as they are (enum.StrEnum, which Python 3.10 lacks)."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
 class ProcessId(NamedTuple):
     """A process for as long as the machine is up: pids are reused, the pair is not.
 
@@ -28,6 +36,13 @@ class ProcessId(NamedTuple):
 
     pid: int
     start_ticks: int
+
+
+class ThreadId(NamedTuple):
+    """A thread by its process and the kernel's number for it, which is unique on the machine while it lives."""
+
+    process: ProcessId
+    tid: int
 
 
 class SemId(NamedTuple):
