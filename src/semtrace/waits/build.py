@@ -1,4 +1,4 @@
-"""Make the waits of a snapshot: of its locks and their waiters, and of all else that its threads are blocked on. Pure."""
+"""Make the waits of a snapshot: those for its locks, and of all else that its threads are blocked on. Pure."""
 
 from __future__ import annotations
 
