@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from enum import Enum
+from typing import Any, Literal, NamedTuple
 
 Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
 LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
 Evidence = Literal["memory", "events"]
-Severity = Literal["error", "warning", "info"]
+Severity = Literal["error", "warning", "note", "info"]
 Unread = Literal["private-locks"]
 EventName = Literal["wait", "acquired", "released", "failed", "created", "forked", "exiting"]
 
@@ -18,6 +19,16 @@ EventName = Literal["wait", "acquired", "released", "failed", "created", "forked
 RECURSIVE_MUTEX = 0
 SEMAPHORE = 1
 SEM_VALUE_MAX = 0x7FFFFFFF
+
+
+class Word(str, Enum):
+    """An enum whose members are strings; `auto()` makes the member's name with hyphens. enum.StrEnum needs 3.11."""
+
+    __str__ = str.__str__
+
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[Any]) -> str:
+        return name.lower().replace("_", "-")
 
 
 class ProcessId(NamedTuple):
@@ -49,3 +60,13 @@ class Frame:
     file: str
     line: int
     source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeakedName:
+    """A semaphore that is still listed in /dev/shm though no process maps it; `age_s` is since it was made."""
+
+    id: SemId
+    name: str
+    age_s: float
+    user: str
