@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
 LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
 Evidence = Literal["memory", "events"]
-Severity = Literal["error", "warning", "info"]
+Severity = Literal["error", "warning", "note", "info"]
 Unread = Literal["private-locks"]
 EventName = Literal["wait", "acquired", "released", "failed", "created", "forked", "exiting"]
 
@@ -22,10 +22,13 @@ SEM_VALUE_MAX = 0x7FFFFFFF
 
 
 class Word(str, Enum):
-    """An enumeration of words that JSON has as they are (enum.StrEnum, which Python 3.10 lacks)."""
+    """An enum whose members are strings; `auto()` makes the member's name with hyphens. enum.StrEnum needs 3.11."""
 
-    def __str__(self) -> str:
-        return str(self.value)
+    __str__ = str.__str__
+
+    @staticmethod
+    def _generate_next_value_(name: str, start: int, count: int, last_values: list[Any]) -> str:
+        return name.lower().replace("_", "-")
 
 
 class ProcessId(NamedTuple):
@@ -64,3 +67,13 @@ class Frame:
     file: str
     line: int
     source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeakedName:
+    """A semaphore that is still listed in /dev/shm though no process maps it; `age_s` is since it was made."""
+
+    id: SemId
+    name: str
+    age_s: float
+    user: str

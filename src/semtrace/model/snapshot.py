@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from semtrace.model.locks import Lock
-from semtrace.model.names import ProcessId, SemId, Severity, Unread
+from semtrace.model.names import LeakedName, ProcessId, SemId, Severity, Unread
 from semtrace.model.private import ThreadLock
 from semtrace.model.server import Process, Server
 from semtrace.model.tracing import Tracing
@@ -24,16 +24,6 @@ class Problem:
     remedy: str
     process: ProcessId | None = None
     unread: Unread | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LeakedName:
-    """A semaphore that is still listed in /dev/shm though no process maps it; `age_s` is since it was made."""
-
-    id: SemId
-    name: str
-    age_s: float
-    user: str
 
 
 @dataclass(frozen=True, slots=True)

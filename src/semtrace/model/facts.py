@@ -1,0 +1,453 @@
+"""Facts: what a finding rests on. Each statement is a class of its own, `present` has a sentence for each.
+
+To add a statement, add a class here, add it to `Fact`, and register its text in `present/facts.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from semtrace.model.names import LeakedName, ProcessId, SemId
+from semtrace.model.places import Place
+from semtrace.model.tracing import Statistics
+
+# exact: events say it. at-least: it may have lasted longer. samples: every sample saw it, in one stretch or in several.
+Measure = Literal["exact", "at-least", "samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """A duration, and how well it is known."""
+
+    seconds: float
+    measure: Measure = "at-least"
+
+
+@dataclass(frozen=True, slots=True)
+class LockRef:
+    """A lock that a finding is about. `id` is None of a private lock; `process` is then the one whose copy it is, if
+    the finding is about one copy. `name` is as the target has it, and so may hold control characters.
+    """
+
+    id: SemId | None
+    name: str
+    kind: str = "unknown"
+    process: ProcessId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRef:
+    """A thread that a finding is about. `tid` is None where only its process is known, or meant."""
+
+    process: ProcessId
+    tid: int | None = None
+    place: Place | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+# -- who holds, who waits
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictReason:
+    """Why the lock is in its state, as the verdict or the proof says it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HolderUnknown:
+    """Nobody knows who holds it, for this reason of the verdict."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One holder. `certain` is False of a process that may only have inherited its count."""
+
+    thread: ThreadRef
+    since: Elapsed | None
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBy:
+    holds: tuple[Hold, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitedFor:
+    """Threads that wait for the lock; `longest` is for how long one of them has, None where that is not known."""
+
+    threads: tuple[ThreadRef, ...]
+    longest: Elapsed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where these threads are, and nothing else."""
+
+    threads: tuple[ThreadRef, ...]
+
+
+# -- holders that died
+
+
+@dataclass(frozen=True, slots=True)
+class DeadByFile:
+    """The state file of a dead process says that it held the lock. `alive_s` ago it was last seen alive, `gone_s` ago
+    first found gone; both are None where it had ended before the watching began, `watched_s` ago.
+    """
+
+    process: ProcessId
+    alive_s: float | None
+    gone_s: float | None
+    watched_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastSeen:
+    """Some snapshot saw who held it last: `seen_s` ago, for `held` by then; `ended_s` ago it was gone."""
+
+    thread: ThreadRef
+    seen_s: float
+    held: Elapsed | None
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HolderNotSeen:
+    """No snapshot saw who held it last."""
+
+
+@dataclass(frozen=True, slots=True)
+class KilledByTimeout:
+    """The holder most likely died of gunicorn's --timeout: it had held the lock, or not beaten, for as long.
+    `silent_s` is the age of its last heartbeat, None where the hold shows it.
+    """
+
+    timeout_s: float
+    silent_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndedOtherwise:
+    """The hold was far shorter than gunicorn's --timeout: something else ended the holder."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndUnknown:
+    """Nobody knows how the holder ended; gunicorn's log may say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutKills:
+    """gunicorn kills a worker that is silent for so long, which may be what happened."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsLost:
+    """Units of a BoundedSemaphore that died with a process; `for_s` is for how long every sample saw it so."""
+
+    units: int
+    maximum: int
+    proved: bool
+    for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TakerDied:
+    """By its state file the process took a unit of a Semaphore and ended without a release."""
+
+    process: ProcessId
+    acquired_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TakerGone:
+    """By the snapshots the thread had a unit of a Semaphore `seen_s` ago, and was gone `ended_s` ago."""
+
+    thread: ThreadRef
+    seen_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SemaphoreMayBeLock:
+    """A Semaphore forgets the number that it began with: nobody knows whether it is a lock or a signal."""
+
+
+# -- rings
+
+
+@dataclass(frozen=True, slots=True)
+class RingLink:
+    """A thread of a ring: it has `holds` and waits for `wants`. `took` where it may not be the one to release it."""
+
+    thread: ThreadRef
+    holds: LockRef
+    wants: LockRef
+    since: Elapsed | None
+    took: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asleep:
+    """So many threads have not run for `for_s`; `for_ever` where none of them can go on."""
+
+    threads: int
+    for_s: float
+    for_ever: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MayBeGate:
+    """Others may release what the thread waits for: these processes, another thread of its own, or, where neither is
+    given, a process that cannot be read.
+    """
+
+    pids: tuple[int, ...]
+    own_thread: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadMayRelease:
+    """Another thread of the process that took the lock may release it."""
+
+    lock: LockRef
+
+
+@dataclass(frozen=True, slots=True)
+class OutsiderMayRelease:
+    """Processes outside the server may release the lock."""
+
+    pids: tuple[int, ...]
+    lock: LockRef
+
+
+@dataclass(frozen=True, slots=True)
+class HandsLocksOver:
+    """The program was seen to release these locks in other processes than took them."""
+
+    locks: tuple[LockRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """So many more threads wait behind a ring, or behind one thread."""
+
+    threads: int
+    of_one: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SemaphoresInRing:
+    """So many of the locks of a ring are Semaphores, of which another process may still give a unit."""
+
+    count: int
+
+
+# -- counts
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """Processes that count the lock as held without having taken it; where that is not `certain`, at most `maximum` of
+    them may have.
+    """
+
+    processes: tuple[ProcessId, ...]
+    certain: bool
+    maximum: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RLockKeepsCount:
+    """An RLock whose count does not come down to 0 is never released."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllWaitThemselves:
+    """Each process that counts it as held waits for it, and has not run for `asleep_s`."""
+
+    asleep_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AboveMaximum:
+    value: int
+    maximum: int
+
+
+@dataclass(frozen=True, slots=True)
+class OverReleased:
+    """The process released the lock so many times more than it took it."""
+
+    process: ProcessId
+    times: int
+
+
+# -- locks that do not exclude
+
+
+@dataclass(frozen=True, slots=True)
+class LockedSinceFork:
+    """The private lock is locked in these processes in every sample, and no thread there is inside `with` it.
+    `workers`: all of them are workers.
+    """
+
+    processes: tuple[ProcessId, ...]
+    workers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForkCopies:
+    """A fork copies a private lock as it is; a lock taken by acquire() and kept looks the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlapped:
+    """Several processes were inside at once: at most `most`, in `times` snapshots, first `first_s` ago."""
+
+    times: int
+    most: int
+    first_s: float
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOfEach:
+    """Each of these workers has its own copy of the private lock."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeparateSemaphores:
+    """`count` semaphores have one name, each in one of these processes. `thing` is the class of what they are in or
+    are, where children of a worker may be meant to use it; None of a lock with its own name.
+    """
+
+    count: int
+    processes: tuple[ProcessId, ...]
+    thing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAtOnce:
+    processes: tuple[ProcessId, ...]
+
+
+# -- locks that keep others waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The process is stopped, by a signal or a debugger."""
+
+    process: ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """How old the last heartbeat of a worker is, None where none can be seen; gunicorn kills it at `timeout_s`."""
+
+    ago_s: float | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Threads waited for `waited_s`, all together, in `watched_s`."""
+
+    waited_s: float
+    watched_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contended:
+    """What a traced lock counted."""
+
+    statistics: Statistics
+
+
+@dataclass(frozen=True, slots=True)
+class TakenInOrder:
+    """A thread took `outer` at a line and, while it held that, `inner` at another."""
+
+    thread: ThreadRef
+    outer: LockRef
+    outer_site: str
+    inner: LockRef
+    inner_site: str
+
+
+# -- /dev/shm
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedNames:
+    """Names in /dev/shm that no process uses, the oldest first."""
+
+    names: tuple[LeakedName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomLeft:
+    free: int
+    size: int
+
+
+Fact = (
+    VerdictReason
+    | HolderUnknown
+    | HeldBy
+    | WaitedFor
+    | At
+    | DeadByFile
+    | LastSeen
+    | HolderNotSeen
+    | KilledByTimeout
+    | EndedOtherwise
+    | EndUnknown
+    | TimeoutKills
+    | UnitsLost
+    | TakerDied
+    | TakerGone
+    | SemaphoreMayBeLock
+    | RingLink
+    | Asleep
+    | MayBeGate
+    | ThreadMayRelease
+    | OutsiderMayRelease
+    | HandsLocksOver
+    | Behind
+    | SemaphoresInRing
+    | Inherited
+    | RLockKeepsCount
+    | AllWaitThemselves
+    | AboveMaximum
+    | OverReleased
+    | LockedSinceFork
+    | ForkCopies
+    | Overlapped
+    | CopyOfEach
+    | SeparateSemaphores
+    | HeldAtOnce
+    | Stopped
+    | Beat
+    | Crowd
+    | Contended
+    | TakenInOrder
+    | UnusedNames
+    | RoomLeft
+)

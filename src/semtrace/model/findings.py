@@ -1,0 +1,188 @@
+"""Findings: what is wrong, as values. `present` makes the text.
+
+To add a code, add it to `FindingCode`, give it a row in `CODES`, and give it a title in `present/titles.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from enum import auto
+from typing import TypeVar
+
+from semtrace.model.facts import Elapsed, Fact, LockRef, ThreadRef
+from semtrace.model.names import SemId, Severity, Word
+
+F = TypeVar("F")
+
+
+class FindingCode(Word):
+    """What is wrong, in one word. The words are a contract: JSON has them."""
+
+    ORPHANED_LOCK = auto()
+    STUCK = auto()
+    DEADLOCK = auto()
+    STOPPED = auto()
+    WORKER_DIED = auto()
+    UNSHARED_LOCK = auto()
+    PRIVATE_LOCK = auto()
+    INHERITED_HOLD = auto()
+    OVER_RELEASE = auto()
+    TIMEOUT_RISK = auto()
+    LONG_HOLD = auto()
+    LONG_WAIT = auto()
+    CONTENTION = auto()
+    LOCK_ORDER = auto()
+    LEAKED_NAME = auto()
+    SHM_FULL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class CodeInfo:
+    """A row of the table of codes.
+
+    `severity` is the usual one. `passes`: a later snapshot does not show that it was so; everything else stays, or was
+    repaired. `instead`: of one lock only one of these is reported, which takes the place of the one before.
+    `of_the_machine`: it concerns the machine, and not this server. `about` is what it is about, if not a lock.
+    """
+
+    severity: Severity
+    passes: bool = False
+    instead: bool = False
+    of_the_machine: bool = False
+    about: str = ""
+
+
+# Findings of the same severity are shown in the order of these rows.
+CODES: Mapping[FindingCode, CodeInfo] = {
+    FindingCode.ORPHANED_LOCK: CodeInfo("error"),
+    FindingCode.STUCK: CodeInfo("error", passes=True),
+    FindingCode.DEADLOCK: CodeInfo("error", passes=True),
+    FindingCode.STOPPED: CodeInfo("warning", passes=True, instead=True),
+    FindingCode.WORKER_DIED: CodeInfo("error"),
+    FindingCode.UNSHARED_LOCK: CodeInfo("error"),
+    FindingCode.PRIVATE_LOCK: CodeInfo("error"),
+    FindingCode.INHERITED_HOLD: CodeInfo("warning", instead=True),
+    FindingCode.OVER_RELEASE: CodeInfo("warning"),
+    FindingCode.TIMEOUT_RISK: CodeInfo("warning", passes=True, instead=True),
+    FindingCode.LONG_HOLD: CodeInfo("warning", passes=True, instead=True),
+    FindingCode.LONG_WAIT: CodeInfo("warning", passes=True, instead=True),
+    FindingCode.CONTENTION: CodeInfo("note"),
+    FindingCode.LOCK_ORDER: CodeInfo("warning"),
+    FindingCode.LEAKED_NAME: CodeInfo("warning", of_the_machine=True),
+    FindingCode.SHM_FULL: CodeInfo("warning", of_the_machine=True, about="/dev/shm"),
+}
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+class Advice(Word):
+    """One sentence of a remedy, or a few that belong together."""
+
+    # orphaned locks
+    PREVIEW_RELEASE = auto()
+    PREVIEW_RELEASE_TO_WAITERS = auto()
+    DATA_NOT_REPAIRED = auto()
+    MESSAGE_MAY_BE_TORN = auto()
+    ASK_AS_ROOT = auto()
+    RESTART_FOR_UNITS = auto()
+    # rings
+    SAME_ORDER = auto()
+    SAME_ORDER_MEETS = auto()
+    USE_SHARED_RLOCK = auto()
+    USE_SHARED_RLOCK_NO_GREENLETS = auto()
+    USE_THREADING_RLOCK = auto()
+    USE_THREADING_RLOCK_NO_GREENLETS = auto()
+    NO_RLOCK_FOR_GREENLETS = auto()
+    FINE_IF_RELEASED = auto()
+    RESTART_PROCESS = auto()
+    RESTART_SERVER = auto()
+    RESTART_SEMAPHORES = auto()
+    LOCK_INSTEAD_OF_SEMAPHORE = auto()
+    # counts
+    CANNOT_BE_RELEASED = auto()
+    MASTER_FORKS_WITHOUT = auto()
+    PARENT_FORKS_WITHOUT = auto()
+    NEW_LOCK_AFTER_FORK = auto()
+    RESTART_TO_CLEAR = auto()
+    RELEASE_ONLY_AFTER_ACQUIRE = auto()
+    # locks that do not exclude
+    SHARE_ACROSS_WORKERS = auto()
+    SHARE_ACROSS_EVENT_LOOPS = auto()
+    FINE_FOR_ONE_PROCESS = auto()
+    MAKE_BEFORE_FORK = auto()
+    MAKE_BEFORE_FORK_TO_SHARE = auto()
+    FINE_FOR_CHILDREN = auto()
+    # locks that keep others waiting
+    CONTINUE_STOPPED = auto()
+    AVOID_KILL = auto()
+    HOLD_SHORTER = auto()
+    SET_TIMEOUT = auto()
+    LESS_CONTENTION = auto()
+    WATCH_LONGER = auto()
+    # /dev/shm
+    PREVIEW_CLEAN = auto()
+    MAKE_ROOM = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What to do: sentences in their order, and a command to paste where one helps, `as_root` if only root can."""
+
+    advice: tuple[Advice, ...]
+    command: tuple[str, ...] | None = None
+    as_root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A conclusion about `locks` and `threads`, the ones it is mainly about first.
+
+    `facts` are what was seen. `since` is for how long it has been so. `over_s` is None of what is so now; of what is
+    over it is how long ago that was last seen.
+    """
+
+    code: FindingCode
+    severity: Severity
+    locks: tuple[LockRef, ...]
+    threads: tuple[ThreadRef, ...]
+    facts: tuple[Fact, ...]
+    remedy: Remedy
+    since: Elapsed | None = None
+    over_s: float | None = None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Return each process once, in the order of the threads."""
+        return tuple(dict.fromkeys(thread.pid for thread in self.threads))
+
+    @property
+    def main_lock(self) -> LockRef | None:
+        """Return the first lock that is shared, else the first."""
+        shared = (lock for lock in self.locks if lock.id is not None)
+        return next(shared, self.locks[0] if self.locks else None)
+
+    @property
+    def lock(self) -> SemId | None:
+        return self.main_lock.id if self.main_lock else None
+
+    @property
+    def name(self) -> str:
+        """Return what it is about; control characters are still in it."""
+        return self.main_lock.name if self.main_lock else CODES[self.code].about
+
+    @property
+    def since_s(self) -> float | None:
+        return self.since.seconds if self.since else None
+
+    @property
+    def key(self) -> Hashable:
+        """Return what makes it the same finding in another snapshot."""
+        return self.code, frozenset((lock.id or lock.name, lock.process) for lock in self.locks)
+
+    def fact(self, kind: type[F]) -> F | None:
+        """Return the first fact of this kind."""
+        return next((fact for fact in self.facts if isinstance(fact, kind)), None)
+
+    def concerns(self, semaphore: SemId) -> bool:
+        """Return True if it is about this shared lock, mainly or among others."""
+        return any(lock.id == semaphore for lock in self.locks)
