@@ -64,12 +64,17 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "threadwaits": "model cpython linux .history .insiders .sleepers .watched",
         "threadlocks": "model cpython .history .insiders .namebook .threadwaits .watched",
         "fleet": "model linux servers.tree .watched",
-        "selfwaits": "model .fleet .insiders .outside .watched",
+        "selfwaits": "model .fleet .insiders .watched",
+        "asleep": "model cpython linux .sleepers .watched",
+        "waitfor": "model cpython linux .asleep",
+        "blocks": "model linux .asleep .waitfor .watched",
+        "outsiders": "model .outside .watched",
+        "knots": "model waits .blocks .fleet .outsiders",
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
         "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.traced servers.tree "
-        ".baselines .fleet .lasting .lastpicture .namebook .ownership .picture .primitives .prover .reading "
+        ".baselines .fleet .knots .lasting .lastpicture .namebook .ownership .picture .primitives .prover .reading "
         ".separate "
         ".threadlocks .verdict .watched",
     },

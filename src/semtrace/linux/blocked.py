@@ -60,10 +60,10 @@ class Awaited:
 class Blocked:
     """Where a thread is blocked.
 
-    `futex` is the address of the word. `fds` are the descriptors, of epoll those that it watches; `complete` is False
-    if some of them could not be read, so that others may wake the thread. `child` is the PID, by the numbers of our
-    own PID namespace, that wait4 or waitid names, ANY_CHILD for any or a group, None if it cannot be seen. `number` is
-    the system call's.
+    `futex` is the address of the word; `private`: only threads of this process can wake it. `fds` are the descriptors,
+    of epoll those that it watches; `complete` is False if some of them could not be read, so that others may wake the
+    thread. `child` is the PID, by the numbers of our own PID namespace, that wait4 or waitid names, ANY_CHILD for any
+    or a group, None if it cannot be seen. `number` is the system call's.
     """
 
     call: Call
@@ -74,6 +74,7 @@ class Blocked:
     child: int | None = None
     stack: int | None = None
     number: int | None = None
+    private: bool = False
 
 
 def read_blocked(pid: int, tid: int, memory: Memory | None) -> Blocked | None:
@@ -139,14 +140,16 @@ class _Asked:
 
 # include/uapi/linux/futex.h: flag bits, and the operations that sleep: WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI,
 # LOCK_PI2. The fourth argument is the timeout of each.
-_FUTEX_FLAGS = 128 | 256
+_FUTEX_PRIVATE = 128
+_FUTEX_FLAGS = _FUTEX_PRIVATE | 256
 _FUTEX_WAITS = (0, 6, 9, 11, 13)
 
 
 def _futex(asked: _Asked) -> Blocked:
     if asked.arguments[1] & ~_FUTEX_FLAGS not in _FUTEX_WAITS:
         return Blocked(Call.RUNNING)  # a wake passes through
-    return Blocked(Call.FUTEX, asked.given(3), asked.arguments[0])
+    private = bool(asked.arguments[1] & _FUTEX_PRIVATE)
+    return Blocked(Call.FUTEX, asked.given(3), asked.arguments[0], private=private)
 
 
 def _on_one(call: Call, readable: bool = False, writable: bool = False) -> Callable[[_Asked], Blocked]:

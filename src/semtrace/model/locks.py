@@ -42,6 +42,7 @@ class Waiter:
 
     `asleep_s` is for how long the thread is known not to have run: so long this is one and the same wait. `timed`: it
     waits with a timeout. `in_handler`: it is in a signal handler that interrupted its own code.
+    `idle`: it waits for work, as designed.
     """
 
     process: ProcessId
@@ -53,6 +54,7 @@ class Waiter:
     asleep_s: float | None = None
     timed: bool = False
     in_handler: bool = False
+    idle: bool = False
 
     @property
     def pid(self) -> int:

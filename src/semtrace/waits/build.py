@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from semtrace.model import (
     SEM_VALUE_MAX,
@@ -27,6 +28,9 @@ from semtrace.waits.graph import graph
 STOPPED = ("stopped", "tracing-stop")
 _ENDED = ("zombie", "dead")
 
+# Lib/multiprocessing/queues.py, pool.py: whoever reads a queue keeps this lock while it waits for data.
+_READ_LOCK = "_rlock"
+
 # A process outside the server is never stuck, however many of its threads are known to wait.
 _ANY_NUMBER = 1 << 30
 
@@ -40,8 +44,13 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     waits = [wait for lock in snapshot.locks for wait in _lock_waits(lock, snapshot, assume_asked)]
     waits += [wait for lock in snapshot.thread_locks for use in lock.processes for wait in _private_waits(lock, use)]
     known = {wait.thread for wait in waits}
-    waits += [wait for wait in snapshot.blocked if wait.thread not in known]
+    waits += [_asked(wait) if assume_asked else wait for wait in snapshot.blocked if wait.thread not in known]
     return graph(waits, _living(snapshot), stopped_processes(snapshot))
+
+
+def _asked(wait: Wait) -> Wait:
+    unasked = wait.wakers.doubt is Doubt.UNASKED
+    return replace(wait, wakers=replace(wait.wakers, doubt=None)) if unasked else wait
 
 
 def stopped_processes(snapshot: Snapshot) -> frozenset[ProcessId]:
@@ -160,4 +169,5 @@ def _wait(
         loose,
         waiter.stack,
         waiter.in_handler,
+        waiter.idle or target.attribute == _READ_LOCK,
     )
