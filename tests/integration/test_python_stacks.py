@@ -6,35 +6,39 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from pythons import VERSIONS, need
-from support import PROGRAMS, wait_until
+from support import PROGRAMS, kill_tree, wait_until
 
-from semtrace.cpython.stack import PyThread, Sample, StackReader, stacks
+from semtrace.cpython.forks import own_frames
+from semtrace.cpython.stack import PyFrame, PyThread, Sample, StackReader, stacks
+from semtrace.cpython.variables import interrupted
 from semtrace.linux import futex
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import thread_ids
 from semtrace.linux.pthread import kernel_tid
 
+SOME = ("3.8", "3.12", "3.14")
 STACKED = PROGRAMS / "stacked.py"
 MAIN_LINE = next(n for n, line in enumerate(STACKED.read_text().splitlines(), 1) if "main sleeps here" in line)
 
 
 @contextlib.contextmanager
-def running(version: str, program: Path) -> Iterator[tuple[int, str]]:
+def running(version: str, program: Path, *args: str) -> Iterator[tuple[int, str]]:
     """Yield the pid of a program and the first line that it has printed; all of its threads sleep in futex by then."""
-    command = [need(version), str(program)]
+    command = [need(version), str(program), *args]
     popen = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     try:
         assert popen.stdout is not None
         line = popen.stdout.readline()
-        wait_until(lambda: all(t.futex for t in futex.threads(popen.pid) or ()), what="all threads to sleep")
-        yield popen.pid, line
+        pid = int(line) if line.strip().isdigit() else popen.pid
+        wait_until(lambda: all(t.futex for t in futex.threads(pid) or ()), what="all threads to sleep")
+        yield pid, line
     finally:
-        popen.kill()
+        kill_tree(popen.pid)
         popen.communicate()
 
 
@@ -104,3 +108,45 @@ def test_a_second_sample_takes_few_milliseconds() -> None:
             reader.sample()
             took.append(time.perf_counter() - began)
         assert min(took) < 0.005
+
+
+def functions(frames: Iterable[PyFrame]) -> list[str]:
+    return [frame.function for frame in frames]
+
+
+@pytest.mark.parametrize("version", SOME)
+@pytest.mark.parametrize(
+    ("way", "own", "forked"),
+    [
+        ("by_process", ["work", "run", "_bootstrap"], False),
+        ("by_server", ["work", "finish_request"], False),
+        ("by_hand", ["work", "by_hand"], True),
+        ("by_name", ["work", "by_name"], True),
+        ("by_hand", ["work", "by_hand", "<module>"], False),
+    ],
+)
+def test_the_place_of_a_child_ends_at_its_fork(version: str, way: str, own: list[str], forked: bool) -> None:
+    with running(version, PROGRAMS / "forked.py", way) as (pid, _), Memory(pid) as memory:
+        sample = sampled(pid, memory)
+        (thread,) = sample.threads
+        assert functions(own_frames(sample, thread.frames, forked)) == own
+        assert functions(thread.frames)[-1] == "<module>"
+
+
+@pytest.mark.parametrize("version", SOME)
+@pytest.mark.parametrize("handler", ["plain", "keeping", "method", "anything", "partial", "passing"])
+def test_a_signal_handler_is_known_by_the_frame_it_was_given(version: str, handler: str) -> None:
+    with running(version, PROGRAMS / "interrupting.py", handler) as (pid, _), Memory(pid) as memory:
+        sample = sampled(pid, memory)
+        frames = sample.threads[0].frames
+        position = interrupted(sample, frames)
+        assert position is not None
+        assert frames[position].function == "busy"
+
+
+@pytest.mark.parametrize("version", SOME)
+def test_a_function_that_is_called_is_no_signal_handler(version: str) -> None:
+    with running(version, PROGRAMS / "interrupting.py", "none") as (pid, _), Memory(pid) as memory:
+        sample = sampled(pid, memory)
+        assert functions(sample.threads[0].frames)[:2] == ["sleep", "called"]
+        assert interrupted(sample, sample.threads[0].frames) is None
