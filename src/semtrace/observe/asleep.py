@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from semtrace.cpython.forks import own_frames
+from semtrace.cpython.joined import awaited_child
 from semtrace.cpython.stack import PyFrame, StackReader
+from semtrace.cpython.variables import interrupted
 from semtrace.linux import futex
 from semtrace.linux.blocked import Blocked, Call, read_blocked
 from semtrace.linux.process import thread_ids
@@ -32,13 +35,16 @@ _STACKS_S = 0.05
 @dataclass(frozen=True, slots=True)
 class Sleeper:
     """A thread that has not run for `asleep_s`. `frames` is innermost first and without what lies before a fork, None
-    where they were not or cannot be read.
+    where they were not or cannot be read. `in_handler`: it is in a signal handler that interrupted its own code.
+    `joins` is the PID of a child of a fork server that it waits for.
     """
 
     thread: ThreadId
     asleep_s: float
     blocked: Blocked
     frames: tuple[PyFrame, ...] | None = None
+    in_handler: bool = False
+    joins: int | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +55,8 @@ class _Known:
     blocked: Blocked | None
     frames: tuple[PyFrame, ...] | None = None
     asked: bool = False
+    in_handler: bool = False
+    joins: int | None = None
 
 
 class LongSleepers:
@@ -84,7 +92,9 @@ class LongSleepers:
     def _sleeper(self, thread: ThreadId) -> Sleeper:
         known = self._known[thread]
         blocked = known.blocked or Blocked(Call.OTHER)
-        return Sleeper(thread, self._sleepers.seconds(thread) or 0.0, blocked, known.frames)
+        return Sleeper(
+            thread, self._sleepers.seconds(thread) or 0.0, blocked, known.frames, known.in_handler, known.joins
+        )
 
     def _threads(self, watched: Watched) -> Iterable[int]:
         return (watched.id.pid,) if watched.stat.threads == 1 else thread_ids(watched.id.pid)
@@ -126,6 +136,10 @@ class LongSleepers:
         sample = reader.sample()
         found = {} if sample is None else {watched.tid_of(each.pthread_id): each.frames for each in sample.threads}
         for thread in threads:
-            known = self._known[thread]
+            known, frames = self._known[thread], found.get(thread.tid)
+            if sample is not None and frames is not None:
+                frames = own_frames(sample, frames, watched.stat.forked)
+                known.in_handler = interrupted(sample, frames) is not None
+                known.joins = awaited_child(sample, frames)
             if futex.run_time_ns(thread.process.pid, thread.tid) == known.ran_ns:
-                self._known[thread] = replace(known, frames=found.get(thread.tid), asked=True)
+                known.frames, known.asked = frames, True

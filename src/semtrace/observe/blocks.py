@@ -40,6 +40,7 @@ class Blocks:
     reasons: Mapping[ThreadId, Reason] = field(default_factory=dict)
     stacks: Mapping[ThreadId, tuple[Frame, ...]] = field(default_factory=dict)
     idle: frozenset[ThreadId] = frozenset()
+    in_handler: frozenset[ThreadId] = frozenset()
     handlers: frozenset[ProcessId] = frozenset()
     ran_ns: Mapping[ThreadId, int | None] = field(default_factory=dict)
 
@@ -77,12 +78,17 @@ class Blocking:
                 children.setdefault(parent, []).append(each.id)
         reasons = {each.thread: found for each in sleepers if (found := _reason(each, children)) is not None}
         stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
+        handlers = frozenset(each.id for each in watched if _handles_signals(each.id.pid))
+        # Who is in a handler already is blocked in it; that it is called again helps nobody.
+        in_handler = frozenset(each.thread for each in sleepers if each.in_handler)
         return Blocks(
             now_s,
             reasons,
             stacks,
             frozenset(each.thread for each in sleepers if waitfor.is_idle(each.frames)),
-            frozenset(each.id for each in watched if _handles_signals(each.id.pid)),
+            in_handler,
+            frozenset(each.id for each in watched if _handles_signals(each.id.pid))
+            - {each.process for each in in_handler},
             {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers},
         )
 

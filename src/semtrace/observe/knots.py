@@ -88,8 +88,10 @@ def _holder(holder: Holder, stacks: Mapping[ThreadId, tuple[Frame, ...]]) -> Hol
 
 def _waiter(waiter: Waiter, blocks: Blocks) -> Waiter:
     thread = _thread(waiter)
-    stack, idle = blocks.stacks.get(thread), thread in blocks.idle
-    return waiter if stack is None and not idle else replace(waiter, stack=stack, idle=idle)
+    stack = blocks.stacks.get(thread)
+    if stack is None:
+        return waiter
+    return replace(waiter, stack=stack, idle=thread in blocks.idle, in_handler=thread in blocks.in_handler)
 
 
 def _thread(waiter: Waiter) -> ThreadId:

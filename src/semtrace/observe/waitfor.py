@@ -33,6 +33,7 @@ _IDLE = (
     ("/managers.py", "accepter"),
 )
 _INNER_FRAMES = 8
+_NEVER_IDLE = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END)
 
 # Lib/threading.py, 3.8 to 3.15: Thread.join and what it calls, the end of the program; Condition.wait.
 _THREADING = "/threading.py"
@@ -74,7 +75,9 @@ def reason(sleeper: Sleeper, parents: Mapping[ProcessId, Collection[ProcessId]])
     if blocked.call is Call.FUTEX:
         return _futex(sleeper)
     if blocked.call is Call.WAIT:
-        return _child(sleeper, parents)
+        return _child(sleeper, blocked.child, parents)
+    if sleeper.joins is not None:
+        return _child(sleeper, sleeper.joins, parents)
     if blocked.call in (Call.READ, Call.WRITE, Call.RECEIVE, Call.SEND, Call.POLL, Call.SELECT):
         return _descriptors(sleeper)
     return None
@@ -89,7 +92,8 @@ def _made(sleeper: Sleeper, target: Target, wakers: Wakers) -> Wait:
         asleep_s=sleeper.asleep_s,
         for_s=sleeper.asleep_s,
         stack=stack(sleeper.frames),
-        idle=target.kind is not WaitKind.PIPE_WRITE and is_idle(sleeper.frames),
+        in_handler=sleeper.in_handler,
+        idle=target.kind not in _NEVER_IDLE and is_idle(sleeper.frames),
     )
 
 
@@ -114,8 +118,8 @@ def _private_kind(frames: Sequence[PyFrame] | None) -> WaitKind:
     return WaitKind.PRIVATE_LOCK
 
 
-def _child(sleeper: Sleeper, parents: Mapping[ProcessId, Collection[ProcessId]]) -> Reason | None:
-    process, child = sleeper.thread.process, sleeper.blocked.child
+def _child(sleeper: Sleeper, child: int | None, parents: Mapping[ProcessId, Collection[ProcessId]]) -> Reason | None:
+    process = sleeper.thread.process
     if child is None:
         return Reason(_made(sleeper, Target(WaitKind.PROCESS_END, ""), Wakers((), (), Doubt.UNREADABLE)))
     if child == ANY_CHILD:
