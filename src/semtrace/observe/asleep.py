@@ -52,7 +52,7 @@ class _Known:
     """What was read of a thread when it had run for `ran_ns`. `asked`: its stack was."""
 
     ran_ns: int | None
-    blocked: Blocked | None
+    blocked: Blocked
     frames: tuple[PyFrame, ...] | None = None
     asked: bool = False
     in_handler: bool = False
