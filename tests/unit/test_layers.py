@@ -22,6 +22,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "model": "model",
     "text": "model",
     "waits": "model waits",
+    "present": "model text present",
     "rules": "model text rules",
     # between a traced server and its viewers
     "wire": "model errors wire",
@@ -106,7 +107,6 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "schema": "model text",
         "stacks": "model rules.wording text",
         "dump": "model observe.separate text .stacks",
-        "waitgraph": "model",
     },
     # what acts, when told to
     "repairs": {
@@ -128,7 +128,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
     "settings": "errors",
     "tui": "model errors timelines.raster reports.schema observe.separate settings timelines.spans reports.stacks "
-    "text timelines.timeline tui reports.waitgraph",
+    "text timelines.timeline tui waits present",
     "web": "errors text web",
     "arguments": "",
     "printing": "errors text",

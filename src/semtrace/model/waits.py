@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from semtrace.model.names import Frame, ProcessId, SemId, ThreadId, Word
+from semtrace.model.names import Evidence, Frame, ProcessId, SemId, ThreadId, Word
 
 
 class WaitKind(Word):
@@ -75,7 +75,7 @@ class Wait:
     is not known. `bound`: only the holders can. `loose`: a holder's process has several threads, and which of them
     will release is not known. `stack` is the thread's own, innermost frame first, without frames from before a fork.
     `in_handler`: the thread is in a signal handler that interrupted its own code. `idle`: it waits for
-    work, as designed.
+    work, as designed. `evidence` and `site` as in Waiter.
     """
 
     thread: ThreadId
@@ -90,6 +90,8 @@ class Wait:
     stack: tuple[Frame, ...] | None = None
     in_handler: bool = False
     idle: bool = False
+    evidence: Evidence = "memory"
+    site: str | None = None
 
     @property
     def pid(self) -> int:

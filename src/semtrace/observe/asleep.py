@@ -90,11 +90,8 @@ class LongSleepers:
         return tuple(self._sleeper(each) for each in self._known)
 
     def _sleeper(self, thread: ThreadId) -> Sleeper:
-        known = self._known[thread]
-        blocked = known.blocked or Blocked(Call.OTHER)
-        return Sleeper(
-            thread, self._sleepers.seconds(thread) or 0.0, blocked, known.frames, known.in_handler, known.joins
-        )
+        known, asleep_s = self._known[thread], self._sleepers.seconds(thread) or 0.0
+        return Sleeper(thread, asleep_s, known.blocked, known.frames, known.in_handler, known.joins)
 
     def _threads(self, watched: Watched) -> Iterable[int]:
         return (watched.id.pid,) if watched.stat.threads == 1 else thread_ids(watched.id.pid)

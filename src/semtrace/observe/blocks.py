@@ -87,8 +87,7 @@ class Blocking:
             stacks,
             frozenset(each.thread for each in sleepers if waitfor.is_idle(each.frames)),
             in_handler,
-            frozenset(each.id for each in watched if _handles_signals(each.id.pid))
-            - {each.process for each in in_handler},
+            handlers - {each.process for each in in_handler},
             {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers},
         )
 

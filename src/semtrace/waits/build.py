@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 from semtrace.model import (
     SEM_VALUE_MAX,
@@ -35,13 +35,29 @@ _READ_LOCK = "_rlock"
 _ANY_NUMBER = 1 << 30
 
 
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Facts of the whole server: processes of one thread, PIDs that cannot be read, processes that handle signals."""
+
+    single: frozenset[ProcessId]
+    blind: tuple[int, ...]
+    handlers: frozenset[ProcessId]
+    assume_asked: bool
+
+
 def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     """Judge all waits of a snapshot.
 
     With `assume_asked` a lock counts as mapped by the server alone where nobody asked the other processes yet: what is
     stuck then is worth the question.
     """
-    waits = [wait for lock in snapshot.locks for wait in _lock_waits(lock, snapshot, assume_asked)]
+    server = _Server(
+        frozenset(process.id for process in snapshot.processes if process.threads == 1),
+        tuple(problem.process.pid for problem in snapshot.problems if problem.process),
+        snapshot.handlers,
+        assume_asked,
+    )
+    waits = [wait for lock in snapshot.locks for wait in _lock_waits(lock, server)]
     waits += [wait for lock in snapshot.thread_locks for use in lock.processes for wait in _private_waits(lock, use)]
     known = {wait.thread for wait in waits}
     waits += [_asked(wait) if assume_asked else wait for wait in snapshot.blocked if wait.thread not in known]
@@ -66,14 +82,13 @@ def _living(snapshot: Snapshot) -> dict[ProcessId, int]:
     return {process: count for process, count in (outside | members).items() if process not in ended}
 
 
-def _lock_waits(lock: Lock, snapshot: Snapshot, assume_asked: bool) -> Iterator[Wait]:
+def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
     if not lock.waiters:
         return
     signal = is_signal(lock)
-    holders = None if signal and not _is_semaphore(lock) else _known_holders(lock, snapshot)
+    holders = None if signal and not _is_semaphore(lock) else _known_holders(lock, server)
     bound = bool(holders) and not signal and _is_bound(lock)
-    single = {process.id for process in snapshot.processes if process.threads == 1}
-    loose = bool(holders) and not bound and any(holder.process not in single for holder in lock.holders)
+    loose = bool(holders) and not bound and any(holder.process not in server.single for holder in lock.holders)
     target = Target(
         WaitKind.SIGNAL if signal else WaitKind.SHARED_LOCK,
         lock.label,
@@ -82,7 +97,7 @@ def _lock_waits(lock: Lock, snapshot: Snapshot, assume_asked: bool) -> Iterator[
         attribute=lock.attribute,
         named=lock.name is not None,
     )
-    wakers = _wakers(lock, snapshot, signal, assume_asked)
+    wakers = _wakers(lock, server, signal)
     for waiter in lock.waiters:
         yield _wait(waiter, target, wakers, holders, bound, loose)
 
@@ -96,29 +111,27 @@ def _is_semaphore(lock: Lock) -> bool:
     return not lock.signal and lock.part_of is None
 
 
-def _wakers(lock: Lock, snapshot: Snapshot, signal: bool, assume_asked: bool) -> Wakers:
+def _wakers(lock: Lock, server: _Server, signal: bool) -> Wakers:
     if lock.state == "orphaned":
         return Wakers()
-    blind = tuple(problem.process.pid for problem in snapshot.problems if problem.process)
-    if blind:
-        return Wakers((), lock.mapped_by, Doubt.UNREADABLE, blind)
+    if server.blind:
+        return Wakers((), lock.mapped_by, Doubt.UNREADABLE, server.blind)
     if lock.outsiders:
         return Wakers((), lock.mapped_by, Doubt.OUTSIDER, lock.outsiders)
-    if signal and (able := snapshot.handlers.intersection(lock.mapped_by)):
+    if signal and (able := server.handlers.intersection(lock.mapped_by)):
         return Wakers((), lock.mapped_by, Doubt.HANDLER, tuple(sorted(process.pid for process in able)))
-    unasked = lock.outsiders is None and not assume_asked
+    unasked = lock.outsiders is None and not server.assume_asked
     return Wakers((), lock.mapped_by, Doubt.UNASKED if unasked else None)
 
 
-def _known_holders(lock: Lock, snapshot: Snapshot) -> tuple[ThreadId, ...] | None:
+def _known_holders(lock: Lock, server: _Server) -> tuple[ThreadId, ...] | None:
     """Return the threads that hold all of it, None if they are not all known."""
-    single = {process.id for process in snapshot.processes if process.threads == 1}
-    found = [_thread_of(holder, single) if holder.certain else None for holder in lock.holders]
+    found = [_thread_of(holder, server.single) if holder.certain else None for holder in lock.holders]
     known = tuple(dict.fromkeys(holder for holder in found if holder is not None))
     return known if known and None not in found and _accounts_for_all(lock) else None
 
 
-def _thread_of(holder: Holder, single: set[ProcessId]) -> ThreadId | None:
+def _thread_of(holder: Holder, single: Collection[ProcessId]) -> ThreadId | None:
     if holder.tid is not None:
         return ThreadId(holder.process, holder.tid)
     return ThreadId(holder.process, holder.pid) if holder.process in single else None
@@ -170,4 +183,6 @@ def _wait(
         waiter.stack,
         waiter.in_handler,
         waiter.idle or target.attribute == _READ_LOCK,
+        waiter.evidence,
+        waiter.site,
     )

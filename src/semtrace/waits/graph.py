@@ -10,6 +10,7 @@ shows the shape of the knot. The roots come from the expected set; a root is pro
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,26 +94,36 @@ def _expected(wait: Wait) -> _Able | None:
 def _closed(
     waits: Waits, threads: Mapping[ProcessId, int], able: Callable[[Wait], _Able | None]
 ) -> dict[ThreadId, Wait]:
-    """Return the largest part of the waits that nobody outside of it could end."""
+    """Return the largest part of the waits that nobody outside of it could end. Linear in waits and wakers."""
+    groups: dict[_Able, list[ThreadId]] = {}  # the waiters of one lock have the same wakers
     left = dict(waits)
-    while True:
-        before = len(left)
-        asleep: dict[ProcessId, int] = {}
-        for thread in left:
-            asleep[thread.process] = asleep.get(thread.process, 0) + 1
-        free = {process for process, count in threads.items() if asleep.get(process, 0) < count}
-        answers: dict[tuple[ProcessId, ...], bool] = {}  # the waiters of one lock share the processes that map it
-        for thread, wait in list(left.items()):
-            by = able(wait)
-            if by is None or any(each not in left and each.process in threads for each in by.threads):
-                del left[thread]
-                continue
-            if by.processes not in answers:
-                answers[by.processes] = any(process in free for process in by.processes)
-            if answers[by.processes]:
-                del left[thread]
-        if len(left) == before:
-            return left
+    ended: list[ThreadId] = []
+    for thread, wait in waits.items():
+        by = able(wait)
+        if by is None:
+            ended.append(thread)
+        else:
+            groups.setdefault(by, []).append(thread)
+    of_thread: dict[ThreadId, list[_Able]] = {}
+    of_process: dict[ProcessId, list[_Able]] = {}
+    for by in groups:
+        for waker in by.threads:
+            of_thread.setdefault(waker, []).append(by)
+        for process in by.processes:
+            of_process.setdefault(process, []).append(by)
+    asleep = Counter(thread.process for thread in waits)
+    free = [process for process in of_process if asleep[process] < threads.get(process, 0)]
+    awake = [thread for thread in of_thread if thread not in waits and thread.process in threads]
+    over = [by for process in free for by in of_process[process]] + [by for each in awake for by in of_thread[each]]
+    while ended or over:
+        while over:
+            ended += groups.pop(over.pop(), ())
+        while ended:
+            thread = ended.pop()
+            if left.pop(thread, None) is not None:
+                over += of_thread.get(thread, ())
+                over += of_process.pop(thread.process, ())  # one thread that goes on is enough
+    return left
 
 
 # -- the knots
@@ -122,7 +133,8 @@ def _roots(waits: Waits, proven: Collection[ThreadId]) -> Iterator[Root]:
     """Yield the parts of the graph from which no way leads on, with the threads that hang on each."""
     for members, behind in _knots(waits):
         telling = _telling(members)
-        rest = [wait for wait in (*members, *behind) if wait not in telling and not wait.idle]
+        told = {wait.thread for wait in telling}
+        rest = [wait for wait in (*members, *behind) if wait.thread not in told and not wait.idle]
         yield Root(_kind(telling), tuple(telling), tuple(rest), all(wait.thread in proven for wait in members))
 
 
@@ -205,5 +217,6 @@ def _stopped_roots(waits: Waits, stopped: Collection[ProcessId]) -> Iterator[Roo
     everyone = [wait for wait in waits.values() if not wait.idle]
     for process, found in sorted(direct.items()):
         near = [wait for wait in found if not wait.idle] or found
-        after = tuple(wait for wait in everyone if wait not in near)
+        told = {wait.thread for wait in near}
+        after = tuple(wait for wait in everyone if wait.thread not in told)
         yield Root(RootKind.STOPPED, tuple(near), after, stopped=(process,))
