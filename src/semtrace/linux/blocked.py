@@ -107,8 +107,16 @@ def _decode(pid: int, tid: int, call: SystemCall, memory: Memory | None) -> Bloc
 
 
 # The calls that go on as restart_syscall(2) (struct restart_block), by the function of the kernel in which they sleep.
-# Its arguments are those of the first call. ppoll, select and epoll_wait never go on so.
-_RESTARTED = ((b"poll", "poll"), (b"nanosleep", "nanosleep"), (b"nsleep", "nanosleep"), (b"futex", "futex"))
+# Its arguments are those of the first call. ppoll, select and epoll_wait never go on so. wchan leaves out functions of
+# the scheduler, and all of a nanosleep that goes on are (kernel/time/hrtimer.c hrtimer_nanosleep_restart: __sched):
+# what remains is the entry of the call, such as do_syscall_64.
+_RESTARTED = (
+    (b"poll", "poll"),
+    (b"nanosleep", "nanosleep"),
+    (b"nsleep", "nanosleep"),
+    (b"futex", "futex"),
+    (b"syscall", "nanosleep"),
+)
 
 
 def _restarted(pid: int, tid: int) -> str:
