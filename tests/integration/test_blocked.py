@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from blocking import CALLS, NEEDS_PIDFD, Blocking, blocking
 from pythons import need
-from support import start_ticks, wait_until
+from support import child_pids, kill_tree, start_ticks, wait_until
 
 from semtrace.linux.blocked import ANY_CHILD, MOST_DESCRIPTORS, Awaited, Blocked, Call, read_blocked
 from semtrace.linux.futex import read_thread
@@ -117,6 +118,26 @@ def test_a_timed_wait_is_recognised_after_a_stop(tmp_path: os.PathLike[str]) -> 
         wait_until(lambda: all(target.blocked(name).number == restarted for name in names), what="the calls to restart")
         wait_until(target.all_block, what="the threads to sleep")
         assert {name: replace(target.blocked(name), number=None) for name in names} == before
+
+
+CONTAINED = (
+    "import os, subprocess; child = subprocess.Popen(['sleep', '1000']); print(child.pid, flush=True); child.wait()"
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a PID namespace")
+def test_a_child_in_a_pid_namespace_has_the_number_from_here() -> None:
+    argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", CONTAINED]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as popen:
+        try:
+            assert popen.stdout
+            inner = int(popen.stdout.readline())
+            (parent,) = child_pids(popen.pid)
+            (child,) = child_pids(parent)
+            found = wait_until(lambda: (b := read_blocked(parent, parent, None)) and b.call is Call.WAIT and b)
+            assert inner != child == found.child
+        finally:
+            kill_tree(popen.pid)
 
 
 def _state(pid: int) -> str:

@@ -17,7 +17,7 @@ from support import wait_until
 
 from semtrace.linux import channels
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, Ends, channel, find_ends
-from semtrace.linux.process import Stat, read_stat
+from semtrace.linux.process import Stat, read_stat, thread_ids
 
 
 def own(fd: int) -> Channel:
@@ -118,6 +118,8 @@ def test_sockets_of_a_network_have_no_known_other_end() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         assert own(server.fileno()).kind is ChannelKind.LISTENING
         assert (own(client.fileno()).kind, own(client.fileno()).other_end) == (ChannelKind.SOCKET, None)
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        assert own(server.fileno()).kind is ChannelKind.LISTENING  # a machine without IPv6 has no such address
     first, second = socket.socketpair(type=socket.SOCK_DGRAM)
     with first, second:
         assert own(first.fileno()).other_end is None, "others may send to it, too"
@@ -224,10 +226,12 @@ def test_asking_makes_nobody_a_reader_of_the_pipe() -> None:
 
 
 def test_a_sweep_finds_the_descriptors_of_a_process_whose_first_thread_ended() -> None:
-    code = """import ctypes, threading, time
-threading.Thread(target=time.sleep, args=(1000,)).start()
+    code = """import ctypes, os, sys, threading
+threading.Thread(target=os.read, args=(int(sys.argv[1]), 1)).start()
 ctypes.CDLL(None).pthread_exit(None)"""
-    with pipe() as (r, w), keeper(w, command=(sys.executable, "-c", code)) as pid:
+    with pipe() as (r, w), keeper(r, w, command=(sys.executable, "-c", code, str(r))) as pid:
         wait_until(lambda: (stat := read_stat(pid)) and stat.state == "zombie", what="its first thread to end")
         os.close(w)
         assert ends_of(own(r)).writers == {pid}
+        (tid,) = {*thread_ids(pid)} - {pid}
+        assert channel(tid, r) == own(r)

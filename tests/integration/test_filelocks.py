@@ -14,7 +14,7 @@ import pytest
 from blocking import Blocking, blocking
 from support import child_pids, wait_until
 
-from semtrace.linux.filelocks import FileLock, HeldFile, LockType, file_of, holders_by_fdinfo, read_file_locks
+from semtrace.linux.filelocks import FileLock, HeldFile, LockType, file_of, holders_by_fdinfo, path_of, read_file_locks
 from semtrace.linux.syscalls import NUMBERS
 from semtrace.model import SemId
 
@@ -46,6 +46,8 @@ def test_an_flock_has_its_holder_and_waiter(target: Blocking) -> None:
     assert held == FileLock(LockType.FLOCK, True, target.pid, file, waiters=(asked,))
     found, hidden = holders_by_fdinfo([target.pid], [file])
     fd, _, path, *_ = target.about["flock"]
+    assert path_of(target.pid, file) == path
+    assert path_of(os.getpid(), file) is path_of(target.pid, file._replace(minor=77)) is None
     assert (found, hidden) == ([HeldFile(target.pid, fd, path, FileLock(LockType.FLOCK, True, target.pid, file))], ())
 
 

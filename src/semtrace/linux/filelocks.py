@@ -14,6 +14,7 @@ from enum import Enum
 
 from semtrace.linux.files import not_for_want_of
 from semtrace.linux.openfiles import MOST_DESCRIPTORS
+from semtrace.linux.process import door, read_stat
 from semtrace.linux.program import read
 from semtrace.model import SemId
 
@@ -121,7 +122,7 @@ def holders_by_fdinfo(pids: Collection[int], files: Collection[SemId]) -> tuple[
     for pid in pids:
         try:
             held += [each for each in _held(pid, inodes) if each.lock.file in files]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue  # it ended
         except OSError as error:
             not_for_want_of(error)
@@ -131,21 +132,44 @@ def holders_by_fdinfo(pids: Collection[int], files: Collection[SemId]) -> tuple[
 
 def _held(pid: int, inodes: Collection[int]) -> Iterator[HeldFile]:
     """Yield its descriptors with a lock on a file of one of these inode numbers. Raises OSError."""
-    names = os.listdir(f"/proc/{pid}/fd")
+    for fd, path, info in _files(pid, inodes):
+        locks = (_parse(line.split()[1:]) for line in _LOCK_LINES.findall(info))
+        yield from (HeldFile(pid, fd, path, lock) for lock in locks if lock is not None)
+
+
+def _files(pid: int, inodes: Collection[int]) -> Iterator[tuple[int, str, bytes]]:
+    """Yield descriptor, path and fdinfo of each open file of one of these inode numbers. Raises OSError."""
+    stat = read_stat(pid)
+    if stat is None or stat.dying:
+        return
+    tid = door(stat)
+    names = os.listdir(f"/proc/{tid}/fd")
     if len(names) > MOST_DESCRIPTORS:
         raise OSError(f"it has {len(names)} files open")
     for name in names:
         try:
-            path = os.readlink(f"/proc/{pid}/fd/{name}")
+            path = os.readlink(f"/proc/{tid}/fd/{name}")
         except (FileNotFoundError, ProcessLookupError):
             continue  # closed meanwhile
         if not path.startswith("/"):
             continue
-        info = read(f"/proc/{pid}/fdinfo/{name}", 65536) or b""
+        info = read(f"/proc/{tid}/fdinfo/{name}", 65536) or b""
         number = _NUMBERS.search(info)
         if number is None or number[2] is None or int(number[2]) in inodes:
-            locks = (_parse(line.split()[1:]) for line in _LOCK_LINES.findall(info))
-            yield from (HeldFile(pid, int(name), path, lock) for lock in locks if lock is not None)
+            yield int(name), path, info
+
+
+def path_of(pid: int, file: SemId) -> str | None:
+    """Return the path by which a process, such as one that waits for a lock, has the file open; None if it cannot be
+    seen. The device decides between files of one inode number.
+    """
+    try:
+        for fd, path, _ in _files(pid, {file.inode}):
+            if file_of(pid, fd) == file:
+                return path
+    except OSError as error:
+        not_for_want_of(error)
+    return None
 
 
 def file_of(pid: int, fd: int) -> SemId | None:
