@@ -16,7 +16,7 @@ import pytest
 from support import wait_until
 
 from semtrace.linux import channels
-from semtrace.linux.channels import Channel, ChannelId, ChannelKind, Ends, channel, find_ends
+from semtrace.linux.channels import Channel, ChannelId, ChannelKind, Ends, channel, ends_among, find_ends
 from semtrace.linux.process import Stat, read_stat, thread_ids
 
 
@@ -63,10 +63,14 @@ def test_the_writers_of_a_pipe_are_found_until_they_end() -> None:
         asked = own(r)
         assert (asked.kind, asked.reads, asked.writes) == (ChannelKind.PIPE, True, False)
         assert (own(w).id, own(w).reads, own(w).writes) == (asked.id, False, True)
+        assert asked.id is not None
         with keeper(w) as writer, keeper(r) as reader:
             assert ends_of(asked) == Ends(frozenset({os.getpid(), reader}), frozenset({os.getpid(), writer}))
             os.close(w)
             assert ends_of(asked).writers == {writer}
+            assert ends_among([asked.id], [writer, reader])[0][asked.id] == Ends(
+                frozenset({reader}), frozenset({writer})
+            )
         assert ends_of(asked) == Ends(frozenset({os.getpid()}), frozenset())
 
 
@@ -193,6 +197,8 @@ def test_a_process_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch)
         assert found.hidden_kin == (child,)
         assert os.getppid() in found.hidden_others
         assert child in find_ends([number], None).hidden_kin
+        ends, hidden = ends_among([number], [os.getpid(), child, 1 << 22])
+        assert (ends[number].readers, hidden) == ({os.getpid()}, (child,))
         assert w
 
 

@@ -19,7 +19,7 @@ from semtrace.linux.descriptors import listening
 from semtrace.linux.files import not_for_want_of
 from semtrace.linux.lineage import may_descend
 from semtrace.linux.openfiles import MOST_DESCRIPTORS, identify
-from semtrace.linux.process import Stat, door
+from semtrace.linux.process import Stat, door, read_stat
 from semtrace.linux.program import read
 from semtrace.linux.sockdiag import listening_inodes, unix_sockets
 from semtrace.linux.sweep import Asking, hides_processes, sees_all_processes
@@ -210,6 +210,27 @@ def find_ends(wanted: Collection[ChannelId], root: Stat | None) -> Found:
         (kin if stat is None or root is None or may_descend(stat, root) else others).append(pid)
     ends = {each: _ends(asking.uses.get(each, {})) for each in wanted}
     return Found(ends, tuple(kin), tuple(others), settled, sees_all_processes() and not hides_processes())
+
+
+def ends_among(wanted: Collection[ChannelId], pids: Collection[int]) -> tuple[dict[ChannelId, Ends], tuple[int, ...]]:
+    """Ask only these processes, and return also which of them could not be asked: a tenth of a millisecond for each,
+    where a sweep asks all of the machine.
+    """
+    asking = _Asking(frozenset(wanted))
+    uses: dict[ChannelId, dict[int, tuple[bool, bool]]] = {}
+    hidden = []
+    for stat in filter(None, map(read_stat, pids)):
+        try:
+            answers = {} if stat.dying else asking.question(stat)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended
+        except OSError as error:
+            not_for_want_of(error)
+            hidden.append(stat.id.pid)
+            continue
+        for number, use in answers.items():
+            uses.setdefault(number, {})[stat.id.pid] = use
+    return {each: _ends(uses.get(each, {})) for each in wanted}, tuple(hidden)
 
 
 def _ends(uses: Mapping[int, tuple[bool, bool]]) -> Ends:
