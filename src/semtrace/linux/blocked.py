@@ -99,7 +99,7 @@ def _decode(pid: int, tid: int, call: SystemCall, memory: Memory | None) -> Bloc
     if name == "restart_syscall":
         name = _restarted(pid, tid)
     decode = _DECODERS.get(name or "")
-    asked = _Asked(pid, call.arguments, memory)
+    asked = _Asked(pid, tid, call.arguments, memory)
     if call.number in (None, NO_SYSCALL):
         found = Blocked(Call.RUNNING)
     else:
@@ -108,8 +108,16 @@ def _decode(pid: int, tid: int, call: SystemCall, memory: Memory | None) -> Bloc
 
 
 # The calls that go on as restart_syscall(2) (struct restart_block), by the function of the kernel in which they sleep.
-# Its arguments are those of the first call. ppoll, select and epoll_wait never go on so.
-_RESTARTED = ((b"poll", "poll"), (b"nanosleep", "nanosleep"), (b"nsleep", "nanosleep"), (b"futex", "futex"))
+# Its arguments are those of the first call. ppoll, select and epoll_wait never go on so. wchan leaves out functions of
+# the scheduler, and all of a nanosleep that goes on are (kernel/time/hrtimer.c hrtimer_nanosleep_restart: __sched):
+# what remains is the entry of the call, such as do_syscall_64.
+_RESTARTED = (
+    (b"poll", "poll"),
+    (b"nanosleep", "nanosleep"),
+    (b"nsleep", "nanosleep"),
+    (b"futex", "futex"),
+    (b"syscall", "nanosleep"),
+)
 
 
 def _restarted(pid: int, tid: int) -> str:
@@ -123,6 +131,7 @@ class _Asked:
     """A system call that is to be decoded."""
 
     pid: int
+    tid: int
     arguments: tuple[int, ...]
     memory: Memory | None
 
@@ -241,16 +250,29 @@ def _epoll2(asked: _Asked) -> Blocked:
 
 
 # fs/eventpoll.c ep_show_fdinfo: `tfd:        3 events:       19 data:                3  pos:0 ino:567e1 sdev:5`
-_WATCHED = re.compile(rb"^tfd: +(\d+) events: +([0-9a-f]+) ", re.MULTILINE)
+_WATCHED = re.compile(rb"^tfd: +(\d+) events: +([0-9a-f]+) .*? ino:([0-9a-f]+) ", re.MULTILINE)
+_INODE = re.compile(rb"^ino:\t(\d+)$", re.MULTILINE)
 
 
 def _watching(asked: _Asked, timed: bool) -> Blocked:
     limit = MOST_DESCRIPTORS * 128
-    raw = read(f"/proc/{asked.pid}/fdinfo/{asked.signed(0)}", limit)
+    raw = read(f"/proc/{asked.tid}/fdinfo/{asked.signed(0)}", limit)
     found = _WATCHED.findall(raw or b"")
-    fds = tuple(_awaited(int(fd), int(events, 16)) for fd, events in found[:MOST_DESCRIPTORS])
-    complete = raw is not None and len(raw) < limit and len(found) <= MOST_DESCRIPTORS
-    return Blocked(Call.EPOLL, timed, fds=fds, complete=complete)
+    fds = tuple(
+        _awaited(int(fd), int(events, 16))
+        for fd, events, inode in found[:MOST_DESCRIPTORS]
+        if _is_still(asked.tid, int(fd), int(inode, 16))
+    )
+    return Blocked(Call.EPOLL, timed, fds=fds, complete=raw is not None and len(raw) < limit and len(fds) == len(found))
+
+
+def _is_still(tid: int, fd: int, inode: int) -> bool:
+    """Return False if the number is another file's by now. epoll watches a file until nobody has it open, a child
+    included. Before Linux 5.14 that cannot be seen.
+    """
+    info = read(f"/proc/{tid}/fdinfo/{fd}", 1024)
+    found = _INODE.search(info or b"")
+    return info is not None and (found is None or int(found[1]) == inode)
 
 
 # include/uapi/linux/wait.h: the first argument of waitid(2).
@@ -267,7 +289,7 @@ def _waitid(asked: _Asked) -> Blocked:
     if kind == _P_PID:
         return Blocked(Call.WAIT, child=_as_seen_here(asked.pid, number))
     if kind == _P_PIDFD:
-        return Blocked(Call.WAIT, fds=(Awaited(number, readable=True),), child=pidfd_process(asked.pid, number))
+        return Blocked(Call.WAIT, fds=(Awaited(number, readable=True),), child=pidfd_process(asked.tid, number))
     return Blocked(Call.WAIT, child=ANY_CHILD)
 
 

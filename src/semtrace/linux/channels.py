@@ -19,10 +19,10 @@ from semtrace.linux.descriptors import listening
 from semtrace.linux.files import not_for_want_of
 from semtrace.linux.lineage import may_descend
 from semtrace.linux.openfiles import MOST_DESCRIPTORS, identify
-from semtrace.linux.process import Stat, door
+from semtrace.linux.process import Stat, door, read_stat
 from semtrace.linux.program import read
+from semtrace.linux.sockdiag import listening_inodes, unix_sockets
 from semtrace.linux.sweep import Asking, hides_processes, sees_all_processes
-from semtrace.linux.unixsockets import unix_sockets
 from semtrace.model import SemId
 
 
@@ -62,6 +62,9 @@ class Channel:
     `id` is None where nobody else can be looked for by it. `peer` is the socket that a unix socket is connected with.
     `unaccepted`: it is connected, but nobody has that end open: it was closed, or the connection still waits to be
     accepted. `pid` is the process behind a pidfd, None if it was reaped. `path` is that of a file or FIFO.
+
+    Others than those who have it open can write to a FIFO, which anybody may open by its path, and to an eventfd, which
+    the kernel may signal.
     """
 
     kind: ChannelKind
@@ -94,7 +97,9 @@ _INODE = re.compile(rb"^ino:\t(\d+)$", re.MULTILINE)
 
 
 def channel(pid: int, fd: int) -> Channel | None:
-    """Return None if the process has no such descriptor. Raises PermissionError."""
+    """Return None if there is no such descriptor. Raises PermissionError. `pid` may be a thread's id: that is exact
+    where the process's first thread has ended or a thread has descriptors of its own.
+    """
     try:
         target = os.readlink(f"/proc/{pid}/fd/{fd}")
     except PermissionError:
@@ -153,14 +158,21 @@ def _socket(pid: int, inode: int) -> Channel:
     number = ChannelId(ChannelKind.SOCKET, _NOWHERE, inode)
     found = unix_sockets([inode]).get(inode)
     if found is None:
-        listens = listening(pid, frozenset([str(inode).encode()]))
-        return Channel(ChannelKind.LISTENING if listens else ChannelKind.SOCKET, number)
+        return Channel(ChannelKind.LISTENING if _listens(pid, inode) else ChannelKind.SOCKET, number)
     if found.listening:
         return Channel(ChannelKind.LISTENING, number)
     if not found.stream or found.peer is None:
         return Channel(ChannelKind.SOCKET, number)
     peer = ChannelId(ChannelKind.SOCKET, _NOWHERE, found.peer) if found.peer else None
     return Channel(ChannelKind.UNIX_SOCKET, number, peer=peer, unaccepted=peer is None)
+
+
+def _listens(pid: int, inode: int) -> bool:
+    try:
+        ours = os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net")
+    except OSError:
+        ours = False
+    return inode in listening_inodes() if ours else bool(listening(pid, frozenset([str(inode).encode()])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +210,27 @@ def find_ends(wanted: Collection[ChannelId], root: Stat | None) -> Found:
         (kin if stat is None or root is None or may_descend(stat, root) else others).append(pid)
     ends = {each: _ends(asking.uses.get(each, {})) for each in wanted}
     return Found(ends, tuple(kin), tuple(others), settled, sees_all_processes() and not hides_processes())
+
+
+def ends_among(wanted: Collection[ChannelId], pids: Collection[int]) -> tuple[dict[ChannelId, Ends], tuple[int, ...]]:
+    """Ask only these processes, and return also which of them could not be asked: a tenth of a millisecond for each,
+    where a sweep asks all of the machine.
+    """
+    asking = _Asking(frozenset(wanted))
+    uses: dict[ChannelId, dict[int, tuple[bool, bool]]] = {}
+    hidden = []
+    for stat in filter(None, map(read_stat, pids)):
+        try:
+            answers = {} if stat.dying else asking.question(stat)
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended
+        except OSError as error:
+            not_for_want_of(error)
+            hidden.append(stat.id.pid)
+            continue
+        for number, use in answers.items():
+            uses.setdefault(number, {})[stat.id.pid] = use
+    return {each: _ends(uses.get(each, {})) for each in wanted}, tuple(hidden)
 
 
 def _ends(uses: Mapping[int, tuple[bool, bool]]) -> Ends:

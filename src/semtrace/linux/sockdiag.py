@@ -1,7 +1,7 @@
-"""Ask the kernel which unix socket is connected with which, by NETLINK_SOCK_DIAG (sock_diag(7)).
+"""Ask the kernel which unix socket is connected with which, and which TCP sockets listen: NETLINK_SOCK_DIAG
+(sock_diag(7)).
 
-It answers for our own network namespace, without privilege. A socket of another one is not found, nor is one of another
-family.
+It answers for our own network namespace, without privilege. `/proc/net/tcp` takes 2 to 6 ms for the same.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 # include/uapi/linux/netlink.h, sock_diag.h.
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
-_NLM_F_REQUEST = 1
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
 
 # include/uapi/linux/unix_diag.h: unix_diag_req, unix_diag_msg, an attribute's head (struct nlattr).
@@ -26,8 +27,15 @@ _UDIAG_SHOW_PEER, _UNIX_DIAG_PEER = 4, 2
 _ALL_STATES, _NO_COOKIE = 0xFFFFFFFF, 0xFFFFFFFF
 _INODES = 1 << 32  # a socket's inode number is 32 bits wide there
 
+# include/uapi/linux/inet_diag.h: inet_diag_req_v2 with an inet_diag_sockid of 48 bytes, and idiag_inode.
+_INET_REQUEST = struct.Struct("=BBBxI48x")
+_INET_INODE_AT = 68
+
 # include/net/tcp_states.h
 _TCP_LISTEN = 10
+
+# A machine that listens on more addresses than fit into so many answers is not asked further.
+_MOST_ANSWERS = 256
 
 _PATIENCE_S = 1.0
 
@@ -49,20 +57,69 @@ class UnixSocket:
 def unix_sockets(inodes: Collection[int]) -> dict[int, UnixSocket]:
     """Return those that are unix sockets of our own network namespace, none if the kernel does not know them."""
     try:
-        netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+        netlink = _open()
     except OSError:
         return {}
     with netlink:
-        netlink.settimeout(_PATIENCE_S)
         found = (_ask(netlink, number, inode) for number, inode in enumerate(inodes, 1) if 0 < inode < _INODES)
         return {each.inode: each for each in found if each is not None}
 
 
+def listening_inodes() -> frozenset[int]:
+    """Return the TCP sockets of our own network namespace that listen, as far as the kernel knows them."""
+    try:
+        netlink = _open()
+    except OSError:
+        return frozenset()
+    with netlink:
+        return frozenset(inode for family in (socket.AF_INET, socket.AF_INET6) for inode in _listening(netlink, family))
+
+
+def _open() -> socket.socket:
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+    netlink.settimeout(_PATIENCE_S)
+    return netlink
+
+
+def _send(netlink: socket.socket, body: bytes, flags: int, number: int) -> None:
+    header = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | flags, number, 0)
+    netlink.sendto(header + body, (0, 0))
+
+
+def _listening(netlink: socket.socket, family: int) -> Iterator[int]:
+    request = _INET_REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
+    try:
+        _send(netlink, request, _NLM_F_DUMP, family)
+        for _ in range(_MOST_ANSWERS):
+            raw, sender = netlink.recvfrom(1 << 16)
+            if sender[0] != 0:  # 0: the kernel
+                continue
+            inodes, ended = parse_dump(raw, family)
+            yield from inodes
+            if ended:
+                return
+    except OSError:
+        return
+
+
+def parse_dump(raw: bytes, number: int) -> tuple[list[int], bool]:
+    """Return the inodes in a part of a dump of TCP sockets, and whether it is the last part."""
+    inodes: list[int] = []
+    while len(raw) >= _HEADER.size:
+        length, kind, _, sequence, _ = _HEADER.unpack_from(raw)
+        if length < _HEADER.size or sequence != number or kind in (_NLMSG_ERROR, _NLMSG_DONE):
+            return inodes, True
+        message = raw[_HEADER.size : length]
+        if kind == _SOCK_DIAG_BY_FAMILY and len(message) >= _INET_INODE_AT + 4:
+            inodes.append(int.from_bytes(message[_INET_INODE_AT : _INET_INODE_AT + 4], sys.byteorder))
+        raw = raw[(length + 3) // 4 * 4 :]
+    return inodes, False
+
+
 def _ask(netlink: socket.socket, number: int, inode: int) -> UnixSocket | None:
     body = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, inode, _UDIAG_SHOW_PEER, _NO_COOKIE, _NO_COOKIE)
-    header = _HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, number, 0)
     try:
-        netlink.sendto(header + body, (0, 0))
+        _send(netlink, body, 0, number)
         answer, sender = netlink.recvfrom(4096)
     except OSError:
         return None
