@@ -70,19 +70,29 @@ def value_of(objects: Objects, classes: Classes, frame: int, code: int, found: L
     return value
 
 
+def globals_of(objects: Objects, frame: int, code: int) -> Iterator[tuple[str, int]]:
+    """Yield the globals whose names the code uses, and the addresses of their values."""
+    names = set(objects.tuple_of(objects.pages.u64(code + objects.layout.code_names), _MOST_NAMES))
+    namespace = objects.pages.u64(frame + objects.layout.frame_globals)
+    if names and objects.is_dict(namespace):
+        for key, value in objects.dict_items(namespace, _MOST_ITEMS):
+            if key in names:  # Objects/codeobject.c intern_strings: both are the same object
+                yield objects.text(key) or "?", value
+
+
 def attribute_of(objects: Objects, classes: Classes, address: int, name: str) -> int:
     """Return an attribute of an instance, a module or a class, also one that the class has; 0 without it."""
     cls = classes.of(address)
     if cls is None:
         return 0
     if cls.form is Form.MODULE:
-        return _item(objects, objects.pages.u64(address + at.MODULE_DICT), name)
+        return item_of(objects, objects.pages.u64(address + at.MODULE_DICT), name)
     own = None if cls.form is Form.CLASS else classes.attribute(address, cls, name)
     if own:
         return own
     kind = classes.read(address) if cls.form is Form.CLASS else cls
     for base in classes.mro(kind) if kind else ():
-        found = _item(objects, objects.pages.u64(base.address + 8 * at.TP_DICT), name)
+        found = item_of(objects, objects.pages.u64(base.address + 8 * at.TP_DICT), name)
         if found:
             return found
     return 0
@@ -172,7 +182,7 @@ def _with_use(steps: list[_Step], found: Lookup, position: int) -> Lookup:
 def _root_value(objects: Objects, classes: Classes, frame: int, code: int, found: Lookup) -> int:
     layout, pages = objects.layout, objects.pages
     if isinstance(found.value, str):
-        return _item(objects, pages.u64(frame + layout.frame_globals), found.value)
+        return item_of(objects, pages.u64(frame + layout.frame_globals), found.value)
     number = found.value
     if found.root is Root.CELL and not layout.frame_instruction:  # up to 3.10 they are counted behind the locals
         number += pages.u32(code + _CODE_NLOCALS)
@@ -183,7 +193,8 @@ def _root_value(objects: Objects, classes: Classes, frame: int, code: int, found
     return pages.u64(value + at.CELL_VALUE) if cls is not None and cls.form is Form.CELL else value
 
 
-def _item(objects: Objects, namespace: int, name: str) -> int:
+def item_of(objects: Objects, namespace: int, name: str) -> int:
+    """Return what a dict has for this key, 0 without it, or if that is no dict."""
     if not objects.is_dict(namespace):
         return 0
     items = objects.dict_items(namespace, _MOST_ITEMS)

@@ -62,11 +62,15 @@ class PyThread:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One reading of a process: its threads, and what is needed to ask about their variables."""
+    """One reading of a process: its threads, and what is needed to ask about their variables. `runtime` is the address
+    of `_PyRuntime`, `interpreters` are those of the interpreters' states.
+    """
 
     objects: Objects
     classes: Classes
     threads: tuple[PyThread, ...]
+    runtime: int
+    interpreters: tuple[int, ...]
 
     @property
     def cut(self) -> bool:
@@ -115,7 +119,7 @@ class StackReader:
         interpreters = tuple(_interpreters(objects, self._place.runtime))
         states = (state for state, _ in zip(thread_states(objects, interpreters), range(MOST_THREADS), strict=False))
         threads = tuple(self._thread(objects, classes, state) for state in states)
-        return Sample(objects, classes, threads) if threads else None
+        return Sample(objects, classes, threads, self._place.runtime, interpreters) if threads else None
 
     def _thread(self, objects: Objects, classes: Classes, state: int) -> PyThread:
         layout, u64 = objects.layout, objects.pages.u64
