@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.joined import awaited_child
-from semtrace.cpython.stack import PyFrame, StackReader
+from semtrace.cpython.privatewait import PrivateWait, private_wait
+from semtrace.cpython.stack import PyFrame, PyThread, Sample, StackReader
 from semtrace.cpython.variables import interrupted
 from semtrace.linux import futex
 from semtrace.linux.blocked import Blocked, Call, read_blocked
@@ -36,7 +37,8 @@ _STACKS_S = 0.05
 class Sleeper:
     """A thread that has not run for `asleep_s`. `frames` is innermost first and without what lies before a fork, None
     where they were not or cannot be read. `in_handler`: it is in a signal handler that interrupted its own code.
-    `joins` is the PID of a child of a fork server that it waits for.
+    `joins` is the PID of a child of a fork server that it waits for. `private` is known of one that sleeps in a futex
+    on private memory and whose stack could be read.
     """
 
     thread: ThreadId
@@ -45,6 +47,7 @@ class Sleeper:
     frames: tuple[PyFrame, ...] | None = None
     in_handler: bool = False
     joins: int | None = None
+    private: PrivateWait | None = None
 
 
 @dataclass(slots=True)
@@ -57,6 +60,7 @@ class _Known:
     asked: bool = False
     in_handler: bool = False
     joins: int | None = None
+    private: PrivateWait | None = None
 
 
 class LongSleepers:
@@ -91,7 +95,7 @@ class LongSleepers:
 
     def _sleeper(self, thread: ThreadId) -> Sleeper:
         known, asleep_s = self._known[thread], self._sleepers.seconds(thread) or 0.0
-        return Sleeper(thread, asleep_s, known.blocked, known.frames, known.in_handler, known.joins)
+        return Sleeper(thread, asleep_s, known.blocked, known.frames, known.in_handler, known.joins, known.private)
 
     def _threads(self, watched: Watched) -> Iterable[int]:
         return (watched.id.pid,) if watched.stat.threads == 1 else thread_ids(watched.id.pid)
@@ -131,12 +135,22 @@ class LongSleepers:
         if reader is None:
             reader = self._readers[watched.id] = StackReader(watched.id.pid, watched.memory)
         sample = reader.sample()
-        found = {} if sample is None else {watched.tid_of(each.pthread_id): each.frames for each in sample.threads}
+        found = {} if sample is None else {watched.tid_of(each.pthread_id): each for each in sample.threads}
         for thread in threads:
-            known, frames = self._known[thread], found.get(thread.tid)
-            if sample is not None and frames is not None:
-                frames = own_frames(sample, frames, watched.stat.forked)
-                known.in_handler = interrupted(sample, frames) is not None
-                known.joins = awaited_child(sample, frames)
+            known, seen = self._known[thread], found.get(thread.tid)
+            if sample is not None and seen is not None:
+                _explain(known, sample, seen, watched.stat.forked)
             if futex.run_time_ns(thread.process.pid, thread.tid) == known.ran_ns:
-                known.frames, known.asked = frames, True
+                known.asked = True
+            else:
+                del self._known[thread]
+
+
+def _explain(known: _Known, sample: Sample, thread: PyThread, forked: bool) -> None:
+    """Note all that the sample shows of one thread."""
+    frames = own_frames(sample, thread.frames, forked)
+    known.frames = frames
+    known.in_handler = interrupted(sample, frames) is not None
+    known.joins = awaited_child(sample, frames)
+    if known.blocked.private and known.blocked.futex is not None:
+        known.private = private_wait(sample, replace(thread, frames=frames), known.blocked.futex)

@@ -7,18 +7,20 @@ machine is asked for the other ends of pipes only where the answer decides wheth
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from signal import Signals
 
 from semtrace.linux import futex
-from semtrace.linux.channels import ChannelId, Found, find_ends
+from semtrace.linux.channels import ChannelId, Ends, ends_among, find_ends
+from semtrace.linux.filelocks import read_file_locks
 from semtrace.linux.process import read_stat
 from semtrace.linux.program import read_status
 from semtrace.model import Doubt, Frame, ProcessId, ThreadId, Wait, Wakers
 from semtrace.observe import waitfor
 from semtrace.observe.asleep import LongSleepers, Sleeper
-from semtrace.observe.waitfor import Reason
+from semtrace.observe.waitfor import About, Reason
 from semtrace.observe.watched import Watched
 
 # How often the machine is asked again who has the other ends of the same pipes, and how large a part of the time that
@@ -48,11 +50,13 @@ class Blocks:
 class Blocking:
     """Remembers the last pass between refreshes."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Callable[[ProcessId], Mapping[int, str]]) -> None:
+        self._names = names
         self._sleepers = LongSleepers()
         self._last = Blocks()
-        self._found: Found | None = None
+        self._ends: dict[ChannelId, Ends] = {}
         self._asked: frozenset[ChannelId] = frozenset()
+        self._hidden: tuple[int, ...] = ()
         self._due_s = 0.0
 
     @property
@@ -64,19 +68,15 @@ class Blocking:
         """Return what is known now: by a new pass where one is due, else by the last one, without who has run since."""
         if self._sleepers.due(now_s) or self._sleepers.unfinished:
             self._last = self._pass(now_s, watched)
+            self._ends = {channel: ends for channel, ends in self._ends.items() if channel in self._asked}
         else:
             self._last = _those_asleep(self._last)
         return self._last
 
     def _pass(self, now_s: float, watched: Sequence[Watched]) -> Blocks:
         sleepers = self._sleepers.read(now_s, watched)
-        children: dict[ProcessId, list[ProcessId]] = {}
-        by_pid = {each.id.pid: each.id for each in watched}
-        for each in watched:
-            parent = by_pid.get(each.stat.ppid)
-            if parent is not None and not each.stat.ended:
-                children.setdefault(parent, []).append(each.id)
-        reasons = {each.thread: found for each in sleepers if (found := _reason(each, children)) is not None}
+        about = self._about(watched)
+        reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
         stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
         handlers = frozenset(each.id for each in watched if _handles_signals(each.id.pid))
         # Who is in a handler already is blocked in it; that it is called again helps nobody.
@@ -91,6 +91,21 @@ class Blocking:
             {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers},
         )
 
+    def _about(self, watched: Sequence[Watched]) -> About:
+        children: dict[ProcessId, list[ProcessId]] = {}
+        by_pid, by_id = {each.id.pid: each.id for each in watched}, {each.id: each for each in watched}
+        for each in watched:
+            parent = by_pid.get(each.stat.ppid)
+            if parent is not None and not each.stat.ended:
+                children.setdefault(parent, []).append(each.id)
+        return About(
+            children,
+            self._names,
+            lambda process, pthread: by_id[process].tid_of(pthread) if process in by_id else None,
+            cache(lambda: read_file_locks() or ()),
+            by_id,
+        )
+
     def waits(self, now_s: float) -> tuple[Wait, ...]:
         """Return the waits of the last pass, with who has the other ends as far as that was asked."""
         later = now_s - self._last.taken_s
@@ -100,27 +115,46 @@ class Blocking:
         wait = reason.wait
         slept = (wait.asleep_s or 0.0) + later_s
         wait = replace(wait, asleep_s=slept, for_s=slept)
-        if not reason.channels or self._found is None or not self._asked.issuperset(c for c, _ in reason.channels):
+        if not reason.channels or not self._ends.keys() >= {channel for channel, _ in reason.channels}:
             return wait
-        return replace(wait, wakers=_wakers(reason, self._found))
+        return replace(wait, wakers=_wakers(reason, self._ends, self._doubt(reason)))
 
-    def ask(self, now_s: float, threads: Collection[ThreadId], root: ProcessId) -> bool:
-        """Ask the machine who has the other ends of what these threads wait for. Return True if there is an answer that
-        is new.
+    def _doubt(self, reason: Reason) -> Wakers:
+        if not self._asked.issuperset(channel for channel, _ in reason.channels):
+            return Wakers(doubt=Doubt.UNASKED)
+        return Wakers(doubt=Doubt.UNREADABLE, pids=self._hidden) if self._hidden else Wakers()
+
+    def ask_members(self, threads: Collection[ThreadId], members: Iterable[ProcessId]) -> bool:
+        """Ask the server's own processes who has the other ends of what these threads wait for: that is cheap. Return
+        True if there is an answer that is new.
         """
-        chosen = (self._last.reasons[each] for each in threads if each in self._last.reasons)
-        wanted = frozenset(end for reason in chosen for end, _ in reason.channels)
+        wanted = self._channels(threads) - self._ends.keys()
+        if not wanted:
+            return False
+        ends, _ = ends_among(wanted, [member.pid for member in members])
+        self._ends = {**self._ends, **ends}
+        return True
+
+    def ask_everybody(self, now_s: float, threads: Collection[ThreadId], root: ProcessId) -> bool:
+        """Ask all of the machine. Return True if there is an answer that is new."""
+        wanted = self._channels(threads)
         if not wanted or (wanted <= self._asked and now_s < self._due_s):
             return False
         began = time.monotonic()
-        self._found, self._asked = find_ends(wanted, read_stat(root.pid)), wanted
+        found = find_ends(wanted, read_stat(root.pid))
+        # A process that escaped a sweep that did not settle would be one that forks and ends again and again.
+        self._ends, self._asked, self._hidden = dict(found.ends), wanted, found.hidden_kin
         self._due_s = now_s + max(_ASK_EVERY_S, _ASK_SHARE * (time.monotonic() - began))
         return True
 
+    def _channels(self, threads: Collection[ThreadId]) -> frozenset[ChannelId]:
+        reasons = (self._last.reasons[each] for each in threads if each in self._last.reasons)
+        return frozenset(channel for reason in reasons for channel, _ in reason.channels)
 
-def _reason(sleeper: Sleeper, children: Mapping[ProcessId, Sequence[ProcessId]]) -> Reason | None:
+
+def _reason(sleeper: Sleeper, about: About) -> Reason | None:
     try:
-        return waitfor.reason(sleeper, children)
+        return waitfor.reason(sleeper, about)
     except PermissionError:
         return None
 
@@ -142,17 +176,13 @@ def _those_asleep(blocks: Blocks) -> Blocks:
     )
 
 
-def _wakers(reason: Reason, found: Found) -> Wakers:
-    """Return everyone with the other end of what a thread waits for, and the doubt where somebody may hide."""
+def _wakers(reason: Reason, ends: Mapping[ChannelId, Ends], doubt: Wakers) -> Wakers:
+    """Return everyone with the other end of what a thread waits for."""
     pids: set[int] = set()
     for channel, writers in reason.channels:
-        ends = found.ends[channel]
-        pids |= ends.writers if writers else ends.readers
+        pids |= ends[channel].writers if writers else ends[channel].readers
     processes = {stat.id for pid in pids if (stat := read_stat(pid)) is not None and not stat.ended}
-    processes |= set(reason.wait.wakers.processes)
-    # A process that escaped a sweep that did not settle would be one that forks and ends again and again.
-    doubt = Doubt.UNREADABLE if found.hidden_kin else None
-    return Wakers((), tuple(sorted(processes)), doubt, found.hidden_kin)
+    return replace(doubt, processes=tuple(sorted(processes | set(reason.wait.wakers.processes))))
 
 
 def _handles_signals(pid: int) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
-from semtrace.model import Frame, Holder, Lock, SemId, Snapshot, ThreadId, ThreadLock, ThreadLockUse, Waiter, WaitGraph
+from semtrace.model import Frame, Holder, Lock, SemId, Snapshot, ThreadId, ThreadLock, ThreadLockUse, Waiter
 from semtrace.observe.blocks import Blocking, Blocks
 from semtrace.observe.fleet import Fleet
+from semtrace.observe.namebook import NameBook
 from semtrace.observe.outsiders import Outsiders
 from semtrace.waits.build import wait_graph
 
@@ -19,10 +20,10 @@ class Knots:
     be stuck if nobody outside could wake them, and whether somebody can.
     """
 
-    def __init__(self, fleet: Fleet, linked: Linked) -> None:
+    def __init__(self, fleet: Fleet, book: NameBook, linked: Linked) -> None:
         self._fleet = fleet
         self._linked = linked
-        self._blocking = Blocking()
+        self._blocking = Blocking(book.private_names)
         self._outsiders = Outsiders()
 
     @property
@@ -40,10 +41,13 @@ class Knots:
             handlers=blocks.handlers,
         )
         snapshot = self._with_waits(snapshot)
-        suspects = _suspects(wait_graph(snapshot, assume_asked=True))
+        suspects = _suspects(snapshot)
+        if self._blocking.ask_members(suspects, [each.id for each in self._fleet.all]):
+            snapshot = self._with_waits(snapshot)
+            suspects = _suspects(snapshot)
         semaphores = {lock.id for lock in snapshot.locks if any(_thread(each) in suspects for each in lock.waiters)}
         new = self._outsiders.ask(now_s, semaphores, self._fleet.mappers, self._linked() if semaphores else ())
-        new |= self._blocking.ask(now_s, suspects, snapshot.server.id)
+        new |= self._blocking.ask_everybody(now_s, suspects, snapshot.server.id)
         if new:
             locks = tuple(replace(lock, outsiders=self._outsiders.of(lock.id)) for lock in snapshot.locks)
             snapshot = self._with_waits(replace(snapshot, locks=locks))
@@ -61,8 +65,9 @@ class Knots:
         )
 
 
-def _suspects(found: WaitGraph) -> set[ThreadId]:
+def _suspects(snapshot: Snapshot) -> set[ThreadId]:
     """Return the threads of which it matters who could wake them: none where only idle threads wait for each other."""
+    found = wait_graph(snapshot, assume_asked=True)
     of_roots = {wait.thread for root in found.roots for wait in (*root.waits, *root.behind)}
     threads = of_roots | found.stuck
     waits = {wait.thread: wait for wait in found.waits}

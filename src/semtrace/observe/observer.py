@@ -86,7 +86,7 @@ class Observer:
         self._picture = Picture(self._fleet, self._directories, self._baselines)
         self._lives = Lives()
         self._traced = telling or Glance()
-        self._knots = Knots(self._fleet, self._linked)
+        self._knots = Knots(self._fleet, self._book, self._linked)
         self._last = LastPicture()
         self._end: Snapshot | None = None
         self._now_s = 0.0
