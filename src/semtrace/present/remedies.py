@@ -19,7 +19,7 @@ ADVICE: Mapping[Advice, str] = {
     "or never return; then only a restart helps.",
     Advice.ASK_AS_ROOT: "Run the command below as root: root can see every process, and so whether one holds the lock.",
     Advice.RESTART_FOR_UNITS: "Restart the server to get all units back, unless another process releases the lost "
-    "ones. semtrace release cannot help while others use the semaphore. Take units by `with`: then only a kill loses one.",
+    "ones. semtrace release cannot help while others use it. Take units by `with`: then only a kill loses one.",
     Advice.SAME_ORDER: "Take the locks in the same order everywhere.",
     Advice.SAME_ORDER_MEETS: "Take them in the same order everywhere. Two threads that do this at once are stuck.",
     Advice.USE_SHARED_RLOCK: "Use a multiprocessing.RLock, or take the lock only once on the way.",
