@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -15,15 +16,41 @@ settings.register_profile("semtrace", deadline=None, suppress_health_check=[Heal
 settings.load_profile("semtrace")
 
 
+# How many tests a worker gets at a time. By default it begins with hundreds, and the others end long before it.
+CHUNK = 4
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """What a script starts in the background ignores Ctrl-C, and so would all that the tests start."""
+    """Start what a script starts in the background with a Ctrl-C that works, and hand out tests in small portions."""
+    if getattr(config.option, "maxschedchunk", 0) is None:
+        config.option.maxschedchunk = CHUNK
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Most tests wait for processes most of the time: two for each processor."""
-    return 2 * (os.cpu_count() or 1)
+    """Most tests wait for processes most of the time: three for each processor."""
+    return 3 * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Under `-n`, mix the tests that wait with those that compute, and put the serial ones last.
+
+    Each serial test would otherwise let all other workers wait. The order is the same in each worker and in each run.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, float]:
+    """Return where a test comes: a long one in the first half, so that no worker is left alone with it at the end.
+
+    Tests of one file that share a fixture of their module stay together.
+    """
+    shares = any(each[0].scope == "module" for each in item._fixtureinfo.name2fixturedefs.values())  # type: ignore[attr-defined]
+    place = zlib.crc32((item.nodeid.split("::")[0] if shares else item.nodeid).encode()) / 2**32
+    is_long = shares or item.get_closest_marker("slow") is not None
+    return item.get_closest_marker("serial") is not None, place / 2 if is_long else place
 
 
 @pytest.fixture(autouse=True)

@@ -264,7 +264,7 @@ def until(
         return wanted(snapshot)
 
     try:
-        wait_until(good, timeout)
+        wait_until(good, timeout, pause=0.02)
     except AssertionError as error:
         raise AssertionError(f"{error}; last: {seen[-1].locks if seen else None}") from None
     return seen[-1]

@@ -29,7 +29,9 @@ PATIENCE_S = 60.0
 _LISTENING = re.compile(r"Listening at: (\S+)")
 
 
-def wait_until(predicate: Callable[[], T], timeout: float = PATIENCE_S, what: str = "the condition") -> T:
+def wait_until(
+    predicate: Callable[[], T], timeout: float = PATIENCE_S, what: str = "the condition", pause: float = 0.01
+) -> T:
     """Poll until `predicate()` is true and return its value; AssertionError naming `what` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -38,7 +40,7 @@ def wait_until(predicate: Callable[[], T], timeout: float = PATIENCE_S, what: st
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout:g} s in vain for {what}; last: {value!r}")
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 @dataclass

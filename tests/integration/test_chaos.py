@@ -32,7 +32,7 @@ CONTEXT = multiprocessing.get_context("fork")
 @pytest.mark.slow
 def test_no_snapshot_contradicts_the_journal() -> None:
     """Some programs for some seconds each, by a new seed every time: the report says which, and how to run it again."""
-    done = chaos("--seconds", "40", "--jobs", "2", "--seed", str(random.randrange(1 << 30)))
+    done = chaos("--seconds", "24", "--jobs", "2", "--seed", str(random.randrange(1 << 30)))
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -6,14 +6,14 @@ import time
 from collections import Counter
 
 import pytest
-from driving import SOME, Target, observing, only, target
+from driving import FEW, Target, observing, only, target
 from support import PATIENCE_S
 
 from semtrace.model import Snapshot
 from semtrace.observe.observer import Observer
 
 pytestmark = [pytest.mark.serial, pytest.mark.slow]
-some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 
 TURN = """
 def turn():
@@ -65,7 +65,7 @@ def _assert_sound(taken: list[Snapshot], workers: set[int]) -> Counter[str]:
     return states
 
 
-@some
+@few
 def test_a_hot_lock_sampled_as_fast_as_possible(python: str) -> None:
     with target(python) as t:
         _define(t, TURN)
@@ -94,7 +94,7 @@ def test_a_hot_lock_at_the_default_refresh() -> None:
         assert states["unknown"] <= sum(states.values()) // 4, states
 
 
-@some
+@few
 @pytest.mark.parametrize("pause", [0.02, 0.2])
 def test_threads_that_queue_for_the_lock_and_for_the_interpreter_lock_are_never_an_orphan(
     python: str, pause: float

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from driving import FEW, INTERPRETERS, Target, observing, target, until, watch
+from driving import FEW, INTERPRETERS, SOME, Target, observing, target, until, watch
 
 from semtrace.model import Lock, Snapshot
 from semtrace.observe.observer import Observer, settle
@@ -16,6 +16,7 @@ from semtrace.rules.basis import Limits, is_read_lock
 from semtrace.servers.gunicorn import server_of
 
 every = pytest.mark.parametrize("python", INTERPRETERS.values(), ids=INTERPRETERS.keys())
+some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
 few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 
 # A reference that nothing has keeps them: no module or frame leads there.
@@ -69,7 +70,7 @@ def test_owners_show_the_parts_of_each_primitive(python: str) -> None:
         assert Counter(map(primitive, snapshot.locks)) == expected
 
 
-@every
+@some
 def test_orphan_that_looks_like_a_queues_signal_is_found(python: str) -> None:
     with hiding(python, "mp.Lock(), mp.Lock(), mp.BoundedSemaphore(2)") as t:
         t.fork("a")
@@ -81,7 +82,7 @@ def test_orphan_that_looks_like_a_queues_signal_is_found(python: str) -> None:
             assert (lock.kind, lock.maximum, lock.part_of) == ("BoundedSemaphore", 2, None)
 
 
-@every
+@some
 def test_full_queue_whose_producer_ended_is_never_orphaned(python: str) -> None:
     with hiding(python, "mp.Queue(2)") as t:
         t.fork("a")

@@ -23,7 +23,7 @@ from commands import AS_USER as _AS_USER
 from commands import NOBODY, SOURCE
 from commands import run as _semtrace
 from commands import run_as as _semtrace_as
-from driving import SOME, Target, observing, only, state, target, until, watch
+from driving import FEW, SOME, Target, observing, only, state, target, until, watch
 from support import PATIENCE_S, alive, start, wait_until
 
 from semtrace import cli
@@ -36,6 +36,7 @@ from semtrace.observe.observer import Observer
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
 some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 
 
 def _assert_what_and_remedy(done: subprocess.CompletedProcess[str]) -> None:
@@ -419,7 +420,7 @@ CONTAINER = ("unshare", "-m", "-p", "--fork", "sh", "-c", 'mount -t tmpfs none /
 
 
 @namespaces
-@some
+@few
 def test_a_container_is_seen_from_the_host(python: str) -> None:
     with target(python, "lock = mp.get_context('spawn').Lock()", CONTAINER) as t:
         name = t.do("p", "lock._semlock.name").strip("'")

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from driving import INTERPRETERS, SOME, Target, keeps_names, observing, only, plain, state, target, until, watch
+from driving import FEW, INTERPRETERS, SOME, Target, keeps_names, observing, only, plain, state, target, until, watch
 from support import alive, wait_until
 
 from semtrace.linux.process import read_stat
@@ -19,6 +19,7 @@ from semtrace.reports.dump import report
 
 every = pytest.mark.parametrize("python", INTERPRETERS.values(), ids=INTERPRETERS.keys())
 some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())
+few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 newest = pytest.mark.parametrize("python", list(SOME.values())[-1:], ids=list(SOME)[-1:])
 
 
@@ -80,7 +81,7 @@ def test_the_holder_is_named_with_the_thread_that_took_it(python: str) -> None:
             assert who(state(observer, "held")) == [(t.pids["a"], tid, 1)]
 
 
-@every
+@some
 def test_the_master_may_hold_it(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -90,7 +91,7 @@ def test_the_master_may_hold_it(python: str) -> None:
             assert not any(only(s).state == "orphaned" for s in watch(observer, 0.4))
 
 
-@every
+@some
 def test_a_childs_child_may_hold_it(python: str) -> None:
     with target(python) as t:
         t.fork("a")
@@ -101,7 +102,7 @@ def test_a_childs_child_may_hold_it(python: str) -> None:
             assert who(state(observer, "held", never="orphaned")) == [by(t, "aa")]
 
 
-@every
+@some
 def test_an_rlock_shows_its_depth(python: str) -> None:
     with target(python, "lock = mp.RLock()") as t:
         t.fork("a", "b")
@@ -158,8 +159,17 @@ def test_a_bounded_semaphore_is_exhausted_when_all_of_it_is_taken(python: str) -
 
 
 @every
-@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM", "os._exit"])
-def test_a_lock_whose_holder_was_killed_is_orphaned(python: str, end: str) -> None:
+def test_a_lock_whose_holder_was_killed_is_orphaned(python: str) -> None:
+    _end_while_it_holds(python, "SIGKILL")
+
+
+@few
+@pytest.mark.parametrize("end", ["SIGTERM", "os._exit"])
+def test_a_lock_whose_holder_ended_otherwise_is_orphaned(python: str, end: str) -> None:
+    _end_while_it_holds(python, end)
+
+
+def _end_while_it_holds(python: str, end: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
         t.do("a", "lock.acquire()")
@@ -178,7 +188,7 @@ def test_a_lock_whose_holder_was_killed_is_orphaned(python: str, end: str) -> No
             assert all(only(s).state == "orphaned" for s in watch(observer, 0.3))
 
 
-@every
+@some
 def test_a_lock_that_was_orphaned_before_the_first_look_is_orphaned_too(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -188,7 +198,7 @@ def test_a_lock_that_was_orphaned_before_the_first_look_is_orphaned_too(python: 
             state(observer, "orphaned")
 
 
-@some
+@few
 def test_an_orphan_that_somebody_releases_is_free_again(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -202,7 +212,7 @@ def test_an_orphan_that_somebody_releases_is_free_again(python: str) -> None:
             assert not any(only(s).state == "orphaned" for s in watch(observer, 0.4))
 
 
-@some
+@few
 def test_workers_that_come_and_go_do_not_hide_an_orphan(python: str) -> None:
     """As gunicorn does: each new worker blocks on the orphan and is killed in its turn."""
     with target(python) as t:
@@ -217,7 +227,7 @@ def test_workers_that_come_and_go_do_not_hide_an_orphan(python: str) -> None:
                 t.kill(name)
 
 
-@some
+@few
 def test_a_process_outside_the_server_that_holds_it_is_the_holder(python: str) -> None:
     with target(python) as t:
         t.fork("a")
@@ -230,7 +240,7 @@ def test_a_process_outside_the_server_that_holds_it_is_the_holder(python: str) -
             state(observer, "orphaned")
 
 
-@some
+@few
 def test_a_stopped_holder_is_still_the_holder(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -243,7 +253,7 @@ def test_a_stopped_holder_is_still_the_holder(python: str) -> None:
             os.kill(t.pids["a"], signal.SIGCONT)
 
 
-@every
+@some
 def test_a_process_whose_main_thread_has_ended_may_still_hold_it(python: str) -> None:
     """The kernel then calls the whole process a zombie, though its other threads run on."""
     with target(python) as t:
@@ -261,7 +271,7 @@ def test_a_process_whose_main_thread_has_ended_may_still_hold_it(python: str) ->
 # -- claims that deceive
 
 
-@every
+@some
 def test_a_claim_that_was_inherited_at_the_fork_is_no_holders(python: str) -> None:
     with target(python) as t:
         t.do("p", "lock.acquire()")
@@ -277,7 +287,7 @@ def test_a_claim_that_was_inherited_at_the_fork_is_no_holders(python: str) -> No
             assert [h.count for h in only(observer.snapshot()).holders] == [1]
 
 
-@some
+@few
 def test_inherited_claims_seen_for_the_first_time_while_locked_name_nobody_wrong(python: str) -> None:
     with target(python) as t:
         t.do("p", "lock.acquire()")
@@ -291,7 +301,7 @@ def test_inherited_claims_seen_for_the_first_time_while_locked_name_nobody_wrong
                 assert lock.reason
 
 
-@some
+@few
 def test_an_inherited_claim_is_no_certain_hold_when_the_holder_dies(python: str) -> None:
     with target(python) as t:
         t.fork("a")
@@ -304,7 +314,7 @@ def test_an_inherited_claim_is_no_certain_hold_when_the_holder_dies(python: str)
                 assert not any(h.certain for h in only(snapshot).holders), "the copy of a dead holder's claim"
 
 
-@every
+@some
 def test_a_lock_handed_over_is_never_called_orphaned(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b", "c")
@@ -319,7 +329,7 @@ def test_a_lock_handed_over_is_never_called_orphaned(python: str) -> None:
                 assert not lock.holders or [h.pid for h in lock.holders] == [t.pids["c"]]
 
 
-@some
+@few
 def test_who_takes_what_he_released_for_another_is_not_confused_with_the_other(python: str) -> None:
     """a took, b released, b took: a's count is 1 and b's is 0, yet b holds it. b's count below zero was seen before."""
     with target(python) as t:
@@ -333,7 +343,7 @@ def test_who_takes_what_he_released_for_another_is_not_confused_with_the_other(p
                 assert [h.pid for h in only(snapshot).holders] in ([], [t.pids["b"]])
 
 
-@some
+@few
 def test_units_of_a_semaphore_copied_by_a_fork_are_not_all_called_holds(python: str) -> None:
     with target(python, "lock = mp.Semaphore(3)") as t:
         t.do("p", "lock.acquire()")
@@ -421,7 +431,7 @@ def test_a_stop_and_a_continue_do_not_hide_the_wait_for_the_interpreter_lock(pyt
             end()
 
 
-@some
+@few
 def test_a_stop_and_a_continue_do_not_hide_a_waiter_with_a_timeout(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -492,7 +502,7 @@ def test_the_same_when_it_passes_to_a_process_that_was_born_meanwhile(python: st
             assert who(state(observer, "held", never="orphaned")) == [by(t, "c2")]
 
 
-@some
+@few
 def test_a_worker_that_computes_does_not_keep_a_true_orphan_from_being_proved(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b", "c")
@@ -557,7 +567,7 @@ def test_two_kinds_of_semlock_in_one_process_both_count(python: str) -> None:
 # -- names and several objects
 
 
-@every
+@some
 def test_two_objects_of_one_semaphore_in_one_process_count_together(python: str) -> None:
     with target(python, "lock = mp.get_context('spawn').Lock()") as t:
         t.do("p", "import _multiprocessing")
@@ -569,7 +579,7 @@ def test_two_objects_of_one_semaphore_in_one_process_count_together(python: str)
             t.do("p", f"{holder}.release()")
 
 
-@every
+@some
 def test_an_object_made_after_the_fork_from_a_name_is_found(python: str) -> None:
     with target(python, "lock = mp.get_context('spawn').Lock()") as t:
         t.fork("a", "b")
@@ -599,7 +609,7 @@ def test_spawned_children_share_a_linked_lock(python: str, method: str) -> None:
             assert state(observer, "orphaned").linked
 
 
-@every
+@some
 def test_the_name_of_an_unlinked_lock_comes_from_glibcs_table(python: str) -> None:
     with target(python, "lock = mp.get_context('fork').Lock()") as t:
         with observing(t.root) as observer:
@@ -622,7 +632,7 @@ LARGER = {
 }
 
 
-@some
+@few
 @pytest.mark.parametrize("name", LARGER)
 def test_the_signals_in_a_larger_primitive_are_grouped_and_hidden(python: str, name: str) -> None:
     made, count, signals = LARGER[name]
@@ -640,7 +650,7 @@ def test_the_signals_in_a_larger_primitive_are_grouped_and_hidden(python: str, n
             assert not any(lock.holders for lock in snapshot.locks)
 
 
-@some
+@few
 def test_the_lock_inside_a_condition_is_held_like_any_other(python: str) -> None:
     with target(python, "x = mp.Condition()") as t:
         t.fork("a")
@@ -651,7 +661,7 @@ def test_the_lock_inside_a_condition_is_held_like_any_other(python: str) -> None
             assert who(lock) == [by(t, "a")]
 
 
-@some
+@few
 def test_plain_locks_beside_a_queue_stay_plain(python: str) -> None:
     with target(python, "first = mp.Lock(); q = mp.Queue(); last = mp.RLock()") as t, observing(t.root) as observer:
         snapshot = until(observer, lambda s: len(s.locks) == 5 and any(lock.signal for lock in s.locks))
@@ -661,7 +671,7 @@ def test_plain_locks_beside_a_queue_stay_plain(python: str) -> None:
 # -- what changes while it is watched
 
 
-@some
+@few
 def test_locks_made_after_the_fork_in_one_worker_are_only_its_own(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
@@ -680,7 +690,7 @@ def test_locks_made_after_the_fork_in_one_worker_are_only_its_own(python: str) -
             until(observer, lambda s: len(s.locks) == 1)
 
 
-@some
+@few
 def test_a_lock_made_and_dropped_again_and_again_is_never_wrong(python: str) -> None:
     code = "def churn():\\n while True:\\n  one = mp.Lock()\\n  one.acquire()\\n  one.release()\\n  del one"
     with target(python) as t:
@@ -697,7 +707,7 @@ def test_a_lock_made_and_dropped_again_and_again_is_never_wrong(python: str) -> 
                     assert {h.pid for h in lock.holders} <= {t.root, t.pids["a"]}
 
 
-@some
+@few
 def test_processes_that_come_and_go_are_followed(python: str) -> None:
     with target(python) as t, observing(t.root) as observer:
         for round_ in range(8):
@@ -713,7 +723,7 @@ def test_processes_that_come_and_go_are_followed(python: str) -> None:
         assert only(observer.snapshot()).state == "free"
 
 
-@some
+@few
 def test_a_holder_is_seen_for_longer_and_longer(python: str) -> None:
     with target(python) as t:
         t.do("p", "lock.acquire()")

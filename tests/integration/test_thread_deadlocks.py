@@ -18,7 +18,8 @@ from semtrace.observe.observer import Observer
 from semtrace.rules import deadlocks as rules
 from semtrace.servers import gunicorn
 
-ROUNDS = 25  # looks at what must not be said
+# Enough where the frames, which each version lays out in its own way, do not decide.
+SOME = [version for version in VERSIONS if version in ("3.8", "3.11", "3.13", "3.15")]
 
 
 class Program:
@@ -116,7 +117,7 @@ def test_one_that_waits_for_the_shared_lock_that_it_is_inside(version: str, case
         assert finding.title.endswith("shared, which it holds itself")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", SOME)
 def test_one_that_waits_at_a_gate_is_no_error(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is inside no `with` may be released by anybody; beside other threads it takes a longer wait to be told."""
     monkeypatch.setattr(rules, "LOOSE_S", 2.0)
@@ -150,7 +151,7 @@ def test_one_that_has_left_is_not_taken_for_the_holder(version: str, tmp_path: P
             assert not deadlocks(snapshot)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", SOME)
 @pytest.mark.parametrize("case", ["timed", "convoy"])
 def test_a_timed_wait_and_a_convoy_are_no_deadlock(version: str, case: str, tmp_path: Path) -> None:
     with program(version, case, tmp_path) as running:

@@ -21,6 +21,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "errors": "",
     "model": "model",
     "text": "model",
+    "waits": "model waits",
     "rules": "model rules",
     "present": "model text errors present",
     # between a traced server and its viewers
@@ -64,12 +65,17 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "threadwaits": "model cpython linux .history .insiders .sleepers .watched",
         "threadlocks": "model cpython .history .insiders .namebook .threadwaits .watched",
         "fleet": "model linux servers.tree .watched",
-        "selfwaits": "model .fleet .insiders .outside .watched",
+        "selfwaits": "model .fleet .insiders .watched",
+        "asleep": "model cpython linux .sleepers .watched",
+        "waitfor": "model cpython linux .asleep",
+        "blocks": "model linux .asleep .waitfor .watched",
+        "outsiders": "model .outside .watched",
+        "knots": "model waits .blocks .fleet .namebook .outsiders",
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
         "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.traced servers.tree "
-        ".baselines .fleet .lasting .lastpicture .namebook .ownership .picture .primitives .prover .reading "
+        ".baselines .fleet .knots .lasting .lastpicture .namebook .ownership .picture .primitives .prover .reading "
         ".separate "
         ".threadlocks .verdict .watched",
     },
@@ -101,7 +107,6 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "schema": "model present text",
         "stacks": "model present text",
         "dump": "model observe.separate present text .stacks",
-        "waitgraph": "model",
     },
     # what acts, when told to
     "repairs": {
@@ -123,7 +128,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
     "settings": "errors",
     "tui": "model errors present timelines.raster reports.schema observe.separate settings timelines.spans "
-    "reports.stacks text timelines.timeline tui reports.waitgraph",
+    "reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "",
     "printing": "errors text",

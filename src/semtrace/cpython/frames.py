@@ -36,7 +36,7 @@ def read_frames(objects: Objects, classes: Classes, interpreters: Iterable[int],
         for position, code, function in running(objects, classes, thread):
             if function != "<module>":
                 namespace = objects.pages.u64(position + objects.layout.frame_globals)
-                yield Frame(function, namespace, tuple(_variables(objects, classes, position, code)))
+                yield Frame(function, namespace, tuple(variables(objects, classes, position, code)))
 
 
 def thread_states(objects: Objects, interpreters: Iterable[int]) -> Iterator[int]:
@@ -69,7 +69,7 @@ def running(objects: Objects, classes: Classes, thread: int) -> Iterator[tuple[i
         position = u64(position + layout.frame_back)
 
 
-def _variables(objects: Objects, classes: Classes, frame: int, code: int) -> Iterator[tuple[int, int]]:
+def variables(objects: Objects, classes: Classes, frame: int, code: int) -> Iterator[tuple[int, int]]:
     """Locals, then cells, then free variables (Objects/frameobject.c), in the order of the code's names."""
     layout, u64 = objects.layout, objects.pages.u64
     offsets = [layout.code_varnames]

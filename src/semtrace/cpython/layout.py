@@ -130,6 +130,16 @@ class Layout:
     code_nlocalsplus: int = 0
     # Include/internal/pycore_stackref.h 3.14: references in frames carry two tag bits
     tagged_references: bool = False
+    # PyCodeObject.co_filename, co_name, co_firstlineno; co_lnotab, from 3.10 on co_linetable
+    code_filename: int = 112
+    code_own_name: int = 120
+    code_firstlineno: int = 68
+    code_lines: int = 136
+    # Include/cpython/frameobject.h struct _frame.f_lasti, up to 3.10
+    frame_lasti: int = 0
+    # Include/cpython/pystate.h PyThreadState.thread_id, a pthread id; native_thread_id, from 3.11 on (before: 0)
+    thread_id: int = 152
+    native_id: int = 160
 
 
 _PY38 = Layout(
@@ -163,6 +173,13 @@ _PY38 = Layout(
     code_name=112,
     code_cellvars=88,
     code_names=64,
+    code_filename=104,
+    code_own_name=112,
+    code_firstlineno=40,
+    code_lines=120,
+    frame_lasti=104,
+    thread_id=176,
+    native_id=0,
 )
 _PY39 = replace(_PY38, version=(3, 9), modules=856, cached_keys=864)
 _PY310 = replace(
@@ -175,6 +192,7 @@ _PY310 = replace(
     function_closure=72,
     function_dict=88,
     frame_locals=352,
+    frame_lasti=96,
 )
 _PY311 = replace(
     _PY310,
@@ -198,6 +216,13 @@ _PY311 = replace(
     code_names=32,
     frame_instruction=56,
     code_nlocalsplus=76,
+    code_filename=112,
+    code_own_name=120,
+    code_firstlineno=72,
+    code_lines=136,
+    frame_lasti=0,
+    thread_id=152,
+    native_id=160,
 )
 _PY312 = replace(
     _PY311,
@@ -215,6 +240,9 @@ _PY312 = replace(
     frame_code=0,
     frame_globals=24,
     code_nlocalsplus=72,
+    code_firstlineno=68,
+    thread_id=136,
+    native_id=144,
 )
 # From 3.13 the way to sys.modules comes from _Py_DebugOffsets; these are its numbers in 3.13.0.
 _PY313 = replace(
@@ -228,6 +256,8 @@ _PY313 = replace(
     threads_head=7344,
     thread_frame=72,
     cframe_current=-1,
+    thread_id=152,
+    native_id=160,
 )
 # 3.14.10 and 3.15.2, GIL builds. What is not in `_DESCRIBED` was verified by decoding live interpreters: the heads of
 # `lock` and `RLock` (Modules/_threadmodule.c), tags (pycore_stackref.h), co_nlocalsplus, functions.
@@ -275,11 +305,17 @@ _DESCRIBED: dict[tuple[int, int], dict[str, int]] = {
         "modules": 12,
         "thread_next": 24,
         "thread_frame": 26,
+        "thread_id": 27,
+        "native_id": 28,
         "frame_back": 32,
         "frame_code": 33,
         "frame_instruction": 34,
         "frame_locals": 35,
+        "code_filename": 40,
+        "code_own_name": 41,
         "code_name": 42,
+        "code_lines": 43,
+        "code_firstlineno": 44,
         "code_argcount": 45,
         "code_varnames": 46,
         "code_freevars": 46,
@@ -293,11 +329,17 @@ _DESCRIBED: dict[tuple[int, int], dict[str, int]] = {
         "modules": 12,
         "thread_next": 24,
         "thread_frame": 26,
+        "thread_id": 30,
+        "native_id": 31,
         "frame_back": 40,
         "frame_code": 41,
         "frame_instruction": 42,
         "frame_locals": 43,
+        "code_filename": 48,
+        "code_own_name": 49,
         "code_name": 50,
+        "code_lines": 51,
+        "code_firstlineno": 52,
         "code_argcount": 53,
         "code_varnames": 54,
         "code_freevars": 54,
@@ -307,13 +349,12 @@ _DESCRIBED: dict[tuple[int, int], dict[str, int]] = {
     },
 }
 _MOST_OFFSET = 1 << 20
+_INTS = frozenset({"code_argcount", "code_firstlineno"})
 
 
 def with_debug_offsets(layout: Layout, words: tuple[int, ...]) -> Layout | None:
     """Return the layout as the interpreter describes itself, None if the description is not credible."""
     described = {name: words[word] for name, word in _DESCRIBED[layout.version].items()}
-    if any(
-        offset > _MOST_OFFSET or offset % (4 if name == "code_argcount" else 8) for name, offset in described.items()
-    ):
+    if any(offset > _MOST_OFFSET or offset % (4 if name in _INTS else 8) for name, offset in described.items()):
         return None
     return replace(layout, **described)  # type: ignore[arg-type]

@@ -71,7 +71,8 @@ def parked_at(memory: Readable, futex: int) -> int | None:
         return None
     argument, address = _WORDS.unpack_from(head)
     (following,) = _WORD.unpack_from(head, at.PARK_NODE - at.PARK_ARGUMENT)
-    if address == 0 or not futex - _NEAR < argument < futex + _NEAR:
+    # Python/lock.c PyEvent_WaitTimed parks without an argument.
+    if address == 0 or (argument and not futex - _NEAR < argument < futex + _NEAR):
         return None
     back = memory.read(following + at.PARK_NEXTS_BACK, 8)
     return address if back is not None and _WORD.unpack(back)[0] == futex + at.PARK_NODE else None

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import dataclass, field
 
-from semtrace.linux.files import not_for_want_of
 from semtrace.linux.process import thread_ids
+from semtrace.linux.syscalls import NO_SYSCALL as NO_SYSCALL
+from semtrace.linux.syscalls import NUMBERS, SystemCall, parse_call, read_line
 
-# futex(2), and restart_syscall(2), as which a timed wait goes on after a stop, with its arguments as they were:
-# arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h (aarch64, riscv64).
-_NUMBERS = {"x86_64": (202, 219), "aarch64": (98, 128), "riscv64": (98, 128)}
-_FUTEX = _NUMBERS.get(platform.machine(), ())
+# futex(2) itself: None on a processor whose numbers are not known here.
+NUMBER = NUMBERS.get("futex")
+
+# restart_syscall(2), as which a timed wait goes on after a stop, with its arguments as they were.
+_FUTEX = {NUMBER, NUMBERS.get("restart_syscall")} - {None}
 
 # False on a processor whose numbers are not known here: a thread in futex then looks like one in any other call.
 KNOWN = bool(_FUTEX)
 
-# That of futex(2) itself.
-NUMBER = _FUTEX[0] if _FUTEX else None
-
 # include/uapi/linux/futex.h: the operations that sleep on a word, without their flag bits.
 _FLAGS = 128 | 256
 _WAIT, _WAIT_BITSET = 0, 9
-
-# What the file says of a thread that is on a processor, and the number it gives for one that was stopped outside a
-# call.
-_RUNNING = b"running"
-NO_SYSCALL = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,48 +52,23 @@ def threads(pid: int, single: bool = False) -> list[Thread] | None:
 
 def read_thread(pid: int, tid: int) -> Thread | None:
     """None if it ended; raises PermissionError."""
-    try:
-        fd = os.open(f"/proc/{pid}/task/{tid}/syscall", os.O_RDONLY)
-    except PermissionError:
-        raise
-    except OSError as error:
-        not_for_want_of(error)
-        return None
-    try:
-        return parse_syscall(tid, os.read(fd, 256))
-    except PermissionError:
-        raise
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+    line = read_line(pid, tid)
+    return None if line is None else parse_syscall(tid, line)
 
 
 def parse_syscall(tid: int, line: bytes) -> Thread | None:
-    """`NR ARG1 … ARG6 SP PC`, `-1 SP PC`, or `running` (fs/proc/base.c proc_pid_syscall).
-
-    Another restarted call whose second argument looks like a wait is taken for one too: on an address of no semaphore.
+    """Parse the line (see `syscalls`). Another restarted call whose second argument looks like a wait is taken for one
+    too: on an address of no semaphore.
     """
-    f = line.split()
-    if not f:
-        return None
-    if f[0] == _RUNNING:
-        return Thread(tid, None)
-    try:
-        number = int(f[0])
-        if number in _FUTEX and int(f[2], 16) & ~_FLAGS in (_WAIT, _WAIT_BITSET):
-            timed = int(f[4], 16) != 0  # futex(2): its fourth argument
-            return Thread(tid, number, int(f[1], 16), timed, stack=int(f[-2], 16))
-    except (ValueError, IndexError):
-        return None
-    return Thread(tid, number, stack=_stack_pointer(f))
+    call = parse_call(line)
+    return None if call is None else _thread(tid, call)
 
 
-def _stack_pointer(fields: list[bytes]) -> int | None:
-    try:
-        return int(fields[-2], 16)
-    except (ValueError, IndexError):
-        return None
+def _thread(tid: int, call: SystemCall) -> Thread:
+    number, arguments, stack = call
+    if number in _FUTEX and arguments[1] & ~_FLAGS in (_WAIT, _WAIT_BITSET):
+        return Thread(tid, number, arguments[0], timed=arguments[3] != 0, stack=stack)  # futex(2): its fourth argument
+    return Thread(tid, number, stack=stack)
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,12 @@ def may_have_inherited(process: Stat, root: Stat | None) -> bool:
     One that runs its parent's image has the root's only if the root is an ancestor. Then it started later than the
     root, and so did each of its ancestors up to the root, or up to the root's own ancestor that adopted one of them.
     """
-    if root is None:
-        return True
-    if not process.forked or process.id.start_ticks < root.id.start_ticks:
+    return root is None or (process.forked and may_descend(process, root))
+
+
+def may_descend(process: Stat, root: Stat) -> bool:
+    """Return False if the process cannot be a descendant of the root, by their times of start."""
+    if process.id.start_ticks < root.id.start_ticks:
         return False
     adopters = {stat.id.pid for stat in _chain(root.id.pid)} | {0, 1}
     youngest = process

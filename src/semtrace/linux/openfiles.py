@@ -22,12 +22,13 @@ MOST_DESCRIPTORS = 1 << 16
 # Documentation/filesystems/proc.rst, 3.8: since Linux 5.14.
 _INODE = re.compile(rb"^ino:\t(\d+)$", re.MULTILINE)
 
-# include/uapi/linux/stat.h: struct statx, its fields stx_ino, stx_dev_major and stx_dev_minor, and the flags.
+# include/uapi/linux/stat.h: struct statx, its fields stx_mode, stx_ino, stx_dev_major and stx_dev_minor, and the flags.
 _STATX_SIZE = 256
+_STX_MODE_AT = 28
 _STX_INO_AT = 32
 _STX_DEV = struct.Struct("=II")
 _STX_DEV_AT = 136
-_AT_FDCWD, _AT_STATX_DONT_SYNC, _STATX_INO = -100, 0x4000, 0x100
+_AT_FDCWD, _AT_STATX_DONT_SYNC, _STATX_TYPE_INO = -100, 0x4000, 0x1 | 0x100
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _statx = getattr(_libc, "statx", None)  # glibc 2.28, musl 1.1.24
@@ -66,24 +67,32 @@ def _may_be(tid: int, name: str, inodes: Collection[int]) -> bool:
 
 def _which(tid: int, name: str) -> SemId | None:
     """Return the file behind a descriptor, None if it was closed or does not answer. Raises PermissionError."""
-    path = f"/proc/{tid}/fd/{name}"
+    found = identify(f"/proc/{tid}/fd/{name}")
+    return None if found is None else found[0]
+
+
+def identify(path: str) -> tuple[SemId, int] | None:
+    """Return the file and its mode, by a link under `/proc/PID/fd`, None if it was closed or does not answer. The file
+    is not opened. Raises PermissionError.
+    """
     if _statx is None:
         return _by_stat(path)
     buffer = ctypes.create_string_buffer(_STATX_SIZE)
-    if _statx(_AT_FDCWD, path.encode(), _AT_STATX_DONT_SYNC, _STATX_INO, buffer) != 0:
+    if _statx(_AT_FDCWD, path.encode(), _AT_STATX_DONT_SYNC, _STATX_TYPE_INO, buffer) != 0:
         if ctypes.get_errno() in (errno.EACCES, errno.EPERM):
             raise PermissionError(ctypes.get_errno(), path)
         return None
     inode = int.from_bytes(buffer.raw[_STX_INO_AT : _STX_INO_AT + 8], "little")
+    mode = int.from_bytes(buffer.raw[_STX_MODE_AT : _STX_MODE_AT + 2], "little")
     major, minor = _STX_DEV.unpack_from(buffer.raw, _STX_DEV_AT)
-    return SemId(major, minor, inode)
+    return SemId(major, minor, inode), mode
 
 
-def _by_stat(path: str) -> SemId | None:
+def _by_stat(path: str) -> tuple[SemId, int] | None:
     try:
         info = os.stat(path)
     except PermissionError:
         raise
     except OSError:
         return None
-    return SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino)
+    return SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino), info.st_mode

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Generic, Literal, TypeVar, get_args
 
 from semtrace.linux import maps
 from semtrace.linux.files import not_for_want_of
@@ -170,19 +170,26 @@ def _order(obstacle: Obstacle) -> int:
     return get_args(Why).index(obstacle.why)
 
 
-class _Asking:
-    """One sweep: the processes that were asked, and what they use.
+Key = TypeVar("Key")
+Answer = TypeVar("Answer")
+
+
+class Asking(Generic[Key, Answer]):
+    """One sweep: the processes that were asked, and what they have of what was asked for.
 
     A process may end before it is asked, and its child start where the list was read already. So the list is read
     again, and only the new are asked, until twice nobody escaped.
     """
 
-    def __init__(self, wanted: Collection[SemId]) -> None:
-        self.uses: dict[SemId, dict[int, _Use]] = {}
+    def __init__(self) -> None:
+        self.uses: dict[Key, dict[int, Answer]] = {}
         self.stats: dict[int, Stat] = {}  # of those that have some
         self._hidden: set[int] = set()
-        self._wanted = wanted
         self._asked: dict[int, ProcessId | None] = {}
+
+    def question(self, stat: Stat) -> Mapping[Key, Answer]:
+        """Return what the process has of what is asked for. Raises OSError where it cannot be asked."""
+        raise NotImplementedError
 
     def run(self) -> bool:
         """Return False if new processes keep coming."""
@@ -231,7 +238,7 @@ class _Asking:
     def _ask_living(self, stat: Stat) -> bool:
         pid = stat.id.pid
         try:
-            found = _uses(stat, self._wanted)
+            found = self.question(stat)
         except (FileNotFoundError, ProcessLookupError):
             del self._asked[pid]  # it, or the thread that was asked, ended: again, if it is there after all
             return False
@@ -239,10 +246,19 @@ class _Asking:
             not_for_want_of(error)
             self._hidden.add(pid)
             return True
-        for semaphore, use in found.items():
-            self.uses.setdefault(semaphore, {})[pid] = use
+        for key, answer in found.items():
+            self.uses.setdefault(key, {})[pid] = answer
             self.stats[pid] = stat
         return not self._is_another(pid)
+
+
+class _Asking(Asking[SemId, _Use]):
+    def __init__(self, wanted: Collection[SemId]) -> None:
+        super().__init__()
+        self._wanted = wanted
+
+    def question(self, stat: Stat) -> dict[SemId, _Use]:
+        return _uses(stat, self._wanted)
 
 
 def _exists(pid: int) -> bool:

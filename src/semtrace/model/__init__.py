@@ -71,6 +71,7 @@ from semtrace.model.names import (
     Role,
     SemId,
     Severity,
+    ThreadId,
     Unread,
     Word,
 )
@@ -79,6 +80,7 @@ from semtrace.model.private import Overlap, ThreadLock, ThreadLockUse
 from semtrace.model.server import Process, Server, Surroundings
 from semtrace.model.snapshot import Problem, SharedMemory, Snapshot
 from semtrace.model.tracing import Durations, LockOrder, Statistics, TracedEvent, Tracing
+from semtrace.model.waits import Doubt, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
 
 __all__ = [
     "CODES",
@@ -99,6 +101,7 @@ __all__ = [
     "Crowd",
     "DeadByFile",
     "DeadHolder",
+    "Doubt",
     "Durations",
     "Elapsed",
     "EndUnknown",
@@ -144,6 +147,8 @@ __all__ = [
     "RingLink",
     "Role",
     "RoomLeft",
+    "Root",
+    "RootKind",
     "SemId",
     "SemaphoreMayBeLock",
     "SemaphoresInRing",
@@ -159,6 +164,8 @@ __all__ = [
     "TakenInOrder",
     "TakerDied",
     "TakerGone",
+    "Target",
+    "ThreadId",
     "ThreadLock",
     "ThreadLockUse",
     "ThreadMayRelease",
@@ -171,8 +178,12 @@ __all__ = [
     "Unread",
     "UnusedNames",
     "VerdictReason",
+    "Wait",
+    "WaitGraph",
+    "WaitKind",
     "WaitedFor",
     "Waiter",
+    "Wakers",
     "Word",
     "is_own",
     "place_of",

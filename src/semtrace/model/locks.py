@@ -41,7 +41,8 @@ class Waiter:
     """A thread that the kernel shows blocked in futex on the semaphore; `for_s` is a lower bound as in Holder.
 
     `asleep_s` is for how long the thread is known not to have run: so long this is one and the same wait. `timed`: it
-    waits with a timeout.
+    waits with a timeout. `in_handler`: it is in a signal handler that interrupted its own code.
+    `idle`: it waits for work, as designed.
     """
 
     process: ProcessId
@@ -52,6 +53,8 @@ class Waiter:
     site: str | None = None
     asleep_s: float | None = None
     timed: bool = False
+    in_handler: bool = False
+    idle: bool = False
 
     @property
     def pid(self) -> int:

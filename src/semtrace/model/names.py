@@ -41,6 +41,13 @@ class ProcessId(NamedTuple):
     start_ticks: int
 
 
+class ThreadId(NamedTuple):
+    """A thread by its process and the kernel's number for it, which is unique on the machine while it lives."""
+
+    process: ProcessId
+    tid: int
+
+
 class SemId(NamedTuple):
     """A semaphore's identity: the device and inode of the file that is mapped."""
 

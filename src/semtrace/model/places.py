@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from semtrace.model.locks import Holder, Waiter
 from semtrace.model.names import Frame
+from semtrace.model.waits import Wait
 
 # Where frames lie that are not the user's own. Python's own modules have no common folder in a stack.
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/semtrace/instrument/", "<frozen ", "<string>")
@@ -22,7 +23,7 @@ class Place:
     site: str | None = None
 
 
-def place_of(each: Holder | Waiter) -> Place | None:
+def place_of(each: Holder | Waiter | Wait) -> Place | None:
     """Return where the thread is by its stack, else where its traced lock was asked for."""
     frames = [frame for frame in each.stack or () if is_own(frame.file)] or list(each.stack or ())[:1]
     if frames:

@@ -36,7 +36,8 @@ class Process:
     """One process of the server.
 
     `state` is the kernel's word ("running", "sleeping", "stopped", …); `cpu_percent` is of one core, between two
-    refreshes; `started_at` is in seconds since the epoch; `holds` and `waits_on` name semaphores.
+    refreshes; `started_at` is in seconds since the epoch; `holds` and `waits_on` name semaphores. `frozen`: its cgroup
+    is, so it can do nothing until somebody thaws it.
     """
 
     id: ProcessId
@@ -50,6 +51,7 @@ class Process:
     last_heartbeat_s: float | None = None
     holds: tuple[SemId, ...] = ()
     waits_on: tuple[SemId, ...] = ()
+    frozen: bool = False
 
     @property
     def pid(self) -> int:

@@ -10,6 +10,7 @@ from semtrace.model.names import LeakedName, ProcessId, Unread
 from semtrace.model.private import ThreadLock
 from semtrace.model.server import Process, Server
 from semtrace.model.tracing import Tracing
+from semtrace.model.waits import Wait, WaitGraph
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ class Snapshot:
     """One server at one time. `taken_at` is in seconds since the epoch, `monotonic_s` is CLOCK_MONOTONIC.
 
     `cost_s` is the CPU time that taking it cost. `alive` is False once the server has ended: the rest is then its
-    last picture. `watched_s` is for how long snapshots of it have been taken.
+    last picture. `watched_s` is for how long snapshots of it have been taken. `blocked` are the threads that wait for
+    anything but the locks above, as far as that was asked. `handlers` are processes whose program handles signals
+    itself. `waits` is the wait graph of all.
     """
 
     server: Server
@@ -56,6 +59,9 @@ class Snapshot:
     watched_s: float = 0.0
     shared_memory: SharedMemory | None = None
     findings: tuple[Finding, ...] = ()
+    blocked: tuple[Wait, ...] = ()
+    handlers: frozenset[ProcessId] = frozenset()
+    waits: WaitGraph = field(default_factory=WaitGraph)
 
     def unread(self, wanted: Unread) -> Problem | None:
         """Return why this part of the server was not looked at, None if it was."""

@@ -101,6 +101,11 @@ class NameBook:
         known = self.walks.get(process) or self.walks.get(self._root)
         return None if known is None else (known, known.thread_locks)
 
+    def private_names(self, process: ProcessId) -> dict[int, str]:
+        """Return the names of its `threading` and `asyncio` locks by their address."""
+        known = self.thread_locks(process)
+        return {} if known is None else {lock.address: lock.name for lock in known[1]}
+
     def problems(self) -> Iterator[Problem]:
         """Yield why the root's interpreter could not be walked: then names and private locks are missing."""
         if self._unread:

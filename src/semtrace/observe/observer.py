@@ -19,6 +19,7 @@ from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tr
 from semtrace.observe import primitives, reading
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.fleet import Fleet
+from semtrace.observe.knots import Knots
 from semtrace.observe.lasting import Lives
 from semtrace.observe.lastpicture import LastPicture
 from semtrace.observe.namebook import NameBook
@@ -85,6 +86,7 @@ class Observer:
         self._picture = Picture(self._fleet, self._directories, self._baselines)
         self._lives = Lives()
         self._traced = telling or Glance()
+        self._knots = Knots(self._fleet, self._book, self._linked)
         self._last = LastPicture()
         self._end: Snapshot | None = None
         self._now_s = 0.0
@@ -111,7 +113,7 @@ class Observer:
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
-        snapshot = self._compose(members, judged)
+        snapshot = self._knots.judge(self._compose(members, judged))
         snapshot = replace(with_findings(snapshot, self._limits), cost_s=time.thread_time() - cpu_before)
         self._last.add(snapshot)
         return snapshot
@@ -119,7 +121,13 @@ class Observer:
     def undecided(self) -> bool:
         """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
         searching = any(watched.searches_soon(self._now_s) for watched in self._fleet.all)
-        return self._prover.unproved or searching or self._book.unvisited or self._ownership.pending
+        return (
+            self._prover.unproved
+            or searching
+            or self._book.unvisited
+            or self._ownership.pending
+            or self._knots.unfinished
+        )
 
     def prove_anew(self) -> None:
         """Only what is seen from now on proves that a lock is orphaned: for whoever is about to act on it."""

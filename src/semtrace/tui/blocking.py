@@ -1,24 +1,25 @@
-"""`w`: who blocks whom. The locks that are waited for, the worst first; below each who waits, and what those hold."""
+"""`w`: who blocks whom. What is waited for, the worst first; below each who waits, and what those hold."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from semtrace.model import Lock, LockState, ProcessId, Snapshot
-from semtrace.reports.waitgraph import Node, forest
+from semtrace.model import Lock, LockState, ProcessId, RootKind, Snapshot, Target, ThreadId, Wait, WaitGraph
+from semtrace.present.waits import target_text, wait_place
 from semtrace.text import clean, counted
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.line import Item, Span
 from semtrace.tui.looking import Looking
-from semtrace.tui.rows import since, since_cell
-from semtrace.tui.signs import CYCLE, lock_sign
+from semtrace.tui.rows import held_by, since, since_cell
+from semtrace.tui.signs import CYCLE, WARNING, lock_sign
 from semtrace.tui.table import Table
 from semtrace.tui.view import Open, View
+from semtrace.waits.tree import Node, forest
 
 COLUMNS = (
     Column("WHO BLOCKS WHOM", 22, 64, 0),
@@ -37,42 +38,77 @@ NOTHING_THEN = ["Nobody waited for anybody when it ended."]
 
 def blocking_rows(snapshot: Snapshot, nodes: Sequence[Node]) -> Iterator[Row]:
     roles = {process.id: process.role for process in snapshot.processes}
-    judged = {lock for finding in snapshot.findings if finding.code == "deadlock" for lock in _about(finding.lock)}
-    dead = {pid for finding in snapshot.findings if finding.code == "deadlock" for pid in finding.pids}
+    locks = {lock.id: lock for lock in snapshot.locks}
     for place, (node, depth, drawn) in enumerate(_drawn(nodes)):
-        row = _row(place, node, drawn, roles, node.lock.id in judged or _held_by(node.lock, dead))
+        if node.wait is not None:
+            row = _waiting_row(place, node, node.wait, drawn, roles, snapshot.waits.stuck)
+        else:
+            lock = locks.get(node.target.semaphore) if node.target.semaphore else None
+            row = _thing_row(place, node, lock, drawn, snapshot.waits)
         yield row._replace(depth=depth)
 
 
-def _row(place: int, node: Node, drawn: str, roles: Mapping[ProcessId, str], deadlock: bool) -> Row:
-    lock, waiter = node.lock, node.waiter
-    blocks = Cell(str(node.blocks) if node.blocks else "", "strong", node.blocks)
-    if waiter is not None:
-        thread = "" if waiter.tid == waiter.pid else f"/{waiter.tid}"
-        cells = (
-            Cell(f"{drawn}{waiter.pid}{thread} {roles.get(waiter.process, 'process')}"),
-            Cell("waits", "waiting"),
-            Cell(since(waiter.for_s, waiter.evidence), "", waiter.for_s or 0.0),
-            blocks,
-            Cell(""),
-            Cell(clean(waiter.site or ""), "dim"),
-        )
-        return Row(("waits", lock.id, waiter.process, waiter.tid), cells, (place,))
-    sign = lock_sign(lock.state)
-    holder = max(lock.holders, key=lambda each: each.since_s or 0.0, default=None)
-    name = f"{drawn}{clean(lock.label)}"
+def _waiting_row(
+    place: int, node: Node, wait: Wait, drawn: str, roles: Mapping[ProcessId, str], stuck: Collection[ThreadId]
+) -> Row:
+    process, tid = wait.thread
+    thread = "" if tid == process.pid else f"/{tid}"
+    cells = (
+        Cell(f"{drawn}{process.pid}{thread} {roles.get(process, 'process')}"),
+        Cell("stuck", "bad") if wait.thread in stuck else Cell("waits", "waiting"),
+        Cell(since(wait.for_s, wait.evidence), "", wait.for_s or 0.0),
+        Cell(str(node.blocks) if node.blocks else "", "strong", node.blocks),
+        Cell(""),
+        Cell(wait_place(wait), "dim"),
+    )
+    return Row(("waits", _id(node.target), process, tid), cells, (place,))
+
+
+def _thing_row(place: int, node: Node, lock: Lock | None, drawn: str, graph: WaitGraph) -> Row:
+    name = f"{drawn}{target_text(node.target)}"
     if node.again:
-        return Row(("again", lock.id, place), (Cell(f"{name} {CYCLE} above", "dim"), *[Cell("")] * 5), (place,))
-    mark = f"{CYCLE} deadlock" if node.cycle and deadlock else f"{CYCLE} cycle" if node.cycle else ""
+        return Row(
+            ("again", _id(node.target), place), (Cell(f"{name} {CYCLE} above", "dim"), *[Cell("")] * 5), (place,)
+        )
+    holder = max(lock.holders, key=lambda each: each.since_s or 0.0, default=None) if lock else None
+    state, style = _state(node, lock, graph)
     cells = (
         Cell(name, "strong"),
-        Cell(mark or f"{sign.sign} {lock.state}", "bad" if mark else sign.style),
-        since_cell(lock, holder),
-        blocks,
-        Cell(" ".join(str(each.pid) for each in lock.holders) or NO_HOLDER.get(lock.state, UNKNOWN_HOLDER), sign.style),
+        Cell(state, style),
+        since_cell(lock, holder) if lock else Cell(""),
+        Cell(str(node.blocks) if node.blocks else "", "strong", node.blocks),
+        Cell(_held_by(node, lock, graph), lock_sign(lock.state).style if lock else ""),
         Cell(clean((holder.site if holder else None) or ""), "dim"),
     )
-    return Row(lock.id, cells, (place,))
+    return Row(_id(node.target), cells, (place,))
+
+
+def _state(node: Node, lock: Lock | None, graph: WaitGraph) -> tuple[str, str]:
+    """Return what to say of a thing: that a deadlock or a knot hangs on it, else the state of a lock."""
+    roots = [root for root in graph.roots if node.target in root.targets]
+    if any(root.kind in (RootKind.RING, RootKind.ITSELF) and root.proven for root in roots):
+        return f"{CYCLE} deadlock", "bad"
+    if lock is not None and lock.state == "orphaned":
+        return f"{lock_sign(lock.state).sign} {lock.state}", lock_sign(lock.state).style
+    if any(root.proven for root in roots):
+        return f"{WARNING} stuck", "bad"
+    if node.cycle:
+        return f"{CYCLE} cycle", "bad"
+    return (f"{lock_sign(lock.state).sign} {lock.state}", lock_sign(lock.state).style) if lock else ("", "dim")
+
+
+def _held_by(node: Node, lock: Lock | None, graph: WaitGraph) -> str:
+    if lock is not None:
+        return " ".join(held_by(each) for each in lock.holders) or NO_HOLDER.get(lock.state, UNKNOWN_HOLDER)
+    waits = (wait for wait in graph.waits if wait.target == node.target)
+    wait = next(waits, None)
+    pids = dict.fromkeys(thread.process.pid for thread in (wait.holders or ())) if wait else ()
+    return " ".join(map(str, pids)) or (str(node.target.process.pid) if node.target.process else "")
+
+
+def _id(target: Target) -> Hashable:
+    """Return what the row is about: a lock by its semaphore, so that the cursor finds it in the other panes."""
+    return target.semaphore or target
 
 
 def _drawn(nodes: Sequence[Node], depth: int = 0, before: str = "") -> Iterator[tuple[Node, int, str]]:
@@ -81,14 +117,6 @@ def _drawn(nodes: Sequence[Node], depth: int = 0, before: str = "") -> Iterator[
         last = node is nodes[-1]
         yield node, depth, f"{before}{'└ ' if last else '├ '}" if depth else ""
         yield from _drawn(node.children, depth + 1, f"{before}{'  ' if last else '│ '}" if depth else "")
-
-
-def _about(lock: Hashable) -> tuple[Hashable, ...]:
-    return () if lock is None else (lock,)
-
-
-def _held_by(lock: Lock, pids: set[int]) -> bool:
-    return any(holder.pid in pids for holder in lock.holders)
 
 
 class BlockingScreen(View):
@@ -116,8 +144,11 @@ class BlockingScreen(View):
         match event.row:
             case ("waits", _, process, _):
                 self.post_message(Open(process))
-            case ("again", lock, _):
-                self.query_one(Table).select(lock)
+            case ("again", thing, _):
+                self.query_one(Table).select(thing)
+            case Target(process=process):
+                if process is not None:
+                    self.post_message(Open(process))
             case lock:
                 self.post_message(Open(lock))
 
@@ -134,7 +165,7 @@ class BlockingScreen(View):
         snapshot = self._looking.snapshot
         if snapshot is None:
             return
-        nodes = forest(snapshot)
+        nodes = forest(snapshot.waits)
         waiting = sum(node.blocks for node in nodes)
         title = [Item(0, (Span("Who blocks whom", "title"),))]
         if waiting:

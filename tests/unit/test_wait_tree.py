@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, Waiter
-from semtrace.reports.waitgraph import MOST_NODES, Node, forest, walk
+from semtrace.waits.build import wait_graph
+from semtrace.waits.tree import MOST_NODES, Node, walk
+from semtrace.waits.tree import forest as forest_of
 
 SERVER = Server("gunicorn", ProcessId(10, 1), "gunicorn", 0.0, "alice")
 
@@ -34,10 +36,14 @@ def snapshot(*locks: Lock) -> Snapshot:
     return Snapshot(SERVER, 1e9, 100.0, processes, locks)
 
 
+def forest(seen: Snapshot) -> tuple[Node, ...]:
+    return forest_of(wait_graph(seen))
+
+
 def said(nodes: tuple[Node, ...]) -> list[str]:
     return [
         "  " * depth
-        + (str(node.waiter.pid) if node.waiter else f"{node.lock.name} {node.blocks}")
+        + (str(node.wait.pid) if node.wait else f"{node.target.name} {node.blocks}")
         + (" again" if node.again else "")
         + (" cycle" if node.cycle else "")
         for node, depth in walk(nodes)
@@ -57,7 +63,7 @@ def test_those_that_wait_lie_below_and_what_they_hold_below_them() -> None:
 def test_the_root_that_blocks_the_most_comes_first_then_the_longest_wait() -> None:
     patient = replace(lock("c", (5,), 6), waiters=(Waiter(pid(6), 6, 60.0),))
     trees = forest(snapshot(lock("a", (1,), 2), lock("b", (3,), 4, 7), patient))
-    assert [node.lock.name for node in trees] == ["b", "c", "a"]
+    assert [node.target.name for node in trees] == ["b", "c", "a"]
 
 
 def test_an_orphaned_lock_and_one_of_an_unknown_holder_are_roots() -> None:
@@ -82,12 +88,12 @@ def test_a_tail_before_a_cycle_is_found_from_the_cycle() -> None:
 
 
 def test_a_semaphore_with_one_holder_who_may_go_on_is_a_root() -> None:
-    trees = forest(snapshot(lock("pool", (1, 2), 3), lock("a", (4,), 2)))
-    assert sorted(node.lock.name or "" for node in trees) == ["a", "pool"]
+    trees = forest(snapshot(lock("pool", (1, 2), 3, maximum=2), lock("a", (4,), 2)))
+    assert sorted(node.target.name for node in trees) == ["a", "pool"]
 
 
 def test_a_diamond_is_drawn_once() -> None:
-    trees = forest(snapshot(lock("a", (1,), 2, 3), lock("pool", (2, 3), 4)))
+    trees = forest(snapshot(lock("a", (1,), 2, 3), lock("pool", (2, 3), 4, maximum=2)))
     assert said(trees) == ["a 3", "  2", "    pool 1", "      4", "  3", "    pool 0 again"]
 
 
@@ -120,9 +126,10 @@ def test_a_crowd_is_cut_but_counted_whole() -> None:
     assert sum(1 for _ in walk((tree,))) <= MOST_NODES + 2
 
 
-def test_a_signal_and_a_lock_that_is_free_block_nobody() -> None:
-    assert forest(snapshot(lock("a", (), 1, signal=True), lock("b", (), 2, value=1))) == ()
+def test_idle_threads_are_left_out_and_signals_are_roots() -> None:
+    queue = replace(lock("q", (), 1), waiters=(Waiter(pid(1), 1, 5.0, idle=True),))
+    assert said(forest(snapshot(queue, lock("a", (), 2, signal=True)))) == ["a 1", "  2"]
 
 
 def test_a_semaphore_that_another_may_release_is_no_cycle() -> None:
-    assert not forest(snapshot(lock("pool", (1, 2), 1), lock("a", (3,), 2)))[0].cycle
+    assert not forest(snapshot(lock("pool", (1, 2), 1, maximum=2), lock("a", (3,), 2)))[0].cycle

@@ -1,0 +1,214 @@
+"""Python stacks of all threads of another process, from its memory: no ptrace, no pause, no other program.
+
+CPython 3.8 to 3.15 with the GIL. A thread that runs meanwhile may give a stack that never was; that of a thread which
+sleeps before and after the reading is true. The caller sees to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from semtrace.cpython import layout as at
+from semtrace.cpython.classes import Classes
+from semtrace.cpython.frames import running, thread_states
+from semtrace.cpython.layout import Layout
+from semtrace.cpython.linetables import line_at
+from semtrace.cpython.objects import Objects
+from semtrace.cpython.pages import Pages
+from semtrace.cpython.runtime import lock_place
+from semtrace.linux.maps import read_mappings
+from semtrace.linux.memory import Memory
+
+MOST_INTERPRETERS = 16
+MOST_THREADS = 256
+MOST_TABLE = 1 << 17  # bytes of a line table: some 40,000 lines of one function
+MOST_CHUNKS = 2048  # of 16 KiB, in one sample
+# Include/internal/pycore_frame.h 3.12 FRAME_OWNED_BY_CSTACK, and where the owner lies: a frame of C code, which has a
+# code object of its own there (Python/bytecodes.c INTERPRETER_EXIT)
+_C_OWNER, _C_OWNER_AT = 3, 70
+_MOST_KNOWN = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PyFrame:
+    """A function that is being run, at `line` of `file`. `code` and `address` are those of its code object and frame,
+    `instruction` is how many bytes into the code it is. `qualname` is known from 3.11 on.
+
+    `line` is None for an instruction that the compiler gave none.
+    """
+
+    function: str
+    qualname: str | None
+    file: str
+    line: int | None
+    code: int
+    address: int
+    instruction: int
+
+
+@dataclass(frozen=True, slots=True)
+class PyThread:
+    """A thread with its frames, innermost first. `state` is the address of its PyThreadState, `pthread_id` what
+    `pthread_self()` is there; `native_id` is the kernel's id as the process's own pid namespace numbers it, None before
+    3.11. After a fork without exec, `native_id` may be the parent's in 3.11: the pthread id is always true.
+    """
+
+    state: int
+    pthread_id: int
+    native_id: int | None
+    frames: tuple[PyFrame, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One reading of a process: its threads, and what is needed to ask about their variables. `runtime` is the address
+    of `_PyRuntime`, `interpreters` are those of the interpreters' states.
+    """
+
+    objects: Objects
+    classes: Classes
+    threads: tuple[PyThread, ...]
+    runtime: int
+    interpreters: tuple[int, ...]
+
+    @property
+    def cut(self) -> bool:
+        """True if more memory was needed than a sample may read: something may be missing."""
+        return self.objects.pages.full
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """What is known of a code object while these pointers in it stay the same."""
+
+    pointers: tuple[int, ...]
+    name: str
+    qualname: str | None
+    file: str
+    first: int
+    table: bytes
+    lines: dict[int, int | None]
+
+
+class StackReader:
+    """Reads the stacks of one process, as often as asked. It remembers code objects, so that the next time costs less.
+
+    `memory` belongs to the caller. Nothing here raises because of what the process is or does.
+    """
+
+    def __init__(self, pid: int, memory: Memory) -> None:
+        self._memory = memory
+        self._functions: dict[int, _Function] = {}
+        try:
+            self._place = lock_place(memory, read_mappings(pid) or ())
+        except PermissionError:
+            self._place = None
+
+    @property
+    def layout(self) -> Layout | None:
+        """How the interpreter lays out its objects; None where it cannot be read (PyPy, free-threaded, too new)."""
+        return self._place.layout if self._place else None
+
+    def sample(self) -> Sample | None:
+        """Read all threads; None where the interpreter cannot be read, or has ended."""
+        if self._place is None:
+            return None
+        objects = Objects(Pages(self._memory, MOST_CHUNKS), self._place.layout)
+        classes = Classes(objects)
+        interpreters = tuple(_interpreters(objects, self._place.runtime))
+        states = (state for state, _ in zip(thread_states(objects, interpreters), range(MOST_THREADS), strict=False))
+        threads = tuple(self._thread(objects, classes, state) for state in states)
+        return Sample(objects, classes, threads, self._place.runtime, interpreters) if threads else None
+
+    def _thread(self, objects: Objects, classes: Classes, state: int) -> PyThread:
+        layout, u64 = objects.layout, objects.pages.u64
+        places = (place for place in running(objects, classes, state) if not _is_of_c(objects, place[0]))
+        frames = tuple(self._frame(objects, address, code) for address, code, _ in places)
+        native = u64(state + layout.native_id) if layout.native_id else 0
+        return PyThread(state, u64(state + layout.thread_id), native or None, frames)
+
+    def _frame(self, objects: Objects, address: int, code: int) -> PyFrame:
+        function = self._function(objects, code)
+        instruction = instruction_of(objects, address, code)
+        if instruction not in function.lines and len(function.lines) < _MOST_KNOWN:
+            function.lines[instruction] = line_at(objects.layout.version, function.table, function.first, instruction)
+        line = function.lines.get(instruction)
+        return PyFrame(function.name, function.qualname, function.file, line, code, address, instruction)
+
+    def _function(self, objects: Objects, code: int) -> _Function:
+        layout, pages = objects.layout, objects.pages
+        places = (layout.code_own_name, layout.code_name, layout.code_filename, layout.code_lines)
+        name, qualname, file, table = (pages.u64(code + place) for place in places)
+        first = pages.u32(code + layout.code_firstlineno)
+        pointers = (name, qualname, file, table, first)
+        known = self._functions.get(code)
+        if known is not None and known.pointers == pointers:
+            return known
+        if len(self._functions) >= _MOST_KNOWN:
+            self._functions.clear()
+        found = self._functions[code] = _Function(
+            pointers,
+            objects.text(name) or "?",
+            objects.text(qualname) if layout.code_name != layout.code_own_name else None,
+            objects.text(file) or "?",
+            first,
+            _bytes(objects, table),
+            {},
+        )
+        return found
+
+
+def stacks(
+    pid: int, memory: Memory, tid_of: Callable[[int], int | None] | None = None
+) -> dict[int, tuple[PyFrame, ...]] | None:
+    """Return the frames of each thread, innermost first, by its native id; None where they cannot be read.
+
+    `tid_of` gives the native id for a pthread id. Without it only 3.11 and later are read, which keep it themselves.
+    For more than one reading, or questions about variables, use a StackReader.
+    """
+    sample = StackReader(pid, memory).sample()
+    if sample is None:
+        return None
+    found: dict[int, tuple[PyFrame, ...]] = {}
+    for thread in sample.threads:
+        tid = (tid_of(thread.pthread_id) if tid_of else None) or thread.native_id
+        if tid:
+            found[tid] = thread.frames
+    return found
+
+
+def instruction_of(objects: Objects, frame: int, code: int) -> int:
+    """Return how many bytes into its code a frame is, -1 before its first instruction.
+
+    Up to 3.9 f_lasti counts bytes, in 3.10 instructions of two bytes (Objects/frameobject.c). From 3.11 on it is a
+    pointer into the code object, whose instructions begin where the object of its fixed size ends
+    (Objects/codeobject.c PyCode_Type.tp_basicsize); below the first one the frame has not begun.
+    """
+    layout, pages = objects.layout, objects.pages
+    if layout.frame_lasti:
+        last = pages.u32(frame + layout.frame_lasti)
+        return -1 if last >> 31 else last * (2 if layout.version == (3, 10) else 1)
+    begin = code + pages.u64(objects.type_of(code) + 8 * at.TP_BASICSIZE)
+    return max(-1, pages.u64(frame + layout.frame_instruction) - begin)
+
+
+def _is_of_c(objects: Objects, frame: int) -> bool:
+    return objects.layout.version == (3, 12) and objects.pages.u8(frame + _C_OWNER_AT) == _C_OWNER
+
+
+def _interpreters(objects: Objects, runtime: int) -> Iterator[int]:
+    layout, u64 = objects.layout, objects.pages.u64
+    state = u64(runtime + layout.interpreters_head)
+    for _ in range(MOST_INTERPRETERS):
+        if not state:
+            return
+        yield state
+        state = u64(state + layout.interpreter_next)
+
+
+def _bytes(objects: Objects, address: int) -> bytes:
+    if not objects.type_flags(objects.type_of(address)) & at.BYTES:
+        return b""
+    size = objects.pages.u64(address + at.OB_SIZE)
+    return (objects.pages.read(address + at.BYTES_DATA, size) or b"") if size <= MOST_TABLE else b""

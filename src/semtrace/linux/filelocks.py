@@ -1,0 +1,184 @@
+"""Say who holds which file lock and who waits for it, from `/proc/locks` and the `lock:` lines of `/proc/PID/fdinfo`.
+
+The kernel names the process that took a lock. An flock passes to forked children and outlives its taker: then only the
+descriptors say who has it. A lock that is polled for, as filelock and portalocker do, has no waiter in the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from semtrace.linux.files import not_for_want_of
+from semtrace.linux.openfiles import MOST_DESCRIPTORS
+from semtrace.linux.process import door, read_stat
+from semtrace.linux.program import read
+from semtrace.model import SemId
+
+# A machine with more locks than fit here is not read: some 60,000.
+_MOST_BYTES = 4 << 20
+
+
+class LockType(str, Enum):
+    """FLOCK: flock(2), of an open file. POSIX: fcntl(2) F_SETLK, of a process. OFD: fcntl(2) F_OFD_SETLK, of an open
+    file.
+    """
+
+    FLOCK = "flock"
+    POSIX = "posix"
+    OFD = "ofd"
+
+
+# fs/locks.c lock_get_status. Leases and delegations are no locks.
+_TYPES = {b"FLOCK": LockType.FLOCK, b"POSIX": LockType.POSIX, b"OFDLCK": LockType.OFD}
+
+
+@dataclass(frozen=True, slots=True)
+class FileLock:
+    """A lock that is held; in `waiters` one that is asked for.
+
+    `pid` is the process that took it or asks for it: None for OFD locks, and for a process that cannot be seen from
+    here. `file` is the device and inode by which the kernel knows the file: on overlayfs and btrfs stat(2) can show
+    another. `start` and `end` are bytes, both included; `end` is None up to the end of the file.
+    """
+
+    type: LockType
+    exclusive: bool
+    pid: int | None
+    file: SemId
+    start: int = 0
+    end: int | None = None
+    waiters: tuple[FileLock, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFile:
+    """A descriptor of a process that holds a lock. An flock or OFD lock is held by all that share the open file."""
+
+    pid: int
+    fd: int
+    path: str
+    lock: FileLock
+
+
+def read_file_locks() -> list[FileLock] | None:
+    """Return the machine's locks, None if they cannot be read or are too many. In a container, locks whose takers are
+    outside or dead are left out (fs/locks.c locks_show).
+    """
+    raw = read("/proc/locks", _MOST_BYTES)
+    return None if raw is None or len(raw) == _MOST_BYTES else list(parse_file_locks(raw))
+
+
+def parse_file_locks(raw: bytes) -> Iterator[FileLock]:
+    """Yield each lock with its waiters, whose lines follow: `1: -> FLOCK ADVISORY WRITE 123 00:1b:399741 0 EOF`.
+
+    Waiters that wait behind other waiters are among them, too.
+    """
+    held: FileLock | None = None
+    waiters: list[FileLock] = []
+    for line in raw.splitlines():
+        fields = line.split()[1:]
+        waits = fields[:1] == [b"->"]
+        lock = _parse(fields[1:] if waits else fields)
+        if waits:
+            waiters += [lock] if lock is not None and held is not None else []
+            continue
+        if held is not None:
+            yield replace(held, waiters=tuple(waiters))
+        held, waiters = lock, []
+    if held is not None:
+        yield replace(held, waiters=tuple(waiters))
+
+
+def _parse(fields: list[bytes]) -> FileLock | None:
+    """Parse `TYPE KIND MODE PID MAJOR:MINOR:INODE START END`, the device in hexadecimal; None for anything else."""
+    if len(fields) != 7 or fields[0] not in _TYPES:
+        return None
+    try:
+        pid = int(fields[3])
+        major, minor, inode = fields[4].split(b":")
+        file = SemId(int(major, 16), int(minor, 16), int(inode))
+        start, end = int(fields[5]), None if fields[6] == b"EOF" else int(fields[6])
+    except ValueError:  # `<none>:0`: the file is gone
+        return None
+    return FileLock(_TYPES[fields[0]], fields[2] == b"WRITE", pid if pid > 0 else None, file, start, end)
+
+
+_LOCK_LINES = re.compile(rb"^lock:\t(.*)$", re.MULTILINE)
+_NUMBERS = re.compile(rb"^mnt_id:\t(\d+)\n(?:ino:\t(\d+)\n)?", re.MULTILINE)
+
+
+def holders_by_fdinfo(pids: Collection[int], files: Collection[SemId]) -> tuple[list[HeldFile], tuple[int, ...]]:
+    """Return which of the processes hold a lock on these files, by their descriptors, and which could not be asked.
+
+    This finds the holder of an flock whose taker died. The path is the descriptor's: `… (deleted)` if it is unlinked.
+    """
+    held: list[HeldFile] = []
+    hidden = []
+    inodes = {each.inode for each in files}
+    for pid in pids:
+        try:
+            held += [each for each in _held(pid, inodes) if each.lock.file in files]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended
+        except OSError as error:
+            not_for_want_of(error)
+            hidden.append(pid)
+    return held, tuple(hidden)
+
+
+def _held(pid: int, inodes: Collection[int]) -> Iterator[HeldFile]:
+    """Yield its descriptors with a lock on a file of one of these inode numbers. Raises OSError."""
+    for fd, path, info in _files(pid, inodes):
+        locks = (_parse(line.split()[1:]) for line in _LOCK_LINES.findall(info))
+        yield from (HeldFile(pid, fd, path, lock) for lock in locks if lock is not None)
+
+
+def _files(pid: int, inodes: Collection[int]) -> Iterator[tuple[int, str, bytes]]:
+    """Yield descriptor, path and fdinfo of each open file of one of these inode numbers. Raises OSError."""
+    stat = read_stat(pid)
+    if stat is None or stat.dying:
+        return
+    tid = door(stat)
+    names = os.listdir(f"/proc/{tid}/fd")
+    if len(names) > MOST_DESCRIPTORS:
+        raise OSError(f"it has {len(names)} files open")
+    for name in names:
+        try:
+            path = os.readlink(f"/proc/{tid}/fd/{name}")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # closed meanwhile
+        if not path.startswith("/"):
+            continue
+        info = read(f"/proc/{tid}/fdinfo/{name}", 65536) or b""
+        number = _NUMBERS.search(info)
+        if number is None or number[2] is None or int(number[2]) in inodes:
+            yield int(name), path, info
+
+
+def path_of(pid: int, file: SemId) -> str | None:
+    """Return the path by which a process, such as one that waits for a lock, has the file open; None if it cannot be
+    seen. The device decides between files of one inode number.
+    """
+    try:
+        for fd, path, _ in _files(pid, {file.inode}):
+            if file_of(pid, fd) == file:
+                return path
+    except OSError as error:
+        not_for_want_of(error)
+    return None
+
+
+def file_of(pid: int, fd: int) -> SemId | None:
+    """Return the device and inode by which the kernel knows an open file, as `/proc/locks` shows them; None if that
+    cannot be seen, as before Linux 5.14. The file is not asked.
+    """
+    number = _NUMBERS.search(read(f"/proc/{pid}/fdinfo/{fd}", 4096) or b"")
+    if number is None or number[2] is None:
+        return None
+    # Documentation/filesystems/proc.rst, 3.5: `MOUNT PARENT MAJOR:MINOR …`, in decimal.
+    device = re.search(rb"^%d \d+ (\d+):(\d+) " % int(number[1]), read(f"/proc/{pid}/mountinfo") or b"", re.MULTILINE)
+    return SemId(int(device[1]), int(device[2]), int(number[2])) if device else None

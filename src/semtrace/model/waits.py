@@ -1,0 +1,143 @@
+"""Waits: which thread is blocked, on what, and who could wake it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from semtrace.model.names import Evidence, Frame, ProcessId, SemId, ThreadId, Word
+
+
+class WaitKind(Word):
+    """Kinds of things that a thread can be blocked on. The values are part of the JSON contract."""
+
+    SHARED_LOCK = "shared-lock"
+    SIGNAL = "signal"
+    PRIVATE_LOCK = "private-lock"
+    PROCESS_END = "process-end"
+    THREAD_END = "thread-end"
+    PIPE_READ = "pipe-read"
+    PIPE_WRITE = "pipe-write"
+    FILE_LOCK = "file-lock"
+    MANAGER_LOCK = "manager-lock"
+    UNKNOWN = "unknown"
+
+
+class Doubt(Word):
+    """Why a thread may wake although none of its known wakers can run."""
+
+    UNREADABLE = "unreadable"  # a process cannot be read, and it may be able to wake the thread
+    OUTSIDER = "outsider"  # a process outside the server has the same object
+    UNASKED = "unasked"  # other processes have not been asked yet
+    HANDLER = "handler"  # a signal handler of the program may do it
+    UNRECOGNISED = "unrecognised"  # the thing that it waits for is not understood
+
+
+@dataclass(frozen=True, slots=True)
+class Wakers:
+    """Everyone who could wake one thread; any one of them is enough.
+
+    `threads` are single threads, `processes` stand for all of their threads. With a `doubt` somebody else may do it
+    too: `pids` are the processes that the doubt is about.
+    """
+
+    threads: tuple[ThreadId, ...] = ()
+    processes: tuple[ProcessId, ...] = ()
+    doubt: Doubt | None = None
+    pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The thing that a thread is blocked on. Threads that are blocked on one thing have equal targets.
+
+    `name` is its name in the source or a description of the object that leads to it. `semaphore` is set for shared
+    locks and signals. `process` is the owner process of a private lock or signal, or the process whose end is awaited.
+    `address` tells apart private locks and pipes (their inode). `part_of` and `attribute` as in Lock.
+    """
+
+    kind: WaitKind
+    name: str
+    semaphore: SemId | None = None
+    process: ProcessId | None = None
+    address: int | None = None
+    path: str | None = None
+    part_of: str | None = field(default=None, compare=False)
+    attribute: str | None = field(default=None, compare=False)
+    named: bool = field(default=True, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One blocked thread.
+
+    `asleep_s`: it is known not to have run for so long, None if that is not known. `for_s` is a lower bound of the
+    wait. `holders` are the threads that are expected to wake it, because they hold what it waits for; None where that
+    is not known. `bound`: only the holders can. `loose`: a holder's process has several threads, and which of them
+    will release is not known. `stack` is the thread's own, innermost frame first, without frames from before a fork.
+    `in_handler`: the thread is in a signal handler that interrupted its own code. `idle`: it waits for
+    work, as designed. `evidence` and `site` as in Waiter.
+    """
+
+    thread: ThreadId
+    target: Target
+    timed: bool
+    wakers: Wakers
+    asleep_s: float | None = None
+    for_s: float | None = None
+    holders: tuple[ThreadId, ...] | None = None
+    bound: bool = False
+    loose: bool = False
+    stack: tuple[Frame, ...] | None = None
+    in_handler: bool = False
+    idle: bool = False
+    evidence: Evidence = "memory"
+    site: str | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.thread.process.pid
+
+
+class RootKind(Word):
+    """The shape of the knot that a stuck thread hangs on."""
+
+    NOBODY = "nobody"  # nothing that lives could wake it
+    ITSELF = "itself"  # a thread waits for what it holds itself
+    RING = "ring"  # threads wait for each other
+    STOPPED = "stopped"  # it waits for a process that is stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A cause within the wait graph: its own waits, and the threads that can only go on after them.
+
+    `proven`: every living thread that could wake a member is stuck as well, and there is no doubt. `stopped` are the
+    processes that a root of this kind is about.
+    """
+
+    kind: RootKind
+    waits: tuple[Wait, ...]
+    behind: tuple[Wait, ...] = ()
+    proven: bool = False
+    stopped: tuple[ProcessId, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Return what its own threads wait for, each once."""
+        return tuple(dict.fromkeys(wait.target for wait in self.waits))
+
+    @property
+    def since_s(self) -> float:
+        """Return for how long none of its own threads has run."""
+        return min((wait.asleep_s or 0.0 for wait in self.waits), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitGraph:
+    """All waits of one snapshot. `stuck` are the threads that are proven to be; `roots` are the causes, the one with
+    the most threads behind it first.
+    """
+
+    waits: tuple[Wait, ...] = ()
+    stuck: frozenset[ThreadId] = frozenset()
+    roots: tuple[Root, ...] = ()

@@ -1,0 +1,191 @@
+"""What the threads of a server are blocked on besides the locks of the snapshot: pipes, joins, private locks, files.
+
+The threads that wait for a lock cost nothing more in a refresh. All others are asked about once a second, and the whole
+machine is asked for the other ends of pipes only where the answer decides whether somebody is stuck.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from signal import Signals
+
+from semtrace.linux import futex
+from semtrace.linux.channels import ChannelId, Ends, ends_among, find_ends
+from semtrace.linux.filelocks import read_file_locks
+from semtrace.linux.process import read_stat
+from semtrace.linux.program import read_status
+from semtrace.model import Doubt, Frame, ProcessId, ThreadId, Wait, Wakers
+from semtrace.observe import waitfor
+from semtrace.observe.asleep import LongSleepers, Sleeper
+from semtrace.observe.waitfor import About, Reason
+from semtrace.observe.watched import Watched
+
+# How often the machine is asked again who has the other ends of the same pipes, and how large a part of the time that
+# may take at most. Those who have them sleep, so there is seldom news.
+_ASK_EVERY_S = 10.0
+_ASK_SHARE = 20
+
+# The signals below 32, without the one that CPython itself handles (SIGINT) and those of faults, which faulthandler
+# catches: what is caught of the rest is the program's own.
+_NOT_OF_PROGRAM = (Signals.SIGINT, Signals.SIGILL, Signals.SIGABRT, Signals.SIGBUS, Signals.SIGFPE, Signals.SIGSEGV)
+_OF_PROGRAM = (1 << 31) - 1 - sum(1 << (number - 1) for number in _NOT_OF_PROGRAM)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The answer of one pass. `ran_ns` is how long each thread had run then: who has run since waits no more."""
+
+    taken_s: float = 0.0
+    reasons: Mapping[ThreadId, Reason] = field(default_factory=dict)
+    stacks: Mapping[ThreadId, tuple[Frame, ...]] = field(default_factory=dict)
+    idle: frozenset[ThreadId] = frozenset()
+    in_handler: frozenset[ThreadId] = frozenset()
+    handlers: frozenset[ProcessId] = frozenset()
+    ran_ns: Mapping[ThreadId, int | None] = field(default_factory=dict)
+
+
+class Blocking:
+    """Remembers the last pass between refreshes."""
+
+    def __init__(self, names: Callable[[ProcessId], Mapping[int, str]]) -> None:
+        self._names = names
+        self._sleepers = LongSleepers()
+        self._last = Blocks()
+        self._ends: dict[ChannelId, Ends] = {}
+        self._asked: frozenset[ChannelId] = frozenset()
+        self._hidden: tuple[int, ...] = ()
+        self._due_s = 0.0
+
+    @property
+    def unfinished(self) -> bool:
+        """True while stacks are still to be read."""
+        return self._sleepers.unfinished
+
+    def read(self, now_s: float, watched: Sequence[Watched]) -> Blocks:
+        """Return what is known now: by a new pass where one is due, else by the last one, without who has run since."""
+        if self._sleepers.due(now_s) or self._sleepers.unfinished:
+            self._last = self._pass(now_s, watched)
+            self._ends = {channel: ends for channel, ends in self._ends.items() if channel in self._asked}
+        else:
+            self._last = _those_asleep(self._last)
+        return self._last
+
+    def _pass(self, now_s: float, watched: Sequence[Watched]) -> Blocks:
+        sleepers = self._sleepers.read(now_s, watched)
+        about = self._about(watched)
+        reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
+        stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
+        handlers = frozenset(each.id for each in watched if _handles_signals(each.id.pid))
+        # Who is in a handler already is blocked in it; that it is called again helps nobody.
+        in_handler = frozenset(each.thread for each in sleepers if each.in_handler)
+        return Blocks(
+            now_s,
+            reasons,
+            stacks,
+            frozenset(each.thread for each in sleepers if waitfor.is_idle(each.frames)),
+            in_handler,
+            handlers - {each.process for each in in_handler},
+            {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers},
+        )
+
+    def _about(self, watched: Sequence[Watched]) -> About:
+        children: dict[ProcessId, list[ProcessId]] = {}
+        by_pid, by_id = {each.id.pid: each.id for each in watched}, {each.id: each for each in watched}
+        for each in watched:
+            parent = by_pid.get(each.stat.ppid)
+            if parent is not None and not each.stat.ended:
+                children.setdefault(parent, []).append(each.id)
+        return About(
+            children,
+            self._names,
+            lambda process, pthread: by_id[process].tid_of(pthread) if process in by_id else None,
+            cache(lambda: read_file_locks() or ()),
+            by_id,
+        )
+
+    def waits(self, now_s: float) -> tuple[Wait, ...]:
+        """Return the waits of the last pass, with who has the other ends as far as that was asked."""
+        later = now_s - self._last.taken_s
+        return tuple(self._wait(reason, later) for reason in self._last.reasons.values())
+
+    def _wait(self, reason: Reason, later_s: float) -> Wait:
+        wait = reason.wait
+        slept = (wait.asleep_s or 0.0) + later_s
+        wait = replace(wait, asleep_s=slept, for_s=slept)
+        if not reason.channels or not self._ends.keys() >= {channel for channel, _ in reason.channels}:
+            return wait
+        return replace(wait, wakers=_wakers(reason, self._ends, self._doubt(reason)))
+
+    def _doubt(self, reason: Reason) -> Wakers:
+        if not self._asked.issuperset(channel for channel, _ in reason.channels):
+            return Wakers(doubt=Doubt.UNASKED)
+        return Wakers(doubt=Doubt.UNREADABLE, pids=self._hidden) if self._hidden else Wakers()
+
+    def ask_members(self, threads: Collection[ThreadId], members: Iterable[ProcessId]) -> bool:
+        """Ask the server's own processes who has the other ends of what these threads wait for: that is cheap. Return
+        True if there is an answer that is new.
+        """
+        wanted = self._channels(threads) - self._ends.keys()
+        if not wanted:
+            return False
+        ends, _ = ends_among(wanted, [member.pid for member in members])
+        self._ends = {**self._ends, **ends}
+        return True
+
+    def ask_everybody(self, now_s: float, threads: Collection[ThreadId], root: ProcessId) -> bool:
+        """Ask all of the machine. Return True if there is an answer that is new."""
+        wanted = self._channels(threads)
+        if not wanted or (wanted <= self._asked and now_s < self._due_s):
+            return False
+        began = time.monotonic()
+        found = find_ends(wanted, read_stat(root.pid))
+        # A process that escaped a sweep that did not settle would be one that forks and ends again and again.
+        self._ends, self._asked, self._hidden = dict(found.ends), wanted, found.hidden_kin
+        self._due_s = now_s + max(_ASK_EVERY_S, _ASK_SHARE * (time.monotonic() - began))
+        return True
+
+    def _channels(self, threads: Collection[ThreadId]) -> frozenset[ChannelId]:
+        reasons = (self._last.reasons[each] for each in threads if each in self._last.reasons)
+        return frozenset(channel for reason in reasons for channel, _ in reason.channels)
+
+
+def _reason(sleeper: Sleeper, about: About) -> Reason | None:
+    try:
+        return waitfor.reason(sleeper, about)
+    except PermissionError:
+        return None
+
+
+def _those_asleep(blocks: Blocks) -> Blocks:
+    """Return the same without the threads that have run since."""
+    ran = {
+        thread
+        for thread, before in blocks.ran_ns.items()
+        if before is None or futex.run_time_ns(thread.process.pid, thread.tid) != before
+    }
+    if not ran:
+        return blocks
+    return replace(
+        blocks,
+        reasons={thread: reason for thread, reason in blocks.reasons.items() if thread not in ran},
+        stacks={thread: stack for thread, stack in blocks.stacks.items() if thread not in ran},
+        ran_ns={thread: before for thread, before in blocks.ran_ns.items() if thread not in ran},
+    )
+
+
+def _wakers(reason: Reason, ends: Mapping[ChannelId, Ends], doubt: Wakers) -> Wakers:
+    """Return everyone with the other end of what a thread waits for."""
+    pids: set[int] = set()
+    for channel, writers in reason.channels:
+        pids |= ends[channel].writers if writers else ends[channel].readers
+    processes = {stat.id for pid in pids if (stat := read_stat(pid)) is not None and not stat.ended}
+    return replace(doubt, processes=tuple(sorted(processes | set(reason.wait.wakers.processes))))
+
+
+def _handles_signals(pid: int) -> bool:
+    """Return True if the program has handlers of its own for signals, or if that cannot be read."""
+    status = read_status(pid)
+    return status is None or bool(status.caught & _OF_PROGRAM)

@@ -1,0 +1,103 @@
+"""Give a snapshot its wait graph, with the evidence that only those who may be stuck are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+
+from semtrace.model import Frame, Holder, Lock, SemId, Snapshot, ThreadId, ThreadLock, ThreadLockUse, Waiter
+from semtrace.observe.blocks import Blocking, Blocks
+from semtrace.observe.fleet import Fleet
+from semtrace.observe.namebook import NameBook
+from semtrace.observe.outsiders import Outsiders
+from semtrace.waits.build import wait_graph
+
+Linked = Callable[[], Collection[SemId]]
+
+
+class Knots:
+    """Asks in three steps, each only of what the one before leaves open: the threads of the server, which of them could
+    be stuck if nobody outside could wake them, and whether somebody can.
+    """
+
+    def __init__(self, fleet: Fleet, book: NameBook, linked: Linked) -> None:
+        self._fleet = fleet
+        self._linked = linked
+        self._blocking = Blocking(book.private_names)
+        self._outsiders = Outsiders()
+
+    @property
+    def unfinished(self) -> bool:
+        """True while stacks of sleeping threads are still to be read."""
+        return self._blocking.unfinished
+
+    def judge(self, snapshot: Snapshot) -> Snapshot:
+        now_s = snapshot.monotonic_s
+        blocks = self._blocking.read(now_s, self._fleet.all)
+        snapshot = replace(
+            snapshot,
+            locks=tuple(self._lock(lock, blocks) for lock in snapshot.locks),
+            thread_locks=tuple(_private(lock, blocks) for lock in snapshot.thread_locks),
+            handlers=blocks.handlers,
+        )
+        snapshot = self._with_waits(snapshot)
+        suspects = _suspects(snapshot)
+        if self._blocking.ask_members(suspects, [each.id for each in self._fleet.all]):
+            snapshot = self._with_waits(snapshot)
+            suspects = _suspects(snapshot)
+        semaphores = {lock.id for lock in snapshot.locks if any(_thread(each) in suspects for each in lock.waiters)}
+        new = self._outsiders.ask(now_s, semaphores, self._fleet.mappers, self._linked() if semaphores else ())
+        new |= self._blocking.ask_everybody(now_s, suspects, snapshot.server.id)
+        if new:
+            locks = tuple(replace(lock, outsiders=self._outsiders.of(lock.id)) for lock in snapshot.locks)
+            snapshot = self._with_waits(replace(snapshot, locks=locks))
+        return replace(snapshot, waits=wait_graph(snapshot))
+
+    def _with_waits(self, snapshot: Snapshot) -> Snapshot:
+        return replace(snapshot, blocked=self._blocking.waits(snapshot.monotonic_s))
+
+    def _lock(self, lock: Lock, blocks: Blocks) -> Lock:
+        return replace(
+            lock,
+            holders=tuple(_holder(holder, blocks.stacks) for holder in lock.holders),
+            waiters=tuple(_waiter(waiter, blocks) for waiter in lock.waiters),
+            outsiders=self._outsiders.of(lock.id),
+        )
+
+
+def _suspects(snapshot: Snapshot) -> set[ThreadId]:
+    """Return the threads of which it matters who could wake them: none where only idle threads wait for each other."""
+    found = wait_graph(snapshot, assume_asked=True)
+    of_roots = {wait.thread for root in found.roots for wait in (*root.waits, *root.behind)}
+    threads = of_roots | found.stuck
+    waits = {wait.thread: wait for wait in found.waits}
+    return threads if any(not waits[thread].idle for thread in threads) else set()
+
+
+def _private(lock: ThreadLock, blocks: Blocks) -> ThreadLock:
+    uses: Iterable[ThreadLockUse] = (_use(use, blocks) for use in lock.processes)
+    return replace(lock, processes=tuple(uses))
+
+
+def _use(use: ThreadLockUse, blocks: Blocks) -> ThreadLockUse:
+    if not use.waiters:
+        return use
+    holder = use.holder and _holder(use.holder, blocks.stacks)
+    return replace(use, holder=holder, waiters=tuple(_waiter(waiter, blocks) for waiter in use.waiters))
+
+
+def _holder(holder: Holder, stacks: Mapping[ThreadId, tuple[Frame, ...]]) -> Holder:
+    stack = stacks.get(ThreadId(holder.process, holder.tid or holder.pid))
+    return holder if stack is None else replace(holder, stack=stack)
+
+
+def _waiter(waiter: Waiter, blocks: Blocks) -> Waiter:
+    thread = _thread(waiter)
+    stack = blocks.stacks.get(thread)
+    if stack is None:
+        return waiter
+    return replace(waiter, stack=stack, idle=thread in blocks.idle, in_handler=thread in blocks.in_handler)
+
+
+def _thread(waiter: Waiter) -> ThreadId:
+    return ThreadId(waiter.process, waiter.tid)

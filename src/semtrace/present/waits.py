@@ -1,0 +1,45 @@
+"""What a thread waits for, in words. Pure."""
+
+from __future__ import annotations
+
+from semtrace.model import Place, Target, Wait, WaitKind, place_of
+from semtrace.text import clean
+
+_NAMELESS = {
+    WaitKind.SHARED_LOCK: "a shared lock",
+    WaitKind.SIGNAL: "a signal",
+    WaitKind.PRIVATE_LOCK: "a private lock",
+    WaitKind.PROCESS_END: "the end of a child",
+    WaitKind.THREAD_END: "the end of a thread",
+    WaitKind.PIPE_READ: "data from a pipe",
+    WaitKind.PIPE_WRITE: "room in a pipe",
+    WaitKind.FILE_LOCK: "a file lock",
+    WaitKind.MANAGER_LOCK: "a lock of a Manager",
+    WaitKind.UNKNOWN: "something in a library",
+}
+
+
+def target_text(target: Target) -> str:
+    """Return `shop.lock`, `the end of PID 5`, `room in a pipe`."""
+    if target.kind is WaitKind.PROCESS_END and target.process is not None:
+        return f"the end of PID {target.process.pid}"
+    if target.kind is WaitKind.THREAD_END and target.name:
+        return f"the end of thread {clean(target.name)}"
+    if target.kind is WaitKind.FILE_LOCK and target.path:
+        return f"the lock of {clean(target.path)}"
+    if target.kind is WaitKind.SIGNAL and target.part_of:
+        return clean(target.part_of)
+    return clean(target.name) or _NAMELESS[target.kind]
+
+
+def wait_place(wait: Wait) -> str:
+    """Return `shop.py:42 in pay`, an empty string where it is not known."""
+    place = place_of(wait)
+    return "" if place is None else place_text(place)
+
+
+def place_text(place: Place) -> str:
+    """Return `shop.py:42 in pay`, or the site that a traced lock reported."""
+    if place.frame is None:
+        return clean(place.site or "")
+    return f"{clean(place.frame.file)}:{place.frame.line} in {clean(place.frame.function)}"

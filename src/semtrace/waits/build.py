@@ -1,0 +1,188 @@
+"""Make the waits of a snapshot: those for its locks, and of all else that its threads are blocked on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from semtrace.model import (
+    SEM_VALUE_MAX,
+    Doubt,
+    Holder,
+    Lock,
+    ProcessId,
+    Snapshot,
+    Target,
+    ThreadId,
+    ThreadLock,
+    ThreadLockUse,
+    Wait,
+    Waiter,
+    WaitGraph,
+    WaitKind,
+    Wakers,
+)
+from semtrace.waits.graph import graph
+
+# linux.process, after fs/proc/array.c task_state_array.
+STOPPED = ("stopped", "tracing-stop")
+_ENDED = ("zombie", "dead")
+
+# Lib/multiprocessing/queues.py, pool.py: whoever reads a queue keeps this lock while it waits for data.
+_READ_LOCK = "_rlock"
+
+# A process outside the server is never stuck, however many of its threads are known to wait.
+_ANY_NUMBER = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Facts of the whole server: processes of one thread, PIDs that cannot be read, processes that handle signals."""
+
+    single: frozenset[ProcessId]
+    blind: tuple[int, ...]
+    handlers: frozenset[ProcessId]
+    assume_asked: bool
+
+
+def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
+    """Judge all waits of a snapshot.
+
+    With `assume_asked` a lock counts as mapped by the server alone where nobody asked the other processes yet: what is
+    stuck then is worth the question.
+    """
+    server = _Server(
+        frozenset(process.id for process in snapshot.processes if process.threads == 1),
+        tuple(problem.process.pid for problem in snapshot.problems if problem.process),
+        snapshot.handlers,
+        assume_asked,
+    )
+    waits = [wait for lock in snapshot.locks for wait in _lock_waits(lock, server)]
+    waits += [wait for lock in snapshot.thread_locks for use in lock.processes for wait in _private_waits(lock, use)]
+    known = {wait.thread for wait in waits}
+    waits += [_asked(wait) if assume_asked else wait for wait in snapshot.blocked if wait.thread not in known]
+    return graph(waits, _living(snapshot), stopped_processes(snapshot))
+
+
+def _asked(wait: Wait) -> Wait:
+    unasked = wait.wakers.doubt is Doubt.UNASKED
+    return replace(wait, wakers=replace(wait.wakers, doubt=None)) if unasked else wait
+
+
+def stopped_processes(snapshot: Snapshot) -> frozenset[ProcessId]:
+    """Return the processes that can do nothing until somebody continues them."""
+    return frozenset(process.id for process in snapshot.processes if process.state in STOPPED or process.frozen)
+
+
+def _living(snapshot: Snapshot) -> dict[ProcessId, int]:
+    outside = {process: _ANY_NUMBER for lock in snapshot.locks for process in lock.mapped_by}
+    outside |= {process: _ANY_NUMBER for wait in snapshot.blocked for process in wait.wakers.processes}
+    ended = {process.id for process in snapshot.processes if process.state in _ENDED}
+    members = {process.id: process.threads for process in snapshot.processes}
+    return {process: count for process, count in (outside | members).items() if process not in ended}
+
+
+def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
+    if not lock.waiters:
+        return
+    signal = is_signal(lock)
+    holders = None if signal and not _is_semaphore(lock) else _known_holders(lock, server)
+    bound = bool(holders) and not signal and _is_bound(lock)
+    loose = bool(holders) and not bound and any(holder.process not in server.single for holder in lock.holders)
+    target = Target(
+        WaitKind.SIGNAL if signal else WaitKind.SHARED_LOCK,
+        lock.label,
+        lock.id,
+        part_of=lock.part_of,
+        attribute=lock.attribute,
+        named=lock.name is not None,
+    )
+    wakers = _wakers(lock, server, signal)
+    for waiter in lock.waiters:
+        yield _wait(waiter, target, wakers, holders, bound, loose)
+
+
+def is_signal(lock: Lock) -> bool:
+    """Return True for a semaphore that others than its takers give units to: waiting for one is no mutual exclusion."""
+    return lock.signal or lock.maximum != 1
+
+
+def _is_semaphore(lock: Lock) -> bool:
+    return not lock.signal and lock.part_of is None
+
+
+def _wakers(lock: Lock, server: _Server, signal: bool) -> Wakers:
+    if lock.state == "orphaned":
+        return Wakers()
+    if server.blind:
+        return Wakers((), lock.mapped_by, Doubt.UNREADABLE, server.blind)
+    if lock.outsiders:
+        return Wakers((), lock.mapped_by, Doubt.OUTSIDER, lock.outsiders)
+    if signal and (able := server.handlers.intersection(lock.mapped_by)):
+        return Wakers((), lock.mapped_by, Doubt.HANDLER, tuple(sorted(process.pid for process in able)))
+    unasked = lock.outsiders is None and not server.assume_asked
+    return Wakers((), lock.mapped_by, Doubt.UNASKED if unasked else None)
+
+
+def _known_holders(lock: Lock, server: _Server) -> tuple[ThreadId, ...] | None:
+    """Return the threads that hold all of it, None if they are not all known."""
+    found = [_thread_of(holder, server.single) if holder.certain else None for holder in lock.holders]
+    known = tuple(dict.fromkeys(holder for holder in found if holder is not None))
+    return known if known and None not in found and _accounts_for_all(lock) else None
+
+
+def _thread_of(holder: Holder, single: Collection[ProcessId]) -> ThreadId | None:
+    if holder.tid is not None:
+        return ThreadId(holder.process, holder.tid)
+    return ThreadId(holder.process, holder.pid) if holder.process in single else None
+
+
+def _accounts_for_all(lock: Lock) -> bool:
+    """Return True if nobody but the holders can give a unit back, as far as counts show it."""
+    if lock.strays or lock.in_flux or lock.maximum is None or lock.value != 0:
+        return False
+    if lock.maximum == SEM_VALUE_MAX:
+        return lock.part_of is None
+    if lock.maximum == 1:
+        return len(lock.holders) == 1  # the count of an RLock is its depth
+    return sum(holder.count for holder in lock.holders) == lock.maximum
+
+
+def _is_bound(lock: Lock) -> bool:
+    """Return True if only the holder can release it, or surely means to: the locks inside Queue, Condition and Event
+    are always taken by `with`, and no gates.
+    """
+    return lock.kind == "RLock" or lock.part_of is not None or all(holder.within for holder in lock.holders)
+
+
+def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[Wait]:
+    """Yield the waits of one process for its own copy of a `threading` lock: a proved holder is its only waker."""
+    if not use.waiters:
+        return
+    target = Target(WaitKind.PRIVATE_LOCK, lock.name, process=use.process)
+    holder = use.holder
+    known = None if holder is None or holder.tid is None else (ThreadId(use.process, holder.tid),)
+    wakers = Wakers((), (use.process,)) if known is None else Wakers(known)
+    for waiter in use.waiters:
+        yield _wait(waiter, target, wakers, known, known is not None, loose=False)
+
+
+def _wait(
+    waiter: Waiter, target: Target, wakers: Wakers, holders: tuple[ThreadId, ...] | None, bound: bool, loose: bool
+) -> Wait:
+    return Wait(
+        ThreadId(waiter.process, waiter.tid),
+        target,
+        waiter.timed,
+        wakers,
+        waiter.asleep_s,
+        waiter.for_s,
+        holders,
+        bound,
+        loose,
+        waiter.stack,
+        waiter.in_handler,
+        waiter.idle or target.attribute == _READ_LOCK,
+        waiter.evidence,
+        waiter.site,
+    )

@@ -1,0 +1,224 @@
+"""One thread that sleeps in a futex on private memory, in the way that the first argument names.
+
+Prints `{"tid": …, "pthread": …}` of that thread, and further numbers. Runs on Python 3.8 and later.
+"""
+
+import concurrent.futures
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+
+
+class Batcher:
+    shared = threading.Lock()
+
+    def __init__(self):
+        self._lock = threading.Lock()
+
+    def add(self):
+        with self._lock:
+            pass
+
+
+class Client:
+    def __init__(self):
+        self.batcher = Batcher()
+
+
+lock = threading.Lock()
+tree = threading.RLock()
+jobs = queue.Queue()
+simple = queue.SimpleQueue()
+event = threading.Event()
+client = Client()
+pipe = os.pipe()
+stream = open(pipe[1], "wb", buffering=100)
+text = open(os.dup(pipe[1]), "w")
+handler = logging.StreamHandler()
+logging.getLogger().addHandler(handler)
+
+
+def tell(**more):
+    print(json.dumps({"tid": threading.get_native_id(), "pthread": threading.get_ident(), **more}), flush=True)
+
+
+def sleep():
+    time.sleep(1000)
+
+
+def start(target, name=None, daemon=True):
+    thread = threading.Thread(target=target, name=name, daemon=daemon)
+    thread.start()
+    return thread
+
+
+def waits(function, *args):
+    """Run it in a thread of its own, which says who it is."""
+
+    def run():
+        tell()
+        function(*args)
+
+    start(run, "waits")
+    sleep()
+
+
+def in_lock():
+    lock.acquire()
+
+    def enters():
+        with lock:
+            pass
+
+    waits(enters)
+
+
+def in_timed_acquire():
+    lock.acquire()
+    waits(lambda: lock.acquire(timeout=1000))
+
+
+def in_attribute():
+    client.batcher._lock.acquire()
+    waits(lambda: client.batcher.add())
+
+
+def in_class_attribute():
+    Batcher.shared.acquire()
+
+    def acquires(batcher):
+        batcher.shared.acquire()
+
+    waits(acquires, client.batcher)
+
+
+def in_context():
+    @contextlib.contextmanager
+    def exclusive(guard):
+        with guard:
+            yield
+
+    def enters():
+        with exclusive(lock):
+            pass
+
+    lock.acquire()
+    waits(enters)
+
+
+def in_rlock():
+    tree.acquire()
+    tree.acquire()
+
+    def enters():
+        with tree:
+            pass
+
+    waits(enters)
+
+
+def in_queue_lock():
+    jobs.mutex.acquire()
+    waits(jobs.put, 1)
+
+
+def in_itself():
+    def puts():
+        with jobs.not_empty:
+            jobs.put(1)
+
+    waits(puts)
+
+
+def in_queue():
+    waits(jobs.get)
+
+
+def in_simple_queue():
+    waits(simple.get)
+
+
+def in_event():
+    waits(event.wait)
+
+
+def in_future():
+    waits(concurrent.futures.Future().result)
+
+
+def in_join():
+    waits(start(sleep, "cache-job").join)
+
+
+def in_shutdown():
+    worker = start(sleep, "cache-job", daemon=False)
+    start(sleep, "other")
+    tell(worker=worker.native_id)
+
+
+def in_pool_end():
+    pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="pool")
+    pool.submit(sleep)
+
+    def ends():
+        with pool:
+            pass
+
+    waits(ends)
+
+
+def in_import():
+    def imports():
+        import slow_import  # noqa: F401
+
+    start(imports)
+    while "slow_import" not in sys.modules:
+        time.sleep(0.01)
+    waits(imports)
+
+
+def in_buffered():
+    def writes(data):
+        while True:
+            stream.write(data)
+            stream.flush()
+
+    start(lambda: writes(b"x" * 200_000))
+    time.sleep(0.3)
+    waits(writes, b"y" * 10)
+
+
+def in_logging():
+    def emits():
+        logging.error("x")
+
+    handler.acquire()
+    waits(emits)
+
+
+def in_gil():
+    def runs():
+        tell()
+        while True:
+            pass
+
+    start(runs)
+    time.sleep(0.1)
+    ctypes.PyDLL(None).sleep(1000)
+
+
+def in_c_library():
+    mutex = ctypes.create_string_buffer(64)
+    library = ctypes.CDLL(None)
+    library.pthread_mutex_lock(mutex)
+    waits(library.pthread_mutex_lock, mutex)
+
+
+if __name__ == "__main__":
+    globals()[f"in_{sys.argv[1]}"]()
