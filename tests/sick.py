@@ -11,9 +11,11 @@ from semtrace.model import (
     Frame,
     Holder,
     Lock,
+    LockRef,
     Overlap,
     Process,
     ProcessId,
+    RingLink,
     SemId,
     Server,
     Snapshot,
@@ -91,3 +93,26 @@ def found(*locks: Lock, limits: Limits | None = None, **changes: Any) -> tuple[F
 
 def codes(*locks: Lock, limits: Limits | None = None, **changes: Any) -> list[str]:
     return [finding.code for finding in found(*locks, limits=limits, **changes)]
+
+
+def ref(name: str = "app.lock", number: int = 1, kind: str = "Lock") -> LockRef:
+    return LockRef(SemId(0, 27, number), name, kind)
+
+
+def links(finding: Finding) -> list[RingLink]:
+    return [fact for fact in finding.facts if isinstance(fact, RingLink)]
+
+
+GUNICORNS_QUEUE = frames(("/usr/lib/python3.12/multiprocessing/queues.py", "get"), ("/srv/app.py", "consume"))
+USERS = frames(("/usr/lib/python3.12/contextlib.py", "__enter__"), ("/srv/app.py", "withdraw"))
+
+
+def embrace(**changes: Any) -> tuple[Lock, Lock]:
+    return (
+        lock("app.a", 1, holders=(holder(11),), waiters=(waiter(12, **changes),)),
+        lock("app.b", 2, holders=(holder(12),), waiters=(waiter(11),)),
+    )
+
+
+def busy(beat_s: float | None) -> tuple[Process, ...]:
+    return (processes()[0], worker(11, last_heartbeat_s=beat_s), *processes()[2:])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from semtrace.model import Finding, Problem, SemId, Server, Snapshot
+from semtrace.model import CODES, Finding, FindingCode, Problem, SemId, Server, Snapshot
 from semtrace.observe.observer import Observer
 from semtrace.repairs.leaks import leaks
-from semtrace.rules import Limits, findings, gone_by, worst_first
+from semtrace.rules import Limits, gone_by, with_findings, worst_first
 from semtrace.rules.deadlocks import deadlocked
 from semtrace.stacks import confirmed, with_stacks
 from semtrace.tracing.follower import Follower
@@ -20,12 +20,8 @@ WATCH_S = 1.5
 _PATIENCE_S = 6.0
 _PAUSE_S = 0.05
 
-# What passes by: a later picture does not show that it was not so. Everything else stays, or was mended.
-_PASSING = ("deadlock", "timeout-risk", "long-hold", "long-wait")
-# Of one lock one of these is told: it takes the place of what was told of it before.
-_INSTEAD = ("timeout-risk", "long-hold", "long-wait", "inherited-hold")
-
-Key = tuple[str, str]
+# What passed by: when it was last seen, on the clock of the snapshots, and how.
+Seen = Mapping[Hashable, tuple[float, Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +39,7 @@ class Doctor:
         self._observer = Observer(server, telling=Follower(), limits=limits)
         self._limits = limits
         self._stacks = stacks
-        self._seen: dict[Key, tuple[float, Finding]] = {}
+        self._seen: dict[Hashable, tuple[float, Finding]] = {}
         self._looks = 0
 
     def close(self) -> None:
@@ -64,18 +60,18 @@ class Doctor:
     def _look(self) -> Snapshot:
         self._looks += 1
         snapshot = self._observer.snapshot()
-        passing = [finding for finding in snapshot.findings if finding.code in _PASSING]
-        if new := [finding.lock for finding in passing if _key(finding) not in self._seen]:
+        passing = [finding for finding in snapshot.findings if CODES[finding.code].passes]
+        if new := [finding for finding in passing if finding.key not in self._seen]:
             snapshot = self._with_stacks(snapshot, new)  # now, for soon it may be over
         for finding in snapshot.findings:
-            if finding.code in _PASSING:
-                self._seen[_key(finding)] = (snapshot.monotonic_s, self._better(finding))
+            if CODES[finding.code].passes:
+                self._seen[finding.key] = (snapshot.monotonic_s, self._better(finding))
         return snapshot
 
     def _better(self, finding: Finding) -> Finding:
-        """The one with the stack, which only the first has."""
-        before = self._seen.get(_key(finding))
-        return before[1] if before and len(before[1].evidence) > len(finding.evidence) else finding
+        """Return the one with the stack, which only the first has."""
+        _, before = self._seen.get(finding.key, (0.0, finding))
+        return before if _located(before) > _located(finding) else finding
 
     def _judge(self, snapshot: Snapshot) -> Snapshot:
         server = snapshot.server
@@ -86,20 +82,18 @@ class Doctor:
             snapshot, doubts = replace(snapshot, shared_memory=replace(room, leaked=found.names)), found.problems
         if snapshot.alive and self._stacks:
             snapshot = self._told(snapshot)
-        now = findings(snapshot, self._limits)
-        present = {_key(finding) for finding in now}
+        snapshot = with_findings(snapshot, self._limits)
         return replace(
             snapshot,
-            findings=worst_first((*now, *passed(self._seen, snapshot, present))),
+            findings=worst_first((*snapshot.findings, *passed(self._seen, snapshot))),
             problems=(*snapshot.problems, *unknown_timeout(server), *doubts),
         )
 
-    def _with_stacks(self, snapshot: Snapshot, new: Iterable[SemId | None]) -> Snapshot:
-        locks = [lock for lock in new if lock is not None]
+    def _with_stacks(self, snapshot: Snapshot, new: Iterable[Finding]) -> Snapshot:
+        locks = [lock.id for finding in new for lock in finding.locks if lock.id is not None]
         if not self._stacks or not locks:
             return snapshot
-        told = self._told(snapshot, locks)
-        return replace(told, findings=findings(told, self._limits))
+        return with_findings(self._told(snapshot, locks), self._limits)
 
     def _told(self, snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Snapshot:
         """With stacks. They are taken a little after the look, and the thread may have gone on meanwhile."""
@@ -114,26 +108,28 @@ def unknown_timeout(server: Server) -> Iterator[Problem]:
             "tell gunicorn's --timeout",
             "neither its command line nor its memory shows it",
             "so whom gunicorn is about to kill, or has killed, is not said",
+            unread="timeout",
         )
 
 
-def passed(
-    seen: Mapping[Key, tuple[float, Finding]], snapshot: Snapshot, present: Collection[Key]
-) -> Iterator[Finding]:
-    """What was `seen` at some time and is not `present` any more."""
+def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
+    """Yield what was `seen` at some time and is not among the snapshot's findings any more."""
     living = {process.pid for process in snapshot.processes}
     worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred} | deadlocked(snapshot)
-    instead = {lock for code, lock in present if code in _INSTEAD}
+    present = {finding.key for finding in snapshot.findings}
+    instead = {(finding.lock or finding.name) for finding in snapshot.findings if CODES[finding.code].instead}
     for key, (seen_s, finding) in seen.items():
-        if finding.code != "deadlock" and (finding.lock in worse or key[1] in instead):
+        if key in present:
+            continue
+        if finding.code == FindingCode.DEADLOCK:
+            if finding.severity == "warning":
+                continue  # it was a gate, and was opened
+            if living.issuperset(finding.pids):
+                finding = replace(finding, severity="warning")  # they went on: somebody outside it let them
+        elif finding.lock in worse or (finding.lock or finding.name) in instead:
             continue  # it is not over: what has become of it is another finding's
-        if finding.code == "deadlock" and finding.severity == "warning":
-            continue  # it was a gate, and was opened
-        if finding.code == "deadlock" and living.issuperset(finding.pids):
-            finding = replace(finding, severity="warning")  # they went on: somebody outside it let them
-        if key not in present:
-            yield gone_by(finding, snapshot.monotonic_s - seen_s)
+        yield gone_by(finding, snapshot.monotonic_s - seen_s)
 
 
-def _key(finding: Finding) -> Key:
-    return finding.code, str(finding.lock or finding.name)
+def _located(finding: Finding) -> int:
+    return sum(thread.place is not None for thread in finding.threads)

@@ -33,8 +33,8 @@ from semtrace.model import (
     ThreadLock,
     ThreadLockUse,
     Waiter,
+    is_own,
 )
-from semtrace.rules.wording import is_own
 
 # One dump takes 10 to 50 ms.
 MOST_PROCESSES = 16

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from support import alive, child_pids, marked_pids, start_ticks, wait_until
 
-from semtrace.model import Finding, Holder, Lock, LockState, Lost, ProcessId, SemId
+from semtrace.model import Finding, FindingCode, Holder, Lock, LockRef, LockState, Lost, ProcessId, Remedy, SemId
 from semtrace.observe.observer import Observer
 from tests.chaos import episode, judge
 from tests.chaos.families import BY_NAME, HOST
@@ -64,7 +64,7 @@ def seen(state: LockState, *holders: ProcessId, reason: str | None = None, lost:
 
 
 def error(code: str = "orphaned-lock") -> Finding:
-    return Finding(code, "error", SEMAPHORE, "lock", (), "", (), "")
+    return Finding(FindingCode(code), "error", (LockRef(SEMAPHORE, "lock"),), (), (), Remedy(()))
 
 
 RIGHT = [

@@ -8,15 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from semtrace.model import (
+    Advice,
     Durations,
+    Fact,
     Finding,
+    FindingCode,
     Holder,
     Lock,
+    LockRef,
     LockState,
     Overlap,
     Problem,
     Process,
     ProcessId,
+    Remedy,
+    RingLink,
     SemId,
     Server,
     Severity,
@@ -24,8 +30,10 @@ from semtrace.model import (
     Statistics,
     ThreadLock,
     ThreadLockUse,
+    ThreadRef,
     TracedEvent,
     Tracing,
+    VerdictReason,
     Waiter,
 )
 
@@ -136,10 +144,25 @@ def thread_locks() -> tuple[ThreadLock, ...]:
     )
 
 
-def finding(code: str = "deadlock", severity: Severity = "error", **changes: object) -> Finding:
-    plain = Finding(
-        code, severity, sem(101), "myapp.lock", (4711,), f"myapp.lock has a {code}", ("a fact", "one more"), "mend it"
-    )
+MY_LOCK = sem(101)
+
+
+def finding(
+    code: str = "deadlock",
+    severity: Severity = "error",
+    *,
+    lock: SemId | None = MY_LOCK,
+    name: str = "myapp.lock",
+    pids: tuple[int, ...] = (4711,),
+    **changes: object,
+) -> Finding:
+    """By default with two facts and one piece of advice; with the name "" it is about no lock."""
+    locks = (LockRef(lock, name, "Lock"),) if name else ()
+    threads = tuple(ThreadRef(pid(number), number) for number in pids)
+    facts: tuple[Fact, ...] = (VerdictReason("a fact"), VerdictReason("one more"))
+    if code == "deadlock" and locks:
+        facts = (*facts, RingLink(threads[0], locks[0], locks[0], None))
+    plain = Finding(FindingCode(code), severity, locks, threads, facts, Remedy((Advice.RESTART_TO_CLEAR,)))
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 

@@ -252,9 +252,9 @@ def test_a_locks_last_events_are_its_own_and_a_sample_is_called_one() -> None:
 def test_findings_about_it_are_among_the_details_of_lock_and_worker() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("enter")
-        await seen.sees("myapp.lock has a long-hold", "mend it")
+        await seen.sees("PID 4711 has held myapp.lock", "Restart the server")
         await seen.press("1")
-        await seen.sees("Worker 4711", "myapp.lock has a long-hold")
+        await seen.sees("Worker 4711", "PID 4711 has held myapp.lock")
 
     play(scenario, replace(contended(), findings=(finding("long-hold", lock=sem(1), pids=(4711,)),)))
 

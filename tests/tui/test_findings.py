@@ -10,15 +10,16 @@ import pytest
 from tui.fakes import Script, finding, lock, picture, pid, sem, thread_locks
 from tui.looking import SIZES, Looking, looking
 
-from semtrace.model import Problem, Snapshot
+from semtrace.model import Advice, Problem, Remedy, Snapshot, VerdictReason
+from semtrace.present.findings import title
 from semtrace.tui.findings import target
 from semtrace.tui.table import Table
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 
-ORPHAN = finding("orphaned-lock", lock=sem(104), name="myapp.db.write_lock", title="myapp.db.write_lock is orphaned")
-WARNING = finding("long-hold", "warning", lock=sem(103), title="myapp.pool.slots is held long")
-PRIVATE = finding("private-lock", "warning", lock=None, name="myapp.guard", title="myapp.guard is private")
+ORPHAN = finding("orphaned-lock", lock=sem(104), name="myapp.db.write_lock")
+WARNING = finding("long-hold", "warning", lock=sem(103), name="myapp.pool.slots")
+PRIVATE = finding("private-lock", "warning", lock=None, name="myapp.guard")
 
 
 def play(scenario: Scenario, snapshot: Snapshot, size: tuple[int, int] = (120, 40)) -> None:
@@ -40,24 +41,30 @@ def test_the_header_counts_them_and_f_shows_them_worst_first(size: tuple[int, in
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("1 error (f)")
         await seen.press("f")
-        await seen.sees("Findings", "ERROR".lower(), "a fact", "mend it")
-        assert seen.order("myapp.db.write_lo", "myapp.pool") == ["myapp.db.write_lo", "myapp.pool"]
+        await seen.sees("Findings", "ERROR".lower(), "a fact", "Restart the server")
+        assert seen.order("myapp.db.write_lo", "PID 4711 has") == ["myapp.db.write_lo", "PID 4711 has"]
         await seen.press("escape")
         await seen.sees("Locks")
 
     play(scenario, picture(findings=(ORPHAN, WARNING)), size)
 
 
-def test_what_is_copied_commands_no_terminal_that_it_is_pasted_into() -> None:
+def test_copied_text_cannot_command_a_terminal() -> None:
+    remedy = Remedy((Advice.RESTART_TO_CLEAR,), ("semtrace", "dump"))
+    evil = replace(ORPHAN, facts=(VerdictReason("from \x1b[201~\rreboot"),), remedy=remedy)
+
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("1 error (f)")
         await seen.press("f")
-        await seen.sees("mend it")
+        await seen.sees("Restart the server")
         await seen.press("y")
         await seen.until(lambda: seen.app.clipboard, "the text")
-        assert seen.app.clipboard == f"{ORPHAN.title}\nfrom ?[201~?reboot\nmend it\nso"
+        assert (
+            seen.app.clipboard
+            == f"{title(ORPHAN)}\nfrom ?[201~?reboot\nRestart the server to clear this.\nsemtrace dump"
+        )
 
-    play(scenario, picture(findings=(replace(ORPHAN, evidence=("from \x1b[201~\rreboot",), remedy="mend it\nso"),)))
+    play(scenario, picture(findings=(evil,)))
 
 
 def test_without_findings_the_header_is_silent_and_the_sheet_says_so() -> None:
@@ -82,7 +89,7 @@ def test_unread_private_locks_are_not_called_healthy() -> None:
 def test_the_cursor_chooses_and_enter_goes_to_the_lock() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("f")
-        await seen.sees("myapp.pool.slots is held long")
+        await seen.sees("has held myapp.pool.slots")
         await seen.press("down", "enter")
         await seen.sees("Workers")
         await seen.until(lambda: cursor(seen, "locks") == sem(103), "the lock")
@@ -95,9 +102,9 @@ def test_enter_goes_to_a_private_lock_or_a_worker() -> None:
         await seen.press("f", "enter")
         await seen.until(lambda: "Workers" in seen.text and seen.app.screen.focused is not None, "the panes")
         assert cursor(seen, "private") == "myapp.guard"
-        source.show(picture(findings=(finding(lock=None, name="", pids=(4713,)),), thread_locks=thread_locks()))
+        source.show(picture(findings=(finding("stuck", name="", pids=(4713,)),), thread_locks=thread_locks()))
         await seen.press("f")
-        await seen.sees("myapp.lock has a deadlock")
+        await seen.sees("1 thread is stuck")
         await seen.press("enter")
         await seen.until(lambda: "Workers" in seen.text and cursor(seen, "workers") == pid(4713), "the worker")
 

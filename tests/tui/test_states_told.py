@@ -11,7 +11,7 @@ from tui.fakes import FakeChild, Script, finding, holder, lock, picture, pid, se
 from tui.looking import SIZES, Looking, looking
 
 from semtrace.errors import NotPermitted
-from semtrace.model import LastHolder, Snapshot
+from semtrace.model import Advice, LastHolder, Remedy, Snapshot, VerdictReason
 from semtrace.tui.page import Page
 from semtrace.tui.table import Table
 
@@ -19,7 +19,7 @@ Scenario = Callable[[Looking, Script], Awaitable[None]]
 VIEWS = ("question_mark", "comma", "f", "w", "t", "e", "p", "enter")
 DEAD = LastHolder(pid(4711), 4711, 12.0, 3.0, 11.0)
 ORPHAN = lock(1, "orphaned", name="myapp.lock", waiters=(waiter(4712),), last_holder=DEAD)
-JUDGED = finding("orphaned-lock", lock=sem(1), evidence=("last seen held by PID 4711 at /srv/app.py:7",))
+JUDGED = finding("orphaned-lock", lock=sem(1), facts=(VerdictReason("last seen held by PID 4711 at /srv/app.py:7"),))
 
 
 def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (80, 24), **given: object) -> None:
@@ -217,14 +217,14 @@ def test_a_sheet_that_is_opened_again_begins_at_its_top() -> None:
 
 
 def test_the_findings_open_on_the_worst_and_return_as_they_were_left() -> None:
-    worse = finding("orphaned-lock", lock=sem(9), name="other", title="a worse one")
-    first = finding("long-hold", "warning", title="the first")
-    second = finding("long-wait", "info", title="the second")
+    worse = finding("orphaned-lock", lock=sem(9), name="worse.lock")
+    first = finding("long-hold", "warning")
+    second = finding("long-wait", "note")
 
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("f", "down")
         source.show(picture(findings=(worse, first, second)))
-        await seen.sees("a worse one")
+        await seen.sees("worse.lock")
         assert chosen(seen)[0] == "long-wait", "not while one looks"
         await seen.press("enter")
         await seen.sees("Workers")
@@ -241,13 +241,13 @@ def test_the_findings_open_on_the_worst_and_return_as_they_were_left() -> None:
 
 
 def test_a_title_that_is_cut_is_told_in_full_below_and_codes_are_whole() -> None:
-    long = finding("inherited-hold", title=f"myapp.lock was held while {'many ' * 10}processes were forked")
+    long = finding("inherited-hold", name=f"myapp.{'very_' * 10}long")
 
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("f")
-        await seen.sees("inherited-hold", "what  myapp.lock was held", "forked")
-        source.show(picture(findings=(replace(long, title="short"),)))
-        await seen.sees("short")
+        await seen.sees("inherited-hold", "what  myapp.very_", "forked")
+        source.show(picture(findings=(finding("inherited-hold"),)))
+        await seen.misses("very_")
         assert "what  " not in seen.text
 
     play(scenario, picture(findings=(long,)))
@@ -255,13 +255,13 @@ def test_a_title_that_is_cut_is_told_in_full_below_and_codes_are_whole() -> None
 
 def test_a_command_in_a_remedy_stands_on_a_line_of_its_own() -> None:
     command = "semtrace release 4710 myapp.db.write_lock_of_the_shop --audit /var/log/acts"
-    remedy = f"look first:\n{command}\nthen go on"
+    remedy = Remedy((Advice.RESTART_TO_CLEAR,), tuple(command.split()))
 
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("f")
-        await seen.sees("look first:", f" {command}\n", "then go on")
+        await seen.sees("Restart the server", f" {command}\n")
         await seen.press("escape", "enter")
-        await seen.sees("look first:", f" {command}\n", "then go on")
+        await seen.sees("Restart the server", f" {command}\n")
 
     judged = finding("orphaned-lock", lock=sem(1), remedy=remedy)
     play(scenario, picture([ORPHAN], findings=(judged,)))
@@ -278,17 +278,22 @@ def test_escape_clears_every_filter_of_the_screen() -> None:
 
 
 def test_the_overview_tells_the_worst_findings_where_there_is_room() -> None:
-    many = tuple(finding("long-hold", "warning", lock=sem(200 + i), title=f"trouble {i}") for i in range(40))
-    worst = finding(title="the worst of all")
+    many = tuple(finding("long-hold", "warning", lock=sem(200 + i), name=f"trouble{i}") for i in range(40))
+    worst = finding(name="worst.of.all")
 
     async def scenario(seen: Looking, source: Script) -> None:
-        await seen.sees("Findings  41 (f)", "error     the worst of all", "warning   trouble 0", "more")
-        assert "trouble 39" not in seen.text
+        await seen.sees(
+            "Findings  41 (f)",
+            "error     PID 4711 waits for worst.of.all",
+            "warning   PID 4711 has held trouble0",
+            "more",
+        )
+        assert "trouble39" not in seen.text
         assert " 60s " in seen.text
         await seen.pilot.resize_terminal(80, 20)
-        await seen.misses("the worst of all")
+        await seen.misses("worst.of.all")
         await seen.pilot.resize_terminal(160, 45)
-        await seen.sees("the worst of all")
+        await seen.sees("worst.of.all")
         await seen.pilot.click("#brief", offset=(5, 3))
         await seen.sees("evidence")
         await seen.press("escape")

@@ -22,8 +22,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "model": "model",
     "text": "model",
     "waits": "model waits",
-    "present": "model text present",
-    "rules": "model text rules",
+    "rules": "model rules",
+    "present": "model text errors present",
     # between a traced server and its viewers
     "wire": "model errors wire",
     "instrument": "wire errors model instrument",
@@ -103,10 +103,10 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "raster": "model .bitrows .spans .timeline",
     },
     "reports": {
-        "doctor": "model text .dump .schema",
-        "schema": "model text",
-        "stacks": "model rules.wording text",
-        "dump": "model observe.separate text .stacks",
+        "doctor": "model present rules.coverage text .dump .schema",
+        "schema": "model present text",
+        "stacks": "model present text",
+        "dump": "model observe.separate present text .stacks",
     },
     # what acts, when told to
     "repairs": {
@@ -119,7 +119,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "mend": "model errors linux.users observe.observer signals .audit .leftovers .repair .report",
     },
     # the commands
-    "stacks": "model linux rules.wording",
+    "stacks": "model linux",
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
     "tailing": "model errors tracing.events tracing.follower observe.observer tracing.reader reports.schema "
@@ -127,8 +127,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "runlogs": "model linux",
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
     "settings": "errors",
-    "tui": "model errors timelines.raster reports.schema observe.separate settings timelines.spans reports.stacks "
-    "text timelines.timeline tui waits present",
+    "tui": "model errors present timelines.raster reports.schema observe.separate settings timelines.spans "
+    "reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "",
     "printing": "errors text",

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sick import codes, found, holder, lock, pid, waiter
+from sick import codes, found, holder, lock, pid, ref, waiter
 
-from semtrace.model import SEM_VALUE_MAX, LockOrder, SemId, Tracing
+from semtrace.model import SEM_VALUE_MAX, LockOrder, SemId, TakenInOrder, ThreadRef, Tracing
+from semtrace.present.findings import evidence, name
 
-A, B, GATE = (lock(name, number) for number, name in enumerate(("app.a", "app.b", "app.gate"), 1))
+A, B, GATE = (lock(each, number) for number, each in enumerate(("app.a", "app.b", "app.gate"), 1))
 THERE = LockOrder(A.id, B.id, "/srv/app.py:10", "/srv/app.py:11", ((pid(11), 11),))
 BACK = LockOrder(B.id, A.id, "/srv/app.py:20", "/srv/app.py:21", ((pid(12), 12),))
 
@@ -27,10 +28,11 @@ def test_both_sites_and_pids_are_the_evidence() -> None:
     for told in ((THERE, BACK), (BACK, THERE)):
         (finding,) = found(A, B, tracing=orders(*told))
         assert (finding.code, finding.severity, finding.lock, finding.pids) == ("lock-order", "warning", A.id, (11, 12))
-        assert finding.title == "app.a and app.b are taken in both orders"
-        assert finding.evidence == (
-            "PID 11 took app.a at /srv/app.py:10 and, holding it, app.b at /srv/app.py:11",
-            "PID 12 took app.b at /srv/app.py:20 and, holding it, app.a at /srv/app.py:21",
+        a, b = ref("app.a", 1), ref("app.b", 2)
+        assert finding.locks == (a, b)
+        assert finding.facts == (
+            TakenInOrder(ThreadRef(pid(11), 11), a, "/srv/app.py:10", b, "/srv/app.py:11"),
+            TakenInOrder(ThreadRef(pid(12), 12), b, "/srv/app.py:20", a, "/srv/app.py:21"),
         )
 
 
@@ -41,7 +43,9 @@ def test_each_pair_is_told_once_from_whatever_lines() -> None:
 
 def test_two_pairs_with_a_lock_in_common_are_told_apart() -> None:
     other = replace(THERE, inner=GATE.id), replace(BACK, outer=GATE.id)
-    assert [each.name for each in found(A, B, GATE, tracing=orders(THERE, BACK, *other))] == [
+    pairs = found(A, B, GATE, tracing=orders(THERE, BACK, *other))
+    assert len({each.key for each in pairs}) == 2
+    assert [name(each) for each in pairs] == [
         "app.a, app.b",
         "app.a, app.gate",
     ]
@@ -88,4 +92,4 @@ def test_what_has_come_to_a_deadlock_is_told_as_that_alone() -> None:
 
 def test_hostile_lines_cannot_write_to_the_terminal() -> None:
     (finding,) = found(A, B, tracing=orders(replace(THERE, inner_site="/srv/\x1b[2J\n.py:1"), BACK))
-    assert all(line.isprintable() for line in finding.evidence)
+    assert all(line.isprintable() for line in evidence(finding))

@@ -10,18 +10,26 @@ from typing import Any
 import pytest
 
 from semtrace.model import (
+    Advice,
+    Elapsed,
     Finding,
+    FindingCode,
     Frame,
     Holder,
     Lock,
+    LockRef,
+    Place,
     Problem,
     Process,
     ProcessId,
+    Remedy,
     SemId,
     Server,
     Snapshot,
     ThreadLock,
     ThreadLockUse,
+    ThreadRef,
+    WaitedFor,
     Waiter,
 )
 from semtrace.reports.schema import snapshot_json
@@ -51,7 +59,11 @@ CONTRACT = {
     "locks.holders.stack": {"function", "file", "line"},
     "thread_locks": {"name", "kind", "processes"},
     "thread_locks.processes": {"pid", "locked"},
-    "findings": {"code", "severity", "lock", "pids", "title", "evidence", "remedy"},
+    "findings": {
+        *("code", "severity", "lock", "name", "pids", "title", "evidence", "remedy", "locks", "threads", "since_s"),
+    },
+    "findings.locks": {"id", "name", "kind", "pid"},
+    "findings.threads": {"pid", "tid", "place"},
     "problems": {"pid", "what", "error", "remedy"},
 }
 
@@ -82,7 +94,18 @@ def full() -> Snapshot:
             ),
         ),
         thread_locks=(ThreadLock("myapp.tlock", "Lock", (ThreadLockUse(WORKER, True),)),),
-        findings=(Finding("long-hold", "warning", LOCK, "myapp.lock", (11,), "held long", ("for 12s",), "let go"),),
+        findings=(
+            Finding(
+                FindingCode.LONG_HOLD,
+                "warning",
+                (LockRef(LOCK, "myapp.lock", "Lock"),),
+                (ThreadRef(WORKER, 11, Place(stack[0])),),
+                (WaitedFor((ThreadRef(MASTER, 10),)),),
+                Remedy((Advice.HOLD_SHORTER,)),
+                Elapsed(12.3456),
+            ),
+            Finding(FindingCode.CONTENTION, "note", (), (), (), Remedy(())),
+        ),
         problems=(Problem("read its memory", "Permission denied", "sudo semtrace 11", WORKER), Problem("a", "b", "c")),
     )
 
@@ -154,13 +177,18 @@ def test_types_and_values_are_the_contracts() -> None:
     assert found["processes"][1]["rss"] == 41 << 20
     assert found["thread_locks"][0]["processes"] == [{"pid": 11, "locked": True, "holder": None, "waiters": []}]
     assert [p["pid"] for p in found["problems"]] == [11, None]
-    (finding,) = found["findings"]
+    finding, note = found["findings"]
     assert (finding["code"], finding["severity"], finding["lock"], finding["pids"]) == (
         "long-hold",
         "warning",
         "0:27:42",
         [11],
     )
+    assert finding["locks"] == [{"id": "0:27:42", "name": "myapp.lock", "kind": "Lock", "pid": None}]
+    assert finding["threads"] == [{"pid": 11, "tid": 11, "place": "/srv/myapp.py:42 in deposit: with lock:"}]
+    assert finding["since_s"] == 12.346
+    assert finding["evidence"] == ["1 thread waits for it: PID 10"]
+    assert note["severity"] == "info", "schema 1 has this word for a note"
 
 
 @pytest.mark.parametrize("snapshot", [full(), empty()], ids=["full", "empty"])

@@ -18,9 +18,9 @@ from support import wait_until
 from semtrace import stacks
 from semtrace.linux.process import read_stat
 from semtrace.linux.source import SourceLines
-from semtrace.model import ProcessId
+from semtrace.model import ProcessId, Waiter, is_own, place_of
+from semtrace.present.places import place_text
 from semtrace.reports.stacks import stack_lines, stack_report
-from semtrace.rules.wording import is_own, place_of
 
 PY_SPY = Path(sys.executable).with_name("py-spy")
 needs_py_spy = pytest.mark.skipif(not PY_SPY.exists(), reason="py-spy is not installed")
@@ -233,6 +233,12 @@ def test_whose_a_frame_is(file: str, own: bool) -> None:
     assert is_own(file) == own
 
 
+def shown(each: Waiter) -> str:
+    place = place_of(each)
+    assert place is not None
+    return place_text(place)
+
+
 def test_the_users_own_frames_are_shown_and_the_others_counted() -> None:
     stack = frames(("/usr/lib/python3.12/x.py", "wait"), (USERS_FILE, "inner"), (USERS_FILE, "outer"))
     assert list(stack_lines(stack)) == [
@@ -241,8 +247,8 @@ def test_the_users_own_frames_are_shown_and_the_others_counted() -> None:
         "(1 more frame of libraries)",
     ]
     assert list(stack_lines(stack[:1])) == ["/usr/lib/python3.12/x.py:7 in wait"]
-    assert place_of(waiter(12, stack=stack)) == "/srv/app.py:7 in inner (called by /srv/app.py:7 in outer)"
-    assert place_of(waiter(12, site="/srv/app.py:9")) == "/srv/app.py:9"
+    assert shown(waiter(12, stack=stack)) == "/srv/app.py:7 in inner (called by /srv/app.py:7 in outer)"
+    assert shown(waiter(12, site="/srv/app.py:9")) == "/srv/app.py:9"
     assert place_of(waiter(12)) is None
 
 

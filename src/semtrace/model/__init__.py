@@ -5,6 +5,7 @@ Nothing here reads anything. Times ending in `_s` are seconds, sizes are bytes, 
 
 from __future__ import annotations
 
+from semtrace.model.coverage import NotChecked, Unchecked
 from semtrace.model.facts import (
     AboveMaximum,
     AllWaitThemselves,
@@ -55,7 +56,7 @@ from semtrace.model.facts import (
     VerdictReason,
     WaitedFor,
 )
-from semtrace.model.findings import CODES, SEVERITIES, Advice, CodeInfo, FindingCode, Remedy
+from semtrace.model.findings import CODES, SEVERITIES, Advice, CodeInfo, Finding, FindingCode, Remedy
 from semtrace.model.locks import DeadHolder, Holder, LastHolder, Lock, Lost, Stray, Waiter
 from semtrace.model.names import (
     RECURSIVE_MUTEX,
@@ -77,7 +78,7 @@ from semtrace.model.names import (
 from semtrace.model.places import Place, is_own, place_of
 from semtrace.model.private import Overlap, ThreadLock, ThreadLockUse
 from semtrace.model.server import EndedChild, Process, Server, Surroundings
-from semtrace.model.snapshot import Finding, Problem, SharedMemory, Snapshot
+from semtrace.model.snapshot import Problem, SharedMemory, Snapshot
 from semtrace.model.tracing import Durations, LockOrder, Statistics, TracedEvent, Tracing
 from semtrace.model.waits import Doubt, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
 
@@ -133,6 +134,7 @@ __all__ = [
     "Lost",
     "MayBeGate",
     "Measure",
+    "NotChecked",
     "OutsiderMayRelease",
     "OverReleased",
     "Overlap",
@@ -172,6 +174,7 @@ __all__ = [
     "TimeoutKills",
     "TracedEvent",
     "Tracing",
+    "Unchecked",
     "UnitsLost",
     "Unread",
     "UnusedNames",

@@ -43,13 +43,15 @@ class CodeInfo:
 
     `severity` is the usual one. `passes`: a later snapshot does not show that it was so; everything else stays, or was
     repaired. `instead`: of one lock only one of these is reported, which takes the place of the one before.
-    `of_the_machine`: it concerns the machine, and not this server. `about` is what it is about, if not a lock.
+    `of_the_machine`: it concerns the machine, and not this server; `in_brief`: a line of it will do. `about` is what it
+    is about, if not a lock.
     """
 
     severity: Severity
     passes: bool = False
     instead: bool = False
     of_the_machine: bool = False
+    in_brief: bool = False
     about: str = ""
 
 
@@ -69,7 +71,7 @@ CODES: Mapping[FindingCode, CodeInfo] = {
     FindingCode.LONG_WAIT: CodeInfo("warning", passes=True, instead=True),
     FindingCode.CONTENTION: CodeInfo("note"),
     FindingCode.LOCK_ORDER: CodeInfo("warning"),
-    FindingCode.LEAKED_NAME: CodeInfo("warning", of_the_machine=True),
+    FindingCode.LEAKED_NAME: CodeInfo("warning", of_the_machine=True, in_brief=True),
     FindingCode.SHM_FULL: CodeInfo("warning", of_the_machine=True, about="/dev/shm"),
 }
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -96,8 +98,8 @@ class Advice(Word):
     FINE_IF_RELEASED = auto()
     RESTART_PROCESS = auto()
     RESTART_SERVER = auto()
-    RESTART_SEMAPHORES = auto()
     LOCK_INSTEAD_OF_SEMAPHORE = auto()
+    LOCKS_INSTEAD_OF_SEMAPHORES = auto()
     # counts
     CANNOT_BE_RELEASED = auto()
     MASTER_FORKS_WITHOUT = auto()

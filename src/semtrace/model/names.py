@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
 LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
 Evidence = Literal["memory", "events"]
-Severity = Literal["error", "warning", "note", "info"]
-Unread = Literal["private-locks"]
+Severity = Literal["error", "warning", "note"]
+Unread = Literal["private-locks", "timeout", "shared-memory", "unused-names"]
 EventName = Literal["wait", "acquired", "released", "failed", "created", "forked", "exiting"]
 
 

@@ -1,11 +1,12 @@
-"""A snapshot, what is found in it, and what could not be read."""
+"""A snapshot, and what could not be read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from semtrace.model.findings import Finding
 from semtrace.model.locks import Lock
-from semtrace.model.names import LeakedName, ProcessId, SemId, Severity, Unread
+from semtrace.model.names import LeakedName, ProcessId, Unread
 from semtrace.model.private import ThreadLock
 from semtrace.model.server import EndedChild, Process, Server
 from semtrace.model.tracing import Tracing
@@ -16,7 +17,7 @@ from semtrace.model.waits import Wait, WaitGraph
 class Problem:
     """Something that could not be read or decided, and what would help. `process` is None when it concerns no one.
 
-    `unread` is what was not looked at anywhere in the server because of it: nothing may be concluded about that.
+    `unread` is what was not looked at, or not decided, because of it: nothing may be concluded about that.
     """
 
     what: str
@@ -33,22 +34,6 @@ class SharedMemory:
     size: int
     free: int
     leaked: tuple[LeakedName, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A conclusion. `lock` and `name` are what it is about, None and "" where it is about none; `evidence` are the
-    facts that were seen, one a line, and `remedy` is what to do.
-    """
-
-    code: str
-    severity: Severity
-    lock: SemId | None
-    name: str
-    pids: tuple[int, ...]
-    title: str
-    evidence: tuple[str, ...]
-    remedy: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Container, Hashable, Iterator
 from dataclasses import replace
 
-from semtrace.model import Finding, Lock, SemId, Snapshot
+from semtrace.model import SEVERITIES, Finding, Lock, SemId, Snapshot
 
 # So long after its last worker a master may live and still be ending; one that lives longer went on without workers.
 ENDING_S = 5.0
@@ -45,8 +45,8 @@ class LastPicture:
         self._manned.append((workers, snapshot))
         while now_s - self._manned[0][1].monotonic_s > (LEAVING_S if len(self._manned) > 2 else TOLD_S):
             self._manned.popleft()
-        grave = (finding for finding in snapshot.findings if finding.severity != "info")
-        self._told |= {_key(finding): (now_s, finding) for finding in grave}
+        grave = (finding for finding in snapshot.findings if finding.severity != "note")
+        self._told |= {finding.key: (now_s, finding) for finding in grave}
         self._told = {key: told for key, told in self._told.items() if now_s - told[0] <= TOLD_S}
         self._orphans |= {lock.id: (now_s, lock) for lock in snapshot.locks if lock.state == "orphaned"}
         still = {lock.id for lock in snapshot.locks if lock.state in ("orphaned", "unknown")}
@@ -77,20 +77,16 @@ class LastPicture:
         """Those of the picture, and those that were told shortly before of a lock that did not become free meanwhile;
         of each severity together.
         """
-        own = {_key(finding) for finding in best.findings}
+        own = {finding.key for finding in best.findings}
         free = {lock.id for lock in best.locks if lock.state == "free"}
         more = [told for key, (_, told) in self._told.items() if key not in own and told.lock not in free]
-        for severity in ("error", "warning", "info"):
+        for severity in SEVERITIES:
             yield from (finding for finding in (*best.findings, *more) if finding.severity == severity)
 
 
 def _waiting(snapshot: Snapshot, free: Container[SemId]) -> int:
     """How many threads wait for what did not become free afterwards: fewer of them do so once some are killed."""
     return sum(len(lock.waiters) for lock in snapshot.locks if lock.id not in free)
-
-
-def _key(finding: Finding) -> Hashable:
-    return finding.code, finding.lock, finding.name
 
 
 def _over(lock: Lock) -> Lock:

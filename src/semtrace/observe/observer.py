@@ -31,7 +31,7 @@ from semtrace.observe.separate import count_separate
 from semtrace.observe.threadlocks import ThreadLocks
 from semtrace.observe.verdict import Claim, Reading, Verdict, judge
 from semtrace.observe.watched import Watched
-from semtrace.rules import USUAL, Limits, findings
+from semtrace.rules import USUAL, Limits, with_findings
 from semtrace.servers.gunicorn_memory import effective
 from semtrace.servers.tree import Member, Tree
 from semtrace.tracing import traced
@@ -114,8 +114,7 @@ class Observer:
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         snapshot = self._knots.judge(self._compose(members, judged))
-        snapshot = replace(snapshot, findings=findings(snapshot, self._limits))
-        snapshot = replace(snapshot, cost_s=time.thread_time() - cpu_before)
+        snapshot = replace(with_findings(snapshot, self._limits), cost_s=time.thread_time() - cpu_before)
         self._last.add(snapshot)
         return snapshot
 

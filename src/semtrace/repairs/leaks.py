@@ -32,7 +32,9 @@ def look(directory: str) -> Leaks:
         return Leaks(())
     except OSError as error:
         lost = "so leftover names there are not looked for; root can look"
-        return Leaks(None, (Problem("look into its /dev/shm", error.strerror or str(error), lost),))
+        return Leaks(
+            None, (Problem("look into its /dev/shm", error.strerror or str(error), lost, unread="shared-memory"),)
+        )
     names = tuple(told for each in found if each.kept is None and (told := _leaked(each)) is not None)
     return Leaks(names, tuple(_doubts([each for each in found if each.unsure])))
 
@@ -54,6 +56,7 @@ def _doubts(unsure: Sequence[Found]) -> list[Problem]:
             f"tell whether {counted(count, 'old semaphore')} in /dev/shm {'is' if count == 1 else 'are'} still used",
             why,
             "so nothing is said of them; their owner and root can ask the kernel: semtrace clean",
+            unread="unused-names",
         )
         for why, count in reasons.items()
     ]

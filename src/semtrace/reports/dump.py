@@ -18,6 +18,7 @@ from semtrace.model import (
     Waiter,
 )
 from semtrace.observe.separate import combine
+from semtrace.present.findings import title
 from semtrace.reports.stacks import stack_report
 from semtrace.text import UNKNOWN, age, clean, counted, exact, iso, percent, size, table
 
@@ -41,7 +42,7 @@ def report(snapshot: Snapshot, *, colour: bool = False, signals: bool = False) -
         yield from ("", "STACKS", *(f"  {line}" for line in stacks))
     if snapshot.findings:
         yield from ("", "FINDINGS (semtrace doctor says more)")
-        yield from (f"  {finding.severity}: {finding.title}" for finding in snapshot.findings)
+        yield from (f"  {finding.severity}: {title(finding)}" for finding in snapshot.findings)
     if snapshot.problems:
         yield ""
         yield from problems(snapshot.problems)

@@ -10,6 +10,7 @@ from semtrace.model import (
     Frame,
     Holder,
     Lock,
+    LockRef,
     Overlap,
     Problem,
     Process,
@@ -19,12 +20,18 @@ from semtrace.model import (
     Statistics,
     ThreadLock,
     ThreadLockUse,
+    ThreadRef,
     TracedEvent,
     Waiter,
 )
+from semtrace.present.findings import evidence, name, remedy, title
+from semtrace.present.places import place_text
 from semtrace.text import iso
 
 SCHEMA = 1
+
+# Schema 1 began with this word.
+_SEVERITIES = {"note": "info"}
 
 
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -97,15 +104,31 @@ def lock_json(lock: Lock) -> dict[str, Any]:
 
 def finding_json(finding: Finding) -> dict[str, Any]:
     return {
-        "code": finding.code,
-        "severity": finding.severity,
+        "code": str(finding.code),
+        "severity": _SEVERITIES.get(finding.severity, finding.severity),
         "lock": str(finding.lock) if finding.lock else None,
-        "name": finding.name,
+        "name": name(finding),
         "pids": list(finding.pids),
-        "title": finding.title,
-        "evidence": list(finding.evidence),
-        "remedy": finding.remedy,
+        "title": title(finding),
+        "evidence": list(evidence(finding)),
+        "remedy": remedy(finding),
+        "locks": [_lock_ref(lock) for lock in finding.locks],
+        "threads": [_thread_ref(thread) for thread in finding.threads],
+        "since_s": _rounded(finding.since_s),
     }
+
+
+def _lock_ref(lock: LockRef) -> dict[str, Any]:
+    return {
+        "id": str(lock.id) if lock.id else None,
+        "name": lock.name,
+        "kind": lock.kind,
+        "pid": lock.process.pid if lock.process else None,
+    }
+
+
+def _thread_ref(thread: ThreadRef) -> dict[str, Any]:
+    return {"pid": thread.pid, "tid": thread.tid, "place": place_text(thread.place) if thread.place else None}
 
 
 def problem_json(problem: Problem) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from semtrace.model import Frame, Holder, Lock, Snapshot, Waiter
-from semtrace.rules.wording import is_own, label, thread
-from semtrace.text import clean
+from semtrace.model import Frame, Holder, Lock, Snapshot, Waiter, is_own
+from semtrace.present.wording import thread
+from semtrace.text import clean, label
 
 _MOST_OWN = 12
 

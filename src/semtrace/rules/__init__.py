@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from semtrace.model import Finding, Severity, Snapshot
+from semtrace.model import CODES, SEVERITIES, Finding, Snapshot
 from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_hold, over_release
 from semtrace.rules.deadlocks import deadlock
@@ -17,9 +17,8 @@ from semtrace.rules.orders import lock_order
 from semtrace.rules.orphans import lost_unit, orphaned_lock, seems_orphaned
 from semtrace.rules.semaphores import semaphore_wait
 from semtrace.rules.sharing import locked_at_fork, private_lock, unshared_lock
-from semtrace.text import age
 
-__all__ = ["USUAL", "Limits", "findings", "gone_by", "worst_first"]
+__all__ = ["USUAL", "Limits", "findings", "gone_by", "with_findings", "worst_first"]
 
 Rule = Callable[[Snapshot, Limits], Iterable[Finding]]
 
@@ -40,7 +39,6 @@ RULES: tuple[Rule, ...] = (
     shm_full,
 )
 
-_ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 USUAL = Limits()
 
 
@@ -49,14 +47,19 @@ def findings(snapshot: Snapshot, limits: Limits = USUAL) -> tuple[Finding, ...]:
     return worst_first(finding for rule in RULES for finding in rule(snapshot, limits))
 
 
+def with_findings(snapshot: Snapshot, limits: Limits = USUAL) -> Snapshot:
+    """Return the snapshot with what the rules find in it."""
+    return replace(snapshot, findings=findings(snapshot, limits))
+
+
 def gone_by(finding: Finding, seen_s: float) -> Finding:
-    """It was so, last `seen_s` ago, and is not any more."""
-    title = f"{finding.title} (over by now)"
-    if finding.code == "timeout-risk":
-        title = finding.title.replace("will soon kill", "was about to kill").replace("which holds", "which held")
-    return replace(finding, title=title, evidence=(*finding.evidence, f"over by now: last seen {age(seen_s)} ago"))
+    """Return it as one that is over, last seen `seen_s` ago."""
+    return replace(finding, over_s=seen_s)
 
 
 def worst_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Of the same severity in the order of the rules."""
-    return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity]))
+    """Sort them by severity, and those of the same severity in the order of the table of codes."""
+    return tuple(sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), _PLACES[finding.code])))
+
+
+_PLACES = {code: place for place, code in enumerate(CODES)}

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from semtrace.model import SEM_VALUE_MAX, Finding, Lock, Snapshot, Stray
+from semtrace.model import (
+    SEM_VALUE_MAX,
+    AboveMaximum,
+    Advice,
+    AllWaitThemselves,
+    Fact,
+    Finding,
+    FindingCode,
+    Inherited,
+    Lock,
+    OverReleased,
+    Remedy,
+    RLockKeepsCount,
+    Snapshot,
+    Stray,
+)
 from semtrace.rules.basis import Limits, is_read_lock
 from semtrace.rules.deadlocks import ASLEEP_S
-from semtrace.rules.wording import holding, label, pids, waiting
-from semtrace.text import age, counted
-
-_RESTART = "They wait until the server is restarted; semtrace release refuses, as nothing proves that nobody holds it. "
+from semtrace.rules.evidence import holding, lock_ref, process_refs, waiting
 
 
 def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -19,26 +31,22 @@ def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         strays = inherited_counts(lock, snapshot)
         if not strays:
             continue
-        who = pids(stray.process.pid for stray in strays)
-        certain = all(stray.certain for stray in strays)
-        claim = f"{who} {'counts' if len(strays) == 1 else 'count'} it as held"
+        processes = tuple(stray.process for stray in strays)
         stuck = _all_wait(lock, strays, snapshot)
+        cure = (Advice.MASTER_FORKS_WITHOUT, Advice.RESTART_TO_CLEAR)
         yield Finding(
-            code="inherited-hold",
+            code=FindingCode.INHERITED_HOLD,
             severity="warning",
-            lock=lock.id,
-            name=label(lock),
-            pids=tuple(stray.process.pid for stray in strays),
-            title=f"{label(lock)} was held while {counted(len(strays), 'process was', 'processes were')} forked",
-            evidence=(
-                f"{claim}, and did not take it" if certain else f"{claim}; only {lock.maximum} can have taken it",
-                *_consequence(lock),
+            locks=(lock_ref(lock),),
+            threads=process_refs(processes),
+            facts=(
+                Inherited(processes, all(stray.certain for stray in strays), lock.maximum),
+                *([RLockKeepsCount()] if lock.kind == "RLock" else []),
                 *stuck,
                 *_still_holding(lock),
                 *waiting(lock),
             ),
-            remedy=(_RESTART if stuck else "") + "Nothing in the master, nor a thread of it, may hold the lock while "
-            "workers are forked. Restart the server to be rid of the false counts.",
+            remedy=Remedy((Advice.CANNOT_BE_RELEASED, *cure) if stuck else cure),
         )
 
 
@@ -56,12 +64,13 @@ def inherited_counts(lock: Lock, snapshot: Snapshot) -> list[Stray]:
     return [stray for stray in strays if parents.get(stray.process) in mapping]
 
 
-def _still_holding(lock: Lock) -> list[str]:
-    """Who holds it, if that has not run meanwhile: a hold that may be over by now is not told as one."""
-    return holding(lock) if all(holder.asleep_s or holder.evidence == "events" for holder in lock.holders) else []
+def _still_holding(lock: Lock) -> Iterator[Fact]:
+    """Yield who holds it, if that has not run meanwhile: a hold that may be over by now is not reported as one."""
+    if all(holder.asleep_s or holder.evidence == "events" for holder in lock.holders):
+        yield from holding(lock)
 
 
-def _all_wait(lock: Lock, strays: Sequence[Stray], snapshot: Snapshot) -> list[str]:
+def _all_wait(lock: Lock, strays: Sequence[Stray], snapshot: Snapshot) -> list[Fact]:
     """Said where whoever counts it as held waits for it, with its only thread and without end: whichever of them took
     it cannot give it back. Another process may still, one outside the server, so this is no proof.
     """
@@ -76,16 +85,7 @@ def _all_wait(lock: Lock, strays: Sequence[Stray], snapshot: Snapshot) -> list[s
     asleep = [slept.get(stray.process) for stray in strays]
     if not all(asleep):
         return []
-    return [
-        f"each of them waits for it itself, and has not run for {age(min(filter(None, asleep)))}: if no process "
-        "outside the server holds it, nobody will give it back"
-    ]
-
-
-def _consequence(lock: Lock) -> list[str]:
-    if lock.kind != "RLock":
-        return []
-    return ["of an RLock such a process never gives back what it takes, as its count does not come down to 0"]
+    return [AllWaitThemselves(min(filter(None, asleep)))]
 
 
 def over_release(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -95,21 +95,15 @@ def over_release(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         above = lock.value is not None and lock.maximum is not None and lock.value > lock.maximum
         if lock.signal or not (below or above):
             continue
-        value = [f"its value is {lock.value}, and {lock.maximum} is the most it may be"] if above else []
         yield Finding(
-            code="over-release",
+            code=FindingCode.OVER_RELEASE,
             severity="warning",
-            lock=lock.id,
-            name=label(lock),
-            pids=tuple(stray.process.pid for stray in below),
-            title=f"{label(lock)} was released by a process that did not hold it"
-            if below
-            else f"{label(lock)} was released more often than acquired",
-            evidence=(
-                *value,
-                *(f"PID {s.process.pid} released it {counted(-s.count, 'time')} more than it took it" for s in below),
+            locks=(lock_ref(lock),),
+            threads=process_refs(stray.process for stray in below),
+            facts=(
+                *([AboveMaximum(lock.value or 0, lock.maximum or 0)] if above else []),
+                *(OverReleased(stray.process, -stray.count) for stray in below),
                 *waiting(lock),
             ),
-            remedy="Two may be inside at once after that. Use `with`; where acquire has a timeout, release only if it "
-            "returned True. If processes hand it on by intent, a multiprocessing.Semaphore says so.",
+            remedy=Remedy((Advice.RELEASE_ONLY_AFTER_ACQUIRE,)),
         )

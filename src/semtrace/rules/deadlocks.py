@@ -19,20 +19,33 @@ from dataclasses import dataclass
 
 from semtrace.model import (
     SEM_VALUE_MAX,
+    Advice,
+    Asleep,
+    Behind,
+    Elapsed,
+    Fact,
     Finding,
+    FindingCode,
+    HandsLocksOver,
     Holder,
     Lock,
+    LockRef,
+    MayBeGate,
+    OutsiderMayRelease,
     ProcessId,
+    Remedy,
+    RingLink,
     SemId,
     Server,
     Snapshot,
     ThreadLock,
     ThreadLockUse,
+    ThreadMayRelease,
+    ThreadRef,
     Waiter,
 )
-from semtrace.rules.basis import Limits, unbroken_wait_s
-from semtrace.rules.wording import at_least, label, pids, place_of, thread
-from semtrace.text import age, clean, counted
+from semtrace.rules.basis import Limits
+from semtrace.rules.evidence import lock_ref, private_ref, thread_ref, waited
 
 # All of them asleep without a break for so long: then the claims that were read meanwhile were true at one time.
 ASLEEP_S = 1.0
@@ -43,17 +56,20 @@ Thread = tuple[ProcessId, int]
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A lock of either kind: `semaphore` is None of a `threading` lock, which is one process's own. `bound`: its holder
-    alone can release it, or surely means to. `loose`: which thread of the holding process means to is not known.
-    `outsiders` are processes outside the server that may release it.
+    """A lock of either kind. `bound`: its holder alone can release it, or surely means to. `loose`: which thread of
+    the holding process means to is not known. `outsiders` are processes outside the server that may release it.
     """
 
-    name: str
-    semaphore: SemId | None
+    ref: LockRef
     mapped_by: tuple[ProcessId, ...]
     bound: bool
     loose: bool = False
     outsiders: tuple[int, ...] = ()
+
+    @property
+    def semaphore(self) -> SemId | None:
+        """Return None of a `threading` lock, which is one process's own."""
+        return self.ref.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,31 +91,26 @@ def deadlock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         yield _finding(waits, stuck, snapshot.server, doubt)
 
 
-def _doubt_of_one(wait: Wait, stuck: Mapping[Thread, Wait], snapshot: Snapshot) -> list[str]:
-    """Why a thread that waits for its own lock may go on; nothing where it cannot."""
+def _doubt_of_one(wait: Wait, stuck: Mapping[Thread, Wait], snapshot: Snapshot) -> list[Fact]:
+    """Return why a thread that waits for its own lock may go on; nothing where it cannot."""
     single = {process.id for process in snapshot.processes if process.threads == 1}
     able = [each for each in wait.lock.mapped_by if each not in single or (each, each.pid) not in stuck]
     blind = any(problem.process for problem in snapshot.problems)
     if wait.lock.bound or not (able or blind or wait.lock.outsiders):
         return []
-    others = [*(each.pid for each in able if each != wait.thread[0]), *wait.lock.outsiders]
-    own = ["another thread of it"] if wait.lock.loose else []
-    who = " or ".join([*own, *([pids(others)] if others else [])]) or "a process that cannot be read"
-    return [
-        f"it is not seen to be inside `with` it, and {who} could release it: so it may be a gate, still to be opened"
-    ]
+    others = (*(each.pid for each in able if each != wait.thread[0]), *wait.lock.outsiders)
+    return [MayBeGate(others, own_thread=wait.lock.loose)]
 
 
-def _doubt_of_ring(cycle: Sequence[Wait], handed: Sequence[Lock]) -> list[str]:
+def _doubt_of_ring(cycle: Sequence[Wait], handed: Sequence[Lock]) -> list[Fact]:
     """The same of several: the program may be one that hands Locks from process to process, or thread to thread."""
     if loose := next((wait.lock for wait in cycle if wait.lock.loose), None):
-        return [f"no thread is seen to be inside `with` {loose.name}, so another thread of that process may release it"]
+        return [ThreadMayRelease(loose.ref)]
     if outside := next((wait.lock for wait in cycle if wait.lock.outsiders and not wait.lock.bound), None):
-        return [f"{pids(outside.outsiders)}, outside this server, may release {outside.name}"]
+        return [OutsiderMayRelease(outside.outsiders, outside.ref)]
     if not handed or all(wait.lock.bound for wait in cycle):
         return []
-    names = ", ".join(label(lock) for lock in handed[:2])
-    return [f"this program releases Locks in other processes than took them ({names}), so another may do so with these"]
+    return [HandsLocksOver(tuple(map(lock_ref, handed[:2])))]
 
 
 def _handed_over(snapshot: Snapshot) -> list[Lock]:
@@ -136,7 +147,7 @@ def _waits(lock: Lock, single: set[ProcessId], semaphores: bool) -> Iterator[Wai
         return
     bound = lock.kind == "RLock" or all(holder.within for holder in lock.holders)
     loose = not bound and any(holder.process not in single for holder in lock.holders)
-    wanted = _Wanted(label(lock), lock.id, lock.mapped_by, bound, loose, lock.outsiders or ())
+    wanted = _Wanted(lock_ref(lock), lock.mapped_by, bound, loose, lock.outsiders or ())
     for waiter in lock.waiters:
         if _is_endless(waiter, LOOSE_S if loose else ASLEEP_S):
             yield Wait((waiter.process, waiter.tid), wanted, waiter, tuple(known))
@@ -146,7 +157,7 @@ def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[Wait]:
     """Those in one process for its own copy of a `threading` lock."""
     if use.holder is None or use.holder.tid is None:
         return
-    wanted = _Wanted(clean(lock.name), None, (use.process,), bound=True)
+    wanted = _Wanted(private_ref(lock, use.process), (use.process,), bound=True)
     for waiter in use.waiters or ():
         if _is_endless(waiter):
             yield Wait((waiter.process, waiter.tid), wanted, waiter, ((use.process, use.holder.tid),))
@@ -187,85 +198,51 @@ def cycles(stuck: Mapping[Thread, Wait]) -> Iterator[list[Thread]]:
         done.update(path)
 
 
-def _finding(cycle: Sequence[Wait], stuck: Mapping[Thread, Wait], server: Server, doubt: list[str]) -> Finding:
+def _finding(cycle: Sequence[Wait], stuck: Mapping[Thread, Wait], server: Server, doubt: list[Fact]) -> Finding:
     locks = [wait.lock for wait in cycle]
     members = {wait.thread for wait in cycle}
-    behind = [wait for thread_, wait in sorted(stuck.items()) if thread_ not in members and wait.lock in locks]
+    behind = [wait for thread, wait in sorted(stuck.items()) if thread not in members and wait.lock in locks]
     slept = min(wait.waiter.asleep_s or 0.0 for wait in cycle)
     again = len(cycle) == 1
-    who = "it has not" if again else "none of them has"
-    end = doubt or ["it cannot go on" if again else "none can go on before another does"]
     return Finding(
-        code="deadlock",
+        code=FindingCode.DEADLOCK,
         severity="warning" if doubt else "error",
-        lock=next((lock.semaphore for lock in locks if lock.semaphore is not None), None),
-        name=next((lock.name for lock in locks if lock.semaphore is not None), locks[0].name),
-        pids=tuple(dict.fromkeys(wait.thread[0].pid for wait in (*cycle, *behind))),
-        title=_title(cycle, bool(doubt)),
-        evidence=(
-            *_chain(cycle, bool(doubt)),
-            f"{who} run for {age(slept)}: {end[0]}",
-            *(_behind(behind, again) if behind else []),
+        locks=tuple(dict.fromkeys(lock.ref for lock in locks)),
+        threads=tuple(map(waiting_thread, (*cycle, *behind))),
+        facts=(
+            *(link(wait, cycle[at - 1], took=bool(doubt)) for at, wait in enumerate(cycle)),
+            Asleep(len(cycle), slept, for_ever=not doubt),
+            *doubt,
+            *([Behind(len(behind), of_one=again)] if behind else []),
         ),
-        remedy=_remedy(again, locks, server, bool(doubt)),
+        remedy=Remedy(tuple(_advice(again, locks, server, bool(doubt)))),
+        since=Elapsed(slept),
     )
 
 
-def _title(cycle: Sequence[Wait], doubtful: bool) -> str:
-    if len(cycle) == 1:
-        (wait,) = cycle
-        if doubtful:
-            return (
-                f"{thread(*wait.thread)} waits for {wait.lock.name}, which it took itself; unless another releases it, "
-                "it waits for ever"
-            )
-        return f"{thread(*wait.thread)} waits for {wait.lock.name}, which it holds itself"
-    names = ", ".join(wait.lock.name for wait in cycle)
-    unless = "; unless another releases one of these, for ever" if doubtful else ""
-    return f"{len(cycle)} threads wait for each other: {names}{unless}"
+def waiting_thread(wait: Wait) -> ThreadRef:
+    return thread_ref(wait.waiter)
 
 
-def _chain(cycle: Sequence[Wait], doubtful: bool) -> Iterator[str]:
-    has = "took" if doubtful else "holds"
-    for at, wait in enumerate(cycle):
-        before = cycle[at - 1].lock
-        what = "it" if wait.lock == before else _called(wait.lock)
-        since = at_least(unbroken_wait_s(wait.waiter), wait.waiter.evidence)
-        place = place_of(wait.waiter)
-        at_place = f", at {place}" if place else ""
-        yield f"{thread(*wait.thread)} {has} {_called(before)} and waits for {what}{since}{at_place}"
+def link(wait: Wait, before: Wait, *, took: bool) -> RingLink:
+    """Return one link of a ring: the thread holds what the one `before` it waits for."""
+    return RingLink(waiting_thread(wait), before.lock.ref, wait.lock.ref, waited(wait.waiter), took)
 
 
-def _behind(behind: Sequence[Wait], again: bool) -> list[str]:
-    return [f"{counted(len(behind), 'more thread waits', 'more threads wait')} behind {'it' if again else 'them'}"]
-
-
-def _called(lock: _Wanted) -> str:
-    return lock.name if lock.semaphore is not None else f"{lock.name} (a threading lock)"
-
-
-def _remedy(again: bool, locks: Sequence[_Wanted], server: Server, doubtful: bool) -> str:
+def _advice(again: bool, locks: Sequence[_Wanted], server: Server, doubtful: bool) -> Iterator[Advice]:
     shared = any(lock.semaphore is not None for lock in locks)
-    cure = _cure_of_reentry(shared, server) if again else "Take the locks in the same order everywhere."
     if doubtful:
-        keep_out = f"{cure[0].lower()}{cure[1:]}"
-        well = "If another thread or process is still to release it, all is well."
-        return f"{well} If it is used to keep others out: {keep_out}"
-    if not shared:
-        return f"{cure} Now: restart that process; it takes no other's lock with it."
-    return f"{cure} Now: restart the server, for a worker that is killed may leave its lock locked behind."
+        yield Advice.FINE_IF_RELEASED
+    yield _cure_of_reentry(shared, server) if again else Advice.SAME_ORDER
+    if not doubtful:
+        yield Advice.RESTART_SERVER if shared else Advice.RESTART_PROCESS
 
 
-def _cure_of_reentry(shared: bool, server: Server) -> str:
+def _cure_of_reentry(shared: bool, server: Server) -> Advice:
     """To an RLock all greenlets of a process are one thread: it lets the second in while the first is inside."""
     kind = server.worker_class
-    greenlets = kind is not None and ("gevent" in kind or "eventlet" in kind)
-    if greenlets:
-        return (
-            "Hold it over nothing that lets another greenlet run, and take it only once on the way. An RLock is no "
-            "cure here: to it all greenlets of a worker are one thread, so it lets them in together."
-        )
-    unless = " (not under gevent or eventlet: to it all greenlets are one thread)" if kind is None else ""
-    return (
-        f"Use {'a multiprocessing.RLock' if shared else 'a threading.RLock'}{unless}, or take it only once on the way."
-    )
+    if kind is not None and ("gevent" in kind or "eventlet" in kind):
+        return Advice.NO_RLOCK_FOR_GREENLETS
+    if kind is None:
+        return Advice.USE_SHARED_RLOCK_NO_GREENLETS if shared else Advice.USE_THREADING_RLOCK_NO_GREENLETS
+    return Advice.USE_SHARED_RLOCK if shared else Advice.USE_THREADING_RLOCK

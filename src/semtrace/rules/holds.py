@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from semtrace.model import Finding, Holder, Lock, Process, ProcessId, Snapshot
+from semtrace.model import (
+    Advice,
+    At,
+    Beat,
+    Contended,
+    Crowd,
+    Fact,
+    Finding,
+    FindingCode,
+    Holder,
+    HolderUnknown,
+    Lock,
+    Process,
+    ProcessId,
+    Remedy,
+    Snapshot,
+)
 from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, worth_a_word
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import deadlocked
-from semtrace.rules.wording import at_least, holding, label, thread, waiting, waiting_pids, where
-from semtrace.text import age, clean, counted, exact
+from semtrace.rules.evidence import holding, known, lock_ref, longest_first, thread_ref, waiting, waiting_threads
 
 # An idle worker of class sync beats every half timeout: gunicorn/workers/sync.py, gunicorn/arbiter.py spawn_worker.
 _LATE = 0.125
@@ -23,22 +38,17 @@ _STOPPED = ("stopped", "tracing-stop")
 _CROWD = 1.0
 _WATCHED_S = 1.0
 _MOST_CONTENDED = 3
-_AT_WORK = "It does its work; if that is too slow, hold it for less time or use several locks."
-_AGAIN = (
-    "All this time it was one and the same hold: watch for longer to see whether it ends.\n"
-    "semtrace doctor {pid} --for 15"
-)
 
 
 def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """At most one finding a lock, the most serious."""
-    known = processes(snapshot)
+    present = processes(snapshot)
     explained = deadlocked(snapshot)
     crowded = []
     for lock in snapshot.locks:
         if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
-        found = _stopped(lock, known) or _timeout_risk(lock, snapshot, known) or _long_hold(lock, limits)
+        found = _stopped(lock, present) or _timeout_risk(lock, snapshot, present) or _long_hold(lock, limits)
         if found is None and not inherited_counts(lock, snapshot):  # which tells who waits, and why
             found = _long_wait(lock, limits, snapshot.server.pid)
         if found is not None:
@@ -54,21 +64,18 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         yield _contention(lock, snapshot)
 
 
-def _stopped(lock: Lock, known: dict[ProcessId, Process]) -> Finding | None:
+def _stopped(lock: Lock, present: dict[ProcessId, Process]) -> Finding | None:
     """A holder that is stopped lets nobody in until it is continued, however short its hold would have been."""
     for holder in lock.sure_holders if lock.waiters else ():
-        process = known.get(holder.process)
+        process = present.get(holder.process)
         if process is not None and process.state in _STOPPED:
             return Finding(
-                code="long-hold",
+                code=FindingCode.STOPPED,
                 severity="warning",
-                lock=lock.id,
-                name=label(lock),
-                pids=(holder.pid,),
-                title=f"PID {holder.pid}, which holds {label(lock)}, is stopped: nobody gets in until it is continued",
-                evidence=(*holding(lock), *waiting(lock)),
-                remedy="A debugger, Ctrl-Z or kill -STOP stopped it. If nobody is at work on it, kill -CONT "
-                f"{holder.pid} lets it go on.",
+                locks=(lock_ref(lock),),
+                threads=(thread_ref(holder),),
+                facts=(*holding(lock), *waiting(lock)),
+                remedy=Remedy((Advice.CONTINUE_STOPPED,), ("kill", "-CONT", str(holder.pid))),
             )
     return None
 
@@ -78,12 +85,12 @@ def _is_in_use(lock: Lock) -> bool:
     return lock.orphaned_s is None and (lock.state != "unknown" or lock.in_flux)
 
 
-def _timeout_risk(lock: Lock, snapshot: Snapshot, known: dict[ProcessId, Process]) -> Finding | None:
+def _timeout_risk(lock: Lock, snapshot: Snapshot, present: dict[ProcessId, Process]) -> Finding | None:
     timeout_s = snapshot.server.timeout_s
     if snapshot.server.kind != "gunicorn" or not timeout_s:
         return None
     for holder in lock.sure_holders:
-        process = known.get(holder.process)
+        process = present.get(holder.process)
         if process is not None and process.role == "worker" and _may_be_killed(holder, process, snapshot, timeout_s):
             return _killed_finding(lock, holder, process, timeout_s)
     return None
@@ -101,19 +108,13 @@ def _may_be_killed(holder: Holder, process: Process, snapshot: Snapshot, timeout
 
 
 def _killed_finding(lock: Lock, holder: Holder, process: Process, timeout_s: float) -> Finding:
-    beat_s = process.last_heartbeat_s
-    silent = f"its last heartbeat was {age(beat_s)} ago; gunicorn kills it at {timeout_s:g} s (--timeout)"
-    unseen = f"gunicorn kills a worker that is busy for {timeout_s:g} s (--timeout)"
     return Finding(
-        code="timeout-risk",
+        code=FindingCode.TIMEOUT_RISK,
         severity="warning",
-        lock=lock.id,
-        name=label(lock),
-        pids=(holder.pid,),
-        title=f"gunicorn will soon kill PID {holder.pid}, which holds {label(lock)}",
-        evidence=(*holding(lock), unseen if beat_s is None else silent, *waiting(lock)),
-        remedy="A holder that is killed may leave the lock locked for ever: hold it for less time, not over calls that "
-        "may block, or raise --timeout.",
+        locks=(lock_ref(lock),),
+        threads=(thread_ref(holder),),
+        facts=(*holding(lock), Beat(process.last_heartbeat_s, timeout_s), *waiting(lock)),
+        remedy=Remedy((Advice.AVOID_KILL,)),
     )
 
 
@@ -127,16 +128,13 @@ def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
         held_s = unbroken_s(lock, holder)
         if held_s is not None and held_s >= limits.hold_s:
             return Finding(
-                code="long-hold",
+                code=FindingCode.LONG_HOLD,
                 severity="warning",
-                lock=lock.id,
-                name=label(lock),
-                pids=(holder.pid,),
-                title=f"{thread(holder.process, holder.tid)} has held {label(lock)}"
-                f"{at_least(held_s, holder.evidence)} without a break",
-                evidence=(*where([holder]), *waiting(lock)),
-                remedy="Do under the lock only what must be done under it. See what that thread is doing.\n"
-                f"semtrace dump --stacks {holder.pid}",
+                locks=(lock_ref(lock),),
+                threads=(thread_ref(holder),),
+                facts=(At((thread_ref(holder),)), *waiting(lock)),
+                remedy=Remedy((Advice.HOLD_SHORTER,), ("semtrace", "dump", "--stacks", str(holder.pid))),
+                since=known(held_s, holder.evidence),
             )
     return None
 
@@ -146,37 +144,28 @@ def _long_wait(lock: Lock, limits: Limits, server: int) -> Finding | None:
     if found is None:
         return None
     longest, waited_s = found
-    unknown = [f"who holds it is not known: {lock.reason}"] if lock.state == "unknown" and lock.reason else []
+    unknown = [HolderUnknown(lock.reason)] if lock.state == "unknown" and lock.reason else []
     return Finding(
-        code="long-wait",
+        code=FindingCode.LONG_WAIT,
         severity="warning",
-        lock=lock.id,
-        name=label(lock),
-        pids=waiting_pids(lock),
-        title=f"{thread(longest.process, longest.tid)} has waited for {label(lock)}"
-        f"{at_least(waited_s, longest.evidence)}",
-        evidence=(*unknown, *holding(lock), *waiting(lock)),
-        remedy="Give acquire a timeout where a request can fail instead, and see what all do meanwhile.\n"
-        f"semtrace dump --stacks {server}",
+        locks=(lock_ref(lock),),
+        threads=longest_first(lock, longest),
+        facts=(*unknown, *holding(lock), *waiting(lock)),
+        remedy=Remedy((Advice.SET_TIMEOUT,), ("semtrace", "dump", "--stacks", str(server))),
+        since=known(waited_s, longest.evidence),
     )
 
 
 def _contention(lock: Lock, snapshot: Snapshot) -> Finding:
-    crowd = lock.waited_s / snapshot.watched_s
+    longer = ("semtrace", "doctor", str(snapshot.server.pid), "--for", "15")
+    one_hold = _one_hold(lock, snapshot)
     return Finding(
-        code="contention",
-        severity="info",
-        lock=lock.id,
-        name=label(lock),
-        pids=waiting_pids(lock),
-        title=f"{crowd:.1f} threads at a time waited for {label(lock)}",
-        evidence=(
-            f"{age(lock.waited_s)} of waiting, summed over all threads, in {age(snapshot.watched_s)}",
-            *_statistics(lock),
-            *holding(lock),
-            *waiting(lock),
-        ),
-        remedy=_AGAIN.format(pid=snapshot.server.pid) if _one_hold(lock, snapshot) else _AT_WORK,
+        code=FindingCode.CONTENTION,
+        severity="note",
+        locks=(lock_ref(lock),),
+        threads=waiting_threads(lock),
+        facts=(Crowd(lock.waited_s, snapshot.watched_s), *_statistics(lock), *holding(lock), *waiting(lock)),
+        remedy=Remedy((Advice.WATCH_LONGER,), longer) if one_hold else Remedy((Advice.LESS_CONTENTION,)),
     )
 
 
@@ -185,14 +174,7 @@ def _one_hold(lock: Lock, snapshot: Snapshot) -> bool:
     return any((unbroken_s(lock, holder) or 0.0) >= snapshot.watched_s for holder in lock.holders)
 
 
-def _statistics(lock: Lock) -> Iterator[str]:
+def _statistics(lock: Lock) -> Iterator[Fact]:
     """What traced locks counted themselves."""
-    counts = lock.statistics
-    if counts is None or not counts.contention:
-        return
-    yield (
-        f"{counts.contention:.0%} of {counted(counts.acquired, 'acquire')} had to wait, {exact(counts.wait.mean_s)} on "
-        f"average, {exact(counts.wait.max_s)} at most"
-    )
-    for site, held in [each for each in counts.sites if each[1].hold.count][:3]:
-        yield f"held {exact(held.hold.mean_s)} on average from {clean(site)}, {exact(held.hold.total_s)} in all"
+    if lock.statistics is not None and lock.statistics.contention:
+        yield Contended(lock.statistics)

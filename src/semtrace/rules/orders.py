@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from semtrace.model import SEM_VALUE_MAX, Finding, Lock, LockOrder, ProcessId, SemId, Snapshot
+from semtrace.model import (
+    SEM_VALUE_MAX,
+    Advice,
+    Finding,
+    FindingCode,
+    Lock,
+    LockOrder,
+    ProcessId,
+    Remedy,
+    SemId,
+    Snapshot,
+    TakenInOrder,
+    ThreadRef,
+)
 from semtrace.rules.basis import Limits
 from semtrace.rules.deadlocks import deadlocked
-from semtrace.rules.wording import label, thread
-from semtrace.text import clean
+from semtrace.rules.evidence import lock_ref
 
 Thread = tuple[ProcessId, int]
 Clash = tuple[LockOrder, LockOrder, Thread, Thread]
@@ -61,19 +73,14 @@ def _may_gate(lock: Lock | None) -> bool:
 def _finding(first: Lock, second: Lock, clash: Clash) -> Finding:
     one, other, mine, yours = clash
     return Finding(
-        code="lock-order",
+        code=FindingCode.LOCK_ORDER,
         severity="warning",
-        lock=first.id,
-        name=f"{label(first)}, {label(second)}",  # the first may be in other pairs as well
-        pids=tuple(dict.fromkeys((mine[0].pid, yours[0].pid))),
-        title=f"{label(first)} and {label(second)} are taken in both orders",
-        evidence=(_told(mine, one, first, second), _told(yours, other, second, first)),
-        remedy="Take them in the same order everywhere. Two that do this at once wait for each other for ever.",
+        locks=(lock_ref(first), lock_ref(second)),
+        threads=(ThreadRef(*mine), ThreadRef(*yours)),
+        facts=(_taken(mine, one, first, second), _taken(yours, other, second, first)),
+        remedy=Remedy((Advice.SAME_ORDER_MEETS,)),
     )
 
 
-def _told(who: Thread, order: LockOrder, outer: Lock, inner: Lock) -> str:
-    return (
-        f"{thread(*who)} took {label(outer)} at {clean(order.outer_site)} and, holding it, "
-        f"{label(inner)} at {clean(order.inner_site)}"
-    )
+def _taken(who: Thread, order: LockOrder, outer: Lock, inner: Lock) -> TakenInOrder:
+    return TakenInOrder(ThreadRef(*who), lock_ref(outer), order.outer_site, lock_ref(inner), order.inner_site)

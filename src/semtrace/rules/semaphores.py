@@ -6,11 +6,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from semtrace.model import SEM_VALUE_MAX, Finding, Lock, SemId, Snapshot
-from semtrace.rules.basis import Limits, longest_wait, unbroken_wait_s
-from semtrace.rules.deadlocks import Wait, cycles, stuck_threads
-from semtrace.rules.wording import at_least, label, place_of, thread, waiting, waiting_pids
-from semtrace.text import age, counted
+from semtrace.model import (
+    SEM_VALUE_MAX,
+    Advice,
+    Elapsed,
+    Fact,
+    Finding,
+    FindingCode,
+    Lock,
+    Remedy,
+    SemaphoreMayBeLock,
+    SemaphoresInRing,
+    SemId,
+    Snapshot,
+    TakerDied,
+    TakerGone,
+    ThreadRef,
+)
+from semtrace.rules.basis import Limits, longest_wait
+from semtrace.rules.deadlocks import Wait, cycles, link, stuck_threads, waiting_thread
+from semtrace.rules.evidence import known, lock_ref, longest_first, waiting
 
 
 def semaphore_wait(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -40,28 +55,22 @@ def _holder_ended(lock: Lock, limits: Limits) -> Iterator[Finding]:
     if found is None or found[0].timed:
         return
     longest, waited_s = found
+    end: Fact
     last, dead = lock.last_holder, lock.dead_holder
     if dead is not None:
-        end = f"PID {dead.pid} took it {age(dead.acquired_s)} ago and ended without giving it back"
+        end = TakerDied(dead.process, dead.acquired_s)
     elif last is not None and last.ended_s is not None:
-        end = f"{thread(last.process, last.tid)} had it {age(last.seen_s)} ago, and was gone {age(last.ended_s)} ago"
+        end = TakerGone(ThreadRef(last.process, last.tid), last.seen_s, last.ended_s)
     else:
         return
     yield Finding(
-        code="long-wait",
+        code=FindingCode.LONG_WAIT,
         severity="warning",
-        lock=lock.id,
-        name=label(lock),
-        pids=waiting_pids(lock),
-        title=f"{thread(longest.process, longest.tid)} has waited for {label(lock)}"
-        f"{at_least(waited_s, longest.evidence)}, and whoever had it has ended",
-        evidence=(
-            end,
-            "a Semaphore does not keep the number it began with; if it is used as a lock, nobody will give it back",
-            *waiting(lock),
-        ),
-        remedy="If it is used as a lock, restart the server, and use a multiprocessing.Lock: then it is known who "
-        "holds it. If another process is to give it, that one is late.",
+        locks=(lock_ref(lock),),
+        threads=longest_first(lock, longest),
+        facts=(end, SemaphoreMayBeLock(), *waiting(lock)),
+        remedy=Remedy((Advice.LOCK_INSTEAD_OF_SEMAPHORE,)),
+        since=known(waited_s, longest.evidence),
     )
 
 
@@ -71,28 +80,12 @@ def _ring(cycle: Sequence[Wait], semaphores: set[SemId], limits: Limits) -> Iter
     waited_s = min(wait.waiter.asleep_s or 0.0 for wait in cycle)
     if not found or len(cycle) < 2 or waited_s < limits.wait_s:
         return
-    names = ", ".join(wait.lock.name for wait in cycle)
     yield Finding(
-        code="long-wait",
+        code=FindingCode.LONG_WAIT,
         severity="warning",
-        lock=found[0].semaphore,
-        name=found[0].name,
-        pids=tuple(dict.fromkeys(wait.thread[0].pid for wait in cycle)),
-        title=f"{len(cycle)} threads have waited for each other{at_least(waited_s)}: {names}",
-        evidence=(
-            *(_told(wait, cycle[at - 1]) for at, wait in enumerate(cycle)),
-            f"{counted(len(found), 'of these is a Semaphore', 'of these are Semaphores')}: another process may still "
-            "give a unit; if they are used as locks, nobody will",
-        ),
-        remedy="If they are used as locks: take them in the same order everywhere, and use multiprocessing.Lock, of "
-        "which it is known who holds it. Now: restart the server.",
-    )
-
-
-def _told(wait: Wait, before: Wait) -> str:
-    place = place_of(wait.waiter)
-    at_place = f", at {place}" if place else ""
-    return (
-        f"{thread(*wait.thread)} took {before.lock.name} and waits for {wait.lock.name}"
-        f"{at_least(unbroken_wait_s(wait.waiter), wait.waiter.evidence)}{at_place}"
+        locks=tuple(dict.fromkeys((found[0].ref, *(wait.lock.ref for wait in cycle)))),
+        threads=tuple(map(waiting_thread, cycle)),
+        facts=(*(link(wait, cycle[at - 1], took=True) for at, wait in enumerate(cycle)), SemaphoresInRing(len(found))),
+        remedy=Remedy((Advice.SAME_ORDER, Advice.LOCKS_INSTEAD_OF_SEMAPHORES)),
+        since=Elapsed(waited_s),
     )

@@ -5,10 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from semtrace.model import Finding, Lock, Overlap, ProcessId, Snapshot, ThreadLock, ThreadLockUse
+from semtrace.model import (
+    Advice,
+    CopyOfEach,
+    Fact,
+    Finding,
+    FindingCode,
+    ForkCopies,
+    HeldAtOnce,
+    Lock,
+    LockedSinceFork,
+    LockRef,
+    Overlap,
+    Overlapped,
+    ProcessId,
+    Remedy,
+    SeparateSemaphores,
+    Severity,
+    Snapshot,
+    ThreadLock,
+    ThreadLockUse,
+    WaitedFor,
+)
 from semtrace.rules.basis import Limits
-from semtrace.rules.wording import label, pids, where
-from semtrace.text import age, clean, counted
+from semtrace.rules.evidence import lock_ref, private_ref, process_refs, thread_ref
 
 _WORKERS = ("worker", "dirty-worker")
 
@@ -20,18 +40,6 @@ _TELLING = ("Event", "Barrier")
 # What guards something by being held. A Condition is for telling threads something, within one process by design.
 _GUARDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "asyncio.Lock")
 
-_FOR_ITS_OWN = "If it is for processes that each worker starts itself, it is right as it is."
-_RIGHT_AS_IT_IS = "If it guards one process's memory, it is right as it is."
-_SHARE = (
-    "If it guards what workers share (a file, a database row, shared memory): multiprocessing.Lock(), made when the "
-    f"module is imported, and gunicorn --preload. {_RIGHT_AS_IT_IS}"
-)
-_SHARE_ASYNC = (
-    "If it guards what workers share (a file, a database row, shared memory): multiprocessing.Lock(), made when the "
-    "module is imported, and gunicorn --preload; to wait for it would stop the event loop, so take it in a thread "
-    f"(asyncio.to_thread(lock.acquire)). {_RIGHT_AS_IT_IS}"
-)
-
 
 def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """A lock that each worker has its own of. Only that two were inside at once shows that it is meant for more."""
@@ -41,9 +49,9 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         if len(owners) < 2 or not lock.own or lock.kind == "Condition":
             continue
         if lock.overlap is not None and len(workers.intersection(lock.overlap.processes)) > 1:
-            yield _private(lock, owners, _overlapped(lock.overlap, snapshot.taken_at), error=True)
+            yield _private(lock, owners, "error", [_overlapped(lock.overlap, snapshot.taken_at)])
         elif lock.kind in _GUARDS and not locked_since_fork(lock, snapshot.server.id, workers):
-            yield _private(lock, owners, (), error=False)
+            yield _private(lock, owners, "warning", [])
 
 
 def locked_at_fork(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -64,52 +72,38 @@ def locked_since_fork(lock: ThreadLock, root: ProcessId, workers: set[ProcessId]
 
 
 def _locked_at_fork(lock: ThreadLock, stuck: list[ThreadLockUse], in_workers: bool) -> Finding:
-    name = clean(lock.name)
-    who = [use.process.pid for use in stuck]
-    waiters = [waiter for use in stuck for waiter in use.waiters or ()]
-    waits = counted(len(waiters), "thread waits", "threads wait")
-    born = counted(len(who), "worker" if in_workers else "process")
-    parent = "the master" if in_workers else "the process that forks"
+    processes = tuple(use.process for use in stuck)
+    waiters = tuple(thread_ref(waiter) for use in stuck for waiter in use.waiters or ())
+    parent = Advice.MASTER_FORKS_WITHOUT if in_workers else Advice.PARENT_FORKS_WITHOUT
     return Finding(
-        code="inherited-hold",
+        code=FindingCode.INHERITED_HOLD,
         severity="warning",
-        lock=None,
-        name=name,
-        pids=tuple(who),
-        title=f"{name} seems to have been held while {born} {'was' if len(who) == 1 else 'were'} forked",
-        evidence=(
-            f"it is locked in {pids(who)} at every look, and no thread there is inside `with` it",
-            *([f"{waits} for it: {pids(waiter.pid for waiter in waiters)}", *where(waiters)] if waiters else []),
-            "a fork copies a threading lock as it is: nobody in the new process can release it. What takes it by "
-            "acquire() and keeps it looks the same",
+        locks=(private_ref(lock),),
+        threads=process_refs(processes),
+        facts=(
+            LockedSinceFork(processes, in_workers),
+            *([WaitedFor(waiters)] if waiters else []),
+            ForkCopies(),
         ),
-        remedy=f"Nothing in {parent}, nor a thread of it, may hold the lock at a fork; or make a new one in each new "
-        "process: os.register_at_fork(after_in_child=...). Restart the server to be rid of these.",
+        remedy=Remedy((parent, Advice.NEW_LOCK_AFTER_FORK, Advice.RESTART_TO_CLEAR)),
     )
 
 
-def _private(lock: ThreadLock, owners: list[ProcessId], seen: tuple[str, ...], error: bool) -> Finding:
-    name = clean(lock.name)
+def _private(lock: ThreadLock, owners: list[ProcessId], severity: Severity, seen: list[Fact]) -> Finding:
+    asynchronous = lock.kind.startswith("asyncio.")
+    share = Advice.SHARE_ACROSS_EVENT_LOOPS if asynchronous else Advice.SHARE_ACROSS_WORKERS
     return Finding(
-        code="private-lock",
-        severity="error" if error else "warning",
-        lock=None,
-        name=name,
-        pids=tuple(owner.pid for owner in owners),
-        title=f"{name} is {_called(lock)}: it keeps no worker out of another's way",
-        evidence=(*seen, f"each of {counted(len(owners), 'worker')} has a copy of its own: {pids(_pids(owners))}"),
-        remedy=_SHARE_ASYNC if lock.kind.startswith("asyncio.") else _SHARE,
+        code=FindingCode.PRIVATE_LOCK,
+        severity=severity,
+        locks=(private_ref(lock),),
+        threads=process_refs(owners),
+        facts=(*seen, CopyOfEach(tuple(owners))),
+        remedy=Remedy((share, Advice.FINE_FOR_ONE_PROCESS)),
     )
 
 
-def _called(lock: ThreadLock) -> str:
-    kind = clean(lock.kind)
-    return f"an {kind}" if kind.startswith("asyncio.") else f"a threading.{kind}"
-
-
-def _overlapped(overlap: Overlap, now: float) -> tuple[str, ...]:
-    often = f"in {overlap.times} looks, first {age(now - overlap.first_at)} ago" if overlap.times > 1 else "in one look"
-    return (f"{overlap.most} processes were inside at once, {often}; last {pids(_pids(overlap.processes))}",)
+def _overlapped(overlap: Overlap, now: float) -> Fact:
+    return Overlapped(overlap.times, overlap.most, now - overlap.first_at, overlap.processes)
 
 
 def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -135,7 +129,7 @@ def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             yield _unshared(locks, owners)
         elif len(owners) == len(locks):
             shown = name if whole is None else _INDEX.sub("[…]", whole)
-            yield _unshared_thing(clean(shown), locks, owners, kind or ("Value" if whole else locks[0].kind))
+            yield _unshared_thing(shown, locks, owners, kind or ("Value" if whole else locks[0].kind))
 
 
 # An index or key in a name, whatever is in its quotes.
@@ -175,51 +169,33 @@ def _class_of(pieces: set[str]) -> str | None:
     return None
 
 
-_IN_VAIN = {"Event": "and what one sets no other sees", "Barrier": "and waits for nobody in another"}
-
-
 def _unshared_thing(name: str, locks: list[Lock], owners: list[ProcessId], kind: str) -> Finding:
     """A warning: a worker may have made it for processes that it starts itself."""
-    in_vain = _IN_VAIN.get(kind)
-    if in_vain is None:
-        queue = kind.endswith("Queue")
-        in_vain = "and gets nothing that another puts into it" if queue else "which keeps out nobody in another"
-    a = "an" if kind[:1] in "AEIOR" else "a"
+    distinct = tuple(sorted(set(owners)))
     return Finding(
-        code="unshared-lock",
+        code=FindingCode.UNSHARED_LOCK,
         severity="warning",
-        lock=locks[0].id,
-        name=name,
-        pids=tuple(sorted({owner.pid for owner in owners})),
-        title=f"{name}, {a} {clean(kind)}: each worker has one of its own, {in_vain}",
-        evidence=(
-            f"{len(locks)} separate ones bear this name, each mapped by one worker and no process of its own: "
-            f"{pids(_pids(owners))}",
-        ),
-        remedy="To share it make it once, before the workers are forked: at the top of a module, and start gunicorn "
-        f"with --preload. {_FOR_ITS_OWN}",
+        locks=(LockRef(locks[0].id, name, kind),),
+        threads=process_refs(distinct),
+        facts=(SeparateSemaphores(len(locks), distinct, kind),),
+        remedy=Remedy((Advice.MAKE_BEFORE_FORK_TO_SHARE, Advice.FINE_FOR_CHILDREN)),
     )
 
 
 def _unshared(locks: list[Lock], owners: list[ProcessId]) -> Finding:
-    inside = [holder.pid for lock in locks for holder in lock.holders]
-    at_once = [f"{pids(inside)} hold it at the same time"] if len(inside) > 1 else []
-    name = label(locks[0])
-    if locks[0].part_of is not None:
-        name = clean(locks[0].part_of)
+    inside = tuple(holder.process for lock in locks for holder in lock.holders)
+    whole = locks[0].part_of
+    ref = lock_ref(locks[0]) if whole is None else LockRef(locks[0].id, whole, locks[0].kind)
     return Finding(
-        code="unshared-lock",
+        code=FindingCode.UNSHARED_LOCK,
         severity="error",
-        lock=locks[0].id,
-        name=name,
-        pids=tuple(owner.pid for owner in owners),
-        title=f"{name} is another lock in each worker: it keeps no worker out of another's way",
-        evidence=(
-            f"{len(locks)} separate semaphores bear this name, each mapped by one worker: {pids(_pids(owners))}",
-            *at_once,
+        locks=(ref,),
+        threads=process_refs(owners),
+        facts=(
+            SeparateSemaphores(len(locks), tuple(owners)),
+            *([HeldAtOnce(inside)] if len(inside) > 1 else []),
         ),
-        remedy="Make it once, before the workers are forked: at the top of a module, and start gunicorn with "
-        f"--preload; not in post_fork or at the first request. {_FOR_ITS_OWN}",
+        remedy=Remedy((Advice.MAKE_BEFORE_FORK, Advice.FINE_FOR_CHILDREN)),
     )
 
 
@@ -231,7 +207,3 @@ def _workers(snapshot: Snapshot) -> set[ProcessId]:
 
 def _of_role(snapshot: Snapshot) -> set[ProcessId]:
     return {process.id for process in snapshot.processes if process.role in _WORKERS}
-
-
-def _pids(processes: list[ProcessId] | tuple[ProcessId, ...]) -> list[int]:
-    return [process.pid for process in processes]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from textual import events
 
 from semtrace.model import Finding
-from semtrace.text import clean
+from semtrace.present.findings import title
 from semtrace.tui.commands import perform
 from semtrace.tui.drawn import Drawn
 from semtrace.tui.header import SEVERITIES
@@ -48,6 +48,6 @@ def brief_lines(findings: Sequence[Finding], height: int, width: int, key: str) 
     lines: list[Line] = [(), (Span(" Findings", "title"), Span(f"  {len(findings)} ({key}){tail}", "dim"))]
     for finding in shown:
         word = f" {finding.severity:<8}  "
-        title = clip(clean(finding.title), width - len(word) - 1)
-        lines.append((Span(word, SEVERITIES[finding.severity]), Span(title, "strong")))
+        said = clip(title(finding), width - len(word) - 1)
+        lines.append((Span(word, SEVERITIES[finding.severity]), Span(said, "strong")))
     return lines

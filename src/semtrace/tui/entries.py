@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
 from semtrace.model import (
     Durations,
     Finding,
+    FindingCode,
     Frame,
     Holder,
     Lock,
@@ -22,10 +24,12 @@ from semtrace.model import (
     Statistics,
     Surroundings,
     ThreadLock,
+    VerdictReason,
     Waiter,
 )
+from semtrace.present.findings import evidence, remedy, title
 from semtrace.reports.stacks import stack_lines
-from semtrace.text import UNKNOWN, age, clean, clean_lines, exact, percent, size
+from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.tui.entry import Entry
 from semtrace.tui.rows import pids, units
 from semtrace.tui.sentences import for_so_long, in_whose_hands, last_holder_phrase, names_of
@@ -60,7 +64,7 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE
         yield Entry("", clean(lock.reason or sign.meaning), "dim")
     if lock.in_flux:
         yield Entry("", "it kept changing while it was read", "dim")
-    about = (each for each in snapshot.findings if each.lock == lock.id or (each.name and each.name == lock.name))
+    about = (each for each in snapshot.findings if each.concerns(lock.id) or (each.name and each.name == lock.name))
     yield from finding_entries(about, lock.reason)
     held = [_holder_entry(place, holder, roles, beside) for place, holder in enumerate(lock.holders, 1)]
     holders, waiters = ("held by", "waiters") if snapshot.alive else ("held then by", "waited then")
@@ -86,11 +90,12 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE
 def finding_entries(findings: Iterable[Finding], said: str | None = None) -> Iterator[Entry]:
     """Of an orphaned lock with the evidence, which nothing else here tells, but for what has been `said` already."""
     for finding in findings:
-        yield Entry(finding.severity, clean(finding.title), "bad" if finding.severity == "error" else "warning")
-        for fact in finding.evidence:
-            if finding.code == "orphaned-lock" and clean(fact) != clean(said or ""):
-                yield Entry("", f"- {clean(fact)}")
-        yield Entry("", clean_lines(finding.remedy), "dim")
+        yield Entry(finding.severity, title(finding), "bad" if finding.severity == "error" else "warning")
+        if finding.code == FindingCode.ORPHANED_LOCK:
+            facts = tuple(fact for fact in finding.facts if fact != VerdictReason(said or ""))
+            for fact in evidence(replace(finding, facts=facts)):
+                yield Entry("", f"- {fact}")
+        yield Entry("", remedy(finding), "dim")
 
 
 def event_entries(lock: SemId, snapshot: Snapshot) -> Iterator[Entry]:

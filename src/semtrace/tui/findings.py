@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from semtrace.model import Finding, Snapshot
 from semtrace.observe.separate import combine
-from semtrace.text import clean, clean_lines
+from semtrace.present.findings import evidence, remedy, title
 from semtrace.tui.entry import Entry
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.header import SEVERITIES
@@ -36,10 +36,10 @@ UNREAD = ["The private locks (threading, asyncio) cannot be read here. Nothing w
 def finding_rows(findings: Sequence[Finding]) -> list[Row]:
     return [
         Row(
-            _id(finding),
+            finding.key,
             (
                 Cell(finding.severity, SEVERITIES[finding.severity]),
-                Cell(clean(finding.title), "strong"),
+                Cell(title(finding), "strong"),
                 Cell(finding.code, "dim"),
             ),
             (place,),
@@ -51,10 +51,10 @@ def finding_rows(findings: Sequence[Finding]) -> list[Row]:
 def finding_entries(finding: Finding, titled: bool) -> Iterator[Entry]:
     """`titled` where the list had no room for the whole title."""
     if titled:
-        yield Entry("what", clean(finding.title), SEVERITIES[finding.severity])
-    for place, fact in enumerate(finding.evidence):
-        yield Entry("" if place else "evidence", f"- {clean(fact)}")
-    yield Entry("remedy", clean_lines(finding.remedy), "strong")
+        yield Entry("what", title(finding), SEVERITIES[finding.severity])
+    for place, fact in enumerate(evidence(finding)):
+        yield Entry("" if place else "evidence", f"- {fact}")
+    yield Entry("remedy", remedy(finding), "strong")
 
 
 def target(finding: Finding, snapshot: Snapshot) -> Hashable | None:
@@ -113,8 +113,7 @@ class FindingsSheet(View):
 
     def copied(self) -> str:
         chosen = self._chosen()
-        lines = (chosen.title, *chosen.evidence, chosen.remedy) if chosen else ()
-        return clean_lines("\n".join(lines))  # a terminal obeys what is pasted as well
+        return "\n".join((title(chosen), *evidence(chosen), remedy(chosen))) if chosen else ""
 
     def on_table_moved(self, event: Table.Moved) -> None:
         self._show_chosen()
@@ -130,11 +129,11 @@ class FindingsSheet(View):
     def renew(self) -> None:
         found = self._findings()
         table = self.query_one(Table)
-        title = [Item(0, (Span("Findings", "title"),)), Item(0, (Span(str(len(found)), "dim"),))]
-        table.show(finding_rows(found), title, _nothing(self._looking.snapshot), 0.0)
+        heading = [Item(0, (Span("Findings", "title"),)), Item(0, (Span(str(len(found)), "dim"),))]
+        table.show(finding_rows(found), heading, _nothing(self._looking.snapshot), 0.0)
         table.set_height(min(table.wanted_height, max(self.size.height // 2, 3)))
         if self._to_worst and found:
-            table.select(_id(found[0]))
+            table.select(found[0].key)
         self._to_worst = False
         self._show_chosen()
 
@@ -144,15 +143,11 @@ class FindingsSheet(View):
         self.query_one(Page).show(lines)
 
     def _is_cut(self, finding: Finding) -> bool:
-        return self.query_one(Table).is_cut(_id(finding), WHAT)
+        return self.query_one(Table).is_cut(finding.key, WHAT)
 
     def _chosen(self) -> Finding | None:
         selected = self.query_one(Table).selected
-        return next((finding for finding in self._findings() if _id(finding) == selected), None)
+        return next((finding for finding in self._findings() if finding.key == selected), None)
 
     def _findings(self) -> tuple[Finding, ...]:
         return self._looking.snapshot.findings if self._looking.snapshot else ()
-
-
-def _id(finding: Finding) -> Hashable:
-    return finding.code, finding.lock, finding.name

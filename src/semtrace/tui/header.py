@@ -15,7 +15,7 @@ from semtrace.tui.looking import Looking
 from semtrace.tui.rows import Shown
 from semtrace.tui.signs import ENDED, LOCK_SIGNS, PAUSED, WARNING, lock_sign
 
-SEVERITIES: dict[Severity, str] = {"error": "bad", "warning": "warning", "info": "dim"}
+SEVERITIES: dict[Severity, str] = {"error": "bad", "warning": "warning", "note": "dim"}
 
 _WORKING = ("worker", "dirty-worker", "process")
 _STATE_ORDER: dict[LockState, int] = {
@@ -46,7 +46,7 @@ def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: 
     if snapshot and snapshot.findings:
         worst = snapshot.findings[0].severity
         these = sum(finding.severity == worst for finding in snapshot.findings)
-        count = counted(these, worst, "info" if worst == "info" else "")
+        count = counted(these, worst)
         right.insert(0, Item(0, (Span(f"{count} (f)", SEVERITIES[worst]),)))
     if gauge.paused:
         right.insert(0, Item(0, (Span(f" {PAUSED} PAUSED ", "badge"),)))

@@ -1,0 +1,32 @@
+"""What was not checked: parts of a server of which "nothing wrong" says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import auto
+
+from semtrace.model.facts import LockRef
+from semtrace.model.names import Word
+
+
+class Unchecked(Word):
+    """A part of the server that was not looked at, or about which semtrace cannot decide."""
+
+    PROCESSES = auto()
+    PRIVATE_LOCKS = auto()
+    SEMAPHORES = auto()
+    HOLDERS = auto()
+    TIMEOUT = auto()
+    SHARED_MEMORY = auto()
+    UNUSED_NAMES = auto()
+    OTHER_WAITS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class NotChecked:
+    """One such part. `count` is of processes or of waiting threads, `reason` why it was not checked."""
+
+    what: Unchecked
+    reason: str = ""
+    count: int = 0
+    locks: tuple[LockRef, ...] = ()

@@ -1,0 +1,67 @@
+"""What was not checked, a line for each part. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from semtrace.model import NotChecked, Unchecked
+from semtrace.present.wording import lock_names
+from semtrace.text import clean, counted
+
+_FEW = 3
+
+
+def not_checked_text(gap: NotChecked) -> str:
+    return _TEXTS[gap.what](gap)
+
+
+def _processes(gap: NotChecked) -> str:
+    return f"{counted(gap.count, 'process')} that could not be read"
+
+
+def _private_locks(gap: NotChecked) -> str:
+    return f"the private locks (threading, asyncio), and deadlocks through them: {clean(gap.reason)}"
+
+
+def _semaphores(gap: NotChecked) -> str:
+    names = lock_names(gap.locks[:_FEW]) + (", ..." if len(gap.locks) > _FEW else "")
+    waits = counted(gap.count, "thread waits", "threads wait")
+    units = counted(len(gap.locks), "Semaphore")
+    return (
+        f"whether it is right that {waits} for {units} without a free unit ({names}): a Semaphore may be a signal that "
+        "is still to come, or a lock whose holder is gone"
+    )
+
+
+def _holders(gap: NotChecked) -> str:
+    waits = counted(gap.count, "thread waits", "threads wait")
+    reason = f": {clean(gap.reason)}" if gap.reason else ""
+    return f"who holds {lock_names(gap.locks)}, for which {waits}{reason}"
+
+
+def _timeout(gap: NotChecked) -> str:
+    return f"whom gunicorn is about to kill, as its --timeout is unknown: {clean(gap.reason)}"
+
+
+def _shared_memory(gap: NotChecked) -> str:
+    return f"/dev/shm: {clean(gap.reason)}"
+
+
+def _unused_names(gap: NotChecked) -> str:
+    return f"whether some old names in /dev/shm are still used: {clean(gap.reason)}"
+
+
+def _other_waits(gap: NotChecked) -> str:
+    return "waits for anything but a lock: files, pipes, sockets, the end of a process or thread"
+
+
+_TEXTS: Mapping[Unchecked, Callable[[NotChecked], str]] = {
+    Unchecked.PROCESSES: _processes,
+    Unchecked.PRIVATE_LOCKS: _private_locks,
+    Unchecked.SEMAPHORES: _semaphores,
+    Unchecked.HOLDERS: _holders,
+    Unchecked.TIMEOUT: _timeout,
+    Unchecked.SHARED_MEMORY: _shared_memory,
+    Unchecked.UNUSED_NAMES: _unused_names,
+    Unchecked.OTHER_WAITS: _other_waits,
+}

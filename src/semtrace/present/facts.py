@@ -1,0 +1,371 @@
+"""The evidence of a finding: one function for each kind of fact, which yields its lines. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import singledispatch
+
+from semtrace.model import (
+    AboveMaximum,
+    AllWaitThemselves,
+    Asleep,
+    At,
+    Beat,
+    Behind,
+    Contended,
+    CopyOfEach,
+    Crowd,
+    DeadByFile,
+    EndedOtherwise,
+    EndUnknown,
+    Fact,
+    ForkCopies,
+    HandsLocksOver,
+    HeldAtOnce,
+    HeldBy,
+    HolderNotSeen,
+    HolderUnknown,
+    Inherited,
+    KilledByTimeout,
+    LastSeen,
+    LockedSinceFork,
+    MayBeGate,
+    OutsiderMayRelease,
+    Overlapped,
+    OverReleased,
+    RingLink,
+    RLockKeepsCount,
+    RoomLeft,
+    SemaphoreMayBeLock,
+    SemaphoresInRing,
+    SeparateSemaphores,
+    Stopped,
+    TakenInOrder,
+    TakerDied,
+    TakerGone,
+    ThreadMayRelease,
+    TimeoutKills,
+    UnitsLost,
+    UnusedNames,
+    VerdictReason,
+    WaitedFor,
+)
+from semtrace.present.places import place_lines, place_text
+from semtrace.present.wording import (
+    lasting,
+    lock_kind,
+    lock_name,
+    lock_names,
+    pids,
+    pids_of,
+    thread_name,
+)
+from semtrace.text import age, clean, counted, exact
+
+_FEW = 4
+_FEW_NAMES = 6
+_FEW_SITES = 3
+
+
+def fact_lines(fact: Fact) -> Iterator[str]:
+    return _lines(fact)
+
+
+@singledispatch
+def _lines(fact: object) -> Iterator[str]:
+    raise TypeError(f"no text for {type(fact).__name__}")
+
+
+# -- who holds, who waits
+
+
+@_lines.register
+def _(fact: VerdictReason) -> Iterator[str]:
+    yield clean(fact.reason)
+
+
+@_lines.register
+def _(fact: HolderUnknown) -> Iterator[str]:
+    yield f"the holder is unknown: {clean(fact.reason)}"
+
+
+@_lines.register
+def _(fact: HeldBy) -> Iterator[str]:
+    for hold in fact.holds[:_FEW]:
+        doubt = "" if hold.certain else ", unless it only inherited the count at its fork"
+        yield f"held by {thread_name(hold.thread)}{lasting(hold.since)}{doubt}"
+    yield from place_lines(hold.thread for hold in fact.holds)
+
+
+@_lines.register
+def _(fact: WaitedFor) -> Iterator[str]:
+    many = counted(len(fact.threads), "thread waits", "threads wait")
+    since = lasting(fact.longest, "wait")
+    one = ", the longest" if since and len(fact.threads) > 1 else ""
+    yield f"{many} for it{one}{since}: {pids(each.pid for each in fact.threads)}"
+    yield from place_lines(fact.threads)
+
+
+@_lines.register
+def _(fact: At) -> Iterator[str]:
+    return place_lines(fact.threads)
+
+
+# -- holders that died
+
+
+@_lines.register
+def _(fact: DeadByFile) -> Iterator[str]:
+    if fact.alive_s is None or fact.gone_s is None:
+        yield f"PID {fact.process.pid} had already ended when semtrace attached, {age(fact.watched_s)} ago"
+    else:
+        yield f"PID {fact.process.pid} was last seen alive {age(fact.alive_s)} ago, and gone {age(fact.gone_s)} ago"
+
+
+@_lines.register
+def _(fact: LastSeen) -> Iterator[str]:
+    held = f", by then{lasting(fact.held)}" if fact.held else ""
+    if fact.held and fact.held.measure == "samples":
+        held = f", in every sample over the {age(fact.held.seconds)} before, in one hold or in several"
+    gone = f"it was gone {age(fact.ended_s)} ago"
+    yield f"last seen held by {thread_name(fact.thread)} {age(fact.seen_s)} ago{held}; {gone}"
+
+
+@_lines.register
+def _(fact: HolderNotSeen) -> Iterator[str]:
+    yield "the holder died before semtrace attached, or between two samples"
+
+
+@_lines.register
+def _(fact: KilledByTimeout) -> Iterator[str]:
+    what = "that is" if fact.silent_s is None else f"its last heartbeat was {age(fact.silent_s)} old then,"
+    yield f"{what} as long as gunicorn's --timeout ({fact.timeout_s:g} s) allows: gunicorn most likely killed it"
+
+
+@_lines.register
+def _(fact: EndedOtherwise) -> Iterator[str]:
+    yield (
+        f"that is far less than gunicorn's --timeout ({fact.timeout_s:g} s): most likely something else ended it "
+        "(kill, out of memory); gunicorn's log names the signal"
+    )
+
+
+@_lines.register
+def _(fact: EndUnknown) -> Iterator[str]:
+    yield (
+        "how it ended is unknown; gunicorn's log says it next to that PID: WORKER TIMEOUT, or the signal (SIGKILL: "
+        '"Perhaps out of memory?")'
+    )
+
+
+@_lines.register
+def _(fact: TimeoutKills) -> Iterator[str]:
+    yield (
+        f"gunicorn kills a worker that does not answer for {fact.timeout_s:g} s (--timeout): if it did, its log says "
+        "WORKER TIMEOUT and the PID"
+    )
+
+
+@_lines.register
+def _(fact: UnitsLost) -> Iterator[str]:
+    if not fact.proved and fact.for_s is not None:
+        yield f"every sample over {age(fact.for_s)} saw it so"
+    left = fact.maximum - fact.units
+    yield f"{left} of its {counted(fact.maximum, 'unit')} {'is' if left == 1 else 'are'} left to use"
+
+
+@_lines.register
+def _(fact: TakerDied) -> Iterator[str]:
+    yield f"PID {fact.process.pid} took it {age(fact.acquired_s)} ago and ended without a release"
+
+
+@_lines.register
+def _(fact: TakerGone) -> Iterator[str]:
+    yield f"{thread_name(fact.thread)} had it {age(fact.seen_s)} ago, and was gone {age(fact.ended_s)} ago"
+
+
+@_lines.register
+def _(fact: SemaphoreMayBeLock) -> Iterator[str]:
+    yield "a Semaphore does not keep the number it began with; if it is used as a lock, nobody will release it"
+
+
+# -- rings
+
+
+@_lines.register
+def _(fact: RingLink) -> Iterator[str]:
+    has = "took" if fact.took else "holds"
+    wants = "it" if fact.wants == fact.holds else lock_kind(fact.wants)
+    place = f", at {place_text(fact.thread.place)}" if fact.thread.place else ""
+    yield f"{thread_name(fact.thread)} {has} {lock_kind(fact.holds)} and waits for {wants}{lasting(fact.since)}{place}"
+
+
+@_lines.register
+def _(fact: Asleep) -> Iterator[str]:
+    alone = fact.threads == 1
+    end = ("it cannot go on" if alone else "none can go on before another does") if fact.for_ever else ""
+    yield f"{'it has not' if alone else 'none of them has'} run for {age(fact.for_s)}{f': {end}' if end else ''}"
+
+
+@_lines.register
+def _(fact: MayBeGate) -> Iterator[str]:
+    own = ["another thread of it"] if fact.own_thread else []
+    others = [pids(fact.pids)] if fact.pids else []
+    who = " or ".join([*own, *others]) or "a process that cannot be read"
+    yield f"it is not inside `with` it, and {who} could release it: it may be a gate that is still to be opened"
+
+
+@_lines.register
+def _(fact: ThreadMayRelease) -> Iterator[str]:
+    yield f"no thread is inside `with` {lock_name(fact.lock)}, so another thread of that process may release it"
+
+
+@_lines.register
+def _(fact: OutsiderMayRelease) -> Iterator[str]:
+    yield f"{pids(fact.pids)}, outside this server, may release {lock_name(fact.lock)}"
+
+
+@_lines.register
+def _(fact: HandsLocksOver) -> Iterator[str]:
+    yield (
+        f"this program releases locks in other processes than took them ({lock_names(fact.locks)}), so another process "
+        "may release these"
+    )
+
+
+@_lines.register
+def _(fact: Behind) -> Iterator[str]:
+    yield f"{counted(fact.threads, 'more thread waits', 'more threads wait')} behind {'it' if fact.of_one else 'them'}"
+
+
+@_lines.register
+def _(fact: SemaphoresInRing) -> Iterator[str]:
+    which = counted(fact.count, "of these is a Semaphore", "of these are Semaphores")
+    yield f"{which}: another process may still release a unit; if they are used as locks, nobody will"
+
+
+# -- counts
+
+
+@_lines.register
+def _(fact: Inherited) -> Iterator[str]:
+    claim = f"{pids_of(fact.processes)} {'counts' if len(fact.processes) == 1 else 'count'} it as held"
+    yield f"{claim}, and did not take it" if fact.certain else f"{claim}; only {fact.maximum} can have taken it"
+
+
+@_lines.register
+def _(fact: RLockKeepsCount) -> Iterator[str]:
+    yield "such a process never releases an RLock that it takes, as its count does not come down to 0"
+
+
+@_lines.register
+def _(fact: AllWaitThemselves) -> Iterator[str]:
+    yield (
+        f"each of them waits for it itself, and has not run for {age(fact.asleep_s)}: unless a process outside the "
+        "server holds it, nobody will release it"
+    )
+
+
+@_lines.register
+def _(fact: AboveMaximum) -> Iterator[str]:
+    yield f"its value is {fact.value}, above its maximum of {fact.maximum}"
+
+
+@_lines.register
+def _(fact: OverReleased) -> Iterator[str]:
+    yield f"PID {fact.process.pid} released it {counted(fact.times, 'time')} more than it took it"
+
+
+# -- locks that do not exclude
+
+
+@_lines.register
+def _(fact: LockedSinceFork) -> Iterator[str]:
+    yield f"it is locked in {pids_of(fact.processes)} in every sample, and no thread there is inside `with` it"
+
+
+@_lines.register
+def _(fact: ForkCopies) -> Iterator[str]:
+    yield (
+        "a fork copies a threading lock as it is, and nobody in the new process can release it; a lock that was taken "
+        "by acquire() and kept looks the same"
+    )
+
+
+@_lines.register
+def _(fact: Overlapped) -> Iterator[str]:
+    often = f"in {fact.times} samples, first {age(fact.first_s)} ago" if fact.times > 1 else "in one sample"
+    yield f"{fact.most} processes were inside at once, {often}; last {pids_of(fact.processes)}"
+
+
+@_lines.register
+def _(fact: CopyOfEach) -> Iterator[str]:
+    yield f"each of {counted(len(fact.processes), 'worker')} has its own copy: {pids_of(fact.processes)}"
+
+
+@_lines.register
+def _(fact: SeparateSemaphores) -> Iterator[str]:
+    what = "semaphores have" if fact.thing is None else "ones have"
+    alone = "" if fact.thing is None else " and no child of it"
+    yield f"{fact.count} separate {what} this name, each mapped by one worker{alone}: {pids_of(fact.processes)}"
+
+
+@_lines.register
+def _(fact: HeldAtOnce) -> Iterator[str]:
+    yield f"{pids_of(fact.processes)} hold it at the same time"
+
+
+# -- locks that keep others waiting
+
+
+@_lines.register
+def _(fact: Stopped) -> Iterator[str]:
+    yield f"PID {fact.process.pid} is stopped"
+
+
+@_lines.register
+def _(fact: Beat) -> Iterator[str]:
+    if fact.ago_s is None:
+        yield f"gunicorn kills a worker that is busy for {fact.timeout_s:g} s (--timeout)"
+    else:
+        yield f"its last heartbeat was {age(fact.ago_s)} ago; gunicorn kills it at {fact.timeout_s:g} s (--timeout)"
+
+
+@_lines.register
+def _(fact: Crowd) -> Iterator[str]:
+    yield f"threads waited for {age(fact.waited_s)}, all together, in {age(fact.watched_s)}"
+
+
+@_lines.register
+def _(fact: Contended) -> Iterator[str]:
+    counts = fact.statistics
+    yield (
+        f"{counts.contention or 0.0:.0%} of {counted(counts.acquired, 'acquire')} had to wait, "
+        f"{exact(counts.wait.mean_s)} on average, {exact(counts.wait.max_s)} at most"
+    )
+    for site, each in [each for each in counts.sites if each[1].hold.count][:_FEW_SITES]:
+        yield f"held {exact(each.hold.mean_s)} on average from {clean(site)}, {exact(each.hold.total_s)} in all"
+
+
+@_lines.register
+def _(fact: TakenInOrder) -> Iterator[str]:
+    yield (
+        f"{thread_name(fact.thread)} took {lock_name(fact.outer)} at {clean(fact.outer_site)} and, while it held that, "
+        f"{lock_name(fact.inner)} at {clean(fact.inner_site)}"
+    )
+
+
+# -- /dev/shm
+
+
+@_lines.register
+def _(fact: UnusedNames) -> Iterator[str]:
+    for each in fact.names[:_FEW_NAMES]:
+        yield f"{clean(each.name)}, made {age(each.age_s)} ago by {clean(each.user)}"
+    if len(fact.names) > _FEW_NAMES:
+        yield f"and {len(fact.names) - _FEW_NAMES} more"
+
+
+@_lines.register
+def _(fact: RoomLeft) -> Iterator[str]:
+    yield "a new lock needs room there; without it, making one fails with ENOSPC: No space left on device"

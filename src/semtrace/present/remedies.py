@@ -1,0 +1,84 @@
+"""The remedy of a finding: a sentence for each piece of advice, and the command to paste. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from semtrace.model import Advice, Remedy
+
+# The user's own semtrace: root may have another one, or none.
+_AS_ROOT = 'sudo "$(command -v semtrace)"'
+
+ADVICE: Mapping[Advice, str] = {
+    Advice.PREVIEW_RELEASE: "Preview with the command below; add --yes to release the lock.",
+    Advice.PREVIEW_RELEASE_TO_WAITERS: "Preview with the command below; add --yes to release the lock and let the "
+    "first waiter continue.",
+    Advice.DATA_NOT_REPAIRED: "This does not repair data that the dead process was writing.",
+    Advice.MESSAGE_MAY_BE_TORN: "If it died in the middle of a message, all later reads from this queue return garbage "
+    "or never return; then only a restart helps.",
+    Advice.ASK_AS_ROOT: "Run the command below as root: root can see every process, and so whether one holds the lock.",
+    Advice.RESTART_FOR_UNITS: "Restart the server to get all units back, unless another process releases the lost "
+    "ones. semtrace release cannot help while others use it. Take units by `with`: then only a kill loses one.",
+    Advice.SAME_ORDER: "Take the locks in the same order everywhere.",
+    Advice.SAME_ORDER_MEETS: "Take them in the same order everywhere. Two threads that do this at once are stuck.",
+    Advice.USE_SHARED_RLOCK: "Use a multiprocessing.RLock, or take the lock only once on the way.",
+    Advice.USE_SHARED_RLOCK_NO_GREENLETS: "Use a multiprocessing.RLock (not under gevent or eventlet: it takes all "
+    "greenlets for one thread), or take the lock only once on the way.",
+    Advice.USE_THREADING_RLOCK: "Use a threading.RLock, or take the lock only once on the way.",
+    Advice.USE_THREADING_RLOCK_NO_GREENLETS: "Use a threading.RLock (not under gevent or eventlet: it takes all "
+    "greenlets for one thread), or take the lock only once on the way.",
+    Advice.NO_RLOCK_FOR_GREENLETS: "Do not switch to another greenlet while holding it, and take it only once on the "
+    "way. An RLock does not help: it takes all greenlets of a worker for one thread, so it lets them in together.",
+    Advice.FINE_IF_RELEASED: "If another thread or process will release it, nothing is wrong. Otherwise:",
+    Advice.RESTART_PROCESS: "Now: restart that process; this leaves no shared lock behind.",
+    Advice.RESTART_SERVER: "Now: restart the server, for a worker that is killed may leave its lock orphaned.",
+    Advice.LOCK_INSTEAD_OF_SEMAPHORE: "If it is used as a lock, restart the server, and use a multiprocessing.Lock: "
+    "then semtrace can see who holds it. If another process should release it, that one is late.",
+    Advice.LOCKS_INSTEAD_OF_SEMAPHORES: "If they are used as locks, restart the server, and use "
+    "multiprocessing.Lock: then semtrace can see who holds them.",
+    Advice.CANNOT_BE_RELEASED: "They wait until the server is restarted: semtrace release refuses, as nothing proves "
+    "that nobody holds the lock.",
+    Advice.MASTER_FORKS_WITHOUT: "No thread of the master may hold the lock while it forks.",
+    Advice.PARENT_FORKS_WITHOUT: "No thread of a process may hold the lock while the process forks.",
+    Advice.NEW_LOCK_AFTER_FORK: "Or make a new lock in each new process: os.register_at_fork(after_in_child=...).",
+    Advice.RESTART_TO_CLEAR: "Restart the server to clear this.",
+    Advice.RELEASE_ONLY_AFTER_ACQUIRE: "After that, two threads may be inside at once. Use `with`; where acquire has "
+    "a timeout, release only if it returned True. If processes hand it on by intent, use a multiprocessing.Semaphore.",
+    Advice.SHARE_ACROSS_WORKERS: "If it guards what workers share (a file, a database row, shared memory): use a "
+    "multiprocessing.Lock(), made when the module is imported, and gunicorn --preload.",
+    Advice.SHARE_ACROSS_EVENT_LOOPS: "If it guards what workers share (a file, a database row, shared memory): use a "
+    "multiprocessing.Lock(), made when the module is imported, and gunicorn --preload. To wait for it would stop the "
+    "event loop, so take it in a thread: asyncio.to_thread(lock.acquire).",
+    Advice.FINE_FOR_ONE_PROCESS: "If it guards the memory of one process, nothing is wrong.",
+    Advice.MAKE_BEFORE_FORK: "Make it once, before the workers are forked: at the top of a module, and start gunicorn "
+    "with --preload. Do not make it in post_fork or at the first request.",
+    Advice.MAKE_BEFORE_FORK_TO_SHARE: "To share it, make it once, before the workers are forked: at the top of a "
+    "module, and start gunicorn with --preload.",
+    Advice.FINE_FOR_CHILDREN: "If it is for processes that each worker starts itself, nothing is wrong.",
+    Advice.CONTINUE_STOPPED: "A debugger, Ctrl-Z or kill -STOP stopped it. If nobody is working on it, continue it.",
+    Advice.AVOID_KILL: "A holder that is killed may leave the lock orphaned: do not make blocking calls while holding "
+    "it, or raise --timeout.",
+    Advice.HOLD_SHORTER: "Do less work while holding the lock. See what that thread is doing.",
+    Advice.SET_TIMEOUT: "Give acquire a timeout where a request can fail instead. See what all threads are doing.",
+    Advice.LESS_CONTENTION: "The lock works. If that is too slow, do less work while holding it, or use several locks.",
+    Advice.WATCH_LONGER: "All this time it was one and the same hold: watch for longer to see whether it ends.",
+    Advice.PREVIEW_CLEAN: "A process that was killed left them. Preview with the command below; add --yes to remove "
+    "them.",
+    Advice.MAKE_ROOM: "Remove what nobody needs there (ls -l /dev/shm), or make it larger: docker run --shm-size, "
+    "mount -o remount,size=. The command below lists the semaphores that nobody uses.",
+}
+
+
+def advice_text(remedy: Remedy) -> str:
+    """Return what to do, as prose in one line."""
+    return " ".join(ADVICE[each] for each in remedy.advice)
+
+
+def command_text(remedy: Remedy) -> str | None:
+    """Return the command as a shell takes it."""
+    if remedy.command is None:
+        return None
+    if remedy.as_root:
+        return f"{_AS_ROOT} {shlex.join(remedy.command[1:])}"
+    return shlex.join(remedy.command)

@@ -1,0 +1,199 @@
+"""The title of a finding: what is broken, and for whom. Pure.
+
+Each code has a function. What passes by has a past form too, for a finding that is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from semtrace.model import (
+    AboveMaximum,
+    Crowd,
+    Finding,
+    FindingCode,
+    LockedSinceFork,
+    OverReleased,
+    RingLink,
+    RoomLeft,
+    SeparateSemaphores,
+    TakerDied,
+    TakerGone,
+    UnitsLost,
+    UnusedNames,
+)
+from semtrace.present.wording import class_name, lasting, lock_name, lock_names, pids, thread_name, with_article
+from semtrace.text import clean, counted, size
+
+
+def title(finding: Finding) -> str:
+    return TITLES[finding.code](finding)
+
+
+def _orphaned(finding: Finding) -> str:
+    name = _name(finding)
+    lost = finding.fact(UnitsLost)
+    if lost is not None:
+        some = "a unit" if lost.units == 1 else f"{lost.units} units"
+        if lost.proved:
+            was, them = ("was", "it") if lost.units == 1 else ("were", "them")
+            return f"{some} of {name} {was} lost: the process that held {them} died"
+        seem, them = ("seems", "it") if lost.units == 1 else ("seem", "them")
+        return f"{some} of {name} {seem} lost: no living process holds {them}"
+    if finding.severity == "error":
+        return f"{name} is orphaned: the process that held it died"
+    return f"{name} seems orphaned: it is locked, and no process that can be seen holds it"
+
+
+def _stuck(finding: Finding) -> str:
+    name = f" in {_name(finding)}" if finding.locks else ""
+    threads = counted(len(finding.threads), "thread")
+    if finding.over_s is not None:
+        return f"{threads} {_was(finding)} stuck{name}"
+    return f"{threads} {_is(finding)} stuck{name}: nothing that lives can wake {_them(finding)}"
+
+
+def _deadlock(finding: Finding) -> str:
+    ring = [fact for fact in finding.facts if isinstance(fact, RingLink)]
+    over = finding.over_s is not None
+    doubtful = any(link.took for link in ring) and not over
+    if len(ring) == 1:
+        who, name = thread_name(ring[0].thread), lock_name(ring[0].wants)
+        if over:
+            return f"{who} waited for {name}, which it held itself"
+        if doubtful:
+            return f"{who} waits for {name}, which it took itself: it is stuck unless another releases it"
+        return f"{who} waits for {name}, which it holds itself"
+    unless = "; they are stuck unless another releases one of these" if doubtful else ""
+    wait = "waited" if over else "wait"
+    return f"{len(ring)} threads {wait} for each other: {lock_names(link.wants for link in ring)}{unless}"
+
+
+def _stopped(finding: Finding) -> str:
+    who, name = pids(finding.pids[:1]), _name(finding)
+    if finding.over_s is not None:
+        return f"{who}, which held {name}, was stopped"
+    return f"{who}, which holds {name}, is stopped: nobody gets the lock until it is continued"
+
+
+def _worker_died(finding: Finding) -> str:
+    return f"{pids(finding.pids[:1])} died at work, and others wait for its result"
+
+
+def _unshared(finding: Finding) -> str:
+    name, fact = _name(finding), finding.fact(SeparateSemaphores)
+    if fact is None or fact.thing is None:
+        return f"{name} is a separate lock in each worker, so it does not protect across workers"
+    effect = _EFFECTS.get(fact.thing, "it does not protect across workers")
+    return f"{name}, {with_article(fact.thing)}: each worker has its own, so {effect}"
+
+
+_NOT_PASSED_ON = "what one worker puts into it never reaches another"
+_EFFECTS = {
+    "Event": "what one worker sets no other sees",
+    "Barrier": "it never waits for another worker",
+    "Queue": _NOT_PASSED_ON,
+    "JoinableQueue": _NOT_PASSED_ON,
+    "SimpleQueue": _NOT_PASSED_ON,
+}
+
+
+def _private(finding: Finding) -> str:
+    kind = class_name(finding.locks[0].kind)
+    return f"{_name(finding)} is {kind}: each worker has its own copy, so it does not protect across workers"
+
+
+def _inherited(finding: Finding) -> str:
+    private = finding.fact(LockedSinceFork)
+    held = "was held" if private is None else "seems to have been held"
+    worker = "process" if private is None or not private.workers else "worker"
+    return f"{_name(finding)} {held} while {counted(len(finding.pids), worker)} {_was(finding)} forked"
+
+
+def _over_release(finding: Finding) -> str:
+    if finding.fact(OverReleased) is None and finding.fact(AboveMaximum) is not None:
+        return f"{_name(finding)} was released more often than acquired"
+    return f"{_name(finding)} was released by a process that did not hold it"
+
+
+def _timeout_risk(finding: Finding) -> str:
+    who, name = pids(finding.pids[:1]), _name(finding)
+    if finding.over_s is not None:
+        return f"gunicorn was about to kill {who}, which held {name}"
+    return f"gunicorn will soon kill {who}, which holds {name}"
+
+
+def _long_hold(finding: Finding) -> str:
+    has = "has " if finding.over_s is None else ""
+    who = thread_name(finding.threads[0])
+    return f"{who} {has}held {_name(finding)}{lasting(finding.since)} without a break"
+
+
+def _long_wait(finding: Finding) -> str:
+    ring = [fact for fact in finding.facts if isinstance(fact, RingLink)]
+    over, since = finding.over_s is not None, lasting(finding.since)
+    if ring:
+        have = "" if over else "have "
+        wanted = lock_names(link.wants for link in ring)
+        return f"{len(ring)} threads {have}waited for each other{since}: {wanted}"
+    ended = finding.fact(TakerDied) or finding.fact(TakerGone)
+    died = ", and the process that had it died" if ended else ""
+    return f"{thread_name(finding.threads[0])} {'' if over else 'has '}waited for {_name(finding)}{since}{died}"
+
+
+def _contention(finding: Finding) -> str:
+    crowd = finding.fact(Crowd)
+    average = crowd.waited_s / crowd.watched_s if crowd and crowd.watched_s else 0.0
+    return f"{_name(finding)} had {average:.1f} waiters on average"
+
+
+def _lock_order(finding: Finding) -> str:
+    first, second = finding.locks[:2]
+    return f"{lock_name(first)} and {lock_name(second)} are taken in both orders"
+
+
+def _leaked_name(finding: Finding) -> str:
+    unused = finding.fact(UnusedNames)
+    return f"{counted(len(unused.names) if unused else 0, 'semaphore')} in /dev/shm that no process uses"
+
+
+def _shm_full(finding: Finding) -> str:
+    room = finding.fact(RoomLeft)
+    left = f": {size(room.free)} of {size(room.size)} left" if room else ""
+    return f"/dev/shm is nearly full{left}"
+
+
+def _name(finding: Finding) -> str:
+    return clean(finding.name)
+
+
+def _was(finding: Finding) -> str:
+    return "was" if len(finding.pids) == 1 else "were"
+
+
+def _is(finding: Finding) -> str:
+    return "is" if len(finding.threads) == 1 else "are"
+
+
+def _them(finding: Finding) -> str:
+    return "it" if len(finding.threads) == 1 else "them"
+
+
+TITLES: Mapping[FindingCode, Callable[[Finding], str]] = {
+    FindingCode.ORPHANED_LOCK: _orphaned,
+    FindingCode.STUCK: _stuck,
+    FindingCode.DEADLOCK: _deadlock,
+    FindingCode.STOPPED: _stopped,
+    FindingCode.WORKER_DIED: _worker_died,
+    FindingCode.UNSHARED_LOCK: _unshared,
+    FindingCode.PRIVATE_LOCK: _private,
+    FindingCode.INHERITED_HOLD: _inherited,
+    FindingCode.OVER_RELEASE: _over_release,
+    FindingCode.TIMEOUT_RISK: _timeout_risk,
+    FindingCode.LONG_HOLD: _long_hold,
+    FindingCode.LONG_WAIT: _long_wait,
+    FindingCode.CONTENTION: _contention,
+    FindingCode.LOCK_ORDER: _lock_order,
+    FindingCode.LEAKED_NAME: _leaked_name,
+    FindingCode.SHM_FULL: _shm_full,
+}

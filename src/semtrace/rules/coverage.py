@@ -1,0 +1,57 @@
+"""What the rules could not check in a snapshot, so that silence about it is not taken for health. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from semtrace.model import SEM_VALUE_MAX, NotChecked, Snapshot, Unchecked, Unread
+from semtrace.rules.evidence import lock_ref
+
+_UNREAD: tuple[tuple[Unread, Unchecked], ...] = (
+    ("private-locks", Unchecked.PRIVATE_LOCKS),
+    ("timeout", Unchecked.TIMEOUT),
+    ("shared-memory", Unchecked.SHARED_MEMORY),
+    ("unused-names", Unchecked.UNUSED_NAMES),
+)
+
+
+def not_checked(snapshot: Snapshot) -> tuple[NotChecked, ...]:
+    """Return every part that was not looked at, or about which nobody can decide."""
+    return (
+        *_processes(snapshot),
+        *_unread(snapshot),
+        *_semaphores(snapshot),
+        *_holders(snapshot),
+        NotChecked(Unchecked.OTHER_WAITS),
+    )
+
+
+def _processes(snapshot: Snapshot) -> Iterator[NotChecked]:
+    blind = {problem.process for problem in snapshot.problems if problem.process}
+    if blind:
+        yield NotChecked(Unchecked.PROCESSES, count=len(blind))
+
+
+def _unread(snapshot: Snapshot) -> Iterator[NotChecked]:
+    for unread, what in _UNREAD:
+        if problem := snapshot.unread(unread):
+            yield NotChecked(what, problem.error)
+
+
+def _semaphores(snapshot: Snapshot) -> Iterator[NotChecked]:
+    """Only the program knows whether a Semaphore is a signal that is still to come, or a lock that nobody releases."""
+    empty = [
+        lock
+        for lock in snapshot.locks
+        if lock.maximum == SEM_VALUE_MAX and lock.value == 0 and lock.waiters and not lock.signal
+    ]
+    if empty:
+        threads = sum(len(lock.waiters) for lock in empty)
+        yield NotChecked(Unchecked.SEMAPHORES, count=threads, locks=tuple(map(lock_ref, empty)))
+
+
+def _holders(snapshot: Snapshot) -> Iterator[NotChecked]:
+    """Threads wait for these locks, and nobody knows who holds them."""
+    for lock in snapshot.locks:
+        if lock.state == "unknown" and lock.waiters and not lock.signal:
+            yield NotChecked(Unchecked.HOLDERS, lock.reason or "", len(lock.waiters), (lock_ref(lock),))
