@@ -10,7 +10,7 @@ from semtrace.model import CODES, Finding, FindingCode, Problem, SemId, Server, 
 from semtrace.observe.observer import Observer
 from semtrace.repairs.leaks import leaks
 from semtrace.rules import Limits, gone_by, with_findings, worst_first
-from semtrace.rules.deadlocks import deadlocked
+from semtrace.rules.knots import explained
 from semtrace.stacks import confirmed, with_stacks
 from semtrace.tracing.follower import Follower
 
@@ -115,7 +115,7 @@ def unknown_timeout(server: Server) -> Iterator[Problem]:
 def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
     """Yield what was `seen` at some time and is not among the snapshot's findings any more."""
     living = {process.pid for process in snapshot.processes}
-    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred} | deadlocked(snapshot)
+    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred} | explained(snapshot)
     present = {finding.key for finding in snapshot.findings}
     instead = {(finding.lock or finding.name) for finding in snapshot.findings if CODES[finding.code].instead}
     for key, (seen_s, finding) in seen.items():

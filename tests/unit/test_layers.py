@@ -22,7 +22,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "model": "model",
     "text": "model",
     "waits": "model waits",
-    "rules": "model rules",
+    "rules": "model rules waits",
     "present": "model text errors present",
     # between a traced server and its viewers
     "wire": "model errors wire",

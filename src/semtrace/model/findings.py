@@ -100,6 +100,17 @@ class Advice(Word):
     RESTART_SERVER = auto()
     LOCK_INSTEAD_OF_SEMAPHORE = auto()
     LOCKS_INSTEAD_OF_SEMAPHORES = auto()
+    # threads that are stuck
+    RELEASE_IN_FINALLY = auto()
+    NOT_IN_HANDLER = auto()
+    READ_BEFORE_JOIN = auto()
+    RELEASE_BEFORE_JOIN = auto()
+    NEW_AFTER_FORK = auto()
+    TASK_DONE_IN_FINALLY = auto()
+    WAIT_WITH_TIMEOUT = auto()
+    TAKE_UNITS_BY_WITH = auto()
+    CHECK_RESULTS = auto()
+    SEE_STACKS = auto()
     # counts
     CANNOT_BE_RELEASED = auto()
     MASTER_FORKS_WITHOUT = auto()

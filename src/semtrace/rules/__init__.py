@@ -17,6 +17,7 @@ from semtrace.rules.orders import lock_order
 from semtrace.rules.orphans import lost_unit, orphaned_lock, seems_orphaned
 from semtrace.rules.semaphores import semaphore_wait
 from semtrace.rules.sharing import locked_at_fork, private_lock, unshared_lock
+from semtrace.rules.stuck import stopped, stuck
 
 __all__ = ["USUAL", "Limits", "findings", "gone_by", "with_findings", "worst_first"]
 
@@ -25,6 +26,8 @@ Rule = Callable[[Snapshot, Limits], Iterable[Finding]]
 RULES: tuple[Rule, ...] = (
     orphaned_lock,
     deadlock,
+    stuck,
+    stopped,
     unshared_lock,
     private_lock,
     seems_orphaned,
