@@ -270,9 +270,8 @@ def _(fact: BlockedOn) -> Iterator[str]:
 
 @_lines.register
 def _(fact: WorkersBlocked) -> Iterator[str]:
-    state = "stuck" if fact.proven else "waiting"
-    are = "is" if fact.workers == 1 else "are"
-    yield f"{fact.workers} of {counted(fact.of_workers, 'worker')} {are} {state}"
+    if fact.proven and fact.workers < fact.of_workers:  # else the title says it
+        yield f"{fact.workers} of {counted(fact.of_workers, 'worker')} {'is' if fact.workers == 1 else 'are'} stuck"
 
 
 @_lines.register
