@@ -14,18 +14,13 @@ from dataclasses import dataclass
 from semtrace.cpython import layout as at
 from semtrace.cpython.bytecode import globals_of
 from semtrace.cpython.classes import Class, Form
-from semtrace.cpython.stack import PyFrame, Sample
+from semtrace.cpython.stack import PyFrame, Sample, stack_values
 from semtrace.cpython.variables import variables
 
 MOST_FRAMES = 8
 MOST_STEPS = 3
 MOST_OBJECTS = 600  # that one frame's search looks at
 _MOST_ITEMS = 64
-_MOST_STACK = 200
-# Include/cpython/code.h (3.8: Include/code.h) PyCodeObject.co_stacksize, up to 3.10; from 3.11 on it lies behind
-# co_argcount, co_posonlyargcount and co_kwonlyargcount
-_STACKSIZE_BEFORE, _STACKSIZE = 32, 12
-
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3(\.\d+)?/|^<frozen ")
 _BOOTING = frozenset({"run", "_bootstrap_inner", "_bootstrap"})  # Lib/threading.py: who called what a thread runs
 _BUFFERED = frozenset({"BufferedReader", "BufferedWriter", "BufferedRandom"})
@@ -138,15 +133,8 @@ def _named(sample: Sample, frame: PyFrame) -> Iterator[tuple[str | None, int]]:
 
 
 def _stack(sample: Sample, frame: PyFrame) -> Iterator[tuple[str | None, int]]:
-    """Yield what the frame's stack refers to or has referred to: `matches` tells what is still true."""
-    objects, layout, pages = sample.objects, sample.objects.layout, sample.objects.pages
-    if layout.frame_instruction:
-        size = pages.u32(frame.code + layout.code_argcount + _STACKSIZE)
-        start = frame.address + layout.frame_locals + 8 * pages.u32(frame.code + layout.code_nlocalsplus)
-    else:
-        size = pages.u32(frame.code + _STACKSIZE_BEFORE)
-        start = pages.u64(frame.address + at.FRAME_STACK)
-    yield from ((None, objects.untagged(word)) for word in pages.words(start, min(size, _MOST_STACK)))
+    """Yield also what the stack has referred to before: `matches` tells what is still true."""
+    yield from ((None, value) for value in stack_values(sample.objects, frame))
 
 
 def _children(sample: Sample, address: int, cls: Class) -> Iterator[tuple[str, int]]:

@@ -27,6 +27,10 @@ MOST_CHUNKS = 2048  # of 16 KiB, in one sample
 # Include/internal/pycore_frame.h 3.12 FRAME_OWNED_BY_CSTACK, and where the owner lies: a frame of C code, which has a
 # code object of its own there (Python/bytecodes.c INTERPRETER_EXIT)
 _C_OWNER, _C_OWNER_AT = 3, 70
+# Include/cpython/code.h (3.8: Include/code.h) PyCodeObject.co_stacksize, up to 3.10; from 3.11 on it lies behind
+# co_argcount, co_posonlyargcount and co_kwonlyargcount
+_STACKSIZE_BEFORE, _STACKSIZE = 32, 12
+_MOST_STACK = 200
 _MOST_KNOWN = 4096
 
 
@@ -176,6 +180,36 @@ def stacks(
         if tid:
             found[tid] = thread.frames
     return found
+
+
+def frame_of(objects: Objects, address: int, code: int) -> PyFrame:
+    """Return a frame that no thread runs at the moment, as that of a suspended generator."""
+    layout, u64 = objects.layout, objects.pages.u64
+    name, qualname, file = (
+        objects.text(u64(code + place)) for place in (layout.code_own_name, layout.code_name, layout.code_filename)
+    )
+    instruction = instruction_of(objects, address, code)
+    shown = qualname if layout.code_name != layout.code_own_name else None
+    return PyFrame(name or "?", shown, file or "?", line_of(objects, code, instruction), code, address, instruction)
+
+
+def line_of(objects: Objects, code: int, instruction: int) -> int | None:
+    """Return the line of an instruction, `instruction` bytes into its code."""
+    table = _bytes(objects, objects.pages.u64(code + objects.layout.code_lines))
+    first = objects.pages.u32(code + objects.layout.code_firstlineno)
+    return line_at(objects.layout.version, table, first, instruction)
+
+
+def stack_values(objects: Objects, frame: PyFrame) -> Iterator[int]:
+    """Yield what a frame's stack refers to, and what it has referred to: above the live part lie old values."""
+    layout, pages = objects.layout, objects.pages
+    if layout.frame_instruction:
+        size = pages.u32(frame.code + layout.code_argcount + _STACKSIZE)
+        start = frame.address + layout.frame_locals + 8 * pages.u32(frame.code + layout.code_nlocalsplus)
+    else:
+        size = pages.u32(frame.code + _STACKSIZE_BEFORE)
+        start = pages.u64(frame.address + at.FRAME_STACK)
+    yield from filter(None, map(objects.untagged, pages.words(start, min(size, _MOST_STACK))))
 
 
 def instruction_of(objects: Objects, frame: int, code: int) -> int:
