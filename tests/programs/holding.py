@@ -1,11 +1,14 @@
-"""A thread that sleeps while it holds a lock, taken in the way that the first argument names.
+"""Threads that sleep while they hold a lock, taken in the ways that the arguments name.
 
-Prints `{"lock": …, "pthread": …}`, the address of the lock's object and the thread. Runs on Python 3.8 and later.
+Each way has this module, and with it the lock, to itself. Prints a line `{"case": …, "lock": …, "pthread": …}` of each:
+the address of the lock's object and the thread. Runs on Python 3.8 and later.
 """
 
 import contextlib
+import importlib.util
 import json
 import multiprocessing
+import os
 import sys
 import threading
 import time
@@ -15,8 +18,13 @@ shared = multiprocessing.get_context("fork").Lock()
 
 
 def tell(guard):
-    print(json.dumps({"lock": id(guard), "pthread": threading.get_ident()}), flush=True)
-    time.sleep(1000)  # here
+    say(guard)
+    time.sleep(1000)
+
+
+def say(guard):
+    who = {"case": __name__, "lock": id(guard), "pthread": threading.get_ident()}
+    os.write(1, json.dumps(who).encode() + b"\n")  # in one piece: the others write, too
 
 
 def helper():
@@ -181,14 +189,14 @@ def after():
 
 
 def twice():
-    print(json.dumps({"lock": id(lock), "pthread": threading.get_ident()}), flush=True)
+    say(lock)
     lock.acquire()
     lock.acquire()
 
 
 def once():
     helper()
-    print(json.dumps({"lock": id(lock), "pthread": threading.get_ident()}), flush=True)
+    say(lock)
     lock.acquire()
     lock.release()
 
@@ -221,5 +229,14 @@ def of_another():
     other.release()
 
 
+def main():
+    for case in sys.argv[1:]:
+        spec = importlib.util.spec_from_file_location(case, __file__)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        threading.Thread(target=getattr(module, case), daemon=True).start()
+    time.sleep(1000)
+
+
 if __name__ == "__main__":
-    globals()[sys.argv[1]]()
+    main()
