@@ -41,7 +41,7 @@ KNOWN = {
     "between_tested": (HoldKind.BETWEEN_ACQUIRE_AND_RELEASE, "between_tested"),
     "after": (HoldKind.AFTER_ACQUIRE_WITHOUT_RELEASE, "after"),
 }
-NOBODY = ("released", "elsewhere", "of_a_pool", "of_another")
+NOBODY = ("released", "elsewhere", "of_a_pool", "of_another", "in_wait")
 WAIT = ("once", "twice")  # they sleep in the lock itself
 
 
@@ -82,7 +82,7 @@ def program(version: str, *cases: str) -> Iterator[tuple[int, list[dict[str, Any
 def is_waiting(reader: StackReader) -> bool:
     sample = reader.sample()
     return sample is not None and all(
-        thread.frames[0].function in (*WAIT, "tell", "main", "join") for thread in sample.threads
+        thread.frames[0].function in (*WAIT, "tell", "wait", "main") for thread in sample.threads
     )
 
 

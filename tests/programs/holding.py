@@ -14,6 +14,7 @@ import threading
 import time
 
 lock = threading.Lock()
+condition = threading.Condition(lock)
 shared = multiprocessing.get_context("fork").Lock()
 
 
@@ -219,6 +220,12 @@ def of_a_pool():
     helper()
     tell(lock)
     pool.release()
+
+
+def in_wait():
+    with condition:
+        say(lock)
+        condition.wait()
 
 
 def of_another():

@@ -18,7 +18,7 @@ from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Class, Form
 from semtrace.cpython.frames import variables
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, frame_of, stack_values
-from semtrace.cpython.withblocks import locks_of, managers, suspended
+from semtrace.cpython.withblocks import given_back, locks_of, managers, suspended
 
 MOST_S, MOST_VALUES = 0.5, 100_000
 MOST_NESTED = 4  # generators within generators, context managers within context managers
@@ -73,9 +73,11 @@ def evidence(
     found: dict[int, list[Evidence]] = {}
     for thread in sample.threads:
         waited = (waits or {}).get(thread.pthread_id, 0)
+        given = search.given_back(thread)
         for position, frame in enumerate(thread.frames):
             for each in search.of_frame(thread, frame, waited if position == 0 else 0):
-                found.setdefault(each.lock, []).append(each)
+                if each.lock not in given:
+                    found.setdefault(each.lock, []).append(each)
     order = list(HoldKind)
     sure = {
         lock: tuple(sorted(dict.fromkeys(each), key=lambda one: order.index(one.kind))) for lock, each in found.items()
@@ -91,6 +93,14 @@ class _Search:
         self._budget = budget
         self._running = {frame.address for thread in sample.threads for frame in thread.frames}
         self._seen: set[int] = set()  # generators of one frame
+
+    def given_back(self, thread: PyThread) -> set[int]:
+        """Return the locks that the thread has given back while it waits for a signal."""
+        return {
+            lock
+            for frame in thread.frames
+            for lock in given_back(self._objects, self._classes, self._budget, frame.address, frame.function)
+        }
 
     def of_frame(self, thread: PyThread, frame: PyFrame, waited: int) -> Iterator[Evidence]:
         self._seen.clear()

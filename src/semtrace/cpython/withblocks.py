@@ -45,11 +45,31 @@ def inside(pid: int, memory: Readable, locks: Collection[int]) -> list[tuple[int
     found = [
         (lock, pages.words(thread, STATE_WORDS))
         for thread in thread_states(objects, runtime.interpreters)
-        for position, code, _ in running(objects, classes, thread)
-        for lock in _entered(objects, classes, budget, position, code)
+        for lock in _entered_by(objects, classes, budget, thread)
         if lock in locks
     ]
     return None if budget.spent() or pages.full else found
+
+
+def _entered_by(objects: Objects, classes: Classes, budget: Budget, thread: int) -> Iterator[int]:
+    """Yield the locks that a thread is inside of, but for those that it has given back while it waits for a signal."""
+    frames = list(running(objects, classes, thread))
+    given = {lock for frame, _, function in frames for lock in given_back(objects, classes, budget, frame, function)}
+    for frame, code, _ in frames:
+        yield from (lock for lock in _entered(objects, classes, budget, frame, code) if lock not in given)
+
+
+def given_back(objects: Objects, classes: Classes, budget: Budget, frame: int, function: str) -> Iterator[int]:
+    """Yield the lock of the Condition that a frame of this function waits in: it is free for others meanwhile.
+
+    Lib/threading.py and Lib/multiprocessing/synchronize.py Condition.wait, 3.8 to 3.15; copies have the same names.
+    """
+    if function.rpartition(".")[2] != "wait":
+        return
+    condition = objects.reference(frame + objects.layout.frame_locals)  # the first variable: self
+    cls = classes.of(condition)
+    if cls is not None and any(base.name == "Condition" for base in classes.mro(cls)):
+        yield from locks_of(objects, classes, budget, condition, 0)
 
 
 def _entered(
