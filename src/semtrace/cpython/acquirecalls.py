@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +12,6 @@ from semtrace.cpython.stack import PyFrame, Sample, line_of
 from semtrace.cpython.withblocks import locks_of
 
 _WORDS = frozenset({"acquire", "release"})
-_MOST_CALLS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +26,21 @@ class Taken:
     tested: bool
 
 
-def taken_between(sample: Sample, frame: PyFrame, locks: Collection[int], waited: int = 0) -> Iterator[Taken]:
+def taken_between(
+    sample: Sample, frame: PyFrame, locks: Collection[int], budget: Budget, waited: int = 0
+) -> Iterator[Taken]:
     """Yield those of the locks that the frame's code acquires before its instruction and does not release up to there.
 
     `waited` is the lock that the thread sleeps in, if this is its innermost frame: the acquire that it is in does not
     count.
     """
     calls: dict[int, list[Lookup]] = {}
-    for found in lookups(sample.objects, frame.code, _WORDS)[:_MOST_CALLS]:
+    for found in lookups(sample.objects, frame.code, _WORDS):
+        if budget.spent():
+            return
+        budget.looked_at += 1
         value = value_of(sample.objects, sample.classes, frame.address, frame.code, found)
-        for lock in _locks_behind(sample, value, found.name) if value else ():
+        for lock in _locks_behind(sample, budget, value, found.name) if value else ():
             if lock in locks:
                 calls.setdefault(lock, []).append(found)
     for lock, found_calls in calls.items():
@@ -62,11 +65,10 @@ def _has_entered(acquired: Lookup, frame: PyFrame) -> bool:
     return acquired.enters is not None and acquired.enters <= frame.instruction
 
 
-def _locks_behind(sample: Sample, value: int, name: str) -> Iterator[int]:
+def _locks_behind(sample: Sample, budget: Budget, value: int, name: str) -> Iterator[int]:
     """Yield the object itself, the lock of multiprocessing's around which it is, and the one that its own method of
     this name acquires or releases.
     """
-    budget = Budget(time.perf_counter() + 0.1, 1000)
     yield from locks_of(sample.objects, sample.classes, budget, value, 0)
     cls = sample.classes.of(value)
     if cls is None or cls.form is not Form.INSTANCE:

@@ -82,7 +82,7 @@ def evidence(
     sure = {
         lock: tuple(sorted(dict.fromkeys(each), key=lambda one: order.index(one.kind))) for lock, each in found.items()
     }
-    return None if budget.spent() or sample.cut else sure
+    return None if budget.spent() or sample.cut or sample.objects.pages.full else sure
 
 
 class _Search:
@@ -127,7 +127,7 @@ class _Search:
             if any((each.module, each.name) in _EXIT_STACKS for each in self._bases(cls)):
                 yield from ((HoldKind.IN_EXIT_STACK, lock, frame, None) for lock in self._callbacks(value, cls))
             yield from self._in_generator(value, cls, nested)
-        for taken in taken_between(self._sample, frame, self._locks, waited):
+        for taken in taken_between(self._sample, frame, self._locks, self._budget, waited):
             released = HoldKind.BETWEEN_ACQUIRE_AND_RELEASE
             yield released if taken.released else HoldKind.AFTER_ACQUIRE_WITHOUT_RELEASE, taken.lock, frame, taken
 

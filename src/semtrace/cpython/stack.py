@@ -6,10 +6,13 @@ sleeps before and after the reading is true. The caller sees to that.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from semtrace.cpython import layout as at
+from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Classes
 from semtrace.cpython.frames import running, thread_states
 from semtrace.cpython.layout import Layout
@@ -21,7 +24,7 @@ from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory
 
 MOST_INTERPRETERS = 16
-MOST_THREADS = 256
+MOST_THREADS, MOST_FRAMES, MOST_S = 256, 200, 1.0
 MOST_TABLE = 1 << 17  # bytes of a line table: some 40,000 lines of one function
 MOST_CHUNKS = 2048  # of 16 KiB, in one sample
 # Include/internal/pycore_frame.h 3.12 FRAME_OWNED_BY_CSTACK, and where the owner lies: a frame of C code, which has a
@@ -67,19 +70,14 @@ class PyThread:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One reading of a process: its threads, and what is needed to ask about their variables. `runtime` is the address
-    of `_PyRuntime`, `interpreters` are those of the interpreters' states.
+    of `_PyRuntime`. `cut` is True if more time or memory was needed than a sample may take: frames may be missing.
     """
 
     objects: Objects
     classes: Classes
     threads: tuple[PyThread, ...]
     runtime: int
-    interpreters: tuple[int, ...]
-
-    @property
-    def cut(self) -> bool:
-        """True if more memory was needed than a sample may read: something may be missing."""
-        return self.objects.pages.full
+    cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +117,28 @@ class StackReader:
         if self._place is None:
             return None
         objects = Objects(Pages(self._memory, MOST_CHUNKS), self._place.layout)
-        classes = Classes(objects)
+        classes, budget = Classes(objects), Budget(time.perf_counter() + MOST_S, MOST_THREADS * MOST_FRAMES)
         interpreters = tuple(_interpreters(objects, self._place.runtime))
-        states = (state for state, _ in zip(thread_states(objects, interpreters), range(MOST_THREADS), strict=False))
-        threads = tuple(self._thread(objects, classes, state) for state in states)
-        return Sample(objects, classes, threads, self._place.runtime, interpreters) if threads else None
+        threads = [
+            self._thread(objects, classes, state, budget)
+            for state in islice(thread_states(objects, interpreters), MOST_THREADS)
+        ]
+        cut = budget.spent() or objects.pages.full
+        return Sample(objects, classes, tuple(threads), self._place.runtime, cut) if threads else None
 
-    def _thread(self, objects: Objects, classes: Classes, state: int) -> PyThread:
+    def _thread(self, objects: Objects, classes: Classes, state: int, budget: Budget) -> PyThread:
         layout, u64 = objects.layout, objects.pages.u64
-        places = (place for place in running(objects, classes, state) if not _is_of_c(objects, place[0]))
-        frames = tuple(self._frame(objects, address, code) for address, code, _ in places)
         native = u64(state + layout.native_id) if layout.native_id else 0
+        frames = tuple(self._frames(objects, classes, state, budget))
         return PyThread(state, u64(state + layout.thread_id), native or None, frames)
+
+    def _frames(self, objects: Objects, classes: Classes, state: int, budget: Budget) -> Iterator[PyFrame]:
+        for address, code, _ in running(objects, classes, state):
+            if budget.spent():
+                return
+            budget.looked_at += 1
+            if not _is_of_c(objects, address):
+                yield self._frame(objects, address, code)
 
     def _frame(self, objects: Objects, address: int, code: int) -> PyFrame:
         function = self._function(objects, code)
