@@ -14,7 +14,7 @@ from itertools import islice
 from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Classes
-from semtrace.cpython.frames import running, thread_states
+from semtrace.cpython.frames import places, thread_states
 from semtrace.cpython.layout import Layout
 from semtrace.cpython.linetables import line_at
 from semtrace.cpython.objects import Objects
@@ -82,9 +82,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Function:
-    """What is known of a code object while these pointers in it stay the same."""
+    """What is known of a code object while its type and the pointers in it stay the same."""
 
-    pointers: tuple[int, ...]
+    kind: int
+    pointers: bytes
     name: str
     qualname: str | None
     file: str
@@ -133,41 +134,39 @@ class StackReader:
         return PyThread(state, u64(state + layout.thread_id), native or None, frames)
 
     def _frames(self, objects: Objects, classes: Classes, state: int, budget: Budget) -> Iterator[PyFrame]:
-        for address, code, _ in running(objects, classes, state):
+        for address, code in places(objects, state):
             if budget.spent():
                 return
             budget.looked_at += 1
-            if not _is_of_c(objects, address):
-                yield self._frame(objects, address, code)
+            function = None if _is_of_c(objects, address) else self._function(objects, classes, code)
+            if function is not None:
+                yield self._frame(objects, function, address, code)
 
-    def _frame(self, objects: Objects, address: int, code: int) -> PyFrame:
-        function = self._function(objects, code)
+    def _frame(self, objects: Objects, function: _Function, address: int, code: int) -> PyFrame:
         instruction = instruction_of(objects, address, code)
         if instruction not in function.lines and len(function.lines) < _MOST_KNOWN:
             function.lines[instruction] = line_at(objects.layout.version, function.table, function.first, instruction)
         line = function.lines.get(instruction)
         return PyFrame(function.name, function.qualname, function.file, line, code, address, instruction)
 
-    def _function(self, objects: Objects, code: int) -> _Function:
+    def _function(self, objects: Objects, classes: Classes, code: int) -> _Function | None:
+        """Return what is known of a code object, None if that is none (3.12 and later have None for frames of C)."""
         layout, pages = objects.layout, objects.pages
-        places = (layout.code_own_name, layout.code_name, layout.code_filename, layout.code_lines)
-        name, qualname, file, table = (pages.u64(code + place) for place in places)
-        first = pages.u32(code + layout.code_firstlineno)
-        pointers = (name, qualname, file, table, first)
+        # The pointers to its file, its names and its lines follow each other (Include/cpython/code.h).
+        pointers = pages.read(code + layout.code_filename, layout.code_lines + 8 - layout.code_filename)
+        kind = objects.type_of(code)
         known = self._functions.get(code)
-        if known is not None and known.pointers == pointers:
+        if known is not None and (known.kind, known.pointers) == (kind, pointers):
             return known
+        cls = classes.of(code)
+        if pointers is None or cls is None or cls.name != "code":
+            return None
         if len(self._functions) >= _MOST_KNOWN:
             self._functions.clear()
-        found = self._functions[code] = _Function(
-            pointers,
-            objects.text(name) or "?",
-            objects.text(qualname) if layout.code_name != layout.code_own_name else None,
-            objects.text(file) or "?",
-            first,
-            _bytes(objects, table),
-            {},
-        )
+        name, qualname, file = _names(objects, code)
+        first = pages.u32(code + layout.code_firstlineno)
+        table = _bytes(objects, pages.u64(code + layout.code_lines))
+        found = self._functions[code] = _Function(kind, pointers, name, qualname, file, first, table, {})
         return found
 
 
@@ -192,13 +191,17 @@ def stacks(
 
 def frame_of(objects: Objects, address: int, code: int) -> PyFrame:
     """Return a frame that no thread runs at the moment, as that of a suspended generator."""
-    layout, u64 = objects.layout, objects.pages.u64
-    name, qualname, file = (
-        objects.text(u64(code + place)) for place in (layout.code_own_name, layout.code_name, layout.code_filename)
-    )
+    name, qualname, file = _names(objects, code)
     instruction = instruction_of(objects, address, code)
-    shown = qualname if layout.code_name != layout.code_own_name else None
-    return PyFrame(name or "?", shown, file or "?", line_of(objects, code, instruction), code, address, instruction)
+    return PyFrame(name, qualname, file, line_of(objects, code, instruction), code, address, instruction)
+
+
+def _names(objects: Objects, code: int) -> tuple[str, str | None, str]:
+    """Return the name, the qualified name (from 3.11 on) and the file of a code object."""
+    layout, u64 = objects.layout, objects.pages.u64
+    name = objects.text(u64(code + layout.code_own_name)) or "?"
+    qualname = objects.text(u64(code + layout.code_name)) if layout.code_name != layout.code_own_name else None
+    return name, qualname, objects.text(u64(code + layout.code_filename)) or "?"
 
 
 def line_of(objects: Objects, code: int, instruction: int) -> int | None:
