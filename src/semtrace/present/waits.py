@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from semtrace.model import Place, Target, Wait, WaitKind, place_of
+from semtrace.model import Target, Wait, WaitKind, place_of
+from semtrace.present.places import line_text
 from semtrace.text import clean
 
 _NAMELESS = {
@@ -35,11 +36,4 @@ def target_text(target: Target) -> str:
 def wait_place(wait: Wait) -> str:
     """Return `shop.py:42 in pay`, an empty string where it is not known."""
     place = place_of(wait)
-    return "" if place is None else place_text(place)
-
-
-def place_text(place: Place) -> str:
-    """Return `shop.py:42 in pay`, or the site that a traced lock reported."""
-    if place.frame is None:
-        return clean(place.site or "")
-    return f"{clean(place.frame.file)}:{place.frame.line} in {clean(place.frame.function)}"
+    return "" if place is None else line_text(place)
