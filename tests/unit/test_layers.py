@@ -70,7 +70,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "waitfor": "model cpython linux .asleep",
         "blocks": "model linux .asleep .waitfor .watched",
         "outsiders": "model .outside .watched",
-        "knots": "model waits .blocks .fleet .namebook .outsiders",
+        "knots": "model linux.blocked waits .blocks .fleet .namebook .outsiders",
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",

@@ -77,7 +77,7 @@ from semtrace.model.names import (
 )
 from semtrace.model.places import Place, is_own, place_of
 from semtrace.model.private import Overlap, ThreadLock, ThreadLockUse
-from semtrace.model.server import Process, Server, Surroundings
+from semtrace.model.server import EndedChild, Process, Server, Surroundings
 from semtrace.model.snapshot import Problem, SharedMemory, Snapshot
 from semtrace.model.tracing import Durations, LockOrder, Statistics, TracedEvent, Tracing
 from semtrace.model.waits import Doubt, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
@@ -105,6 +105,7 @@ __all__ = [
     "Durations",
     "Elapsed",
     "EndUnknown",
+    "EndedChild",
     "EndedOtherwise",
     "EventName",
     "Evidence",

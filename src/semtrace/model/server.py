@@ -37,7 +37,7 @@ class Process:
 
     `state` is the kernel's word ("running", "sleeping", "stopped", …); `cpu_percent` is of one core, between two
     refreshes; `started_at` is in seconds since the epoch; `holds` and `waits_on` name semaphores. `frozen`: its cgroup
-    is, so it can do nothing until somebody thaws it.
+    is, so it can do nothing until somebody thaws it. `idle`: its first thread waits for work; None if not asked.
     """
 
     id: ProcessId
@@ -52,6 +52,24 @@ class Process:
     holds: tuple[SemId, ...] = ()
     waits_on: tuple[SemId, ...] = ()
     frozen: bool = False
+    idle: bool | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.id.pid
+
+
+@dataclass(frozen=True, slots=True)
+class EndedChild:
+    """A child of a process of the server that has ended and was not reaped: evidence of how.
+
+    `exit_code` is as in subprocess: negative for a signal; None if it may not be seen. It ended at least `ended_s` ago.
+    """
+
+    id: ProcessId
+    parent: int
+    exit_code: int | None
+    ended_s: float | None
 
     @property
     def pid(self) -> int:

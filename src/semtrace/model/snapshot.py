@@ -8,7 +8,7 @@ from semtrace.model.findings import Finding
 from semtrace.model.locks import Lock
 from semtrace.model.names import LeakedName, ProcessId, Unread
 from semtrace.model.private import ThreadLock
-from semtrace.model.server import Process, Server
+from semtrace.model.server import EndedChild, Process, Server
 from semtrace.model.tracing import Tracing
 from semtrace.model.waits import Wait, WaitGraph
 
@@ -43,7 +43,7 @@ class Snapshot:
     `cost_s` is the CPU time that taking it cost. `alive` is False once the server has ended: the rest is then its
     last picture. `watched_s` is for how long snapshots of it have been taken. `blocked` are the threads that wait for
     anything but the locks above, as far as that was asked. `handlers` are processes whose program handles signals
-    itself. `waits` is the wait graph of all.
+    itself. `waits` is the wait graph of all. `ended` are children that nobody has reaped.
     """
 
     server: Server
@@ -62,6 +62,7 @@ class Snapshot:
     blocked: tuple[Wait, ...] = ()
     handlers: frozenset[ProcessId] = frozenset()
     waits: WaitGraph = field(default_factory=WaitGraph)
+    ended: tuple[EndedChild, ...] = ()
 
     def unread(self, wanted: Unread) -> Problem | None:
         """Return why this part of the server was not looked at, None if it was."""

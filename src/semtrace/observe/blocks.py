@@ -13,11 +13,13 @@ from functools import cache
 from signal import Signals
 
 from semtrace.linux import futex
+from semtrace.linux.blocked import Call, read_blocked
 from semtrace.linux.channels import ChannelId, Ends, ends_among, find_ends
 from semtrace.linux.filelocks import read_file_locks
 from semtrace.linux.process import read_stat
 from semtrace.linux.program import read_status
-from semtrace.model import Doubt, Frame, ProcessId, ThreadId, Wait, Wakers
+from semtrace.linux.stopped import Defunct, defunct_children, frozen
+from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, Wakers
 from semtrace.observe import waitfor
 from semtrace.observe.asleep import LongSleepers, Sleeper
 from semtrace.observe.waitfor import About, Reason
@@ -36,7 +38,10 @@ _OF_PROGRAM = (1 << 31) - 1 - sum(1 << (number - 1) for number in _NOT_OF_PROGRA
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The answer of one pass. `ran_ns` is how long each thread had run then: who has run since waits no more."""
+    """The answer of one pass. `ran_ns` is how long each thread had run then: who has run since waits no more.
+
+    `idle` are threads that wait for work in a library. `doing` is the call that the first thread of a process is in.
+    """
 
     taken_s: float = 0.0
     reasons: Mapping[ThreadId, Reason] = field(default_factory=dict)
@@ -45,6 +50,9 @@ class Blocks:
     in_handler: frozenset[ThreadId] = frozenset()
     handlers: frozenset[ProcessId] = frozenset()
     ran_ns: Mapping[ThreadId, int | None] = field(default_factory=dict)
+    ended: tuple[EndedChild, ...] = ()
+    frozen: frozenset[ProcessId] = frozenset()
+    doing: Mapping[ProcessId, Call] = field(default_factory=dict)
 
 
 class Blocking:
@@ -89,6 +97,9 @@ class Blocking:
             in_handler,
             handlers - {each.process for each in in_handler},
             {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers},
+            tuple(_ended(each) for each in defunct_children(each.stat for each in watched)),
+            frozenset(each.id for each in watched if frozen(each.id.pid)),
+            {each.id: call for each in watched if (call := _call(each)) is not None},
         )
 
     def _about(self, watched: Sequence[Watched]) -> About:
@@ -183,6 +194,18 @@ def _wakers(reason: Reason, ends: Mapping[ChannelId, Ends], doubt: Wakers) -> Wa
         pids |= ends[channel].writers if writers else ends[channel].readers
     processes = {stat.id for pid in pids if (stat := read_stat(pid)) is not None and not stat.ended}
     return replace(doubt, processes=tuple(sorted(processes | set(reason.wait.wakers.processes))))
+
+
+def _ended(child: Defunct) -> EndedChild:
+    return EndedChild(child.id, child.parent, child.exit_code, child.ended_s)
+
+
+def _call(watched: Watched) -> Call | None:
+    try:
+        blocked = read_blocked(watched.id.pid, watched.id.pid, None)
+    except PermissionError:
+        return None
+    return None if blocked is None else blocked.call
 
 
 def _handles_signals(pid: int) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
-from semtrace.model import Frame, Holder, Lock, SemId, Snapshot, ThreadId, ThreadLock, ThreadLockUse, Waiter
+from semtrace.linux.blocked import Call
+from semtrace.model import Frame, Holder, Lock, Process, SemId, Snapshot, ThreadId, ThreadLock, ThreadLockUse, Waiter
 from semtrace.observe.blocks import Blocking, Blocks
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.namebook import NameBook
@@ -39,6 +40,8 @@ class Knots:
             locks=tuple(self._lock(lock, blocks) for lock in snapshot.locks),
             thread_locks=tuple(_private(lock, blocks) for lock in snapshot.thread_locks),
             handlers=blocks.handlers,
+            processes=tuple(_process(process, blocks) for process in snapshot.processes),
+            ended=blocks.ended,
         )
         snapshot = self._with_waits(snapshot)
         suspects = _suspects(snapshot)
@@ -72,6 +75,16 @@ def _suspects(snapshot: Snapshot) -> set[ThreadId]:
     threads = of_roots | found.stuck
     waits = {wait.thread: wait for wait in found.waits}
     return threads if any(not waits[thread].idle for thread in threads) else set()
+
+
+# A process whose first thread is in one of these waits for what is to do: from the network, or from a timer.
+_FOR_WORK = (Call.ACCEPT, Call.EPOLL, Call.POLL, Call.SELECT, Call.PAUSE)
+
+
+def _process(process: Process, blocks: Blocks) -> Process:
+    call = blocks.doing.get(process.id)
+    idle = None if call is None else call in _FOR_WORK
+    return replace(process, frozen=process.id in blocks.frozen, idle=idle)
 
 
 def _private(lock: ThreadLock, blocks: Blocks) -> ThreadLock:

@@ -1,0 +1,79 @@
+"""What each worker of a server is doing: idle, busy, waiting or stuck. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from semtrace.model import Process, ProcessId, Snapshot, Wait, WaitKind
+from semtrace.waits.build import stopped_processes
+
+WorkerState = Literal["idle", "busy", "waiting", "stuck", "stopped"]
+_WORKERS = ("worker", "dirty-worker")
+
+# A thread that waits for one of these waits for another thread or process, and not for work.
+WAITING = frozenset(WaitKind) - {WaitKind.PIPE_READ, WaitKind.UNKNOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The state of each worker; a server without workers of its own is one itself."""
+
+    states: Mapping[ProcessId, WorkerState]
+
+    def count(self, state: WorkerState) -> int:
+        return Counter(self.states.values())[state]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+def workers(snapshot: Snapshot) -> tuple[Process, ...]:
+    """Return the processes that do the work of any pre-forked server.
+
+    gunicorn's are known. Of others they are the processes that have no child in the server; a single process is its
+    own.
+    """
+    known = tuple(process for process in snapshot.processes if process.role in _WORKERS)
+    if known:
+        return known
+    parents = {process.ppid for process in snapshot.processes}
+    leaves = [process for process in snapshot.processes if process.pid not in parents]
+    found = tuple(process for process in leaves if process.id != snapshot.server.id)
+    return found or tuple(process for process in snapshot.processes if process.id == snapshot.server.id)
+
+
+def worker_states(snapshot: Snapshot) -> Workers:
+    waits: dict[ProcessId, list[Wait]] = {}
+    for wait in snapshot.waits.waits:
+        waits.setdefault(wait.thread.process, []).append(wait)
+    stopped = stopped_processes(snapshot)
+    return Workers({each.id: _state(each, waits.get(each.id, []), snapshot, stopped) for each in workers(snapshot)})
+
+
+def _state(process: Process, waits: list[Wait], snapshot: Snapshot, stopped: frozenset[ProcessId]) -> WorkerState:
+    if process.id in stopped:
+        return "stopped"
+    serving = serving_waits(process, waits)
+    if any(wait.thread in snapshot.waits.stuck for wait in serving):
+        return "stuck"
+    if serving:
+        return "waiting"
+    return "idle" if process.idle or any(wait.idle for wait in waits) else "busy"
+
+
+def serving_waits(process: Process, waits: list[Wait]) -> list[Wait]:
+    """Return the waits that keep a process from its work.
+
+    That is the wait of its first thread. A process whose first thread goes on is kept from it only when all of the
+    others wait that are not idle.
+    """
+    telling = [wait for wait in waits if not wait.idle and wait.target.kind in WAITING]
+    first = [wait for wait in telling if wait.thread.tid == process.pid]
+    if first:
+        return first
+    idle = sum(wait.idle or wait.target.kind is WaitKind.UNKNOWN for wait in waits)
+    others = process.threads - 1 - idle
+    return telling if telling and len(telling) >= others else []
