@@ -22,6 +22,7 @@ from support import PROGRAMS, start, start_gunicorn, wait_until  # noqa: E402
 from test_doctor import disturb, playing  # noqa: E402
 
 from semtrace.observe.observer import Observer  # noqa: E402
+from semtrace.present import findings as present  # noqa: E402
 from semtrace.rules import findings  # noqa: E402
 from semtrace.servers.gunicorn import server_of  # noqa: E402
 
@@ -83,9 +84,9 @@ def judge(title: str, target: Callable[[], contextmanager[int]], seconds: float)
             snapshot = observer.snapshot()
             looks += 1
             for finding in snapshot.findings:
-                (infos if finding.severity == "info" else alarms)[finding.code] += 1
-                if finding.severity != "info":
-                    example = f"{finding.title}: {finding.evidence}"
+                (infos if finding.severity == "note" else alarms)[finding.code] += 1
+                if finding.severity != "note":
+                    example = f"{present.title(finding)}: {present.evidence(finding)}"
             time.sleep(PAUSE_S)
         began = time.perf_counter()
         for _ in range(COST_ROUNDS):

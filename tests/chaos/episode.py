@@ -16,6 +16,7 @@ from pathlib import Path
 
 from semtrace.model import Lock, Server, Snapshot
 from semtrace.observe.observer import Observer, settle
+from semtrace.present.findings import title
 from semtrace.servers.gunicorn import server_of
 from tests.chaos.controller import Controller
 from tests.chaos.families import Family
@@ -293,7 +294,7 @@ class _Episode:
                 "source": source,
                 "detail": wrong.detail,
                 "lock": repr(lock),
-                "findings": [f"{f.severity} {f.code}: {f.title}" for f in seen.findings if f.lock == lock.id],
+                "findings": [f"{f.severity} {f.code}: {title(f)}" for f in seen.findings if f.lock == lock.id],
                 "processes": [f"{p.pid} of {p.ppid} {p.state}" for p in seen.processes],
                 "journal before": described(before, index),
                 "journal after": described(after, index),

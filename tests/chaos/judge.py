@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from semtrace.model import Finding, Holder, Lock
+from semtrace.present.findings import title
 from tests.chaos.truth import Truth
 
 FALSE_HOLDER, FALSE_FREE, FALSE_ORPHAN = "false holder", "false free", "false orphan"
@@ -29,7 +30,7 @@ def judge(truth: Truth, lock: Lock, findings: Iterable[Finding] = ()) -> list[Wr
     """Return all that is wrong with it, also with reservations."""
     found = _holders(truth, lock) or _state(truth, lock)
     found += (
-        Wrong(FALSE_ERROR, f"{finding.code}: {finding.title}")
+        Wrong(FALSE_ERROR, f"{finding.code}: {title(finding)}")
         for finding in findings
         if finding.severity == "error" and finding.lock == lock.id and not _justified(truth, finding)
     )

@@ -11,7 +11,7 @@ import pytest
 from driving import INTERPRETERS, observing, target, until
 from support import PATIENCE_S, start_gunicorn, wait_until
 
-from semtrace.model import Snapshot
+from semtrace.model import LockRef, Snapshot
 from semtrace.observe import namebook
 from semtrace.observe.observer import Observer, settle
 from semtrace.servers.gunicorn import server_of
@@ -141,7 +141,7 @@ def test_an_asyncio_lock_is_seen_held_in_two_workers_at_once(worker_class: str, 
             assert {use.process.pid for use in lock.processes if use.locked} == set(server.workers())
             (finding,) = observer.snapshot().findings
             assert (finding.code, finding.severity) == ("private-lock", "error")
-            assert "async_guard.guard is an asyncio.Lock" in finding.title
+            assert finding.locks == (LockRef(None, "async_guard.guard", "asyncio.Lock"),)
         finally:
             observer.close()
             for customer in customers:

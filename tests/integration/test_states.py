@@ -13,7 +13,7 @@ from driving import FEW, INTERPRETERS, SOME, Target, keeps_names, observing, onl
 from support import alive, wait_until
 
 from semtrace.linux.process import read_stat
-from semtrace.model import Lock, Server, Snapshot
+from semtrace.model import Lock, Server, Snapshot, UnitsLost
 from semtrace.observe.observer import Observer
 from semtrace.reports.dump import report
 
@@ -152,7 +152,7 @@ def test_a_bounded_semaphore_is_exhausted_when_all_of_it_is_taken(python: str) -
             assert who(only(snapshot)) == [by(t, "b")], "what is not lost has its holder still"
             (finding,) = snapshot.findings
             assert (finding.code, finding.severity) == ("orphaned-lock", "warning")
-            assert finding.title.startswith("a unit of ")
+            assert finding.fact(UnitsLost)
 
 
 # -- orphaned

@@ -13,7 +13,7 @@ from pythons import VERSIONS, need
 from support import PROGRAMS, start, wait_until
 
 from semtrace.cpython.withblocks import entries
-from semtrace.model import Finding, Snapshot, ThreadLockUse
+from semtrace.model import Advice, Finding, MayBeGate, RingLink, Snapshot, ThreadLockUse
 from semtrace.observe.observer import Observer
 from semtrace.rules import deadlocks as rules
 from semtrace.servers import gunicorn
@@ -91,10 +91,9 @@ def test_two_threads_that_wait_for_each_other(version: str, case: str, names: se
         snapshot = running.until(named, "the deadlock")
         (finding,) = deadlocks(snapshot)
         assert finding.severity == "error"
-        said = "\n".join((finding.title, *finding.evidence))
-        assert all(f".{name}" in said for name in names), said
-        assert "(a threading lock)" in said
-        assert all(f"thread {running.tid(name)}" in said for name in ("with", "waits")), said
+        assert {lock.name.rpartition(".")[2] for lock in finding.locks} == names
+        assert any(lock.id is None for lock in finding.locks)
+        assert {thread.tid for thread in finding.threads} == {running.tid("with"), running.tid("waits")}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -102,8 +101,9 @@ def test_one_that_waits_for_the_lock_it_is_inside(version: str, tmp_path: Path) 
     with program(version, "reentry", tmp_path) as running:
         snapshot = running.until(deadlocks, "the deadlock")
         (finding,) = deadlocks(snapshot)
-        assert "which it holds itself" in finding.title
-        assert "threading.RLock" in finding.remedy
+        (link,) = (fact for fact in finding.facts if isinstance(fact, RingLink))
+        assert (link.holds, link.took) == (link.wants, False)
+        assert finding.remedy.advice[0] in (Advice.USE_THREADING_RLOCK, Advice.USE_THREADING_RLOCK_NO_GREENLETS)
         assert holder(snapshot, "guard") == running.tid("with")
 
 
@@ -113,8 +113,9 @@ def test_one_that_waits_for_the_shared_lock_that_it_is_inside(version: str, case
     with program(version, case, tmp_path) as running:
         snapshot = running.until(lambda seen: [d for d in named(seen) if d.severity == "error"], "the deadlock")
         (finding,) = deadlocks(snapshot)
-        assert f"(thread {running.tid('with')}) waits for " in finding.title
-        assert finding.title.endswith("shared, which it holds itself")
+        (link,) = (fact for fact in finding.facts if isinstance(fact, RingLink))
+        assert (link.holds, link.took, link.thread.tid) == (link.wants, False, running.tid("with"))
+        assert finding.name.endswith("shared")
 
 
 @pytest.mark.parametrize("version", SOME)
@@ -126,7 +127,7 @@ def test_one_that_waits_at_a_gate_is_no_error(version: str, tmp_path: Path, monk
         for snapshot in running.looks(1.5):
             (finding,) = deadlocks(snapshot)
             assert finding.severity == "warning"
-            assert "unless another releases it" in finding.title
+            assert finding.fact(MayBeGate)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

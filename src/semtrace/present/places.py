@@ -20,6 +20,11 @@ def place_text(place: Place) -> str:
     return f"{_at(place.frame)}{caller}{source}"
 
 
+def line_text(place: Place) -> str:
+    """Return `bank.py:42 in withdraw` and no more, or the site of a traced lock."""
+    return clean(place.site or "") if place.frame is None else _at(place.frame)
+
+
 def place_lines(threads: Iterable[ThreadRef]) -> Iterator[str]:
     """Yield `PID 11, 12 at bank.py:42 in withdraw`: the threads at the same line together."""
     places: dict[str, list[int]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from semtrace.model import Target, Wait, WaitKind, place_of
-from semtrace.present.places import place_text
+from semtrace.present.places import line_text
 from semtrace.text import clean
 
 _NAMELESS = {
@@ -36,4 +36,4 @@ def target_text(target: Target) -> str:
 def wait_place(wait: Wait) -> str:
     """Return `shop.py:42 in pay`, an empty string where it is not known."""
     place = place_of(wait)
-    return "" if place is None else place_text(place)
+    return "" if place is None else line_text(place)
