@@ -15,8 +15,8 @@ from tests.chaos.truth import Part, Reader
 
 
 class Windows:
-    """`parts` has, of each lock that was read once in the last snapshot, its part before and after that. A lock that
-    was read again is a suspect, whose verdict is about the whole snapshot.
+    """`parts` has the part of each lock before and after it was last read in the last snapshot. A lock that was read
+    for a proof has none: that verdict is about the whole snapshot.
     """
 
     def __init__(self, observer: Observer, reader: Reader, indexes: Mapping[int, int]) -> None:
@@ -24,14 +24,12 @@ class Windows:
         self._reader = reader
         self._indexes = indexes  # by inode
         self._look_at, self._snapshot = observer._look_at, observer.snapshot
-        self._again: set[SemId] = set()
         observer.snapshot = self.snapshot  # type: ignore[method-assign]
         observer._look_at = self._looked_at  # type: ignore[method-assign]
-        observer._prover._look_at = self._looked_at
+        observer._prover._look_at = self._looked_for_proof
 
     def snapshot(self) -> Snapshot:
         self.parts.clear()
-        self._again.clear()
         return self._snapshot()
 
     def _looked_at(self, semaphore: SemId) -> Judged:
@@ -40,10 +38,9 @@ class Windows:
             return self._look_at(semaphore)
         before = self._reader.part(index)
         judged = self._look_at(semaphore)
-        after = self._reader.part(index)
-        if semaphore in self._again:
-            self.parts.pop(semaphore, None)
-        else:
-            self.parts[semaphore] = before, after
-        self._again.add(semaphore)
+        self.parts[semaphore] = before, self._reader.part(index)
         return judged
+
+    def _looked_for_proof(self, semaphore: SemId) -> Judged:
+        self.parts.pop(semaphore, None)
+        return self._look_at(semaphore)

@@ -50,6 +50,9 @@ _SAMPLE_PAUSE_S = 0.001
 # How often a lock is read again whose processes were found to map something else by now.
 _MOST_STALE = 4
 
+# How often all processes are listed again of which some were born while the locks were read.
+_MOST_BIRTHS = 3
+
 
 class Observer:
     """Watches one server. Not for several threads at once; `close` gives back its open files.
@@ -108,8 +111,11 @@ class Observer:
         self._learn_who(members)
         self._lives.update(self._now_s, (member.id for member in members))
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
+        members = self._with_newborn(members, judged)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
+        suspects = {semaphore for semaphore, each in judged.items() if each.verdict.doubtful}
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
+        members = self._with_newborn(members, judged, suspects)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         snapshot = self._compose(members, judged)
         snapshot = replace(snapshot, findings=findings(snapshot, self._limits))
@@ -152,6 +158,31 @@ class Observer:
         if workers != self._workers and self._now_s >= self._settings_due_s:
             self._workers, self._settings_due_s = workers, self._now_s + _SETTINGS_S
             self.server = effective(self.server)
+
+    def _with_newborn(
+        self, members: tuple[Member, ...], judged: dict[SemId, Judged], among: set[SemId] | None = None
+    ) -> tuple[Member, ...]:
+        """Judge again what processes map that were born since all were listed: a child may hold what it has released
+        for its parent, and units of a Semaphore. Return all members, also those that have ended since.
+        """
+        for attempt in range(_MOST_BIRTHS + 1):
+            born = self._tree.newborn()
+            if not born:
+                break
+            members = (*members, *born)
+            self._fleet.follow(members, self._now_s)
+            shared = self._shared_with({member.id for member in born})
+            for semaphore in shared & judged.keys() & (judged.keys() if among is None else among):
+                if judged[semaphore].depends_on_newborn:
+                    again = self._look_at(semaphore) if attempt < _MOST_BIRTHS else _in_flux(judged[semaphore])
+                    judged[semaphore] = again
+        return members
+
+    def _shared_with(self, processes: set[ProcessId]) -> set[SemId]:
+        """Return what any of these maps, or all if that cannot be known."""
+        if not processes.isdisjoint(self._fleet.hidden):
+            return set(self._fleet.mappers)
+        return {semaphore for semaphore, who in self._fleet.ids.items() if not processes.isdisjoint(who)}
 
     def _learn_who(self, members: Sequence[Member]) -> None:
         changed = self._fleet.follow(members, self._now_s)
@@ -318,6 +349,11 @@ class Observer:
         for watched in self._fleet.all:
             yield from watched.problems
         yield from self._book.problems()
+
+
+def _in_flux(judged: Judged) -> Judged:
+    reason = "in flux: a process that maps it was forked in every sample"
+    return replace(judged, verdict=Verdict("unknown", reason=reason))
 
 
 def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:

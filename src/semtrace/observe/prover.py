@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S, Stat, read_stat
 from semtrace.linux.sweep import Obstacle
-from semtrace.model import ProcessId, SemId
+from semtrace.model import SEM_VALUE_MAX, ProcessId, SemId
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.foreign import ForeignUse
 from semtrace.observe.outside import ask_outside
@@ -50,6 +50,15 @@ class Judged:
     reading: Reading
     verdict: Verdict
     waiters: int
+
+    @property
+    def depends_on_newborn(self) -> bool:
+        """Return True if the verdict says who holds it, or that nobody does, and another process could change that. A
+        lock with all its units is free, and a proof has its own way with newborn processes.
+        """
+        value, most = self.reading.value, self.reading.maxvalue
+        stated = self.verdict.state not in ("unknown", "orphaned") and not self.verdict.doubtful
+        return stated and value is not None and most is not None and (value < most or most == SEM_VALUE_MAX)
 
 
 class Prover:

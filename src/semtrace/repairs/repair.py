@@ -227,8 +227,10 @@ def _at_a_still_moment(observer: Observer, lock: Lock) -> tuple[Lock, bool]:
     semtrace that looks at the file: only one that stays is a reason not to act.
     """
     refusal: SemtraceError | None = None
-    hindered = 0
+    hindered, deadline = 0, time.monotonic() + PATIENCE_S
     for _ in range(_MOMENTS):
+        if refusal is not None and time.monotonic() > deadline:
+            raise refusal
         stillness = Stillness([process.pid for process in lock.mapped_by])
         before, snapshot = lock.mapped_by, observer.snapshot()
         lock = _same(snapshot, lock.id)
