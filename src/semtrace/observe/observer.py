@@ -259,7 +259,8 @@ class Observer:
         """Return why its counts do not show holders: it is part of something larger, or may be. None for a lock."""
         part = self._parts.get(semaphore)
         if part is not None and part.guessed:
-            return f"it may be a signal inside {part.part_of}: the Python objects that have it cannot be read"
+            why = "have not been found yet" if part.pending else "cannot be read"
+            return f"it may be a signal inside {part.part_of}: the Python objects that have it {why}"
         return f"a signal inside {part.part_of}, not a lock: nobody holds it" if part and part.signal else None
 
     def _verdict(self, semaphore: SemId, read: Reading) -> Verdict:

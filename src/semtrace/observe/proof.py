@@ -20,7 +20,8 @@ known not to be about to, for longer than one that waits for the interpreter loc
 leaves the look without a result. One that may be about to claim takes back all looks before.
 
 A process that was forked after the suspicion began has one thread, which was forking when the lock was taken long ago:
-while it is young only its claim matters, and a sign that it stands still on its way to claim.
+while it is young only its claim matters, and a sign that it stands still on its way to claim. Its memory is a copy of
+its parent's and is searched only before a release.
 
 What this cannot see:
 
@@ -131,6 +132,10 @@ class Suspicion:
         """Return True for a process that was born into the suspicion just now and has one thread."""
         born_after = process.start_ticks > self.since_ticks
         return born_after and threads <= 1 and now_ticks - process.start_ticks <= NEWBORN_S * TICKS_PER_S
+
+    def is_copied(self, process: ProcessId, forked: bool) -> bool:
+        """Return True for a process that was forked after the suspicion began: it has what its parent had."""
+        return forked and process.start_ticks > self.since_ticks
 
     def is_younger_than_proof(self, process: ProcessId) -> bool:
         """Return True for a process that was born after the proof was complete: nobody was left then who could hand

@@ -89,7 +89,7 @@ class Prover:
         """What each process must be searched for, with the time before which a search does not count."""
         wanted: dict[Watched, dict[SemId, float]] = {}
         for semaphore, suspicion in self._suspicions.items():
-            for watched in _to_be_searched(suspicion, mappers.get(semaphore, ())):
+            for watched in _to_be_searched(suspicion, mappers.get(semaphore, ()), self._strict):
                 wanted.setdefault(watched, {})[semaphore] = suspicion.since_s
         return wanted
 
@@ -179,7 +179,7 @@ class Prover:
         """One look at where all threads are, once all memory was searched; of processes that are dying nothing need be
         shown.
         """
-        ready = [s for s in semaphores if not _unsearched(s, self._suspicions[s], mappers[s])]
+        ready = [s for s in semaphores if not _unsearched(s, self._suspicions[s], mappers[s], self._strict)]
         everybody = dict.fromkeys(watched for semaphore in ready for watched in mappers[semaphore])
         seen = {watched: list(watched.sightings()) for watched in everybody}
         living = {watched for watched in everybody if not watched.dying}
@@ -240,8 +240,8 @@ class Prover:
             return "where threads wait cannot be told on this processor"
         if self._baselines[semaphore].handed_over:
             return "processes release what others took, so counts do not show who holds it"
-        unsearched = _unsearched(semaphore, suspicion, mappers)
-        if not unsearched and (foreign := _foreign(semaphore, suspicion, mappers)):
+        unsearched = _unsearched(semaphore, suspicion, mappers, self._strict)
+        if not unsearched and (foreign := _foreign(semaphore, _to_be_searched(suspicion, mappers, self._strict))):
             return foreign
         return suspicion.missing(time.monotonic(), unsearched, self._strict)
 
@@ -286,9 +286,9 @@ def _was_acquired(suspicion: Suspicion, judged: Judged) -> bool:
     return suspicion.was_acquired({claim.process: claim.last_tid for claim in claims})
 
 
-def _foreign(semaphore: SemId, suspicion: Suspicion, mappers: Sequence[Watched]) -> str | None:
+def _foreign(semaphore: SemId, searched: Iterable[Watched]) -> str | None:
     """Return which process may hold it without a count that shows it, and how."""
-    for watched in _to_be_searched(suspicion, mappers):
+    for watched in searched:
         use = watched.foreign_users(semaphore)
         if use is not None and not watched.dying:
             return f"PID {watched.id.pid} may hold it by other means than multiprocessing ({_MEANS[use]})"
@@ -312,16 +312,24 @@ def _waiters_slept(semaphore: SemId, mappers: Sequence[Watched], seen: Mapping[W
     )
 
 
-def _to_be_searched(suspicion: Suspicion, mappers: Iterable[Watched]) -> Iterator[Watched]:
+def _to_be_searched(suspicion: Suspicion, mappers: Collection[Watched], strict: bool) -> Iterator[Watched]:
+    """Yield those whose memory the proof rests on.
+
+    What a newborn process has of the lock is a copy of what its parent had, who must be searched itself: its objects
+    are known, and only somebody older could have handed it the lock. `strict`: only while it is young.
+    """
     now_ticks = _now_ticks()
+    pids = {watched.id.pid for watched in mappers}
     for watched in mappers:
         young = suspicion.is_young(watched.id, watched.stat.threads, now_ticks)
-        if not (young or watched.id in suspicion.proved_with or suspicion.is_younger_than_proof(watched.id)):
+        copied = not strict and suspicion.is_copied(watched.id, watched.stat.forked) and watched.stat.ppid in pids
+        known = young or copied or watched.id in suspicion.proved_with
+        if not (known or suspicion.is_younger_than_proof(watched.id)):
             yield watched
 
 
-def _unsearched(semaphore: SemId, suspicion: Suspicion, mappers: Iterable[Watched]) -> list[ProcessId]:
-    which = _to_be_searched(suspicion, mappers)
+def _unsearched(semaphore: SemId, suspicion: Suspicion, mappers: Collection[Watched], strict: bool) -> list[ProcessId]:
+    which = _to_be_searched(suspicion, mappers, strict)
     return [watched.id for watched in which if watched.searched_s.get(semaphore, 0.0) < suspicion.since_s]
 
 
