@@ -13,12 +13,13 @@ from dataclasses import replace
 from semtrace.cpython.names import Named
 from semtrace.linux import files
 from semtrace.linux.shm import ShmDirectory
-from semtrace.linux.stillness import Stillness
 from semtrace.linux.sweep import Obstacle
-from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
+from semtrace.model import SEM_VALUE_MAX, Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
 from semtrace.observe import primitives, reading
+from semtrace.observe.activity import Activity
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.fleet import Fleet
+from semtrace.observe.heirs import Heirs
 from semtrace.observe.lasting import Lives
 from semtrace.observe.lastpicture import LastPicture
 from semtrace.observe.namebook import NameBook
@@ -82,6 +83,7 @@ class Observer:
         self._names: dict[SemId, tuple[Named, ...]] = {}
         self._parts: dict[SemId, Part] = {}
         self._baselines: dict[SemId, Baselines] = {}
+        self._heirs = Heirs()
         self._prover = Prover(self._look_at, self._baselines, self._linked, self._fleet.invite)
         self._ownership = Ownership()
         self._thread_locks = ThreadLocks(self._book)
@@ -214,6 +216,7 @@ class Observer:
                 self._parts[semaphore] = Part(named.owner, signal, named.owner_kind, attribute)
         for gone in self._baselines.keys() - mappers.keys():
             del self._baselines[gone]
+        self._heirs.keep(mappers)
         for semaphore, baselines in self._baselines.items():
             baselines.keep({watched.id for watched in mappers[semaphore]})
 
@@ -270,8 +273,13 @@ class Observer:
             return Verdict("unknown", reason=no_lock)
         baselines = self._baselines.setdefault(semaphore, Baselines())
         baselines.note(read.claims)
-        if read.value >= read.maxvalue and baselines.due(self._now_s):
-            self._learn(semaphore, read.maxvalue)
+        if read.maxvalue == SEM_VALUE_MAX and read.steady and not read.blind:
+            baselines.count_units(read.value, read.claims)
+        most = baselines.units if read.maxvalue == SEM_VALUE_MAX else read.maxvalue
+        if most is not None and read.value >= most and baselines.due(self._now_s):
+            self._learn(semaphore, most)
+        elif baselines.unproven(read.claims):
+            self._heirs.learn(semaphore, self._fleet.mappers.get(semaphore, ()), read, baselines)
         return judge(read, baselines.known, baselines.handed_over)
 
     def _value_by_name(self, semaphore: SemId) -> tuple[int, int] | None:
@@ -291,21 +299,23 @@ class Observer:
         """
         mappers, baselines = self._fleet.mappers.get(semaphore, ()), self._baselines[semaphore]
         standing: set[Claim] | None = None
-        asleep: set[ProcessId] = set()
+        before: dict[ProcessId, Activity] = {}
+        now: dict[ProcessId, Activity] = {}
         for _ in range(_SAMPLES_OF_FREE):
-            counting = {claim.process for claim in standing or ()}
-            stillness = {w.id: Stillness([w.id.pid]) for w in mappers if w.id in counting}
+            counting = [w for w in mappers if any(claim.process == w.id for claim in standing or ())]
+            before = {w.id: w.activity(semaphore) for w in counting}
             claims, _ = reading.claims_on(semaphore, mappers)
             after = reading.value_of(semaphore, mappers)
             if after is None or after[0] < maxvalue or self._stale(semaphore, claims):
                 return
-            asleep = {process for process, still in stillness.items() if still.broken_by() is None}
+            now = {w.id: w.activity(semaphore) for w in counting}
             baselines.note(claims)
             standing = {c for c in claims if c.count} & (set(claims) if standing is None else standing)
             if not standing:
                 break
             time.sleep(_SAMPLE_PAUSE_S)
-        baselines.sample_free(self._now_s, standing or (), asleep)
+        asleep = {process for process in now if now[process].asleep_since(before[process])}
+        baselines.sample_free(self._now_s, standing or (), asleep, now)
 
     # -- the picture
 
