@@ -120,6 +120,7 @@ class Observer:
         members = self._with_newborn(members, judged, suspects)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         snapshot = self._compose(members, judged)
+        self._prover.note_waiters(self._now_s, snapshot.locks)
         snapshot = replace(snapshot, findings=findings(snapshot, self._limits))
         snapshot = replace(snapshot, cost_s=time.thread_time() - cpu_before)
         self._last.add(snapshot)

@@ -34,7 +34,7 @@ What this cannot see:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -102,8 +102,8 @@ class Suspicion:
 
     `looks` are those in which all threads were clear, `looked_s` when the last of them was, `unsettled` why the very
     last look was not one of them. `proved_ticks` is when the proof was first complete, `proved_with` who took part
-    then. `outsider` is what a process outside the server that maps it, or may map it, lacks; `barred`: it cannot be
-    asked whether it does.
+    then. `taker` is the only process that may just have been granted it, by the last refresh. `outsider` is what a
+    process outside the server that maps it, or may map it, lacks; `barred`: it cannot be asked whether it does.
     """
 
     since_s: float
@@ -118,6 +118,7 @@ class Suspicion:
     unsettled: str | None = None
     proved_ticks: int | None = None
     proved_with: frozenset[ProcessId] = frozenset()
+    taker: ProcessId | None = None
     _looked_at: set[ProcessId] = field(default_factory=set)
     _anchors: dict[tuple[ProcessId, int], RunTime] = field(default_factory=dict)
     _last_tids: dict[ProcessId, int] = field(default_factory=dict)
@@ -169,6 +170,19 @@ class Suspicion:
             self.looks = 0
         elif nothing is None:
             self._add_look(now_s, [each.process for each in everybody if not each.young])
+
+    def takers(self, everybody: Sequence[Look], waited: Collection[tuple[ProcessId, int]]) -> set[ProcessId]:
+        """Return the processes that may just have been granted it, and not have counted it yet.
+
+        Those are inside SemLock.acquire, and do not wait for the lock any more. Where none is seen there, they are
+        those with a thread that runs, or would if it got a processor, and is among those that `waited` for it lately.
+        """
+        unclear = [(look.process, s) for look in everybody for s in look.sightings if self._is_unclear(look.process, s)]
+        inside = {process for process, sighting in unclear if sighting.gil is Gil.ACQUIRING}
+        return inside or {process for process, sighting in unclear if (process, sighting.thread.tid) in waited}
+
+    def _is_unclear(self, process: ProcessId, sighting: Sighting) -> bool:
+        return self._thread(process, sighting)[0] is not Shown.CLEAR
 
     def was_looked_at(self, process: ProcessId) -> bool:
         """Return True if the process was part of a look in which all were clear and nobody claimed the lock."""

@@ -5,18 +5,19 @@ contradicted.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S, Stat, read_stat
 from semtrace.linux.sweep import Obstacle
-from semtrace.model import SEM_VALUE_MAX, ProcessId, SemId
+from semtrace.model import SEM_VALUE_MAX, Lock, ProcessId, SemId
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.foreign import ForeignUse
 from semtrace.observe.outside import ask_outside
 from semtrace.observe.proof import Look, Sighting, Suspicion
-from semtrace.observe.verdict import Reading, Verdict, judge
+from semtrace.observe.verdict import Reading, Verdict, judge, taken_by
 from semtrace.observe.watched import Watched
 
 # A suspect lock is read this often in one refresh, spread out, so that a busy lock does not look idle by chance.
@@ -24,6 +25,7 @@ _BURST = 12
 _BURST_PAUSE_S = 0.0005
 _SWEEP_EVERY_S = 2.0
 _TAKE_IN_S = 1.0
+_LATELY_S = 10.0
 
 _MEANS = {
     ForeignUse.UNSEARCHED: "its memory could not be searched",
@@ -83,6 +85,7 @@ class Prover:
         self._invite = invite
         self._suspicions: dict[SemId, Suspicion] = {}
         self._invited_s: dict[tuple[SemId, ProcessId], float] = {}
+        self._waited: dict[SemId, dict[tuple[ProcessId, int], float]] = {}
         self._lost: dict[SemId, int] = {}  # how many units each suspicion is of; 0: all there are
 
     def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
@@ -105,6 +108,7 @@ class Prover:
         for semaphore in suspect:
             self._suspect(now_s, semaphore, judged[semaphore])
         self._look_hard(judged, mappers)
+        self._look_for_takers(judged, mappers)
         self._sweep(now_s, mappers)
         self.unproved = False
         for semaphore in self._suspicions:
@@ -193,6 +197,33 @@ class Prover:
             if judged[semaphore].verdict.lost and self._look_at(semaphore).reading != judged[semaphore].reading:
                 suspicion.discard_looks()  # others came or went
 
+    def note_waiters(self, now_s: float, locks: Iterable[Lock]) -> None:
+        """Take in who waits for which lock: of these threads some will have it next."""
+        for lock in locks:
+            if lock.waiters or lock.id in self._waited:
+                before = {who: at_s for who, at_s in self._waited.get(lock.id, {}).items() if now_s - at_s < _LATELY_S}
+                self._waited[lock.id] = {**before, **{(w.process, w.tid): now_s for w in lock.waiters}}
+        self._waited = {semaphore: waited for semaphore, waited in self._waited.items() if waited}
+
+    def _look_for_takers(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
+        """Find who was granted a lock and has not counted it, as it waits for the interpreter lock or a processor: on a
+        busy server that are most of those that nobody claims. A process that may have either of two is not named.
+        """
+        asked = [s for s, each in self._suspicions.items() if each.proved_ticks is None and not self._lost[s]]
+        everybody = dict.fromkeys(watched for semaphore in asked for watched in mappers[semaphore])
+        now_ticks = _now_ticks()
+        seen = {watched: list(watched.sightings()) for watched in everybody}
+        found = {}
+        for semaphore in asked:
+            suspicion = self._suspicions[semaphore]
+            looks = [_look(suspicion, each, seen[each], now_ticks) for each in mappers[semaphore]]
+            found[semaphore] = suspicion.takers(looks, self._waited.get(semaphore, ()))
+        named = Counter(process for takers in found.values() for process in takers)
+        for semaphore, takers in found.items():
+            if self._is_still(semaphore, judged):
+                alone = len(takers) == 1 and not any(named[process] > 1 for process in takers)
+                self._suspicions[semaphore].taker = next(iter(takers)) if alone else None
+
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> None:
         """Asks the rest of the machine once the rest of a proof is there, and again now and then."""
         due = {s: each for s, each in self._suspicions.items() if self._sweep_due(now_s, s, mappers[s])}
@@ -256,6 +287,8 @@ class Prover:
                 proved=lacks is None,
                 reason=f"{verdict.reason}; {end if lacks is None else f'not proved: {lacks}'}",
             )
+        if lacks is not None and suspicion.taker is not None:
+            return taken_by(judged.reading, suspicion.taker)
         if lacks is not None:
             return Verdict(
                 "unknown",

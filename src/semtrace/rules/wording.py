@@ -58,7 +58,7 @@ def holding(lock: Lock) -> list[str]:
     lines = []
     for holder in lock.holders[:_FEW]:
         since = _how_long(unbroken_s(lock, holder), holder.since_s, holder.evidence, "in one hold or in several")
-        doubt = "" if holder.certain else ", unless it only inherited the count at its fork"
+        doubt = "" if holder.certain else ", which is not certain"
         lines.append(f"held by {thread(holder.process, holder.tid)}{since}{doubt}")
     return [*lines, *where(lock.holders)]
 
