@@ -12,6 +12,7 @@ from driving import FEW, INTERPRETERS, SOME, Target, observing, target, until, w
 
 from semtrace.model import Lock, Snapshot
 from semtrace.observe.observer import Observer, settle
+from semtrace.observe.owned import Owned
 from semtrace.rules.basis import Limits, is_read_lock
 from semtrace.servers.gunicorn import server_of
 
@@ -167,6 +168,24 @@ def test_guess_hides_no_orphan_and_makes_none(monkeypatch: pytest.MonkeyPatch) -
     bounded = [lock for snapshot in seen for lock in snapshot.locks if lock.maximum == 2]
     assert {(lock.state, lock.signal) for lock in bounded} == {("unknown", False)}
     assert all("may be a signal inside Queue" in (lock.reason or "") for lock in bounded)
+
+
+@pytest.mark.parametrize("objects", ["mp.Lock(), mp.Lock(), mp.BoundedSemaphore(2)", "mp.Queue(2)"])
+def test_guess_is_called_one_until_owners_are_searched(objects: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    due = Owned.is_due
+    monkeypatch.setattr(Owned, "is_due", lambda *_: False)
+    with hiding(sys.executable, objects) as t:
+        locks = "Queue" not in objects
+        t.fork("a")
+        t.do("a", "[get(2).acquire() for _ in range(2)]" if locks else "[get(0)._sem.acquire() for _ in range(2)]")
+        t.kill("a")
+        with observing(t.root) as observer:
+            until(observer, lambda s: any(lock.maximum == 2 for lock in s.locks))
+            seen = [lock for s in watch(observer, 1.0) for lock in s.locks if lock.maximum == 2]
+            assert {(lock.state, lock.signal) for lock in seen} == {("unknown", False)}
+            assert all("may be a signal" in (lock.reason or "") for lock in seen)
+            monkeypatch.setattr(Owned, "is_due", due)
+            until(observer, lambda s: any(lock.state == "orphaned" if locks else lock.signal for lock in s.locks))
 
 
 @few

@@ -46,13 +46,14 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "verdict": "model",
         "primitives": "model",
         "proof": "model linux",
-        "baselines": "model .verdict",
+        "baselines": "model .activity .verdict",
         "activity": "linux",
         "foreign": "model linux cpython",
         "sightings": "linux cpython .proof",
         "owned": "model cpython",
         "watched": "model linux cpython .activity .foreign .owned .proof .sightings .verdict",
         "reading": "model .verdict .watched",
+        "heirs": "model .activity .baselines .reading .verdict .watched",
         "history": "model linux",
         "outside": "model linux.sweep .watched",
         "prover": "model linux .baselines .foreign .outside .proof .verdict .watched",
@@ -75,9 +76,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
         "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.traced servers.tree "
-        ".baselines .fleet .knots .lasting .lastpicture .namebook .ownership .picture .primitives .prover .reading "
-        ".separate "
-        ".threadlocks .verdict .watched",
+        ".activity .baselines .fleet .heirs .knots .lasting .lastpicture .namebook .ownership .picture .primitives "
+        ".prover .reading .separate .threadlocks .verdict .watched",
     },
     # its traced locks
     "tracing": {

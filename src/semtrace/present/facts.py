@@ -107,7 +107,7 @@ def _(fact: HolderUnknown) -> Iterator[str]:
 @_lines.register
 def _(fact: HeldBy) -> Iterator[str]:
     for hold in fact.holds[:_FEW]:
-        doubt = "" if hold.certain else ", unless it only inherited the count at its fork"
+        doubt = "" if hold.certain else ", which is not certain"
         yield f"held by {thread_name(hold.thread)}{lasting(hold.since)}{doubt}"
     yield from place_lines(hold.thread for hold in fact.holds)
 
