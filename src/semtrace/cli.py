@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
-from semtrace.printing import emit, emit_prose, lenient, say, tell, wants_colour, width
+from semtrace.printing import emit, emit_json, emit_prose, lenient, say, tell, wants_colour, width
 
 if TYPE_CHECKING:
     from semtrace.model import Snapshot
@@ -138,7 +138,7 @@ def doctor(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        emit([json.dumps(doctor_json(snapshot), indent=2)])
+        emit_json(json.dumps(doctor_json(snapshot), indent=2))
     else:
         emit(doctor_text(snapshot, diagnosis.looks, colour=wants_colour(), width=width()))
     if any(finding.severity == "error" for finding in snapshot.findings):
@@ -157,7 +157,7 @@ def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[
         from semtrace.reports.schema import snapshot_json
 
         # One line a snapshot when there are several, for whoever reads them as they come.
-        emit([json.dumps(snapshot_json(snapshot), indent=None if options.watch else 2)])
+        emit_json(json.dumps(snapshot_json(snapshot), indent=None if options.watch else 2))
         return
     from semtrace.reports.dump import report
 
