@@ -35,6 +35,7 @@ from semtrace.servers.gunicorn_memory import effective
 from semtrace.servers.tree import Member, Tree
 from semtrace.tracing import traced
 from semtrace.tracing.follower import Glance, Telling
+from semtrace.tracing.speakers import Mapped
 
 # How long one refresh may search memory; what is left goes on in the next.
 SEARCH_BUDGET_S = 0.15
@@ -86,6 +87,7 @@ class Observer:
         self._lives = Lives()
         self._traced = telling or Glance()
         self._last = LastPicture()
+        self._unread: tuple[Problem, ...] = ()
         self._end: Snapshot | None = None
         self._now_s = 0.0
         self._workers: frozenset[ProcessId] | None = None
@@ -298,9 +300,11 @@ class Observer:
         self, locks: tuple[Lock, ...], members: Sequence[ProcessId]
     ) -> tuple[tuple[Lock, ...], Tracing | None]:
         """The locks with what the traced ones among them say themselves."""
-        state = self._traced.state(members)
+        self._unread = ()
+        state = self._traced.state(members, Mapped(dict(self._fleet.ids), self._fleet.hidden))
         if state is None:
             return locks, None
+        self._unread = traced.problems(state)
         now_ns = int(self._now_s * 1e9)
         blind = {watched.id for watched in self._fleet.all if watched.memory is None}
         names = {lock.id: lock.name for lock in locks if lock.name}
@@ -318,6 +322,7 @@ class Observer:
         for watched in self._fleet.all:
             yield from watched.problems
         yield from self._book.problems()
+        yield from self._unread
 
 
 def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:
