@@ -21,6 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lenient()
     told = list(sys.argv[1:] if arguments is None else arguments)
     options = parse(told)
+    if arguments is None and options.name not in _OF_ITSELF:
+        from semtrace.supervising import supervised
+
+        return supervised(lambda: _run(options, told), again=not getattr(options, "yes", False))
+    return _run(options, told)
+
+
+def _run(options: argparse.Namespace, told: Sequence[str]) -> int:
     from semtrace.linux.rights import started_with
 
     try:
@@ -183,6 +191,9 @@ def _refuse_other_systems() -> None:
             f"semtrace reads /proc as Linux has it; this is {sys.platform}", "run it on the server's machine"
         )
 
+
+# `run` has a server of its own as its child, and `serve` a process for each page, which is supervised.
+_OF_ITSELF = ("run", "serve")
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     function.__name__: function for function in (attach, run, serve, ps, dump, doctor, events, release, clean)

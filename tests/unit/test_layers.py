@@ -132,9 +132,11 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "signals": "",
     "showing": "model errors tracing.follower servers.gunicorn launch linux repairs.mend observe.observer printing "
     "settings signals stacks tui",
+    "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
     "cli": "arguments model doctor reports.doctor errors linux.rights rules stacks servers.gunicorn launch "
-    "repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals tailing",
+    "repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals "
+    "supervising tailing",
     "__main__": "cli",
 }
 

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from semtrace.linux import withheld
 from semtrace.linux.process import PAGE_SIZE
 from semtrace.model import SemId
 
@@ -57,8 +58,10 @@ class SemMapping(NamedTuple):
 
 def read_mappings(pid: int) -> list[Mapping] | None:
     """All mappings in the order of their addresses. None if the process ended; raises PermissionError."""
+    path = f"/proc/{pid}/maps"
+    withheld.check(path)
     try:
-        with open(f"/proc/{pid}/maps", "rb") as f:
+        with open(path, "rb") as f:
             return list(parse_mappings(f.read(_MAPS_LIMIT)))
     except PermissionError:
         raise
@@ -97,8 +100,10 @@ def mappings_of(pid: int, wanted: Collection[SemId]) -> Iterator[tuple[SemId, Ma
 
     Raises OSError where the kernel does not answer. The text costs less than a query for each file that is mapped.
     """
+    path = f"/proc/{pid}/maps"
+    withheld.check(path)
     try:
-        with open(f"/proc/{pid}/maps", "rb", buffering=0) as f:
+        with open(path, "rb", buffering=0) as f:
             text = b"".join(iter(lambda: f.read(1 << 16), b""))
     except (FileNotFoundError, ProcessLookupError):
         return
@@ -153,7 +158,9 @@ class SemaphoreMaps:
         self.by_ioctl = by_ioctl
         self._by_links = True
         self._pid = pid
-        self._fd = os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
+        path = f"/proc/{pid}/maps"
+        withheld.check(path)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._name = array("B", bytes(_NAME_SIZE))
         self._query = bytearray(_QUERY.size)
 

@@ -9,6 +9,7 @@ import re
 import signal
 from dataclasses import dataclass
 
+from semtrace.linux import withheld
 from semtrace.linux.process import Stat, read_stat
 from semtrace.model import ProcessId
 
@@ -46,6 +47,7 @@ class Status:
 def read(path: str, limit: int = _LIMIT) -> bytes | None:
     """The first `limit` bytes of the file, or None if it cannot be read."""
     try:
+        withheld.check(path)
         with open(path, "rb", buffering=0) as f:
             pieces = []
             while limit > 0 and (piece := f.read(min(limit, 65536))):
