@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
-from semtrace.printing import emit, emit_prose, lenient, say, tell, wants_colour, width
+from semtrace.printing import emit, emit_json, emit_prose, lenient, say, tell, wants_colour, width
 
 if TYPE_CHECKING:
     from semtrace.model import Snapshot
@@ -21,6 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lenient()
     told = list(sys.argv[1:] if arguments is None else arguments)
     options = parse(told)
+    if arguments is None and options.name not in _OF_ITSELF:
+        from semtrace.supervising import supervised
+
+        return supervised(lambda: _run(options, told), again=not getattr(options, "yes", False))
+    return _run(options, told)
+
+
+def _run(options: argparse.Namespace, told: Sequence[str]) -> int:
     from semtrace.linux.rights import started_with
 
     try:
@@ -138,7 +146,7 @@ def doctor(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        emit([json.dumps(doctor_json(snapshot), indent=2)])
+        emit_json(json.dumps(doctor_json(snapshot), indent=2))
     else:
         emit(doctor_text(snapshot, diagnosis.looks, colour=wants_colour(), width=width()))
     if any(finding.severity == "error" for finding in snapshot.findings):
@@ -157,7 +165,7 @@ def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[
         from semtrace.reports.schema import snapshot_json
 
         # One line a snapshot when there are several, for whoever reads them as they come.
-        emit([json.dumps(snapshot_json(snapshot), indent=None if options.watch else 2)])
+        emit_json(json.dumps(snapshot_json(snapshot), indent=None if options.watch else 2))
         return
     from semtrace.reports.dump import report
 
@@ -183,6 +191,9 @@ def _refuse_other_systems() -> None:
             f"semtrace reads /proc as Linux has it; this is {sys.platform}", "run it on the server's machine"
         )
 
+
+# `run` has a server of its own as its child, and `serve` a process for each page, which is supervised.
+_OF_ITSELF = ("run", "serve")
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     function.__name__: function for function in (attach, run, serve, ps, dump, doctor, events, release, clean)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semtrace.errors import UsageError
+from semtrace.linux import safefile
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,8 +50,7 @@ def load(path: Path | None = None) -> Settings:
     """The user's settings, the defaults where there is no file. Raises UsageError on what it cannot understand."""
     path = path or config_path()
     try:
-        with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
+        text = safefile.read(path, MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return Settings()
     except OSError as error:

@@ -60,7 +60,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "ownership": "model cpython .primitives .watched",
         "separate": "model",
         "lastpicture": "model",
-        "namebook": "model linux.memory cpython .watched",
+        "namebook": "model linux cpython .watched",
         "insiders": "model cpython linux .watched",
         "sleepers": "model linux .history",
         "threadwaits": "model cpython linux .history .insiders .sleepers .watched",
@@ -75,9 +75,9 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
-        "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.traced servers.tree "
-        ".activity .baselines .fleet .heirs .knots .lasting .lastpicture .namebook .ownership .picture .primitives "
-        ".prover .reading .separate .threadlocks .verdict .watched",
+        "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
+        "tracing.traced servers.tree .activity .baselines .fleet .heirs .knots .lasting .lastpicture .namebook "
+        ".ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
     },
     # its traced locks
     "tracing": {
@@ -90,10 +90,12 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "sampling": "",
         "state": "model wire .events .folding .nesting .sampling .sequence .tally",
         "tracedirs": "model wire linux",
-        "statefiles": "model wire linux .state .tracedirs",
+        "speakers": "model linux",
+        "admission": "model .events .speakers .state",
+        "statefiles": "model wire linux .speakers .state .tracedirs",
         "reader": "model errors wire linux .events .tracedirs",
-        "follower": "model .events .reader .state .statefiles .tracedirs",
-        "traced": "model wire .events .folding .state .tally",
+        "follower": "model .admission .events .reader .speakers .state .statefiles .tracedirs",
+        "traced": "model text wire .events .folding .state .tally",
     },
     # what people and programs get to read
     "timelines": {
@@ -123,21 +125,24 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
     "tailing": "model errors tracing.events tracing.follower observe.observer tracing.reader reports.schema "
+    "tracing.speakers "
     "tracing.state text tracing.traced",
     "runlogs": "model linux",
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
-    "settings": "errors",
-    "tui": "model errors present timelines.raster reports.schema observe.separate settings timelines.spans "
-    "reports.stacks text timelines.timeline tui waits",
+    "settings": "errors linux.safefile",
+    "tui": "model errors linux.safefile present timelines.raster reports.schema observe.separate settings "
+    "timelines.spans reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "",
     "printing": "errors text",
     "signals": "",
     "showing": "model errors tracing.follower servers.gunicorn launch linux repairs.mend observe.observer printing "
     "settings signals stacks tui",
-    "serving": "errors servers.gunicorn printing showing web",
+    "supervising": "errors linux printing",
+    "serving": "errors linux.files servers.gunicorn printing showing web",
     "cli": "arguments model doctor reports.doctor errors linux.rights rules stacks servers.gunicorn launch "
-    "repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals tailing",
+    "repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals "
+    "supervising tailing",
     "__main__": "cli",
 }
 

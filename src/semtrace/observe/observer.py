@@ -37,6 +37,7 @@ from semtrace.servers.gunicorn_memory import effective
 from semtrace.servers.tree import Member, Tree
 from semtrace.tracing import traced
 from semtrace.tracing.follower import Glance, Telling
+from semtrace.tracing.speakers import Mapped
 
 # How long one refresh may search memory; what is left goes on in the next.
 SEARCH_BUDGET_S = 0.15
@@ -93,6 +94,7 @@ class Observer:
         self._traced = telling or Glance()
         self._knots = Knots(self._fleet, self._book, self._linked)
         self._last = LastPicture()
+        self._unread: tuple[Problem, ...] = ()
         self._end: Snapshot | None = None
         self._now_s = 0.0
         self._workers: frozenset[ProcessId] | None = None
@@ -349,9 +351,11 @@ class Observer:
         self, locks: tuple[Lock, ...], members: Sequence[ProcessId]
     ) -> tuple[tuple[Lock, ...], Tracing | None]:
         """The locks with what the traced ones among them say themselves."""
-        state = self._traced.state(members)
+        self._unread = ()
+        state = self._traced.state(members, Mapped(dict(self._fleet.ids), self._fleet.hidden))
         if state is None:
             return locks, None
+        self._unread = traced.problems(state)
         now_ns = int(self._now_s * 1e9)
         blind = {watched.id for watched in self._fleet.all if watched.memory is None}
         names = {lock.id: lock.name for lock in locks if lock.name}
@@ -369,6 +373,7 @@ class Observer:
         for watched in self._fleet.all:
             yield from watched.problems
         yield from self._book.problems()
+        yield from self._unread
 
 
 def _in_flux(judged: Judged) -> Judged:
