@@ -78,7 +78,7 @@ def test_orphan_that_looks_like_a_queues_signal_is_found(python: str) -> None:
         t.do("a", "[get(2).acquire() for _ in range(2)]")
         t.kill("a")
         with observing(t.root) as observer:
-            snapshot = until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks), timeout=20)
+            snapshot = until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks))
             (lock,) = [lock for lock in snapshot.locks if lock.state == "orphaned"]
             assert (lock.kind, lock.maximum, lock.part_of) == ("BoundedSemaphore", 2, None)
 
@@ -153,7 +153,7 @@ def test_renamed_type_and_a_subclass_are_both_semlocks(python: str) -> None:
             snapshot = until(observer, lambda s: bool(s.locks[0].holders))
             assert [holder.pid for holder in snapshot.locks[0].holders] == [t.pids["a"]]
             t.kill("a")
-            until(observer, lambda s: s.locks[0].state == "orphaned", timeout=20)
+            until(observer, lambda s: s.locks[0].state == "orphaned")
 
 
 def test_guess_hides_no_orphan_and_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
