@@ -14,6 +14,7 @@ from semtrace.printing import emit, emit_json, emit_prose, lenient, say, tell, w
 
 if TYPE_CHECKING:
     from semtrace.model import Snapshot
+    from semtrace.rules import Limits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +84,7 @@ def dump(options: argparse.Namespace) -> int:
     from semtrace.observe.observer import Observer, settle
     from semtrace.servers import gunicorn
 
-    observer = Observer(gunicorn.choose(options.pid), all_thread_locks=options.all)
+    observer = Observer(gunicorn.choose(options.pid), all_thread_locks=options.all, limits=_limits(options))
     try:
         snapshot = settle(observer)
         _show(snapshot, options, observer.snapshot)
@@ -134,10 +135,9 @@ def doctor(options: argparse.Namespace) -> int:
     """What is wrong, after a little watching."""
     from semtrace.doctor import Doctor
     from semtrace.reports.doctor import doctor_json, doctor_text
-    from semtrace.rules import Limits
     from semtrace.servers import gunicorn
 
-    patient = Doctor(gunicorn.choose(options.pid), Limits(options.long, options.long))
+    patient = Doctor(gunicorn.choose(options.pid), _limits(options))
     try:
         diagnosis = patient.watch(options.seconds)
     finally:
@@ -152,6 +152,15 @@ def doctor(options: argparse.Namespace) -> int:
     if any(finding.severity == "error" for finding in snapshot.findings):
         return EXIT_FINDINGS
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    """Return what the command line and the user's file say about findings."""
+    from semtrace.rules import USUAL, Limits
+    from semtrace.settings import load
+
+    long_s = getattr(options, "long", USUAL.hold_s)
+    return Limits(long_s, long_s, frozenset((*load().ignore, *options.ignore)))
 
 
 def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[[], Snapshot]) -> None:

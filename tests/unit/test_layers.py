@@ -23,7 +23,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "text": "model",
     "waits": "model waits",
     "rules": "model rules waits",
-    "present": "model text errors present",
+    "present": "model text present rules.headline waits",
     # between a traced server and its viewers
     "wire": "model errors wire",
     "instrument": "wire errors model instrument",
@@ -105,10 +105,10 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "raster": "model .bitrows .spans .timeline",
     },
     "reports": {
-        "doctor": "model present rules.coverage text .dump .schema",
-        "schema": "model present text",
+        "doctor": "model present rules.coverage rules.headline text .dump .schema",
+        "schema": "model present text waits",
         "stacks": "model present text",
-        "dump": "model observe.separate present text .stacks",
+        "dump": "model observe.separate present rules.headline text waits .stacks",
     },
     # what acts, when told to
     "repairs": {
@@ -137,10 +137,10 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "printing": "errors text",
     "signals": "",
     "showing": "model errors tracing.follower servers.gunicorn launch linux repairs.mend observe.observer printing "
-    "settings signals stacks tui",
+    "rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
-    "cli": "arguments model doctor reports.doctor errors linux.rights rules stacks servers.gunicorn launch "
+    "cli": "arguments settings model doctor reports.doctor errors linux.rights rules stacks servers.gunicorn launch "
     "repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals "
     "supervising tailing",
     "__main__": "cli",

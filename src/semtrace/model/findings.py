@@ -122,6 +122,7 @@ class Advice(Word):
     SHARE_ACROSS_WORKERS = auto()
     SHARE_ACROSS_EVENT_LOOPS = auto()
     FINE_FOR_ONE_PROCESS = auto()
+    IGNORE_LOCK = auto()
     MAKE_BEFORE_FORK = auto()
     MAKE_BEFORE_FORK_TO_SHARE = auto()
     FINE_FOR_CHILDREN = auto()

@@ -64,6 +64,7 @@ ADVICE: Mapping[Advice, str] = {
     "multiprocessing.Lock(), made when the module is imported, and gunicorn --preload. To wait for it would stop the "
     "event loop, so take it in a thread: asyncio.to_thread(lock.acquire).",
     Advice.FINE_FOR_ONE_PROCESS: "If it guards the memory of one process, nothing is wrong.",
+    Advice.IGNORE_LOCK: "To silence this: --ignore NAME, or ignore = [NAME] in the configuration.",
     Advice.MAKE_BEFORE_FORK: "Make it once, before the workers are forked: at the top of a module, and start gunicorn "
     "with --preload. Do not make it in post_fork or at the first request.",
     Advice.MAKE_BEFORE_FORK_TO_SHARE: "To share it, make it once, before the workers are forked: at the top of a "

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from semtrace.model import CODES, SEVERITIES, Finding, Snapshot
+from semtrace.model import CODES, SEVERITIES, Finding, FindingCode, Snapshot
 from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_hold, over_release
 from semtrace.rules.deadlocks import deadlock
@@ -44,10 +44,18 @@ RULES: tuple[Rule, ...] = (
 
 USUAL = Limits()
 
+# What may be as the program means it: each process has its own.
+_PER_PROCESS = (FindingCode.PRIVATE_LOCK, FindingCode.UNSHARED_LOCK)
+
 
 def findings(snapshot: Snapshot, limits: Limits = USUAL) -> tuple[Finding, ...]:
     """All that the rules find, the worst first."""
-    return worst_first(finding for rule in RULES for finding in rule(snapshot, limits))
+    found = (finding for rule in RULES for finding in rule(snapshot, limits))
+    return worst_first(finding for finding in found if not _is_ignored(finding, limits))
+
+
+def _is_ignored(finding: Finding, limits: Limits) -> bool:
+    return finding.code in _PER_PROCESS and finding.name in limits.ignore
 
 
 def with_findings(snapshot: Snapshot, limits: Limits = USUAL) -> Snapshot:
