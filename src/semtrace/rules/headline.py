@@ -8,7 +8,7 @@ from typing import Literal
 from semtrace.model import Finding, FindingCode, Snapshot, Target
 from semtrace.waits.workers import Workers, serving_waits, worker_states
 
-Verdict = Literal["stuck", "deadlock", "orphaned", "waiting", "warning", "ok", "unknown", "ended"]
+Verdict = Literal["stuck", "deadlock", "orphaned", "error", "waiting", "warning", "ok", "unknown", "ended"]
 
 _WORDS: dict[FindingCode, Verdict] = {
     FindingCode.STUCK: "stuck",
@@ -40,12 +40,13 @@ def headline(snapshot: Snapshot) -> Headline:
     if not snapshot.alive:
         return Headline("ended", states)
     errors = [finding for finding in snapshot.findings if finding.severity == "error" and finding.over_s is None]
-    worst = next((finding for finding in errors if finding.code in _WORDS), None)
+    worst = next((finding for finding in errors if finding.code in _WORDS), errors[0] if errors else None)
     warned = next((each for each in snapshot.findings if each.severity != "note" and each.over_s is None), None)
     blocked, target = _blocked(snapshot)
     since = None if worst is None or worst.since_s is None else snapshot.taken_at - worst.since_s
     if worst is not None:
-        return Headline(_WORDS[worst.code], states, worst, blocked, target, since)
+        word = _WORDS.get(worst.code)
+        return Headline(word, states, worst, blocked, target, since) if word else Headline("error", states, worst)
     if blocked and blocked == len(states):
         return Headline("waiting", states, None, blocked, target)
     if warned is not None:
