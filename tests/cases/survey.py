@@ -26,9 +26,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "src")]
 
-from support import child_pids, wait_until  # noqa: E402
+from support import child_pids, descendants, wait_until  # noqa: E402
 
 from cases.sickness import Sick, end, gunicorn, running, sleeps_in, uvicorn, uwsgi  # noqa: E402
+from cases.threads import threads  # noqa: E402
 
 VENV = Path(os.environ.get("SEMTRACE_CASES_VENV") or Path.home() / ".cache/semtrace/cases-venv")
 PACKAGES = (
@@ -142,7 +143,7 @@ CASES = (
     Case(
         "telemetry_jobs",
         argv=lambda python: [python, "-m", "celery", "-A", "telemetry_jobs", "worker", "-c", "2"],
-        sicken=lambda sick: (sick.wait_output("ready."), time.sleep(4)),
+        sicken=lambda sick: (sick.wait_output("[queues]"), time.sleep(7)),
         still_s=8.0,
     ),
     served("pool_in_request", "-w 1 --threads 4", ("/warm",), ("/pool",), label="/warm /pool", still_s=4.0),
@@ -263,8 +264,11 @@ def _attempt(case: Case, directory: Path, options: argparse.Namespace) -> str:
         doctor = semtrace("doctor", pid, "--json", "--for", case.watch_s, "--long", options.long)
         dump = semtrace("dump", pid)
         waits = semtrace("dump", pid, "--json") if options.waits else None
+        state = [line for each in (pid, *descendants(pid)) for line in threads(each)] if options.threads else []
         said = sick.output()[-1500:] if options.output else ""
-    return "\n".join([*_findings(*doctor), *_first_line(*dump), *(_waits(*waits) if waits else []), said]).rstrip()
+    return "\n".join(
+        [*_findings(*doctor), *_first_line(*dump), *(_waits(*waits) if waits else []), *state, said]
+    ).rstrip()
 
 
 def _findings(code: int | None, out: str, err: str) -> list[str]:
@@ -324,6 +328,7 @@ def main() -> int:
     parser.add_argument("-j", type=int, default=4, dest="jobs", metavar="N", help="so many at once (default: 4)")
     parser.add_argument("--long", default=3, metavar="SECONDS", help="doctor's --long (default: 3)")
     parser.add_argument("--waits", action="store_true", help="also the waits and the stuck threads of dump --json")
+    parser.add_argument("--threads", action="store_true", help="also where each thread sleeps")
     parser.add_argument("--output", action="store_true", help="also the end of what the program printed")
     parser.add_argument("--python", help=f"interpreter of the programs (default: {VENV}/bin/python)")
     options = parser.parse_args()
