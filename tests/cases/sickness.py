@@ -7,6 +7,7 @@ because those that make a server sick never return.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -14,11 +15,12 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from support import PATIENCE_S, alive, child_pids, descendants, start, wait_until
+from support import PATIENCE_S, alive, child_pids, descendants, start, start_ticks, wait_until
 
+_PTRACE_SEIZE, _PTRACE_INTERRUPT = 0x4206, 0x4207
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -46,7 +48,10 @@ class Sick:
 
     def children(self) -> list[int]:
         """Return its living children in the order of their start."""
-        return sorted(pid for pid in child_pids(self.pid) if alive(pid))
+        return sorted((pid for pid in child_pids(self.pid) if alive(pid)), key=_age)
+
+    def grandchildren(self) -> list[int]:
+        return sorted((pid for child in self.children() for pid in child_pids(child) if alive(pid)), key=_age)
 
     def tree(self) -> list[int]:
         return [pid for pid in (self.pid, *descendants(self.pid)) if alive(pid)]
@@ -74,18 +79,25 @@ class Sick:
 
         wait_until(connected, what=f"the server to listen; it said: {self.output()[-1500:]}")
 
-    def wait_still(self, for_s: float = 1.0, timeout: float = PATIENCE_S) -> bool:
-        """Wait until its processes have hardly run for a while; return False if they never rest."""
+    def wait_still(self, for_s: float = 0.5, timeout: float = PATIENCE_S) -> bool:
+        """Wait until its processes have hardly run for a while and none wants to; return False if they never rest."""
         deadline = time.monotonic() + timeout
         since, before = time.monotonic(), self._progress()
         while time.monotonic() < deadline:
             time.sleep(0.1)
             now = self._progress()
-            if now[0] != before[0] or now[1] - before[1] > 0.03 * _TICKS_PER_S:
+            if now[0] != before[0] or now[1] - before[1] > 0.03 * _TICKS_PER_S or _any_wants_to_run(now[0]):
                 since, before = time.monotonic(), now
             elif time.monotonic() - since >= for_s:
                 return True
         return False
+
+    def wait_asleep(self, threads: int, *calls: int) -> None:
+        """Wait until so many threads of its processes sleep in one of these system calls."""
+        wait_until(
+            lambda: sum(len(sleeps_in(pid, *calls)) for pid in self.tree()) >= threads,
+            what=f"{threads} threads of {self.pid} to sleep in {calls}",
+        )
 
     def _progress(self) -> tuple[frozenset[int], int]:
         pids = self.tree()
@@ -178,6 +190,14 @@ def sleeps_in(pid: int, *calls: int) -> list[int]:
     return sorted(found)
 
 
+def catches(pid: int, number: int) -> bool:
+    """Return True if a process has a handler for this signal."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def stopped(pid: int) -> bool:
     with contextlib.suppress(OSError):
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
@@ -185,11 +205,35 @@ def stopped(pid: int) -> bool:
     return False
 
 
+def hold_by_debugger(pid: int) -> None:
+    """Stop a process as a debugger does. It ends with the case."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for request in (_PTRACE_SEIZE, _PTRACE_INTERRUPT):
+        if libc.ptrace(request, pid, None, None):
+            raise OSError(ctypes.get_errno(), "ptrace")
+    wait_until(lambda: stopped(pid), what=f"{pid} to stop")
+
+
 def end(pid: int) -> None:
     """Kill a process and wait for its death."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not alive(pid), what=f"{pid} to end")
+
+
+def _any_wants_to_run(pids: Iterable[int]) -> bool:
+    """Return True if a thread is not asleep: on a busy machine one that waits for a processor does not run either."""
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for tid in os.listdir(f"/proc/{pid}/task"):
+                stat = Path(f"/proc/{pid}/task/{tid}/stat").read_text(errors="replace")
+                if stat[stat.rindex(")") + 2] in "RD":
+                    return True
+    return False
+
+
+def _age(pid: int) -> tuple[int, int]:
+    return start_ticks(pid) or 0, pid
 
 
 def _cpu_ticks(pid: int) -> int:

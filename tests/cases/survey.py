@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "src")]
 
 from support import child_pids, descendants, wait_until  # noqa: E402
 
-from cases.sickness import Sick, end, gunicorn, running, sleeps_in, uvicorn, uwsgi  # noqa: E402
+from cases.sickness import Sick, catches, end, gunicorn, running, sleeps_in, uvicorn, uwsgi  # noqa: E402
 from cases.threads import threads  # noqa: E402
 
 VENV = Path(os.environ.get("SEMTRACE_CASES_VENV") or Path.home() / ".cache/semtrace/cases-venv")
@@ -91,7 +91,7 @@ def kill_reader(sick: Sick) -> None:
 
 
 def hang_by_hup(sick: Sick) -> None:
-    wait_until(lambda: not sick.wait_still(0.2, 0.3), what="the program to run")
+    wait_until(lambda: catches(sick.pid, signal.SIGHUP), what="the handler")
     sick.signal_until(signal.SIGHUP, 0.002, lambda: sick.wait_still(0.3, 0.5))
 
 

@@ -1,0 +1,20 @@
+# Doubtful lock: an asyncio.Lock held in three forks at once. It may guard each process's own state.
+import asyncio
+import os
+
+lock = asyncio.Lock()
+
+
+async def serve():
+    async def request():
+        while True:
+            async with lock:
+                await asyncio.sleep(1)
+
+    await asyncio.gather(*(request() for _ in range(3)))
+
+
+for _ in range(3):
+    if os.fork() == 0:
+        asyncio.run(serve())
+os.wait()

@@ -1,0 +1,32 @@
+"""Real servers and other libraries that hang, have the wrong lock, or do nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from cases import servers
+from cases.examining import Case, check, interpreter
+
+
+def title(case: Case) -> str:
+    return case.title
+
+
+@pytest.mark.parametrize("case", servers.SEED, ids=title)
+def test_program_of_the_seed_is_judged_by_its_lock(case: Case) -> None:
+    check(case, interpreter(case.needs))
+
+
+@pytest.mark.parametrize("case", servers.FORGOTTEN, ids=title)
+def test_lock_forgotten_in_a_request_is_never_inherited(case: Case) -> None:
+    check(case, interpreter(case.needs))
+
+
+@pytest.mark.parametrize("case", servers.OTHERS, ids=title)
+def test_hang_of_a_server_is_explained(case: Case) -> None:
+    check(case, interpreter(case.needs))
+
+
+@pytest.mark.parametrize("case", servers.IDLE, ids=title)
+def test_idle_server_of_jobs_raises_no_alarm(case: Case) -> None:
+    check(case, interpreter(case.needs))
