@@ -36,10 +36,11 @@ def serving(sick: Sick) -> list[int]:
 
 
 def load(*paths: str, children: int) -> Act:
+    """Send each of these again and again while the server is examined."""
+
     def act(sick: Sick) -> None:
         sick.wait_children(children)
         sick.ask_always(*paths)
-        wait_until(lambda: len(sick.output()) >= 0, what="load")
 
     return act
 
@@ -88,7 +89,7 @@ def forgotten(program: str, bad: str, options: str, lock: str, **changes: object
         program,
         sick(
             Found(STUCK, "error", of=children, lock=lock),
-            waits=(Waits(serving_one, "private-lock", stuck=True),),
+            waits=(Waits(serving_one, "private-lock/signal", stuck=True),),
         ),
         requests((bad,), ("/",) * (4 * workers)),
         options,
@@ -111,7 +112,7 @@ FORGOTTEN = (
         "forgotten_forks",
         sick(
             Found(STUCK, "error", of=children, lock="totals_lock", place="waits"),
-            waits=(Waits(serving_one, "private-lock", stuck=True),),
+            waits=(Waits(serving_one, "private-lock/signal", stuck=True),),
         ),
         requests(("/bad",), ("/",) * 8),
         command=lambda python: [python, "forgotten_forks.py", "{socket}"],
@@ -221,7 +222,7 @@ OTHERS = (
             (waits(grandchildren, "private-lock"),),
             never=frozenset({"orphaned-lock"}),
         ),
-        requests(("/pool", "/pool")),
+        requests(("/pool",)),
         "pool",
         with_gunicorn("-w 1 --threads 2 -t 0", "pool_in_request:app"),
         needs=("gunicorn",),
