@@ -13,10 +13,11 @@ QUIET = Expected(quiet=True, stuck={"threads": 0}, never=NOT_INHERITED | STUCK)
 
 CASES = (
     Case("healthy_throttle", QUIET, ready(), long_s=1.0),
-    Case("healthy_handover", QUIET, ready()),
-    Case("healthy_gate", QUIET, ready()),
+    Case("healthy_handover", QUIET, ready(), long_s=60.0),
+    Case("healthy_gate", QUIET, ready(), long_s=60.0),
     Case("healthy_signal", QUIET, ready(), long_s=1.0),
-    Case("healthy_signal_child", QUIET, ready()),
+    Case("healthy_pause", QUIET, ready(), long_s=1.0),
+    Case("healthy_signal_child", QUIET, ready(), long_s=60.0),
     Case("healthy_pool", QUIET, ready(), "fork", arguments=("fork",), long_s=1.0),
     Case("healthy_pool", QUIET, ready(), "spawn", arguments=("spawn",), long_s=1.0),
     Case(
@@ -28,7 +29,7 @@ CASES = (
         long_s=1.0,
     ),
     Case("healthy_executor", QUIET, ready(), long_s=1.0),
-    Case("healthy_full", QUIET, ready()),
+    Case("healthy_full", QUIET, ready(), long_s=60.0),
     Case("healthy_ended_producer", QUIET, ready(), arguments=("multiprocessing",)),
 )
 
@@ -37,7 +38,7 @@ def stop_reader(sick: Sick) -> None:
     """Hold the worker that reads from the pipe, with its lock, as a debugger does."""
     sick.wait_output("ready")
     readers = wait_until(lambda: [pid for pid in sick.children() if sleeps_in(pid, 0, 63)], what="a reader")
-    hold_by_debugger(readers[0])
+    hold_by_debugger(sick, readers[0])
 
 
 LIBRARIES = (

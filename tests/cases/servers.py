@@ -59,10 +59,11 @@ def seed(lock: str, style: str, options: str, expected: Expected, asleep: int) -
         expected,
         requests(("/",) * 6, asleep=asleep),
         f"{lock} {style} {options}",
-        with_gunicorn(f"-w 4 {options}", "seed_app:app"),
+        with_gunicorn(f"-w 4 -t 0 {options}", "seed_app:app"),
         needs=("gunicorn",),
         env={"LOCK": lock, "STYLE": style},
         watch_s=2.0,
+        long_s=60.0,
     )
 
 
@@ -109,6 +110,17 @@ FORGOTTEN = (
     forgotten("forgotten_app", "/bad", "-w 4 --preload", "session_lock"),
     forgotten("forgotten_return", "/empty", "-w 2 --preload", ""),
     Case(
+        "forgotten_shared",
+        sick(
+            Found(STUCK, "error", pids=children, lock="stock_lock"),
+            waits=(waits(children, "shared-lock"),),
+            threads=3,
+        ),
+        requests(("/bad",), ("/",) * 9, asleep=3),
+        command=with_gunicorn("-w 3 -t 0 --preload", "forgotten_shared:app"),
+        needs=("gunicorn",),
+    ),
+    Case(
         "forgotten_forks",
         sick(
             Found(STUCK, "error", of=children, lock="totals_lock", place="waits"),
@@ -127,6 +139,18 @@ OTHERS = (
         "gevent --preload",
         with_gunicorn("-w 1 -t 0 --preload -k gevent", "gevent_app:app"),
         needs=("gunicorn", "gevent"),
+    ),
+    Case(
+        "all_wait_app",
+        Expected(
+            (Found(SLOW | {"stuck"}, "error", lock="order_lock"),),
+            (Waits(children, "shared-lock", stuck=False),),
+            never=NOT_INHERITED | {"deadlock"},
+        ),
+        requests(("/",) * 6, asleep=3),
+        command=with_gunicorn("-w 3 -t 0 --preload", "all_wait_app:app"),
+        needs=("gunicorn",),
+        long_s=1.0,
     ),
     Case(
         "cache_app",
@@ -162,7 +186,7 @@ OTHERS = (
     *(
         Case(
             "asyncio_app",
-            private_lock("warning", lambda sick: [], "asyncio_app.lock"),
+            Expected((Found(frozenset({"private-lock"}), "warning", lock="asyncio_app.lock"),)),
             load(*["/"] * 8, children=count),
             label,
             command,

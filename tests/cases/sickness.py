@@ -7,11 +7,11 @@ because those that make a server sick never return.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,7 +20,14 @@ from pathlib import Path
 
 from support import PATIENCE_S, alive, child_pids, descendants, start, start_ticks, wait_until
 
-_PTRACE_SEIZE, _PTRACE_INTERRUPT = 0x4206, 0x4207
+_DEBUGGER = """
+import ctypes, sys, time
+SEIZE, INTERRUPT = 0x4206, 0x4207
+for request in (SEIZE, INTERRUPT):
+    if ctypes.CDLL(None).ptrace(request, int(sys.argv[1]), None, None):
+        sys.exit("ptrace failed")
+time.sleep(600)
+"""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -33,6 +40,7 @@ class Sick:
         self.folder = folder
         self._log = log
         self._ended = threading.Event()
+        self.helpers: list[subprocess.Popen[bytes]] = []
 
     @property
     def socket(self) -> Path:
@@ -43,6 +51,9 @@ class Sick:
 
     def close(self) -> None:
         self._ended.set()
+        for helper in self.helpers:
+            helper.kill()
+            helper.wait()
 
     # What it consists of.
 
@@ -205,12 +216,9 @@ def stopped(pid: int) -> bool:
     return False
 
 
-def hold_by_debugger(pid: int) -> None:
-    """Stop a process as a debugger does. It ends with the case."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for request in (_PTRACE_SEIZE, _PTRACE_INTERRUPT):
-        if libc.ptrace(request, pid, None, None):
-            raise OSError(ctypes.get_errno(), "ptrace")
+def hold_by_debugger(sick: Sick, pid: int) -> None:
+    """Stop a process as a debugger does, which is a process of its own: it ends with the case, and lets go."""
+    sick.helpers.append(subprocess.Popen([sys.executable, "-c", _DEBUGGER, str(pid)]))
     wait_until(lambda: stopped(pid), what=f"{pid} to stop")
 
 

@@ -10,14 +10,14 @@ lock = threading.Lock() if os.environ["LOCK"] == "threading" else multiprocessin
 def attempt():
     if not lock.acquire(False):
         return b"busy"
-    time.sleep(25)  # holds by acquire
+    time.sleep(60)  # holds by acquire
     lock.release()
     return b"locked"
 
 
 def waiting():
     with lock:
-        time.sleep(25)  # holds by with
+        time.sleep(60)  # holds by with
         return b"locked"
 
 
