@@ -1,0 +1,118 @@
+"""Ask semtrace about a sick program, by its command line, and compare with what is expected."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pythons import every
+
+from cases.expectations import PROGRAMS, Expected
+from cases.sickness import Sick, running
+from cases.threads import threads
+from semtrace.cli import main
+
+VENV = Path(os.environ.get("SEMTRACE_CASES_VENV") or Path.home() / ".cache/semtrace/cases-venv")
+_FOUND = every()
+PAIR = tuple(
+    dict.fromkeys(
+        next(version for version in versions if version in _FOUND)
+        for versions in (("3.8", "3.9", *_FOUND), ("3.14", *reversed(_FOUND)))
+    )
+)
+"""The two versions on which a case of the standard library runs."""
+
+Act = Callable[[Sick], object]
+
+
+def nothing(sick: Sick) -> None:
+    """Leave the program alone: it becomes sick by itself."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program, how it becomes sick, and what is right.
+
+    `command` builds the command of a server from the interpreter; without it the program runs as a script with
+    `arguments`. `needs` are the modules and commands that the interpreter must have next to it.
+    """
+
+    program: str
+    expected: Expected
+    sicken: Act = nothing
+    label: str = ""
+    command: Callable[[str], list[str]] | None = None
+    arguments: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    rests: bool = True
+    """Wait until it rests; False for one that is never still."""
+    watch_s: float = 1.0
+    long_s: float = 10.0
+    slow: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.program}-{self.label}".strip("-").replace(" ", "-")
+
+
+def check(case: Case, python: str) -> None:
+    """Run the case, and fail with all that is wrong."""
+    argv = case.command(python) if case.command else [python, f"{case.program}.py", *case.arguments]
+    with running(argv, PROGRAMS, case.env) as sick:
+        if case.command and "{socket}" in " ".join(argv):
+            sick.wait_accepting()
+        case.sicken(sick)
+        assert sick.wait_still(timeout=60 if case.rests else 0.5) or not case.rests, sick.output()[-1500:]
+        code, doctor = asked("doctor", sick.pid, "--for", case.watch_s, "--long", case.long_s)
+        _, dump = asked("dump", sick.pid)
+        faults = case.expected.faults(code, doctor, dump, sick, case.program)
+        shown = [f"{f['severity']} {f['code']} {f['name']} {f['pids']}: {f['title']}" for f in doctor["findings"]]
+        waits = [str(wait) for wait in dump.get("waits") or ()]
+        lines = ["", *faults, "", "said:", *shown, f"stuck: {dump.get('stuck')}", *waits, *_where(sick)]
+        assert not faults, "\n".join(lines)
+
+
+def _where(sick: Sick) -> list[str]:
+    """Return where each thread sleeps, if SEMTRACE_CASES_THREADS asks for it."""
+    wanted = os.environ.get("SEMTRACE_CASES_THREADS")
+    return [line for pid in sick.tree() for line in threads(pid)] if wanted else []
+
+
+def asked(command: str, *arguments: object) -> tuple[int, dict[str, Any]]:
+    """Return the exit code and the JSON of a command."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main([command, *map(str, arguments), "--json"])
+    return code, json.loads(out.getvalue())
+
+
+def interpreter(needs: tuple[str, ...]) -> str:
+    """Return an interpreter that has all these: our own, or that of the survey's environment; else skip the test."""
+    if all(importlib.util.find_spec(name) or _has_command(sys.executable, name) for name in needs):
+        return sys.executable
+    other = VENV / "bin/python"
+    if other.exists() and all(_has_module(str(other), name) or _has_command(str(other), name) for name in needs):
+        return str(other)
+    return pytest.skip(f"{' or '.join(needs)} is not installed: pip install -e '.[cases]'")
+
+
+def _has_command(python: str, name: str) -> bool:
+    return (Path(python).parent / name).exists()
+
+
+@cache
+def _has_module(python: str, name: str) -> bool:
+    probe = f"import importlib.util, sys; sys.exit(not importlib.util.find_spec({name!r}))"
+    return subprocess.run([python, "-c", probe], check=False).returncode == 0

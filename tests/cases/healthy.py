@@ -1,0 +1,52 @@
+"""The cases in which nothing is wrong: semtrace must say nothing."""
+
+from __future__ import annotations
+
+from support import wait_until
+
+from cases.examining import Case
+from cases.expectations import STUCK, Expected
+from cases.sickness import Sick, hold_by_debugger, sleeps_in
+from cases.standard import NOT_INHERITED, ready
+
+QUIET = Expected(quiet=True, stuck={"threads": 0}, never=NOT_INHERITED | STUCK)
+
+CASES = (
+    Case("healthy_throttle", QUIET, ready(), long_s=1.0),
+    Case("healthy_handover", QUIET, ready(), long_s=60.0),
+    Case("healthy_gate", QUIET, ready(), long_s=60.0),
+    Case("healthy_signal", QUIET, ready(), long_s=1.0),
+    Case("healthy_pause", QUIET, ready(), long_s=1.0),
+    Case("healthy_signal_child", QUIET, ready(), long_s=60.0),
+    Case("healthy_pool", QUIET, ready(), "fork", arguments=("fork",), long_s=1.0),
+    Case("healthy_pool", QUIET, ready(), "spawn", arguments=("spawn",), long_s=1.0),
+    Case(
+        "healthy_pool",
+        Expected(exit=0, stuck={"threads": 0}, never=NOT_INHERITED | STUCK),
+        lambda sick: stop_reader(sick),
+        "debugger",
+        arguments=("fork",),
+        long_s=1.0,
+    ),
+    Case("healthy_executor", QUIET, ready(), long_s=1.0),
+    Case("healthy_full", QUIET, ready(), long_s=60.0),
+    Case("healthy_ended_producer", QUIET, ready(), arguments=("multiprocessing",)),
+)
+
+
+def stop_reader(sick: Sick) -> None:
+    """Hold the worker that reads from the pipe, with its lock, as a debugger does."""
+    sick.wait_output("ready")
+    readers = wait_until(lambda: [pid for pid in sick.children() if sleeps_in(pid, 0, 63)], what="a reader")
+    hold_by_debugger(sick, readers[0])
+
+
+LIBRARIES = (
+    *(
+        Case("healthy_library", QUIET, ready(), name, arguments=(name,), needs=(name,), long_s=1.0)
+        for name in ("billiard", "multiprocess", "loky", "joblib", "pebble")
+    ),
+    Case(
+        "healthy_ended_producer", QUIET, ready(), "multiprocess", arguments=("multiprocess",), needs=("multiprocess",)
+    ),
+)

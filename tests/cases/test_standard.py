@@ -1,0 +1,20 @@
+"""Programs of the standard library that hang, as people reported them, and their siblings."""
+
+from __future__ import annotations
+
+import pytest
+from pythons import need
+
+from cases import standard
+from cases.examining import PAIR, Case, check
+
+PARAMETERS = [
+    pytest.param(case, version, id=f"{case.title}-{version}", marks=[pytest.mark.slow] if case.slow else [])
+    for case in standard.CASES
+    for version in PAIR
+]
+
+
+@pytest.mark.parametrize(("case", "version"), PARAMETERS)
+def test_hang_of_the_standard_library_is_explained(case: Case, version: str) -> None:
+    check(case, need(version))
