@@ -24,7 +24,7 @@ NEWEST = ("3.13", "3.15")  # what differs in them: parked threads, and locks tha
 
 
 TOGETHER = (
-    *("lock", "timed_acquire", "attribute", "class_attribute", "context", "rlock", "itself", "logging"),
+    *("lock", "timed_acquire", "attribute", "class_attribute", "context", "rlock", "itself", "logging", "print"),
     *("queue", "simple_queue", "event", "future", "join", "pool_end", "import", "buffered", "c_library", "queue_lock"),
 )
 
@@ -168,6 +168,13 @@ def test_the_lock_of_a_buffered_file_has_its_owner(asleep: Ask, version: str) ->
     wait = found.wait
     assert (wait.kind, wait.primitive) == (WaitKind.BUFFERED, "_io.BufferedWriter")
     assert wait.owner_pthread in found.others
+
+
+@pytest.mark.parametrize("version", SOME)
+def test_print_waits_for_the_lock_of_standard_output(asleep: Ask, version: str) -> None:
+    wait = asleep(version, "print").wait
+    assert wait.kind is WaitKind.BUFFERED
+    assert [way.text for way in wait.ways] == ["sys.stdout.buffer"]
 
 
 @pytest.mark.parametrize("version", SOME)

@@ -4,6 +4,7 @@ Each way has this module, and with it the lock, to itself. Prints a line `{"case
 the address of the lock's object and the thread. Runs on Python 3.8 and later.
 """
 
+import asyncio
 import contextlib
 import importlib.util
 import json
@@ -139,6 +140,45 @@ def in_callback():
 
 def later(stack):
     tell(lock)
+
+
+def in_coroutine():
+    async def works():
+        with lock:
+            say(lock)
+            await asyncio.sleep(1000)
+
+    run_task(works)
+
+
+def in_async_with():
+    async def works():
+        guard = asyncio.Lock()
+        async with guard:
+            say(guard)
+            await inner()
+
+    async def inner():
+        await asyncio.sleep(1000)
+
+    run_task(works)
+
+
+def run_task(function):
+    """Run it in a task that no frame refers to."""
+    loop = asyncio.new_event_loop()
+    tasks = set()
+    loop.call_soon(lambda: tasks.add(loop.create_task(function())))
+    loop.run_forever()
+
+
+def in_main_task():
+    async def works():
+        with lock:
+            say(lock)
+            await asyncio.sleep(1000)
+
+    asyncio.run(works())
 
 
 def between():

@@ -195,6 +195,18 @@ def in_buffered():
     waits(writes, b"y" * 10)
 
 
+def in_print():
+    sys.stdout = open(os.dup(pipe[1]), "w")
+
+    def prints(data):
+        while True:
+            print(data, flush=True)
+
+    start(lambda: prints("x" * 200_000))
+    time.sleep(0.3)
+    waits(prints, "y")
+
+
 def in_logging():
     def emits():
         logging.error("x")

@@ -18,24 +18,27 @@ from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Class, Form
 from semtrace.cpython.frames import variables
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, frame_of, stack_values
-from semtrace.cpython.withblocks import given_back, locks_of, managers, suspended
+from semtrace.cpython.tasks import suspended_coroutines
+from semtrace.cpython.withblocks import GENERATORS, given_back, locks_of, managers, suspended
 
-MOST_S, MOST_VALUES = 0.5, 100_000
+MOST_S, MOST_VALUES = 1.0, 100_000
 MOST_NESTED = 4  # generators within generators, context managers within context managers
 _MOST_CALLBACKS = 64
 _MOST_CELLS = 8
 # Include/object.h: a living object's ob_refcnt; the allocator keeps a pointer there once it is freed
 _MOST_REFERENCES = 1 << 30
 _EXIT_STACKS = frozenset({("contextlib", "ExitStack"), ("contextlib", "AsyncExitStack")})
-_GENERATORS = frozenset({"generator", "coroutine", "async_generator"})
 _LETS_GO = frozenset({"release", "__exit__"})
+
+
+_Found = tuple["HoldKind", int, PyFrame, Taken | None]
 
 
 class HoldKind(Enum):
     """The strongest first."""
 
     INSIDE_WITH = "inside `with` the lock"
-    IN_GENERATOR = "a generator that is suspended inside `with` the lock, or between acquire and release"
+    IN_GENERATOR = "a generator or coroutine that is suspended inside `with` the lock, or between acquire and release"
     IN_EXIT_STACK = "an ExitStack will release the lock"
     BETWEEN_ACQUIRE_AND_RELEASE = "a function that acquires the lock before this line and releases it behind it"
     AFTER_ACQUIRE_WITHOUT_RELEASE = "a function that acquires the lock before this line and releases it nowhere"
@@ -43,8 +46,8 @@ class HoldKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Evidence that `thread` holds the lock at `lock`. `frame` is the place: of a generator its own frame, and then
-    `via` is the frame that has it.
+    """Evidence that `thread` holds the lock at `lock`. `frame` is the place: of a generator or coroutine its own frame,
+    and then `via` is the frame that has it, None for a task of the event loop that the thread runs.
 
     `acquired_line` is the line of the acquire, where there is one. `tested` is True if the code looks at what acquire
     returned: it may have failed.
@@ -78,11 +81,19 @@ def evidence(
             for each in search.of_frame(thread, frame, waited if position == 0 else 0):
                 if each.lock not in given:
                     found.setdefault(each.lock, []).append(each)
-    order = list(HoldKind)
-    sure = {
-        lock: tuple(sorted(dict.fromkeys(each), key=lambda one: order.index(one.kind))) for lock, each in found.items()
-    }
+        for each in search.of_tasks(thread):
+            found.setdefault(each.lock, []).append(each)
+    sure = {lock: _sorted(each) for lock, each in found.items()}
     return None if budget.spent() or sample.cut or sample.objects.pages.full else sure
+
+
+def _sorted(found: list[Evidence]) -> tuple[Evidence, ...]:
+    """Return each place once: several frames may lead to one generator."""
+    order = list(HoldKind)
+    places: dict[tuple[HoldKind, int, int], Evidence] = {}
+    for one in found:
+        places.setdefault((one.kind, one.thread.state, one.frame.address), one)
+    return tuple(sorted(places.values(), key=lambda one: order.index(one.kind)))
 
 
 class _Search:
@@ -104,14 +115,24 @@ class _Search:
 
     def of_frame(self, thread: PyThread, frame: PyFrame, waited: int) -> Iterator[Evidence]:
         self._seen.clear()
-        for kind, lock, place, taken in self._in(frame, waited, 0):
+        yield from self._evidence(thread, frame, self._in(frame, waited, 0))
+
+    def of_tasks(self, thread: PyThread) -> Iterator[Evidence]:
+        self._seen.clear()
+        for coroutine in suspended_coroutines(self._sample, thread):
+            cls = self._classes.of(coroutine)
+            if cls is not None:
+                yield from self._evidence(thread, None, self._in_generator(coroutine, cls, 0))
+
+    def _evidence(self, thread: PyThread, frame: PyFrame | None, found: Iterator[_Found]) -> Iterator[Evidence]:
+        for kind, lock, place, taken in found:
             if lock not in self._locks:
                 continue
             line = taken.line if taken else None
             via = frame if place is not frame else None
             yield Evidence(kind, lock, thread, place, via, line, taken.tested if taken else False)
 
-    def _in(self, frame: PyFrame, waited: int, nested: int) -> Iterator[tuple[HoldKind, int, PyFrame, Taken | None]]:
+    def _in(self, frame: PyFrame, waited: int, nested: int) -> Iterator[_Found]:
         """Yield what a frame holds: by `with`, by an ExitStack, by its generators, by acquire."""
         if self._budget.spent() or nested > MOST_NESTED:
             return
@@ -141,16 +162,14 @@ class _Search:
     def _bases(self, cls: Class) -> Iterator[Class]:
         return self._classes.mro(cls) if cls.flags & at.HEAPTYPE else iter(())
 
-    def _in_generator(
-        self, value: int, cls: Class, nested: int
-    ) -> Iterator[tuple[HoldKind, int, PyFrame, Taken | None]]:
+    def _in_generator(self, value: int, cls: Class, nested: int) -> Iterator[_Found]:
         if self._is_generator_manager(cls):
             value = self._classes.attribute(value, cls, "gen")
             found = self._classes.of(value)
             if found is None:
                 return
             cls = found
-        if cls.module != "builtins" or cls.name not in _GENERATORS or value in self._seen or not self._lives(value):
+        if cls.module != "builtins" or cls.name not in GENERATORS or value in self._seen or not self._lives(value):
             return
         self._seen.add(value)
         address, code = suspended(self._objects, cls, value)

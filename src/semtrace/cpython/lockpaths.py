@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
-from semtrace.cpython.bytecode import globals_of
+from semtrace.cpython.bytecode import globals_of, item_of
 from semtrace.cpython.classes import Class, Form
+from semtrace.cpython.namespaces import namespace_of
 from semtrace.cpython.stack import PyFrame, Sample, stack_values
 from semtrace.cpython.variables import variables
 
@@ -27,6 +28,9 @@ _MOST_ITEMS = 64
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3(\.\d+)?/|^<frozen ")
 _BOOTING = frozenset({"run", "_bootstrap_inner", "_bootstrap"})  # Lib/threading.py: who called what a thread runs
 _BUFFERED = frozenset({"BufferedReader", "BufferedWriter", "BufferedRandom"})
+_STREAMS = ("stdout", "stderr", "__stdout__", "__stderr__")
+# Modules/_io/textio.c struct textio.buffer, 3.8 to 3.15: a member of Python's up to 3.13, then hidden
+_TEXT, _TEXT_BUFFER = ("_io", "TextIOWrapper"), 32
 _SIMPLE_QUEUE = ("_queue", "SimpleQueue")
 
 
@@ -81,6 +85,9 @@ def ways_to(sample: Sample, frames: Sequence[PyFrame], target: Target) -> tuple[
             found.append(way)
             if way.variable and not is_library(frame.file):
                 break
+    if not found and frames:
+        way = _search(sample, frames[0], target, _streams(sample), budget)
+        return (way,) if way else ()
     return tuple(found)
 
 
@@ -134,6 +141,12 @@ def _search(
     return None
 
 
+def _streams(sample: Sample) -> Iterator[tuple[str | None, int]]:
+    """Yield what `print` writes to without a variable."""
+    namespace = namespace_of(sample, "sys")
+    yield from ((f"sys.{name}", item_of(sample.objects, namespace, name)) for name in _STREAMS)
+
+
 def _named(sample: Sample, frame: PyFrame) -> Iterator[tuple[str | None, int]]:
     yield from variables(sample, frame).items()
     yield from globals_of(sample.objects, frame.address, frame.code)
@@ -161,6 +174,8 @@ def _children(sample: Sample, address: int, cls: Class) -> Iterator[tuple[str, i
         yield from (("", cell) for cell in cells)
     elif cls.name == "method" and cls.module == "builtins":
         yield "", objects.pages.u64(address + at.METHOD_SELF)
+    elif (cls.module, cls.name) == _TEXT:
+        yield "buffer", objects.pages.u64(address + _TEXT_BUFFER)
     elif cls.form not in (Form.MODULE, Form.SET, Form.DEQUE):
         yield from _attributes(sample, address, cls)
 

@@ -33,7 +33,7 @@ _RUNTIME_SIZES = {
 _MOST_BUFFERED = 32
 # Modules that wait for others through threading.Condition or a lock, so that what waits is an object of theirs.
 _PRIMITIVES = ("/threading.py", "/queue.py", "/concurrent/futures/", "/multiprocessing/", "/asyncio/")
-_IMPORTS = ("<frozen importlib._bootstrap>", "/importlib/_bootstrap.py")
+_IMPORTS = "<frozen importlib._bootstrap>"
 
 
 class WaitKind(Enum):
@@ -142,12 +142,14 @@ def _primitive(sample: Sample, thread: PyThread) -> tuple[int | None, str | None
 
 
 def _import_lock(sample: Sample, frame: PyFrame) -> PrivateWait | None:
-    """Lib/importlib/_bootstrap.py _ModuleLock: `name`, `owner` and (up to 3.11 a number) `count`."""
-    if not frame.file.startswith(_IMPORTS):
-        return None
-    address = local(sample, frame, "self")
+    """Lib/importlib/_bootstrap.py, 3.8 to 3.15: _ModuleLock with `name` and `owner`; _ImportLockContext, the lock of
+    all imports. An extension module that blocks while it is loaded waits for something else.
+    """
+    address = local(sample, frame, "self") if frame.file.startswith(_IMPORTS) else 0
     cls = sample.classes.of(address)
-    if cls is None or cls.name != "_ModuleLock":
+    if cls is None or cls.name not in ("_ModuleLock", "_ImportLockContext"):
+        return None
+    if cls.name == "_ImportLockContext":
         return PrivateWait(WaitKind.IMPORT_LOCK)
     name = sample.objects.text(sample.classes.attribute(address, cls, "name"))
     owner = sample.objects.integer(sample.classes.attribute(address, cls, "owner"))

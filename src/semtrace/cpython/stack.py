@@ -119,10 +119,10 @@ class StackReader:
             return None
         objects = Objects(Pages(self._memory, MOST_CHUNKS), self._place.layout)
         classes, budget = Classes(objects), Budget(time.perf_counter() + MOST_S, MOST_THREADS * MOST_FRAMES)
-        interpreters = tuple(_interpreters(objects, self._place.runtime))
+        states = interpreters(objects, self._place.runtime)
         threads = [
             self._thread(objects, classes, state, budget)
-            for state in islice(thread_states(objects, interpreters), MOST_THREADS)
+            for state in islice(thread_states(objects, states), MOST_THREADS)
         ]
         cut = budget.spent() or objects.pages.full
         return Sample(objects, classes, tuple(threads), self._place.runtime, cut) if threads else None
@@ -242,7 +242,8 @@ def _is_of_c(objects: Objects, frame: int) -> bool:
     return objects.layout.version == (3, 12) and objects.pages.u8(frame + _C_OWNER_AT) == _C_OWNER
 
 
-def _interpreters(objects: Objects, runtime: int) -> Iterator[int]:
+def interpreters(objects: Objects, runtime: int) -> Iterator[int]:
+    """Yield the addresses of the interpreters' states."""
     layout, u64 = objects.layout, objects.pages.u64
     state = u64(runtime + layout.interpreters_head)
     for _ in range(MOST_INTERPRETERS):

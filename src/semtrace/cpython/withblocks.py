@@ -7,7 +7,7 @@ deep it is has to be known exactly: from 3.11 on the exception table says it for
 before that the innermost block does. Only of threads that sleep meanwhile is any of it true: the caller sees to that.
 
 A `@contextmanager` that has the `with` in it stands on the stack as itself, and its generator's own stack is read. What
-an ExitStack or an `async with` has entered is not seen.
+an ExitStack has entered, or a coroutine that is suspended, is not seen here: `held` has it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ MOST_DEPTH = 200
 MOST_TABLE = 1 << 16
 MOST_NESTED = 4  # context managers within context managers
 MOST_S, MOST_VALUES = 0.5, 200_000  # of all stacks: what a target nests in itself would else have no end
+# Objects/genobject.c: all three begin with _PyGenObject_HEAD and end with their frame
+GENERATORS = frozenset({"generator", "coroutine", "async_generator"})
 STATE_WORDS = 64  # a PyThreadState is larger; `thread_id` is within this in 3.8 to 3.15
 
 
@@ -113,7 +115,9 @@ def _manager(objects: Objects, classes: Classes, value: int, following: int) -> 
 def _is_exit(objects: Objects, function: int) -> bool:
     code = objects.pages.u64(function + objects.layout.function_code)
     name = objects.text(objects.pages.u64(code + objects.layout.code_name)) or ""
-    return name.endswith("__exit__") or name == "_exit"  # the latter is what semtrace.instrument.patch puts there
+    return (
+        name.endswith(("__exit__", "__aexit__")) or name == "_exit"
+    )  # the latter is what semtrace.instrument.patch puts there
 
 
 def locks_of(objects: Objects, classes: Classes, budget: Budget, manager: int, nested: int) -> Iterator[int]:
@@ -133,8 +137,8 @@ def locks_of(objects: Objects, classes: Classes, budget: Budget, manager: int, n
 
 
 def suspended(objects: Objects, cls: Class | None, generator: int) -> tuple[int, int]:
-    """The frame of a generator and its code."""
-    if cls is None or (cls.module, cls.name) != ("builtins", "generator"):
+    """The frame of a generator or coroutine and its code."""
+    if cls is None or cls.module != "builtins" or cls.name not in GENERATORS:
         return 0, 0
     layout, u64 = objects.layout, objects.pages.u64
     if layout.frame_instruction:  # Objects/genobject.c PyGen_Type.tp_basicsize: up to gi_iframe.localsplus
