@@ -69,9 +69,10 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "selfwaits": "model .fleet .insiders .watched",
         "asleep": "model cpython linux .sleepers .watched",
         "waitfor": "model cpython linux .asleep",
-        "blocks": "model linux .asleep .waitfor .watched",
+        "blocks": "model cpython.layout linux .asleep .waitfor .watched",
         "outsiders": "model .outside .watched",
-        "knots": "model linux.blocked waits .blocks .fleet .namebook .outsiders",
+        "parentcopies": "model cpython .watched",
+        "knots": "model linux.blocked waits .blocks .fleet .namebook .outsiders .parentcopies",
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",

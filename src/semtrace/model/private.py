@@ -15,8 +15,8 @@ class ThreadLockUse:
     `waiters` are its own threads that sleep in it, None where that was not measured: of a semaphore or an asyncio lock,
     and of a process whose threads could not be read. `holder` is who has it where that is proved: an RLock says so
     itself; of a Lock it is the one thread inside `with` it, which is asked only when somebody has long waited.
-    `inherited`: most likely it was locked when the process was forked. It was never seen free, lies where the parent
-    has its own, and nobody is inside `with` it.
+    `inherited`: it is locked since the fork. It was never seen free, nobody of the process is seen to have taken it,
+    and the parent was seen to hold the same lock. `address` is that of the lock in the process's memory.
     """
 
     process: ProcessId
@@ -24,6 +24,7 @@ class ThreadLockUse:
     holder: Holder | None = None
     waiters: tuple[Waiter, ...] | None = ()
     inherited: bool = False
+    address: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.joined import awaited_child
+from semtrace.cpython.layout import Layout
 from semtrace.cpython.privatewait import PrivateWait, private_wait
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, StackReader
 from semtrace.cpython.variables import interrupted
@@ -74,6 +75,10 @@ class LongSleepers:
         self._tids: dict[ProcessId, tuple[int, ...]] = {}
         self._due_s = 0.0
         self.unfinished = False
+
+    def layouts(self) -> dict[ProcessId, Layout]:
+        """Return the layouts of the interpreters whose stacks were read."""
+        return {process: reader.layout for process, reader in self._readers.items() if reader.layout is not None}
 
     def due(self, now_s: float) -> bool:
         """Return True if it is time for another pass."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from signal import Signals
 
+from semtrace.cpython.layout import Layout
 from semtrace.linux import futex
 from semtrace.linux.blocked import Call, read_blocked
 from semtrace.linux.channels import ChannelId, Ends, ends_among, find_ends
@@ -72,6 +73,10 @@ class Blocking:
         """True while stacks are still to be read."""
         return self._sleepers.unfinished
 
+    def layouts(self) -> dict[ProcessId, Layout]:
+        """Return the layouts of the interpreters whose stacks were read."""
+        return self._sleepers.layouts()
+
     def read(self, now_s: float, watched: Sequence[Watched]) -> Blocks:
         """Return what is known now: by a new pass where one is due, else by the last one, without who has run since."""
         if self._sleepers.due(now_s) or self._sleepers.unfinished:
@@ -83,26 +88,27 @@ class Blocking:
 
     def _pass(self, now_s: float, watched: Sequence[Watched]) -> Blocks:
         sleepers = self._sleepers.read(now_s, watched)
-        about = self._about(watched)
-        reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
-        stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
-        handlers = frozenset(each.id for each in watched if _handles_signals(each.id.pid))
         # Who is in a handler already is blocked in it; that it is called again helps nobody.
         in_handler = frozenset(each.thread for each in sleepers if each.in_handler)
+        handlers = frozenset(each.id for each in watched if _handles_signals(each.id.pid))
+        handlers -= {each.process for each in in_handler}
+        about = self._about(watched, handlers)
+        reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
+        stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
         return Blocks(
             now_s,
             reasons,
             stacks,
             frozenset(each.thread for each in sleepers if waitfor.is_idle(each.frames)),
             in_handler,
-            handlers - {each.process for each in in_handler},
+            handlers,
             {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers},
             tuple(_ended(each) for each in defunct_children(each.stat for each in watched)),
             frozenset(each.id for each in watched if frozen(each.id.pid)),
             {each.id: call for each in watched if (call := _call(each)) is not None},
         )
 
-    def _about(self, watched: Sequence[Watched]) -> About:
+    def _about(self, watched: Sequence[Watched], handlers: Collection[ProcessId]) -> About:
         children: dict[ProcessId, list[ProcessId]] = {}
         by_pid, by_id = {each.id.pid: each.id for each in watched}, {each.id: each for each in watched}
         for each in watched:
@@ -115,6 +121,7 @@ class Blocking:
             lambda process, pthread: by_id[process].tid_of(pthread) if process in by_id else None,
             cache(lambda: read_file_locks() or ()),
             by_id,
+            handlers,
         )
 
     def waits(self, now_s: float) -> tuple[Wait, ...]:

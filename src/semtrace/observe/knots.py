@@ -11,6 +11,7 @@ from semtrace.observe.blocks import Blocking, Blocks
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.namebook import NameBook
 from semtrace.observe.outsiders import Outsiders
+from semtrace.observe.parentcopies import ParentCopies
 from semtrace.waits.build import wait_graph
 
 Linked = Callable[[], Collection[SemId]]
@@ -26,6 +27,7 @@ class Knots:
         self._linked = linked
         self._blocking = Blocking(book.private_names)
         self._outsiders = Outsiders()
+        self._parents = ParentCopies()
 
     @property
     def unfinished(self) -> bool:
@@ -54,7 +56,19 @@ class Knots:
         if new:
             locks = tuple(replace(lock, outsiders=self._outsiders.of(lock.id)) for lock in snapshot.locks)
             snapshot = self._with_waits(replace(snapshot, locks=locks))
-        return replace(snapshot, waits=wait_graph(snapshot))
+        return self._with_parents(replace(snapshot, waits=wait_graph(snapshot)))
+
+    def _with_parents(self, snapshot: Snapshot) -> Snapshot:
+        """Note for stuck waits what the parent does with the same lock."""
+        stuck = [wait for wait in snapshot.waits.waits if wait.thread in snapshot.waits.stuck]
+        copies = self._parents.note(stuck, self._fleet.all, self._blocking.layouts()) if stuck else {}
+        if not copies:
+            return snapshot
+        roots = tuple(
+            replace(root, waits=tuple(replace(each, parent_copy=copies.get(each.thread)) for each in root.waits))
+            for root in snapshot.waits.roots
+        )
+        return replace(snapshot, waits=replace(snapshot.waits, roots=roots))
 
     def _with_waits(self, snapshot: Snapshot) -> Snapshot:
         return replace(snapshot, blocked=self._blocking.waits(snapshot.monotonic_s))

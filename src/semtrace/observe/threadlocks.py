@@ -167,4 +167,4 @@ def _locked(copy: Copy) -> bool | None:
 
 def _use(copy: Copy, locked: bool, waits: Waits | None, inherited: bool, found: Holder | None) -> ThreadLockUse:
     holder, waiters = (waits.holder, waits.waiters) if waits else (None, ())
-    return ThreadLockUse(copy.watched.id, locked, holder or found, waiters, inherited)
+    return ThreadLockUse(copy.watched.id, locked, holder or found, waiters, inherited, copy.lock.address)

@@ -42,7 +42,8 @@ _NEVER_IDLE = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END)
 @dataclass(frozen=True, slots=True)
 class About:
     """What else is known of the server: the living children of each process, the names of its private locks by their
-    address, the threads by pthread id, and the file locks of the machine (asked for once, where somebody waits).
+    address, the threads by pthread id, the file locks of the machine (asked for once, where somebody waits), and the processes
+    whose program handles signals itself.
     """
 
     children: Mapping[ProcessId, Collection[ProcessId]]
@@ -50,6 +51,7 @@ class About:
     tid_of: Callable[[ProcessId, int], int | None]
     files: Callable[[], Sequence[FileLock]]
     members: Collection[ProcessId]
+    handlers: Collection[ProcessId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,10 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
         about.tid_of(process, private.owner_pthread) if private.owner_pthread and kind is not WaitKind.SIGNAL else None
     )
     if owner is None:
-        return Reason(_made(sleeper, target, Wakers((), (process,))))
+        # A handler can set an Event; it does not release somebody's lock.
+        handled = kind is WaitKind.SIGNAL and process in about.handlers
+        doubt = Wakers((), (process,), Doubt.HANDLER, (process.pid,)) if handled else Wakers((), (process,))
+        return Reason(_made(sleeper, target, doubt))
     holder = ThreadId(process, owner)
     return Reason(replace(_made(sleeper, target, Wakers((holder,))), holders=(holder,), bound=True))
 
@@ -152,7 +157,8 @@ def _name(sleeper: Sleeper, private: PrivateWait, about: About) -> tuple[str, bo
         return f"{private.member.owner}.{private.member.label}", False
     if private.user_way is not None:
         return private.user_way.text, False
-    return private.module or private.primitive or "", False
+    way = next((way.text for way in private.ways if way.variable), "")
+    return way or private.module or private.primitive or "", False
 
 
 def _child(sleeper: Sleeper, child: int | None, about: About) -> Reason | None:

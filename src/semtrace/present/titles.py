@@ -161,6 +161,11 @@ def _long_wait(finding: Finding) -> str:
         have = "" if over else "have "
         wanted = lock_names(link.wants for link in ring)
         return f"{len(ring)} threads {have}waited for each other{since}: {wanted}"
+    waits = [fact for fact in finding.facts if isinstance(fact, BlockedOn)]
+    if waits:
+        have = "" if over else "have " if len(finding.threads) > 1 else "has "
+        who = counted(len(finding.threads), "thread") if len(finding.threads) > 1 else thread_name(finding.threads[0])
+        return f"{who} {have}waited for {target_text(waits[0].target)}{since}"
     ended = finding.fact(TakerDied) or finding.fact(TakerGone)
     died = ", and the process that had it died" if ended else ""
     return f"{thread_name(finding.threads[0])} {'' if over else 'has '}waited for {_name(finding)}{since}{died}"

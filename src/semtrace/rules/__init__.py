@@ -15,6 +15,7 @@ from semtrace.rules.holds import keeps_waiting
 from semtrace.rules.memory import leaked_name, shm_full
 from semtrace.rules.orders import lock_order
 from semtrace.rules.orphans import lost_unit, orphaned_lock, seems_orphaned
+from semtrace.rules.others import long_waits
 from semtrace.rules.semaphores import semaphore_wait
 from semtrace.rules.sharing import locked_at_fork, private_lock, unshared_lock
 from semtrace.rules.stuck import stopped, stuck
@@ -36,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     locked_at_fork,
     over_release,
     keeps_waiting,
+    long_waits,
     semaphore_wait,
     lock_order,
     leaked_name,

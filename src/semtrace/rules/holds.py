@@ -19,12 +19,14 @@ from semtrace.model import (
     Process,
     ProcessId,
     Remedy,
+    RootKind,
     Snapshot,
 )
 from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, worth_a_word
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.evidence import holding, known, lock_ref, longest_first, thread_ref, waiting, waiting_threads
 from semtrace.rules.knots import explained as explained_locks
+from semtrace.waits.build import is_signal
 
 # An idle worker of class sync beats every half timeout: gunicorn/workers/sync.py, gunicorn/arbiter.py spawn_worker.
 _LATE = 0.125
@@ -44,14 +46,18 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """At most one finding a lock, the most serious."""
     present = processes(snapshot)
     explained = explained_locks(snapshot)
+    stopped_roots = [root for root in snapshot.waits.roots if root.kind is RootKind.STOPPED]
+    frozen = {wait.target.semaphore for root in stopped_roots for wait in (*root.waits, *root.behind)}
     crowded = []
     for lock in snapshot.locks:
         if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
-        found = _stopped(lock, present) or _timeout_risk(lock, snapshot, present) or _long_hold(lock, limits)
-        if found is None and not inherited_counts(lock, snapshot):  # which tells who waits, and why
+        stopped = lock.id not in frozen and _stopped(lock, present)
+        found = stopped or _timeout_risk(lock, snapshot, present) or _long_hold(lock, limits)
+        # Units of a semaphore may come back from others than their takers, and inherited counts tell who waits and why.
+        if found is None and not is_signal(lock) and not inherited_counts(lock, snapshot):
             found = _long_wait(lock, limits, snapshot.server.pid)
-        if found is not None:
+        if found:
             yield found
         elif (
             _is_in_use(lock)
@@ -122,7 +128,8 @@ def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
     """Of a library's own lock only where somebody waits: to keep it may be what it is for, as of loky's, which a worker
     is given when it may exit.
     """
-    if not lock.own and not lock.waiters:
+    internal = not lock.own or (lock.name or "").rpartition(".")[2].startswith("_")
+    if internal and not lock.waiters:
         return None
     for holder in lock.sure_holders:
         held_s = unbroken_s(lock, holder)

@@ -24,6 +24,7 @@ from semtrace.model import (
     SeparateSemaphores,
     Severity,
     Snapshot,
+    ThreadId,
     ThreadLock,
     ThreadLockUse,
     ThreadRef,
@@ -70,8 +71,13 @@ def locked_at_fork(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """A `threading` lock that was held by who forked: in the new process nobody will ever release it."""
     known = _of_role(snapshot)
     for lock in snapshot.thread_locks:
-        if lock.own and lock.kind in _GUARDS and (stuck := locked_since_fork(lock, snapshot.server.id, known)):
+        stuck = locked_since_fork(lock, snapshot.server.id, known) if lock.own and lock.kind in _GUARDS else []
+        if stuck and not any(_is_stuck(use, snapshot) for use in stuck):  # else that is the finding
             yield _locked_at_fork(lock, stuck, known.issuperset(use.process for use in stuck))
+
+
+def _is_stuck(use: ThreadLockUse, snapshot: Snapshot) -> bool:
+    return any(ThreadId(waiter.process, waiter.tid) in snapshot.waits.stuck for waiter in use.waiters or ())
 
 
 def locked_since_fork(lock: ThreadLock, root: ProcessId, workers: set[ProcessId]) -> list[ThreadLockUse]:

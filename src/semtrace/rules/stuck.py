@@ -124,10 +124,9 @@ def _is_result(wait: Wait) -> bool:
 
 
 def _cause_key(root: Root) -> object:
-    """Return what makes roots one finding: all copies of a private lock with a name, else each for itself."""
+    """Return what makes roots one finding: the copies that a fork made of a private lock, else each for itself."""
     (target, *more) = root.targets
-    alike = target.kind is WaitKind.PRIVATE_LOCK and target.name and not more
-    return (target.kind, target.name) if alike else root
+    return (target.kind, target.address) if target.kind is WaitKind.PRIVATE_LOCK and not more else root
 
 
 # -- the findings

@@ -59,9 +59,17 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     )
     waits = [wait for lock in snapshot.locks for wait in _lock_waits(lock, server)]
     waits += [wait for lock in snapshot.thread_locks for use in lock.processes for wait in _private_waits(lock, use)]
+    others = {wait.thread: wait for wait in snapshot.blocked}
     known = {wait.thread for wait in waits}
+    waits = [_with_sleep(wait, others[wait.thread]) if wait.thread in others else wait for wait in waits]
     waits += [_asked(wait) if assume_asked else wait for wait in snapshot.blocked if wait.thread not in known]
     return graph(waits, _living(snapshot), stopped_processes(snapshot))
+
+
+def _with_sleep(wait: Wait, seen: Wait) -> Wait:
+    """Return the wait with what is known of the thread's sleep from before the lock was."""
+    asleep_s = max(wait.asleep_s or 0.0, seen.asleep_s or 0.0) or None
+    return replace(wait, asleep_s=asleep_s, for_s=max(wait.for_s or 0.0, asleep_s or 0.0))
 
 
 def _asked(wait: Wait) -> Wait:
@@ -98,8 +106,11 @@ def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
         named=lock.name is not None,
     )
     wakers = _wakers(lock, server, signal)
+    # To wait for a queue's read lock is to wait for work, as long as there is a reader who has it.
+    reads = bool(lock.holders)
     for waiter in lock.waiters:
-        yield _wait(waiter, target, wakers, holders, bound, loose)
+        idle = reads and (waiter.idle or target.attribute == _READ_LOCK)
+        yield _wait(replace(waiter, idle=idle), target, wakers, holders, bound, loose)
 
 
 def is_signal(lock: Lock) -> bool:
@@ -159,7 +170,7 @@ def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[Wait]:
     """Yield the waits of one process for its own copy of a `threading` lock: a proved holder is its only waker."""
     if not use.waiters:
         return
-    target = Target(WaitKind.PRIVATE_LOCK, lock.name, process=use.process)
+    target = Target(WaitKind.PRIVATE_LOCK, lock.name, process=use.process, address=use.address)
     holder = use.holder
     known = None if holder is None or holder.tid is None else (ThreadId(use.process, holder.tid),)
     bound = holder is not None and holder.within
@@ -183,7 +194,7 @@ def _wait(
         loose,
         waiter.stack,
         waiter.in_handler,
-        waiter.idle or target.attribute == _READ_LOCK,
+        waiter.idle,
         waiter.evidence,
         waiter.site,
     )

@@ -188,9 +188,8 @@ def _telling(members: Sequence[Wait]) -> list[Wait]:
     idle thread, or one in a library of C, tells nothing while there are others.
     """
     awake = [wait for wait in members if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN] or list(members)
-    best = min((wait.target.kind for wait in awake), key=_TELLING.index)
-    kinds = _ENDS if best in _ENDS else (best,)
-    told = {wait.thread for wait in awake if wait.target.kind in kinds}
+    best = min(map(_rank, awake))
+    told = {wait.thread for wait in awake if _rank(wait) == best}
     by_thread = {wait.thread: wait for wait in awake}
     more = list(told)
     while more:
@@ -199,6 +198,13 @@ def _telling(members: Sequence[Wait]) -> list[Wait]:
         told.update(new)
         more.extend(new)
     return [wait for wait in awake if wait.thread in told]
+
+
+def _rank(wait: Wait) -> tuple[int, bool]:
+    """Return how much a wait tells, the most first: of signals, those that processes share."""
+    if wait.target.kind in _ENDS:
+        return _TELLING.index(_ENDS[0]), False
+    return _TELLING.index(wait.target.kind), wait.target.kind is WaitKind.SIGNAL and wait.target.semaphore is None
 
 
 def _kind(waits: Sequence[Wait]) -> RootKind:
