@@ -24,7 +24,7 @@ class ParentCopies:
     def note(
         self, waits: Iterable[Wait], watched: Sequence[Watched], layouts: Mapping[ProcessId, Layout]
     ) -> dict[ThreadId, tuple[ProcessId, int, int]]:
-        """Take a sample, and return for each wait its parent, and in how many of how many samples that held the lock."""
+        """Take a sample; return for each wait its parent, and in how many of how many samples that held the lock."""
         by_id, by_pid = {each.id: each for each in watched}, {each.id.pid: each for each in watched}
         found = {}
         for wait in waits:
