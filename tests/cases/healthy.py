@@ -41,9 +41,12 @@ def stop_reader(sick: Sick) -> None:
     hold_by_debugger(sick, readers[0])
 
 
+# joblib would leave a folder in /dev/shm when it is killed.
+_ENV = {"JOBLIB_TEMP_FOLDER": "{folder}"}
+
 LIBRARIES = (
     *(
-        Case("healthy_library", QUIET, ready(), name, arguments=(name,), needs=(name,), long_s=1.0)
+        Case("healthy_library", QUIET, ready(), name, arguments=(name,), needs=(name,), env=_ENV, long_s=1.0)
         for name in ("billiard", "multiprocess", "loky", "joblib", "pebble")
     ),
     Case(

@@ -264,6 +264,7 @@ CASES = (
             never=frozenset({"inherited-hold"}),
         ),
         ready(),
+        watch_s=4.0,
     ),
     Case(
         "big_parent",
@@ -271,6 +272,7 @@ CASES = (
             (Found(frozenset({"orphaned-lock"}), "error", lock="__main__.lock"),), never=frozenset({"inherited-hold"})
         ),
         lambda sick: sick.wait_children(6),
+        watch_s=4.0,
         slow=True,
     ),
     # File locks: the kernel shows holder and waiters.

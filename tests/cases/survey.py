@@ -9,16 +9,18 @@ of its own (`~/.cache/semtrace/cases-venv`, or SEMTRACE_CASES_VENV), once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +28,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "src")]
 
-from support import child_pids, descendants, wait_until  # noqa: E402
+from support import child_pids, descendants, kill_tree, wait_until  # noqa: E402
 
 from cases.sickness import Sick, catches, end, gunicorn, running, sleeps_in, uvicorn, uwsgi  # noqa: E402
 from cases.threads import threads  # noqa: E402
@@ -249,10 +251,31 @@ def examine(case: Case, directory: Path, options: argparse.Namespace) -> str:
     return f"{case.title}  ({time.monotonic() - began:.0f} s)\n{body}"
 
 
+_running: list[Sick] = []
+
+
+@contextlib.contextmanager
+def _registered(sick: Sick) -> Iterator[None]:
+    """Let whatever ends the survey end the program as well."""
+    _running.append(sick)
+    try:
+        yield
+    finally:
+        _running.remove(sick)
+
+
+def _leave(number: int, frame: object) -> None:
+    """End all programs, then the survey: its threads would go on."""
+    for sick in tuple(_running):
+        kill_tree(sick.pid)
+        shutil.rmtree(sick.folder, ignore_errors=True)
+    os._exit(128 + number)
+
+
 def _attempt(case: Case, directory: Path, options: argparse.Namespace) -> str:
     assert case.argv
     argv = case.argv(options.python)
-    with running(argv, directory, dict(case.env)) as sick:
+    with running(argv, directory, dict(case.env)) as sick, _registered(sick):
         if case.serves:
             sick.wait_accepting()
             sick.wait_still(0.5, 3.0)
@@ -332,6 +355,8 @@ def main() -> int:
     parser.add_argument("--output", action="store_true", help="also the end of what the program printed")
     parser.add_argument("--python", help=f"interpreter of the programs (default: {VENV}/bin/python)")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _leave)
     options.python = options.python or python_of_cases()
     here = {path.stem for path in options.directory.glob("*.py")}
     chosen = [case for case in CASES if case.program in here and (not options.names or case.program in options.names)]
