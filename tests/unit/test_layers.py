@@ -128,7 +128,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
     "settings": "errors",
     "tui": "model errors present timelines.raster reports.schema observe.separate settings timelines.spans "
-    "reports.stacks text timelines.timeline tui waits",
+    "reports.stacks rules.coverage text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "",
     "printing": "errors text",
