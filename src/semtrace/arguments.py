@@ -61,6 +61,7 @@ def _add_attach(commands: Commands, pid: Callable[[str], int]) -> None:
     command = commands.add_parser("attach", help="the live view (the default)", description="The live view.")
     _add_pid(command, pid)
     _add_look(command)
+    _add_ignore(command)
     _add_audit(command)
     # For `serve`: the view of one page, which may only look, or act as well.
     command.add_argument("--browser", choices=("look", "act"), help=argparse.SUPPRESS)
@@ -102,6 +103,16 @@ def _add_ps(commands: Commands) -> None:
     command.set_defaults(name="ps")
 
 
+def _add_ignore(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a lock that each worker may have for itself, by its name; may be given several times",
+    )
+
+
 def _add_dump(commands: Commands) -> None:
     command = commands.add_parser("dump", help="one snapshot as text", description="One snapshot, as text or JSON.")
     _add_pid(command)
@@ -111,6 +122,7 @@ def _add_dump(commands: Commands) -> None:
     )
     command.add_argument("--stacks", action="store_true", help="also where holders and waiters are, by py-spy")
     command.add_argument("--watch", type=_seconds, metavar="SECONDS", help="repeat, until the server ends")
+    _add_ignore(command)
     command.set_defaults(name="dump")
 
 
@@ -135,6 +147,7 @@ def _add_doctor(commands: Commands) -> None:
         metavar="SECONDS",
         help="from when on a hold or a wait is called long (default: 10)",
     )
+    _add_ignore(command)
     command.set_defaults(name="doctor")
 
 

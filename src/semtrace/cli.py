@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
-from semtrace.printing import emit, emit_prose, lenient, say, tell, wants_colour, width
+from semtrace.printing import emit, emit_json, emit_prose, lenient, say, tell, wants_colour, width
 
 if TYPE_CHECKING:
     from semtrace.model import Snapshot
+    from semtrace.rules import Limits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lenient()
     told = list(sys.argv[1:] if arguments is None else arguments)
     options = parse(told)
+    if arguments is None and options.name not in _OF_ITSELF:
+        from semtrace.supervising import supervised
+
+        return supervised(lambda: _run(options, told), again=not getattr(options, "yes", False))
+    return _run(options, told)
+
+
+def _run(options: argparse.Namespace, told: Sequence[str]) -> int:
     from semtrace.linux.rights import started_with
 
     try:
@@ -75,7 +84,7 @@ def dump(options: argparse.Namespace) -> int:
     from semtrace.observe.observer import Observer, settle
     from semtrace.servers import gunicorn
 
-    observer = Observer(gunicorn.choose(options.pid), all_thread_locks=options.all)
+    observer = Observer(gunicorn.choose(options.pid), all_thread_locks=options.all, limits=_limits(options))
     try:
         snapshot = settle(observer)
         _show(snapshot, options, observer.snapshot)
@@ -126,10 +135,9 @@ def doctor(options: argparse.Namespace) -> int:
     """What is wrong, after a little watching."""
     from semtrace.doctor import Doctor
     from semtrace.reports.doctor import doctor_json, doctor_text
-    from semtrace.rules import Limits
     from semtrace.servers import gunicorn
 
-    patient = Doctor(gunicorn.choose(options.pid), Limits(options.long, options.long))
+    patient = Doctor(gunicorn.choose(options.pid), _limits(options))
     try:
         diagnosis = patient.watch(options.seconds)
     finally:
@@ -138,12 +146,21 @@ def doctor(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        emit([json.dumps(doctor_json(snapshot), indent=2)])
+        emit_json(json.dumps(doctor_json(snapshot), indent=2))
     else:
         emit(doctor_text(snapshot, diagnosis.looks, colour=wants_colour(), width=width()))
     if any(finding.severity == "error" for finding in snapshot.findings):
         return EXIT_FINDINGS
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
+
+
+def _limits(options: argparse.Namespace) -> Limits:
+    """Return what the command line and the user's file say about findings."""
+    from semtrace.rules import USUAL, Limits
+    from semtrace.settings import load
+
+    long_s = getattr(options, "long", USUAL.hold_s)
+    return Limits(long_s, long_s, frozenset((*load().ignore, *options.ignore)))
 
 
 def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[[], Snapshot]) -> None:
@@ -157,7 +174,7 @@ def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[
         from semtrace.reports.schema import snapshot_json
 
         # One line a snapshot when there are several, for whoever reads them as they come.
-        emit([json.dumps(snapshot_json(snapshot), indent=None if options.watch else 2)])
+        emit_json(json.dumps(snapshot_json(snapshot), indent=None if options.watch else 2))
         return
     from semtrace.reports.dump import report
 
@@ -183,6 +200,9 @@ def _refuse_other_systems() -> None:
             f"semtrace reads /proc as Linux has it; this is {sys.platform}", "run it on the server's machine"
         )
 
+
+# `run` has a server of its own as its child, and `serve` a process for each page, which is supervised.
+_OF_ITSELF = ("run", "serve")
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     function.__name__: function for function in (attach, run, serve, ps, dump, doctor, events, release, clean)

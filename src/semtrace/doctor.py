@@ -6,11 +6,11 @@ import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from semtrace.model import CODES, Finding, FindingCode, Problem, SemId, Server, Snapshot
+from semtrace.model import CODES, Finding, FindingCode, Problem, ProcessId, SemId, Server, Snapshot, ThreadRef
 from semtrace.observe.observer import Observer
 from semtrace.repairs.leaks import leaks
 from semtrace.rules import Limits, gone_by, with_findings, worst_first
-from semtrace.rules.deadlocks import deadlocked
+from semtrace.rules.knots import explained
 from semtrace.stacks import confirmed, with_stacks
 from semtrace.tracing.follower import Follower
 
@@ -19,6 +19,9 @@ WATCH_S = 1.5
 # A proof, a walk for names or a search that is under way at the end gets so much longer.
 _PATIENCE_S = 6.0
 _PAUSE_S = 0.05
+
+# Of a thread that is blocked for ever one of these tells.
+_BLOCKED = (FindingCode.STUCK, FindingCode.DEADLOCK, FindingCode.WORKER_DIED)
 
 # What passed by: when it was last seen, on the clock of the snapshots, and how.
 Seen = Mapping[Hashable, tuple[float, Finding]]
@@ -115,12 +118,15 @@ def unknown_timeout(server: Server) -> Iterator[Problem]:
 def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
     """Yield what was `seen` at some time and is not among the snapshot's findings any more."""
     living = {process.pid for process in snapshot.processes}
-    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred} | deadlocked(snapshot)
+    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred} | explained(snapshot)
     present = {finding.key for finding in snapshot.findings}
     instead = {(finding.lock or finding.name) for finding in snapshot.findings if CODES[finding.code].instead}
+    blocked = {_thread(each) for finding in snapshot.findings if finding.code in _BLOCKED for each in finding.threads}
     for key, (seen_s, finding) in seen.items():
         if key in present:
             continue
+        if finding.code in _BLOCKED and any(_thread(each) in blocked for each in finding.threads):
+            continue  # more is known of it by now
         if finding.code == FindingCode.DEADLOCK:
             if finding.severity == "warning":
                 continue  # it was a gate, and was opened
@@ -129,6 +135,10 @@ def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
         elif finding.lock in worse or (finding.lock or finding.name) in instead:
             continue  # it is not over: what has become of it is another finding's
         yield gone_by(finding, snapshot.monotonic_s - seen_s)
+
+
+def _thread(each: ThreadRef) -> tuple[ProcessId, int | None]:
+    return each.process, each.tid
 
 
 def _located(finding: Finding) -> int:

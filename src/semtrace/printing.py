@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable
 
 from semtrace.errors import SemtraceError
-from semtrace.text import WIDTH, clean_lines, fitted
+from semtrace.text import WIDTH, clean, fitted
+
+# What `tailing` and `reports` write where a terminal wants colour (ECMA-48 8.3.117, SGR): no more than these.
+_OUR_COLOURS = re.compile(r"(\x1b\[(?:0|1|2|3[1-6]|1;3[1-6])m)")
 
 
 def lenient() -> None:
@@ -21,9 +25,27 @@ def lenient() -> None:
 
 def emit(lines: Iterable[str], flush: bool = False) -> None:
     """To stdout. SemtraceError if it takes nothing; BrokenPipeError if nobody reads on."""
+    colour = wants_colour()
     for line in lines:
-        _write(line + "\n", flush)
+        _write(harmless(line, colour) + "\n", flush)
     _write("", flush=True)
+
+
+def emit_json(text: str, flush: bool = False) -> None:
+    """The same for JSON, which may have several lines."""
+    emit(text.split("\n"), flush)
+
+
+def harmless(line: str, colour: bool = False) -> str:
+    """The line without what a terminal would obey, but for our own colours where they are wanted.
+
+    Names, titles, paths and output are the target's own choice. All that semtrace prints comes through here.
+    """
+    if line.isprintable():
+        return line
+    if not colour:
+        return clean(line)
+    return "".join(part if number % 2 else clean(part) for number, part in enumerate(_OUR_COLOURS.split(line)))
 
 
 def emit_prose(lines: Iterable[str]) -> None:
@@ -39,19 +61,21 @@ def say(sentence: str) -> None:
 def tell(error: SemtraceError) -> int:
     """What went wrong and what would help; returns its exit code. Titles and names in it are the target's own choice:
     the terminal must not obey them."""
-    say(_plain(str(error)))
+    what, *more = str(error).split("\n")
+    say(what)
+    pass_on(more)
     if error.remedy:
-        pass_on([f"  {_plain(error.remedy)}"])
+        pass_on(f"  {error.remedy}".split("\n"))
     return error.exit_code
 
 
 def pass_on(lines: Iterable[str]) -> None:
-    """To stderr as they are. What it does not take is lost: that changes nothing of what was done."""
+    """To stderr. What it does not take is lost: that changes nothing of what was done."""
     if sys.stderr is None:
         return
     try:
         for line in lines:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            print(harmless(line.replace("\t", "  ")), file=sys.stderr, flush=True)  # noqa: T201
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what is left in the buffer has nowhere to go at exit
 
@@ -68,10 +92,6 @@ def wants_colour() -> bool:
         and "NO_COLOR" not in os.environ
         and os.environ.get("TERM") != "dumb"
     )
-
-
-def _plain(text: str) -> str:
-    return clean_lines(text.replace("\t", "  "))
 
 
 def _write(text: str, flush: bool) -> None:

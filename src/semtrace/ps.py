@@ -33,7 +33,7 @@ def ps(as_json: bool) -> Iterator[str]:
     taken_at = time.time()
     listings = _listings()
     if as_json:
-        yield json.dumps(document(listings, taken_at), indent=2)
+        yield from json.dumps(document(listings, taken_at), indent=2).split("\n")
     else:
         yield from lines(listings, taken_at)
 

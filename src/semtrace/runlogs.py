@@ -7,10 +7,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import stat
 import tempfile
 from pathlib import Path
 
+from semtrace.linux import safefile
 from semtrace.linux.lease import in_use
 from semtrace.linux.process import read_stat, still
 from semtrace.model import ProcessId
@@ -21,8 +23,10 @@ _NAME = re.compile(r"semtrace-run-([1-9]\d{0,9})-(\d{1,20})-[a-z0-9_]{8}\.log", 
 
 def make() -> tuple[int, Path]:
     """A new file, open for writing; it is nobody's yet."""
-    descriptor, name = tempfile.mkstemp(_SUFFIX, _PREFIX)
-    return descriptor, Path(name)
+    folder = Path(tempfile.gettempdir())
+    name = f"{_PREFIX}{secrets.token_hex(4)}{_SUFFIX}"
+    with safefile.directory(folder, private=False) as directory:
+        return safefile.create(name, directory, os.O_RDWR), folder / name
 
 
 def name_after(log: Path, pid: int) -> Path:
@@ -39,15 +43,12 @@ def name_after(log: Path, pid: int) -> Path:
 
 def sweep(directory: Path | None = None) -> None:
     """Removes those of this user whose server has ended and that nobody writes any more, as far as that is known."""
-    with contextlib.suppress(OSError):
-        fd = os.open(directory or tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for name in os.listdir(fd):  # noqa: PTH208  pathlib has no directory by its descriptor
-                if _is_left(name, fd):
-                    with contextlib.suppress(OSError):
-                        os.unlink(name, dir_fd=fd)
-        finally:
-            os.close(fd)
+    folder = directory or Path(tempfile.gettempdir())
+    with contextlib.suppress(OSError), safefile.directory(folder, private=False) as fd:
+        for name in os.listdir(fd):  # noqa: PTH208  pathlib has no directory by its descriptor
+            if _is_left(name, fd):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=fd)
 
 
 def _is_left(name: str, directory: int) -> bool:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from semtrace.errors import SemtraceError
+from semtrace.linux import files
 from semtrace.printing import emit, say
 from semtrace.servers import gunicorn
 from semtrace.showing import settings_of
@@ -20,11 +21,12 @@ def serve(options: argparse.Namespace) -> int:
     """Says what is wrong before it listens: whoever opens the page then could do nothing about it."""
     if find_spec("textual_serve") is None:
         raise SemtraceError("serve needs the package textual-serve", "pip install 'semtrace[serve]'")
-    from semtrace.web import gate, invitation, server, session
+    from semtrace.web import complaints, gate, invitation, server, session
 
     if options.pid is not None or not gunicorn.find_servers():
         gunicorn.choose(options.pid)
     settings_of(options)
+    files.allow_many()
     with server.listen(options.host, options.port) as listening:
         host, port = listening.getsockname()[:2]
         entrance = gate.gate_for(host, invitation.names())
@@ -36,7 +38,9 @@ def serve(options: argparse.Namespace) -> int:
             with redirect_stdout(out):
                 emit(invitation.lines(address, host, port, options.allow_release))
 
-        with redirect_stdout(sys.stderr):  # textual-serve prints what a live view says in its last moments
+        complained = complaints.Complaints(say)
+        # textual-serve prints what a live view says in its last moments.
+        with complaints.heard(complained), redirect_stdout(complaints.Stream(complained)):
             return asyncio.run(server.serve(site, listening, ready))
 
 

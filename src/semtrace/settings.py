@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from semtrace.errors import UsageError
+from semtrace.linux import safefile
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,7 +26,8 @@ MOST_BYTES = 1 << 20
 class Settings:
     """`interval` is in seconds between two pictures; `ascii` draws with ASCII alone; `signals` shows the semaphores
     inside Conditions and Queues from the start; `remember` keeps the order of the columns for the next time; `folder`
-    is where `S` saves; `keys` maps commands to Textual's names of keys, separated by commas.
+    is where `S` saves; `ignore` are names of locks that each worker may have
+    for itself; `keys` maps commands to Textual's names of keys, separated by commas.
     """
 
     interval: float = 0.2
@@ -33,6 +35,7 @@ class Settings:
     signals: bool = False
     remember: bool = True
     folder: str = "."
+    ignore: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -49,8 +52,7 @@ def load(path: Path | None = None) -> Settings:
     """The user's settings, the defaults where there is no file. Raises UsageError on what it cannot understand."""
     path = path or config_path()
     try:
-        with path.open("rb") as file:
-            text = file.read(MOST_BYTES + 1)
+        text = safefile.read(path, MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return Settings()
     except OSError as error:
@@ -87,11 +89,13 @@ def _value(name: str, value: object, kind: type, where: str) -> object:
         return check_interval(float(value), where)
     if kind is dict and isinstance(value, dict):
         return {command: _keys(command, keys, where) for command, keys in value.items()}
+    if kind is tuple and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
     if name == "folder" and isinstance(value, str):
         return _folder(value, where)
-    if kind is not float and kind is not dict and type(value) is kind:
+    if kind not in (float, dict, tuple) and type(value) is kind:
         return value
-    words = {float: "a number", bool: "true or false", str: "a text", dict: "a table [keys]"}
+    words = {float: "a number", bool: "true or false", str: "a text", dict: "a table [keys]", tuple: "a list of texts"}
     raise UsageError(f"{where}: {name} must be {words[kind]}, not {value!r}")
 
 

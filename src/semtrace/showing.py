@@ -16,6 +16,7 @@ from semtrace.model import Frame, Problem, ProcessId, SemId, Server
 from semtrace.observe.observer import Observer
 from semtrace.printing import emit, pass_on, say
 from semtrace.repairs import mend
+from semtrace.rules import Limits
 from semtrace.servers import gunicorn
 from semtrace.settings import Settings, load, state_path
 from semtrace.signals import ending_on_signals
@@ -43,7 +44,7 @@ def attach(options: argparse.Namespace) -> int:
         tools = _tools(settings, release_it)
         return app.run(
             lambda: find() or (gunicorn.choose(options.pid),),
-            _following,
+            _following(settings),
             settings=settings,
             tools=_in_browser(tools, options.browser) if options.browser else tools,
             remembered=None if options.browser else _remembered(settings),
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             code = app.run(
                 lambda: (launched.server(),),
-                _following,
+                _following(settings),
                 settings=settings,
                 child=launched,
                 tools=_tools(settings, release_it),
@@ -87,6 +88,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     settings = load()
     check(settings.keys)
     given = {name: getattr(options, name) for name in ("interval", "ascii")}
+    settings = replace(settings, ignore=(*settings.ignore, *getattr(options, "ignore", ())))
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -139,6 +141,7 @@ def _stacks(
     return taken.of, taken.problems
 
 
-def _following(server: Server) -> Observer:
-    """An observer that follows the events of traced locks, if there are any."""
-    return Observer(server, telling=Follower())
+def _following(settings: Settings) -> Callable[[Server], Observer]:
+    """Return what makes an observer that follows the events of traced locks, if there are any."""
+    limits = Limits(ignore=frozenset(settings.ignore))
+    return lambda server: Observer(server, telling=Follower(), limits=limits)

@@ -7,8 +7,10 @@ trusted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import selectors
 import shutil
 import subprocess
 import sys
@@ -42,6 +44,7 @@ _PATIENCE_S = 5.0
 _ONE_S = 2.0
 _ATTEMPTS = 4
 _MOST_BYTES = 8 << 20
+_PIECE = 1 << 16
 _MOST_FRAMES = 200
 _MOST_SOURCES = 8
 _LONGEST = 300
@@ -262,18 +265,51 @@ def _output(command: str, pid: int) -> bytes:
         )
     except OSError as error:
         raise _Failed(f"py-spy cannot be started: {error.strerror}") from None
-    with popen:
-        try:
-            out, said = popen.communicate(timeout=_ONE_S)
-        except subprocess.TimeoutExpired:
-            popen.kill()
-            raise _Failed(f"py-spy took longer than {_ONE_S:g} s") from None
+    try:
+        out, said = _listen(popen)
+    finally:
+        _end(popen)
     if popen.returncode:
         reason = _reason(said)
         raise _Failed(reason) if "ermi" in reason else _Moved(reason)  # permission denied, not permitted
-    if len(out) > _MOST_BYTES:
-        raise _Failed("py-spy printed too much")
     return out
+
+
+def _listen(popen: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """What it prints until it ends, not longer than a while: how much that would be the target decides."""
+    assert popen.stdout is not None
+    assert popen.stderr is not None
+    said: dict[int, bytearray] = {popen.stdout.fileno(): bytearray(), popen.stderr.fileno(): bytearray()}
+    deadline = time.monotonic() + _ONE_S
+    with selectors.DefaultSelector() as selector:
+        for fd in said:
+            selector.register(fd, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(max(deadline - time.monotonic(), 0))
+            if not ready:
+                raise _Failed(f"py-spy took longer than {_ONE_S:g} s")
+            for key, _ in ready:
+                piece = os.read(key.fd, _PIECE)
+                said[key.fd] += piece
+                if not piece:
+                    selector.unregister(key.fd)
+            if sum(map(len, said.values())) > _MOST_BYTES:
+                raise _Failed("py-spy printed too much")
+    try:
+        popen.wait(max(deadline - time.monotonic(), 0.1))
+    except subprocess.TimeoutExpired:
+        raise _Failed(f"py-spy took longer than {_ONE_S:g} s") from None
+    return bytes(said[popen.stdout.fileno()]), bytes(said[popen.stderr.fileno()])
+
+
+def _end(popen: subprocess.Popen[bytes]) -> None:
+    """One that a hostile file system stops is left behind: it cannot even be killed."""
+    for pipe in (popen.stdout, popen.stderr):
+        if pipe is not None:
+            pipe.close()
+    popen.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        popen.wait(_ONE_S)
 
 
 def _reason(said: bytes) -> str:

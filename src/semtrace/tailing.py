@@ -16,6 +16,7 @@ from semtrace.text import clean, clip_start, exact
 from semtrace.tracing.events import Event
 from semtrace.tracing.follower import Places
 from semtrace.tracing.reader import EventPipe, wait_for_events
+from semtrace.tracing.speakers import Mapped
 from semtrace.tracing.state import State, fold
 from semtrace.tracing.traced import traced_event
 
@@ -82,7 +83,7 @@ class _Tail:
 
     def next(self) -> Batch:
         events = self._places.events()
-        if time.monotonic() - self._looked_s >= _LOOK_EVERY_S:
+        if time.monotonic() - self._looked_s >= _LOOK_EVERY_S or self._places.waits:
             self._take(self._observer.snapshot())
         elif self._is_new(events):
             self._learn()
@@ -93,7 +94,7 @@ class _Tail:
     def _take(self, snapshot: Snapshot) -> None:
         self.alive = snapshot.alive
         self._names = {lock.id: lock.name for lock in snapshot.locks if lock.name}
-        self._places.look(self._members.known)
+        self._places.look(self._members.known, self._members.mapped)
         self._looked_s = time.monotonic()
         self._learn()
 
@@ -122,9 +123,10 @@ class _Members:
 
     def __init__(self) -> None:
         self.known: tuple[ProcessId, ...] = ()
+        self.mapped: Mapped | None = None
 
-    def state(self, members: Collection[ProcessId]) -> None:
-        self.known = tuple(members)
+    def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
+        self.known, self.mapped = tuple(members), mapped
 
     def close(self) -> None:
         pass

@@ -70,8 +70,11 @@ class Controller(threading.Thread):
         return [who for who in alive if who.pid != self._root]
 
     def _holding(self, copy: Copy) -> list[Who]:
-        cells = [cell for index in range(j.LOCKS) for cell in copy.cells(index)]
-        return [c.who for c in cells if c.life == "alive" and c.units > 0 and not c.odd and c.who.pid != self._root]
+        return [
+            c.who
+            for c in copy.all_cells()
+            if c.life == "alive" and c.units > 0 and not c.odd and c.who.pid != self._root
+        ]
 
     def _kill_any(self, copy: Copy) -> None:
         self._kill(self._living(copy))

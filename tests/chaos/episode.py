@@ -24,7 +24,8 @@ from tests.chaos.judge import FALSE_ERROR, QUALIFIED, Wrong, judge, judge_droppe
 from tests.chaos.orphans import Orphans, Returner, slots_left
 from tests.chaos.programs import journal as j
 from tests.chaos.tally import Tally
-from tests.chaos.truth import Copy, Entry, Reader, Truth, truth_between
+from tests.chaos.truth import Copy, Entry, Part, Reader, Truth, truth_between, truth_within
+from tests.chaos.windows import Windows
 from tests.support import Running, start, start_gunicorn, wait_until
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -134,17 +135,18 @@ class _Episode:
         at_once = self._family.returners > 0
         self._orphans = Orphans(self._family.name, tally, self._numbers, self._give_back, at_once, setting.command())
         self._inodes: dict[int, None] = {}
+        self._indexes: dict[int, int] = {}  # of the registered locks, by inode
         self._changed_s = time.monotonic()
         self._kills, self._alike = 0, set[int]()
         self._doctor: _Doctor | None = None
 
     def run(self) -> None:
-        observer = Observer(self._server)
+        observer, windows = self._observer()
         self._controller.start()
         for returner in self._returners:
             returner.start()
         try:
-            self._watch(observer)
+            self._watch(observer, windows)
         finally:
             self._controller.end()
             for returner in self._returners:
@@ -160,11 +162,15 @@ class _Episode:
         for error in filter(None, (self._controller.error, *(each.error for each in self._returners))):
             raise error
 
-    def _watch(self, observer: Observer) -> None:
+    def _observer(self) -> tuple[Observer, Windows]:
+        observer = Observer(self._server)
+        return observer, Windows(observer, self._reader, self._indexes)
+
+    def _watch(self, observer: Observer, windows: Windows) -> None:
         ends_s = time.monotonic() + self._setting.seconds
         fresh_s = doctor_s = time.monotonic() + self._numbers.random()
         while time.monotonic() < ends_s:
-            copy = self._sample(observer.snapshot, "watching")
+            copy = self._sample(observer.snapshot, windows, "watching")
             if slots_left(copy) < FEW_SLOTS or self._is_stuck():
                 self._tally.acts["ended early"] += 1
                 return
@@ -185,19 +191,21 @@ class _Episode:
 
     def _look_afresh(self) -> None:
         """Take snapshots as `dump` does: a first one, a few more, and one that waits for proofs."""
-        fresh = Observer(self._server)
+        fresh, windows = self._observer()
         try:
-            self._sample(fresh.snapshot, "first")
+            self._sample(fresh.snapshot, windows, "first")
             for _ in range(3):
-                self._sample(fresh.snapshot, "early")
-            self._sample(lambda: settle(fresh, 0.4), "settled")
+                self._sample(fresh.snapshot, windows, "early")
+            self._sample(lambda: settle(fresh, 0.4), windows, "settled")
         finally:
             fresh.close()
 
     # -- one sample
 
-    def _sample(self, snapshot: Callable[[], Snapshot], source: str) -> Copy:
+    def _sample(self, snapshot: Callable[[], Snapshot], windows: Windows, source: str) -> Copy:
         before = self._reader.copy()
+        self._indexes.clear()
+        self._indexes.update((entry.inode, entry.index) for entry in before.entries)
         seen = snapshot()
         self._tally.acts["snapshot"] += 1
         after = self._reader.copy()
@@ -205,8 +213,8 @@ class _Episode:
         now_s = time.monotonic()
         if not seen.alive:
             raise AssertionError("the program has ended")
-        entries = {e.inode: e for index in range(j.LOCKS) if (e := before.entry(index)).inode and not e.sequence & 1}
-        if any(after.block(e.index)[: len(before.block(e.index))] != before.block(e.index) for e in entries.values()):
+        entries = {e.inode: e for e in before.entries if e.inode and not e.sequence & 1}
+        if any(not after.block(e.index).startswith(before.block(e.index)) for e in entries.values()):
             self._changed_s = now_s
         for lock in seen.locks:
             entry = entries.pop(lock.id.inode, None)
@@ -214,7 +222,7 @@ class _Episode:
                 self._judge_dropped(before, after, seen, lock, source)
                 continue
             self._remember(entry.inode)
-            truth = self._truth(before, after, entry.index)
+            truth = self._truth(before, after, entry.index, windows.parts.get(lock.id))
             if isinstance(truth, Truth):
                 self._judge(truth, lock, (before, seen, after), source, now_s)
             else:
@@ -224,9 +232,14 @@ class _Episode:
             self._let_kill(after)
         return after
 
-    def _truth(self, before: Copy, after: Copy, index: int) -> Truth | str:
-        """Return the truth. After a hand-over, a Semaphore's holder is not defined, nor is any lock's after a death."""
+    def _truth(self, before: Copy, after: Copy, index: int, parts: tuple[Part, Part] | None) -> Truth | str:
+        """Return the truth, if need be of the moment in which the lock was read.
+
+        After a hand-over, a Semaphore's holder is not defined, nor is any lock's after a death.
+        """
         truth = truth_between(before, after, index)
+        if isinstance(truth, str) and parts is not None:
+            truth = truth_within(before, *parts, after)
         if self._family.handed and isinstance(truth, Truth) and (truth.dead or truth.entry.open_ended):
             return "handed over"
         return truth
@@ -235,7 +248,7 @@ class _Episode:
         """Allow the next kill once every lock has been judged since the last: that may have left an orphan."""
         if self._controller.counted["kill"] != self._kills:
             self._kills, self._alike = self._controller.counted["kill"], set()
-        registered = {index for index in range(j.LOCKS) if copy.entry(index).inode}
+        registered = {entry.index for entry in copy.entries if entry.inode}
         if registered <= self._alike:
             self._controller.undiscovered = self._orphans.undiscovered
 
@@ -266,8 +279,9 @@ class _Episode:
 
     def _judge_dropped(self, before: Copy, after: Copy, seen: Snapshot, lock: Lock, source: str) -> None:
         inode = lock.id.inode
-        entries = [copy.entry(index) for copy in (before, after) for index in range(j.LOCKS)]
-        if inode not in self._inodes or any(e.inode == inode or e.sequence & 1 for e in entries):
+        if inode not in self._inodes:
+            return
+        if any(e.inode == inode or e.sequence & 1 for e in (*before.entries, *after.entries)):
             return
         self._tally.judged[f"{self._family.name} {source} dropped"] += 1
         for wrong in judge_dropped(lock):
@@ -313,8 +327,7 @@ class _Episode:
         doctor = self._doctor
         if doctor is None:
             return
-        cells = [cell for index in range(j.LOCKS) for cell in copy.cells(index)]
-        doctor.healthy &= not any(cell.life != "alive" for cell in cells)
+        doctor.healthy &= not any(cell.life != "alive" for cell in copy.all_cells())
         doctor.healthy &= doctor.kills == self._controller.counted["kill"]
         report = doctor.report()
         if report is None:
@@ -355,7 +368,7 @@ class _Doctor:
 def described(copy: Copy, index: int | None) -> dict[str, object]:
     """A lock's entry, value and cells, as text can have them."""
     if index is None:
-        return {"inodes": [copy.entry(i).inode for i in range(j.LOCKS)]}
+        return {"inodes": [entry.inode for entry in copy.entries]}
     cells = [
         f"slot {c.slot} PID {c.who.pid} {c.life} {'odd' if c.odd else 'even'} phase {c.phase} has {c.units}"
         for c in copy.cells(index)

@@ -55,44 +55,47 @@ def _of(name: str, *, program: str = "workers.py", **more: Any) -> Family:
     return Family(name, program, more, **known)
 
 
-ALL_KINDS: dict[str, Any] = {"kinds": LOCKS_OF_ALL_KINDS, "workers": 4}
-UNNAMED = ["Lock", "Lock", "BoundedSemaphore"] * 2  # as a Queue has them
-SEMAPHORES = ["BoundedSemaphore", "Semaphore"] * 3
+# Many locks, so that each snapshot gives many judgements; and threads that hold several, so that many are taken.
+WIDE: dict[str, Any] = {"workers": 5, "nested": 5}
+ALL_KINDS: dict[str, Any] = {"kinds": LOCKS_OF_ALL_KINDS * 5, **WIDE}
+SOME_LOCKS: dict[str, Any] = {"kinds": ["Lock"] * 24, "workers": 4, "nested": 3}
+UNNAMED = ["Lock", "Lock", "BoundedSemaphore"] * 8  # as a Queue has them
+SEMAPHORES = ["BoundedSemaphore", "Semaphore"] * 16
 
 FAMILIES: tuple[Family, ...] = (
-    _of("lock", kinds=["Lock"] * 6, workers=4),
-    _of("rlock", kinds=["RLock"] * 6, workers=4),
-    _of("semaphore", kinds=SEMAPHORES, workers=4),
+    _of("lock", kinds=["Lock"] * 40, **WIDE),
+    _of("rlock", kinds=["RLock"] * 40, **WIDE),
+    _of("semaphore", kinds=SEMAPHORES, **WIDE),
     _of("noise", noise=True, **ALL_KINDS),
     _of("threads", threads=2, **ALL_KINDS),
     _of("healthy", acts=HEALTHY, threads=2, computes_inside=True, **ALL_KINDS),
     _of("quiet", acts=QUIET, one_by_one=True, **ALL_KINDS),
     _of("exits", exit_while_held=True, exec_while_held=True, exec_every_s=0.5, **ALL_KINDS),
     _of("starved", acts=STARVING, computes_inside=True, pause_s=(0.0, 0.1), **ALL_KINDS),
-    _of("jobs", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "Lock"], acts=HEALTHY),
-    _of("jobs-killed", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "BoundedSemaphore"]),
-    _of("shared", program="relatives.py", letter="B", kinds=["Lock"] * 4, pairs=4, longest_s=0.12, acts=HEALTHY),
+    _of("jobs", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "Lock"] * 6, acts=HEALTHY),
+    _of("jobs-killed", program="jobs.py", letter="A", kinds=["Lock", "Lock", "RLock", "BoundedSemaphore"] * 6),
+    _of("shared", program="relatives.py", letter="B", kinds=["Lock"] * 24, pairs=4, longest_s=0.12, acts=HEALTHY),
     _of(
         "shared-loaded",
         program="relatives.py",
         letter="B",
-        kinds=["Lock"] * 3,
+        kinds=["Lock"] * 24,
         pairs=3,
         one_processor=True,
         computes_inside=True,
         acts=STARVING,
     ),
-    _of("units", program="relatives.py", letter="C", mode="units", kinds=SEMAPHORES[:4], pairs=4, acts=HEALTHY),
-    _of("inherited", program="relatives.py", letter="E", mode="inherited", kinds=["Lock", "RLock"] * 2, pairs=4),
-    _of("computing", letter="F", computing=2, kinds=["Lock"] * 3, workers=3, acts=QUIET, one_by_one=True),
-    _of("daemons", letter="F", relatives=2, kinds=["Lock"] * 3, workers=3, acts=QUIET, one_by_one=True),
-    _of("forking", letter="F", fork_every_s=0.02, kinds=["Lock"] * 3, workers=3, acts=QUIET, one_by_one=True),
-    _of("bounded", letter="F", kinds=UNNAMED, units=1, hidden=True, acts=QUIET, one_by_one=True),
-    _of("lost-units", letter="F", kinds=UNNAMED, units=2, hidden=True, acts=QUIET, one_by_one=True),
-    _of("handing", program="handing.py", kinds=["Lock", "Semaphore"], pairs=4, acts=HEALTHY, handed=True),
+    _of("units", program="relatives.py", letter="C", mode="units", kinds=SEMAPHORES, pairs=4, acts=HEALTHY),
+    _of("inherited", program="relatives.py", letter="E", mode="inherited", kinds=["Lock", "RLock"] * 12, pairs=4),
+    _of("computing", letter="F", computing=2, **SOME_LOCKS, acts=QUIET, one_by_one=True),
+    _of("daemons", letter="F", relatives=2, **SOME_LOCKS, acts=QUIET, one_by_one=True),
+    _of("forking", letter="F", fork_every_s=0.02, **SOME_LOCKS, acts=QUIET, one_by_one=True),
+    _of("bounded", letter="F", kinds=UNNAMED, units=1, hidden=True, nested=2, acts=QUIET, one_by_one=True),
+    _of("lost-units", letter="F", kinds=UNNAMED, units=2, hidden=True, nested=2, acts=QUIET, one_by_one=True),
+    _of("handing", program="handing.py", kinds=["Lock", "Semaphore"] * 8, pairs=4, acts=HEALTHY, handed=True),
     _of("fork", start="fork", **ALL_KINDS),
     _of("spawn", start="spawn", letter="D", **ALL_KINDS),
-    _of("spawn-units", start="spawn", letter="D", kinds=SEMAPHORES, workers=4, acts=HEALTHY, fresh_every_s=0.5),
+    _of("spawn-units", start="spawn", letter="D", kinds=SEMAPHORES, **WIDE, acts=HEALTHY, fresh_every_s=0.5),
     _of("forkserver", start="forkserver", letter="D", **ALL_KINDS),
     _of("billiard", library="billiard", start="fork", host=True, needs="billiard", **ALL_KINDS),
     _of("multiprocess", library="multiprocess", start="fork", host=True, needs="multiprocess", **ALL_KINDS),
@@ -105,14 +108,23 @@ FAMILIES: tuple[Family, ...] = (
         threads=2,
         **ALL_KINDS,
     ),
-    _of("sync", program="app.py", host=True, needs="gunicorn", gunicorn=("-w", "4"), kinds=["Lock", "RLock"] * 2),
+    _of(
+        "sync",
+        program="app.py",
+        host=True,
+        needs="gunicorn",
+        gunicorn=("-w", "4"),
+        kinds=["Lock", "RLock"] * 16,
+        nested=4,
+    ),
     _of(
         "gthread",
         program="app.py",
         host=True,
         needs="gunicorn",
         gunicorn=("-w", "3", "-k", "gthread", "--threads", "4"),
-        kinds=["Lock", "RLock"] * 2,
+        kinds=["Lock", "RLock"] * 16,
+        nested=4,
     ),
     _of(
         "races",

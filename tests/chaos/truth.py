@@ -7,12 +7,16 @@ whose sequence word is odd are in the middle of an act: they hold what the value
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.chaos.programs import journal as j
+
+_CELL = struct.Struct("8I")
 
 
 class Who(NamedTuple):
@@ -47,29 +51,73 @@ class Cell(NamedTuple):
     units: int
 
 
+NOBODY = Who(0, 0, 0)
+
+
+class Part(NamedTuple):
+    """What a journal says of one lock: its cells that are in use, the value of its semaphore, and the rows of what
+    slots gave back for others.
+    """
+
+    entry: Entry
+    block: bytes
+    value: int | None
+    returns: dict[int, bytes]
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield the cells that hold something or are in an act, of processes that are not known yet."""
+        given = self._given()
+        for slot, (sequence, phase, taken, released, _, of, _, _) in enumerate(_CELL.iter_unpack(self.block)):
+            if of != self.entry.sequence and slot:
+                continue  # of a semaphore that this entry was before
+            units = taken - released - given.get(slot, 0)
+            if units or sequence & 1:
+                yield Cell(slot, NOBODY, "", bool(sequence & 1), phase, units)
+
+    def _given(self) -> dict[int, int]:
+        """Return the units of each slot that others gave back."""
+        given: dict[int, int] = {}
+        for row in self.returns.values():
+            for slot, count in enumerate(memoryview(row).cast("I")):
+                if count:
+                    given[slot] = given.get(slot, 0) + count
+        return given
+
+
 @dataclass(frozen=True)
 class Copy:
     """The journal at one moment, the processes that lived, and the values of the semaphores, None where unreadable."""
 
-    words: memoryview
+    raw: bytes
     lives: dict[int, str]
     values: dict[int, int | None]
     returns: dict[tuple[int, int], bytes]
 
-    @property
+    @cached_property
+    def words(self) -> memoryview:
+        return memoryview(self.raw).cast("I")
+
+    @cached_property
     def slots(self) -> int:
         return max(self.words[j.NEXT_SLOT], 1)
 
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """Return all entries that ever had a lock."""
+        found = (self.entry(index) for index in range(j.LOCKS))
+        return tuple(entry for entry in found if entry.sequence)
+
     def entry(self, index: int) -> Entry:
         at = j.lock_at(index)
-        w = self.words[at : at + j.L_INSIDE]
-        inode = w[j.L_INODE] | w[j.L_INODE_HIGH] << 32
-        handle = w[j.L_HANDLE] | w[j.L_HANDLE_HIGH] << 32
-        return Entry(index, w[0], inode, w[j.L_KIND], w[j.L_UNITS], bool(w[j.L_OPEN]), handle, w[j.L_CREATOR])
+        return entry_of(index, self.words[at : at + j.L_INSIDE])
 
-    def block(self, index: int) -> memoryview:
+    def part(self, index: int) -> Part:
+        rows = {slot: row for (lock, slot), row in self.returns.items() if lock == index}
+        return Part(self.entry(index), self.block(index), self.values.get(index), rows)
+
+    def block(self, index: int) -> bytes:
         """Return all cells of a lock that are in use."""
-        return self.words[j.cell_at(index, 0) : j.cell_at(index, self.slots)]
+        return self.raw[4 * j.cell_at(index, 0) : 4 * j.cell_at(index, self.slots)]
 
     def who(self, slot: int) -> Who:
         at = j.slot_at(slot)
@@ -78,29 +126,17 @@ class Copy:
 
     def cells(self, index: int) -> Iterator[Cell]:
         """Yield the cells that hold something or are in an act."""
-        given = self._given(index)
-        block, lock = self.block(index), self.words[j.lock_at(index)]
-        for slot in range(self.slots):
-            sequence, phase, taken, released, _, of = block[slot * 8 : slot * 8 + 6]
-            if of != lock and slot:
-                continue  # of a semaphore that this entry was before
-            units = taken - released - given.get(slot, 0)
-            if units or sequence & 1:
-                yield Cell(slot, self.who(slot), self.lives.get(slot, "dead"), bool(sequence & 1), phase, units)
+        for cell in self.part(index).cells():
+            yield cell._replace(who=self.who(cell.slot), life=self.lives.get(cell.slot, "dead"))
 
-    def _given(self, index: int) -> dict[int, int]:
-        """Return the units of each slot that others gave back."""
-        given: dict[int, int] = {}
-        for (lock, _), row in self.returns.items():
-            if lock == index:
-                for slot, count in enumerate(memoryview(row).cast("I")):
-                    if count:
-                        given[slot] = given.get(slot, 0) + count
-        return given
+    def all_cells(self) -> Iterator[Cell]:
+        for entry in self.entries:
+            yield from self.cells(entry.index)
 
     def overlaps(self) -> int:
         """Count how often a thread found another living one inside a lock that lets in one at a time."""
-        return sum(self.words[j.cell_at(i, s) + j.C_OVERLAPS] for i in range(j.LOCKS) for s in range(self.slots))
+        cells = (cell for entry in self.entries for cell in _CELL.iter_unpack(self.block(entry.index)))
+        return sum(cell[j.C_OVERLAPS] for cell in cells)
 
 
 @dataclass(frozen=True)
@@ -138,15 +174,14 @@ class Reader:
 
     def copy(self) -> Copy:
         """Deaths are asked for first in each copy: who lives at the second one lived between both."""
-        words = memoryview(self.journal.memory[: j.HEAD_BYTES]).cast("I")
-        found = Copy(words, {}, {}, {})
+        raw = self.journal.memory[: j.HEAD_BYTES]
+        found = Copy(raw, {}, {}, {})
+        words = found.words
         lives = {slot: life(found.who(slot), words[j.slot_at(slot) + j.S_FLAGS]) for slot in self._slots(found)}
-        values = {}
-        for index in range(j.LOCKS):
-            entry = found.entry(index)
-            if entry.inode:
-                values[index] = self._value(entry)
-        return Copy(words, lives, values, self._returns(found))
+        there = [entry for entry in found.entries if entry.inode]
+        memories = {creator: self._memory(creator) for creator in {entry.creator for entry in there}}
+        values = {entry.index: _value(memories[entry.creator], entry) for entry in there}
+        return Copy(raw, lives, values, self._returns(found))
 
     def _slots(self, copy: Copy) -> Iterable[int]:
         return (slot for slot in range(1, copy.slots) if slot not in self._retired)
@@ -155,27 +190,31 @@ class Reader:
         """Dead slots need not be asked for any more."""
         self._retired |= {slot for slot, life_ in copy.lives.items() if life_ == "dead"}
 
-    def _returns(self, copy: Copy) -> dict[tuple[int, int], bytes]:
-        giving = [s for s in range(copy.slots) if copy.words[j.slot_at(s) + j.S_FLAGS] & j.RETURNS]
-        rows = {}
-        for slot in giving:
-            for index in copy_indexes(copy):
-                at = j.returns_at(index, slot) * 4
-                row = self.journal.memory[at : at + j.SLOTS * 4]
-                if any(row):
-                    rows[index, slot] = row
-        return rows
+    def part(self, index: int) -> Part:
+        """Copy what concerns one lock only. Not before the first whole copy, which finds its creator's memory."""
+        at, slots = j.lock_at(index), max(self.journal.words[j.NEXT_SLOT], 1)
+        memory = self.journal.memory
+        entry = entry_of(index, self.journal.words[at : at + j.L_INSIDE])
+        block = memory[4 * j.cell_at(index, 0) : 4 * j.cell_at(index, slots)]
+        known = self._memories.get(entry.creator)
+        giving = self._giving(self.journal.words, slots)
+        rows = {slot: row for slot in giving if (row := self._row(index, slot, slots))}
+        return Part(entry, block, _value(known[0] if known else None, entry), rows)
 
-    def _value(self, entry: Entry) -> int | None:
-        """Reads the semaphore in its creator's memory. The mapping is checked: the address may be another lock's."""
-        fd = self._memory(entry.creator)
-        if fd is None:
-            return None
-        try:
-            word = os.pread(fd, 4, entry.handle)
-        except OSError:
-            return None
-        return int.from_bytes(word, "little") if len(word) == 4 else None
+    def _returns(self, copy: Copy) -> dict[tuple[int, int], bytes]:
+        giving = self._giving(copy.words, copy.slots)
+        found = {(e.index, slot): self._row(e.index, slot, copy.slots) for slot in giving for e in copy.entries}
+        return {key: row for key, row in found.items() if row}
+
+    def _giving(self, words: memoryview, slots: int) -> list[int]:
+        flags = words[j.slot_at(0) : j.slot_at(slots)].tolist()[j.S_FLAGS :: j.slot_at(1) - j.slot_at(0)]
+        return [slot for slot, flag in enumerate(flags) if flag & j.RETURNS]
+
+    def _row(self, index: int, slot: int, slots: int) -> bytes:
+        """Return what a slot gave back of each other's, nothing if it gave back nothing."""
+        at = j.returns_at(index, slot) * 4
+        row = self.journal.memory[at : at + slots * 4]
+        return row + bytes(4 * (j.SLOTS - slots)) if row.strip(b"\0") else b""
 
     def _memory(self, pid: int) -> int | None:
         stat = j.start_ticks(pid)
@@ -197,8 +236,15 @@ class Reader:
         return fd
 
 
-def copy_indexes(copy: Copy) -> list[int]:
-    return [index for index in range(j.LOCKS) if copy.words[j.lock_at(index) + j.L_SEQUENCE]]
+def _value(fd: int | None, entry: Entry) -> int | None:
+    """Read a semaphore in its creator's memory."""
+    if fd is None:
+        return None
+    try:
+        word = os.pread(fd, 4, entry.handle)
+    except OSError:
+        return None
+    return int.from_bytes(word, "little") if len(word) == 4 else None
 
 
 def life(who: Who, flags: int = 0) -> str:
@@ -231,33 +277,49 @@ def _has_no_semaphore(pid: int) -> bool:
         return True
 
 
+def entry_of(index: int, words: memoryview) -> Entry:
+    inode = words[j.L_INODE] | words[j.L_INODE_HIGH] << 32
+    handle = words[j.L_HANDLE] | words[j.L_HANDLE_HIGH] << 32
+    return Entry(
+        index, words[0], inode, words[j.L_KIND], words[j.L_UNITS], bool(words[j.L_OPEN]), handle, words[j.L_CREATOR]
+    )
+
+
 def truth_between(before: Copy, after: Copy, index: int) -> Truth | str:
     """Return who held the lock from one copy to the other, or in a word or two why that is not known.
 
     Two of these must never be: `broken`, the journal contradicts the semaphore though nobody was in an act, and
     `overlap`, more have it than may.
     """
-    entry = before.entry(index)
-    if entry != after.entry(index) or entry.sequence & 1 or not entry.inode:
+    return truth_within(before, before.part(index), after.part(index), after)
+
+
+def truth_within(before: Copy, old: Part, new: Part, after: Copy) -> Truth | str:
+    """Return the same of a lock from one moment to another that both lie between two copies."""
+    if old.entry != new.entry or old.entry.sequence & 1 or not old.entry.inode:
         return "remade"
-    if _moved(before, after, index):
+    if _moved(old, new):
         return "moved"
-    cells = list(before.cells(index))
-    if any(before.lives.get(c.slot, "dead") != after.lives.get(c.slot, "dead") or c.life == "dying" for c in cells):
+    cells = [_with_life(cell, before, after) for cell in old.cells()]
+    if any(cell.life == "dying" for cell in cells):
         return "dying"
-    if any(c.slot == 0 for c in cells):
+    if any(cell.slot == 0 for cell in cells):
         return "released"
-    return _truth(entry, cells, before.values.get(index))
+    return _truth(old.entry, cells, old.value)
 
 
-def _moved(before: Copy, after: Copy, index: int) -> bool:
-    old, new = before.block(index), after.block(index)
-    if old != new[: len(old)] or any(new[len(old) :]):
+def _with_life(cell: Cell, before: Copy, after: Copy) -> Cell:
+    """Put in whose cell it is, and whether that lived all the time: `dying` if it did not."""
+    slot = cell.slot
+    life_ = after.lives.get(slot, "dead")
+    steady = life_ == before.lives.get(slot, "dead") if slot < before.slots else life_ == "alive"
+    return cell._replace(who=after.who(slot), life=life_ if steady else "dying")
+
+
+def _moved(old: Part, new: Part) -> bool:
+    if not new.block.startswith(old.block) or new.block[len(old.block) :].strip(b"\0"):
         return True
-    rows = {key for key in (*before.returns, *after.returns) if key[0] == index}
-    if any(before.returns.get(key) != after.returns.get(key) for key in rows):
-        return True
-    return before.values.get(index) != after.values.get(index)
+    return old.returns != new.returns or old.value != new.value
 
 
 def _truth(entry: Entry, cells: list[Cell], value: int | None) -> Truth | str:

@@ -222,9 +222,9 @@ def test_asking_makes_nobody_a_reader_of_the_pipe() -> None:
         thread = threading.Thread(target=write)
         thread.start()
         try:
-            for _ in range(3):
+            for _ in range(1000):
                 own(w)
-                find_ends([number], own_stat())
+            find_ends([number], own_stat())
         finally:
             stop.set()
             thread.join()

@@ -27,7 +27,7 @@ from demo_app.bank import Bank, State
 from demo_app.load import Customers, get
 from demo_app.scenarios import BOTH_WAYS, SCENARIOS, embraced, waits_inside
 from demo_app.server import CLONE, Server, serve
-from semtrace.model import LastSeen, Snapshot
+from semtrace.model import LastSeen, Lock, Snapshot
 from semtrace.observe.observer import Observer, settle
 from semtrace.rules import Limits
 from semtrace.servers.gunicorn import server_of
@@ -607,12 +607,15 @@ def test_who_comes_to_a_server_that_hangs_sees_at_once_for_how_long_it_has() -> 
         t.do("a", "lock.acquire()")
         t.block("b", "lock")
 
-        def first_look() -> Snapshot:
+        def first_look() -> Lock:
             with contextlib.closing(Observer(server_of(t.root))) as observer:
-                return observer.snapshot()
+                return observer.snapshot().locks[0]
 
-        wait_until(lambda: (first_look().locks[0].waiters[0].for_s or 0.0) > 1.5, what="a second and a half of it")
-        (lock,) = first_look().locks
+        def is_seen(lock: Lock) -> Lock | None:  # on a loaded machine not every first look finds the holder
+            return lock if lock.holders and any((waiter.for_s or 0.0) > 1.5 for waiter in lock.waiters) else None
+
+        lock = wait_until(lambda: is_seen(first_look()), what="a second and a half of it")
+        assert lock is not None
         assert lock.holders[0].since_s is not None
         assert 1.5 < lock.holders[0].since_s < time.monotonic() - began
         code, (finding,) = doctor(t.root, "--for", "0.1", "--long", "1.5")

@@ -113,7 +113,7 @@ def test_c_code_without_the_address_hides_no_orphan(python: str, library: str) -
         t.do("a", "lock.acquire()")
         t.kill("a")
         with observing(t.root) as observer:
-            state(observer, "orphaned", timeout=20)
+            state(observer, "orphaned")
 
 
 @few
@@ -160,7 +160,7 @@ def test_orphan_of_an_ordinary_program_is_proved(python: str, command: str) -> N
         t.do("a", "lock.acquire()")
         t.kill("a")
         with observing(t.root) as observer:
-            until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks), timeout=20)
+            until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks))
 
 
 @few
@@ -172,7 +172,7 @@ def test_lock_that_a_spawned_child_opened_is_proved_orphaned(python: str) -> Non
         t.do("a", "lock.acquire()")
         t.kill("a")
         with observing(t.root) as observer:
-            state(observer, "orphaned", timeout=20)
+            state(observer, "orphaned")
 
 
 LIBRARIES = {
@@ -195,4 +195,4 @@ def test_orphan_beside_a_library_is_proved(library: str) -> None:
         t.do("a", "lock.acquire()")
         t.kill("a")
         with observing(t.root) as observer:
-            until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks), timeout=20)
+            until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks))

@@ -12,6 +12,7 @@ from driving import FEW, INTERPRETERS, SOME, Target, observing, target, until, w
 
 from semtrace.model import Lock, Snapshot
 from semtrace.observe.observer import Observer, settle
+from semtrace.observe.owned import Owned
 from semtrace.rules.basis import Limits, is_read_lock
 from semtrace.servers.gunicorn import server_of
 
@@ -77,7 +78,7 @@ def test_orphan_that_looks_like_a_queues_signal_is_found(python: str) -> None:
         t.do("a", "[get(2).acquire() for _ in range(2)]")
         t.kill("a")
         with observing(t.root) as observer:
-            snapshot = until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks), timeout=20)
+            snapshot = until(observer, lambda s: any(lock.state == "orphaned" for lock in s.locks))
             (lock,) = [lock for lock in snapshot.locks if lock.state == "orphaned"]
             assert (lock.kind, lock.maximum, lock.part_of) == ("BoundedSemaphore", 2, None)
 
@@ -152,7 +153,7 @@ def test_renamed_type_and_a_subclass_are_both_semlocks(python: str) -> None:
             snapshot = until(observer, lambda s: bool(s.locks[0].holders))
             assert [holder.pid for holder in snapshot.locks[0].holders] == [t.pids["a"]]
             t.kill("a")
-            until(observer, lambda s: s.locks[0].state == "orphaned", timeout=20)
+            until(observer, lambda s: s.locks[0].state == "orphaned")
 
 
 def test_guess_hides_no_orphan_and_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,6 +168,24 @@ def test_guess_hides_no_orphan_and_makes_none(monkeypatch: pytest.MonkeyPatch) -
     bounded = [lock for snapshot in seen for lock in snapshot.locks if lock.maximum == 2]
     assert {(lock.state, lock.signal) for lock in bounded} == {("unknown", False)}
     assert all("may be a signal inside Queue" in (lock.reason or "") for lock in bounded)
+
+
+@pytest.mark.parametrize("objects", ["mp.Lock(), mp.Lock(), mp.BoundedSemaphore(2)", "mp.Queue(2)"])
+def test_guess_is_called_one_until_owners_are_searched(objects: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    due = Owned.is_due
+    monkeypatch.setattr(Owned, "is_due", lambda *_: False)
+    with hiding(sys.executable, objects) as t:
+        locks = "Queue" not in objects
+        t.fork("a")
+        t.do("a", "[get(2).acquire() for _ in range(2)]" if locks else "[get(0)._sem.acquire() for _ in range(2)]")
+        t.kill("a")
+        with observing(t.root) as observer:
+            until(observer, lambda s: any(lock.maximum == 2 for lock in s.locks))
+            seen = [lock for s in watch(observer, 1.0) for lock in s.locks if lock.maximum == 2]
+            assert {(lock.state, lock.signal) for lock in seen} == {("unknown", False)}
+            assert all("may be a signal" in (lock.reason or "") for lock in seen)
+            monkeypatch.setattr(Owned, "is_due", due)
+            until(observer, lambda s: any(lock.state == "orphaned" if locks else lock.signal for lock in s.locks))
 
 
 @few

@@ -97,8 +97,12 @@ def test_who_has_not_counted_is_seen_beside_computing_threads_and_newborns(pytho
         t.start_doing("d", "forks()", "forking")
         end = grant_without_gil(t, "b")
         with observing(t.root) as observer:
-            until(observer, lambda s: "interpreter lock" in (only(s).reason or ""), never="orphaned")
-            never_orphaned(observer, 2.0)
+            until(observer, lambda s: bool(only(s).holders), never="orphaned")
+            for lock in map(only, watch(observer, 2.0)):
+                assert lock.state in ("held", "unknown")
+                assert {h.pid for h in lock.holders} <= {t.pids["b"]}
+                assert not lock.sure_holders
+                assert not lock.holders or "has not counted it yet" in (lock.reason or "")
             end()
             t.done("b2")
             assert [h.pid for h in state(observer, "held", never="orphaned").holders] == [t.pids["b"]]

@@ -63,7 +63,7 @@ def test_a_lock_goes_from_free_to_held_to_contended_and_back(python: str) -> Non
             assert waits == {t.pids["a"]: (lock.id,), t.pids["c"]: (lock.id,)}
 
             t.do("b", "lock.release()")
-            first = "c" if t.answer("c", 20) else "a"
+            first = "c" if t.answer("c") else "a"
             t.do(first, "lock.release()")
             t.done("a")
             t.do("a", "lock.release()")

@@ -136,4 +136,4 @@ def test_the_bootstrap_s_variables_are_for_an_environment_file() -> None:
     command = [sys.executable, "-m", "semtrace.instrument.bootstrap"]
     lines = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines[0] == "SEMTRACE=1"
-    assert lines[1].startswith(f"PYTHONPATH={SOURCE}/semtrace/instrument/bootstrap:")
+    assert lines[1].startswith(f"PYTHONPATH={SOURCE}/semtrace/instrument/bootstrap/path:")

@@ -1,11 +1,13 @@
-"""One thread that sleeps in a futex on private memory, in the way that the first argument names.
+"""Threads that sleep in futexes on private memory, in the ways that the arguments name.
 
-Prints `{"tid": …, "pthread": …}` of that thread, and further numbers. Runs on Python 3.8 and later.
+Each way has this module to itself. Prints a line `{"case": …, "tid": …, "pthread": …}` of each such thread. Runs on
+Python 3.8 and later.
 """
 
 import concurrent.futures
 import contextlib
 import ctypes
+import importlib.util
 import json
 import logging
 import os
@@ -41,11 +43,11 @@ pipe = os.pipe()
 stream = open(pipe[1], "wb", buffering=100)
 text = open(os.dup(pipe[1]), "w")
 handler = logging.StreamHandler()
-logging.getLogger().addHandler(handler)
 
 
 def tell(**more):
-    print(json.dumps({"tid": threading.get_native_id(), "pthread": threading.get_ident(), **more}), flush=True)
+    who = {"case": __name__, "tid": threading.get_native_id(), "pthread": threading.get_ident()}
+    os.write(1, json.dumps({**who, **more}).encode() + b"\n")  # in one piece: the others write, too
 
 
 def sleep():
@@ -66,7 +68,6 @@ def waits(function, *args):
         function(*args)
 
     start(run, "waits")
-    sleep()
 
 
 def in_lock():
@@ -198,6 +199,7 @@ def in_logging():
     def emits():
         logging.error("x")
 
+    logging.getLogger().addHandler(handler)
     handler.acquire()
     waits(emits)
 
@@ -220,5 +222,15 @@ def in_c_library():
     waits(library.pthread_mutex_lock, mutex)
 
 
+def main():
+    for case in sys.argv[1:]:
+        spec = importlib.util.spec_from_file_location(case, __file__)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        getattr(module, f"in_{case}")()
+    if "shutdown" not in sys.argv:
+        sleep()
+
+
 if __name__ == "__main__":
-    globals()[f"in_{sys.argv[1]}"]()
+    main()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from semtrace.model import ProcessId
-from semtrace.observe.baselines import Baselines
+from semtrace.observe.activity import Activity
+from semtrace.observe.baselines import COUNTINGS, RAN_NS, STANDINGS, Baselines
 from semtrace.observe.verdict import Baseline, Claim
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
@@ -37,6 +38,53 @@ def test_a_count_that_stands_in_two_samples_is_assumed() -> None:
     baselines.sample_free(10.0, claims((P, 1), (Q, 1)), asleep=())
     baselines.sample_free(10.0 + Baselines.APART_S, claims((P, 1), (Q, 2)), asleep=())
     assert baselines.known == {P: Baseline(1, proven=False, last_tid=7)}
+
+
+def sampled(baselines: Baselines, *ran_ns: int, blocked: bool = False, count: int = 1) -> Baseline | None:
+    """Sample the free lock once for each run time of the only thread of P, each soon after the other."""
+    for number, ran in enumerate(ran_ns):
+        activity = Activity({1: ran}, frozenset({1} if blocked else ()), all_wait=False)
+        baselines.sample_free(10.0 + number / 100, claims((P, count)), asleep=(), activities={P: activity})
+    return baselines.known.get(P)
+
+
+def test_count_of_a_computing_process_is_proven_by_many_samples() -> None:
+    often = range(0, STANDINGS * RAN_NS, RAN_NS)
+    assert sampled(Baselines(), *often[1:]) is None
+    assert sampled(Baselines(), *often) == Baseline(1, proven=True, last_tid=7)
+    assert sampled(Baselines(), *[5] * STANDINGS, blocked=True) == Baseline(1, proven=True, last_tid=7)
+
+
+def test_thread_that_gets_no_processor_proves_nothing() -> None:
+    """It may have been put off between the post and the decrement of its release."""
+    assert sampled(Baselines(), *range(40)) is None
+
+
+def test_units_of_a_semaphore_are_known_after_many_countings() -> None:
+    baselines = Baselines()
+    for number in range(COUNTINGS):
+        assert baselines.units is None
+        taken = claims((P, number % 3), (Q, 0))
+        baselines.note(claims((P, 0), (Q, 0)))
+        baselines.count_units(4 - number % 3 - (number == 5), taken)  # once a taker has not counted
+    assert baselines.units == 4
+
+
+def test_units_are_not_counted_while_a_count_may_be_inherited() -> None:
+    baselines = Baselines()
+    for _ in range(COUNTINGS):
+        baselines.note(claims((P, 1)))
+        baselines.count_units(4, claims((P, 1)))
+    assert baselines.units is None
+
+
+def test_unproven_counts_are_sampled_more_often() -> None:
+    baselines = Baselines()
+    sampled(baselines, 0)
+    assert baselines.due(10.0 + Baselines.SOON_S)
+    baselines.prove(claims((P, 1))[0])
+    baselines.sample_free(10.0, claims((P, 1)), asleep=())
+    assert not baselines.due(10.0 + Baselines.SOON_S)
 
 
 def test_what_is_proven_stays_proven_when_it_is_seen_again_running() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from telling import P, Q, record
 
 from semtrace import wire
-from semtrace.tracing.events import Decoder, Event
+from semtrace.tracing.events import LONGEST_NS, Decoder, Event
 from semtrace.wire import EventType, Kind
 
 times = st.integers(0, 2**64 - 2)
@@ -17,7 +17,7 @@ records = st.builds(
     st.sampled_from(EventType),
     times,
     times,
-    st.none() | times,
+    st.none() | st.integers(0, LONGEST_NS),
     st.sampled_from([P, Q]),
     st.sampled_from([None, telling.LOCK, telling.OTHER]),
     st.integers(1, 2**32 - 1),

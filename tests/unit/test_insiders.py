@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from support import wait_until
 
 from semtrace.cpython import withblocks
 from semtrace.cpython.runtime import UnreadableError
@@ -38,6 +39,27 @@ def test_a_lock_that_a_block_is_in_is_found_and_no_other() -> None:
     with lock:
         assert inside_of(lock, other) == [id(lock)]
     assert inside_of(lock, other) == []
+
+
+def test_who_waits_for_a_signal_is_not_inside_its_lock() -> None:
+    lock = threading.Lock()
+    condition = threading.Condition(lock)
+
+    def waits() -> None:
+        with condition:
+            condition.wait()
+
+    waiter = threading.Thread(target=waits)
+    waiter.start()
+    wait_until(lambda: condition._waiters, what="a waiter")  # type: ignore[attr-defined]
+    try:
+        with lock:  # it is free, so the waiter has given it back
+            assert inside_of(lock) == [id(lock)]
+        assert inside_of(lock) == []
+    finally:
+        with condition:
+            condition.notify()
+        waiter.join()
 
 
 def test_an_interpreter_that_is_not_found_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "model": "model",
     "text": "model",
     "waits": "model waits",
-    "rules": "model rules",
-    "present": "model text errors present",
+    "rules": "model rules waits",
+    "present": "model text present rules.headline waits",
     # between a traced server and its viewers
     "wire": "model errors wire",
     "instrument": "wire errors model instrument",
@@ -46,20 +46,21 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "verdict": "model",
         "primitives": "model",
         "proof": "model linux",
-        "baselines": "model .verdict",
+        "baselines": "model .activity .verdict",
         "activity": "linux",
         "foreign": "model linux cpython",
         "sightings": "linux cpython .proof",
         "owned": "model cpython",
         "watched": "model linux cpython .activity .foreign .owned .proof .sightings .verdict",
         "reading": "model .verdict .watched",
+        "heirs": "model .activity .baselines .reading .verdict .watched",
         "history": "model linux",
         "outside": "model linux.sweep .watched",
         "prover": "model linux .baselines .foreign .outside .proof .verdict .watched",
         "ownership": "model cpython .primitives .watched",
         "separate": "model",
         "lastpicture": "model",
-        "namebook": "model linux.memory cpython .watched",
+        "namebook": "model linux cpython .watched",
         "insiders": "model cpython linux .watched",
         "sleepers": "model linux .history",
         "threadwaits": "model cpython linux .history .insiders .sleepers .watched",
@@ -74,10 +75,9 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
-        "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.traced servers.tree "
-        ".baselines .fleet .knots .lasting .lastpicture .namebook .ownership .picture .primitives .prover .reading "
-        ".separate "
-        ".threadlocks .verdict .watched",
+        "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
+        "tracing.traced servers.tree .activity .baselines .fleet .heirs .knots .lasting .lastpicture .namebook "
+        ".ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
     },
     # its traced locks
     "tracing": {
@@ -90,10 +90,12 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "sampling": "",
         "state": "model wire .events .folding .nesting .sampling .sequence .tally",
         "tracedirs": "model wire linux",
-        "statefiles": "model wire linux .state .tracedirs",
+        "speakers": "model linux",
+        "admission": "model .events .speakers .state",
+        "statefiles": "model wire linux .speakers .state .tracedirs",
         "reader": "model errors wire linux .events .tracedirs",
-        "follower": "model .events .reader .state .statefiles .tracedirs",
-        "traced": "model wire .events .folding .state .tally",
+        "follower": "model .admission .events .reader .speakers .state .statefiles .tracedirs",
+        "traced": "model text wire .events .folding .state .tally",
     },
     # what people and programs get to read
     "timelines": {
@@ -103,10 +105,10 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "raster": "model .bitrows .spans .timeline",
     },
     "reports": {
-        "doctor": "model present rules.coverage text .dump .schema",
-        "schema": "model present text",
+        "doctor": "model present rules.coverage rules.headline text .dump .schema",
+        "schema": "model present text waits",
         "stacks": "model present text",
-        "dump": "model observe.separate present text .stacks",
+        "dump": "model observe.separate present rules.headline text waits .stacks",
     },
     # what acts, when told to
     "repairs": {
@@ -123,21 +125,24 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
     "tailing": "model errors tracing.events tracing.follower observe.observer tracing.reader reports.schema "
+    "tracing.speakers "
     "tracing.state text tracing.traced",
     "runlogs": "model linux",
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
-    "settings": "errors",
-    "tui": "model errors present timelines.raster reports.schema observe.separate settings timelines.spans "
-    "reports.stacks rules.coverage text timelines.timeline tui waits",
+    "settings": "errors linux.safefile",
+    "tui": "model errors linux.safefile present timelines.raster reports.schema observe.separate settings "
+    "timelines.spans reports.stacks rules.coverage text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "",
     "printing": "errors text",
     "signals": "",
     "showing": "model errors tracing.follower servers.gunicorn launch linux repairs.mend observe.observer printing "
-    "settings signals stacks tui",
-    "serving": "errors servers.gunicorn printing showing web",
-    "cli": "arguments model doctor reports.doctor errors linux.rights rules stacks servers.gunicorn launch "
-    "repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals tailing",
+    "rules settings signals stacks tui",
+    "supervising": "errors linux printing",
+    "serving": "errors linux.files servers.gunicorn printing showing web",
+    "cli": "arguments settings model doctor reports.doctor errors linux.rights rules stacks servers.gunicorn launch "
+    "repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals "
+    "supervising tailing",
     "__main__": "cli",
 }
 

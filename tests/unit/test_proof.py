@@ -372,7 +372,7 @@ SEM = SemId(0, 27, 1)
 class Mapper:
     """A process of one thread, which sleeps but for so many looks."""
 
-    dying, stat = False, SimpleNamespace(comm="gunicorn", threads=1)
+    dying, stat = False, SimpleNamespace(comm="gunicorn", threads=1, forked=True, ppid=1)
 
     def __init__(self, process: ProcessId = P) -> None:
         self.id = process
@@ -443,6 +443,27 @@ def test_a_newborn_that_grows_old_after_the_proof_does_not_undo_it(monkeypatch: 
     wait_until(lambda: play.state() == "orphaned", what="the proof")
     play.ticks += int(NEWBORN_S * TICKS_PER_S) + 1
     assert play.state() == "orphaned"
+
+
+def test_child_forked_meanwhile_is_searched_only_for_an_act(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it takes long to search all that are born, and each has a copy of its parent's memory."""
+    play = Play(monkeypatch, Mapper(), proved=False)
+    play.state()
+    child, stranger = Mapper(play.born(920, ppid=P.pid)), Mapper(play.born(921, ppid=77))
+    for each, ppid in ((child, P.pid), (stranger, 77)):
+        each.searched_s = {}
+        each.stat = SimpleNamespace(comm="gunicorn", threads=1, forked=True, ppid=ppid)
+    play.mappers = (*play.mappers, child)
+    play.ticks += int(NEWBORN_S * TICKS_PER_S) + 1
+    wait_until(lambda: play.state() == "orphaned", what="the proof")
+    play.prover.forget()
+    time.sleep(SPAN_S)
+    assert play.state() == "unknown"
+    play = Play(monkeypatch, Mapper(), proved=False)
+    play.state()
+    play.mappers = (*play.mappers, stranger)
+    time.sleep(SPAN_S)
+    assert play.state() == "unknown"
 
 
 def test_a_suspicion_goes_on_while_a_newborn_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

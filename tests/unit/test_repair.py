@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,8 +201,23 @@ def test_what_is_intended_is_written_before_and_said_to_nobody(tmp_path: Path) -
     assert (last["stage"], last["why"]) == ("not done", "it has just changed")
 
 
-def test_a_file_that_does_not_take_the_intent_is_an_error_with_a_remedy() -> None:
-    with Audit("/dev/full", print) as audit, pytest.raises(SemtraceError, match="No space left on device") as caught:
+@contextlib.contextmanager
+def _taking(size: int) -> Iterator[None]:
+    """No file takes more bytes than so many."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_does_not_take_the_intent_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with (
+        Audit(str(tmp_path / "audit"), print) as audit,
+        _taking(0),
+        pytest.raises(SemtraceError, match="File too large") as caught,
+    ):
         audit.intend(release_intent(4001, ORPHAN))
     assert (caught.value.exit_code, "nothing was done" in caught.value.remedy) == (1, True)
 
@@ -210,8 +228,16 @@ def test_what_was_said_of_the_dead_is_told() -> None:
     assert "note: PID 4002, which died, stays recorded as holding it: Read-only" in told
 
 
-def test_a_file_that_takes_nothing_is_an_error_after_it_was_said() -> None:
+def test_a_file_that_takes_nothing_is_an_error_after_it_was_said(tmp_path: Path) -> None:
     said: list[str] = []
-    with Audit("/dev/full", said.append) as audit, pytest.raises(SemtraceError, match="done, but"):
+    with Audit(str(tmp_path / "audit"), said.append) as audit, _taking(0), pytest.raises(SemtraceError, match="done"):
         audit.write(release_act(4001, _released()))
     assert said
+
+
+def test_audit_file_never_keeps_a_part_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    path.write_text('{"whole": 1}\n{"cut sh')
+    with Audit(str(path), print) as audit, _taking(60), pytest.raises(SemtraceError, match="only a part"):
+        audit.intend(release_intent(4001, ORPHAN))
+    assert path.read_text() == '{"whole": 1}\n'

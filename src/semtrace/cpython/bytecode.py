@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import islice
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.classes import Classes, Form
@@ -20,6 +21,7 @@ _MOST_NAMES = 1000
 _MOST_LOCALS = 256
 _MOST_PATH = 8
 _MOST_ITEMS = 4096
+_MOST_LOOKUPS = 64  # of one function
 # Include/cpython/code.h (3.8: Include/code.h) PyCodeObject.co_code, a bytes object, and co_nlocals, up to 3.10
 _CODE_BYTES, _CODE_NLOCALS = 48, 28
 
@@ -59,7 +61,8 @@ def lookups(objects: Objects, code: int, wanted: Collection[str]) -> tuple[Looku
     if not any(name in wanted for name in names):
         return ()
     steps = list(decode(objects.layout.version, code_bytes(objects, code)))
-    return tuple(_with_use(steps, found, position) for position, found in _chains(objects, steps, names, wanted))
+    chains = islice(_chains(objects, steps, names, wanted), _MOST_LOOKUPS)
+    return tuple(_with_use(steps, found, position) for position, found in chains)
 
 
 def value_of(objects: Objects, classes: Classes, frame: int, code: int, found: Lookup) -> int:
@@ -173,9 +176,8 @@ def _name(names: list[str], index: int) -> str:
 
 
 def _with_use(steps: list[_Step], found: Lookup, position: int) -> Lookup:
-    after = steps[position + 1 :]
-    use = next((step for step in after if step.op in (Op.DROPS, Op.USES)), None)
-    enters = next((step.offset for step in after if step.op is Op.ENTERS), None)
+    use = next((step for step in islice(steps, position + 1, None) if step.op in (Op.DROPS, Op.USES)), None)
+    enters = next((step.offset for step in islice(steps, position + 1, None) if step.op is Op.ENTERS), None)
     return replace(found, done=use.offset if use else None, kept=use is not None and use.op is Op.USES, enters=enters)
 
 

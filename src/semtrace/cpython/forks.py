@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from semtrace.cpython.bytecode import lookups
@@ -18,6 +19,7 @@ _FORKING = (
     ("/rq/worker", "fork_work_horse", ""),
     ("/socketserver.py", "process_request", ""),
 )
+MOST_S = 0.5
 _FORK = frozenset({"fork", "forkpty"})
 
 
@@ -26,9 +28,13 @@ def own_frames(sample: Sample, frames: Sequence[PyFrame], forked: bool = False) 
 
     Known libraries are recognised by their functions. With `forked` (the caller knows that the process was forked and
     has executed nothing since) any function that calls `os.fork` counts: it is kept, because the child is at this line
-    of it, but nothing below. Such a function is also one that forked before, so never say `forked` of a parent.
+    of it, but nothing below. Such a function is also one that forked before, so never say `forked` of a parent. Out of
+    time, nothing is cut.
     """
+    end = time.perf_counter() + MOST_S
     for position, frame in enumerate(frames[1:], 1):
+        if time.perf_counter() > end:
+            break
         if _launches(sample, frame, frames[position - 1]):
             return tuple(frames[:position])
         if forked and _has_forked(sample, frame):

@@ -53,6 +53,17 @@ def thread_states(objects: Objects, interpreters: Iterable[int]) -> Iterator[int
 
 def running(objects: Objects, classes: Classes, thread: int) -> Iterator[tuple[int, int, str]]:
     """The frames of a thread, innermost first: the address of each, of its code, and its function's name."""
+    u64, name = objects.pages.u64, objects.layout.code_name
+    for position, code in places(objects, thread):
+        cls = classes.of(code)
+        # 3.12 and later have frames of C code in between, whose "code" is None
+        function = objects.text(u64(code + name)) if cls is not None and cls.name == "code" else None
+        if function:
+            yield position, code, function
+
+
+def places(objects: Objects, thread: int) -> Iterator[tuple[int, int]]:
+    """Yield the addresses of a thread's frames, innermost first, and of what each has for its code."""
     layout, u64 = objects.layout, objects.pages.u64
     position = u64(thread + layout.thread_frame)
     if layout.cframe_current >= 0 and position:
@@ -60,12 +71,7 @@ def running(objects: Objects, classes: Classes, thread: int) -> Iterator[tuple[i
     for _ in range(_MOST_FRAMES):
         if not position or position & 7:
             return
-        code = objects.reference(position + layout.frame_code)
-        cls = classes.of(code)
-        # 3.12 and later have frames of C code in between, whose "code" is None
-        function = objects.text(u64(code + layout.code_name)) if cls is not None and cls.name == "code" else None
-        if function:
-            yield position, code, function
+        yield position, objects.reference(position + layout.frame_code)
         position = u64(position + layout.frame_back)
 
 

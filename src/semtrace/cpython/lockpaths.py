@@ -7,25 +7,23 @@ code took is not: all that the variables of its innermost frames have within a f
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from semtrace.cpython import layout as at
+from semtrace.cpython.budget import Budget
 from semtrace.cpython.bytecode import globals_of
 from semtrace.cpython.classes import Class, Form
-from semtrace.cpython.stack import PyFrame, Sample
+from semtrace.cpython.stack import PyFrame, Sample, stack_values
 from semtrace.cpython.variables import variables
 
 MOST_FRAMES = 8
 MOST_STEPS = 3
 MOST_OBJECTS = 600  # that one frame's search looks at
+MOST_S = 0.3
 _MOST_ITEMS = 64
-_MOST_STACK = 200
-# Include/cpython/code.h (3.8: Include/code.h) PyCodeObject.co_stacksize, up to 3.10; from 3.11 on it lies behind
-# co_argcount, co_posonlyargcount and co_kwonlyargcount
-_STACKSIZE_BEFORE, _STACKSIZE = 32, 12
-
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3(\.\d+)?/|^<frozen ")
 _BOOTING = frozenset({"run", "_bootstrap_inner", "_bootstrap"})  # Lib/threading.py: who called what a thread runs
 _BUFFERED = frozenset({"BufferedReader", "BufferedWriter", "BufferedRandom"})
@@ -72,11 +70,12 @@ def ways_to(sample: Sample, frames: Sequence[PyFrame], target: Target) -> tuple[
     begins with a variable of the user's own code.
     """
     found: list[Way] = []
+    budget = Budget(time.perf_counter() + MOST_S, MOST_FRAMES * MOST_OBJECTS)
     for frame in frames[:MOST_FRAMES]:
         if frame.file.endswith("/threading.py") and frame.function in _BOOTING:
             break
-        way = _search(sample, frame, target, _named(sample, frame)) or (
-            None if found else _search(sample, frame, target, _stack(sample, frame))
+        way = _search(sample, frame, target, _named(sample, frame), budget) or (
+            None if found else _search(sample, frame, target, _stack(sample, frame), budget)
         )
         if way is not None:
             found.append(way)
@@ -112,16 +111,19 @@ def is_buffered(cls: Class) -> bool:
     return cls.module == "_io" and cls.name in _BUFFERED
 
 
-def _search(sample: Sample, frame: PyFrame, target: Target, roots: Iterable[tuple[str | None, int]]) -> Way | None:
+def _search(
+    sample: Sample, frame: PyFrame, target: Target, roots: Iterable[tuple[str | None, int]], budget: Budget
+) -> Way | None:
     """Search breadth first."""
     waiting: deque[tuple[int, str | None, tuple[Step, ...]]] = deque((value, name, ()) for name, value in roots)
     seen: set[int] = set()
-    while waiting and len(seen) < MOST_OBJECTS:
+    while waiting and len(seen) < MOST_OBJECTS and not budget.spent():
         address, variable, steps = waiting.popleft()
         cls = sample.classes.of(address)
         if address in seen or cls is None:
             continue
         seen.add(address)
+        budget.looked_at += 1
         if matches(sample, address, cls, target):
             return Way(frame, variable, steps, address, cls)
         if len(steps) < MOST_STEPS:
@@ -138,15 +140,8 @@ def _named(sample: Sample, frame: PyFrame) -> Iterator[tuple[str | None, int]]:
 
 
 def _stack(sample: Sample, frame: PyFrame) -> Iterator[tuple[str | None, int]]:
-    """Yield what the frame's stack refers to or has referred to: `matches` tells what is still true."""
-    objects, layout, pages = sample.objects, sample.objects.layout, sample.objects.pages
-    if layout.frame_instruction:
-        size = pages.u32(frame.code + layout.code_argcount + _STACKSIZE)
-        start = frame.address + layout.frame_locals + 8 * pages.u32(frame.code + layout.code_nlocalsplus)
-    else:
-        size = pages.u32(frame.code + _STACKSIZE_BEFORE)
-        start = pages.u64(frame.address + at.FRAME_STACK)
-    yield from ((None, objects.untagged(word)) for word in pages.words(start, min(size, _MOST_STACK)))
+    """Yield also what the stack has referred to before: `matches` tells what is still true."""
+    yield from ((None, value) for value in stack_values(sample.objects, frame))
 
 
 def _children(sample: Sample, address: int, cls: Class) -> Iterator[tuple[str, int]]:

@@ -18,8 +18,18 @@ from semtrace.cpython.threadlock import parked_at, resolve
 from semtrace.cpython.variables import local
 
 # Include/internal/pycore_runtime.h: `_PyRuntime` is static, and so is the main interpreter from 3.12 on. The condition
-# variable of the GIL lies in it (3.8 to 3.11 ceval.gil, then the main interpreter's _gil); it takes less than this.
-_RUNTIME_SIZE = 1 << 20
+# variable of the GIL lies in it (up to 3.11 ceval.gil, then the main interpreter's _gil). Its size, as the symbol table
+# of each version says on x86-64 (3.8.18, 3.9.18, 3.10.13, 3.11.7, 3.12.1, 3.13.0, 3.14.10, 3.15.2).
+_RUNTIME_SIZES = {
+    (3, 8): 1464,
+    (3, 9): 656,
+    (3, 10): 672,
+    (3, 11): 0x28B20,
+    (3, 12): 0x704A8,
+    (3, 13): 0x452B8,
+    (3, 14): 0x4D4C8,
+    (3, 15): 0x549C8,
+}
 _MOST_BUFFERED = 32
 # Modules that wait for others through threading.Condition or a lock, so that what waits is an object of theirs.
 _PRIMITIVES = ("/threading.py", "/queue.py", "/concurrent/futures/", "/multiprocessing/", "/asyncio/")
@@ -79,7 +89,7 @@ class PrivateWait:
 
 def private_wait(sample: Sample, thread: PyThread, futex: int) -> PrivateWait:
     """Return what the thread waits for that sleeps in a futex on the word at this address."""
-    if sample.runtime <= futex < sample.runtime + _RUNTIME_SIZE:
+    if 0 <= futex - sample.runtime < _RUNTIME_SIZES.get(sample.objects.layout.version, 0):
         return PrivateWait(WaitKind.GIL)
     if not thread.frames:
         return PrivateWait(WaitKind.UNKNOWN)

@@ -6,12 +6,15 @@ sleeps before and after the reading is true. The caller sees to that.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from semtrace.cpython import layout as at
+from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Classes
-from semtrace.cpython.frames import running, thread_states
+from semtrace.cpython.frames import places, thread_states
 from semtrace.cpython.layout import Layout
 from semtrace.cpython.linetables import line_at
 from semtrace.cpython.objects import Objects
@@ -21,12 +24,16 @@ from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory
 
 MOST_INTERPRETERS = 16
-MOST_THREADS = 256
+MOST_THREADS, MOST_FRAMES, MOST_S = 256, 200, 1.0
 MOST_TABLE = 1 << 17  # bytes of a line table: some 40,000 lines of one function
 MOST_CHUNKS = 2048  # of 16 KiB, in one sample
 # Include/internal/pycore_frame.h 3.12 FRAME_OWNED_BY_CSTACK, and where the owner lies: a frame of C code, which has a
 # code object of its own there (Python/bytecodes.c INTERPRETER_EXIT)
 _C_OWNER, _C_OWNER_AT = 3, 70
+# Include/cpython/code.h (3.8: Include/code.h) PyCodeObject.co_stacksize, up to 3.10; from 3.11 on it lies behind
+# co_argcount, co_posonlyargcount and co_kwonlyargcount
+_STACKSIZE_BEFORE, _STACKSIZE = 32, 12
+_MOST_STACK = 200
 _MOST_KNOWN = 4096
 
 
@@ -63,26 +70,22 @@ class PyThread:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One reading of a process: its threads, and what is needed to ask about their variables. `runtime` is the address
-    of `_PyRuntime`, `interpreters` are those of the interpreters' states.
+    of `_PyRuntime`. `cut` is True if more time or memory was needed than a sample may take: frames may be missing.
     """
 
     objects: Objects
     classes: Classes
     threads: tuple[PyThread, ...]
     runtime: int
-    interpreters: tuple[int, ...]
-
-    @property
-    def cut(self) -> bool:
-        """True if more memory was needed than a sample may read: something may be missing."""
-        return self.objects.pages.full
+    cut: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Function:
-    """What is known of a code object while these pointers in it stay the same."""
+    """What is known of a code object while its type and the pointers in it stay the same."""
 
-    pointers: tuple[int, ...]
+    kind: int
+    pointers: bytes
     name: str
     qualname: str | None
     file: str
@@ -115,47 +118,55 @@ class StackReader:
         if self._place is None:
             return None
         objects = Objects(Pages(self._memory, MOST_CHUNKS), self._place.layout)
-        classes = Classes(objects)
+        classes, budget = Classes(objects), Budget(time.perf_counter() + MOST_S, MOST_THREADS * MOST_FRAMES)
         interpreters = tuple(_interpreters(objects, self._place.runtime))
-        states = (state for state, _ in zip(thread_states(objects, interpreters), range(MOST_THREADS), strict=False))
-        threads = tuple(self._thread(objects, classes, state) for state in states)
-        return Sample(objects, classes, threads, self._place.runtime, interpreters) if threads else None
+        threads = [
+            self._thread(objects, classes, state, budget)
+            for state in islice(thread_states(objects, interpreters), MOST_THREADS)
+        ]
+        cut = budget.spent() or objects.pages.full
+        return Sample(objects, classes, tuple(threads), self._place.runtime, cut) if threads else None
 
-    def _thread(self, objects: Objects, classes: Classes, state: int) -> PyThread:
+    def _thread(self, objects: Objects, classes: Classes, state: int, budget: Budget) -> PyThread:
         layout, u64 = objects.layout, objects.pages.u64
-        places = (place for place in running(objects, classes, state) if not _is_of_c(objects, place[0]))
-        frames = tuple(self._frame(objects, address, code) for address, code, _ in places)
         native = u64(state + layout.native_id) if layout.native_id else 0
+        frames = tuple(self._frames(objects, classes, state, budget))
         return PyThread(state, u64(state + layout.thread_id), native or None, frames)
 
-    def _frame(self, objects: Objects, address: int, code: int) -> PyFrame:
-        function = self._function(objects, code)
+    def _frames(self, objects: Objects, classes: Classes, state: int, budget: Budget) -> Iterator[PyFrame]:
+        for address, code in places(objects, state):
+            if budget.spent():
+                return
+            budget.looked_at += 1
+            function = None if _is_of_c(objects, address) else self._function(objects, classes, code)
+            if function is not None:
+                yield self._frame(objects, function, address, code)
+
+    def _frame(self, objects: Objects, function: _Function, address: int, code: int) -> PyFrame:
         instruction = instruction_of(objects, address, code)
         if instruction not in function.lines and len(function.lines) < _MOST_KNOWN:
             function.lines[instruction] = line_at(objects.layout.version, function.table, function.first, instruction)
         line = function.lines.get(instruction)
         return PyFrame(function.name, function.qualname, function.file, line, code, address, instruction)
 
-    def _function(self, objects: Objects, code: int) -> _Function:
+    def _function(self, objects: Objects, classes: Classes, code: int) -> _Function | None:
+        """Return what is known of a code object, None if that is none (3.12 and later have None for frames of C)."""
         layout, pages = objects.layout, objects.pages
-        places = (layout.code_own_name, layout.code_name, layout.code_filename, layout.code_lines)
-        name, qualname, file, table = (pages.u64(code + place) for place in places)
-        first = pages.u32(code + layout.code_firstlineno)
-        pointers = (name, qualname, file, table, first)
+        # The pointers to its file, its names and its lines follow each other (Include/cpython/code.h).
+        pointers = pages.read(code + layout.code_filename, layout.code_lines + 8 - layout.code_filename)
+        kind = objects.type_of(code)
         known = self._functions.get(code)
-        if known is not None and known.pointers == pointers:
+        if known is not None and (known.kind, known.pointers) == (kind, pointers):
             return known
+        cls = classes.of(code)
+        if pointers is None or cls is None or cls.name != "code":
+            return None
         if len(self._functions) >= _MOST_KNOWN:
             self._functions.clear()
-        found = self._functions[code] = _Function(
-            pointers,
-            objects.text(name) or "?",
-            objects.text(qualname) if layout.code_name != layout.code_own_name else None,
-            objects.text(file) or "?",
-            first,
-            _bytes(objects, table),
-            {},
-        )
+        name, qualname, file = _names(objects, code)
+        first = pages.u32(code + layout.code_firstlineno)
+        table = _bytes(objects, pages.u64(code + layout.code_lines))
+        found = self._functions[code] = _Function(kind, pointers, name, qualname, file, first, table, {})
         return found
 
 
@@ -176,6 +187,40 @@ def stacks(
         if tid:
             found[tid] = thread.frames
     return found
+
+
+def frame_of(objects: Objects, address: int, code: int) -> PyFrame:
+    """Return a frame that no thread runs at the moment, as that of a suspended generator."""
+    name, qualname, file = _names(objects, code)
+    instruction = instruction_of(objects, address, code)
+    return PyFrame(name, qualname, file, line_of(objects, code, instruction), code, address, instruction)
+
+
+def _names(objects: Objects, code: int) -> tuple[str, str | None, str]:
+    """Return the name, the qualified name (from 3.11 on) and the file of a code object."""
+    layout, u64 = objects.layout, objects.pages.u64
+    name = objects.text(u64(code + layout.code_own_name)) or "?"
+    qualname = objects.text(u64(code + layout.code_name)) if layout.code_name != layout.code_own_name else None
+    return name, qualname, objects.text(u64(code + layout.code_filename)) or "?"
+
+
+def line_of(objects: Objects, code: int, instruction: int) -> int | None:
+    """Return the line of an instruction, `instruction` bytes into its code."""
+    table = _bytes(objects, objects.pages.u64(code + objects.layout.code_lines))
+    first = objects.pages.u32(code + objects.layout.code_firstlineno)
+    return line_at(objects.layout.version, table, first, instruction)
+
+
+def stack_values(objects: Objects, frame: PyFrame) -> Iterator[int]:
+    """Yield what a frame's stack refers to, and what it has referred to: above the live part lie old values."""
+    layout, pages = objects.layout, objects.pages
+    if layout.frame_instruction:
+        size = pages.u32(frame.code + layout.code_argcount + _STACKSIZE)
+        start = frame.address + layout.frame_locals + 8 * pages.u32(frame.code + layout.code_nlocalsplus)
+    else:
+        size = pages.u32(frame.code + _STACKSIZE_BEFORE)
+        start = pages.u64(frame.address + at.FRAME_STACK)
+    yield from filter(None, map(objects.untagged, pages.words(start, min(size, _MOST_STACK))))
 
 
 def instruction_of(objects: Objects, frame: int, code: int) -> int:

@@ -45,11 +45,31 @@ def inside(pid: int, memory: Readable, locks: Collection[int]) -> list[tuple[int
     found = [
         (lock, pages.words(thread, STATE_WORDS))
         for thread in thread_states(objects, runtime.interpreters)
-        for position, code, _ in running(objects, classes, thread)
-        for lock in _entered(objects, classes, budget, position, code)
+        for lock in _entered_by(objects, classes, budget, thread)
         if lock in locks
     ]
     return None if budget.spent() or pages.full else found
+
+
+def _entered_by(objects: Objects, classes: Classes, budget: Budget, thread: int) -> Iterator[int]:
+    """Yield the locks that a thread is inside of, but for those that it has given back while it waits for a signal."""
+    frames = list(running(objects, classes, thread))
+    given = {lock for frame, _, function in frames for lock in given_back(objects, classes, budget, frame, function)}
+    for frame, code, _ in frames:
+        yield from (lock for lock in _entered(objects, classes, budget, frame, code) if lock not in given)
+
+
+def given_back(objects: Objects, classes: Classes, budget: Budget, frame: int, function: str) -> Iterator[int]:
+    """Yield the lock of the Condition that a frame of this function waits in: it is free for others meanwhile.
+
+    Lib/threading.py and Lib/multiprocessing/synchronize.py Condition.wait, 3.8 to 3.15; copies have the same names.
+    """
+    if function.rpartition(".")[2] != "wait":
+        return
+    condition = objects.reference(frame + objects.layout.frame_locals)  # the first variable: self
+    cls = classes.of(condition)
+    if cls is not None and any(base.name == "Condition" for base in classes.mro(cls)):
+        yield from locks_of(objects, classes, budget, condition, 0)
 
 
 def _entered(
@@ -58,11 +78,17 @@ def _entered(
     """The locks that a frame is inside of, and those of the context managers that it is inside of."""
     if budget.spent():
         return
+    for manager in managers(objects, classes, budget, frame, code):
+        yield from locks_of(objects, classes, budget, manager, nested)
+
+
+def managers(objects: Objects, classes: Classes, budget: Budget, frame: int, code: int) -> Iterator[int]:
+    """Yield the context managers whose `with` blocks a frame is inside of, the outermost first."""
     live = _live(objects, classes, frame, code)
     for value, following in zip_longest(live, live[1:], fillvalue=0):
         budget.looked_at += 1
-        manager = _manager(objects, classes, value, following)
-        yield from _locks_of(objects, classes, budget, manager, nested) if manager else ()
+        if manager := _manager(objects, classes, value, following):
+            yield manager
 
 
 def _manager(objects: Objects, classes: Classes, value: int, following: int) -> int:
@@ -90,7 +116,7 @@ def _is_exit(objects: Objects, function: int) -> bool:
     return name.endswith("__exit__") or name == "_exit"  # the latter is what semtrace.instrument.patch puts there
 
 
-def _locks_of(objects: Objects, classes: Classes, budget: Budget, manager: int, nested: int) -> Iterator[int]:
+def locks_of(objects: Objects, classes: Classes, budget: Budget, manager: int, nested: int) -> Iterator[int]:
     """The lock that is held by being inside this one: itself, or what it hands its own `__enter__` on to."""
     yield manager
     cls = classes.of(manager)
@@ -99,14 +125,14 @@ def _locks_of(objects: Objects, classes: Classes, budget: Budget, manager: int, 
     if cls.form is Form.WRAPPER:
         yield classes.attribute(manager, cls, "_semlock")
     elif cls.form is Form.CONDITION or "_lock" in cls.parts:  # threading's; multiprocessing's Condition, Value, Array
-        yield from _locks_of(objects, classes, budget, classes.attribute(manager, cls, "_lock"), nested + 1)
+        yield from locks_of(objects, classes, budget, classes.attribute(manager, cls, "_lock"), nested + 1)
     elif (cls.module, cls.name) == ("contextlib", "_GeneratorContextManager"):
         generator = classes.attribute(manager, cls, "gen")
-        frame, code = _suspended(objects, classes.of(generator), generator)
+        frame, code = suspended(objects, classes.of(generator), generator)
         yield from _entered(objects, classes, budget, frame, code, nested + 1) if code else ()
 
 
-def _suspended(objects: Objects, cls: Class | None, generator: int) -> tuple[int, int]:
+def suspended(objects: Objects, cls: Class | None, generator: int) -> tuple[int, int]:
     """The frame of a generator and its code."""
     if cls is None or (cls.module, cls.name) != ("builtins", "generator"):
         return 0, 0

@@ -63,8 +63,7 @@ def server_directory(root: ProcessId, create: bool = False) -> Iterator[int]:
 
     Raises NotPermitted if it, or the one above it, is not a directory of ours alone; OSError if it is not there.
     """
-    uid = os.geteuid()
-    user = _open(wire.user_directory(uid), None, create)
+    user = _open_user(create)
     try:
         server = _open(wire.process_name(root), user, create)
     finally:
@@ -73,6 +72,17 @@ def server_directory(root: ProcessId, create: bool = False) -> Iterator[int]:
         yield server
     finally:
         os.close(server)
+
+
+def _open_user(create: bool) -> int:
+    """The first of the places of the effective user that is that user's alone: anybody may make the first."""
+    refusal: Exception | None = None
+    for path in wire.user_directories(os.geteuid()):
+        try:
+            return _open(path, None, create)
+        except (OSError, NotPermitted) as error:
+            refusal = refusal or error
+    raise refusal or FileNotFoundError
 
 
 def _open(path: str, inside: int | None, create: bool) -> int:
@@ -89,7 +99,7 @@ def _open(path: str, inside: int | None, create: bool) -> int:
 
 def sweep(spared: ProcessId) -> None:
     """Remove what dead servers of this user left behind: a server's next start is when its evidence goes."""
-    user = _open(wire.user_directory(os.geteuid()), None, create=False)
+    user = _open_user(create=False)
     try:
         for name in os.listdir(user):
             server = wire.parse_process_name(name)
@@ -103,7 +113,7 @@ def sweep(spared: ProcessId) -> None:
 def remove_ended(server: ProcessId) -> None:
     """Remove the directory of this one server of ours, evidence and all, if it and all its processes have ended."""
     with contextlib.suppress(OSError, SemtraceError):
-        user = _open(wire.user_directory(os.geteuid()), None, create=False)
+        user = _open_user(create=False)
         try:
             _sweep_server(wire.process_name(server), server, user)
         finally:
@@ -149,7 +159,11 @@ def remove_if_last(root: ProcessId) -> None:
         if not any(map(wire.parse_state_name, names)):
             for name in names:
                 os.unlink(name, dir_fd=directory)
-            os.rmdir(wire.server_directory(os.geteuid(), root))
+            user = _open_user(create=False)
+            try:
+                os.rmdir(wire.process_name(root), dir_fd=user)
+            finally:
+                os.close(user)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from semtrace.linux import safefile
+
 
 @contextmanager
 def in_use(name: str, directory: int) -> Iterator[bool | None]:
@@ -19,7 +21,7 @@ def in_use(name: str, directory: int) -> Iterator[bool | None]:
     was said stays true until the end of the block. The file's owner may ask, and who has CAP_LEASE.
     """
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=directory)
+        fd = safefile.regular(name, os.O_RDONLY, directory)
     except OSError:
         yield None
         return

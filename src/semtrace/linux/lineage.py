@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 
+from semtrace.linux import withheld
 from semtrace.linux.process import Stat, read_stat
 from semtrace.linux.program import image, read
 
@@ -45,7 +46,9 @@ def _random_bytes(pid: int) -> bytes | None:
     if not 0 < address < 1 << 63:
         return None
     try:
-        fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        path = f"/proc/{pid}/mem"
+        withheld.check(path)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
+from semtrace.linux import withheld
 from semtrace.linux.process import PAGE_SIZE
 
 _U32 = struct.Struct("<I")
@@ -31,7 +32,9 @@ class Memory:
         self.pid = pid
         self.reads = 0
         self.bytes_read = 0
-        self._fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        path = f"/proc/{pid}/mem"
+        withheld.check(path)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     @classmethod
     def own(cls) -> Memory:

@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Iterable
 
+from semtrace.linux import withheld
 from semtrace.linux.process import PAGE_SIZE
 from semtrace.linux.program import read
 
@@ -43,6 +44,7 @@ def are_all(mappings: Iterable[tuple[int, int]]) -> bool:
 
 def _entry(path: str, number: int) -> int | None:
     try:
+        withheld.check(path)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None

@@ -12,6 +12,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 
+from semtrace.linux import withheld
 from semtrace.linux.process import PAGE_SIZE
 
 # include/uapi/linux/fs.h (Linux 6.7): struct pm_scan_arg, struct page_region, PAGE_IS_*.
@@ -29,7 +30,9 @@ _ENTRIES = 1 << 16
 def touched(pid: int, start: int, end: int, *, by_ioctl: bool = True) -> Iterator[tuple[int, int]]:
     """The parts of [start, end) that are in memory or swapped out; all of it where the kernel does not say."""
     try:
-        fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        path = f"/proc/{pid}/pagemap"
+        withheld.check(path)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         yield start, end
         return

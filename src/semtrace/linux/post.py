@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple
 
-from semtrace.linux import futex
+from semtrace.linux import futex, safefile
 from semtrace.linux.maps import SemaphoreMaps
 from semtrace.linux.process import PAGE_SIZE
 from semtrace.model import SemId
@@ -124,9 +124,9 @@ def open_semaphore(semaphore: SemId, shm_name: str | None, pids: Iterable[int]) 
     Raises PermissionError if there is a way that this user may not go, FileNotFoundError if there is none.
     """
     refused: PermissionError | None = None
-    for path, flags in _ways(semaphore, shm_name, list(pids)):
+    for path, follow in _ways(semaphore, shm_name, list(pids)):
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags)
+            fd = safefile.regular(path, os.O_RDWR, follow=follow)
         except PermissionError as error:
             refused = error
             continue
@@ -145,14 +145,14 @@ def identity(status: os.stat_result) -> SemId | None:
     return SemId(os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
 
 
-def _ways(semaphore: SemId, shm_name: str | None, pids: list[int]) -> Iterator[tuple[str, int]]:
+def _ways(semaphore: SemId, shm_name: str | None, pids: list[int]) -> Iterator[tuple[str, bool]]:
     if shm_name is not None:
         file = f"dev/shm/sem.{shm_name.removeprefix('/')}"
         for root in (*(f"/proc/{pid}/root/" for pid in pids), "/"):
-            yield root + file, os.O_NOFOLLOW
+            yield root + file, False
     for pid in pids:
         for address in _addresses(semaphore, pid):
-            yield f"/proc/{pid}/map_files/{address:x}-{address + PAGE_SIZE:x}", 0
+            yield f"/proc/{pid}/map_files/{address:x}-{address + PAGE_SIZE:x}", True
 
 
 def _addresses(semaphore: SemId, pid: int) -> list[int]:

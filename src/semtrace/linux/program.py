@@ -9,7 +9,9 @@ import re
 import signal
 from dataclasses import dataclass
 
-from semtrace.linux.process import Stat
+from semtrace.linux import withheld
+from semtrace.linux.process import Stat, read_stat
+from semtrace.model import ProcessId
 
 # The most that is read of a file whose length another process decides.
 _LIMIT = 1 << 20
@@ -45,6 +47,7 @@ class Status:
 def read(path: str, limit: int = _LIMIT) -> bytes | None:
     """The first `limit` bytes of the file, or None if it cannot be read."""
     try:
+        withheld.check(path)
         with open(path, "rb", buffering=0) as f:
             pieces = []
             while limit > 0 and (piece := f.read(min(limit, 65536))):
@@ -75,6 +78,13 @@ def user_ids(pid: int) -> frozenset[int]:
     """The users whose rights it has or may take up: real, effective, saved, file system's (proc.rst, table 1-2)."""
     found = re.search(rb"^Uid:((?:\t\d+)+)$", read(f"/proc/{pid}/status", 16384) or b"", re.MULTILINE)
     return frozenset(map(int, found[1].split())) if found else frozenset()
+
+
+def effective_user(process: ProcessId) -> int | None:
+    """The user with whose rights it acts, None if it ended."""
+    found = re.search(rb"^Uid:\t\d+\t(\d+)", read(f"/proc/{process.pid}/status", 16384) or b"", re.MULTILINE)
+    stat = read_stat(process.pid)
+    return int(found[1]) if found and stat is not None and stat.id == process and not stat.ended else None
 
 
 def may_handle_signal(pid: int, tid: int) -> bool:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from semtrace.linux import withheld
 from semtrace.model import Problem, ProcessId
 
 _YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
@@ -28,6 +29,8 @@ def started_with(arguments: Sequence[str]) -> None:
 
 def remedy(pid: int) -> str:
     """What to type to be let in to `pid`: the same command once more; where there is none, the live view of it."""
+    if pid in withheld.PIDS:
+        return "it maps a file whose file system does not answer: end the process that serves that file"
     again = _again(pid)
     if os.geteuid() == 0:
         if has_capability(CAP_SYS_PTRACE):
@@ -62,7 +65,8 @@ def own_command() -> str:
     """How this very semtrace is started, for sudo does not look into a virtual environment."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py" or not program.exists():
-        return f"{sys.executable} -m semtrace"
+        # Without -P, or -I before 3.11, root would import what lies in the directory in which it stands.
+        return f"{sys.executable} {'-P' if sys.version_info >= (3, 11) else '-I'} -m semtrace"
     return str(program.resolve())
 
 

@@ -8,15 +8,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from semtrace.linux import safefile
 from semtrace.linux.memory import Memory
 from semtrace.model import SemId, SharedMemory
 
 # sem_open of glibc puts `sem.` before the name (nptl/sem_open.c, shm_get_name).
 _PREFIX = "sem."
 _VALUE = struct.Struct("<II")
-
-# Anybody may put anything there: a link, or a FIFO that would be waited for.
-_ONLY_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 # Two changes within one tick of the kernel's coarse clock (Documentation/filesystems/multigrain-ts.rst) have one time.
 _TICK_NS = 50_000_000
@@ -39,13 +37,14 @@ class ShmDirectory:
         own.
         """
         self.path = Path("/dev/shm") if pid is None else Path(f"/proc/{pid}/root/dev/shm")
+        self._path = str(self.path)
         self._changed_ns = -1
         self._names: dict[SemId, str] = {}
 
     def names(self) -> dict[SemId, str]:
         """Linked semaphores by identity, as sem_open was given them (`/mp-…`); none if it cannot be read."""
         try:
-            info = self.path.stat()
+            info = os.stat(self._path)  # pathlib would cost ten times as much, once for each lock
             if info.st_mtime_ns != self._changed_ns:
                 now_ns = time.time_ns()
                 self._names = self._list(info.st_dev)
@@ -81,7 +80,7 @@ class ShmDirectory:
     def read(self, name: str) -> tuple[int, int] | None:
         """Value and waiter count of a linked semaphore from its file: needs no right over any process."""
         try:
-            fd = os.open(self.path / (_PREFIX + name.removeprefix("/")), _ONLY_LOOK)
+            fd = safefile.regular(str(self.path / (_PREFIX + name.removeprefix("/"))), os.O_RDONLY)
         except OSError:
             return None
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
+
+from semtrace.linux import safefile
 
 _MOST_BYTES = 4 << 20
 _MOST_FILES = 32
@@ -35,12 +36,12 @@ class SourceLines:
             return None
         below = "root" if file.startswith("/") else "cwd"
         try:
-            fd = os.open(f"/proc/{self._pid}/{below}/{file}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            fd = safefile.regular(f"/proc/{self._pid}/{below}/{file}", os.O_RDONLY, follow=True)
         except (OSError, ValueError):
             return None
         try:
-            regular = stat.S_ISREG(os.fstat(fd).st_mode) and os.readlink(f"/proc/self/fd/{fd}").endswith(".py")
-            return os.read(fd, _MOST_BYTES).split(b"\n") if regular else None
+            is_source = os.readlink(f"/proc/self/fd/{fd}").endswith(".py")
+            return os.read(fd, _MOST_BYTES).split(b"\n") if is_source else None
         except OSError:
             return None
         finally:

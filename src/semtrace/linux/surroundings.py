@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from semtrace.linux import withheld
 from semtrace.linux.process import still
 from semtrace.linux.users import name_of
 from semtrace.model import ProcessId, Surroundings
@@ -35,6 +36,7 @@ def read_surroundings(process: ProcessId) -> Surroundings | None:
 
 def _read(path: Path) -> bytes | None:
     try:
+        withheld.check(str(path))
         with path.open("rb") as file:
             return file.read(_MOST_BYTES)
     except OSError:

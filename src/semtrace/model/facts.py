@@ -11,6 +11,7 @@ from typing import Literal
 from semtrace.model.names import LeakedName, ProcessId, SemId
 from semtrace.model.places import Place
 from semtrace.model.tracing import Statistics
+from semtrace.model.waits import Doubt, Target
 
 # exact: events say it. at-least: it may have lasted longer. samples: every sample saw it, in one stretch or in several.
 Measure = Literal["exact", "at-least", "samples"]
@@ -256,6 +257,110 @@ class SemaphoresInRing:
     count: int
 
 
+# -- threads that are stuck
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedOn:
+    """A thread and the thing that it waits for."""
+
+    thread: ThreadRef
+    target: Target
+    since: Elapsed | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersBlocked:
+    """So many of the server's workers are stuck, or wait (`proven` is False)."""
+
+    workers: int
+    of_workers: int
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyOwnProcess:
+    """Only threads of this process can release the lock, and all `threads` of them are stuck."""
+
+    process: ProcessId
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreeElsewhere:
+    """The same private lock is free in these processes now."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LockedInParent:
+    """The parent has the same lock at the same address, and was seen to hold it in `times` of `samples`."""
+
+    parent: ProcessId
+    times: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class InHandler:
+    """The thread is in a signal handler that interrupted its own code, so what it waits for cannot come."""
+
+    thread: ThreadRef
+
+
+@dataclass(frozen=True, slots=True)
+class SleeperDied:
+    """The notifier waits for a process that slept in the Condition and died there."""
+
+
+@dataclass(frozen=True, slots=True)
+class NobodyElse:
+    """Everybody who could do what the threads wait for waits as well: these processes, and no other has it."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedTasks:
+    """`join()` of a JoinableQueue waits for so many calls of `task_done()`."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitersHoldUnits:
+    """These threads hold all units, and wait for one more."""
+
+    threads: tuple[ThreadRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded:
+    """A child that ended. `exit_code` is as in subprocess."""
+
+    child: ProcessId
+    parent: int
+    exit_code: int | None
+    ended_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class YoungerWorker:
+    """The pool has started a worker so much later than the others: in the place of one that died."""
+
+    process: ProcessId
+    later_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MayStillWake:
+    """The wait is not proven to be for ever, for this reason; `pids` are the processes that it is about."""
+
+    doubt: Doubt | None
+    pids: tuple[int, ...]
+
+
 # -- counts
 
 
@@ -432,6 +537,19 @@ Fact = (
     | HandsLocksOver
     | Behind
     | SemaphoresInRing
+    | BlockedOn
+    | WorkersBlocked
+    | OnlyOwnProcess
+    | FreeElsewhere
+    | LockedInParent
+    | InHandler
+    | SleeperDied
+    | NobodyElse
+    | UnfinishedTasks
+    | WaitersHoldUnits
+    | ChildEnded
+    | YoungerWorker
+    | MayStillWake
     | Inherited
     | RLockKeepsCount
     | AllWaitThemselves

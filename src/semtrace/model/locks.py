@@ -17,7 +17,8 @@ class Holder:
     With `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
     `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing. `within`: it is
     inside `with` the lock, by its frames, and so will release it itself; only asked of one that waits for its own lock.
-    `certain` is False for a process that may only have inherited its count at a fork: the lock's `reason` says so.
+    `certain` is False for a process that may not hold it, for the `reason` of the lock: as one that may only have
+    inherited its count at a fork, or is acquiring it and has not counted it yet.
     """
 
     process: ProcessId

@@ -75,7 +75,8 @@ class Wait:
     is not known. `bound`: only the holders can. `loose`: a holder's process has several threads, and which of them
     will release is not known. `stack` is the thread's own, innermost frame first, without frames from before a fork.
     `in_handler`: the thread is in a signal handler that interrupted its own code. `idle`: it waits for
-    work, as designed. `evidence` and `site` as in Waiter.
+    work, as designed. `evidence` and `site` as in Waiter. `parent_copy`: the parent of the
+    process has the same private lock, and was seen to hold it so many times in so many snapshots.
     """
 
     thread: ThreadId
@@ -92,6 +93,7 @@ class Wait:
     idle: bool = False
     evidence: Evidence = "memory"
     site: str | None = None
+    parent_copy: tuple[ProcessId, int, int] | None = None
 
     @property
     def pid(self) -> int:

@@ -12,12 +12,16 @@ from semtrace.linux import futex
 class Activity:
     """The threads of one process at one moment, with their time on a processor so far (None: not known).
 
-    `all_blocked`: all of them in the kernel; `all_wait`: all of them in one futex.
+    `blocked` are those in the kernel; `all_wait`: all of them in one futex.
     """
 
     ran_ns: Mapping[int, int | None]
-    all_blocked: bool
+    blocked: frozenset[int]
     all_wait: bool
+
+    @property
+    def all_blocked(self) -> bool:
+        return bool(self.ran_ns) and self.blocked >= self.ran_ns.keys()
 
     def unchanged_since(self, before: Activity) -> bool:
         """Return True if no thread has run since."""
@@ -41,6 +45,6 @@ def take(pid: int, threads: Sequence[futex.Thread], address: int | None) -> Acti
     ran_ns = {thread.tid: futex.run_time_ns(pid, thread.tid) for thread in threads}
     return Activity(
         ran_ns,
-        all_blocked=bool(threads) and all(thread.blocked for thread in threads),
+        blocked=frozenset(thread.tid for thread in threads if thread.blocked),
         all_wait=bool(threads) and address is not None and all(thread.futex == address for thread in threads),
     )

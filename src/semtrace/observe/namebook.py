@@ -9,13 +9,14 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from semtrace.cpython.imported import module_names
 from semtrace.cpython.names import Named, Walk, walk
 from semtrace.cpython.threadlock import FoundThreadLock
 from semtrace.linux.memory import Memory
+from semtrace.linux.program import effective_user
 from semtrace.model import Problem, ProcessId, SemId
 from semtrace.observe.watched import Watched
 
@@ -66,12 +67,15 @@ class NameBook:
         self._started_s = 0.0
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._failure: str | None = None
+        self._owner: int | None = None
+        self._users: dict[ProcessId, int | None] = {}
         self.unvisited = True
 
     def update(self, now_s: float, watched: Sequence[Watched], named: Collection[SemId]) -> bool:
         """Takes in what a walk has found and starts the next one that is due; `named` are the semaphores that need no
         name any more. True if there may be new names.
         """
+        self._users = {}
         able = [w for w in watched if w.memory is not None]
         living = {w.id for w in able}
         self.walks = {process: found for process, found in self.walks.items() if process in living}
@@ -82,10 +86,14 @@ class NameBook:
         self.unvisited = self._running is not None or any(w.id not in self._visits for w in able)
         return learned
 
-    def names(self, semaphore: SemId, mappers: Iterable[Watched]) -> tuple[Named, ...]:
-        """All names of a semaphore, the best first; those of its first process are taken to be the best."""
+    def names(self, semaphore: SemId, mappers: Sequence[Watched]) -> tuple[Named, ...]:
+        """All names of a semaphore, the best first; those of its first process are taken to be the best.
+
+        A process of another user gives no name to a lock that the server's own user has part in: `release NAME` would
+        take it for the one of that name.
+        """
         found: dict[str, Named] = {}
-        for watched in mappers:
+        for watched in self._speakers(mappers):
             known = self.walks.get(watched.id)
             if known is None:
                 continue
@@ -93,6 +101,19 @@ class NameBook:
                 for named in known.semlocks.get(semlock.address, ()):
                     found.setdefault(named.name, named)
         return tuple(found.values())
+
+    def _speakers(self, mappers: Sequence[Watched]) -> list[Watched]:
+        """Those of the server's own user and of root; all where they are of one user."""
+        if len({self._user_of(each.id) for each in mappers}) < 2:
+            return list(mappers)
+        if (owner := self._user_of(self._root)) is not None:
+            self._owner = owner
+        return [each for each in mappers if self._user_of(each.id) in (0, self._owner)]
+
+    def _user_of(self, process: ProcessId) -> int | None:
+        if process not in self._users:
+            self._users[process] = effective_user(process)
+        return self._users[process]
 
     def thread_locks(self, process: ProcessId) -> tuple[Walk, tuple[FoundThreadLock, ...]] | None:
         """The threading locks that a process should have: by its own walk, else by that of the master it was forked

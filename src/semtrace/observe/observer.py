@@ -13,12 +13,13 @@ from dataclasses import replace
 from semtrace.cpython.names import Named
 from semtrace.linux import files
 from semtrace.linux.shm import ShmDirectory
-from semtrace.linux.stillness import Stillness
 from semtrace.linux.sweep import Obstacle
-from semtrace.model import Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
+from semtrace.model import SEM_VALUE_MAX, Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
 from semtrace.observe import primitives, reading
+from semtrace.observe.activity import Activity
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.fleet import Fleet
+from semtrace.observe.heirs import Heirs
 from semtrace.observe.knots import Knots
 from semtrace.observe.lasting import Lives
 from semtrace.observe.lastpicture import LastPicture
@@ -36,6 +37,7 @@ from semtrace.servers.gunicorn_memory import effective
 from semtrace.servers.tree import Member, Tree
 from semtrace.tracing import traced
 from semtrace.tracing.follower import Glance, Telling
+from semtrace.tracing.speakers import Mapped
 
 # How long one refresh may search memory; what is left goes on in the next.
 SEARCH_BUDGET_S = 0.15
@@ -50,6 +52,9 @@ _SAMPLE_PAUSE_S = 0.001
 
 # How often a lock is read again whose processes were found to map something else by now.
 _MOST_STALE = 4
+
+# How often all processes are listed again of which some were born while the locks were read.
+_MOST_BIRTHS = 3
 
 
 class Observer:
@@ -80,6 +85,7 @@ class Observer:
         self._names: dict[SemId, tuple[Named, ...]] = {}
         self._parts: dict[SemId, Part] = {}
         self._baselines: dict[SemId, Baselines] = {}
+        self._heirs = Heirs()
         self._prover = Prover(self._look_at, self._baselines, self._linked, self._fleet.invite)
         self._ownership = Ownership()
         self._thread_locks = ThreadLocks(self._book)
@@ -88,6 +94,7 @@ class Observer:
         self._traced = telling or Glance()
         self._knots = Knots(self._fleet, self._book, self._linked)
         self._last = LastPicture()
+        self._unread: tuple[Problem, ...] = ()
         self._end: Snapshot | None = None
         self._now_s = 0.0
         self._workers: frozenset[ProcessId] | None = None
@@ -110,11 +117,16 @@ class Observer:
         self._learn_who(members)
         self._lives.update(self._now_s, (member.id for member in members))
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
+        members = self._with_newborn(members, judged)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
+        suspects = {semaphore for semaphore, each in judged.items() if each.verdict.doubtful}
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
+        members = self._with_newborn(members, judged, suspects)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
-        snapshot = self._knots.judge(self._compose(members, judged))
-        snapshot = replace(with_findings(snapshot, self._limits), cost_s=time.thread_time() - cpu_before)
+        snapshot = self._compose(members, judged)
+        self._prover.note_waiters(self._now_s, snapshot.locks)
+        snapshot = with_findings(self._knots.judge(snapshot), self._limits)
+        snapshot = replace(snapshot, cost_s=time.thread_time() - cpu_before)
         self._last.add(snapshot)
         return snapshot
 
@@ -160,6 +172,31 @@ class Observer:
             self._workers, self._settings_due_s = workers, self._now_s + _SETTINGS_S
             self.server = effective(self.server)
 
+    def _with_newborn(
+        self, members: tuple[Member, ...], judged: dict[SemId, Judged], among: set[SemId] | None = None
+    ) -> tuple[Member, ...]:
+        """Judge again what processes map that were born since all were listed: a child may hold what it has released
+        for its parent, and units of a Semaphore. Return all members, also those that have ended since.
+        """
+        for attempt in range(_MOST_BIRTHS + 1):
+            born = self._tree.newborn()
+            if not born:
+                break
+            members = (*members, *born)
+            self._fleet.follow(members, self._now_s)
+            shared = self._shared_with({member.id for member in born})
+            for semaphore in shared & judged.keys() & (judged.keys() if among is None else among):
+                if judged[semaphore].depends_on_newborn:
+                    again = self._look_at(semaphore) if attempt < _MOST_BIRTHS else _in_flux(judged[semaphore])
+                    judged[semaphore] = again
+        return members
+
+    def _shared_with(self, processes: set[ProcessId]) -> set[SemId]:
+        """Return what any of these maps, or all if that cannot be known."""
+        if not processes.isdisjoint(self._fleet.hidden):
+            return set(self._fleet.mappers)
+        return {semaphore for semaphore, who in self._fleet.ids.items() if not processes.isdisjoint(who)}
+
     def _learn_who(self, members: Sequence[Member]) -> None:
         changed = self._fleet.follow(members, self._now_s)
         if not self._book.unvisited:  # a name spares the search for an owner
@@ -190,6 +227,7 @@ class Observer:
                 self._parts[semaphore] = Part(named.owner, signal, named.owner_kind, attribute)
         for gone in self._baselines.keys() - mappers.keys():
             del self._baselines[gone]
+        self._heirs.keep(mappers)
         for semaphore, baselines in self._baselines.items():
             baselines.keep({watched.id for watched in mappers[semaphore]})
 
@@ -235,7 +273,8 @@ class Observer:
         """Return why its counts do not show holders: it is part of something larger, or may be. None for a lock."""
         part = self._parts.get(semaphore)
         if part is not None and part.guessed:
-            return f"it may be a signal inside {part.part_of}: the Python objects that have it cannot be read"
+            why = "have not been found yet" if part.pending else "cannot be read"
+            return f"it may be a signal inside {part.part_of}: the Python objects that have it {why}"
         return f"a signal inside {part.part_of}, not a lock: nobody holds it" if part and part.signal else None
 
     def _verdict(self, semaphore: SemId, read: Reading) -> Verdict:
@@ -245,8 +284,13 @@ class Observer:
             return Verdict("unknown", reason=no_lock)
         baselines = self._baselines.setdefault(semaphore, Baselines())
         baselines.note(read.claims)
-        if read.value >= read.maxvalue and baselines.due(self._now_s):
-            self._learn(semaphore, read.maxvalue)
+        if read.maxvalue == SEM_VALUE_MAX and read.steady and not read.blind:
+            baselines.count_units(read.value, read.claims)
+        most = baselines.units if read.maxvalue == SEM_VALUE_MAX else read.maxvalue
+        if most is not None and read.value >= most and baselines.due(self._now_s):
+            self._learn(semaphore, most)
+        elif baselines.unproven(read.claims):
+            self._heirs.learn(semaphore, self._fleet.mappers.get(semaphore, ()), read, baselines)
         return judge(read, baselines.known, baselines.handed_over)
 
     def _value_by_name(self, semaphore: SemId) -> tuple[int, int] | None:
@@ -266,21 +310,23 @@ class Observer:
         """
         mappers, baselines = self._fleet.mappers.get(semaphore, ()), self._baselines[semaphore]
         standing: set[Claim] | None = None
-        asleep: set[ProcessId] = set()
+        before: dict[ProcessId, Activity] = {}
+        now: dict[ProcessId, Activity] = {}
         for _ in range(_SAMPLES_OF_FREE):
-            counting = {claim.process for claim in standing or ()}
-            stillness = {w.id: Stillness([w.id.pid]) for w in mappers if w.id in counting}
+            counting = [w for w in mappers if any(claim.process == w.id for claim in standing or ())]
+            before = {w.id: w.activity(semaphore) for w in counting}
             claims, _ = reading.claims_on(semaphore, mappers)
             after = reading.value_of(semaphore, mappers)
             if after is None or after[0] < maxvalue or self._stale(semaphore, claims):
                 return
-            asleep = {process for process, still in stillness.items() if still.broken_by() is None}
+            now = {w.id: w.activity(semaphore) for w in counting}
             baselines.note(claims)
             standing = {c for c in claims if c.count} & (set(claims) if standing is None else standing)
             if not standing:
                 break
             time.sleep(_SAMPLE_PAUSE_S)
-        baselines.sample_free(self._now_s, standing or (), asleep)
+        asleep = {process for process in now if now[process].asleep_since(before[process])}
+        baselines.sample_free(self._now_s, standing or (), asleep, now)
 
     # -- the picture
 
@@ -305,9 +351,11 @@ class Observer:
         self, locks: tuple[Lock, ...], members: Sequence[ProcessId]
     ) -> tuple[tuple[Lock, ...], Tracing | None]:
         """The locks with what the traced ones among them say themselves."""
-        state = self._traced.state(members)
+        self._unread = ()
+        state = self._traced.state(members, Mapped(dict(self._fleet.ids), self._fleet.hidden))
         if state is None:
             return locks, None
+        self._unread = traced.problems(state)
         now_ns = int(self._now_s * 1e9)
         blind = {watched.id for watched in self._fleet.all if watched.memory is None}
         names = {lock.id: lock.name for lock in locks if lock.name}
@@ -325,6 +373,12 @@ class Observer:
         for watched in self._fleet.all:
             yield from watched.problems
         yield from self._book.problems()
+        yield from self._unread
+
+
+def _in_flux(judged: Judged) -> Judged:
+    reason = "in flux: a process that maps it was forked in every sample"
+    return replace(judged, verdict=Verdict("unknown", reason=reason))
 
 
 def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:

@@ -48,7 +48,7 @@ class Ownership:
     def parts(
         self, made: Sequence[Made], mappers: Mappers, ids: Mapping[SemId, Collection[ProcessId]]
     ) -> dict[SemId, Part]:
-        """Return the semaphores without a name that are parts. A guess stands in until there is evidence."""
+        """Return the semaphores without a name that are parts, by evidence or, until there is some, by a guess."""
         owned: dict[tuple[ProcessId, int], dict[SemId, Owner]] = {}
         parts = primitives.parts(made, {semaphore: frozenset(who) for semaphore, who in ids.items()})
         self._learn(mappers)
@@ -60,8 +60,8 @@ class Ownership:
                     owned.setdefault((process, owner.address), {})[semaphore] = owner
             elif (part := parts.get(semaphore)) is not None and part.signal:
                 able = _able(mappers.get(semaphore, ()), semaphore)
-                if able and all(semaphore in watched.owned.unread for watched in able):
-                    parts[semaphore] = replace(part, signal=False, guessed=True)
+                pending = not all(semaphore in watched.owned.unread for watched in able)
+                parts[semaphore] = replace(part, signal=False, guessed=True, pending=pending)
         for members in owned.values():
             for semaphore, owner in members.items():
                 name = f"{plain(owner.kind)} {min(members)}"

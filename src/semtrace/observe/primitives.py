@@ -21,7 +21,8 @@ class Part:
     """A semaphore's place in a larger primitive. `signal`: it is not a lock, so its counts are no holders.
 
     `owner_kind` is the class of that primitive and `attribute` the one that has the semaphore, where its Python objects
-    were found. `guessed`: they could not be, and only the order of creation speaks for it.
+    were found. `guessed`: only the order of creation speaks for it, since they could not be found, or have not been
+    searched for yet (`pending`).
     """
 
     part_of: str
@@ -29,6 +30,7 @@ class Part:
     owner_kind: str | None = None
     attribute: str | None = None
     guessed: bool = False
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

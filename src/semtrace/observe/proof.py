@@ -20,7 +20,8 @@ known not to be about to, for longer than one that waits for the interpreter loc
 leaves the look without a result. One that may be about to claim takes back all looks before.
 
 A process that was forked after the suspicion began has one thread, which was forking when the lock was taken long ago:
-while it is young only its claim matters, and a sign that it stands still on its way to claim.
+while it is young only its claim matters, and a sign that it stands still on its way to claim. Its memory is a copy of
+its parent's and is searched only before a release.
 
 What this cannot see:
 
@@ -33,7 +34,7 @@ What this cannot see:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -101,8 +102,8 @@ class Suspicion:
 
     `looks` are those in which all threads were clear, `looked_s` when the last of them was, `unsettled` why the very
     last look was not one of them. `proved_ticks` is when the proof was first complete, `proved_with` who took part
-    then. `outsider` is what a process outside the server that maps it, or may map it, lacks; `barred`: it cannot be
-    asked whether it does.
+    then. `taker` is the only process that may just have been granted it, by the last refresh. `outsider` is what a
+    process outside the server that maps it, or may map it, lacks; `barred`: it cannot be asked whether it does.
     """
 
     since_s: float
@@ -117,6 +118,7 @@ class Suspicion:
     unsettled: str | None = None
     proved_ticks: int | None = None
     proved_with: frozenset[ProcessId] = frozenset()
+    taker: ProcessId | None = None
     _looked_at: set[ProcessId] = field(default_factory=set)
     _anchors: dict[tuple[ProcessId, int], RunTime] = field(default_factory=dict)
     _last_tids: dict[ProcessId, int] = field(default_factory=dict)
@@ -131,6 +133,10 @@ class Suspicion:
         """Return True for a process that was born into the suspicion just now and has one thread."""
         born_after = process.start_ticks > self.since_ticks
         return born_after and threads <= 1 and now_ticks - process.start_ticks <= NEWBORN_S * TICKS_PER_S
+
+    def is_copied(self, process: ProcessId, forked: bool) -> bool:
+        """Return True for a process that was forked after the suspicion began: it has what its parent had."""
+        return forked and process.start_ticks > self.since_ticks
 
     def is_younger_than_proof(self, process: ProcessId) -> bool:
         """Return True for a process that was born after the proof was complete: nobody was left then who could hand
@@ -164,6 +170,19 @@ class Suspicion:
             self.looks = 0
         elif nothing is None:
             self._add_look(now_s, [each.process for each in everybody if not each.young])
+
+    def takers(self, everybody: Sequence[Look], waited: Collection[tuple[ProcessId, int]]) -> set[ProcessId]:
+        """Return the processes that may just have been granted it, and not have counted it yet.
+
+        Those are inside SemLock.acquire, and do not wait for the lock any more. Where none is seen there, they are
+        those with a thread that runs, or would if it got a processor, and is among those that `waited` for it lately.
+        """
+        unclear = [(look.process, s) for look in everybody for s in look.sightings if self._is_unclear(look.process, s)]
+        inside = {process for process, sighting in unclear if sighting.gil is Gil.ACQUIRING}
+        return inside or {process for process, sighting in unclear if (process, sighting.thread.tid) in waited}
+
+    def _is_unclear(self, process: ProcessId, sighting: Sighting) -> bool:
+        return self._thread(process, sighting)[0] is not Shown.CLEAR
 
     def was_looked_at(self, process: ProcessId) -> bool:
         """Return True if the process was part of a look in which all were clear and nobody claimed the lock."""

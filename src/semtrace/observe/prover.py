@@ -5,18 +5,19 @@ contradicted.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S, Stat, read_stat
 from semtrace.linux.sweep import Obstacle
-from semtrace.model import ProcessId, SemId
+from semtrace.model import SEM_VALUE_MAX, Lock, ProcessId, SemId
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.foreign import ForeignUse
 from semtrace.observe.outside import ask_outside
 from semtrace.observe.proof import Look, Sighting, Suspicion
-from semtrace.observe.verdict import Reading, Verdict, judge
+from semtrace.observe.verdict import Reading, Verdict, judge, taken_by
 from semtrace.observe.watched import Watched
 
 # A suspect lock is read this often in one refresh, spread out, so that a busy lock does not look idle by chance.
@@ -24,6 +25,7 @@ _BURST = 12
 _BURST_PAUSE_S = 0.0005
 _SWEEP_EVERY_S = 2.0
 _TAKE_IN_S = 1.0
+_LATELY_S = 10.0
 
 _MEANS = {
     ForeignUse.UNSEARCHED: "its memory could not be searched",
@@ -51,6 +53,15 @@ class Judged:
     verdict: Verdict
     waiters: int
 
+    @property
+    def depends_on_newborn(self) -> bool:
+        """Return True if the verdict says who holds it, or that nobody does, and another process could change that. A
+        lock with all its units is free, and a proof has its own way with newborn processes.
+        """
+        value, most = self.reading.value, self.reading.maxvalue
+        stated = self.verdict.state not in ("unknown", "orphaned") and not self.verdict.doubtful
+        return stated and value is not None and most is not None and (value < most or most == SEM_VALUE_MAX)
+
 
 class Prover:
     """Keeps a Suspicion for each lock that is locked and claimed by nobody.
@@ -74,13 +85,14 @@ class Prover:
         self._invite = invite
         self._suspicions: dict[SemId, Suspicion] = {}
         self._invited_s: dict[tuple[SemId, ProcessId], float] = {}
+        self._waited: dict[SemId, dict[tuple[ProcessId, int], float]] = {}
         self._lost: dict[SemId, int] = {}  # how many units each suspicion is of; 0: all there are
 
     def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
         """What each process must be searched for, with the time before which a search does not count."""
         wanted: dict[Watched, dict[SemId, float]] = {}
         for semaphore, suspicion in self._suspicions.items():
-            for watched in _to_be_searched(suspicion, mappers.get(semaphore, ())):
+            for watched in _to_be_searched(suspicion, mappers.get(semaphore, ()), self._strict):
                 wanted.setdefault(watched, {})[semaphore] = suspicion.since_s
         return wanted
 
@@ -96,6 +108,7 @@ class Prover:
         for semaphore in suspect:
             self._suspect(now_s, semaphore, judged[semaphore])
         self._look_hard(judged, mappers)
+        self._look_for_takers(judged, mappers)
         self._sweep(now_s, mappers)
         self.unproved = False
         for semaphore in self._suspicions:
@@ -170,7 +183,7 @@ class Prover:
         """One look at where all threads are, once all memory was searched; of processes that are dying nothing need be
         shown.
         """
-        ready = [s for s in semaphores if not _unsearched(s, self._suspicions[s], mappers[s])]
+        ready = [s for s in semaphores if not _unsearched(s, self._suspicions[s], mappers[s], self._strict)]
         everybody = dict.fromkeys(watched for semaphore in ready for watched in mappers[semaphore])
         seen = {watched: list(watched.sightings()) for watched in everybody}
         living = {watched for watched in everybody if not watched.dying}
@@ -183,6 +196,33 @@ class Prover:
             suspicion.look(now_s, list(looks))
             if judged[semaphore].verdict.lost and self._look_at(semaphore).reading != judged[semaphore].reading:
                 suspicion.discard_looks()  # others came or went
+
+    def note_waiters(self, now_s: float, locks: Iterable[Lock]) -> None:
+        """Take in who waits for which lock: of these threads some will have it next."""
+        for lock in locks:
+            if lock.waiters or lock.id in self._waited:
+                before = {who: at_s for who, at_s in self._waited.get(lock.id, {}).items() if now_s - at_s < _LATELY_S}
+                self._waited[lock.id] = {**before, **{(w.process, w.tid): now_s for w in lock.waiters}}
+        self._waited = {semaphore: waited for semaphore, waited in self._waited.items() if waited}
+
+    def _look_for_takers(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
+        """Find who was granted a lock and has not counted it, as it waits for the interpreter lock or a processor: on a
+        busy server that are most of those that nobody claims. A process that may have either of two is not named.
+        """
+        asked = [s for s, each in self._suspicions.items() if each.proved_ticks is None and not self._lost[s]]
+        everybody = dict.fromkeys(watched for semaphore in asked for watched in mappers[semaphore])
+        now_ticks = _now_ticks()
+        seen = {watched: list(watched.sightings()) for watched in everybody}
+        found = {}
+        for semaphore in asked:
+            suspicion = self._suspicions[semaphore]
+            looks = [_look(suspicion, each, seen[each], now_ticks) for each in mappers[semaphore]]
+            found[semaphore] = suspicion.takers(looks, self._waited.get(semaphore, ()))
+        named = Counter(process for takers in found.values() for process in takers)
+        for semaphore, takers in found.items():
+            if self._is_still(semaphore, judged):
+                alone = len(takers) == 1 and not any(named[process] > 1 for process in takers)
+                self._suspicions[semaphore].taker = next(iter(takers)) if alone else None
 
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> None:
         """Asks the rest of the machine once the rest of a proof is there, and again now and then."""
@@ -231,8 +271,8 @@ class Prover:
             return "where threads wait cannot be told on this processor"
         if self._baselines[semaphore].handed_over:
             return "processes release what others took, so counts do not show who holds it"
-        unsearched = _unsearched(semaphore, suspicion, mappers)
-        if not unsearched and (foreign := _foreign(semaphore, suspicion, mappers)):
+        unsearched = _unsearched(semaphore, suspicion, mappers, self._strict)
+        if not unsearched and (foreign := _foreign(semaphore, _to_be_searched(suspicion, mappers, self._strict))):
             return foreign
         return suspicion.missing(time.monotonic(), unsearched, self._strict)
 
@@ -247,6 +287,8 @@ class Prover:
                 proved=lacks is None,
                 reason=f"{verdict.reason}; {end if lacks is None else f'not proved: {lacks}'}",
             )
+        if lacks is not None and suspicion.taker is not None:
+            return taken_by(judged.reading, suspicion.taker)
         if lacks is not None:
             return Verdict(
                 "unknown",
@@ -277,9 +319,9 @@ def _was_acquired(suspicion: Suspicion, judged: Judged) -> bool:
     return suspicion.was_acquired({claim.process: claim.last_tid for claim in claims})
 
 
-def _foreign(semaphore: SemId, suspicion: Suspicion, mappers: Sequence[Watched]) -> str | None:
+def _foreign(semaphore: SemId, searched: Iterable[Watched]) -> str | None:
     """Return which process may hold it without a count that shows it, and how."""
-    for watched in _to_be_searched(suspicion, mappers):
+    for watched in searched:
         use = watched.foreign_users(semaphore)
         if use is not None and not watched.dying:
             return f"PID {watched.id.pid} may hold it by other means than multiprocessing ({_MEANS[use]})"
@@ -303,16 +345,24 @@ def _waiters_slept(semaphore: SemId, mappers: Sequence[Watched], seen: Mapping[W
     )
 
 
-def _to_be_searched(suspicion: Suspicion, mappers: Iterable[Watched]) -> Iterator[Watched]:
+def _to_be_searched(suspicion: Suspicion, mappers: Collection[Watched], strict: bool) -> Iterator[Watched]:
+    """Yield those whose memory the proof rests on.
+
+    What a newborn process has of the lock is a copy of what its parent had, who must be searched itself: its objects
+    are known, and only somebody older could have handed it the lock. `strict`: only while it is young.
+    """
     now_ticks = _now_ticks()
+    pids = {watched.id.pid for watched in mappers}
     for watched in mappers:
         young = suspicion.is_young(watched.id, watched.stat.threads, now_ticks)
-        if not (young or watched.id in suspicion.proved_with or suspicion.is_younger_than_proof(watched.id)):
+        copied = not strict and suspicion.is_copied(watched.id, watched.stat.forked) and watched.stat.ppid in pids
+        known = young or copied or watched.id in suspicion.proved_with
+        if not (known or suspicion.is_younger_than_proof(watched.id)):
             yield watched
 
 
-def _unsearched(semaphore: SemId, suspicion: Suspicion, mappers: Iterable[Watched]) -> list[ProcessId]:
-    which = _to_be_searched(suspicion, mappers)
+def _unsearched(semaphore: SemId, suspicion: Suspicion, mappers: Collection[Watched], strict: bool) -> list[ProcessId]:
+    which = _to_be_searched(suspicion, mappers, strict)
     return [watched.id for watched in which if watched.searched_s.get(semaphore, 0.0) < suspicion.since_s]
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from semtrace.cpython.threadlock import read_thread_lock
-from semtrace.model import Overlap, ProcessId, ThreadLock, ThreadLockUse
+from semtrace.model import Holder, Overlap, ProcessId, ThreadLock, ThreadLockUse
 from semtrace.observe.history import Since
 from semtrace.observe.insiders import Insiders, Key
 from semtrace.observe.namebook import NameBook
-from semtrace.observe.threadwaits import Copy, ThreadWaits, Waits
+from semtrace.observe.threadwaits import Copy, ThreadWaits, Waits, waiting_in
 from semtrace.observe.watched import Watched
 
 # Each costs a read in each process and refresh.
@@ -41,6 +41,7 @@ class ThreadLocks:
         self._insiders = Insiders()
         self._waits = ThreadWaits(self._insiders)
         self._seen_free: set[Key] = set()
+        self._ever_locked: set[Key] = set()
         self._locked: Since[Key] = Since()
         self._addresses: dict[int, frozenset[int]] = {}  # of each process's locks, where they are known
 
@@ -49,7 +50,7 @@ class ThreadLocks:
         self._remember(now_s, states)
         waits = self._waits.read(now_s, [copy for found in states.values() for copy, locked in found if locked])
         waited = {key for key, each in waits.items() if each.waiters}
-        self._insiders.keep({copy.key for copy in self._ask(now_s, states)} | waited)
+        self._insiders.keep({copy.key for copy in self._ask(now_s, states, waits)} | waited)
         locks = (self._one(now_s, name, taken_at, found, waits) for name, found in states.items())
         return tuple(lock for lock in locks if lock.processes)
 
@@ -70,15 +71,17 @@ class ThreadLocks:
         locked = [copy.key for found in states.values() for copy, is_locked in found if is_locked]
         free = {copy.key for found in states.values() for copy, is_locked in found if not is_locked}
         self._locked.update(now_s, locked)
+        self._ever_locked = self._ever_locked.intersection(free).union(locked)
         self._seen_free = free | self._seen_free.intersection(locked)
 
-    def _ask(self, now_s: float, states: States) -> list[Copy]:
+    def _ask(self, now_s: float, states: States, waits: Mapping[Key, Waits]) -> list[Copy]:
         """Has the frames read of those of which it matters whether somebody is inside."""
         asked = [copy for found in states.values() for copy in self._questionable(now_s, found)]
         wanted: dict[Watched, set[int]] = {}
         for copy in asked:
             wanted.setdefault(copy.watched, set()).add(copy.lock.address)
-        self._insiders.ask(now_s, wanted)
+        waiting = {copy: each.waiters for copy in asked if (each := waits.get(copy.key)) and each.waiters}
+        self._insiders.ask(now_s, wanted, waiting_in(waiting))
         return asked
 
     def _questionable(self, now_s: float, found: Sequence[tuple[Copy, bool]]) -> list[Copy]:
@@ -112,21 +115,32 @@ class ThreadLocks:
             # Locked before and after the others were seen locked: then they were so at one time.
             self._note(name, taken_at, [copy.watched.id for copy in inside if _locked(copy)])
         uses = tuple(
-            _use(copy, locked, waits.get(copy.key), locked and self._is_inherited(now_s, copy))
+            _use(
+                copy,
+                locked,
+                waits.get(copy.key),
+                locked and self._is_inherited(now_s, copy),
+                self._waits.found_holder(copy) if locked else None,
+            )
             for copy, locked in states
         )
         own = all(copy.lock.own for copy in copies)
         return ThreadLock(name, copies[0].lock.kind if copies else "", uses, self._overlaps.get(name), own)
 
     def _is_taken(self, copy: Copy) -> bool:
-        return self._shown_by_itself(copy) or self._insiders.of(copy.key) is not None
+        return self._shown_by_itself(copy) or self._insiders.holding(copy.key) is not None
 
     def _is_inherited(self, now_s: float, copy: Copy) -> bool:
-        """Most likely; a thread that took it by acquire() and keeps it looks the same."""
+        """Return True only if nothing else explains it: it was never seen free, no frame of the process has taken it,
+        and the parent has the same lock and was seen to hold it.
+        """
         if copy.lock.form not in _WITH or copy.key in self._seen_free or not self._is_old(now_s, copy):
             return False
-        parents = self._addresses.get(copy.watched.stat.ppid, frozenset())
-        return copy.lock.address in parents and self._insiders.nobody(copy.key)
+        parent = next((key for key in self._ever_locked if self._is_parents(key, copy)), None)
+        return parent is not None and self._insiders.nobody(copy.key)
+
+    def _is_parents(self, key: Key, copy: Copy) -> bool:
+        return key[0].pid == copy.watched.stat.ppid and key[1] == copy.lock.address
 
     def _note(self, name: str, taken_at: float, inside: Sequence[ProcessId]) -> None:
         if len(inside) < 2:
@@ -151,6 +165,6 @@ def _locked(copy: Copy) -> bool | None:
     return None if memory is None else read_thread_lock(memory, copy.lock, copy.layout)
 
 
-def _use(copy: Copy, locked: bool, waits: Waits | None, inherited: bool) -> ThreadLockUse:
+def _use(copy: Copy, locked: bool, waits: Waits | None, inherited: bool, found: Holder | None) -> ThreadLockUse:
     holder, waiters = (waits.holder, waits.waiters) if waits else (None, ())
-    return ThreadLockUse(copy.watched.id, locked, holder, waiters, inherited)
+    return ThreadLockUse(copy.watched.id, locked, holder or found, waiters, inherited)

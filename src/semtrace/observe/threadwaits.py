@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from semtrace.cpython import layout as at
@@ -65,11 +65,10 @@ class ThreadWaits:
         for copy, waiters in waiting.items():
             if _is_suspect(copy, waiters):
                 suspects.setdefault(copy.watched, set()).add(copy.lock.address)
-        self._insiders.ask(now_s, suspects)
+        self._insiders.ask(now_s, suspects, waiting_in(waiting))
         unknown = {copy.key: Waits(None, None) for copy, found in asked.items() if found is None}
         return unknown | {
-            copy.key: Waits(self._holder(copy, owners[copy.key] or self._insiders.of(copy.key)), waiters)
-            for copy, waiters in waiting.items()
+            copy.key: Waits(self._holder(copy, owners[copy.key]), waiters) for copy, waiters in waiting.items()
         }
 
     def _waiter(self, now_s: float, copy: Copy, thread: futex.Thread) -> Waiter:
@@ -78,10 +77,28 @@ class ThreadWaits:
         for_s = longer(self._since.seconds(now_s, (copy.key, thread.tid)), asleep_s)
         return Waiter(process, thread.tid, for_s, asleep_s=asleep_s, timed=thread.timed)
 
-    def _holder(self, copy: Copy, tid: int | None) -> Holder | None:
+    def found_holder(self, copy: Copy) -> Holder | None:
+        """Return who holds it by its frames, of a lock that was asked for."""
+        return self._holder(copy, None)
+
+    def _holder(self, copy: Copy, owner: int | None) -> Holder | None:
+        """Return its owner, where it keeps one, else who holds it by the frames."""
+        hold = self._insiders.holding(copy.key) if owner is None else None
+        tid = owner if hold is None else hold.tid
         if tid is None:
             return None
-        return Holder(copy.watched.id, tid, 1, asleep_s=self._sleepers.seconds((copy.watched.id, tid)))
+        asleep_s = self._sleepers.seconds((copy.watched.id, tid))
+        within = hold is None or hold.sure
+        stack = None if hold is None else (hold.place,)
+        return Holder(copy.watched.id, tid, 1, asleep_s, stack=stack, asleep_s=asleep_s, within=within)
+
+
+def waiting_in(waiting: Mapping[Copy, Sequence[Waiter]]) -> dict[Watched, dict[int, int]]:
+    """Return by process and thread the lock object that the thread waits for."""
+    found: dict[Watched, dict[int, int]] = {}
+    for copy, waiters in waiting.items():
+        found.setdefault(copy.watched, {}).update({waiter.tid: copy.lock.address for waiter in waiters})
+    return found
 
 
 def _blocked(copy: Copy) -> tuple[futex.Thread, ...] | None:

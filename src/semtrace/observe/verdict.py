@@ -102,6 +102,12 @@ def judge(reading: Reading, baselines: Mapping[ProcessId, Baseline], handed_over
     return _judge_taken(reading, taken, baselines)
 
 
+def taken_by(reading: Reading, taker: ProcessId) -> Verdict:
+    """Return the verdict on a lock that nobody claims and that this process alone may just have been granted."""
+    reason = f"{_pids([taker])} is acquiring it: it may have it, and has not counted it yet"
+    return Verdict(_state(reading), (Claim(taker, 1, 0, certain=False),), reason)
+
+
 def units(claims: Sequence[Claim], kind: int | None) -> int:
     """Return how many units are claimed. An RLock's count is its depth: however deep, it took one unit."""
     return len(claims) if kind == RECURSIVE_MUTEX else sum(c.count for c in claims)

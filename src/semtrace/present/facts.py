@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import singledispatch
 
 from semtrace.model import (
@@ -12,24 +12,33 @@ from semtrace.model import (
     At,
     Beat,
     Behind,
+    BlockedOn,
+    ChildEnded,
     Contended,
     CopyOfEach,
     Crowd,
     DeadByFile,
+    Doubt,
     EndedOtherwise,
     EndUnknown,
     Fact,
     ForkCopies,
+    FreeElsewhere,
     HandsLocksOver,
     HeldAtOnce,
     HeldBy,
     HolderNotSeen,
     HolderUnknown,
+    InHandler,
     Inherited,
     KilledByTimeout,
     LastSeen,
+    LockedInParent,
     LockedSinceFork,
     MayBeGate,
+    MayStillWake,
+    NobodyElse,
+    OnlyOwnProcess,
     OutsiderMayRelease,
     Overlapped,
     OverReleased,
@@ -39,18 +48,24 @@ from semtrace.model import (
     SemaphoreMayBeLock,
     SemaphoresInRing,
     SeparateSemaphores,
+    SleeperDied,
     Stopped,
     TakenInOrder,
     TakerDied,
     TakerGone,
     ThreadMayRelease,
     TimeoutKills,
+    UnfinishedTasks,
     UnitsLost,
     UnusedNames,
     VerdictReason,
     WaitedFor,
+    WaitersHoldUnits,
+    WorkersBlocked,
+    YoungerWorker,
 )
 from semtrace.present.places import place_lines, place_text
+from semtrace.present.waits import target_text
 from semtrace.present.wording import (
     lasting,
     lock_kind,
@@ -92,7 +107,7 @@ def _(fact: HolderUnknown) -> Iterator[str]:
 @_lines.register
 def _(fact: HeldBy) -> Iterator[str]:
     for hold in fact.holds[:_FEW]:
-        doubt = "" if hold.certain else ", unless it only inherited the count at its fork"
+        doubt = "" if hold.certain else ", which is not certain"
         yield f"held by {thread_name(hold.thread)}{lasting(hold.since)}{doubt}"
     yield from place_lines(hold.thread for hold in fact.holds)
 
@@ -242,6 +257,104 @@ def _(fact: Behind) -> Iterator[str]:
 def _(fact: SemaphoresInRing) -> Iterator[str]:
     which = counted(fact.count, "of these is a Semaphore", "of these are Semaphores")
     yield f"{which}: another process may still release a unit; if they are used as locks, nobody will"
+
+
+# -- threads that are stuck
+
+
+@_lines.register
+def _(fact: BlockedOn) -> Iterator[str]:
+    place = f", at {place_text(fact.thread.place)}" if fact.thread.place else ""
+    yield f"{thread_name(fact.thread)} waits for {target_text(fact.target)}{lasting(fact.since, 'wait')}{place}"
+
+
+@_lines.register
+def _(fact: WorkersBlocked) -> Iterator[str]:
+    if fact.proven and fact.workers < fact.of_workers:  # else the title says it
+        yield f"{fact.workers} of {counted(fact.of_workers, 'worker')} {'is' if fact.workers == 1 else 'are'} stuck"
+
+
+@_lines.register
+def _(fact: OnlyOwnProcess) -> Iterator[str]:
+    every = "and it has only this thread" if fact.threads == 1 else f"and all {fact.threads} threads of it wait"
+    yield f"only PID {fact.process.pid} itself can release it, {every}"
+
+
+@_lines.register
+def _(fact: FreeElsewhere) -> Iterator[str]:
+    yield f"the copies in {pids_of(fact.processes)} are free: this one was not locked at the fork"
+
+
+@_lines.register
+def _(fact: LockedInParent) -> Iterator[str]:
+    yield (
+        f"PID {fact.parent.pid}, its parent, has the same lock and held it in {fact.times} of "
+        f"{counted(fact.samples, 'sample')}: the copy is locked since the fork"
+    )
+
+
+@_lines.register
+def _(fact: InHandler) -> Iterator[str]:
+    yield f"{thread_name(fact.thread)} is in a signal handler that interrupted the code which it waits for"
+
+
+@_lines.register
+def _(fact: SleeperDied) -> Iterator[str]:
+    yield "notify waits for each process that sleeps in the Condition, and one of them died there"
+
+
+@_lines.register
+def _(fact: NobodyElse) -> Iterator[str]:
+    if not fact.processes:
+        yield "no living process can end this wait"
+    elif len(fact.processes) == 1:
+        yield f"only {pids_of(fact.processes)} itself could end this wait"
+    else:
+        yield f"only {pids_of(fact.processes)} could end this wait, and all of them wait"
+
+
+@_lines.register
+def _(fact: UnfinishedTasks) -> Iterator[str]:
+    yield f"{counted(fact.count, 'task is', 'tasks are')} unfinished: task_done() was not called for {_it(fact.count)}"
+
+
+@_lines.register
+def _(fact: WaitersHoldUnits) -> Iterator[str]:
+    have = "holds" if len(fact.threads) == 1 else "hold"
+    yield f"{pids(each.pid for each in fact.threads)} {have} all units, and wait for one more"
+
+
+@_lines.register
+def _(fact: ChildEnded) -> Iterator[str]:
+    how = ""
+    if fact.exit_code is not None:
+        how = f" by signal {-fact.exit_code}" if fact.exit_code < 0 else f" with exit code {fact.exit_code}"
+    ago = f", at least {age(fact.ended_s)} ago" if fact.ended_s is not None else ""
+    yield f"PID {fact.child.pid}, a child of PID {fact.parent}, ended{how}{ago}"
+
+
+@_lines.register
+def _(fact: YoungerWorker) -> Iterator[str]:
+    yield f"PID {fact.process.pid} was started {age(fact.later_s)} after the pool, in the place of a worker that died"
+
+
+@_lines.register
+def _(fact: MayStillWake) -> Iterator[str]:
+    yield f"this is not proven to be for ever: {_DOUBTS[fact.doubt].format(pids=pids(fact.pids))}"
+
+
+_DOUBTS: Mapping[Doubt | None, str] = {
+    None: "{pids} could still end the wait",
+    Doubt.UNASKED: "other processes could still end the wait",
+    Doubt.UNREADABLE: "{pids} cannot be read",
+    Doubt.OUTSIDER: "{pids}, outside this server, has the same object",
+    Doubt.HANDLER: "a signal handler of {pids} could end the wait",
+    Doubt.UNRECOGNISED: "semtrace does not know what these threads wait for",
+}
+
+
+def _it(count: int) -> str:
+    return "it" if count == 1 else "them"
 
 
 # -- counts

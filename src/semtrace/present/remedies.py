@@ -37,6 +37,19 @@ ADVICE: Mapping[Advice, str] = {
     "then semtrace can see who holds it. If another process should release it, that one is late.",
     Advice.LOCKS_INSTEAD_OF_SEMAPHORES: "If they are used as locks, restart the server, and use "
     "multiprocessing.Lock: then semtrace can see who holds them.",
+    Advice.RELEASE_IN_FINALLY: "Take the lock by `with`, so that an exception releases it, and only once on the way.",
+    Advice.NOT_IN_HANDLER: "Do not use locks, queues, events or conditions in a signal handler: set a plain flag "
+    "there, or use signal.set_wakeup_fd, and act on it in the main program.",
+    Advice.READ_BEFORE_JOIN: "Read everything from the queue or pipe before join().",
+    Advice.RELEASE_BEFORE_JOIN: "Release the lock before join().",
+    Advice.NEW_AFTER_FORK: "No thread of the parent may hold the lock while it forks: fork before starting threads, "
+    "or make a new lock in each child with os.register_at_fork(after_in_child=...).",
+    Advice.TASK_DONE_IN_FINALLY: "Call task_done() in a finally block.",
+    Advice.WAIT_WITH_TIMEOUT: "Wait with a timeout, and check then whether the others are alive.",
+    Advice.TAKE_UNITS_BY_WITH: "Take units by `with`, so that an exception gives them back.",
+    Advice.CHECK_RESULTS: "Wait for results with a timeout, or use concurrent.futures.ProcessPoolExecutor, which "
+    "raises BrokenProcessPool when a worker dies.",
+    Advice.SEE_STACKS: "See what all threads are doing with the command below.",
     Advice.CANNOT_BE_RELEASED: "They wait until the server is restarted: semtrace release refuses, as nothing proves "
     "that nobody holds the lock.",
     Advice.MASTER_FORKS_WITHOUT: "No thread of the master may hold the lock while it forks.",
@@ -51,6 +64,7 @@ ADVICE: Mapping[Advice, str] = {
     "multiprocessing.Lock(), made when the module is imported, and gunicorn --preload. To wait for it would stop the "
     "event loop, so take it in a thread: asyncio.to_thread(lock.acquire).",
     Advice.FINE_FOR_ONE_PROCESS: "If it guards the memory of one process, nothing is wrong.",
+    Advice.IGNORE_LOCK: "To silence this: --ignore NAME, or ignore = [NAME] in the configuration.",
     Advice.MAKE_BEFORE_FORK: "Make it once, before the workers are forked: at the top of a module, and start gunicorn "
     "with --preload. Do not make it in post_fork or at the first request.",
     Advice.MAKE_BEFORE_FORK_TO_SHARE: "To share it, make it once, before the workers are forked: at the top of a "

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from semtrace.model import (
     AboveMaximum,
+    BlockedOn,
     Crowd,
     Finding,
     FindingCode,
@@ -21,7 +22,9 @@ from semtrace.model import (
     TakerGone,
     UnitsLost,
     UnusedNames,
+    WorkersBlocked,
 )
+from semtrace.present.waits import target_text
 from semtrace.present.wording import class_name, lasting, lock_name, lock_names, pids, thread_name, with_article
 from semtrace.text import clean, counted, size
 
@@ -46,17 +49,36 @@ def _orphaned(finding: Finding) -> str:
 
 
 def _stuck(finding: Finding) -> str:
-    name = f" in {_name(finding)}" if finding.locks else ""
+    workers, first = finding.fact(WorkersBlocked), finding.fact(BlockedOn)
+    what = f" for {target_text(first.target)}" if first else ""
+    verb = "waited" if finding.over_s is not None else "wait"
+    if workers is not None and (not workers.proven or workers.workers == workers.of_workers):
+        many = f"{workers.workers} of {counted(workers.of_workers, 'worker')}"
+        state = "wait" if not workers.proven else "are stuck: they wait"
+        return f"{many} {verb if finding.over_s is not None else state}{what}{lasting(finding.since, 'wait')}"
+    who = [fact.thread for fact in finding.facts if isinstance(fact, BlockedOn)]
+    if len(who) == 1:
+        if finding.over_s is not None:
+            return f"{thread_name(who[0])} was stuck{what}"
+        return f"{thread_name(who[0])} is stuck: it waits{what}, and nothing that lives can wake it"
     threads = counted(len(finding.threads), "thread")
     if finding.over_s is not None:
-        return f"{threads} {_was(finding)} stuck{name}"
-    return f"{threads} {_is(finding)} stuck{name}: nothing that lives can wake {_them(finding)}"
+        return f"{threads} were stuck{what}"
+    return f"{threads} are stuck: they wait{what}, and nothing that lives can wake them"
 
 
 def _deadlock(finding: Finding) -> str:
     ring = [fact for fact in finding.facts if isinstance(fact, RingLink)]
     over = finding.over_s is not None
     doubtful = any(link.took for link in ring) and not over
+    if not ring:
+        wait = "waited" if over else "wait"
+        chain = "; ".join(
+            f"{thread_name(fact.thread)} for {target_text(fact.target)}"
+            for fact in finding.facts
+            if isinstance(fact, BlockedOn)
+        )
+        return f"threads {wait} for each other: {chain}"
     if len(ring) == 1:
         who, name = thread_name(ring[0].thread), lock_name(ring[0].wants)
         if over:
@@ -70,14 +92,17 @@ def _deadlock(finding: Finding) -> str:
 
 
 def _stopped(finding: Finding) -> str:
-    who, name = pids(finding.pids[:1]), _name(finding)
+    who, first = pids([finding.threads[0].pid]), finding.fact(BlockedOn)
+    what = target_text(first.target) if first else _name(finding)
     if finding.over_s is not None:
-        return f"{who}, which held {name}, was stopped"
-    return f"{who}, which holds {name}, is stopped: nobody gets the lock until it is continued"
+        return f"{who} was stopped while threads waited for {what}"
+    return f"{who} is stopped: threads wait for {what} until it is continued"
 
 
 def _worker_died(finding: Finding) -> str:
-    return f"{pids(finding.pids[:1])} died at work, and others wait for its result"
+    who = thread_name(finding.threads[0])
+    waited = "waited" if finding.over_s is not None else "waits"
+    return f"{who} {waited} for the result of a job, and no worker of the pool is at work: a worker died with the job"
 
 
 def _unshared(finding: Finding) -> str:

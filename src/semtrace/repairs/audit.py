@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from semtrace.errors import SemtraceError
+from semtrace.linux import safefile
 from semtrace.linux.post import Word
 from semtrace.model import Lock
 from semtrace.repairs.repair import Released
@@ -41,7 +42,7 @@ class Audit:
         self._fd: int | None = None
         if path is not None:
             try:
-                self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                self._fd = safefile.append(Path(path))
             except OSError as error:
                 raise SemtraceError(f"cannot open the audit file {path}: {error.strerror}", _NOTHING_DONE) from error
 
@@ -83,15 +84,15 @@ class Audit:
             self._say(sentence)
 
     def _append(self, act: Act) -> str | None:
-        """Why the file did not take it; what is in a regular file is then on the disk."""
+        """Why the file did not take it; what it took is then on the disk."""
         if self._fd is None:
             return None
         line = json.dumps({**act.record, **_who()}).encode() + b"\n"
         try:
-            if os.write(self._fd, line) < len(line):
+            if (taken := os.write(self._fd, line)) < len(line):
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - taken)
                 return "it took only a part of the line"
-            if stat.S_ISREG(os.fstat(self._fd).st_mode):
-                os.fsync(self._fd)
+            os.fsync(self._fd)
         except OSError as error:
             return os.strerror(error.errno or 0)
         return None

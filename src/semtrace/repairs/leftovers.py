@@ -166,7 +166,7 @@ def _entry(fd: int, name: str) -> Entry | None:
 
 @contextmanager
 def _opened(directory: str) -> Iterator[int]:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield fd
     finally:

@@ -127,8 +127,11 @@ def _proved(observer: Observer, semaphore: SemId) -> Lock:
         refusal = why_not(lock, snapshot, observer.obstacle)
         if refusal is None:
             return lock
-        decided = 0 if observer.undecided() else decided + 1
-        if lock.state != "unknown" or decided > _DECIDED or time.monotonic() > deadline:
+        undecided = observer.undecided()
+        decided = 0 if undecided else decided + 1
+        may_be_granted = undecided and bool(lock.holders) and not lock.sure_holders
+        known = lock.state != "unknown" and not may_be_granted
+        if known or decided > _DECIDED or time.monotonic() > deadline:
             raise refusal
         time.sleep(_BETWEEN_S)
 
@@ -227,8 +230,10 @@ def _at_a_still_moment(observer: Observer, lock: Lock) -> tuple[Lock, bool]:
     semtrace that looks at the file: only one that stays is a reason not to act.
     """
     refusal: SemtraceError | None = None
-    hindered = 0
+    hindered, deadline = 0, time.monotonic() + PATIENCE_S
     for _ in range(_MOMENTS):
+        if refusal is not None and time.monotonic() > deadline:
+            raise refusal
         stillness = Stillness([process.pid for process in lock.mapped_by])
         before, snapshot = lock.mapped_by, observer.snapshot()
         lock = _same(snapshot, lock.id)

@@ -35,7 +35,8 @@ def evidence(lock: Lock) -> Iterator[str]:
 
 
 def not_done(server: int, lock: Lock, audit: str | None) -> Iterator[str]:
-    unique = lock.name if lock.name is not None and lock.separate == 1 else str(lock.id)
+    safe = lock.name is not None and lock.name.isprintable() and lock.separate == 1
+    unique = lock.name if safe and lock.name else str(lock.id)
     file = f" --audit {shlex.quote(audit)}" if audit else ""
     yield "Nothing was done. To do it:"
     yield f"  semtrace release {server} {shlex.quote(unique)} --yes{file}"

@@ -9,9 +9,11 @@ from typing import Any
 from semtrace.model import CODES, Finding, Severity, Snapshot
 from semtrace.present.coverage import not_checked_text
 from semtrace.present.findings import advice, command, evidence, title
+from semtrace.present.headline import headline_text
 from semtrace.reports.dump import problems
 from semtrace.reports.schema import SCHEMA, finding_json, problem_json, server_json
 from semtrace.rules.coverage import not_checked
+from semtrace.rules.headline import headline
 from semtrace.text import WIDTH, age, clean, counted, iso, wrapped
 
 _COLOURS: dict[Severity, str] = {"error": "1;31", "warning": "33", "note": "36"}
@@ -22,7 +24,8 @@ def doctor_text(snapshot: Snapshot, looks: int, *, colour: bool = False, width: 
     programs a line at the end.
     """
     found = [finding for finding in snapshot.findings if not CODES[finding.code].in_brief]
-    parts = [list(_finding(finding, colour, width)) for finding in found]
+    parts = [list(wrapped(headline_text(headline(snapshot)), width, "", "    "))]
+    parts += [list(_finding(finding, colour, width)) for finding in found]
     if all(CODES[finding.code].of_the_machine for finding in found):
         parts.append(list(_nothing_wrong(snapshot, looks, bool(found), width)))
     if snapshot.problems:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from semtrace.model import (
     SEM_VALUE_MAX,
+    EndedChild,
     Holder,
     Lock,
     Overlap,
@@ -15,12 +16,17 @@ from semtrace.model import (
     SemId,
     Snapshot,
     Statistics,
+    Wait,
     Waiter,
 )
 from semtrace.observe.separate import combine
 from semtrace.present.findings import title
+from semtrace.present.headline import headline_text
+from semtrace.present.waits import target_text
 from semtrace.reports.stacks import stack_report
+from semtrace.rules.headline import headline
 from semtrace.text import UNKNOWN, age, clean, counted, exact, iso, percent, size, table
+from semtrace.waits.workers import waits_by_process
 
 # SGR codes for what deserves the eye, on a terminal that wants colour.
 _COLOURS = {"contended": "33", "exhausted": "33", "orphaned": "1;31", "held": "32", "unknown": "35"}
@@ -29,6 +35,7 @@ _FEW = 6
 
 def report(snapshot: Snapshot, *, colour: bool = False, signals: bool = False) -> Iterator[str]:
     """The whole picture; `signals` shows the semaphores inside Condition, Event and Queue too."""
+    yield headline_text(headline(snapshot))
     yield from _heading(snapshot)
     yield ""
     yield from _processes(snapshot)
@@ -60,11 +67,21 @@ def _heading(snapshot: Snapshot) -> Iterator[str]:
 def _processes(snapshot: Snapshot) -> Iterator[str]:
     labels = {lock.id: clean(lock.label) for lock in snapshot.locks}
     rows = [["PID", "ROLE", "STATE", "CPU%", "RSS", "THR", "AGE", "BEAT", "HOLDS", "WAITS FOR"]]
-    rows += [_process(process, snapshot.taken_at, labels) for process in snapshot.processes]
+    waits = waits_by_process(snapshot.waits)
+    rows += [_process(process, snapshot.taken_at, labels, waits) for process in snapshot.processes]
+    rows += [_ended(child) for child in snapshot.ended]
     return table(rows, "><<>>>>><<")
 
 
-def _process(process: Process, now: float, labels: dict[SemId, str]) -> list[str]:
+def _ended(child: EndedChild) -> list[str]:
+    code = "" if child.exit_code is None else f" ({child.exit_code})"
+    ago = age(child.ended_s) if child.ended_s is not None else UNKNOWN
+    return [str(child.pid), "child", f"defunct{code}", "", "", "", "", "", f"ended {ago} ago", ""]
+
+
+def _process(
+    process: Process, now: float, labels: dict[SemId, str], waits: Mapping[ProcessId, Sequence[Wait]]
+) -> list[str]:
     return [
         str(process.pid),
         process.role,
@@ -75,7 +92,7 @@ def _process(process: Process, now: float, labels: dict[SemId, str]) -> list[str
         age(now - process.started_at),
         age(process.last_heartbeat_s),
         _few([labels[lock] for lock in process.holds]),
-        _few([labels[lock] for lock in process.waits_on]),
+        _few(list(dict.fromkeys(target_text(wait.target) for wait in waits.get(process.id, ())))),
     ]
 
 

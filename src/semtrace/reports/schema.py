@@ -6,6 +6,7 @@ from typing import Any
 
 from semtrace.model import (
     Durations,
+    EndedChild,
     Finding,
     Frame,
     Holder,
@@ -22,11 +23,14 @@ from semtrace.model import (
     ThreadLockUse,
     ThreadRef,
     TracedEvent,
+    Wait,
     Waiter,
 )
 from semtrace.present.findings import evidence, name, remedy, title
 from semtrace.present.places import place_text
+from semtrace.present.waits import target_text, wait_place
 from semtrace.text import iso
+from semtrace.waits.workers import worker_states
 
 SCHEMA = 1
 
@@ -44,7 +48,46 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "thread_locks": _thread_locks(snapshot),
         "findings": [finding_json(finding) for finding in snapshot.findings],
         "problems": [problem_json(problem) for problem in snapshot.problems],
+        "waits": [wait_json(wait, snapshot) for wait in snapshot.waits.waits],
+        "stuck": stuck_json(snapshot),
+        "ended": [_ended(child) for child in snapshot.ended],
         "alive": snapshot.alive,
+    }
+
+
+def wait_json(wait: Wait, snapshot: Snapshot) -> dict[str, Any]:
+    """One blocked thread; `on` is what it waits for in words, `idle` says that this is work."""
+    return {
+        "pid": wait.pid,
+        "tid": wait.thread.tid,
+        "kind": str(wait.target.kind),
+        "on": target_text(wait.target),
+        "lock": str(wait.target.semaphore) if wait.target.semaphore else None,
+        "since_s": _rounded(wait.for_s),
+        "timed": wait.timed,
+        "stuck": wait.thread in snapshot.waits.stuck,
+        "idle": wait.idle,
+        "place": wait_place(wait) or None,
+    }
+
+
+def stuck_json(snapshot: Snapshot) -> dict[str, Any]:
+    """How many threads are proven stuck, and how many of the workers."""
+    states = worker_states(snapshot)
+    return {
+        "threads": len(snapshot.waits.stuck),
+        "workers": states.count("stuck"),
+        "of_workers": len(states),
+        "states": {state: states.count(state) for state in ("idle", "busy", "waiting", "stuck", "stopped")},
+    }
+
+
+def _ended(child: EndedChild) -> dict[str, Any]:
+    return {
+        "pid": child.pid,
+        "ppid": child.parent,
+        "exit_code": child.exit_code,
+        "ended_s": _rounded(child.ended_s),
     }
 
 

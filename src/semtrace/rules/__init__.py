@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from semtrace.model import CODES, SEVERITIES, Finding, Snapshot
+from semtrace.model import CODES, SEVERITIES, Finding, FindingCode, Snapshot
 from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_hold, over_release
 from semtrace.rules.deadlocks import deadlock
@@ -17,6 +17,7 @@ from semtrace.rules.orders import lock_order
 from semtrace.rules.orphans import lost_unit, orphaned_lock, seems_orphaned
 from semtrace.rules.semaphores import semaphore_wait
 from semtrace.rules.sharing import locked_at_fork, private_lock, unshared_lock
+from semtrace.rules.stuck import stopped, stuck
 
 __all__ = ["USUAL", "Limits", "findings", "gone_by", "with_findings", "worst_first"]
 
@@ -25,6 +26,8 @@ Rule = Callable[[Snapshot, Limits], Iterable[Finding]]
 RULES: tuple[Rule, ...] = (
     orphaned_lock,
     deadlock,
+    stuck,
+    stopped,
     unshared_lock,
     private_lock,
     seems_orphaned,
@@ -41,10 +44,18 @@ RULES: tuple[Rule, ...] = (
 
 USUAL = Limits()
 
+# What may be as the program means it: each process has its own.
+_PER_PROCESS = (FindingCode.PRIVATE_LOCK, FindingCode.UNSHARED_LOCK)
+
 
 def findings(snapshot: Snapshot, limits: Limits = USUAL) -> tuple[Finding, ...]:
     """All that the rules find, the worst first."""
-    return worst_first(finding for rule in RULES for finding in rule(snapshot, limits))
+    found = (finding for rule in RULES for finding in rule(snapshot, limits))
+    return worst_first(finding for finding in found if not _is_ignored(finding, limits))
+
+
+def _is_ignored(finding: Finding, limits: Limits) -> bool:
+    return finding.code in _PER_PROCESS and finding.name in limits.ignore
 
 
 def with_findings(snapshot: Snapshot, limits: Limits = USUAL) -> Snapshot:

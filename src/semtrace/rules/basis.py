@@ -10,10 +10,13 @@ from semtrace.model import SEM_VALUE_MAX, Frame, Holder, Lock, Process, ProcessI
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """From when on a hold or a wait is called long, in seconds."""
+    """From when on a hold or a wait is called long, in seconds. `ignore` are names of locks that each worker may have
+    for itself: no finding is made of that.
+    """
 
     hold_s: float = 10.0
     wait_s: float = 10.0
+    ignore: frozenset[str] = frozenset()
 
 
 # What consumers of a queue do all day: one holds the read lock and waits for data, the others wait for that lock.

@@ -21,8 +21,8 @@ from semtrace.model import (
     Stray,
 )
 from semtrace.rules.basis import Limits, is_read_lock
-from semtrace.rules.deadlocks import ASLEEP_S
 from semtrace.rules.evidence import holding, lock_ref, process_refs, waiting
+from semtrace.waits.graph import ASLEEP_S
 
 
 def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:

@@ -23,8 +23,8 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, worth_a_word
 from semtrace.rules.counts import inherited_counts
-from semtrace.rules.deadlocks import deadlocked
 from semtrace.rules.evidence import holding, known, lock_ref, longest_first, thread_ref, waiting, waiting_threads
+from semtrace.rules.knots import explained as explained_locks
 
 # An idle worker of class sync beats every half timeout: gunicorn/workers/sync.py, gunicorn/arbiter.py spawn_worker.
 _LATE = 0.125
@@ -43,7 +43,7 @@ _MOST_CONTENDED = 3
 def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """At most one finding a lock, the most serious."""
     present = processes(snapshot)
-    explained = deadlocked(snapshot)
+    explained = explained_locks(snapshot)
     crowded = []
     for lock in snapshot.locks:
         if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):

@@ -23,8 +23,8 @@ from semtrace.model import (
     ThreadRef,
 )
 from semtrace.rules.basis import Limits
-from semtrace.rules.deadlocks import deadlocked
 from semtrace.rules.evidence import lock_ref
+from semtrace.rules.knots import explained
 
 Thread = tuple[ProcessId, int]
 Clash = tuple[LockOrder, LockOrder, Thread, Thread]
@@ -35,7 +35,7 @@ def lock_order(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     orders = snapshot.tracing.orders if snapshot.tracing else ()
     if not orders:
         return
-    stuck = deadlocked(snapshot)
+    stuck = explained(snapshot)
     locks = {lock.id: lock for lock in snapshot.locks}
     by_pair: dict[tuple[SemId, SemId], list[LockOrder]] = {}
     for order in orders:

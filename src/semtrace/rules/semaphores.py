@@ -15,6 +15,7 @@ from semtrace.model import (
     FindingCode,
     Lock,
     Remedy,
+    RootKind,
     SemaphoreMayBeLock,
     SemaphoresInRing,
     SemId,
@@ -22,10 +23,12 @@ from semtrace.model import (
     TakerDied,
     TakerGone,
     ThreadRef,
+    Wait,
 )
 from semtrace.rules.basis import Limits, longest_wait
-from semtrace.rules.deadlocks import Wait, cycles, link, stuck_threads, waiting_thread
+from semtrace.rules.deadlocks import link, ring_of
 from semtrace.rules.evidence import known, lock_ref, longest_first, waiting
+from semtrace.rules.knots import is_deadlock, target_refs, thread_ref
 
 
 def semaphore_wait(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -40,9 +43,9 @@ def semaphore_wait(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         given = any(stray.count < 0 for stray in lock.strays)
         if lock.id in semaphores and lock.state == "exhausted" and not lock.holders and not given:
             yield from _holder_ended(lock, limits)
-    stuck = stuck_threads(snapshot, semaphores=True)
-    for cycle in cycles(stuck):
-        yield from _ring([stuck[each] for each in cycle], semaphores, limits)
+    for root in snapshot.waits.roots:
+        if root.kind is RootKind.RING and not root.proven and not is_deadlock(root):
+            yield from _ring(ring_of(root), semaphores, snapshot, limits)
 
 
 def _is_plain_semaphore(lock: Lock) -> bool:
@@ -74,18 +77,19 @@ def _holder_ended(lock: Lock, limits: Limits) -> Iterator[Finding]:
     )
 
 
-def _ring(cycle: Sequence[Wait], semaphores: set[SemId], limits: Limits) -> Iterator[Finding]:
+def _ring(cycle: Sequence[Wait], semaphores: set[SemId], snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Several who took a unit each and wait for the next one's. Who waits for what it took itself is a consumer."""
-    found = [wait.lock for wait in cycle if wait.lock.semaphore in semaphores]
-    waited_s = min(wait.waiter.asleep_s or 0.0 for wait in cycle)
+    found = [wait.target for wait in cycle if wait.target.semaphore in semaphores]
+    waited_s = min(wait.asleep_s or 0.0 for wait in cycle)
     if not found or len(cycle) < 2 or waited_s < limits.wait_s:
         return
+    links = (link(wait, cycle[at - 1], snapshot, took=True) for at, wait in enumerate(cycle))
     yield Finding(
         code=FindingCode.LONG_WAIT,
         severity="warning",
-        locks=tuple(dict.fromkeys((found[0].ref, *(wait.lock.ref for wait in cycle)))),
-        threads=tuple(map(waiting_thread, cycle)),
-        facts=(*(link(wait, cycle[at - 1], took=True) for at, wait in enumerate(cycle)), SemaphoresInRing(len(found))),
+        locks=target_refs((found[0], *(wait.target for wait in cycle)), snapshot),
+        threads=tuple(map(thread_ref, cycle)),
+        facts=(*(each for each in links if each is not None), SemaphoresInRing(len(found))),
         remedy=Remedy((Advice.SAME_ORDER, Advice.LOCKS_INSTEAD_OF_SEMAPHORES)),
         since=Elapsed(waited_s),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from semtrace.model import (
     Advice,
+    At,
     CopyOfEach,
     Fact,
     Finding,
@@ -25,10 +26,12 @@ from semtrace.model import (
     Snapshot,
     ThreadLock,
     ThreadLockUse,
+    ThreadRef,
     WaitedFor,
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.evidence import lock_ref, private_ref, process_refs, thread_ref
+from semtrace.waits.workers import workers
 
 _WORKERS = ("worker", "dirty-worker")
 
@@ -42,24 +45,33 @@ _GUARDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "asyncio.Lock")
 
 
 def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """A lock that each worker has its own of. Only that two were inside at once shows that it is meant for more."""
-    workers = _workers(snapshot)
+    """A lock that each worker has its own copy of.
+
+    That one exists shows nothing. That several processes held their copies at once shows that it does not protect
+    across them, under whatever server. It is an error if each of these has only one thread: the lock can then be meant
+    for the other processes alone. In a process of several threads, and with asyncio, it may guard that process's own
+    state, which is right: a warning. Where no copies were held at once it is a note, of workers that are known as such.
+    """
+    known = _of_role(snapshot)
+    single = {process.id for process in snapshot.processes if process.threads == 1}
     for lock in snapshot.thread_locks:
-        owners = [use.process for use in lock.processes if use.process in workers]
-        if len(owners) < 2 or not lock.own or lock.kind == "Condition":
+        if not lock.own or lock.kind == "Condition":
             continue
-        if lock.overlap is not None and len(workers.intersection(lock.overlap.processes)) > 1:
-            yield _private(lock, owners, "error", [_overlapped(lock.overlap, snapshot.taken_at)])
-        elif lock.kind in _GUARDS and not locked_since_fork(lock, snapshot.server.id, workers):
-            yield _private(lock, owners, "warning", [])
+        inside = lock.overlap.processes if lock.overlap is not None else ()
+        owners = [use.process for use in lock.processes if use.process in known or use.process in inside]
+        if lock.overlap is not None and len(set(inside)) > 1:
+            sure = single.issuperset(inside) and not lock.kind.startswith("asyncio.")
+            yield _private(lock, owners, "error" if sure else "warning", [_overlapped(lock.overlap, snapshot.taken_at)])
+        elif len(owners) > 1 and lock.kind in _GUARDS and not locked_since_fork(lock, snapshot.server.id, known):
+            yield _private(lock, owners, "note", [])
 
 
 def locked_at_fork(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """A `threading` lock that was held by who forked: in the new process nobody will ever release it."""
-    workers = _of_role(snapshot)
+    known = _of_role(snapshot)
     for lock in snapshot.thread_locks:
-        if lock.own and lock.kind in _GUARDS and (stuck := locked_since_fork(lock, snapshot.server.id, workers)):
-            yield _locked_at_fork(lock, stuck, workers.issuperset(use.process for use in stuck))
+        if lock.own and lock.kind in _GUARDS and (stuck := locked_since_fork(lock, snapshot.server.id, known)):
+            yield _locked_at_fork(lock, stuck, known.issuperset(use.process for use in stuck))
 
 
 def locked_since_fork(lock: ThreadLock, root: ProcessId, workers: set[ProcessId]) -> list[ThreadLockUse]:
@@ -96,10 +108,24 @@ def _private(lock: ThreadLock, owners: list[ProcessId], severity: Severity, seen
         code=FindingCode.PRIVATE_LOCK,
         severity=severity,
         locks=(private_ref(lock),),
-        threads=process_refs(owners),
-        facts=(*seen, CopyOfEach(tuple(owners))),
-        remedy=Remedy((share, Advice.FINE_FOR_ONE_PROCESS)),
+        threads=tuple(_inside_first(lock, owners)),
+        facts=(*seen, *_places(lock), CopyOfEach(tuple(owners))),
+        remedy=Remedy((share, Advice.FINE_FOR_ONE_PROCESS, *([Advice.IGNORE_LOCK] if severity != "error" else []))),
     )
+
+
+def _inside_first(lock: ThreadLock, owners: list[ProcessId]) -> Iterator[ThreadRef]:
+    """Yield the workers, with the thread and the place of those that hold their copy now."""
+    holders = {use.process: use.holder for use in lock.processes if use.locked and use.holder}
+    for owner in sorted(owners, key=lambda each: each not in holders):
+        holder = holders.get(owner)
+        yield ThreadRef(owner) if holder is None else thread_ref(holder)
+
+
+def _places(lock: ThreadLock) -> Iterator[Fact]:
+    holders = [use.holder for use in lock.processes if use.locked and use.holder]
+    if holders:
+        yield At(tuple(map(thread_ref, holders)))
 
 
 def _overlapped(overlap: Overlap, now: float) -> Fact:
@@ -113,14 +139,14 @@ def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     An error only of a lock with a name of its own. The others are a warning: a worker makes queues and events, and
     fills lists with jobs and their locks, for processes that it starts itself, which may have ended.
     """
-    workers = _workers(snapshot)
+    serving = _workers(snapshot)
     classes = _classes(snapshot)
     alike: dict[str, list[Lock]] = {}
     for lock in snapshot.locks:
         if lock.separate > 1 and lock.name is not None and _meant_to_be_shared(lock, classes):
             alike.setdefault(_INDEX.sub("[…]", lock.name), []).append(lock)
     for name, locks in alike.items():
-        owners = [lock.mapped_by[0] for lock in locks if len(lock.mapped_by) == 1 and lock.mapped_by[0] in workers]
+        owners = [lock.mapped_by[0] for lock in locks if len(lock.mapped_by) == 1 and lock.mapped_by[0] in serving]
         if len(set(owners)) < 2:
             continue
         whole = locks[0].part_of
@@ -200,8 +226,8 @@ def _unshared(locks: list[Lock], owners: list[ProcessId]) -> Finding:
 
 
 def _workers(snapshot: Snapshot) -> set[ProcessId]:
-    """The workers, if there are several. Of another server it is not known what its processes are for."""
-    found = _of_role(snapshot)
+    """The workers of any pre-forked server, if there are several."""
+    found = {process.id for process in workers(snapshot)}
     return found if len(found) > 1 else set()
 
 

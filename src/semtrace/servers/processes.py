@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import psutil
 
+from semtrace.linux import withheld
 from semtrace.linux.descriptors import share_a_pipe
 from semtrace.linux.process import Stat, still
 from semtrace.linux.program import image, is_spawned, read
@@ -60,7 +61,7 @@ def cmdline(pid: int) -> tuple[str, ...]:
 
     A title that was written over the arguments comes as one word or several.
     """
-    words = _ask(pid, psutil.Process.cmdline) or []
+    words = [] if pid in withheld.PIDS else _ask(pid, psutil.Process.cmdline) or []
     while words and not words[-1]:  # the NULs that pad a title
         words.pop()
     return tuple(words)
@@ -68,7 +69,7 @@ def cmdline(pid: int) -> tuple[str, ...]:
 
 def environ(pid: int) -> dict[str, str] | None:
     """The environment that the program was started with, None if it may not be read or was overwritten by a title."""
-    return _ask(pid, psutil.Process.environ) or None
+    return None if pid in withheld.PIDS else _ask(pid, psutil.Process.environ) or None
 
 
 def executable(pid: int) -> str | None:

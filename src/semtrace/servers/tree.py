@@ -89,6 +89,20 @@ class Tree:
         now = time.monotonic()
         return tuple(self._member(stat, now) for stat in sorted(self._members.values(), key=self._order))
 
+    def newborn(self) -> tuple[Member, ...]:
+        """Return the members that were born since the last refresh or call."""
+        if last_pid() == self._last_pid:
+            return ()
+        known = set(self._members)
+        self._grow()
+        born = [stat for process, stat in self._members.items() if process not in known]
+        if not born:
+            return ()
+        self._look_again = True
+        self._roles.assign(self._members)
+        now = time.monotonic()
+        return tuple(self._member(stat, now) for stat in sorted(born, key=self._order))
+
     def _member(self, stat: Stat, now: float) -> Member:
         role, file = self._roles.of(stat.id)
         if file is None:

@@ -27,6 +27,9 @@ from semtrace.wire import (
 _HALVES = struct.Struct(f"<{EVENT_PREFIX.size}sQQQQ")
 _REST = bytes(EVENT_WORDS.size)
 _MAGIC = struct.pack("<HB", EVENT_MAGIC, VERSION)
+# No machine has been up for that long (2.2 years): a longer wait or hold was made up.
+LONGEST_NS = 1 << 56
+
 _MOST_ORIGINS = 65536  # of well-behaved servers there are as many as processes times locks times four
 
 
@@ -79,7 +82,7 @@ class Decoder:
         origins, make = self._origins, tuple.__new__
         whole = len(data) - len(data) % EVENT_SIZE
         found = [
-            make(Event, (origins[prefix], who, sequence, time_ns, value))
+            make(Event, (origins[prefix], who, sequence, time_ns, value if value <= LONGEST_NS else _clamped(value)))
             for prefix, who, sequence, time_ns, value in _HALVES.iter_unpack(data[:whole])
         ]
         self._rest = data[whole:]
@@ -100,12 +103,17 @@ class Decoder:
                 continue
             self.malformed += at > end
             prefix, *words = _HALVES.unpack_from(data, at)
-            found.append(Event(self._origins[prefix], *words))
+            who, sequence, time_ns, value = words
+            found.append(Event(self._origins[prefix], who, sequence, time_ns, _clamped(value)))
             end = at + EVENT_SIZE
         self._rest = data[at:] if at >= 0 else data[max(end, len(data) - len(_MAGIC) + 1) :]
         self.malformed += (at if at >= 0 else len(data) - len(self._rest)) > end
         self._origins = _Origins()
         return found
+
+
+def _clamped(value: int) -> int:
+    return value if value == NOTHING else min(value, LONGEST_NS)
 
 
 class _Origins(dict[bytes, Origin]):

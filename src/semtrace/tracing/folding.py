@@ -6,7 +6,7 @@ This is the hot path of a viewer: 300,000 events a second leave 3 µs for each, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing.events import Event, Origin
@@ -22,6 +22,9 @@ Key = tuple[ProcessId, SemId]
 MOST_SITES = 512
 MOST_CELLS = 65536
 MOST_STREAMS = 4096
+MOST_HOLDS = 1024  # at a time of one lock in one process; so many waits, too
+MOST_LOCKS = 16384
+MOST_ACTS = 65536
 
 _SITE = 0xFFFFFFFF
 _MUTEX = (Kind.LOCK, Kind.RLOCK)
@@ -49,6 +52,23 @@ class Cell:
         """Without `replace`, which is slow where a batch touches thousands of cells."""
         holds, waits = self.holds.copy(), self.waits.copy()
         return Cell(self.kind, holds, waits, self.count, self.waiting, self.asof_ns, self.changed_ns, self.ended)
+
+
+def bounded_cells(cells: dict[Key, Cell]) -> dict[Key, Cell]:
+    """The cells with no more than MOST_ACTS holds and waits in all: those with the most lose theirs.
+
+    A server has as many as it has threads. One that makes them up grows by what it sends in a second at most.
+    """
+    total = sum(len(cell.holds) + len(cell.waits) for cell in cells.values())
+    if total <= MOST_ACTS:
+        return cells
+    kept = dict(cells)
+    for key, cell in sorted(cells.items(), key=lambda item: -len(item[1].holds) - len(item[1].waits)):
+        if total <= MOST_ACTS:
+            break
+        total -= len(cell.holds) + len(cell.waits)
+        kept[key] = replace(cell, holds={}, waits={})
+    return kept
 
 
 class Draft:
@@ -136,6 +156,8 @@ class Draft:
 
     def _sites(self, lock: SemId) -> _Sites:
         if lock not in self._mine:
+            if lock not in self.tallies and len(self.tallies) >= MOST_LOCKS:
+                return _Sites({})  # counted by nobody
             self._mine.add(lock)
             self.tallies[lock] = _Sites(self.tallies.get(lock, {}))
         sites = self.tallies[lock]
@@ -182,7 +204,8 @@ class _Exiting:
 def _wait(cell: Cell, tallies: _Sites, origin: Origin, nestings: Nestings) -> Apply:
     def apply(who: int, time_ns: int, value: int) -> None:
         if time_ns > cell.asof_ns:
-            cell.waits[who >> 32] = (time_ns, who & _SITE)
+            if len(cell.waits) < MOST_HOLDS or who >> 32 in cell.waits:
+                cell.waits[who >> 32] = (time_ns, who & _SITE)
             cell.changed_ns = time_ns
 
     return apply
@@ -194,7 +217,7 @@ def _acquired(cell: Cell, tallies: _Sites, origin: Origin, nestings: Nestings) -
     mutex, signal = origin.kind in _MUTEX, bool(origin.flags & Flag.SIGNAL)
     holds, waits, threads = cell.holds, cell.waits, nestings.threads(process)
 
-    def apply(who: int, time_ns: int, value: int) -> None:
+    def apply(who: int, time_ns: int, value: int) -> None:  # noqa: C901  # hot
         tally = tallies[who & _SITE]
         tally.acquired += 1
         if value and value != NOTHING:
@@ -219,6 +242,8 @@ def _acquired(cell: Cell, tallies: _Sites, origin: Origin, nestings: Nestings) -
             if max(holds) > time_ns:
                 return
             holds.clear()
+        elif len(holds) >= MOST_HOLDS:
+            holds.popitem()
         holds[time_ns] = who
         cell.changed_ns = time_ns
 

@@ -7,13 +7,16 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from semtrace.model import ProcessId
 from semtrace.tracing import tracedirs
+from semtrace.tracing.admission import Admission
 from semtrace.tracing.events import Event
 from semtrace.tracing.reader import EventPipe, this_viewer, wait_for_events
-from semtrace.tracing.state import State, fold
+from semtrace.tracing.speakers import Mapped, Speakers
+from semtrace.tracing.state import Refused, State, fold
 from semtrace.tracing.statefiles import StateFiles
 from semtrace.tracing.tracedirs import Directory
 
@@ -22,6 +25,7 @@ LOOK_EVERY_S = 1.0
 
 # Events are taken in batches: each batch costs something, and nobody sees a fiftieth of a second.
 _BATCH_S = 0.02
+_LOOK_SOON_S = 0.1  # where events came that only a look can judge
 _MANY = 4000  # a quarter of what a pipe takes: then there is no time for a pause
 _PATIENCE_S = 0.25
 
@@ -34,7 +38,7 @@ class Telling(Protocol):
 
     live: bool
 
-    def state(self, members: Collection[ProcessId]) -> State | None: ...
+    def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None: ...
 
     def close(self) -> None: ...
 
@@ -46,14 +50,22 @@ class Places:
         self.live = live
         self.directories: dict[tuple[int, int], Directory] = {}
         self.pipes: dict[tuple[int, int], EventPipe] = {}
-        self._files = StateFiles()
+        self._speakers = Speakers()
+        self._files = StateFiles(self._speakers)
+        self._admission = Admission(self._speakers)
         self._viewer = this_viewer()
 
-    def look(self, members: Collection[ProcessId]) -> None:
+    @property
+    def waits(self) -> bool:
+        """Some events cannot be judged before the next look."""
+        return self._admission.waits
+
+    def look(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
         """Opens what is new and closes what is gone. A server whose processes have all ended keeps its directories."""
+        self._speakers.look(members, mapped)
         for key in [key for key, directory in self.directories.items() if directory.gone]:
             self._drop(key)
-        for directory in tracedirs.find(members):
+        for directory in tracedirs.find(members, self._speakers.users):
             if directory.key in self.directories:
                 directory.close()
                 continue
@@ -63,11 +75,16 @@ class Places:
                     self.pipes[directory.key] = EventPipe(directory)
 
     def events(self) -> list[Event]:
-        return [event for pipe in self.pipes.values() for event in pipe.read()]
+        found: dict[int, list[Event]] = {}
+        for pipe in self.pipes.values():
+            found.setdefault(pipe.directory.uid, []).extend(pipe.read())
+        return self._admission.admit(found, time.monotonic_ns())
 
     def with_files(self, state: State) -> State:
         """The state with what the files say now."""
-        return fold(state, self._files.read(self.directories.values()), self._viewer)
+        files = self._files.read(self.directories.values())
+        self._admission.look(files)
+        return replace(fold(state, files, self._viewer), refused=Refused(self._admission.refused, files.refused))
 
     def close(self) -> None:
         for key in list(self.directories):
@@ -91,11 +108,13 @@ class Glance:
     def __init__(self) -> None:
         self._places = Places(live=False)
         self._state = State()
+        self._looked: tuple[ProcessId, ...] = ()
         self._due_s = 0.0
 
-    def state(self, members: Collection[ProcessId]) -> State | None:
-        if time.monotonic() >= self._due_s:
-            self._places.look(members)
+    def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None:
+        if time.monotonic() >= self._due_s or tuple(members) != self._looked:
+            self._places.look(members, mapped)
+            self._looked = tuple(members)
             self._due_s = time.monotonic() + LOOK_EVERY_S
         if not self._places.directories:
             return None
@@ -112,16 +131,17 @@ class Follower:
     live = True
 
     def __init__(self) -> None:
-        self._members: frozenset[ProcessId] = frozenset()
+        self._members: tuple[ProcessId, ...] = ()
+        self._mapped: Mapped | None = None
         self._state: State | None = None
         self._stopped = False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._caught_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="semtrace-events", daemon=True)
 
-    def state(self, members: Collection[ProcessId]) -> State | None:
+    def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None:
         """With all that has come until now; with what is there, if the thread does not get to it in time."""
-        self._members = frozenset(members)
+        self._members, self._mapped = tuple(members), mapped
         begins = self._thread.ident is None
         self._caught_up.clear()
         if begins:
@@ -152,12 +172,16 @@ class Follower:
             self._caught_up.set()
 
     def _follow(self, places: Places) -> None:
-        state, due_s = State(), 0.0
+        state, due_s, looked_s = State(), 0.0, 0.0
+        looked: tuple[ProcessId, ...] = ()
         while not self._stopped:
-            if time.monotonic() >= due_s:
-                places.look(self._members)
+            soon = places.waits or looked != self._members
+            if time.monotonic() >= (looked_s + _LOOK_SOON_S if soon else due_s):
+                looked = self._members
+                places.look(looked, self._mapped)
                 state = places.with_files(state)
-                due_s = time.monotonic() + LOOK_EVERY_S
+                looked_s = time.monotonic()
+                due_s = looked_s + LOOK_EVERY_S
             events = places.events()
             state = fold(state, events)
             self._state = state if places.directories else None

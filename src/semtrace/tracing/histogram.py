@@ -49,7 +49,7 @@ def coarse(counts: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
     """
     found: dict[int, int] = {}
     for index, count in counts.items():
-        place = bisect_left(_BOUNDS, middle(index))
+        place = min(bisect_left(_BOUNDS, middle(index)), len(_BOUNDS) - 1)
         found[place] = found.get(place, 0) + count
     places = range(min(found), max(found) + 1) if found else ()
     return tuple((_BOUNDS[place], found.get(place, 0)) for place in places)

@@ -11,12 +11,12 @@ import fcntl
 import itertools
 import os
 import select
-import stat
 import time
 from collections.abc import Iterable
 
 from semtrace import wire
 from semtrace.errors import SemtraceError
+from semtrace.linux import safefile
 from semtrace.linux.process import read_stat, still
 from semtrace.model import ProcessId
 from semtrace.tracing.events import Decoder, Event
@@ -25,7 +25,6 @@ from semtrace.tracing.tracedirs import Directory
 # fcntl(2): 1 MiB is what everybody may have (/proc/sys/fs/pipe-max-size), as long as his pipes are not too many.
 _SIZES = (1 << 20, 1 << 18, 1 << 17)
 _F_SETPIPE_SZ = 1031
-_FIFO = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _PIECE = 1 << 18
 
 _numbers = itertools.count()
@@ -58,10 +57,10 @@ class EventPipe:
 
     def _open(self) -> int:
         """Open for writing too: else it would be at its end whenever no worker has it open."""
-        fd = os.open(self._name, _FIFO, dir_fd=self.directory.fd)
+        fd = safefile.fifo(self._name, os.O_RDWR, self.directory.fd)
         try:
             found = os.fstat(fd)
-            if not stat.S_ISFIFO(found.st_mode) or found.st_uid != os.geteuid():
+            if found.st_uid != os.geteuid() or found.st_nlink != 1:
                 raise FileExistsError(f"{self._name} was replaced by something else")
             if self.directory.uid != found.st_uid:
                 os.fchown(fd, self.directory.uid, -1)
@@ -119,7 +118,7 @@ def remove_dead(directory: Directory) -> None:
         if viewer is None or still(viewer):
             continue
         try:
-            os.close(os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd))
+            os.close(safefile.fifo(name, os.O_WRONLY, directory.fd))
         except OSError:  # ENXIO; a viewer of another pid namespace would be reading
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=directory.fd)

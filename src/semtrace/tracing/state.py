@@ -13,11 +13,11 @@ from typing import TypeVar
 
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing.events import Event
-from semtrace.tracing.folding import Cell, Draft, Key
+from semtrace.tracing.folding import Cell, Draft, Key, bounded_cells
 from semtrace.tracing.nesting import Found, Held, Nestings
 from semtrace.tracing.sampling import Sampler
 from semtrace.tracing.sequence import Stream
-from semtrace.tracing.tally import Tally
+from semtrace.tracing.tally import Tally, bounded
 from semtrace.wire import Flag, LockBook, Site, StateFile
 
 _T = TypeVar("_T")
@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 RECENT = 500
 SHOWN_PER_S = 1000
 MOST_NAMES = 10_000  # also of locks that are gone, which events may still tell of
+MOST_LINES = 65_536
 
 # A file is written a little after the time that it states: what is younger than this when it is read may lack.
 LAG_NS = 2_000_000
@@ -34,11 +35,26 @@ _WINDOW_NS = 500_000_000
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """All state files of a server, read at one time (CLOCK_MONOTONIC). `living` are those of them that run."""
+    """All state files of a server, read at one time (CLOCK_MONOTONIC). `living` are those of them that run.
+
+    `users` say who owns each; `foreign` are those of users who are not the server's own. `refused` is how many were
+    left out because nobody may speak by them.
+    """
 
     at_ns: int
     files: tuple[StateFile, ...]
     living: frozenset[ProcessId]
+    users: Mapping[ProcessId, int] = field(default_factory=dict)
+    foreign: frozenset[ProcessId] = frozenset()
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """How many events, and how many state files at the last reading, were not believed."""
+
+    events: int = 0
+    files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,7 @@ class State:
     held: Held = field(default_factory=dict)
     nestings: Found = field(default_factory=dict)
     sure: Mapping[ProcessId, int] = field(default_factory=dict)
+    refused: Refused = Refused()
 
     @property
     def lost(self) -> int:
@@ -137,25 +154,33 @@ def _fold_files(state: State, news: Files, viewer: ProcessId | None) -> State:
     names, sites = dict(state.names), dict(state.sites)
     for file in news.files:
         names.update((book.lock, book.name) for book in file.locks if book.name)
-        sites.update(file.sites)
+        if file.process in news.foreign:
+            sites = {**file.sites, **sites}  # another user's word of a line stands only where nobody else knows it
+        else:
+            sites.update(file.sites)
     retired, gone = _retired(state, files)
     present = _in_files(files)
     ended = _in_files(state.files) - present
     return replace(
         state,
-        cells=draft.cells,
-        tallies={lock: sites for lock, sites in draft.tallies.items() if lock not in ended},
+        cells=bounded_cells(draft.cells),
+        tallies=bounded({lock: sites for lock, sites in draft.tallies.items() if lock not in ended}),
         streams=draft.streams,
         files=files,
         living=news.living,
         retired=retired,
         names=names if len(names) <= MOST_NAMES else {lock: names[lock] for lock in names.keys() & present},
-        sites=sites,
+        sites=sites if len(sites) <= MOST_LINES else _lines_of(news),
         lost_before=state.lost_before + gone,
         held=_living(draft.nestings.held, news),
         sure=_living(draft.nestings.sure, news),
         nestings=_of_locks(state.nestings, present),
     )
+
+
+def _lines_of(news: Files) -> dict[int, Site]:
+    """Those of the present files alone, the server's own last."""
+    return {number: site for file in news.files for number, site in file.sites.items()}
 
 
 def _in_files(files: Mapping[ProcessId, StateFile]) -> set[SemId]:

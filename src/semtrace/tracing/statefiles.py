@@ -4,56 +4,109 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from hashlib import blake2b
 
 from semtrace import wire
 from semtrace.linux.process import still
 from semtrace.model import ProcessId
+from semtrace.tracing.speakers import Speakers
 from semtrace.tracing.state import Files
 from semtrace.tracing.tracedirs import Directory
 from semtrace.wire import StateFile
 
 _ATTEMPTS = 4
 
+# Bounds for what a hostile server could make grow: files of the dead, and locks and sites over all files.
+MOST_DEAD = 256
+MOST_ENTRIES = 1 << 18
+
+_MAGIC = wire.STATE_MAGIC.to_bytes(8, "little")
+_Key = tuple[tuple[int, int], str]
+
 
 class StateFiles:
     """Remembers what it read: a file that did not change, as an idle worker's, is not decoded again."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[bytes, StateFile]] = {}
+    def __init__(self, speakers: Speakers) -> None:
+        self._speakers = speakers
+        self._known: dict[_Key, tuple[bytes, StateFile]] = {}
 
     def read(self, directories: Iterable[Directory]) -> Files:
+        """Files that nobody may speak by are counted, those of a user who is trusted come last."""
         at_ns = time.monotonic_ns()
-        found: dict[ProcessId, StateFile] = {}
-        known: dict[str, tuple[bytes, StateFile]] = {}
-        for directory in directories:
-            for name in directory.names():
-                process = wire.parse_state_name(name)
-                if process is None or (read := self._read(directory, name)) is None or read[1].process != process:
+        speakers = self._speakers
+        found: dict[ProcessId, tuple[StateFile, int]] = {}
+        known: dict[_Key, tuple[bytes, StateFile]] = {}
+        refused = entries = 0
+        for directory in sorted(directories, key=lambda each: each.uid not in speakers.trusted):
+            for name, process in self._names(directory):
+                if entries > MOST_ENTRIES or not speakers.may_speak(directory.uid, process):
+                    refused += 1
                     continue
-                known[name] = read
+                read = self._read(directory, name)
+                if read is None:
+                    continue
+                if read[1].process != process or _is_of_the_future(read[1]):
+                    refused += 1
+                    continue
+                known[directory.key, name] = read
+                entries += len(read[1].locks) + len(read[1].sites)
                 # A process that changed its user has a file in each of two directories: the later one counts.
-                if process not in found or found[process].since_ns < read[1].since_ns:
-                    found[process] = read[1]
+                if process not in found or found[process][0].since_ns < read[1].since_ns:
+                    found[process] = self._as_far_as_it_counts(read[1], directory.uid), directory.uid
         self._known = known
-        return Files(at_ns, tuple(found.values()), frozenset(filter(still, found)))
+        users = {process: user for process, (_, user) in found.items()}
+        foreign = frozenset(process for process, user in users.items() if user not in speakers.trusted)
+        files = sorted((file for file, _ in found.values()), key=lambda file: file.process not in foreign)
+        return Files(at_ns, tuple(files), frozenset(filter(still, found)), users, foreign, refused)
+
+    def _names(self, directory: Directory) -> Iterator[tuple[str, ProcessId]]:
+        """The members' own files need no list of what is there; then those of the dead."""
+        members = self._speakers.members
+        for member in members:
+            if directory.has(name := wire.state_name(member)):
+                yield name, member
+        others = ((name, wire.parse_state_name(name)) for name in directory.names())
+        dead = 0
+        for name, process in others:
+            if process is None or process in members:
+                continue
+            yield name, process
+            dead += 1
+            if dead >= MOST_DEAD:
+                return
+
+    def _as_far_as_it_counts(self, file: StateFile, user: int) -> StateFile:
+        """Without the locks that this user has no part in, and without names for those that others have part in."""
+        speakers = self._speakers
+        if user in speakers.trusted:
+            return file
+        books = (book for book in file.locks if speakers.may_tell(user, book.lock))
+        named = (book if speakers.may_name(user, book.lock) else replace(book, name=None) for book in books)
+        return replace(file, locks=tuple(named))
 
     def _read(self, directory: Directory, name: str) -> tuple[bytes, StateFile] | None:
         fd = directory.open_file(name, os.O_RDONLY, wire.STATE_SIZE)
         if fd is None:
             return None
         try:
-            return self._decode(fd, self._known.get(name))
+            if os.pread(fd, len(_MAGIC), 0) != _MAGIC:
+                return None
+            return self._decode(fd, self._known.get((directory.key, name)))
+        except OSError:
+            return None
         finally:
             os.close(fd)
 
     @staticmethod
     def _decode(fd: int, known: tuple[bytes, StateFile] | None) -> tuple[bytes, StateFile] | None:
         """Reads until two readings in a row show the same holds; a busy one is taken as it is, its moving holds marked
-        so.
+        so. What was read is remembered by its digest: a server could have thousands of files.
         """
         data = os.pread(fd, wire.STATE_SIZE, 0)
-        if known is not None and known[0] == data:
+        if known is not None and known[0] == _digest(data):
             return known
         state = None
         for _ in range(_ATTEMPTS):
@@ -62,4 +115,15 @@ class StateFiles:
             data = again
             if state is None or all(book.steady for book in state.locks):
                 break
-        return None if state is None else (data, state)
+        return None if state is None else (_digest(data), state)
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
+
+
+def _is_of_the_future(file: StateFile) -> bool:
+    """Its times are CLOCK_MONOTONIC: what has not been yet was made up, or comes from another time namespace."""
+    now_ns = time.monotonic_ns()
+    times = (time_ns for book in file.locks for time_ns in (book.since_ns, book.waiting_since_ns))
+    return max(file.since_ns, *(time_ns or 0 for time_ns in times), 0) > now_ns

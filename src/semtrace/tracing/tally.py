@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from semtrace.model import Durations
+from semtrace.model import Durations, SemId
 from semtrace.tracing.histogram import coarse, quantiles
 from semtrace.wire import LockBook
+
+# Bounds for what a hostile server could make grow: a lock of an honest one has some ten lines of a hundred buckets.
+MOST_BUCKETS = 1 << 18
+MOST_SPREADS = 256
 
 _SHARES = (0.5, 0.95, 0.99)
 
@@ -55,6 +59,28 @@ class Tally:
         self.hold_total += hold_total
         self.wait_max = max(self.wait_max, wait_max)
         self.hold_max = max(self.hold_max, hold_max)
+
+
+def bounded(tallies: dict[SemId, Mapping[int, Tally]]) -> dict[SemId, Mapping[int, Tally]]:
+    """The tallies by lock and site with no more than MOST_BUCKETS in all: the largest lose their sites, then their
+    histograms. The counts stay.
+    """
+    sizes = {
+        lock: sum(len(each.waits) + len(each.holds) + 1 for each in sites.values()) for lock, sites in tallies.items()
+    }
+    left = sum(sizes.values())
+    if left <= MOST_BUCKETS:
+        return tallies
+    kept = dict(tallies)
+    for lock in sorted(sizes, key=lambda lock: -sizes[lock]):
+        if left <= MOST_BUCKETS:
+            break
+        summed = total(tallies[lock].values())
+        if len(summed.waits) + len(summed.holds) > MOST_BUCKETS // MOST_SPREADS:
+            summed.waits, summed.holds = {}, {}
+        kept[lock] = {0: summed}
+        left -= sizes[lock] - len(summed.waits) - len(summed.holds) - 1
+    return kept
 
 
 def total(tallies: Iterable[Tally | LockBook]) -> Tally:

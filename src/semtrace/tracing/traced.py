@@ -15,6 +15,7 @@ from semtrace.model import (
     Lock,
     LockOrder,
     LockState,
+    Problem,
     ProcessId,
     SemId,
     Statistics,
@@ -22,6 +23,7 @@ from semtrace.model import (
     Tracing,
     Waiter,
 )
+from semtrace.text import counted
 from semtrace.tracing.events import Event
 from semtrace.tracing.folding import Cell
 from semtrace.tracing.state import State
@@ -29,6 +31,9 @@ from semtrace.tracing.tally import Tally, holding_times, total, waiting_times
 from semtrace.wire import EventType, Flag, Kind, LockBook
 
 _MOST_SITES = 20
+_NOT_BELIEVED = (
+    "they speak of other users' processes or locks, or of the future; memory is read all the same, and decides"
+)
 
 End = tuple[float, float]
 _NAMES = {
@@ -246,6 +251,19 @@ def _statistics(counts: Tally, spread: Tally) -> Statistics:
         wait=waiting_times(counts, spread),
         hold=holding_times(counts, spread),
     )
+
+
+# ---- what is not believed
+
+
+def problems(state: State) -> tuple[Problem, ...]:
+    """What traced locks said that nobody may say, counted: it may hide what is true."""
+    found = []
+    if state.refused.files:
+        found.append(("read all state files", f"{counted(state.refused.files, 'file')} not believed"))
+    if state.refused.events:
+        found.append(("take in all events", f"{counted(state.refused.events, 'event')} not believed"))
+    return tuple(Problem(f"{what} of traced locks", why, _NOT_BELIEVED) for what, why in found)
 
 
 # ---- events

@@ -1,7 +1,8 @@
 """The directories under /dev/shm in which traced servers keep their state files, opened without trusting the names.
 
 Anybody may make any name in /dev/shm: a directory counts only if it belongs to the user in its name, who let nobody
-else in, and if that user runs the process that it claims to be of. Everything inside is opened relative to it.
+else in, and if that user runs a process that has its name in it. Everything inside is opened relative to it. Who may
+speak for whom is decided file by file (`speakers`).
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from semtrace import wire
+from semtrace.linux import safefile
 from semtrace.linux.process import still
 from semtrace.linux.program import user_ids
 from semtrace.model import ProcessId
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_USER = "semtrace-"
+# Its owner decides how many entries a directory has.
+MOST_NAMES = 10_000
 
 
 @dataclass(eq=False, slots=True)
@@ -41,11 +42,15 @@ class Directory:
         self.fd = self.parent_fd = -1
 
     def names(self) -> list[str]:
-        """None if it is gone."""
+        """Nothing if it is gone."""
+        return names_in(self.fd)
+
+    def has(self, name: str) -> bool:
         try:
-            return os.listdir(self.fd)  # noqa: PTH208  a descriptor, not a path
+            os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except OSError:
-            return []
+            return False
+        return True
 
     @property
     def gone(self) -> bool:
@@ -57,11 +62,11 @@ class Directory:
     def open_file(self, name: str, flags: int, size: int) -> int | None:
         """A regular file of the owner's and no one else's, with this size; None if it is anything else."""
         try:
-            fd = os.open(name, flags | _FILE, dir_fd=self.fd)
+            fd = safefile.regular(name, flags, self.fd)
         except OSError:
             return None
         found = os.fstat(fd)
-        if stat.S_ISREG(found.st_mode) and found.st_uid == self.uid and found.st_nlink == 1 and found.st_size == size:
+        if found.st_uid == self.uid and found.st_nlink == 1 and found.st_size == size:
             return fd
         os.close(fd)
         return None
@@ -83,44 +88,56 @@ class Directory:
             os.rmdir(wire.process_name(self.root), dir_fd=self.parent_fd)
 
 
-def find(members: Collection[ProcessId]) -> Iterator[Directory]:
-    """The directories of a server that consists of these processes; the caller closes them."""
-    for path in Path(wire.shm()).glob(f"{_USER}*"):
-        try:
-            uid = int(path.name.removeprefix(_USER))
-            user_fd = os.open(path, _DIRECTORY)
-        except (ValueError, OSError):  # another user's, or a symbolic link
-            continue
-        try:
-            if _is_private(user_fd, uid):
-                yield from _servers(user_fd, uid, members)
-        finally:
-            os.close(user_fd)
+def find(members: Collection[ProcessId], users: Collection[int] | None = None) -> Iterator[Directory]:
+    """The directories of a server that consists of these processes; the caller closes them.
+
+    `users` are those whose rights its processes have, by default those that they may take up.
+    """
+    wanted = {user for each in members for user in user_ids(each.pid)} if users is None else users
+    for user in sorted(wanted):
+        for path in wire.user_directories(user):
+            try:
+                user_fd = safefile.private(path, None, user)
+            except OSError:  # none, another user's, or a symbolic link
+                continue
+            try:
+                yield from _servers(user_fd, user, members)
+            finally:
+                os.close(user_fd)
 
 
 def _servers(user_fd: int, uid: int, members: Collection[ProcessId]) -> Iterator[Directory]:
-    for name in os.listdir(user_fd):
+    for name in names_in(user_fd):
         root = wire.parse_process_name(name)
         if root is None:
             continue
         try:
-            fd = os.open(name, _DIRECTORY, dir_fd=user_fd)
+            fd = safefile.private(name, user_fd, uid)
         except OSError:
             continue
         found = os.fstat(fd)
         directory = Directory(fd, os.dup(user_fd), uid, root, (found.st_dev, found.st_ino))
-        if _is_private(fd, uid) and _is_of(directory, members):
+        if _is_of(directory, members):
             yield directory
         else:
             directory.close()
+
+
+def names_in(fd: int) -> list[str]:
+    """What is in a directory, not more than MOST_NAMES; nothing if it is gone."""
+    try:
+        with os.scandir(fd) as entries:
+            return [entry.name for entry in islice(entries, MOST_NAMES)]
+    except OSError:
+        return []
 
 
 def _is_of(directory: Directory, members: Collection[ProcessId]) -> bool:
     """Whether one of the server's processes has its name in it, and is its owner's; pids of another namespace are
     other processes.
     """
-    named = {directory.root, *filter(None, map(wire.parse_state_name, directory.names()))}
-    return any(directory.uid in user_ids(member.pid) for member in named & set(members)) and _same_namespace(directory)
+    named = [each for each in members if each == directory.root or directory.has(wire.state_name(each))]
+    return any(directory.uid in user_ids(member.pid) for member in named) and _same_namespace(directory)
 
 
 def _same_namespace(directory: Directory) -> bool:
@@ -132,8 +149,3 @@ def _same_namespace(directory: Directory) -> bool:
         return int.from_bytes(word, "little") == Path("/proc/self/ns/pid").stat().st_ino
     finally:
         os.close(fd)
-
-
-def _is_private(fd: int, uid: int) -> bool:
-    found = os.fstat(fd)
-    return found.st_uid == uid and not stat.S_IMODE(found.st_mode) & 0o077

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from semtrace.linux import safefile
 
 MOST_BYTES = 1 << 16
 
@@ -39,8 +40,7 @@ class Remembered:
 
 def _read(path: Path) -> Mapping[str, Order]:
     try:
-        with path.open("rb") as file:
-            told = json.loads(file.read(MOST_BYTES))
+        told = json.loads(safefile.read(path, MOST_BYTES))
         return {str(pane): Order(str(each["column"]), bool(each["reverse"])) for pane, each in told["sort"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
@@ -48,7 +48,4 @@ def _read(path: Path) -> Mapping[str, Order]:
 
 def _write(path: Path, orders: Mapping[str, object]) -> None:
     """In one step: another semtrace may read it now."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.write_text(json.dumps({"sort": orders}, indent=1) + "\n")
-    new.replace(path)
+    safefile.replace(path, (json.dumps({"sort": orders}, indent=1) + "\n").encode())

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from semtrace.errors import SemtraceError
+from semtrace.linux import safefile
 from semtrace.model import Snapshot
 from semtrace.reports.schema import snapshot_json
 
@@ -16,23 +19,31 @@ from semtrace.reports.schema import snapshot_json
 def save(folder: Path, svg: str, snapshot: Snapshot | None, now: datetime) -> list[Path]:
     """Returns what was written. Raises SemtraceError if it could not be; then nothing is left behind."""
     base = f"semtrace-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
-    files = {folder / f"{base}.svg": without_fonts(svg)}
+    files = {f"{base}.svg": without_fonts(svg)}
     if snapshot is not None:
-        files[folder / f"{base}.json"] = json.dumps(snapshot_json(snapshot), indent=2) + "\n"
-    written: list[Path] = []
+        files[f"{base}.json"] = json.dumps(snapshot_json(snapshot), indent=2) + "\n"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in files.items():
-            # What a lock is called and what it holds up may be nobody else's business.
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            written.append(path)
+        with safefile.directory(folder, make=True, private=False) as directory:
+            _write(directory, files)
+    except OSError as error:
+        raise SemtraceError(f"cannot save in {folder}: {error.strerror}", "set another folder, see ,") from error
+    return [folder / name for name in files]
+
+
+def _write(directory: int, files: Mapping[str, str]) -> None:
+    """For this user alone: what a lock is called and what it holds up may be nobody else's business."""
+    written: list[str] = []
+    try:
+        for name, text in files.items():
+            descriptor = safefile.create(name, directory)
+            written.append(name)
             with open(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
-    except OSError as error:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise SemtraceError(f"cannot save in {folder}: {error.strerror}", "set another folder, see ,") from error
-    return written
+    except OSError:
+        for name in written:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=directory)
+        raise
 
 
 def without_fonts(svg: str) -> str:

@@ -162,9 +162,10 @@ def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[Wait]:
     target = Target(WaitKind.PRIVATE_LOCK, lock.name, process=use.process)
     holder = use.holder
     known = None if holder is None or holder.tid is None else (ThreadId(use.process, holder.tid),)
-    wakers = Wakers((), (use.process,)) if known is None else Wakers(known)
+    bound = holder is not None and holder.within
+    wakers = Wakers(known) if known and bound else Wakers((), (use.process,))
     for waiter in use.waiters:
-        yield _wait(waiter, target, wakers, known, known is not None, loose=False)
+        yield _wait(waiter, target, wakers, known, bound, loose=False)
 
 
 def _wait(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from semtrace.model import Process, ProcessId, Snapshot, Wait, WaitKind
+from semtrace.model import Process, ProcessId, Snapshot, Wait, WaitGraph, WaitKind
 from semtrace.waits.build import stopped_processes
 
 WorkerState = Literal["idle", "busy", "waiting", "stuck", "stopped"]
@@ -43,6 +43,15 @@ def workers(snapshot: Snapshot) -> tuple[Process, ...]:
     leaves = [process for process in snapshot.processes if process.pid not in parents]
     found = tuple(process for process in leaves if process.id != snapshot.server.id)
     return found or tuple(process for process in snapshot.processes if process.id == snapshot.server.id)
+
+
+def waits_by_process(graph: WaitGraph) -> dict[ProcessId, list[Wait]]:
+    """Return the waits of each process, without those for work."""
+    found: dict[ProcessId, list[Wait]] = {}
+    for wait in graph.waits:
+        if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN:
+            found.setdefault(wait.thread.process, []).append(wait)
+    return found
 
 
 def worker_states(snapshot: Snapshot) -> Workers:

@@ -21,6 +21,7 @@ from aiohttp.http import HttpProcessingError
 
 from semtrace.errors import SemtraceError
 from semtrace.text import clean
+from semtrace.web.door import Door
 from semtrace.web.gate import Gate
 from semtrace.web.session import Session
 
@@ -64,6 +65,7 @@ class Site:
         self._say = say
         self._said: set[str] = set()
         self._sockets: set[web.WebSocketResponse] = set()
+        self.door = Door()
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._guarded])
@@ -82,12 +84,14 @@ class Site:
         elif not self._gate.knows(token):
             response = _refusal("open the whole address that `semtrace serve` has printed")
         else:
+            self.door.admit(request.protocol)
             try:
                 response = await handler(request)
             except web.HTTPException as error:
                 response = _refusal(error.reason, error.status)
         if not response.prepared:
             response.headers.update(_HEADERS)
+            response.force_close()  # the next request knocks again
         return response
 
     async def _talk(self, request: web.Request) -> web.StreamResponse:
@@ -133,11 +137,14 @@ async def serve(site: Site, listening: socket.socket, ready: Callable[[], None])
         asyncio.get_running_loop().add_signal_handler(number, end, code)
     runner = web.AppRunner(site.application(), access_log=None, shutdown_timeout=5.0, logger=_logger())
     await runner.setup()
+    assert runner.server is not None
+    visitors = site.door.visitors(runner.server, access_log=None, logger=_logger(), keepalive_timeout=5.0)
+    listener = await asyncio.get_running_loop().create_server(visitors, sock=listening)
     try:
-        await web.SockSite(runner, listening).start()
         ready()
         return await ended
     finally:
+        listener.close()
         await runner.cleanup()
 
 

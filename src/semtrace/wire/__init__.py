@@ -55,6 +55,7 @@ from semtrace.wire.place import CONTROL as CONTROL
 from semtrace.wire.place import CONTROL_MAGIC as CONTROL_MAGIC
 from semtrace.wire.place import CONTROL_SIZE as CONTROL_SIZE
 from semtrace.wire.place import FIFO_SUFFIX as FIFO_SUFFIX
+from semtrace.wire.place import RUN as RUN
 from semtrace.wire.place import SERVER_VARIABLE as SERVER_VARIABLE
 from semtrace.wire.place import SHM as SHM
 from semtrace.wire.place import SHM_VARIABLE as SHM_VARIABLE
@@ -71,6 +72,7 @@ from semtrace.wire.place import process_name as process_name
 from semtrace.wire.place import server_directory as server_directory
 from semtrace.wire.place import shm as shm
 from semtrace.wire.place import state_name as state_name
+from semtrace.wire.place import user_directories as user_directories
 from semtrace.wire.place import user_directory as user_directory
 from semtrace.wire.words import NOTHING as NOTHING
 from semtrace.wire.words import VERSION as VERSION

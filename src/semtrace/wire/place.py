@@ -10,6 +10,7 @@ from semtrace.model import ProcessId
 from semtrace.wire.words import VERSION
 
 SHM = "/dev/shm"
+RUN = "/run"
 SHM_VARIABLE = "SEMTRACE_SHM"  # another place than /dev/shm, for the tests and for systems without it
 SERVER_VARIABLE = "SEMTRACE_SERVER"  # PID-TICKS of the server's first traced process, for its exec'ed children
 CONTROL = "control"
@@ -22,8 +23,19 @@ def shm() -> str:
 
 
 def user_directory(uid: int, base: str | None = None) -> str:
-    """Everything of one user: 0700, owned by him, no symbolic link, else nobody uses it."""
+    """Everything of one user: 0700, owned by that user, no symbolic link, else nobody uses it."""
     return f"{base or shm()}/semtrace-{uid}"
+
+
+def user_directories(uid: int) -> tuple[str, ...]:
+    """Where everything of one user may be, the usual place first.
+
+    Anybody may make the first one, and so keep its user out. Only root can make anything in /run, and only the user in
+    /run/user/UID.
+    """
+    if shm() != SHM:
+        return (user_directory(uid),)
+    return user_directory(uid), user_directory(uid, RUN if uid == 0 else f"{RUN}/user/{uid}")
 
 
 def server_directory(uid: int, root: ProcessId, base: str | None = None) -> str:

@@ -7,7 +7,7 @@ import os
 import random
 
 from journal import READY, Journal
-from workers import DEFAULTS, context_of, make_lock, read_config, units_of, use
+from workers import DEFAULTS, choose, context_of, make_lock, read_config, units_of, use_nested
 
 config = read_config(DEFAULTS, os.environ["CHAOS_CONFIG"])
 journal = Journal(config["journal"])
@@ -20,7 +20,6 @@ journal.words[READY] = 1
 
 def app(environ, start_response):
     numbers = random.Random()
-    index = numbers.randrange(len(locks))
-    use(journal, index, locks[index], config["kinds"][index], numbers, config)
+    use_nested(journal, choose(locks, numbers, config), locks, numbers, config)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "3")])
     return [b"ok\n"]

@@ -26,7 +26,7 @@ DEFAULTS = {
     "library": "multiprocessing",
     "alarm_s": 300,
 }
-SLOT = struct.Struct("I")
+HANDED = struct.Struct("II")
 
 
 def main(config):
@@ -39,40 +39,41 @@ def start(journal, locks, config, number):
     pid = os.fork()
     if pid == 0:
         signal.alarm(config["alarm_s"])
-        index = number % len(locks)
+        mine = {index: locks[index] for index in range(number % len(locks), len(locks), config["pairs"])}
         read, write = os.pipe()
         numbers = random.Random(f"{config['seed']} {os.getpid()}")
         releaser = os.fork() == 0
         os.close(write if releaser else read)
         try:
             if releaser:
-                release_all(journal, index, locks[index], read, numbers, config)
+                release_all(journal, mine, read, numbers, config)
             else:
-                take_all(journal, index, locks[index], write, numbers, config)
+                take_all(journal, mine, write, numbers, config)
         except Full:
             time.sleep(600)
         os._exit(0)
     return pid
 
 
-def take_all(journal, index, lock, write, numbers, config):
+def take_all(journal, locks, write, numbers, config):
     while True:
+        index = numbers.choice(sorted(locks))
         journal.begin_acquire(index)
-        lock.acquire()
+        locks[index].acquire()
         journal.end_acquire(index)
         time.sleep(numbers.random() * config["longest_s"])
-        os.write(write, SLOT.pack(journal.me()))
+        os.write(write, HANDED.pack(journal.me(), index))
 
 
-def release_all(journal, index, lock, read, numbers, config):
+def release_all(journal, locks, read, numbers, config):
     while True:
-        slot = os.read(read, SLOT.size)
-        if not slot:
+        handed = os.read(read, HANDED.size)
+        if not handed:
             return
         time.sleep(numbers.random() * config["longest_s"])
-        of = SLOT.unpack(slot)[0]
+        of, index = HANDED.unpack(handed)
         journal.begin_release(index, of)
-        lock.release()
+        locks[index].release()
         journal.end_release(index, of)
 
 

@@ -16,7 +16,7 @@ import threading
 import time
 
 MAGIC = 0x5E3A0001
-SLOTS, LOCKS = 256, 12
+SLOTS, LOCKS = 384, 48
 
 _HEADER, _LOCK, _SLOT, _CELL = 16, 16, 8, 8
 _LOCKS_AT = _HEADER

@@ -4,7 +4,8 @@
 
 Modes: `shared` (one of both releases what the parent took, then both take it by turns), `units` (each holds units of
 a semaphore, and keeps the count that it inherited), `inherited` (an idle child keeps an inherited count while others
-use the lock). Standard library only, Python 3.8 and newer.
+use the lock). Each pair has several locks of its own and does so with all of them. Standard library only, Python 3.8
+and newer.
 """
 
 import os
@@ -49,8 +50,8 @@ def start(journal, locks, config, number):
         numbers = random.Random(f"{config['seed']} {os.getpid()}")
         try:
             while True:
-                index = number % len(locks)
-                MODES[config["mode"]](journal, index, locks[index], numbers, config)
+                mine = {index: locks[index] for index in range(number % len(locks), len(locks), config["pairs"])}
+                MODES[config["mode"]](journal, mine, numbers, config)
         except Full:
             time.sleep(600)
         os._exit(0)
@@ -62,16 +63,18 @@ def stay_on_one(config, index):
         os.sched_setaffinity(0, [sorted(os.sched_getaffinity(0))[index % len(os.sched_getaffinity(0))]])
 
 
-def take(journal, index, lock):
-    journal.begin_acquire(index)
-    lock.acquire()
-    journal.end_acquire(index)
+def take(journal, locks):
+    for index, lock in locks.items():
+        journal.begin_acquire(index)
+        lock.acquire()
+        journal.end_acquire(index)
 
 
-def give(journal, index, lock, of=None):
-    journal.begin_release(index, of)
-    lock.release()
-    journal.end_release(index, of)
+def give(journal, locks, of=None):
+    for index, lock in locks.items():
+        journal.begin_release(index, of)
+        lock.release()
+        journal.end_release(index, of)
 
 
 def pause(numbers, config):
@@ -82,59 +85,67 @@ def pause(numbers, config):
         sum(range(2000))
 
 
-def by_turns(journal, index, lock, numbers, config):
+def one_or_all(locks, numbers):
+    if numbers.random() < 0.3:
+        return locks
+    index = numbers.choice(sorted(locks))
+    return {index: locks[index]}
+
+
+def by_turns(journal, locks, numbers, config):
     for _ in range(config["rounds"]):
-        take(journal, index, lock)
+        some = one_or_all(locks, numbers)
+        take(journal, some)
         pause(numbers, config)
-        give(journal, index, lock)
+        give(journal, some)
         if numbers.random() < 0.5:
             time.sleep(numbers.random() * 0.01)
 
 
-def shared(journal, index, lock, numbers, config):
+def shared(journal, locks, numbers, config):
     """The parent takes it and forks; parent or child releases; both take it again and again; the child ends.
 
     Not for an RLock: it lets in whoever inherited its count without taking the semaphore.
     """
-    stay_on_one(config, index)
-    take(journal, index, lock)
+    stay_on_one(config, min(locks))
+    take(journal, locks)
     me, child_releases = journal.me(), numbers.random() < 0.5
     pid = os.fork()
     if pid == 0:
         numbers = random.Random(os.getpid())
         if child_releases:
             pause(numbers, config)
-            give(journal, index, lock, of=me)
-        by_turns(journal, index, lock, numbers, config)
+            give(journal, locks, of=me)
+        by_turns(journal, locks, numbers, config)
         os._exit(0)
     if not child_releases:
         pause(numbers, config)
-        give(journal, index, lock)
-    by_turns(journal, index, lock, numbers, config)
+        give(journal, locks)
+    by_turns(journal, locks, numbers, config)
     os.waitpid(pid, 0)
     os._exit(0)  # its counts are left over from the other's releases: begin again
 
 
-def units(journal, index, lock, numbers, config):
+def units(journal, locks, numbers, config):
     """Parent and child have a unit each; later both counts are higher than what they have."""
-    take(journal, index, lock)
+    take(journal, locks)
     pid = os.fork()
     if pid == 0:
         numbers = random.Random(os.getpid())
         time.sleep(numbers.random() * 0.05)
-        by_turns(journal, index, lock, numbers, config)
+        by_turns(journal, locks, numbers, config)
         time.sleep(numbers.random() * 0.5)
         os._exit(0)
     for _ in range(4):
         pause(numbers, config)
-    give(journal, index, lock)
-    by_turns(journal, index, lock, numbers, config)
+    give(journal, locks)
+    by_turns(journal, locks, numbers, config)
     os.waitpid(pid, 0)
 
 
-def inherited(journal, index, lock, numbers, config):
+def inherited(journal, locks, numbers, config):
     """Children that never use the lock keep the count of their birth."""
-    take(journal, index, lock)
+    take(journal, locks)
     children = []
     for _ in range(config["children_at_rest"]):
         pid = os.fork()
@@ -143,12 +154,13 @@ def inherited(journal, index, lock, numbers, config):
             os._exit(0)
         children.append(pid)
     pause(numbers, config)
-    give(journal, index, lock)
+    give(journal, locks)
     for _ in range(4):
-        use_plainly(journal, index, lock, numbers, config)
+        index = numbers.choice(sorted(locks))
+        use_plainly(journal, index, locks[index], numbers, config)
         time.sleep(numbers.random() * 0.1)
     for _ in range(3):
-        by_turns(journal, index, lock, numbers, config)
+        by_turns(journal, locks, numbers, config)
     for pid in children:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -35,6 +35,7 @@ DEFAULTS = {
     "exit_while_held": False,
     "relatives": 0,  # daemonised, idle
     "hidden": False,  # no name leads to the locks
+    "nested": 1,  # how many locks a thread holds at once at most, always taken in the same order
     "longest_s": 0.15,
     "computes_inside": False,
     "seed": 0,
@@ -168,8 +169,7 @@ def use_all(journal, locks, noise, config, number, thread):
     execed_s = time.monotonic()
     try:
         while True:
-            index = numbers.randrange(len(locks))
-            use(journal, index, locks[index], config["kinds"][index], numbers, config)
+            use_nested(journal, choose(locks, numbers, config), locks, numbers, config)
             if noise is not None and numbers.random() < 0.5:
                 make_some(noise, numbers)
             now_s = time.monotonic()
@@ -182,56 +182,71 @@ def use_all(journal, locks, noise, config, number, thread):
         time.sleep(600)
 
 
-def use(journal, index, lock, kind, numbers, config):
-    """Takes the lock once in one of the ways that there are."""
+def choose(locks, numbers, config):
+    """Return the indexes of some locks, upwards: nobody waits for a lower one than they hold."""
+    number = numbers.randrange(1, config["nested"] + 1)
+    return sorted(numbers.sample(range(len(locks)), min(number, len(locks))))
+
+
+def use_nested(journal, indexes, locks, numbers, config):
+    """Take each of these while the one before is held."""
+    index, further = indexes[0], indexes[1:]
+    inner = (lambda: use_nested(journal, further, locks, numbers, config)) if further else None
+    use(journal, index, locks[index], config["kinds"][index], numbers, config, inner)
+
+
+def use(journal, index, lock, kind, numbers, config, inner=None):
+    """Takes the lock once in one of the ways that there are, and calls `inner` while it is held."""
     style = numbers.random()
     if style < 0.4:
-        use_with(journal, index, lock, numbers, config)
+        use_with(journal, index, lock, numbers, config, inner)
     elif style < 0.6:
-        use_timed(journal, index, lock, numbers, config)
+        use_timed(journal, index, lock, numbers, config, inner)
     elif kind == "RLock":
-        use_deep(journal, index, lock, numbers, config, numbers.randrange(2, 6))
+        use_deep(journal, index, lock, numbers, config, numbers.randrange(2, 6), inner)
     else:
-        use_plainly(journal, index, lock, numbers, config)
+        use_plainly(journal, index, lock, numbers, config, inner)
 
 
-def use_with(journal, index, lock, numbers, config):
+def use_with(journal, index, lock, numbers, config, inner=None):
     journal.begin_acquire(index)
     with lock:
         journal.end_acquire(index)
-        hold(journal, numbers, config)
+        hold(journal, numbers, config, inner)
         journal.begin_release(index)
     journal.end_release(index)
 
 
-def use_plainly(journal, index, lock, numbers, config):
+def use_plainly(journal, index, lock, numbers, config, inner=None):
     journal.begin_acquire(index)
     lock.acquire()
     journal.end_acquire(index)
-    hold(journal, numbers, config)
+    hold(journal, numbers, config, inner)
     journal.begin_release(index)
     lock.release()
     journal.end_release(index)
 
 
-def use_timed(journal, index, lock, numbers, config):
+def use_timed(journal, index, lock, numbers, config, inner=None):
     journal.begin_acquire(index)
     got = lock.acquire(True, 0.05) if numbers.random() < 0.5 else lock.acquire(False)
     journal.end_acquire(index, got)
     if not got:
         return
-    hold(journal, numbers, config)
+    hold(journal, numbers, config, inner)
     journal.begin_release(index)
     lock.release()
     journal.end_release(index)
 
 
-def use_deep(journal, index, lock, numbers, config, depth):
+def use_deep(journal, index, lock, numbers, config, depth, inner=None):
     for _ in range(depth):
         journal.begin_acquire(index)
         lock.acquire()
         journal.end_acquire(index)
         pause(numbers, config["longest_s"] / depth, config)
+    if inner is not None:
+        inner()
     for _ in range(depth):
         journal.begin_release(index)
         lock.release()
@@ -239,7 +254,9 @@ def use_deep(journal, index, lock, numbers, config, depth):
         pause(numbers, config["longest_s"] / depth, config)
 
 
-def hold(journal, numbers, config):
+def hold(journal, numbers, config, inner=None):
+    if inner is not None:
+        inner()
     if config["exec_while_held"] and numbers.random() < 0.02:
         journal.mark_gone()
         os.execv("/bin/sleep", ["sleep", "1"])

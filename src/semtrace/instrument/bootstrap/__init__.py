@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from semtrace import wire
 
 SWITCH = "SEMTRACE"
-DIRECTORY = os.path.dirname(os.path.abspath(__file__))
+DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "path")  # alone: no name in it hides another
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:

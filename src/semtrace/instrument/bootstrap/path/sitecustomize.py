@@ -12,7 +12,7 @@ def _install() -> None:
     if os.environ.get("SEMTRACE") != "1" or sys.version_info < (3, 10):
         return
     place = os.path.abspath(__file__)
-    for _ in range(4):  # src/semtrace/instrument/bootstrap/sitecustomize.py
+    for _ in range(5):  # src/semtrace/instrument/bootstrap/path/sitecustomize.py
         place = os.path.dirname(place)
     sys.path.insert(0, place)
     try:

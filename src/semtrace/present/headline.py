@@ -1,0 +1,48 @@
+"""The one line that answers whether a server moves, in words. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from semtrace.present.titles import title
+from semtrace.present.waits import target_text
+from semtrace.rules.headline import Headline
+from semtrace.text import counted
+from semtrace.waits.workers import Workers, WorkerState
+
+_ORDER: tuple[WorkerState, ...] = ("stuck", "stopped", "waiting", "busy", "idle")
+
+
+def headline_text(line: Headline) -> str:
+    """Return `STUCK: 3 of 3 workers wait for shop.lock, since 09:09:12`, or `OK: 4 workers, 1 idle, 3 busy`."""
+    return f"{line.verdict.upper()}: {_answer(line)}"
+
+
+def _answer(line: Headline) -> str:
+    if line.finding is not None:
+        since = f", since {_clock(line.since_at)}" if line.since_at is not None else ""
+        if line.verdict != "warning" and line.blocked and line.target is not None and len(line.workers) > 1:
+            return f"{_blocked(line)} for {target_text(line.target)}{since}"
+        return f"{title(line.finding)}{since}"
+    if line.verdict == "waiting" and line.target is not None:
+        return f"{_blocked(line)} for {target_text(line.target)}"
+    return states_text(line.workers)
+
+
+def workers_text(workers: Workers) -> str:
+    return counted(len(workers), "worker")
+
+
+def states_text(workers: Workers) -> str:
+    """Return `4 workers, 1 idle, 3 busy`."""
+    states = (f"{workers.count(state)} {state}" for state in _ORDER if workers.count(state))
+    return ", ".join((workers_text(workers), *states))
+
+
+def _blocked(line: Headline) -> str:
+    return f"{line.blocked} of {workers_text(line.workers)} {'waits' if line.blocked == 1 else 'wait'}"
+
+
+def _clock(epoch_s: float) -> str:
+    """Return the time of day as the reader's own clock shows it."""
+    return datetime.fromtimestamp(epoch_s).strftime("%H:%M:%S")

@@ -1,0 +1,80 @@
+"""Parts of the rules about blocking: roots of the wait graph, and references to what these are about. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from semtrace.model import (
+    BlockedOn,
+    Elapsed,
+    LockRef,
+    Root,
+    RootKind,
+    SemId,
+    Snapshot,
+    Target,
+    ThreadRef,
+    Wait,
+    WaitKind,
+    place_of,
+)
+
+_LOCKS = (WaitKind.SHARED_LOCK, WaitKind.PRIVATE_LOCK)
+_PLAIN = (*_LOCKS, WaitKind.PROCESS_END, WaitKind.THREAD_END, WaitKind.PIPE_WRITE, WaitKind.FILE_LOCK)
+
+
+def is_deadlock(root: Root) -> bool:
+    """Return True for threads that wait for each other, and for one that waits for a shared lock that it took itself.
+
+    What involves a signal is no deadlock, for nobody holds that.
+    """
+    if root.kind is RootKind.ITSELF:
+        (wait,) = root.waits
+        return wait.target.kind is WaitKind.SHARED_LOCK and not wait.in_handler
+    plain = all(wait.target.kind in _PLAIN and (wait.holders or wait.target.kind not in _LOCKS) for wait in root.waits)
+    return root.kind is RootKind.RING and plain
+
+
+def explained(snapshot: Snapshot) -> set[SemId]:
+    """Return the locks that a finding about stuck threads or a deadlock explains already."""
+    return {
+        wait.target.semaphore
+        for root in snapshot.waits.roots
+        if root.proven or is_deadlock(root)
+        for wait in (*root.waits, *root.behind)
+        if wait.target.semaphore is not None
+    }
+
+
+def thread_ref(wait: Wait) -> ThreadRef:
+    return ThreadRef(wait.thread.process, wait.thread.tid, place_of(wait))
+
+
+def target_ref(target: Target, snapshot: Snapshot) -> LockRef | None:
+    """Refer to a lock or signal; None for anything else that is waited for."""
+    lock = next((lock for lock in snapshot.locks if lock.id == target.semaphore), None) if target.semaphore else None
+    if lock is not None:
+        return LockRef(
+            lock.id, target.part_of or lock.label if target.kind is WaitKind.SIGNAL else lock.label, lock.kind
+        )
+    if target.kind in (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL, WaitKind.FILE_LOCK):
+        private = next((each.kind for each in snapshot.thread_locks if each.name == target.name), "unknown")
+        return LockRef(None, target.name, private, target.process)
+    return None
+
+
+def target_refs(targets: Iterable[Target], snapshot: Snapshot) -> tuple[LockRef, ...]:
+    found = (target_ref(target, snapshot) for target in targets)
+    return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+def blocked(waits: Sequence[Wait], most: int = 4) -> tuple[BlockedOn, ...]:
+    """Say of each thread what it waits for."""
+    return tuple(BlockedOn(thread_ref(wait), wait.target, waited(wait)) for wait in waits[:most])
+
+
+def waited(wait: Wait) -> Elapsed | None:
+    """Return for how long the thread is known to have waited without a break."""
+    if wait.evidence == "events":
+        return None if wait.for_s is None else Elapsed(wait.for_s, "exact")
+    return None if wait.asleep_s is None else Elapsed(wait.asleep_s)

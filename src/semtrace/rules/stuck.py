@@ -1,0 +1,268 @@
+"""stuck, stopped, worker-died: threads that nothing which lives can wake, and why. The wait graph finds them.
+
+A deadlock and an orphaned lock are reported as such. What is left hangs on a signal that nobody can give any more, on a
+private lock that nobody can release, or on a stopped process.
+
+- A thread that is parked in a private signal (`threading.Event().wait()` at the end of a main program) is no harm by
+  itself: it is reported only if it is a worker's first thread, or if others wait for it to end or to release.
+- A cause is named only if the evidence excludes the others: "locked since the fork" takes a parent that was seen to
+  hold the same lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from semtrace.model import (
+    Advice,
+    Behind,
+    ChildEnded,
+    Doubt,
+    Elapsed,
+    Fact,
+    Finding,
+    FindingCode,
+    FreeElsewhere,
+    InHandler,
+    LockedInParent,
+    MayStillWake,
+    NobodyElse,
+    OnlyOwnProcess,
+    ProcessId,
+    Remedy,
+    Root,
+    RootKind,
+    SleeperDied,
+    Snapshot,
+    Stopped,
+    Target,
+    ThreadRef,
+    UnfinishedTasks,
+    Wait,
+    WaitersHoldUnits,
+    WaitKind,
+    WorkersBlocked,
+    YoungerWorker,
+)
+from semtrace.rules.basis import Limits
+from semtrace.rules.knots import blocked, is_deadlock, target_refs, thread_ref
+from semtrace.waits.workers import serving_waits, worker_states, workers
+
+# Semaphores inside a Condition (Lib/multiprocessing/synchronize.py Condition.__init__), and of a JoinableQueue
+# (queues.py JoinableQueue.__init__).
+_WOKEN, _UNFINISHED = "_woken_count", "_unfinished_tasks"
+
+# Where a thread waits for the result of a job that it gave to a Pool: Lib/multiprocessing/pool.py ApplyResult.wait,
+# IMapIterator.next, 3.8 to 3.15; billiard and multiprocess have copies.
+_POOL, _RESULTS = "/pool.py", ("wait", "get", "next")
+
+# A pool starts its workers together. One that is so much younger took the place of another.
+_LATER_S = 0.5
+
+_ENDS = (WaitKind.PROCESS_END, WaitKind.THREAD_END)
+
+
+def stuck(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """Yield a finding for each cause, the copies of one private lock together."""
+    together: dict[object, list[Root]] = {}
+    for root in snapshot.waits.roots:
+        if root.proven and not is_deadlock(root) and not _is_orphan(root, snapshot) and _matters(root, snapshot):
+            together.setdefault(_cause_key(root), []).append(root)
+    for roots in together.values():
+        yield _worker_died(roots, snapshot) if _waits_for_pool(roots[0]) else _stuck(roots, snapshot)
+    if not together:
+        yield from _all_workers(snapshot, limits)
+
+
+def stopped(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """Yield each stopped process that threads wait for."""
+    for root in snapshot.waits.roots:
+        if root.kind is RootKind.STOPPED and any(not wait.idle for wait in (*root.waits, *root.behind)):
+            near = [wait for wait in root.waits if not wait.idle] or [wait for wait in root.behind if not wait.idle]
+            yield Finding(
+                code=FindingCode.STOPPED,
+                severity="warning",
+                locks=target_refs((wait.target for wait in root.waits), snapshot),
+                threads=(*map(ThreadRef, root.stopped), *map(thread_ref, near)),
+                facts=(*(Stopped(process) for process in root.stopped), *blocked(near), *_behind(root)),
+                remedy=Remedy((Advice.CONTINUE_STOPPED,), ("kill", "-CONT", *(str(each.pid) for each in root.stopped))),
+                since=Elapsed(root.since_s),
+            )
+
+
+# -- which roots matter
+
+
+def _is_orphan(root: Root, snapshot: Snapshot) -> bool:
+    """Return True for threads that wait for an orphaned lock: that is a finding of its own."""
+    orphans = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred}
+    return all(wait.target.semaphore in orphans for wait in root.waits)
+
+
+def _matters(root: Root, snapshot: Snapshot) -> bool:
+    told = [wait for wait in root.waits if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN]
+    if not told:
+        return False
+    if any(not _is_private_signal(wait) for wait in told):
+        return True
+    serving = {process.pid for process in workers(snapshot) if process.role != "process"}
+    first = any(wait.thread.tid == wait.pid and wait.pid in serving for wait in told)
+    awaited = any(wait.target.kind in (*_ENDS, WaitKind.SHARED_LOCK, WaitKind.PRIVATE_LOCK) for wait in root.behind)
+    return first or awaited or any(map(_is_result, told))
+
+
+def _is_private_signal(wait: Wait) -> bool:
+    return wait.target.kind is WaitKind.SIGNAL and wait.target.semaphore is None
+
+
+def _waits_for_pool(root: Root) -> bool:
+    return all(_is_private_signal(wait) for wait in root.waits) and any(map(_is_result, root.waits))
+
+
+def _is_result(wait: Wait) -> bool:
+    return any(frame.file.endswith(_POOL) and frame.function in _RESULTS for frame in wait.stack or ())
+
+
+def _cause_key(root: Root) -> object:
+    """Return what makes roots one finding: all copies of a private lock with a name, else each for itself."""
+    (target, *more) = root.targets
+    alike = target.kind is WaitKind.PRIVATE_LOCK and target.name and not more
+    return (target.kind, target.name) if alike else root
+
+
+# -- the findings
+
+
+def _stuck(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
+    waits = [wait for root in roots for wait in root.waits if not wait.idle] or list(roots[0].waits)
+    behind = [wait for root in roots for wait in root.behind]
+    why, advice = _cause(roots, waits, snapshot)
+    since_s = min(root.since_s for root in roots)
+    shared = any(wait.target.semaphore for wait in waits)
+    return Finding(
+        code=FindingCode.STUCK,
+        severity="error",
+        locks=target_refs((wait.target for wait in waits), snapshot),
+        threads=tuple(map(thread_ref, (*waits, *behind))),
+        facts=(*_workers(snapshot), *blocked(waits), *why, *_ended(snapshot), *_behind(*roots)),
+        remedy=Remedy((*advice, Advice.RESTART_SERVER if shared else Advice.RESTART_PROCESS)),
+        since=Elapsed(since_s),
+    )
+
+
+def _worker_died(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
+    """No worker of the pool is at work, so the result that a thread waits for was lost with the worker that had it."""
+    waits = [wait for root in roots for wait in root.waits]
+    pool = {wait.thread.process for wait in waits}
+    return Finding(
+        code=FindingCode.WORKER_DIED,
+        severity="error",
+        locks=(),
+        threads=tuple(map(thread_ref, waits)),
+        facts=(*blocked(waits), *_younger(pool, snapshot), *_ended(snapshot)),
+        remedy=Remedy((Advice.CHECK_RESULTS, Advice.RESTART_PROCESS)),
+        since=Elapsed(min(root.since_s for root in roots)),
+    )
+
+
+def _younger(parents: set[ProcessId], snapshot: Snapshot) -> Iterator[Fact]:
+    pids = {parent.pid for parent in parents}
+    children = sorted((each for each in snapshot.processes if each.ppid in pids), key=lambda each: each.started_at)
+    for child in children[1:]:
+        later_s = child.started_at - children[0].started_at
+        if later_s >= _LATER_S:
+            yield YoungerWorker(child.id, later_s)
+
+
+def _cause(
+    roots: Sequence[Root], waits: Sequence[Wait], snapshot: Snapshot
+) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
+    """Return the facts that show why, and how to write it instead."""
+    handler = next((wait for wait in waits if wait.in_handler), None)
+    if handler is not None:
+        return (InHandler(thread_ref(handler)),), (Advice.NOT_IN_HANDLER,)
+    if all(wait.target.kind is WaitKind.PRIVATE_LOCK for wait in waits):
+        return _private_cause(waits, snapshot)
+    if any(wait.target.attribute == _WOKEN for wait in waits):
+        return (SleeperDied(),), (Advice.WAIT_WITH_TIMEOUT,)
+    unfinished = [count for wait in waits for count in _unfinished(wait.target, snapshot)]
+    if unfinished:
+        return (UnfinishedTasks(unfinished[0]),), (Advice.TASK_DONE_IN_FINALLY,)
+    holders = {holder for wait in waits for holder in wait.holders or ()}
+    if holders and roots[0].kind is RootKind.RING:
+        members = tuple(thread_ref(wait) for wait in waits if wait.thread in holders)
+        return (WaitersHoldUnits(members),), (Advice.TAKE_UNITS_BY_WITH,)
+    able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
+    return (NobodyElse(able),), (Advice.WAIT_WITH_TIMEOUT,)
+
+
+def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
+    """Of a private lock: whether the parent holds it too, and where it is free."""
+    owners = {wait.thread.process for wait in waits}
+    threads = {process.id: process.threads for process in snapshot.processes}
+    facts: list[Fact] = [OnlyOwnProcess(each, threads.get(each, 1)) for each in sorted(owners)[:1]]
+    parents = [LockedInParent(*wait.parent_copy) for wait in waits if wait.parent_copy and wait.parent_copy[1]]
+    if parents:
+        return (*facts, parents[0]), (Advice.NEW_AFTER_FORK,)
+    names = {wait.target.name for wait in waits if wait.target.named}
+    uses = [use for lock in snapshot.thread_locks if lock.name in names for use in lock.processes]
+    free = tuple(use.process for use in uses if not use.locked and use.process not in owners)
+    return (*facts, *([FreeElsewhere(free)] if free else ())), (Advice.RELEASE_IN_FINALLY,)
+
+
+def _unfinished(target: Target, snapshot: Snapshot) -> Iterator[int]:
+    """Yield the number of unfinished tasks of the JoinableQueue that this is a signal of."""
+    if target.kind is not WaitKind.SIGNAL or target.part_of is None:
+        return
+    for lock in snapshot.locks:
+        if lock.part_of == target.part_of and lock.attribute == _UNFINISHED and lock.value:
+            yield lock.value
+
+
+def _ended(snapshot: Snapshot) -> Iterator[Fact]:
+    for child in snapshot.ended[:3]:
+        yield ChildEnded(child.id, child.parent, child.exit_code, child.ended_s)
+
+
+def _behind(*roots: Root) -> Iterator[Fact]:
+    count = sum(len(root.behind) for root in roots)
+    if count:
+        yield Behind(count, of_one=sum(len(root.waits) for root in roots) == 1)
+
+
+def _workers(snapshot: Snapshot) -> Iterator[Fact]:
+    states = worker_states(snapshot)
+    if len(states) > 1 and states.count("stuck"):
+        yield WorkersBlocked(states.count("stuck"), len(states), proven=True)
+
+
+def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """Every worker waits for something else than work, longer than the limit, and that is not proven to be for ever."""
+    serving = workers(snapshot)
+    of: dict[ProcessId, list[Wait]] = {}
+    for wait in snapshot.waits.waits:
+        of.setdefault(wait.thread.process, []).append(wait)
+    found = [serving_waits(process, of.get(process.id, [])) for process in serving]
+    orphaned = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred}
+    waits = [min(each, key=lambda wait: wait.asleep_s or 0.0) for each in found if each]
+    if len(waits) < len(serving) or len(serving) < 2:
+        return
+    if any(wait.timed or (wait.asleep_s or 0.0) < limits.wait_s for wait in waits):
+        return
+    if all(wait.target.semaphore in orphaned for wait in waits) or any(map(is_deadlock, snapshot.waits.roots)):
+        return
+    doubt = next((wait.wakers for wait in waits if wait.wakers.doubt not in (None, Doubt.UNASKED)), waits[0].wakers)
+    able = tuple(process.pid for process in doubt.processes if process not in {each.id for each in serving})
+    yield Finding(
+        code=FindingCode.STUCK,
+        severity="error",
+        locks=target_refs((wait.target for wait in waits), snapshot),
+        threads=tuple(map(thread_ref, waits)),
+        facts=(
+            WorkersBlocked(len(waits), len(serving), proven=False),
+            *blocked(waits),
+            MayStillWake(doubt.doubt, doubt.pids or able),
+        ),
+        remedy=Remedy((Advice.SEE_STACKS,), ("semtrace", "dump", "--stacks", str(snapshot.server.pid))),
+        since=Elapsed(min(wait.asleep_s or 0.0 for wait in waits)),
+    )

@@ -1,0 +1,162 @@
+"""Run a command in a child process that can be abandoned, for root: a hostile process can stop whoever reads it.
+
+A reader of a page that its file system withholds cannot be killed, and neither can its shell go on. So the reading is
+done by a child. One that is stuck is left behind, and the command begins again without the process that stopped it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+
+from semtrace.errors import EXIT_FAILED
+from semtrace.linux import withheld
+from semtrace.linux.process import thread_ids
+from semtrace.printing import say
+
+# A slow disk answers sooner. The child is looked at once a second.
+PATIENCE_LOOKS = 4
+MOST_ATTEMPTS = 8
+_LOOK_EVERY_S = 1.0
+
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+
+# The main screen, the cursor, no mouse, no bracketed paste, no colour (xterm's ctlseqs).
+_AS_IT_WAS = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
+
+
+def supervised(command: Callable[[], int], *, again: bool) -> int:
+    """The command's exit code; it runs in this very process where nobody needs to be feared.
+
+    `again` is False for what may have acted already when it got stuck.
+    """
+    if os.geteuid() != 0:
+        return command()
+    terminal = _terminal()
+    for _ in range(MOST_ATTEMPTS):
+        child = _Child(command)
+        code, stuck_in = child.watch()
+        if stuck_in is None:
+            return code
+        _restore(terminal)
+        said = f"process {stuck_in} stops whoever reads its memory: it maps a file that does not answer"
+        if child.has_ended or not again or stuck_in in withheld.PIDS:
+            say(f"{said}; PID {child.pid} of semtrace stays behind until it does")
+            return code
+        say(f"{said}; looking again without it")
+        withheld.PIDS.add(stuck_in)
+    say("too many processes stop whoever reads their memory")
+    return EXIT_FAILED
+
+
+class _Child:
+    """The process that does the work. What it returned comes through a pipe: a stuck thread keeps it from ending."""
+
+    def __init__(self, command: Callable[[], int]) -> None:
+        sys.stdout.flush()
+        self._result, result = os.pipe()
+        self._signals = {*_FORWARDED, signal.SIGCHLD}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        self.pid = os.fork()
+        if not self.pid:
+            os.close(self._result)
+            _work(command, result, before)
+        os.close(result)
+        self._before = before
+        self.has_ended = False
+
+    def watch(self) -> tuple[int, int | None]:
+        """Its exit code, and the process that it is stuck in, None if it ended well."""
+        try:
+            return self._watch()
+        finally:
+            os.close(self._result)
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+
+    def _watch(self) -> tuple[int, int | None]:
+        stuck: dict[int, int] = {}
+        while True:
+            info = signal.sigtimedwait(self._signals, _LOOK_EVERY_S)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return _as_exit_code(status), None
+            if info is not None:
+                self._forward(info)
+                continue
+            now = {tid: found for tid in thread_ids(self.pid) if (found := withheld.culprit(tid)) is not None}
+            stuck = {tid: stuck.get(tid, 0) + 1 for tid in now}
+            for tid, looks in stuck.items():
+                if looks >= (2 if self._returned() else PATIENCE_LOOKS):
+                    return self._abandon(), now[tid]
+
+    def _forward(self, info: signal.struct_siginfo) -> None:
+        """What somebody sent to us. What a key of the terminal sends (SI_KERNEL, above 0) reaches both."""
+        if info.si_signo in _FORWARDED and info.si_code <= 0:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, info.si_signo)
+
+    def _returned(self) -> bool:
+        if not self.has_ended:
+            os.set_blocking(self._result, False)
+            with suppress(BlockingIOError):
+                data = os.read(self._result, 1)
+                self.has_ended = bool(data)
+                self._code = data[0] if data else EXIT_FAILED
+        return self.has_ended
+
+    def _abandon(self) -> int:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)  # its other threads, and it itself if the file ever answers
+        return self._code if self._returned() else EXIT_FAILED
+
+
+def _work(command: Callable[[], int], result: int, mask: set[int | signal.Signals]) -> None:
+    """In the child; does not return."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(EXIT_FAILED)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    code = EXIT_FAILED
+    try:
+        code = command()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else EXIT_FAILED
+        raise
+    finally:
+        with suppress(OSError):
+            os.write(result, bytes([code & 0xFF]))
+    raise SystemExit(code)
+
+
+def _as_exit_code(status: int) -> int:
+    """A child that a signal ended: so do we end, for the shell to see."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return code
+    signal.signal(-code, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
+    os.kill(os.getpid(), -code)
+    return 128 - code
+
+
+def _terminal() -> list[object] | None:
+    try:
+        return termios.tcgetattr(0)
+    except termios.error:
+        return None
+
+
+def _restore(terminal: list[object] | None) -> None:
+    """Give the terminal back as it was, which an abandoned live view cannot do any more."""
+    if terminal is None or not sys.stdout.isatty():
+        return
+    with suppress(termios.error, OSError):
+        termios.tcsetattr(0, termios.TCSADRAIN, terminal)  # type: ignore[arg-type]
+        os.write(1, _AS_IT_WAS.encode())

@@ -1,0 +1,80 @@
+"""Let in the events that somebody may tell, and count the others. Pure, but for the question who lives.
+
+An event can come before the next look shows its process or its lock: those are kept back until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from semtrace.model import SemId
+from semtrace.tracing.events import Event, Origin
+from semtrace.tracing.speakers import Speakers
+from semtrace.tracing.state import Files
+
+MOST_WAITING = 8192
+
+
+class Admission:
+    """`refused` are events that nobody may tell: of other users' processes and locks, of no lock, or of the future."""
+
+    def __init__(self, speakers: Speakers) -> None:
+        self.refused = 0
+        self._speakers = speakers
+        self._listed: dict[int, set[SemId]] = {}
+        self._before: dict[int, set[SemId]] = {}
+        self._admitted: dict[Origin, bool] = {}
+        self._waiting: list[tuple[int, Event]] = []
+        self._looked = True
+
+    @property
+    def waits(self) -> bool:
+        """Some are kept back until the next look."""
+        return bool(self._waiting)
+
+    def look(self, files: Files) -> None:
+        """Take in which locks the files list, by user; a lock that has just gone may still be told of."""
+        self._before, self._listed = self._listed, {}
+        for file in files.files:
+            listed = self._listed.setdefault(files.users.get(file.process, -1), set())
+            listed.update(book.lock for book in file.locks)
+        self._admitted.clear()
+        self._looked = True
+
+    def admit(self, found: Mapping[int, Iterable[Event]], now_ns: int) -> list[Event]:
+        """Those of the events, by the user who owns the pipe that they came through, that count now."""
+        events: list[Event] = []
+        if self._looked:
+            self._looked = False
+            waiting, self._waiting = self._waiting, []
+            events += [event for user, event in waiting if self._is_admitted(user, event[0])]
+            self.refused += len(waiting) - len(events)
+        for user, several in found.items():
+            events += self._of_one(user, list(several), now_ns)
+        return events
+
+    def _of_one(self, user: int, events: list[Event], now_ns: int) -> list[Event]:
+        strange = {event[0] for event in events}
+        strange = {origin for origin in strange if not self._is_admitted(user, origin)}
+        if not strange and max((event[3] for event in events), default=0) <= now_ns:
+            return events
+        admitted = [event for event in events if event[3] <= now_ns and event[0] not in strange]
+        waiting = [(user, event) for event in events if event[3] <= now_ns and event[0] in strange]
+        room = MOST_WAITING - len(self._waiting)
+        self._waiting += waiting[:room]
+        self.refused += len(events) - len(admitted) - min(len(waiting), room)
+        return admitted
+
+    def _is_admitted(self, user: int, origin: Origin) -> bool:
+        if origin not in self._admitted:
+            self._admitted[origin] = self._may_tell(user, origin)
+        return self._admitted[origin]
+
+    def _may_tell(self, user: int, origin: Origin) -> bool:
+        """The server's own user may also tell of locks that came and went between two looks."""
+        if not self._speakers.may_speak(user, origin.process):
+            return False
+        if origin.lock is None or user in self._speakers.trusted:
+            return True
+        listed = any(origin.lock in each.get(user, ()) for each in (self._listed, self._before))
+        return listed and self._speakers.may_tell(user, origin.lock)

@@ -1,0 +1,99 @@
+"""Decide who may speak for whom: a state file and an event are the word of the user who owns their directory.
+
+A user may speak for processes that run, or ran while they were seen alive, with that user's rights, and of locks that
+one of these maps. The server's own user, root and whoever runs semtrace are trusted to speak of any lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from semtrace.linux.process import still
+from semtrace.linux.program import effective_user
+from semtrace.model import ProcessId, SemId
+
+# Bounds for what a hostile server could make grow or take long.
+MOST_SEEN = 8192
+MOST_STRANGERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What memory shows: who maps which lock, and of which processes that is not known."""
+
+    of: Mapping[SemId, Collection[ProcessId]] = field(default_factory=dict)
+    unknown: Collection[ProcessId] = ()
+
+
+class Speakers:
+    """The users of a server's processes. `trusted` are those who may speak of every lock of the server."""
+
+    def __init__(self) -> None:
+        self.trusted: frozenset[int] = frozenset({0, os.geteuid()})
+        self.members: tuple[ProcessId, ...] = ()
+        self._seen: dict[ProcessId, frozenset[int]] = {}
+        self._living: frozenset[int] = frozenset()
+        self._mapped: Mapped | None = None
+        self._strangers: dict[ProcessId, bool] = {}
+        self._tells: dict[tuple[int, SemId], bool] = {}
+
+    @property
+    def users(self) -> list[int]:
+        """Whose directories are worth a look."""
+        return sorted(self._living)
+
+    def look(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
+        """Learn who they are now; the server's own process comes first, and decides who its user is."""
+        self.members = tuple(members) or self.members
+        self._mapped = mapped
+        self._strangers, self._tells = {}, {}
+        now = {process: user for process in members if (user := effective_user(process)) is not None}
+        for process, user in now.items():
+            self._seen[process] = self._seen.pop(process, frozenset()) | {user}
+        for process in list(self._seen)[: max(len(self._seen) - MOST_SEEN, 0)]:
+            del self._seen[process]
+        if now:
+            self._living = frozenset(now.values())
+            owner = self._seen.get(next(iter(members)), frozenset())
+            self.trusted = frozenset({0, os.geteuid()}) | owner
+
+    def may_speak(self, user: int, process: ProcessId) -> bool:
+        """Return True if what this user's files say of the process counts.
+
+        Of a process that was never seen alive nobody knows whose it was: those who run the server may have had it.
+        """
+        seen = self._seen.get(process)
+        if seen is not None:
+            return user in seen
+        return user in self.trusted | self._living and not self._lives(process)
+
+    def may_tell(self, user: int, lock: SemId) -> bool:
+        """Return True if this user's processes map the lock, or may map it."""
+        if user in self.trusted or self._mapped is None:
+            return True
+        key = user, lock
+        if key not in self._tells:
+            known = (*self._mapped.of.get(lock, ()), *self._mapped.unknown)
+            self._tells[key] = any(user in self._users_of(process) for process in known)
+        return self._tells[key]
+
+    def may_name(self, user: int, lock: SemId) -> bool:
+        """Return True if a name that only this user gives may stand for the lock: nobody else has part in it."""
+        if user in self.trusted:
+            return True
+        mappers = () if self._mapped is None else self._mapped.of.get(lock, ())
+        return bool(mappers) and all(self._users_of(process) == {user} for process in mappers)
+
+    def _users_of(self, process: ProcessId) -> frozenset[int]:
+        if process not in self._seen:  # a guest: a process outside the server that maps one of its locks
+            user = effective_user(process)
+            return frozenset() if user is None else frozenset({user})
+        return self._seen[process]
+
+    def _lives(self, process: ProcessId) -> bool:
+        """Only so many are asked between two looks: a hostile server could name any number."""
+        if process not in self._strangers:
+            self._strangers[process] = len(self._strangers) >= MOST_STRANGERS or still(process)
+        return self._strangers[process]

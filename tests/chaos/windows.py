@@ -1,0 +1,46 @@
+"""Copy the journal's part of each lock right before and after an observer reads that lock.
+
+A snapshot of many locks takes so long that most of them change meanwhile. A lock is read within a fraction of that, so
+more of them can be judged, and also those that are in use all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from semtrace.model import SemId, Snapshot
+from semtrace.observe.observer import Observer
+from semtrace.observe.prover import Judged
+from tests.chaos.truth import Part, Reader
+
+
+class Windows:
+    """`parts` has the part of each lock before and after it was last read in the last snapshot. A lock that was read
+    for a proof has none: that verdict is about the whole snapshot.
+    """
+
+    def __init__(self, observer: Observer, reader: Reader, indexes: Mapping[int, int]) -> None:
+        self.parts: dict[SemId, tuple[Part, Part]] = {}
+        self._reader = reader
+        self._indexes = indexes  # by inode
+        self._look_at, self._snapshot = observer._look_at, observer.snapshot
+        observer.snapshot = self.snapshot  # type: ignore[method-assign]
+        observer._look_at = self._looked_at  # type: ignore[method-assign]
+        observer._prover._look_at = self._looked_for_proof
+
+    def snapshot(self) -> Snapshot:
+        self.parts.clear()
+        return self._snapshot()
+
+    def _looked_at(self, semaphore: SemId) -> Judged:
+        index = self._indexes.get(semaphore.inode)
+        if index is None:
+            return self._look_at(semaphore)
+        before = self._reader.part(index)
+        judged = self._look_at(semaphore)
+        self.parts[semaphore] = before, self._reader.part(index)
+        return judged
+
+    def _looked_for_proof(self, semaphore: SemId) -> Judged:
+        self.parts.pop(semaphore, None)
+        return self._look_at(semaphore)
