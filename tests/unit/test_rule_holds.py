@@ -97,7 +97,7 @@ def test_stopped_holder_is_reported_at_once_if_somebody_waits(state: str) -> Non
     stopped = tuple(replace(each, state=state) if each.pid == 11 else each for each in processes())
     taken = lock(holders=(holder(11, 1.0),), waiters=(waiter(12, 1.0),))
     (finding,) = found(taken, processes=stopped)
-    assert (finding.code, finding.severity, finding.pids) == ("stopped", "warning", (11,))
+    assert (finding.code, finding.severity, finding.pids) == ("stopped", "warning", (11, 12))
     assert finding.remedy.command == ("kill", "-CONT", "11")
     assert codes(taken) == []
     assert codes(replace(taken, waiters=()), processes=stopped) == []
