@@ -104,7 +104,7 @@ def test_enter_goes_to_a_private_lock_or_a_worker() -> None:
         assert cursor(seen, "private") == "myapp.guard"
         source.show(picture(findings=(finding("stuck", name="", pids=(4713,)),), thread_locks=thread_locks()))
         await seen.press("f")
-        await seen.sees("1 thread is stuck")
+        await seen.sees("is stuck")
         await seen.press("enter")
         await seen.until(lambda: "Workers" in seen.text and cursor(seen, "workers") == pid(4713), "the worker")
 
