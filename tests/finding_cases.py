@@ -114,7 +114,7 @@ def _deadlocks() -> Iterator[tuple[str, Finding]]:
         mine = thread_lock(locked=(11,))
         use = next(use for use in mine.processes if use.process == pid(11))
         use = replace(use, holder=holder(11), waiters=(waiter(11),))
-        private = _one(code="deadlock", thread_locks=(replace(mine, processes=(use,)),), server=server)
+        private = _one(code="stuck", thread_locks=(replace(mine, processes=(use,)),), server=server)
         yield f"deadlock of one in a private lock, {server.kind}", private
 
 

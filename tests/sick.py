@@ -24,6 +24,7 @@ from semtrace.model import (
     Waiter,
 )
 from semtrace.rules import Limits, findings
+from semtrace.waits.build import wait_graph
 
 MASTER = 10
 USERS_FILE = "/srv/app.py"
@@ -79,7 +80,8 @@ def overlap(*numbers: int) -> Overlap:
 
 def snapshot(*locks: Lock, **changes: Any) -> Snapshot:
     """Of a server that was watched for 20 s."""
-    return replace(Snapshot(SERVER, BOOT + 100, 100.0, processes(), locks, watched_s=20.0), **changes)
+    plain = replace(Snapshot(SERVER, BOOT + 100, 100.0, processes(), locks, watched_s=20.0), **changes)
+    return replace(plain, waits=wait_graph(plain, assume_asked=True))
 
 
 def frames(*places: tuple[str, str]) -> tuple[Frame, ...]:

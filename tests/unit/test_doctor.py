@@ -63,9 +63,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, picture: Snapshot, clock: Clock | N
 
 
 @pytest.mark.parametrize(("until_s", "ended_s"), [(0.0, 0.3), (3.0, 3.0), (1000.0, 6.3)])
-def test_what_is_about_to_be_decided_is_waited_for_but_not_for_ever(
-    monkeypatch: pytest.MonkeyPatch, until_s: float, ended_s: float
-) -> None:
+def test_doctor_waits_a_while_for_a_decision(monkeypatch: pytest.MonkeyPatch, until_s: float, ended_s: float) -> None:
     clock = Clock()
     began_s = clock.monotonic()
     monkeypatch.setattr(Looks, "undecided", lambda _: clock.monotonic() < began_s + until_s)
@@ -73,7 +71,7 @@ def test_what_is_about_to_be_decided_is_waited_for_but_not_for_ever(
     assert clock.monotonic() - began_s == pytest.approx(ended_s, abs=doctor._PAUSE_S)
 
 
-def test_what_stays_as_it_is_costs_no_stacks_while_it_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steady_findings_cost_no_stacks_while_watching(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = watched(monkeypatch, snapshot(lock(), thread_locks=(thread_lock(),)))
     assert [finding.code for finding in looks.picture.findings] == ["private-lock"]
     assert looks.taken == [None]
@@ -85,7 +83,7 @@ def test_the_stacks_of_what_passes_by_are_taken_once(monkeypatch: pytest.MonkeyP
     assert looks.taken == [{held.id}, None]
 
 
-def test_the_stack_of_a_thread_that_has_gone_on_is_no_evidence() -> None:
+def test_stack_of_a_thread_that_moved_is_dropped() -> None:
     stayed, left = waiter(12, stack=STACK), waiter(13, stack=STACK)
     told = snapshot(lock(holders=(holder(11, stack=STACK),), waiters=(stayed, left)))
     after = snapshot(lock(holders=(holder(13),), waiters=(waiter(12),)))

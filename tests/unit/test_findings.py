@@ -56,11 +56,11 @@ def test_a_server_that_just_starts_has_nothing_wrong() -> None:
     assert codes(lock(None, kind="unknown", state="unknown", maximum=None, value=None, reason="not read yet")) == []
 
 
-def test_held_and_waited_for_a_moment_is_how_locks_are_used() -> None:
+def test_short_hold_with_waiters_is_normal() -> None:
     assert codes(lock(holders=(holder(11, 0.3),), waiters=(waiter(12, 0.2), waiter(13, 0.1)))) == []
 
 
-def test_the_worst_comes_first_and_a_lock_is_spoken_of_once() -> None:
+def test_worst_comes_first_and_each_lock_once() -> None:
     locks = (
         lock("app.slow", 1, holders=(holder(11, 15.0, asleep_s=15.0),), waiters=(waiter(12, 15.0),)),
         lock("app.dead", 2, state="orphaned", waiters=(waiter(13, 15.0),)),
@@ -79,7 +79,7 @@ def over(finding: Finding, *locks: Any, also: Sequence[Finding] = (), **changes:
     return list(passed({finding.key: (95.0, finding)}, now))
 
 
-def test_risk_of_a_kill_is_over_when_the_holder_is_gone() -> None:
+def test_risk_of_a_kill_ends_with_its_holder() -> None:
     (risk,) = found(lock(holders=(holder(11, 16.0),)), processes=busy(17.0))
     assert over(risk, lock()) == [replace(risk, over_s=5.0)]
     assert over(risk, lock(state="orphaned")) == []
@@ -90,7 +90,7 @@ def test_gate_that_was_opened_was_no_deadlock() -> None:
     assert over(gate, lock()) == []
 
 
-def test_deadlock_that_is_over_is_an_error_if_it_took_a_kill() -> None:
+def test_deadlock_that_a_kill_ended_is_an_error() -> None:
     (ring,) = found(*embrace())
     assert [each.severity for each in over(ring, lock())] == ["warning"], "both live: somebody let them go on"
     assert [each.severity for each in over(ring, lock(), processes=processes(1))] == ["error"], "one was killed"
@@ -104,7 +104,7 @@ def test_long_hold_is_not_over_while_something_worse_is_there() -> None:
     assert over(replace(long, locks=(ref("app.b", 2),)), *embrace()) == [], "in a deadlock"
 
 
-def test_finding_that_takes_the_place_of_another_does_not_end_it() -> None:
+def test_replaced_finding_is_not_over() -> None:
     (long,) = found(lock(holders=(holder(11, 11.0, asleep_s=11.0),), waiters=(waiter(12, 11.0),)))
     risk = replace(long, code=FindingCode.TIMEOUT_RISK)
     assert over(long, lock(), also=[risk]) == []
@@ -132,7 +132,7 @@ def test_names_that_nobody_uses_are_told_together() -> None:
     assert [each.name for each in unused.names] == [f"/mp-{i}" for i in range(7, -1, -1)], "the oldest first"
 
 
-def test_a_young_name_and_names_that_were_not_looked_for_are_none() -> None:
+def test_young_or_unsearched_names_are_not_reported() -> None:
     assert codes(shared_memory=room(leak(59.0))) == []
     assert codes(shared_memory=SharedMemory(64 << 20, 60 << 20, None)) == []
 
@@ -151,7 +151,7 @@ def test_little_room_in_dev_shm(size: int, free: int, full: bool) -> None:
 # -- hostile text
 
 
-def test_names_and_stacks_from_the_target_cannot_write_to_the_terminal() -> None:
+def test_target_cannot_write_to_the_terminal() -> None:
     evil = "app.\x1b[2Jlock\n"
     stack = frames((f"/srv/{evil}.py", evil))
     sick = snapshot(

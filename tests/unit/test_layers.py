@@ -132,7 +132,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
     "settings": "errors linux.safefile",
     "tui": "model errors linux.safefile present timelines.raster reports.schema observe.separate settings "
-    "timelines.spans reports.stacks text timelines.timeline tui waits",
+    "timelines.spans reports.stacks rules.coverage text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "",
     "printing": "errors text",

@@ -56,7 +56,7 @@ def test_one_order_is_well(told: tuple[LockOrder, ...]) -> None:
     assert codes(A, B, tracing=orders(*told)) == []
 
 
-def test_one_thread_alone_does_not_wait_for_itself_but_two_of_one_process_do() -> None:
+def test_two_orders_need_two_threads() -> None:
     alone = replace(BACK, threads=THERE.threads)
     assert codes(A, B, tracing=orders(THERE, alone)) == []
     assert codes(A, B, tracing=orders(THERE, replace(alone, threads=(*THERE.threads, (pid(11), 99))))) == ["lock-order"]
@@ -68,7 +68,7 @@ def test_a_lock_held_around_both_makes_it_harmless() -> None:
     assert codes(A, B, replace(GATE, maximum=SEM_VALUE_MAX), tracing=orders(*through(GATE.id))) == []
 
 
-def test_a_lock_held_around_one_of_them_or_that_lets_several_in_does_not() -> None:
+def test_gate_must_cover_both_orders_and_admit_one() -> None:
     gated, open_ = through(GATE.id)[0], BACK
     assert codes(A, B, GATE, tracing=orders(gated, open_)) == ["lock-order"]
     assert codes(A, B, replace(GATE, maximum=4), tracing=orders(*through(GATE.id))) == ["lock-order"]
@@ -84,7 +84,7 @@ def test_a_lock_that_is_gone_is_not_spoken_of() -> None:
     assert codes(A, tracing=orders(THERE, BACK)) == []
 
 
-def test_what_has_come_to_a_deadlock_is_told_as_that_alone() -> None:
+def test_deadlock_replaces_its_lock_order() -> None:
     first = lock("app.a", 1, holders=(holder(11),), waiters=(waiter(12),))
     second = lock("app.b", 2, holders=(holder(12),), waiters=(waiter(11),))
     assert codes(first, second, tracing=orders(THERE, BACK)) == ["deadlock"]

@@ -41,14 +41,14 @@ def test_who_has_no_parent_with_the_lock_has_inherited_nothing() -> None:
     assert codes(replace(first, strays=(Stray(pid(12), 1),), mapped_by=(pid(11), pid(12)))) == []
 
 
-def test_a_thread_of_the_master_that_reads_a_queue_has_its_lock_at_every_fork() -> None:
+def test_read_lock_of_a_queue_is_never_inherited() -> None:
     """As of a log that workers write to, and the master reads."""
     read = lock("app.log._rlock", part_of="app.log", holders=(holder(10),), strays=(Stray(pid(11), 1),))
     assert codes(read) == []
     assert codes(replace(read, name="app.log._wlock")) == ["inherited-hold"]
 
 
-def test_the_cause_comes_before_what_comes_of_it_and_that_is_not_told_again() -> None:
+def test_cause_comes_before_its_effects() -> None:
     other = lock("app.other", 2, state="unknown", reason="who knows", waiters=(waiter(11, 20.0),))
     waits = replace(ALL_WAIT, waiters=tuple(replace(each, for_s=20.0, asleep_s=20.0) for each in ALL_WAIT.waiters))
     assert [(f.code, f.name) for f in found(other, waits)] == [
@@ -56,7 +56,7 @@ def test_the_cause_comes_before_what_comes_of_it_and_that_is_not_told_again() ->
     ]  # fmt: skip
 
 
-def test_a_hold_that_may_be_over_is_not_told_as_one() -> None:
+def test_hold_that_may_be_over_is_not_reported() -> None:
     strays = (Stray(pid(12), 1), Stray(pid(13), 1))
     (finding,) = found(lock(kind="RLock", strays=strays, holders=(holder(12, 0.2),)))
     assert not finding.fact(HeldBy)
@@ -109,7 +109,7 @@ def test_all_who_count_it_as_held_may_wait_for_it() -> None:
         {"maximum": 3, "kind": "BoundedSemaphore"},
     ],
 )
-def test_where_one_of_them_may_go_on_nothing_is_said_of_all(changes: dict[str, Any]) -> None:
+def test_not_all_wait_where_one_may_go_on(changes: dict[str, Any]) -> None:
     told = [each for each in found(replace(ALL_WAIT, **changes)) if each.code == "inherited-hold"]
     assert not any(each.fact(AllWaitThemselves) for each in told)
 
@@ -146,5 +146,5 @@ def test_a_value_above_its_maximum_is_told() -> None:
         lock(kind="Semaphore", value=4, maximum=SEM_VALUE_MAX, strays=(Stray(pid(12), 1),)),
     ],
 )
-def test_to_give_what_others_take_is_a_way_to_use_a_semaphore(normal: Any) -> None:
+def test_semaphore_may_be_released_by_others(normal: Any) -> None:
     assert codes(normal) == []

@@ -135,7 +135,7 @@ def test_one_hold_is_proved_by_its_thread_or_all_waiters() -> None:
     assert proved(20.0, 8.0) == 9.0
 
 
-def test_a_ring_in_a_program_that_hands_locks_on_is_no_error() -> None:
+def test_ring_is_no_error_where_locks_are_handed_over() -> None:
     """Batons: each is released by the one before, who took it never."""
     baton = lock("app.baton", 3, strays=(Stray(pid(13), -2),))
     told = [f for f in found(*embrace(), baton) if f.code == "deadlock"]
@@ -157,7 +157,7 @@ def test_an_rlock_is_no_remedy_for_greenlets(kind: str | None, cure: Advice) -> 
     assert finding.remedy.advice[0] == cure
 
 
-def test_all_units_of_a_bounded_semaphore_may_be_in_a_deadlock() -> None:
+def test_all_units_of_a_semaphore_may_be_in_deadlock() -> None:
     slots = lock("app.slots", 3, kind="BoundedSemaphore", maximum=2, holders=(holder(11), holder(12)))
     a = lock("app.a", 1, holders=(holder(11),), waiters=(waiter(12),))
     b = replace(slots, waiters=(waiter(11),))

@@ -50,7 +50,7 @@ from semtrace.rules import Limits
 # -- timeout-risk
 
 
-def test_a_holder_that_gunicorn_is_about_to_kill_is_a_risk() -> None:
+def test_holder_close_to_the_timeout_is_a_risk() -> None:
     (finding,) = found(lock(holders=(holder(11, 16.0),)), processes=busy(17.0))
     assert (finding.code, finding.severity, finding.pids) == ("timeout-risk", "warning", (11,))
     assert finding.fact(Beat) == Beat(17.0, 30.0)
@@ -97,7 +97,7 @@ def test_stopped_holder_is_reported_at_once_if_somebody_waits(state: str) -> Non
     stopped = tuple(replace(each, state=state) if each.pid == 11 else each for each in processes())
     taken = lock(holders=(holder(11, 1.0),), waiters=(waiter(12, 1.0),))
     (finding,) = found(taken, processes=stopped)
-    assert (finding.code, finding.severity, finding.pids) == ("stopped", "warning", (11,))
+    assert (finding.code, finding.severity, finding.pids) == ("stopped", "warning", (11, 12))
     assert finding.remedy.command == ("kill", "-CONT", "11")
     assert codes(taken) == []
     assert codes(replace(taken, waiters=()), processes=stopped) == []
@@ -172,14 +172,14 @@ def test_waiting_for_work_is_no_long_wait_or_hold(normal: Any) -> None:
     assert codes(replace(busy, waited_s=900.0, holders=())) == []
 
 
-def test_a_stack_tells_a_nameless_lock_of_a_queue_from_another() -> None:
+def test_stack_shows_whether_a_nameless_lock_is_a_queues() -> None:
     held = holder(11, 900.0, asleep_s=900.0)
     assert codes(lock(None, holders=(replace(held, stack=GUNICORNS_QUEUE),), waiters=(waiter(12, 900.0),))) == []
     assert codes(lock(None, holders=(replace(held, stack=USERS),), waiters=(waiter(12, 900.0),))) == ["long-hold"]
 
 
 @pytest.mark.parametrize("name", ["app.lock", "app.cache._rlock"])
-def test_ones_own_lock_held_over_a_get_is_a_long_hold(name: str) -> None:
+def test_own_lock_held_over_a_get_is_long_hold(name: str) -> None:
     """`with lock: queue.get()`: the queue's own lock may be held all day, this one may not."""
     held = lock(name, holders=(holder(11, 900.0, asleep_s=900.0, stack=GUNICORNS_QUEUE),), waiters=(waiter(12, 900.0),))
     assert codes(held) == ["long-hold"]
@@ -200,7 +200,7 @@ def test_a_deadlock_is_not_told_again_as_a_long_hold() -> None:
 # -- Semaphores, which may be locks
 
 
-def test_a_lock_that_nobody_may_have_does_not_do_its_work() -> None:
+def test_lock_that_may_have_no_holder_is_not_contended() -> None:
     busy = {"waiters": (waiter(11, 2.0), waiter(12, 2.0)), "waited_s": 60.0}
     assert codes(lock(state="contended", holders=(holder(13, 0.1),), **busy)) == ["contention"]
     assert codes(lock(state="unknown", in_flux=True, reason="in flux", **busy)) == ["contention"]
@@ -227,7 +227,7 @@ def semaphore(name: str = "app.permit", number: int = 1, **changes: Any) -> Any:
     return replace(plain, **changes)
 
 
-def test_a_semaphore_whose_last_taker_ended_is_a_long_wait_and_no_more() -> None:
+def test_semaphore_whose_taker_ended_is_a_long_wait() -> None:
     (finding,) = found(semaphore(waiters=(waiter(11, 12.0), waiter(12, 3.0)), last_holder=GONE))
     assert (finding.code, finding.severity, finding.pids) == ("long-wait", "warning", (11, 12))
     assert finding.since == Elapsed(12.0)
@@ -273,14 +273,14 @@ def test_a_ring_through_semaphores_is_a_long_wait() -> None:
 # -- contention
 
 
-def test_a_lock_that_somebody_always_waits_for_is_worth_a_line() -> None:
+def test_lock_with_waiters_all_the_time_is_contended() -> None:
     (finding,) = found(lock(holders=(holder(11, 0.1),), waiters=(waiter(12, 0.1),), waited_s=50.0))
     assert (finding.code, finding.severity) == ("contention", "note")
     assert finding.fact(Crowd) == Crowd(50.0, 20.0)
     assert finding.remedy.advice == (Advice.LESS_CONTENTION,)
 
 
-def test_one_hold_that_lasted_all_the_time_is_not_called_work() -> None:
+def test_contention_by_one_hold_asks_to_watch_longer() -> None:
     all_along = lock(holders=(holder(11, 5.0, asleep_s=5.0),), waiters=(waiter(12, 5.0),), waited_s=4.0)
     (finding,) = found(all_along, watched_s=1.5)
     assert (finding.code, finding.severity) == ("contention", "note")
@@ -303,7 +303,7 @@ def test_a_line_that_a_traced_process_tells_commands_no_terminal() -> None:
     assert "held 50.0ms on average from /srv/?[2J?.py:7, 5.00s in all" in evidence(finding)
 
 
-def test_a_little_waiting_or_a_short_look_is_not_worth_a_line() -> None:
+def test_little_waiting_or_watching_is_no_contention() -> None:
     assert codes(lock(waited_s=15.0)) == []
     assert codes(lock(waited_s=2.0), watched_s=0.5) == []
 

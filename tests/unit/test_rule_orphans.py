@@ -68,7 +68,7 @@ def test_release_command_names_one_lock_alone(name: str | None, separate: int, n
     assert Advice.PREVIEW_RELEASE in finding.remedy.advice, "nobody waits"
 
 
-def test_last_holder_that_held_as_long_as_the_timeout_was_killed() -> None:
+def test_holder_until_the_timeout_was_killed_by_it() -> None:
     last = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5, unbroken_s=29.5)
     (finding,) = found(lock(state="orphaned", last_holder=last))
     assert finding.fact(LastSeen) == LastSeen(ThreadRef(pid(11), 11), 4.0, Elapsed(29.5), 3.5)
@@ -143,7 +143,7 @@ def test_holder_that_died_early_did_not_die_of_the_timeout() -> None:
         replace(EARLY, ended_s=None),
     ],
 )
-def test_hold_that_may_have_been_longer_does_not_excuse_the_timeout(last: LastHolder) -> None:
+def test_hold_of_unknown_length_does_not_excuse_the_timeout(last: LastHolder) -> None:
     assert not orphan(last).fact(EndedOtherwise)
 
 

@@ -61,7 +61,7 @@ def test_a_librarys_lock_and_a_condition_are_their_own_business() -> None:
     assert codes(thread_locks=(thread_lock(kind="Condition", overlap=overlap(11, 12)),)) == []
 
 
-def test_the_master_and_a_worker_inside_at_once_is_not_what_matters() -> None:
+def test_master_and_worker_inside_at_once_is_no_error() -> None:
     assert [f.severity for f in found(thread_locks=(thread_lock(overlap=overlap(10, 11)),))] == ["warning"]
 
 
@@ -88,7 +88,7 @@ def test_one_copy_that_stays_locked_is_told_where_somebody_waits() -> None:
     assert codes(thread_locks=(inherited(11, 12, own=False),)) == []
 
 
-def test_a_script_may_fork_while_a_threading_lock_is_held_too() -> None:
+def test_script_may_fork_while_a_threading_lock_is_held() -> None:
     """Unlike a gunicorn's workers, which are told alike, one of its processes may be meant to keep it."""
     script = {
         "server": replace(SERVER, kind="python"),
@@ -110,7 +110,7 @@ def separate(count: int = 3, name: str = "app.lock", **changes: Any) -> tuple[An
     return tuple(lock(name, i, separate=count, mapped_by=(pid(11 + i),), **changes) for i in range(count))
 
 
-def test_a_lock_that_each_worker_made_for_itself_is_an_error() -> None:
+def test_separate_lock_in_each_worker_is_an_error() -> None:
     (finding,) = found(*separate())
     assert (finding.code, finding.severity, finding.pids) == ("unshared-lock", "error", (11, 12, 13))
     assert finding.remedy.advice == (Advice.MAKE_BEFORE_FORK, Advice.FINE_FOR_CHILDREN)
@@ -135,7 +135,7 @@ def test_a_value_is_told_as_what_it_is() -> None:
         {"name": "app.event._flag", "part_of": "app.event", "signal": True},
     ],
 )
-def test_what_each_worker_may_well_have_for_itself_is_no_error(changes: dict[str, Any]) -> None:
+def test_parts_that_each_worker_may_have_are_no_error(changes: dict[str, Any]) -> None:
     assert codes(*separate(**changes)) == []
 
 
@@ -156,7 +156,7 @@ def queue_of_each(name: str, pieces: tuple[str, ...], **changes: Any) -> tuple[A
 
 
 @pytest.mark.parametrize("kind", QUEUES)
-def test_of_a_queue_that_each_worker_has_for_itself_it_is_said_once(kind: str) -> None:
+def test_separate_queue_in_each_worker_is_one_warning(kind: str) -> None:
     (finding,) = found(*queue_of_each("app.queue", QUEUES[kind]))
     assert (finding.code, finding.severity, finding.name) == ("unshared-lock", "warning", "app.queue")
     assert finding.pids == (11, 12, 13)
@@ -169,7 +169,7 @@ def test_of_a_queue_that_each_worker_has_for_itself_it_is_said_once(kind: str) -
     ("Event", ("_cond._lock", "_cond._sleeping_count", "_cond._wait_semaphore", "_flag")),
     ("Barrier", ("_cond._lock", "_cond._sleeping_count", "_cond._wait_semaphore")),
 ])  # fmt: skip
-def test_an_event_and_a_barrier_that_each_worker_has_for_itself_are_told(kind: str, pieces: tuple[str, ...]) -> None:
+def test_separate_event_or_barrier_in_each_worker_is_a_warning(kind: str, pieces: tuple[str, ...]) -> None:
     (finding,) = found(*queue_of_each("app.done", pieces))
     assert (finding.code, finding.severity, finding.name) == ("unshared-lock", "warning", "app.done")
     assert finding.locks[0].kind == kind
@@ -187,7 +187,7 @@ def jobs(count: int, workers: int = 2) -> tuple[Any, ...]:
     )
 
 
-def test_what_lies_in_a_list_of_each_worker_is_a_warning_and_one() -> None:
+def test_separate_locks_in_lists_are_one_warning() -> None:
     told = found(*jobs(4))
     assert [(f.code, f.severity, f.name) for f in told] == [
         ("unshared-lock", "warning", "app.history[…].lock"),
@@ -198,7 +198,7 @@ def test_what_lies_in_a_list_of_each_worker_is_a_warning_and_one() -> None:
     assert told[0].fact(SeparateSemaphores) == SeparateSemaphores(8, (pid(11), pid(12)), "Lock")
 
 
-def test_keys_are_indexes_too_and_one_that_children_map_speaks_for_all() -> None:
+def test_keys_are_indexes_and_mapped_children_excuse_all() -> None:
     keyed = separate(name="app.locks['a]b']")
     assert [(f.severity, f.name) for f in found(*keyed)] == [("warning", "app.locks[…]")]
     first, *others = jobs(3)
@@ -216,7 +216,7 @@ def test_keys_are_indexes_too_and_one_that_children_map_speaks_for_all() -> None
         tuple(lock(f"app.queue.{piece}", i, part_of="app.queue") for i, piece in enumerate(QUEUES["Queue"])),  # shared
     ],
 )
-def test_a_queue_of_a_worker_and_its_children_or_of_all_is_as_it_should_be(fine: tuple[Any, ...]) -> None:
+def test_queue_of_a_worker_and_its_children_is_fine(fine: tuple[Any, ...]) -> None:
     assert codes(*fine) == []
 
 

@@ -92,6 +92,8 @@ def test_an_orphan_says_which_dead_process_held_it_and_where() -> None:
     (refined,) = refine([lock("orphaned", reason="locked")], state, NOW, ())
     assert refined.reason == "locked; PID 102 died holding it, acquired 41.0 s ago at /app/a.py:7"
     assert refined.dead_holder == DeadHolder(Q, 41.0)
+    (suspect,) = refine([lock("unknown", reason="watching", if_ended="not proved")], state, NOW, ())
+    assert suspect.if_ended == "not proved; PID 102 died holding it, acquired 41.0 s ago at /app/a.py:7"
     (refined,) = refine([lock("orphaned", reason="locked")], state, NOW, (), {Q: (9.1, 9.0), P: None})
     assert refined.dead_holder == DeadHolder(Q, 41.0, 9.1, 9.0)
     sampled = LastHolder(P, P.pid, 50.0, 1.0, 0.5)

@@ -137,12 +137,12 @@ class Lock:
     semaphores bear this name, each in processes of its own. `maximum` is SemLock's maxvalue: 1 for Lock and RLock, n
     for BoundedSemaphore(n), 2147483647 for Semaphore(n), which does not keep its n. `signal` marks the semaphores
     inside Condition, Event, Queue and Barrier that nobody holds. `reason` says why the state is unknown, or what
-    qualifies it. `in_flux` means that it kept changing while it was read. `own` is False if only the modules of
-    libraries lead to it. `waited_s` is how long threads were seen to wait for it, all together, since the watching
-    began, but for the time in which it was orphaned. `orphaned_s` ago it was first proved orphaned, and it was not seen
-    free or held since: also while, for a moment, it is "unknown" again. `barred`: it would be proved orphaned, were
-    there not processes that cannot be asked whether they map it. `last_holder` is known only of one that ended, and
-    None where `dead_holder` says better who.
+    qualifies it; `if_ended` takes its place once the server has ended, if a proof was under way. `in_flux` means that
+    it kept changing while it was read. `own` is False if only the modules of libraries lead to it. `waited_s` is how
+    long threads were seen to wait for it, all together, since the watching began, but for the time in which it was
+    orphaned. `orphaned_s` ago it was first proved orphaned, and it was not seen free or held since: also while, for a
+    moment, it is "unknown" again. `barred`: it would be proved orphaned, were there not processes that cannot be asked
+    whether they map it. `last_holder` is known only of one that ended, and None where `dead_holder` says better who.
     """
 
     id: SemId
@@ -161,6 +161,7 @@ class Lock:
     waiters: tuple[Waiter, ...] = ()
     mapped_by: tuple[ProcessId, ...] = ()
     reason: str | None = None
+    if_ended: str | None = None
     in_flux: bool = False
     separate: int = 1
     statistics: Statistics | None = None

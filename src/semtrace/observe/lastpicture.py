@@ -19,10 +19,6 @@ LEAVING_S = 1.0
 # What was told in so long before the workers went was not over. Where looks are far apart, the last two are this old.
 TOLD_S = 5.0
 
-# What a proof lacks that was still under way: proof.Suspicion.missing.
-_UNPROVED = "not proved orphaned: "
-_UNDER_WAY = ("watching ", "searching ", "looking for ", "thread ", "no thread ")
-
 
 class LastPicture:
     """`add` takes every picture, in their order."""
@@ -90,9 +86,5 @@ def _waiting(snapshot: Snapshot, free: Container[SemId]) -> int:
 
 
 def _over(lock: Lock) -> Lock:
-    """A proof that was under way is so no more."""
-    head, unproved, rest = (lock.reason or "").partition(_UNPROVED)
-    if not unproved or not rest.startswith(_UNDER_WAY):
-        return lock
-    _, more, said = rest.partition("; ")
-    return replace(lock, reason=f"{head}not proved orphaned before it ended{more}{said}")
+    """Return it as it is once the server has ended: a proof that was under way is so no more."""
+    return replace(lock, reason=lock.if_ended, if_ended=None) if lock.if_ended else lock

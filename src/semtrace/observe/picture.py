@@ -156,6 +156,7 @@ class Picture:
             waiters=tuple(sorted(waiters, key=lambda waiter: -(waiter.for_s or 0.0))),
             mapped_by=self._fleet.ids[semaphore],
             reason=verdict.reason,
+            if_ended=verdict.if_ended,
             in_flux=not read.steady,
             own=not names or names[0].own,
             lost=Lost(verdict.lost, verdict.proved, self._losing.seconds(now_s, semaphore)) if verdict.lost else None,

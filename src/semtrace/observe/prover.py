@@ -63,6 +63,17 @@ class Judged:
         return stated and value is not None and most is not None and (value < most or most == SEM_VALUE_MAX)
 
 
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """What a proof lacks; `under_way` if watching for longer may bring it."""
+
+    text: str
+    under_way: bool = False
+
+
+_NEVER_PROVED = "locked, and no living process claims it; not proved orphaned before it ended"
+
+
 class Prover:
     """Keeps a Suspicion for each lock that is locked and claimed by nobody.
 
@@ -264,35 +275,38 @@ class Prover:
             return now_s - swept_s >= _SWEEP_EVERY_S
         return self._lacks(semaphore, mappers) is None
 
-    def _lacks(self, semaphore: SemId, mappers: Sequence[Watched]) -> str | None:
+    def _lacks(self, semaphore: SemId, mappers: Sequence[Watched]) -> _Lack | None:
         """Return what the proof lacks within the server."""
         suspicion = self._suspicions[semaphore]
         if not futex.KNOWN:
-            return "where threads wait cannot be told on this processor"
+            return _Lack("where threads wait cannot be told on this processor")
         if self._baselines[semaphore].handed_over:
-            return "processes release what others took, so counts do not show who holds it"
+            return _Lack("processes release what others took, so counts do not show who holds it")
         unsearched = _unsearched(semaphore, suspicion, mappers, self._strict)
         if not unsearched and (foreign := _foreign(semaphore, _to_be_searched(suspicion, mappers, self._strict))):
-            return foreign
-        return suspicion.missing(time.monotonic(), unsearched, self._strict)
+            return _Lack(foreign)
+        missing = suspicion.missing(time.monotonic(), unsearched, self._strict)
+        return _Lack(missing, under_way=True) if missing else None
 
     def _conclude(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched], judged: Judged) -> Verdict:
         suspicion, verdict = self._suspicions[semaphore], judged.verdict
         within = self._lacks(semaphore, mappers)
-        lacks = within or suspicion.lacks_others
+        others = suspicion.lacks_others
+        lacks = within or (_Lack(others, under_way=suspicion.outsider is None) if others else None)
         if verdict.lost:
             end = f"so in {suspicion.readings} readings over {suspicion.span_s:.1f} s, every thread accounted for"
             return replace(
                 verdict,
                 proved=lacks is None,
-                reason=f"{verdict.reason}; {end if lacks is None else f'not proved: {lacks}'}",
+                reason=f"{verdict.reason}; {end if lacks is None else f'not proved: {lacks.text}'}",
             )
         if lacks is not None and suspicion.taker is not None:
             return taken_by(judged.reading, suspicion.taker)
         if lacks is not None:
             return Verdict(
                 "unknown",
-                reason=f"locked, and no living process claims it; not proved orphaned: {lacks}",
+                reason=f"locked, and no living process claims it; not proved orphaned: {lacks.text}",
+                if_ended=_NEVER_PROVED if lacks.under_way else None,
                 barred=suspicion.barred and within is None,
             )
         if suspicion.proved_ticks is None:

@@ -72,6 +72,7 @@ class Verdict:
     rivals: tuple[Claim, ...] = ()  # claims of which at least one is false
     lost: int = 0  # units that are taken and claimed by nobody, while others are claimed or left
     proved: bool = False  # that they are
+    if_ended: str | None = None  # the reason once the server has ended, if a proof was under way
     barred: bool = False  # proved orphaned, but for processes that cannot be asked whether they map it
 
     @property

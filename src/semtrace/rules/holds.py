@@ -20,6 +20,7 @@ from semtrace.model import (
     ProcessId,
     Remedy,
     RootKind,
+    SemId,
     Snapshot,
 )
 from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, worth_a_word
@@ -33,9 +34,6 @@ _LATE = 0.125
 _MOST_LATE_S = 1.0
 _HELD_S = 1.0
 
-# linux.process, after fs/proc/array.c task_state_array.
-_STOPPED = ("stopped", "tracing-stop")
-
 # Contention is worth a line when on average so many threads waited, all the time that was watched.
 _CROWD = 1.0
 _WATCHED_S = 1.0
@@ -45,19 +43,16 @@ _MOST_CONTENDED = 3
 def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """At most one finding a lock, the most serious."""
     present = processes(snapshot)
-    explained = explained_locks(snapshot)
-    stopped_roots = [root for root in snapshot.waits.roots if root.kind is RootKind.STOPPED]
-    frozen = {wait.target.semaphore for root in stopped_roots for wait in (*root.waits, *root.behind)}
+    explained = explained_locks(snapshot) | _waits_for_stopped(snapshot)
     crowded = []
     for lock in snapshot.locks:
         if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
-        stopped = lock.id not in frozen and _stopped(lock, present)
-        found = stopped or _timeout_risk(lock, snapshot, present) or _long_hold(lock, limits)
+        found = _timeout_risk(lock, snapshot, present) or _long_hold(lock, limits)
         # Units of a semaphore may come back from others than their takers, and inherited counts tell who waits and why.
         if found is None and not is_signal(lock) and not inherited_counts(lock, snapshot):
             found = _long_wait(lock, limits, snapshot.server.pid)
-        if found:
+        if found is not None:
             yield found
         elif (
             _is_in_use(lock)
@@ -70,20 +65,10 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         yield _contention(lock, snapshot)
 
 
-def _stopped(lock: Lock, present: dict[ProcessId, Process]) -> Finding | None:
-    """A holder that is stopped lets nobody in until it is continued, however short its hold would have been."""
-    for holder in lock.sure_holders if lock.waiters else ():
-        process = present.get(holder.process)
-        if process is not None and process.state in _STOPPED:
-            return Finding(
-                code=FindingCode.STOPPED,
-                severity="warning",
-                locks=(lock_ref(lock),),
-                threads=(thread_ref(holder),),
-                facts=(*holding(lock), *waiting(lock)),
-                remedy=Remedy((Advice.CONTINUE_STOPPED,), ("kill", "-CONT", str(holder.pid))),
-            )
-    return None
+def _waits_for_stopped(snapshot: Snapshot) -> set[SemId | None]:
+    """Return the locks whose holder is stopped: the rule `stopped` reports those."""
+    roots = (root for root in snapshot.waits.roots if root.kind is RootKind.STOPPED)
+    return {target.semaphore for root in roots for target in root.targets}
 
 
 def _is_in_use(lock: Lock) -> bool:

@@ -172,11 +172,11 @@ def _judged_by_events(lock: Lock, known: Known, state: State, hidden: Collection
         return lock
     if any(holder.evidence == "events" for holder in lock.holders):
         held: LockState = "contended" if lock.waiters else "held"
-        return replace(lock, state=held, reason="by its events: the memory of its holder cannot be read")
+        return replace(lock, state=held, reason="by its events: the memory of its holder cannot be read", if_ended=None)
     books = [known.books.get(process) for process in {*lock.mapped_by, *hidden}]
     idle = [book and book.steady and not book.since_ns and not book.count and not book.trying for book in books]
     if books and all(idle) and lock.value != 0 and not lock.holders and not _dead_books(known, state):
-        return replace(lock, state="free", reason="by its events: memory cannot be read")
+        return replace(lock, state="free", reason="by its events: memory cannot be read", if_ended=None)
     return lock
 
 
@@ -206,7 +206,10 @@ def _with_dead_holders(
         else:
             said.append(f"PID {process.pid} died while it acquired or released it")
     reason = "; ".join(filter(None, [lock.reason, *said])) or None
-    return replace(lock, reason=reason, dead_holder=dead, last_holder=None if dead else lock.last_holder)
+    if_ended = "; ".join([lock.if_ended, *said]) if lock.if_ended else None
+    return replace(
+        lock, reason=reason, if_ended=if_ended, dead_holder=dead, last_holder=None if dead else lock.last_holder
+    )
 
 
 def _is_taken_by_nobody(lock: Lock, known: Known) -> bool:

@@ -10,7 +10,9 @@ from textual.binding import Binding, BindingType
 
 from semtrace.model import Finding, Snapshot
 from semtrace.observe.separate import combine
+from semtrace.present.coverage import not_checked_text
 from semtrace.present.findings import evidence, remedy, title
+from semtrace.rules.coverage import not_checked
 from semtrace.tui.entry import Entry
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.header import SEVERITIES
@@ -30,7 +32,6 @@ WHAT = 1
 FOOTER = ("back", "choose", "filter", "sort", "next", "copy", "help")
 NOTHING_THEN = ["Nothing wrong was seen before it ended."]
 NOTHING = ["Nothing wrong is seen. semtrace doctor --for 60 watches for longer."]
-UNREAD = ["The private locks (threading, asyncio) cannot be read here. Nothing wrong is seen with the shared ones."]
 
 
 def finding_rows(findings: Sequence[Finding]) -> list[Row]:
@@ -71,10 +72,11 @@ def target(finding: Finding, snapshot: Snapshot) -> Hashable | None:
 
 
 def _nothing(snapshot: Snapshot | None) -> list[str]:
-    """Return what stands in place of findings."""
-    if snapshot is not None and snapshot.unread("private-locks"):
-        return UNREAD
-    return NOTHING if snapshot is None or snapshot.alive else NOTHING_THEN
+    """Return what stands in place of findings, and what "nothing" does not cover."""
+    if snapshot is None:
+        return NOTHING
+    first = NOTHING if snapshot.alive else NOTHING_THEN
+    return [*first, *(f"Not checked: {not_checked_text(gap)}." for gap in not_checked(snapshot))]
 
 
 class FindingsSheet(View):
