@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from driving import Target, observing, only, state, target, until
+from driving import Target, observing, only, state, target, until, watch
 
 from semtrace.model import Lock, SemId
 from semtrace.observe.observer import Observer
@@ -159,3 +159,50 @@ def test_orphan_is_found_next_to_a_computing_heir() -> None:
             assert certain(state(observer, "held")) == [t.pids["b"]]
             t.kill("b")
             state(observer, "orphaned")
+
+
+# -- children that released for their parent and have ended
+
+
+@contextlib.contextmanager
+def settled(by_child: bool) -> Iterator[Target]:
+    """A target whose child `a` has a count of 1 and a child that has ended; another has died with the lock, if that
+    child had released it.
+    """
+    with target() as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.fork("c", by="a")
+        if by_child:
+            t.do("c", "lock.release()")
+            t.do("b", "lock.acquire()")
+        t.kill("c")
+        t.kill("b")
+        yield t
+
+
+@pytest.mark.parametrize("by_child", [True, False])
+@pytest.mark.parametrize("waited", [True, False])
+def test_holder_whose_child_has_ended_is_not_certain(by_child: bool, waited: bool) -> None:
+    """Nothing shows whether the child has released the lock for its parent."""
+    with settled(by_child) as t:
+        if waited:
+            t.do("a", f"os.waitpid({t.pids['c']}, 0)")
+        with observing(t.root) as observer:
+            for lock in map(only, watch(observer, 0.3)):
+                assert (lock.state, holders(lock), certain(lock)) == ("held", [t.pids["a"]], [])
+                assert "child" in (lock.reason or "")
+
+
+def test_holder_that_was_seen_without_since_its_child_ended_is_certain() -> None:
+    with settled(by_child=False) as t:
+        t.do("a", f"os.waitpid({t.pids['c']}, 0)")
+        with observing(t.root) as observer:
+            state(observer, "held")
+            t.do("a", "lock.release()")
+            t.do("p", "lock.acquire()")
+            state(observer, "held")
+            t.do("p", "lock.release()")
+            t.do("a", "lock.acquire()")
+            lock = only(until(observer, lambda s: holders(only(s)) == [t.pids["a"]]))
+            assert (certain(lock), lock.reason) == ([t.pids["a"]], None)

@@ -70,6 +70,7 @@ class Baselines:
         self.lowest: dict[ProcessId, int] = {}
         self._standing: dict[ProcessId, _Standing] = {}
         self._sampled_s = float("-inf")
+        self._reaped: dict[ProcessId, int] = {}
         self._unproven = False
         self._counted: tuple[int, int] = (0, 0)  # times, most units
 
@@ -95,9 +96,15 @@ class Baselines:
                 self.handed_over = True
                 self.lowest[process] = min(count, self.lowest.get(process, 0))
             if count <= 0 if known is None else count < known.count:
-                self.known[process] = Baseline(max(count, 0), proven=True)
+                known = self.known[process] = Baseline(max(count, 0), proven=True)
+            if known is not None and count <= known.count:
+                self._reaped[process] = claim.reaped
         if claims:
             self._unproven = bool(self.unproven(claims))
+
+    def reaped_at_rest(self, process: ProcessId) -> int:
+        """Return what its ended children had used when it was last seen to hold nothing, 0 if it never was."""
+        return self._reaped.get(process, 0)
 
     def count_units(self, value: int, claims: Collection[Claim]) -> None:
         """Take in a steady reading of a Semaphore by all processes that map it."""
@@ -141,6 +148,7 @@ class Baselines:
     def keep(self, processes: Collection[ProcessId]) -> None:
         """Forget the baselines of processes that do not map the lock any more."""
         self.known = {process: baseline for process, baseline in self.known.items() if process in processes}
+        self._reaped = {process: reaped for process, reaped in self._reaped.items() if process in processes}
 
     @property
     def left_over(self) -> dict[ProcessId, int]:

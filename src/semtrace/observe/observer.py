@@ -29,7 +29,7 @@ from semtrace.observe.primitives import Part
 from semtrace.observe.prover import Judged, Prover
 from semtrace.observe.separate import count_separate
 from semtrace.observe.threadlocks import ThreadLocks
-from semtrace.observe.verdict import Claim, Reading, Verdict, judge
+from semtrace.observe.verdict import Claim, Reading, Verdict, judge, with_settled
 from semtrace.observe.watched import Watched
 from semtrace.rules import USUAL, Limits, findings
 from semtrace.servers.gunicorn_memory import effective
@@ -281,7 +281,13 @@ class Observer:
             self._learn(semaphore, most)
         elif baselines.unproven(read.claims):
             self._heirs.learn(semaphore, self._fleet.mappers.get(semaphore, ()), read, baselines)
-        return judge(read, baselines.known, baselines.handed_over)
+        verdict = judge(read, baselines.known, baselines.handed_over)
+        certain = [claim.process for claim in verdict.holders if claim.certain]
+        return with_settled(verdict, [p for p in certain if self._lost_children(p, baselines)]) if certain else verdict
+
+    def _lost_children(self, process: ProcessId, baselines: Baselines) -> bool:
+        """Return True if a child of it may have released what it took, and have ended."""
+        return self._fleet[process].lost_children_since(baselines.reaped_at_rest(process))
 
     def _value_by_name(self, semaphore: SemId) -> tuple[int, int] | None:
         """A linked semaphore's file can be read without any right over the processes."""
