@@ -125,6 +125,15 @@ def thread_ids(pid: int) -> list[int]:
         return []
 
 
+def is_thread(tid: int) -> bool:
+    """Return True for a thread that is not the first of its process: /proc shows it by its number, too."""
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            return any(line.startswith(b"Tgid:") and int(line[5:]) != tid for line in file)
+    except OSError:
+        return False
+
+
 def door(stat: Stat) -> int:
     """The number under which /proc shows its memory: the pid, or a thread's once the first thread has ended."""
     pid = stat.id.pid

@@ -71,7 +71,7 @@ class Baselines:
         self._standing: dict[ProcessId, _Standing] = {}
         self._sampled_s = float("-inf")
         self._reaped: dict[ProcessId, int] = {}
-        self._unproven = False
+        self.has_unproven = False  # counts above 0 whose baseline is not proven
         self._counted: tuple[int, int] = (0, 0)  # times, most units
 
     @property
@@ -81,7 +81,7 @@ class Baselines:
 
     def due(self, now_s: float) -> bool:
         """Return True if the next sample of the free lock may teach something."""
-        return now_s - self._sampled_s >= (self.SOON_S if self._unproven else self.APART_S)
+        return now_s - self._sampled_s >= (self.SOON_S if self.has_unproven else self.APART_S)
 
     def unproven(self, claims: Iterable[Claim]) -> list[Claim]:
         """Return the counts of processes whose baseline is not proven."""
@@ -89,6 +89,7 @@ class Baselines:
 
     def note(self, claims: Collection[Claim]) -> None:
         """Take in all claims as they are read, whatever the state of the lock."""
+        unproven = False
         for claim in claims:
             process, count = claim.process, claim.count
             known = self.known.get(process)
@@ -97,10 +98,11 @@ class Baselines:
                 self.lowest[process] = min(count, self.lowest.get(process, 0))
             if count <= 0 if known is None else count < known.count:
                 known = self.known[process] = Baseline(max(count, 0), proven=True)
-            if known is not None and count <= known.count:
+            if claim.reaped and known is not None and count <= known.count:
                 self._reaped[process] = claim.reaped
+            unproven |= count > 0 and (known is None or not known.proven)
         if claims:
-            self._unproven = bool(self.unproven(claims))
+            self.has_unproven = unproven
 
     def reaped_at_rest(self, process: ProcessId) -> int:
         """Return what its ended children had used when it was last seen to hold nothing, 0 if it never was."""
@@ -130,7 +132,7 @@ class Baselines:
                 self._stands(now_s, claim, before.get(claim.process), (activities or {}).get(claim.process))
                 if claim.process in asleep:
                     self.prove(claim)
-        self._unproven = bool(self.unproven(standing))
+        self.has_unproven = bool(self.unproven(standing))
 
     def _stands(self, now_s: float, claim: Claim, last: _Standing | None, activity: Activity | None) -> None:
         same = last is not None and last.count == claim.count

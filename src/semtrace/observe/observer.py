@@ -279,7 +279,7 @@ class Observer:
         most = baselines.units if read.maxvalue == SEM_VALUE_MAX else read.maxvalue
         if most is not None and read.value >= most and baselines.due(self._now_s):
             self._learn(semaphore, most)
-        elif baselines.unproven(read.claims):
+        elif baselines.has_unproven and read.claims:
             self._heirs.learn(semaphore, self._fleet.mappers.get(semaphore, ()), read, baselines)
         verdict = judge(read, baselines.known, baselines.handed_over)
         certain = [claim.process for claim in verdict.holders if claim.certain]
