@@ -134,6 +134,23 @@ def test_deeper_acquire_of_an_rlock_clears_no_heir() -> None:
                 t.do("b", "lock.acquire()")
 
 
+def test_idle_heir_of_a_deep_rlock_is_never_called_its_holder() -> None:
+    """Its count is the depth at which its parent had it."""
+    with target(made="lock = mp.RLock()") as t:
+        t.fork("w", "b")
+        t.do("w", "[lock.acquire(), lock.acquire()]")
+        t.fork("h", by="w")
+        t.do("w", "[lock.release(), lock.release()]")
+        with observing(t.root) as observer:
+            for name in ("b", "w", "b"):
+                t.do(name, "[lock.acquire(), lock.acquire()]")
+                with observing(t.root) as fresh:
+                    seen = [only(snapshot) for each in (observer, fresh) for snapshot in watch(each, 0.1)]
+                assert all(holders(lock) in ([], [t.pids[name]]) for lock in seen)
+                t.do(name, "[lock.release(), lock.release()]")
+                state(observer, "free")
+
+
 def test_heir_of_a_semaphore_is_cleared_once_all_units_are_back() -> None:
     with target(made="lock = mp.Semaphore(2)") as t, observing(t.root) as observer:
         id_ = state(observer, "free").id
