@@ -74,6 +74,23 @@ def test_newborn_child_with_a_unit_of_a_semaphore_is_shown(monkeypatch: pytest.M
         assert (lock.state, holders(lock)) == ("held", [max(t.pids.values())])
 
 
+OPENS = (
+    "exec('import _multiprocessing; mine = _multiprocessing.SemLock._rebuild(-1, 1, 2147483647, {name}); "
+    "mine.acquire()', GLOBALS)"
+)
+
+
+def test_process_that_just_opened_a_semaphore_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was started by spawn or a forkserver, and has just got its locks."""
+    with target(made="lock = mp.get_context('spawn').Semaphore(3)") as t, observing(t.root) as observer:
+        name = t.do("p", "lock._semlock.name").replace("'", '"')
+        opener = t.start("spawn", "s")
+        state(observer, "free")
+        before_looks(monkeypatch, observer, lambda: t.do("s", OPENS.format(name=name)), times=1)
+        lock = only(observer.snapshot())
+        assert holders(lock) == [opener] or lock.state == "unknown"
+
+
 def test_lock_whose_users_fork_in_every_sample_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     with target() as t, observing(t.root) as observer:
         t.fork("a", "b")

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from semtrace.cpython.names import Named
 from semtrace.linux import files
+from semtrace.linux.process import read_stat
 from semtrace.linux.shm import ShmDirectory
 from semtrace.linux.sweep import Obstacle
 from semtrace.model import SEM_VALUE_MAX, Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
@@ -114,6 +115,7 @@ class Observer:
         self._lives.update(self._now_s, (member.id for member in members))
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
         members = self._with_newborn(members, judged)
+        self._with_openers(members, judged)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         suspects = {semaphore for semaphore, each in judged.items() if each.verdict.doubtful}
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
@@ -180,6 +182,21 @@ class Observer:
                     again = self._look_at(semaphore) if attempt < _MOST_BIRTHS else _in_flux(judged[semaphore])
                     judged[semaphore] = again
         return members
+
+    def _with_openers(self, members: tuple[Member, ...], judged: dict[SemId, Judged]) -> None:
+        """Judge Semaphores again that somebody has opened by name since the mappings were listed: who holds units now
+        had it mapped when it was read.
+        """
+        named = {s for s in self._linked() if s in judged and judged[s].depends_on_openers}
+        if not named:
+            return
+        before = {semaphore: self._fleet.ids.get(semaphore) for semaphore in named}
+        stats = {member.id: read_stat(member.pid) for member in members}
+        fresh = {process: stat for process, stat in stats.items() if stat is not None and stat.id == process}
+        self._fleet.follow([replace(each, stat=fresh.get(each.id, each.stat)) for each in members], self._now_s)
+        for semaphore in named:
+            if self._fleet.ids.get(semaphore) != before[semaphore]:
+                judged[semaphore] = self._look_at(semaphore)
 
     def _shared_with(self, processes: set[ProcessId]) -> set[SemId]:
         """Return what any of these maps, or all if that cannot be known."""

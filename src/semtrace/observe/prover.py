@@ -55,6 +55,11 @@ class Judged:
     waiters: int
 
     @property
+    def depends_on_openers(self) -> bool:
+        """Return True if a process that has just opened it could have units that the verdict does not show."""
+        return self.reading.maxvalue == SEM_VALUE_MAX and self.depends_on_newborn
+
+    @property
     def depends_on_newborn(self) -> bool:
         """Return True if the verdict says who holds it, or that nobody does, and another process could change that. A
         lock with all its units is free, and a proof has its own way with newborn processes.
