@@ -275,6 +275,13 @@ def state(observer: Observer, wanted: str, timeout: float = PATIENCE_S, never: s
     return only(until(observer, lambda s: bool(s.locks) and only(s).state == wanted, timeout, never))
 
 
+def may_have(observer: Observer, pid: int) -> None:
+    """Wait until this process is shown as one that was granted the lock and has not counted it yet."""
+    lock = only(until(observer, lambda s: bool(only(s).holders), never="orphaned"))
+    assert [(holder.pid, holder.certain) for holder in lock.holders] == [(pid, False)]
+    assert "has not counted it yet" in (lock.reason or "")
+
+
 def watch(observer: Observer, seconds: float, pause: float = 0.02) -> list[Snapshot]:
     """Snapshots of that long: for what must never appear."""
     end = time.monotonic() + seconds

@@ -44,7 +44,7 @@ def race(directory: Path, servers: int, seed: int, over: Callable[[Counter[str]]
         files = [directory / str(number) for number in range(servers)]
         for number, file in enumerate(files):
             file.write_bytes(bytes(RECORD.size))
-            argv = (sys.executable, str(PROGRAMS / "racing.py"), str(file), str(WORKERS))
+            argv = (sys.executable, str(PROGRAMS / "racing.py"), str(file), str(WORKERS), str(int(patience_s) + 60))
             root, log = stack.enter_context(start(*argv))
             wait_until(lambda log=log: "ready" in log.read_text())  # type: ignore[misc]
             numbers = random.Random(seed + number)

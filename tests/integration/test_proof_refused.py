@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driving import FEW, INTERPRETERS, Target, observing, only, state, target, until, watch
+from driving import FEW, INTERPRETERS, Target, may_have, observing, only, state, target, until, watch
 from support import wait_until
 
 from semtrace.observe import sightings
@@ -97,12 +97,11 @@ def test_who_has_not_counted_is_seen_beside_computing_threads_and_newborns(pytho
         t.start_doing("d", "forks()", "forking")
         end = grant_without_gil(t, "b")
         with observing(t.root) as observer:
-            until(observer, lambda s: bool(only(s).holders), never="orphaned")
+            may_have(observer, t.pids["b"])
             for lock in map(only, watch(observer, 2.0)):
                 assert lock.state in ("held", "unknown")
                 assert {h.pid for h in lock.holders} <= {t.pids["b"]}
                 assert not lock.sure_holders
-                assert not lock.holders or "has not counted it yet" in (lock.reason or "")
             end()
             t.done("b2")
             assert [h.pid for h in state(observer, "held", never="orphaned").holders] == [t.pids["b"]]
@@ -134,7 +133,7 @@ def test_who_has_not_counted_may_be_a_daemon_outside_the_server(python: str) -> 
         t.fork_away("away", by="b")
         end = grant_without_gil(t, "away")
         with observing(t.root) as observer:
-            until(observer, lambda s: "interpreter lock" in (only(s).reason or ""), never="orphaned")
+            may_have(observer, t.pids["away"])
             never_orphaned(observer, 1.0)
             end()
             t.done("away2")
@@ -166,7 +165,7 @@ def test_a_copy_of_the_module_under_another_name_is_known(python: str, tmp_path:
         t.fork("a", "b")
         end = grant_without_gil(t, "b", "other")
         with observing(t.root) as observer:
-            until(observer, lambda s: "interpreter lock" in (only(s).reason or ""), never="orphaned")
+            may_have(observer, t.pids["b"])
             never_orphaned(observer, 1.0)
             end()
 
@@ -190,7 +189,9 @@ def test_who_has_not_counted_may_wait_for_the_lock_of_another_interpreter(python
             t.do("b", "hogs()")
             t.do("c", "lock.release()")
             never_orphaned(observer, 2.0)
-            assert only(observer.snapshot()).state == "unknown"
+            lock = only(observer.snapshot())
+            assert lock.state == "unknown" or lock.holders
+            assert not lock.sure_holders
 
 
 FULL_PIPE = """
@@ -221,9 +222,9 @@ def test_grant_interrupted_by_a_handler_that_blocks_is_never_orphaned(python: st
         end = t.hog("b")
         t.do("a", "lock.release()")
         with observing(t.root) as observer:
-            until(observer, lambda s: "interpreter lock" in (only(s).reason or ""), never="orphaned")
+            may_have(observer, t.pids["b"])
             ctypes.CDLL(None).tgkill(t.pids["b"], t.tids["b2"], signal.SIGUSR1)
             wait_until(lambda: t.syscall("b2").startswith("1 "), what="the handler to block in write")
-            assert {only(s).state for s in watch(observer, 1.0)} == {"unknown"}
-            assert "signal handler" in (only(observer.snapshot()).reason or "")
+            never_orphaned(observer, 1.0)
+            may_have(observer, t.pids["b"])
         end()

@@ -40,7 +40,7 @@ def test_the_workers_notice_a_second_one_inside(tmp_path: Path) -> None:
     """What the test above rests on: a unit given back without a proof is noticed."""
     file = tmp_path / "shared"
     file.write_bytes(bytes(RECORD.size))
-    with start(sys.executable, str(PROGRAMS / "racing.py"), str(file), str(WORKERS)) as (root, log):
+    with start(sys.executable, str(PROGRAMS / "racing.py"), str(file), str(WORKERS), "300") as (root, log):
         wait_until(lambda: "ready" in log.read_text())
         maps = SemaphoreMaps(root.pid)
         (semaphore,) = [mapped.id for mapped in maps.semaphores()]

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from driving import Target, observing, only, state, target, until
+from driving import Target, observing, only, state, target, until, watch
 
 from semtrace.model import Lock, SemId
 from semtrace.observe.observer import Observer
@@ -74,6 +74,23 @@ def test_newborn_child_with_a_unit_of_a_semaphore_is_shown(monkeypatch: pytest.M
         assert (lock.state, holders(lock)) == ("held", [max(t.pids.values())])
 
 
+OPENS = (
+    "exec('import _multiprocessing; mine = _multiprocessing.SemLock._rebuild(-1, 1, 2147483647, {name}); "
+    "mine.acquire()', GLOBALS)"
+)
+
+
+def test_process_that_just_opened_a_semaphore_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was started by spawn or a forkserver, and has just got its locks."""
+    with target(made="lock = mp.get_context('spawn').Semaphore(3)") as t, observing(t.root) as observer:
+        name = t.do("p", "lock._semlock.name").replace("'", '"')
+        opener = t.start("spawn", "s")
+        state(observer, "free")
+        before_looks(monkeypatch, observer, lambda: t.do("s", OPENS.format(name=name)), times=1)
+        lock = only(observer.snapshot())
+        assert holders(lock) == [opener] or lock.state == "unknown"
+
+
 def test_lock_whose_users_fork_in_every_sample_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     with target() as t, observing(t.root) as observer:
         t.fork("a", "b")
@@ -134,6 +151,23 @@ def test_deeper_acquire_of_an_rlock_clears_no_heir() -> None:
                 t.do("b", "lock.acquire()")
 
 
+def test_idle_heir_of_a_deep_rlock_is_never_called_its_holder() -> None:
+    """Its count is the depth at which its parent had it."""
+    with target(made="lock = mp.RLock()") as t:
+        t.fork("w", "b")
+        t.do("w", "[lock.acquire(), lock.acquire()]")
+        t.fork("h", by="w")
+        t.do("w", "[lock.release(), lock.release()]")
+        with observing(t.root) as observer:
+            for name in ("b", "w", "b"):
+                t.do(name, "[lock.acquire(), lock.acquire()]")
+                with observing(t.root) as fresh:
+                    seen = [only(snapshot) for each in (observer, fresh) for snapshot in watch(each, 0.1)]
+                assert all(holders(lock) in ([], [t.pids[name]]) for lock in seen)
+                t.do(name, "[lock.release(), lock.release()]")
+                state(observer, "free")
+
+
 def test_heir_of_a_semaphore_is_cleared_once_all_units_are_back() -> None:
     with target(made="lock = mp.Semaphore(2)") as t, observing(t.root) as observer:
         id_ = state(observer, "free").id
@@ -159,3 +193,50 @@ def test_orphan_is_found_next_to_a_computing_heir() -> None:
             assert certain(state(observer, "held")) == [t.pids["b"]]
             t.kill("b")
             state(observer, "orphaned")
+
+
+# -- children that released for their parent and have ended
+
+
+@contextlib.contextmanager
+def settled(by_child: bool) -> Iterator[Target]:
+    """A target whose child `a` has a count of 1 and a child that has ended; another has died with the lock, if that
+    child had released it.
+    """
+    with target() as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.fork("c", by="a")
+        if by_child:
+            t.do("c", "lock.release()")
+            t.do("b", "lock.acquire()")
+        t.kill("c")
+        t.kill("b")
+        yield t
+
+
+@pytest.mark.parametrize("by_child", [True, False])
+@pytest.mark.parametrize("waited", [True, False])
+def test_holder_whose_child_has_ended_is_not_certain(by_child: bool, waited: bool) -> None:
+    """Nothing shows whether the child has released the lock for its parent."""
+    with settled(by_child) as t:
+        if waited:
+            t.do("a", f"os.waitpid({t.pids['c']}, 0)")
+        with observing(t.root) as observer:
+            for lock in map(only, watch(observer, 0.3)):
+                assert (lock.state, holders(lock), certain(lock)) == ("held", [t.pids["a"]], [])
+                assert "child" in (lock.reason or "")
+
+
+def test_holder_that_was_seen_without_since_its_child_ended_is_certain() -> None:
+    with settled(by_child=False) as t:
+        t.do("a", f"os.waitpid({t.pids['c']}, 0)")
+        with observing(t.root) as observer:
+            state(observer, "held")
+            t.do("a", "lock.release()")
+            t.do("p", "lock.acquire()")
+            state(observer, "held")
+            t.do("p", "lock.release()")
+            t.do("a", "lock.acquire()")
+            lock = only(until(observer, lambda s: holders(only(s)) == [t.pids["a"]]))
+            assert (certain(lock), lock.reason) == ([t.pids["a"]], None)

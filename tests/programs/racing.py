@@ -1,6 +1,6 @@
 """Workers that take and release a lock as fast as they can, and see to it that nobody is inside beside them.
 
-    python racing.py FILE WORKERS
+    python racing.py FILE WORKERS SECONDS
 
 FILE holds three 32-bit numbers, written inside the lock only: the thread that is inside, how often somebody
 came in, and how often another who lives was inside too. A worker that ends is replaced. Standard library only.
@@ -64,5 +64,5 @@ def main(path, workers):
 
 
 if __name__ == "__main__":
-    signal.alarm(300)
+    signal.alarm(int(sys.argv[3]))
     main(sys.argv[1], int(sys.argv[2]))

@@ -104,6 +104,10 @@ def _parse_line(line: bytes) -> Mapping | None:
         return None
 
 
+# To find so many files one by one costs less than to parse the lines of all files of their file system.
+_FEW = 16
+
+
 def mappings_of(pid: int, wanted: Collection[SemId]) -> Iterator[tuple[SemId, Mapping]]:
     """Yield every mapping of the wanted files, whatever its name, size and rights; nothing if the process has ended.
 
@@ -116,8 +120,11 @@ def mappings_of(pid: int, wanted: Collection[SemId]) -> Iterator[tuple[SemId, Ma
             text = b"".join(iter(lambda: f.read(1 << 16), b""))
     except (FileNotFoundError, ProcessLookupError):
         return
-    for major, minor in {(each.major, each.minor) for each in wanted}:
-        for line in _lines_with(text, b" %02x:%02x " % (major, minor)):
+    needles = {b" %02x:%02x %d " % (each.major, each.minor, each.inode) for each in wanted}
+    if len(needles) > _FEW:
+        needles = {b" %02x:%02x " % (each.major, each.minor) for each in wanted}
+    for needle in needles:
+        for line in _lines_with(text, needle):
             mapping = _parse_line(line)
             if mapping is not None and (semaphore := SemId(*mapping.device, mapping.inode)) in wanted:
                 yield semaphore, mapping

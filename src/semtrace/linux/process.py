@@ -32,7 +32,11 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """`/proc/PID/stat` (Documentation/filesystems/proc.rst, table 1-4): times in ticks, sizes in bytes."""
+    """`/proc/PID/stat` (Documentation/filesystems/proc.rst, table 1-4): times in ticks, sizes in bytes.
+
+    `reaped` grows with each child that ended and was waited for: the sum of their page faults (fields 11 and 13), of
+    which every process has some. It begins with 0 at a fork (kernel/fork.c copy_signal).
+    """
 
     id: ProcessId
     comm: str
@@ -43,6 +47,7 @@ class Stat:
     threads: int
     vsize: int
     rss: int
+    reaped: int = 0
 
     @property
     def forked(self) -> bool:
@@ -100,6 +105,7 @@ def parse_stat(pid: int, raw: bytes) -> Stat | None:
             threads=int(f[17]),
             vsize=int(f[20]),
             rss=int(f[21]) * PAGE_SIZE,
+            reaped=int(f[8]) + int(f[10]),
         )
     except (ValueError, IndexError):
         return None
@@ -117,6 +123,15 @@ def thread_ids(pid: int) -> list[int]:
         return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except OSError:
         return []
+
+
+def is_thread(tid: int) -> bool:
+    """Return True for a thread that is not the first of its process: /proc shows it by its number, too."""
+    try:
+        with open(f"/proc/{tid}/status", "rb") as file:
+            return any(line.startswith(b"Tgid:") and int(line[5:]) != tid for line in file)
+    except OSError:
+        return False
 
 
 def door(stat: Stat) -> int:

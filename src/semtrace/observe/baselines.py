@@ -70,7 +70,8 @@ class Baselines:
         self.lowest: dict[ProcessId, int] = {}
         self._standing: dict[ProcessId, _Standing] = {}
         self._sampled_s = float("-inf")
-        self._unproven = False
+        self._reaped: dict[ProcessId, int] = {}
+        self.has_unproven = False  # counts above 0 whose baseline is not proven
         self._counted: tuple[int, int] = (0, 0)  # times, most units
 
     @property
@@ -80,7 +81,7 @@ class Baselines:
 
     def due(self, now_s: float) -> bool:
         """Return True if the next sample of the free lock may teach something."""
-        return now_s - self._sampled_s >= (self.SOON_S if self._unproven else self.APART_S)
+        return now_s - self._sampled_s >= (self.SOON_S if self.has_unproven else self.APART_S)
 
     def unproven(self, claims: Iterable[Claim]) -> list[Claim]:
         """Return the counts of processes whose baseline is not proven."""
@@ -88,6 +89,7 @@ class Baselines:
 
     def note(self, claims: Collection[Claim]) -> None:
         """Take in all claims as they are read, whatever the state of the lock."""
+        unproven = False
         for claim in claims:
             process, count = claim.process, claim.count
             known = self.known.get(process)
@@ -95,9 +97,16 @@ class Baselines:
                 self.handed_over = True
                 self.lowest[process] = min(count, self.lowest.get(process, 0))
             if count <= 0 if known is None else count < known.count:
-                self.known[process] = Baseline(max(count, 0), proven=True)
+                known = self.known[process] = Baseline(max(count, 0), proven=True)
+            if claim.reaped and known is not None and count <= known.count:
+                self._reaped[process] = claim.reaped
+            unproven |= count > 0 and (known is None or not known.proven)
         if claims:
-            self._unproven = bool(self.unproven(claims))
+            self.has_unproven = unproven
+
+    def reaped_at_rest(self, process: ProcessId) -> int:
+        """Return what its ended children had used when it was last seen to hold nothing, 0 if it never was."""
+        return self._reaped.get(process, 0)
 
     def count_units(self, value: int, claims: Collection[Claim]) -> None:
         """Take in a steady reading of a Semaphore by all processes that map it."""
@@ -123,7 +132,7 @@ class Baselines:
                 self._stands(now_s, claim, before.get(claim.process), (activities or {}).get(claim.process))
                 if claim.process in asleep:
                     self.prove(claim)
-        self._unproven = bool(self.unproven(standing))
+        self.has_unproven = bool(self.unproven(standing))
 
     def _stands(self, now_s: float, claim: Claim, last: _Standing | None, activity: Activity | None) -> None:
         same = last is not None and last.count == claim.count
@@ -141,6 +150,7 @@ class Baselines:
     def keep(self, processes: Collection[ProcessId]) -> None:
         """Forget the baselines of processes that do not map the lock any more."""
         self.known = {process: baseline for process, baseline in self.known.items() if process in processes}
+        self._reaped = {process: reaped for process, reaped in self._reaped.items() if process in processes}
 
     @property
     def left_over(self) -> dict[ProcessId, int]:

@@ -101,7 +101,7 @@ class OrphanedSince:
 
     def update(self, now_s: float, judged: Mapping[SemId, Judged]) -> None:
         proved = {semaphore for semaphore, each in judged.items() if each.verdict.state == "orphaned"}
-        doubted = {s for s, each in judged.items() if each.verdict.state == "unknown" and each.reading.steady}
+        doubted = {s for s, each in judged.items() if each.verdict.is_doubt and each.reading.steady}
         self._first = {s: first for s, first in self._first.items() if s in doubted | proved}
         self._first |= {semaphore: self._first.get(semaphore, now_s) for semaphore in proved}
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from semtrace.cpython.names import Named
 from semtrace.linux import files
+from semtrace.linux.process import read_stat
 from semtrace.linux.shm import ShmDirectory
 from semtrace.linux.sweep import Obstacle
 from semtrace.model import SEM_VALUE_MAX, Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
@@ -30,7 +31,7 @@ from semtrace.observe.primitives import Part
 from semtrace.observe.prover import Judged, Prover
 from semtrace.observe.separate import count_separate
 from semtrace.observe.threadlocks import ThreadLocks
-from semtrace.observe.verdict import Claim, Reading, Verdict, judge
+from semtrace.observe.verdict import Claim, Reading, Verdict, judge, with_settled
 from semtrace.observe.watched import Watched
 from semtrace.rules import USUAL, Limits, with_findings
 from semtrace.servers.gunicorn_memory import effective
@@ -118,6 +119,7 @@ class Observer:
         self._lives.update(self._now_s, (member.id for member in members))
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
         members = self._with_newborn(members, judged)
+        self._with_openers(members, judged)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         suspects = {semaphore for semaphore, each in judged.items() if each.verdict.doubtful}
         self._prover.prove(self._now_s, judged, self._fleet.mappers)
@@ -190,6 +192,21 @@ class Observer:
                     again = self._look_at(semaphore) if attempt < _MOST_BIRTHS else _in_flux(judged[semaphore])
                     judged[semaphore] = again
         return members
+
+    def _with_openers(self, members: tuple[Member, ...], judged: dict[SemId, Judged]) -> None:
+        """Judge Semaphores again that somebody has opened by name since the mappings were listed: who holds units now
+        had it mapped when it was read.
+        """
+        named = {s for s in self._linked() if s in judged and judged[s].depends_on_openers}
+        if not named:
+            return
+        before = {semaphore: self._fleet.ids.get(semaphore) for semaphore in named}
+        stats = {member.id: read_stat(member.pid) for member in members}
+        fresh = {process: stat for process, stat in stats.items() if stat is not None and stat.id == process}
+        self._fleet.follow([replace(each, stat=fresh.get(each.id, each.stat)) for each in members], self._now_s)
+        for semaphore in named:
+            if self._fleet.ids.get(semaphore) != before[semaphore]:
+                judged[semaphore] = self._look_at(semaphore)
 
     def _shared_with(self, processes: set[ProcessId]) -> set[SemId]:
         """Return what any of these maps, or all if that cannot be known."""
@@ -289,9 +306,15 @@ class Observer:
         most = baselines.units if read.maxvalue == SEM_VALUE_MAX else read.maxvalue
         if most is not None and read.value >= most and baselines.due(self._now_s):
             self._learn(semaphore, most)
-        elif baselines.unproven(read.claims):
+        elif baselines.has_unproven and read.claims:
             self._heirs.learn(semaphore, self._fleet.mappers.get(semaphore, ()), read, baselines)
-        return judge(read, baselines.known, baselines.handed_over)
+        verdict = judge(read, baselines.known, baselines.handed_over)
+        certain = [claim.process for claim in verdict.holders if claim.certain]
+        return with_settled(verdict, [p for p in certain if self._lost_children(p, baselines)]) if certain else verdict
+
+    def _lost_children(self, process: ProcessId, baselines: Baselines) -> bool:
+        """Return True if a child of it may have released what it took, and have ended."""
+        return self._fleet[process].lost_children_since(baselines.reaped_at_rest(process))
 
     def _value_by_name(self, semaphore: SemId) -> tuple[int, int] | None:
         """A linked semaphore's file can be read without any right over the processes."""

@@ -24,6 +24,7 @@ from semtrace.observe.watched import Watched
 _BURST = 12
 _BURST_PAUSE_S = 0.0005
 _SWEEP_EVERY_S = 2.0
+_SWEEP_SHARE = 10  # a sweep that takes long is done less often
 _TAKE_IN_S = 1.0
 _LATELY_S = 10.0
 
@@ -52,6 +53,11 @@ class Judged:
     reading: Reading
     verdict: Verdict
     waiters: int
+
+    @property
+    def depends_on_openers(self) -> bool:
+        """Return True if a process that has just opened it could have units that the verdict does not show."""
+        return self.reading.maxvalue == SEM_VALUE_MAX and self.depends_on_newborn
 
     @property
     def depends_on_newborn(self) -> bool:
@@ -90,6 +96,7 @@ class Prover:
     ) -> None:
         self.unproved = False
         self._strict = False
+        self._sweep_took_s = 0.0
         self._look_at = look_at
         self._baselines = baselines
         self._linked = linked
@@ -120,7 +127,8 @@ class Prover:
             self._suspect(now_s, semaphore, judged[semaphore])
         self._look_hard(judged, mappers)
         self._look_for_takers(judged, mappers)
-        self._sweep(now_s, mappers)
+        if self._sweep(now_s, mappers) > _STALE_S:
+            self._look_hard(judged, mappers)  # what was seen before is old by now
         self.unproved = False
         for semaphore in self._suspicions:
             verdict = self._conclude(now_s, semaphore, mappers[semaphore], judged[semaphore])
@@ -235,11 +243,14 @@ class Prover:
                 alone = len(takers) == 1 and not any(named[process] > 1 for process in takers)
                 self._suspicions[semaphore].taker = next(iter(takers)) if alone else None
 
-    def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> None:
-        """Asks the rest of the machine once the rest of a proof is there, and again now and then."""
+    def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> float:
+        """Asks the rest of the machine once the rest of a proof is there, and again now and then. Return how many
+        seconds that took: on a busy machine with large processes it may be some.
+        """
         due = {s: each for s, each in self._suspicions.items() if self._sweep_due(now_s, s, mappers[s])}
         if not due:
-            return
+            return 0.0
+        began_s = time.monotonic()
         found = ask_outside({semaphore: mappers[semaphore] for semaphore in due}, self._linked())
         for semaphore, suspicion in due.items():
             known = {watched.id.pid for watched in mappers[semaphore] if suspicion.was_looked_at(watched.id)}
@@ -249,6 +260,8 @@ class Prover:
             if obstacle is not None and suspicion.outsider is None:
                 suspicion.outsider = str(obstacle)
             suspicion.barred = obstacle is not None and obstacle.rights_help and not strangers
+        self._sweep_took_s = time.monotonic() - began_s
+        return self._sweep_took_s
 
     def _take_in(self, now_s: float, semaphore: SemId, suspicion: Suspicion, strangers: Sequence[Stat]) -> None:
         """Watch those outside the server, and sweep again once they are watched. The proof does not wait for those that
@@ -272,7 +285,7 @@ class Prover:
     def _sweep_due(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
         swept_s = self._suspicions[semaphore].swept_s
         if swept_s is not None:
-            return now_s - swept_s >= _SWEEP_EVERY_S
+            return now_s - swept_s >= max(_SWEEP_EVERY_S, _SWEEP_SHARE * self._sweep_took_s)
         return self._lacks(semaphore, mappers) is None
 
     def _lacks(self, semaphore: SemId, mappers: Sequence[Watched]) -> _Lack | None:

@@ -8,8 +8,8 @@ and claims account for each other; anything else is "unknown" with its reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, LockState, ProcessId
 
@@ -19,8 +19,9 @@ class Claim:
     """The count of one process's SemLock objects for a semaphore.
 
     `parent` is the PID of the process that it was forked from, 0 where that is not sure; `forked` is False for a
-    process that began with an exec, whose counts are all its own. `certain`, of a holder in a verdict: it took what it
-    claims, and did not just inherit the count.
+    process that began with an exec, whose counts are all its own. `reaped` is how much its ended children have used, as
+    of some moment before. `certain`, of a holder in a verdict: it took what it claims, and did not just inherit the
+    count.
     """
 
     process: ProcessId
@@ -28,6 +29,7 @@ class Claim:
     last_tid: int
     parent: int = 0
     forked: bool = True
+    reaped: int = field(default=0, compare=False)
     certain: bool = True
 
 
@@ -80,6 +82,11 @@ class Verdict:
         """True if there is something to prove."""
         return self.suspect or self.lost > 0
 
+    @property
+    def is_doubt(self) -> bool:
+        """Return True if it names nobody for certain, nor says that the lock is free or orphaned."""
+        return self.state == "unknown" or (bool(self.holders) and not any(c.certain for c in self.holders))
+
 
 def judge(reading: Reading, baselines: Mapping[ProcessId, Baseline], handed_over: bool = False) -> Verdict:
     """Return the verdict on a lock, given the counts at which processes hold nothing, as far as they are known.
@@ -101,6 +108,16 @@ def judge(reading: Reading, baselines: Mapping[ProcessId, Baseline], handed_over
     if handed_over or any(c.count < 0 for c in reading.claims):
         return Verdict("unknown", reason="holder unknown: processes release what others took, so counts do not show it")
     return _judge_taken(reading, taken, baselines)
+
+
+def with_settled(verdict: Verdict, settled: Collection[ProcessId]) -> Verdict:
+    """Return the verdict without certainty about these holders: a child that has ended may have released for them."""
+    holders = tuple(replace(c, certain=c.certain and c.process not in settled) for c in verdict.holders)
+    new = [c.process for c, before in zip(holders, verdict.holders, strict=True) if before.certain and not c.certain]
+    if not new:
+        return verdict
+    reason = f"a child of {_pids(new)} that has ended may have released what it took"
+    return replace(verdict, holders=holders, reason=f"{verdict.reason}; {reason}" if verdict.reason else reason)
 
 
 def taken_by(reading: Reading, taker: ProcessId) -> Verdict:

@@ -12,7 +12,7 @@ from semtrace.cpython.semlock import SemLock
 from semtrace.linux import futex, pages, shm
 from semtrace.linux.maps import Mapping, SemaphoreMaps, read_mappings
 from semtrace.linux.memory import Memory
-from semtrace.linux.process import Stat, door, read_stat
+from semtrace.linux.process import Stat, children, door, read_stat
 from semtrace.linux.program import namespace_pids, session_id
 from semtrace.linux.pthread import kernel_tid
 from semtrace.linux.rights import refused
@@ -115,6 +115,13 @@ class Watched:
         """True once nothing of it can run any more."""
         stat = read_stat(self.id.pid)
         return stat is None or stat.id != self.id or stat.dying
+
+    def lost_children_since(self, reaped: int) -> bool:
+        """Return True if a child of it has ended since its `reaped` was this, also one that nobody has waited for."""
+        stat = read_stat(self.id.pid)
+        if stat is None or stat.id != self.id:
+            return False
+        return stat.reaped != reaped or any(child.ended for pid in children(stat) if (child := read_stat(pid)))
 
     # -- which semaphores
 
@@ -348,7 +355,8 @@ class Watched:
         if not uses:
             return None
         last_tid, _ = max(uses, key=lambda use: (use[1], use[0] != 0))
-        return Claim(self.id, sum(count for _, count in uses), last_tid, self.parent, self.stat.forked)
+        count = sum(count for _, count in uses)
+        return Claim(self.id, count, last_tid, self.parent, self.stat.forked, self.stat.reaped)
 
     def threads(self, listed: bool = False) -> list[futex.Thread]:
         """Return where its threads are. `listed`: list them now, also if it had but one when it was last looked at."""

@@ -13,12 +13,15 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from semtrace.linux.process import Stat, children, last_pid, read_stat
+from semtrace.linux.process import Stat, children, is_thread, last_pid, read_stat
 from semtrace.linux.program import is_spawned
 from semtrace.model import Process, ProcessId, Role, Server
 from semtrace.servers.heartbeat import age_s
 from semtrace.servers.processes import cmdline
 from semtrace.servers.roles import Roles
+
+# With more numbers given out than these the children of all members are listed.
+_FEW = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +93,18 @@ class Tree:
         return tuple(self._member(stat, now) for stat in sorted(self._members.values(), key=self._order))
 
     def newborn(self) -> tuple[Member, ...]:
-        """Return the members that were born since the last refresh or call."""
-        if last_pid() == self._last_pid:
+        """Return the members that were born since the last refresh or call.
+
+        The kernel numbers processes upwards: those with the numbers given out since are asked who their parents are.
+        """
+        newest = last_pid()
+        if newest == self._last_pid:
             return ()
         known = set(self._members)
-        self._grow()
+        if 0 < newest - self._last_pid <= _FEW:
+            self._add(range(self._last_pid + 1, newest + 1))
+        else:
+            self._grow()
         born = [stat for process, stat in self._members.items() if process not in known]
         if not born:
             return ()
@@ -102,6 +112,17 @@ class Tree:
         self._roles.assign(self._members)
         now = time.monotonic()
         return tuple(self._member(stat, now) for stat in sorted(born, key=self._order))
+
+    def _add(self, pids: Iterable[int]) -> None:
+        """Add those of these that are children of members, parents before their children."""
+        members = {process.pid for process in self._members}
+        for pid in pids:
+            stat = read_stat(pid)
+            if stat is None or stat.ended or stat.ppid not in members or stat.id in self._members:
+                continue
+            if self._belongs(stat) and not is_thread(pid):
+                self._members[stat.id] = stat
+                members.add(pid)
 
     def _member(self, stat: Stat, now: float) -> Member:
         role, file = self._roles.of(stat.id)
