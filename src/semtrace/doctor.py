@@ -17,7 +17,7 @@ from semtrace.tracing.follower import Follower
 WATCH_S = 1.5
 
 # A proof, a walk for names or a search that is under way at the end gets so much longer.
-_PATIENCE_S = 6.0
+_PATIENCE_S = 12.0
 _PAUSE_S = 0.05
 
 # Of a thread that is blocked for ever one of these tells.

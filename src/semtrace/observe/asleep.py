@@ -32,6 +32,8 @@ _SHARE = 100
 
 # How long one pass may read stacks; what is left is read in the next.
 _STACKS_S = 0.05
+# How often a stack is read again that could not be read whole.
+_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class _Known:
     blocked: Blocked
     frames: tuple[PyFrame, ...] | None = None
     asked: bool = False
+    attempts: int = 0
     in_handler: bool = False
     joins: int | None = None
     private: PrivateWait | None = None
@@ -145,10 +148,13 @@ class LongSleepers:
             known, seen = self._known[thread], found.get(thread.tid)
             if sample is not None and seen is not None:
                 _explain(known, sample, seen, watched.stat.forked)
-            if futex.run_time_ns(thread.process.pid, thread.tid) == known.ran_ns:
-                known.asked = True
-            else:
+            known.attempts += 1
+            if futex.run_time_ns(thread.process.pid, thread.tid) != known.ran_ns:
                 del self._known[thread]
+            elif (sample is None or sample.cut) and known.attempts < _ATTEMPTS:
+                self.unfinished = True  # it was too slow, or its memory was in motion
+            else:
+                known.asked = True
 
 
 def _explain(known: _Known, sample: Sample, thread: PyThread, forked: bool) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from semtrace.cpython.forks import own_frames
 from semtrace.cpython.held import Evidence, HoldKind, evidence
-from semtrace.cpython.stack import StackReader
+from semtrace.cpython.stack import Sample, StackReader
 from semtrace.linux import futex
 from semtrace.linux.memory import Memory
 from semtrace.model import Frame, ProcessId
@@ -99,7 +100,7 @@ def _found_inside(watched: Watched, locks: set[int], waiting: Mapping[int, int])
     before = {thread.tid: futex.run_time_ns(pid, thread.tid) for thread in watched.threads()}
     try:
         with Memory(pid) as memory:
-            sample = StackReader(pid, memory).sample()
+            sample = _own(StackReader(pid, memory).sample(), watched.stat.forked)
             tids = {thread.pthread_id: watched.tid_of(thread.pthread_id) for thread in sample.threads} if sample else {}
             waits = {pthread: waiting[tid] for pthread, tid in tids.items() if tid is not None and tid in waiting}
             seen = evidence(sample, locks, waits) if sample else None
@@ -108,6 +109,14 @@ def _found_inside(watched: Watched, locks: set[int], waiting: Mapping[int, int])
     if seen is None:
         return dict.fromkeys(locks)
     return {lock: _one(watched, found, tids, before) for lock, found in seen.items()}
+
+
+def _own(sample: Sample | None, forked: bool) -> Sample | None:
+    """Return the sample without the frames from before a fork: what the parent was inside of, the child is not."""
+    if sample is None:
+        return None
+    threads = (replace(thread, frames=own_frames(sample, thread.frames, forked)) for thread in sample.threads)
+    return replace(sample, threads=tuple(threads))
 
 
 def _one(

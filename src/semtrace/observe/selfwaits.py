@@ -36,8 +36,15 @@ class SelfWaits:
         return tuple(self._marked(lock, suspects[lock.id]) if lock.id in suspects else lock for lock in locks)
 
     def _marked(self, lock: Lock, suspects: Sequence[Holder]) -> Lock:
-        holders = (replace(holder, within=self._is_inside(holder, self._keys(lock, holder))) for holder in suspects)
-        return replace(lock, holders=tuple(holders))
+        """With what the frames show: who is inside `with` the lock has not only inherited its count."""
+        holders = tuple(self._with_evidence(holder, self._keys(lock, holder)) for holder in suspects)
+        doubtful = not all(holder.certain for holder in holders)
+        settled = not doubtful and not all(holder.certain for holder in suspects)
+        return replace(lock, holders=holders, reason=None if settled else lock.reason)
+
+    def _with_evidence(self, holder: Holder, keys: Iterable[Key]) -> Holder:
+        within = self._is_inside(holder, keys)
+        return replace(holder, within=within, certain=holder.certain or within)
 
     def _is_inside(self, holder: Holder, keys: Iterable[Key]) -> bool:
         return any(self._insiders.of(key) == holder.tid for key in keys)

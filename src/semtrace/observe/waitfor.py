@@ -42,8 +42,8 @@ _NEVER_IDLE = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END)
 @dataclass(frozen=True, slots=True)
 class About:
     """What else is known of the server: the living children of each process, the names of its private locks by their
-    address, the threads by pthread id, the file locks of the machine (asked for once, where somebody waits), and the processes
-    whose program handles signals itself.
+    address, the threads by pthread id, the file locks of the machine (asked for once, where somebody waits), and the
+    processes whose program handles signals itself.
     """
 
     children: Mapping[ProcessId, Collection[ProcessId]]
@@ -124,7 +124,9 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
         return _thread_end(sleeper, private, about)
     kind = WaitKind.SIGNAL if private.kind is Private.CONDITION else WaitKind.PRIVATE_LOCK
     name, named = _name(sleeper, private, about)
-    target = Target(kind, name, process=process, address=private.lock or blocked.futex, named=named)
+    whole = private.primitive if kind is WaitKind.SIGNAL else None
+    address = private.lock or blocked.futex
+    target = Target(kind, name, process=process, address=address, part_of=whole, named=named)
     owner = (
         about.tid_of(process, private.owner_pthread) if private.owner_pthread and kind is not WaitKind.SIGNAL else None
     )

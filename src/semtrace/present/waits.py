@@ -28,7 +28,7 @@ def target_text(target: Target) -> str:
         return f"the end of thread {clean(target.name)}"
     if target.kind is WaitKind.FILE_LOCK and target.path:
         return f"the lock of {clean(target.path)}"
-    if target.kind is WaitKind.SIGNAL and target.part_of:
+    if target.kind is WaitKind.SIGNAL and target.semaphore is not None and target.part_of:
         return clean(target.part_of)
     return clean(target.name) or _NAMELESS[target.kind]
 

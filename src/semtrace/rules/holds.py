@@ -113,7 +113,7 @@ def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
     """Of a library's own lock only where somebody waits: to keep it may be what it is for, as of loky's, which a worker
     is given when it may exit.
     """
-    internal = not lock.own or (lock.name or "").rpartition(".")[2].startswith("_")
+    internal = not lock.own or lock.name is None or lock.name.rpartition(".")[2].startswith("_")
     if internal and not lock.waiters:
         return None
     for holder in lock.sure_holders:

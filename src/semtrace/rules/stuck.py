@@ -12,6 +12,7 @@ private lock that nobody can release, or on a stopped process.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from semtrace.model import (
     Advice,
@@ -36,6 +37,7 @@ from semtrace.model import (
     Snapshot,
     Stopped,
     Target,
+    ThreadId,
     ThreadRef,
     UnfinishedTasks,
     Wait,
@@ -58,6 +60,11 @@ _POOL, _RESULTS = "/pool.py", ("wait", "get", "next")
 
 # A pool starts its workers together. One that is so much younger took the place of another.
 _LATER_S = 0.5
+# A result may be on its way for a moment.
+_LOST_S = 2.0
+
+# In these a main thread is parked while others work (Lib/threading.py).
+_PARKING = (None, "threading.Event", "threading.Condition")
 
 _ENDS = (WaitKind.PROCESS_END, WaitKind.THREAD_END)
 
@@ -72,6 +79,7 @@ def stuck(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         yield _worker_died(roots, snapshot) if _waits_for_pool(roots[0]) else _stuck(roots, snapshot)
     if not together:
         yield from _all_workers(snapshot, limits)
+    yield from _lost_results(snapshot, [root for roots in together.values() for root in roots])
 
 
 def stopped(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -100,15 +108,27 @@ def _is_orphan(root: Root, snapshot: Snapshot) -> bool:
 
 
 def _matters(root: Root, snapshot: Snapshot) -> bool:
-    told = [wait for wait in root.waits if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN]
-    if not told:
-        return False
-    if any(not _is_private_signal(wait) for wait in told):
+    """Return False for threads that wait for work, and for those that are parked without harm."""
+    threads = {process.id: process.threads for process in snapshot.processes}
+    told = [wait for wait in root.waits if not wait.idle]
+    # The only thread of a process is stuck in its private memory, whatever it is that it sleeps in.
+    told = [wait for wait in told if wait.target.kind is not WaitKind.UNKNOWN or threads.get(wait.thread.process) == 1]
+    if any(not _is_parked(wait, snapshot) for wait in told):
         return True
     serving = {process.pid for process in workers(snapshot) if process.role != "process"}
     first = any(wait.thread.tid == wait.pid and wait.pid in serving for wait in told)
     awaited = any(wait.target.kind in (*_ENDS, WaitKind.SHARED_LOCK, WaitKind.PRIVATE_LOCK) for wait in root.behind)
-    return first or awaited or any(map(_is_result, told))
+    return first or (bool(told) and awaited)
+
+
+def _is_parked(wait: Wait, snapshot: Snapshot) -> bool:
+    """Return True for a thread that may only keep its program alive: in an Event or Condition of its process that is
+    not alone, as others do the work.
+    """
+    if not _is_private_signal(wait) or _is_result(wait) or wait.target.part_of not in _PARKING:
+        return False
+    alone = len(snapshot.processes) == 1 and snapshot.processes[0].threads == 1
+    return not alone
 
 
 def _is_private_signal(wait: Wait) -> bool:
@@ -162,6 +182,24 @@ def _worker_died(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
         remedy=Remedy((Advice.CHECK_RESULTS, Advice.RESTART_PROCESS)),
         since=Elapsed(min(root.since_s for root in roots)),
     )
+
+
+def _lost_results(snapshot: Snapshot, told: Sequence[Root]) -> Iterator[Finding]:
+    """Yield the threads that wait for a job's result while every worker of their process waits for work: not proven,
+    for the program may go on otherwise.
+    """
+    known = {wait.thread for root in told for wait in root.waits}
+    idle = {wait.thread for wait in snapshot.waits.waits if wait.idle}
+    lost = []
+    for wait in snapshot.waits.waits:
+        if wait.thread in known or wait.timed or (wait.asleep_s or 0.0) < _LOST_S or not _is_result(wait):
+            continue
+        children = [process for process in snapshot.processes if process.ppid == wait.pid]
+        if children and all(ThreadId(child.id, child.pid) in idle for child in children):
+            lost.append(wait)
+    if lost:
+        found = _worker_died([Root(RootKind.NOBODY, tuple(lost))], snapshot)
+        yield replace(found, severity="warning")
 
 
 def _younger(parents: set[ProcessId], snapshot: Snapshot) -> Iterator[Fact]:
@@ -242,6 +280,7 @@ def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for wait in snapshot.waits.waits:
         of.setdefault(wait.thread.process, []).append(wait)
     found = [serving_waits(process, of.get(process.id, [])) for process in serving]
+    found = [[wait for wait in each if wait.target.kind not in _ENDS] for each in found]
     orphaned = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred}
     waits = [min(each, key=lambda wait: wait.asleep_s or 0.0) for each in found if each]
     if len(waits) < len(serving) or len(serving) < 2:

@@ -37,11 +37,14 @@ _ANY_NUMBER = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """Facts of the whole server: processes of one thread, PIDs that cannot be read, processes that handle signals."""
+    """Facts of the whole server: processes of one thread, PIDs that cannot be read, processes that handle signals, and
+    those that read a pipe for work.
+    """
 
     single: frozenset[ProcessId]
     blind: tuple[int, ...]
     handlers: frozenset[ProcessId]
+    reading: frozenset[ProcessId]
     assume_asked: bool
 
 
@@ -55,6 +58,9 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
         frozenset(process.id for process in snapshot.processes if process.threads == 1),
         tuple(problem.process.pid for problem in snapshot.problems if problem.process),
         snapshot.handlers,
+        frozenset(
+            each.thread.process for each in snapshot.blocked if each.idle and each.target.kind is WaitKind.PIPE_READ
+        ),
         assume_asked,
     )
     waits = [wait for lock in snapshot.locks for wait in _lock_waits(lock, server)]
@@ -64,6 +70,10 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     waits = [_with_sleep(wait, others[wait.thread]) if wait.thread in others else wait for wait in waits]
     waits += [_asked(wait) if assume_asked else wait for wait in snapshot.blocked if wait.thread not in known]
     return graph(waits, _living(snapshot), stopped_processes(snapshot))
+
+
+def _reads(wait: Wait) -> bool:
+    return wait.target.kind is WaitKind.PIPE_READ
 
 
 def _with_sleep(wait: Wait, seen: Wait) -> Wait:
@@ -107,7 +117,7 @@ def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
     )
     wakers = _wakers(lock, server, signal)
     # To wait for a queue's read lock is to wait for work, as long as there is a reader who has it.
-    reads = bool(lock.holders)
+    reads = bool(lock.holders) or not server.reading.isdisjoint(lock.mapped_by)
     for waiter in lock.waiters:
         idle = reads and (waiter.idle or target.attribute == _READ_LOCK)
         yield _wait(replace(waiter, idle=idle), target, wakers, holders, bound, loose)
@@ -115,7 +125,7 @@ def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
 
 def is_signal(lock: Lock) -> bool:
     """Return True for a semaphore that others than its takers give units to: waiting for one is no mutual exclusion."""
-    return lock.signal or lock.maximum != 1
+    return lock.signal or lock.maximum not in (None, 1)
 
 
 def _is_semaphore(lock: Lock) -> bool:
