@@ -65,7 +65,7 @@ def test_a_worker_shows_what_it_holds_and_waits_for() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("▸ running")
         assert "93.4" in seen.line("▸ running")
-        assert "myapp.lock myapp.pool.slots" in seen.line("▸ running")
+        assert "myapp.lock, myapp.pool.slots" in seen.line("▸ running")
         assert "1.3G" in seen.line(" 4713  worker")
         assert seen.line(" 4713  worker").split()[-3] == "myapp.lock"
 

@@ -157,6 +157,7 @@ def test_the_first_line_has_its_width_and_says_the_pause(width: int, paused: boo
     said = header.headline_line(headline(snapshot), snapshot.server, snapshot, gauge, width, alone)
     assert line.width_of(said) == width
     assert ("PAUSED" in line.text_of(said)) is paused
+    assert "……" not in line.text_of(said)
 
 
 # ---- processes
@@ -221,6 +222,14 @@ def test_defunct_children_have_rows_and_details() -> None:
     play(scenario, picture([lock(1)], [master(), worker(4711)], ended=ended))
 
 
+def test_a_held_file_lock_shows_where_somebody_waits_for_it() -> None:
+    path = Target(WaitKind.FILE_LOCK, "/run/job", address=9, path="/run/job")
+    snapshot = graphed([held_by(thread(4712), path, 4711)], 4711, 4712)
+    assert by_pid(snapshot)["4711"]["HOLDS"] == "the lock of /run/job"
+    assert subjects.sentence(pid(4711), snapshot) == "worker 4711 holds the lock of /run/job."
+    assert ("holds", "the lock of /run/job") in [entry[:2] for entry in subjects.entries(pid(4711), snapshot)]
+
+
 # ---- marks
 
 
@@ -265,7 +274,7 @@ def test_nameless_private_locks_that_somebody_waits_for_have_rows() -> None:
     (shown,) = private_cells(self_taken())
     assert shown["NAME"] == "a private lock"
     assert (shown["LOCKED NOW IN"], shown["HELD BY"], shown["WAITERS"]) == ("4711", "4711", "4711")
-    assert shown["REMARK"] == "⚠ stuck; only in 4711"
+    assert (shown["STATE"], shown["REMARK"]) == ("⚠ stuck", "only in 4711")
 
 
 def test_enter_on_a_nameless_lock_opens_its_owner() -> None:
@@ -305,7 +314,7 @@ def test_a_full_pipe_has_its_readers_and_enter_opens_one() -> None:
 
 def test_a_lock_behind_a_ring_is_called_stuck_in_the_tree() -> None:
     snapshot = ring()
-    shown = [row.cells for row in blocking_rows(snapshot, forest(snapshot.waits))]
+    shown = [row.cells for row in reversed(list(blocking_rows(snapshot, forest(snapshot.waits))))]
     states = {each[0].text.split()[-1]: each[1].text for each in shown if each[0].text.endswith(("a", "b", "c"))}
     assert states == {"a": "↻ deadlock", "b": "↻ deadlock", "c": "⚠ stuck"}
 

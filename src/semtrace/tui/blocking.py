@@ -70,9 +70,8 @@ def _waiting_row(
 def _thing_row(place: int, node: Node, lock: Lock | None, drawn: str, graph: WaitGraph, marks: Marks) -> Row:
     name = f"{drawn}{target_text(node.target)}"
     if node.again:
-        return Row(
-            ("again", _id(node.target), place), (Cell(f"{name} {CYCLE} above", "dim"), *[Cell("")] * 5), (place,)
-        )
+        cells = (Cell(name, "dim"), Cell(f"{CYCLE} above", "dim"), *[Cell("")] * 4)
+        return Row(("again", _id(node.target), place), cells, (place,))
     holder = max(lock.holders, key=lambda each: each.since_s or 0.0, default=None) if lock else None
     state, style = _state(node, lock, marks.of_target(node.target))
     cells = (

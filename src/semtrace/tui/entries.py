@@ -39,7 +39,7 @@ from semtrace.present.waits import target_text, wait_place
 from semtrace.reports.stacks import stack_lines
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.tui.entry import Entry
-from semtrace.tui.rows import pids, units
+from semtrace.tui.rows import pids, units, wanted_holds
 from semtrace.tui.sentences import for_so_long, in_whose_hands, last_holder_phrase, names_of
 from semtrace.tui.signs import WARNING, lock_sign, process_sign
 from semtrace.tui.spreads import spread_entries
@@ -136,9 +136,12 @@ def process_entries(process: Process, snapshot: Snapshot, surroundings: Surround
     yield Entry("cpu", f"{percent(process.cpu_percent)} % of a core")
     yield Entry("memory", f"{size(process.rss)} resident")
     yield Entry("threads", str(process.threads))
-    yield Entry("heartbeat", _heartbeat(process, snapshot.server.timeout_s))
+    if process.role != "process" or process.last_heartbeat_s is not None:
+        yield Entry("heartbeat", _heartbeat(process, snapshot.server.timeout_s))
     holds, waits = ("holds", "waits for") if snapshot.alive else ("held then", "waited for")
-    yield from _section(holds, (_hold_entry(each, process.id, locks) for each in process.holds), "nothing")
+    held = [_hold_entry(each, process.id, locks) for each in process.holds]
+    held += [Entry("", name, "held") for name in wanted_holds(snapshot.waits).get(process.id, ())]
+    yield from _section(holds, held, "nothing")
     mine = [wait for wait in snapshot.waits.waits if wait.thread.process == process.id]
     yield from _section(waits, (_wait_entry(wait, locks, snapshot) for wait in _telling(mine)), _no_wait(mine))
     yield from finding_entries(each for each in snapshot.findings if process.pid in each.pids)
@@ -168,7 +171,7 @@ def ended_entries(child: EndedChild) -> Iterator[Entry]:
 def private_entries(lock: ThreadLock, snapshot: Snapshot) -> Iterator[Entry]:
     yield Entry("name", clean(lock.name), "strong")
     kind = lock.kind if lock.kind.startswith("asyncio.") else f"threading {lock.kind}"
-    yield Entry("kind", f"{kind}: private to each process, it excludes nobody across them")
+    yield Entry("kind", f"{kind}: each process has its own copy, so it does not protect across processes")
     yield from finding_entries(each for each in snapshot.findings if each.name == lock.name and each.lock is None)
     if lock.overlap is not None:
         yield from _overlap_entries(lock.overlap)
@@ -199,11 +202,10 @@ def _use(use: ThreadLockUse) -> str:
 
 
 def _overlap_entries(overlap: Overlap) -> Iterator[Entry]:
-    yield Entry("seen", f"{overlap.most} processes inside at once, in {overlap.times} looks", "warning")
+    yield Entry("seen", f"{overlap.most} processes held their own copy at once, in {overlap.times} samples", "warning")
     yield Entry(
         "", f"first at {_clock(overlap.first_at)}, last at {_clock(overlap.last_at)}: {pids(overlap.processes)}"
     )
-    yield Entry("", "the fix: multiprocessing.Lock(), made before the fork (gunicorn --preload)", "dim")
 
 
 def _clock(epoch_s: float, form: str = "%H:%M:%S") -> str:
@@ -305,13 +307,13 @@ def _enders(wait: Wait, stuck: bool, snapshot: Snapshot) -> Iterator[str]:
     if wait.bound and wait.holders:
         able = sorted({holder.process for holder in wait.holders})
     lot = len(able) > 1 and len(able) >= len(snapshot.processes)
-    who = f"any of {len(able)} processes" if lot else f"PID {pids(able)}"
+    who = f"{len(able)} processes" if lot else f"PID {pids(able)}"
     if stuck:
         too = f"only {who} could end this wait, and {'it waits' if len(able) == 1 else 'all of them wait'} too"
         yield f"{WARNING} stuck: {too if able else NOBODY}"
         return
     if able:
-        yield f"{who} can end this wait"
+        yield f"{'any of ' if len(able) > 1 else ''}{who} can end this wait"
     if wait.wakers.doubt not in (None, Doubt.UNASKED):
         yield from fact_lines(MayStillWake(wait.wakers.doubt, wait.wakers.pids))
 

@@ -69,7 +69,7 @@ def headline_line(answer: Headline, server: Server, snapshot: Snapshot, gauge: G
     if alone:
         name, pid = _identity(server, snapshot)[1:3]
         right += [name._replace(order=2), pid._replace(order=3), Item(4, _rate(gauge))]
-    room = width - 2 - sum(width_of(item.line) + GAP for item in paused)
+    room = width - GAP - 2 - sum(width_of(item.line) + GAP for item in paused)
     said = clip(headline_text(answer), max(room, 0))
     return spread([Item(0, (Span(said, f"{VERDICTS[answer.verdict]} @findings"),))], right, width, GAP)
 

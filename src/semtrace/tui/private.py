@@ -14,6 +14,7 @@ from semtrace.tui.rows import LONG_S, NOTHING, counted_pids, pids, since
 from semtrace.tui.signs import WARNING
 
 COLUMNS = (
+    Column("STATE", 7, 11, 0, marked=True, sparse=True),
     Column("NAME", 14, 48, 0, cut="start"),
     Column("KIND", 6, 16, 7),
     Column("LOCKED NOW IN", 14, 30, 1, marked=True, cut="words"),
@@ -70,14 +71,15 @@ def _lock_row(lock: ThreadLock, waiting: Sequence[Wait], marks: Marks) -> Row:
     mark: Mark | None = next((each for each in MARK_SIGNS if each in found), None)
     holders = [use.holder for use in lock.processes if use.holder is not None]
     style = "warning" if lock.overlap else "" if locked else "dim"
-    remark = "; ".join(_remarks(lock, mark)) or "one copy per process"
+    remark = "; ".join(_remarks(lock)) or "one copy per process"
     cells = (
+        _mark_cell(mark),
         Cell(clean(lock.name), "strong"),
         Cell(lock.kind, "dim"),
         Cell(pids(locked) or _BLANK, style, len(locked)),
         *_held_cells(holders),
         *_waiting_cells(waiting),
-        Cell(remark, "bad" if mark else "warning" if lock.overlap else "dim"),
+        Cell(remark, "warning" if lock.overlap else "dim"),
     )
     return Row(lock.name, cells, (_rank(mark, waiting), natural(lock.name)))
 
@@ -87,17 +89,21 @@ def _nameless_row(target: Target, waiting: Sequence[Wait], marks: Marks) -> Row:
     owner = str(target.process.pid) if target.process else UNKNOWN
     signal = target.kind is WaitKind.SIGNAL
     holders = dict.fromkeys(thread for wait in waiting for thread in wait.holders or ())
-    only = f"only in {owner}"
     cells = (
+        _mark_cell(mark),
         Cell(target_text(target)),
         Cell("signal" if signal else UNKNOWN, "dim"),
         Cell("", "dim", 0) if signal else Cell(owner, "", 1),
         Cell(" ".join(thread_pid(*each) for each in holders), "held"),
         NOTHING,
         *_waiting_cells(waiting),
-        Cell(f"{mark_text(mark)}; {only}" if mark else only, "bad" if mark else "dim"),
+        Cell(f"only in {owner}", "dim"),
     )
     return Row(target, cells, (_rank(mark, waiting), natural(target_text(target) or "~"), owner, target.address or 0))
+
+
+def _mark_cell(mark: Mark | None) -> Cell:
+    return Cell(mark_text(mark), "bad") if mark else NOTHING
 
 
 def _held_cells(holders: Sequence[Holder]) -> tuple[Cell, Cell]:
@@ -120,9 +126,7 @@ def _waiting_cells(waiting: Sequence[Wait]) -> tuple[Cell, Cell]:
     )
 
 
-def _remarks(lock: ThreadLock, mark: Mark | None) -> Iterator[str]:
-    if mark is not None:
-        yield mark_text(mark)
+def _remarks(lock: ThreadLock) -> Iterator[str]:
     if lock.overlap is not None:
         yield _overlap(lock.overlap)
     inherited = [use.process for use in lock.processes if use.inherited]

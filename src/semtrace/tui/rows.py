@@ -19,6 +19,8 @@ from semtrace.model import (
     Statistics,
     Wait,
     Waiter,
+    WaitGraph,
+    WaitKind,
 )
 from semtrace.observe.separate import combine
 from semtrace.present.waits import target_text
@@ -41,7 +43,7 @@ WORKERS = (
     Column("AGE", 6, 6, 7, right=True),
     Column("HOLDS", 12, 44, 1, marked=True, cut="list"),
     Column("WAITS FOR", 12, 44, 2, marked=True, cut="list"),
-    Column("BEAT", 6, 6, 8, right=True),
+    Column("BEAT", 6, 6, 8, right=True, sparse=True),
     Column("THREADS", 8, 8, 9, right=True),
 )
 
@@ -74,6 +76,7 @@ SERVERS = (
 )
 
 LONG_S = 2.0
+_OTHER_LOCKS = (WaitKind.PRIVATE_LOCK, WaitKind.FILE_LOCK, WaitKind.MANAGER_LOCK)
 _ROLE_ORDER = {"master": 0, "process": 1, "worker": 2, "dirty-arbiter": 3, "dirty-worker": 4}
 
 
@@ -94,10 +97,17 @@ def worker_rows(snapshot: Snapshot) -> list[Row]:
     """Return a row for each process, those of children that nobody has reaped last."""
     locks = {lock.id: lock for lock in snapshot.locks}
     waits = waits_by_process(snapshot.waits)
+    held = wanted_holds(snapshot.waits)
     stuck = stuck_processes(snapshot)
     there = {process.id for process in snapshot.processes}
     rows = [
-        _worker_row(process, locks, waits.get(process.id, ()), process.id in stuck, snapshot.taken_at)
+        _worker_row(
+            process,
+            _holds_cell(process, locks, held.get(process.id, [])),
+            waits.get(process.id, ()),
+            process.id in stuck,
+            snapshot.taken_at,
+        )
         for process in snapshot.processes
     ]
     return [*rows, *(_ended_row(child) for child in snapshot.ended if child.id not in there)]
@@ -155,9 +165,17 @@ def end_of(child: EndedChild) -> str:
     return f"signal {-child.exit_code}" if child.exit_code < 0 else f"exit {child.exit_code}"
 
 
-def _worker_row(
-    process: Process, locks: Mapping[SemId, Lock], waits: Iterable[Wait], is_stuck: bool, now: float
-) -> Row:
+def wanted_holds(graph: WaitGraph) -> dict[ProcessId, list[str]]:
+    """Return the locks but shared ones that each process holds and others wait for: of no more it is known."""
+    found: dict[ProcessId, set[str]] = {}
+    for wait in graph.waits:
+        if wait.target.kind in _OTHER_LOCKS and wait.target.semaphore is None and not wait.idle:
+            for holder in wait.holders or ():
+                found.setdefault(holder.process, set()).add(target_text(wait.target))
+    return {process: sorted(names, key=natural) for process, names in found.items()}
+
+
+def _worker_row(process: Process, holds: Cell, waits: Iterable[Wait], is_stuck: bool, now: float) -> Row:
     sign = process_sign(process.state)
     cpu = process.cpu_percent
     state = Cell(mark_text("stuck"), "bad") if is_stuck else Cell(f"{sign.sign} {process.state}", sign.style)
@@ -168,12 +186,18 @@ def _worker_row(
         Cell(percent(cpu), _cpu_style(cpu), _number(cpu)),
         Cell(size(process.rss), "", process.rss),
         Cell(age(now - process.started_at), "dim", now - process.started_at),
-        _locks_cell(process.holds, locks),
+        holds,
         Cell(LIST.join(waited_for(waits)), "bad" if is_stuck else "waiting"),
-        Cell(age(process.last_heartbeat_s), "dim", _number(process.last_heartbeat_s)),
+        _beat_cell(process),
         Cell(str(process.threads), "dim", process.threads),
     )
     return Row(process.id, cells, (_ROLE_ORDER[process.role], process.started_at, process.pid))
+
+
+def _beat_cell(process: Process) -> Cell:
+    """Only gunicorn's processes have a heartbeat."""
+    beat = process.last_heartbeat_s
+    return NOTHING if process.role == "process" and beat is None else Cell(age(beat), "dim", _number(beat))
 
 
 def _ended_row(child: EndedChild) -> Row:
@@ -257,12 +281,11 @@ def _server_row(server: Server, now: float) -> Row:
     return Row(server.id, cells, (server.pid,))
 
 
-def _locks_cell(ids: Sequence[SemId], locks: Mapping[SemId, Lock]) -> Cell:
-    if not ids:
-        return NOTHING
-    known = [locks[each] for each in ids if each in locks]
-    names = sorted((label(locks[each]) if each in locks else str(each) for each in ids), key=natural)
-    return Cell(LIST.join(names), lock_sign(known[0].state).style if known else "")
+def _holds_cell(process: Process, locks: Mapping[SemId, Lock], others: Sequence[str]) -> Cell:
+    known = [locks[each] for each in process.holds if each in locks]
+    names = [label(locks[each]) if each in locks else str(each) for each in process.holds]
+    style = lock_sign(known[0].state).style if known else "held"
+    return Cell(LIST.join(sorted([*names, *others], key=natural)), style) if names or others else NOTHING
 
 
 def _waiters_cell(lock: Lock) -> Cell:

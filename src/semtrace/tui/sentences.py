@@ -25,7 +25,7 @@ from semtrace.present.facts import fact_lines
 from semtrace.present.waits import target_text
 from semtrace.text import age, clean
 from semtrace.tui.line import clip, clip_words
-from semtrace.tui.rows import Shown, counted_pids, held_by, label, pids, since, waited_for
+from semtrace.tui.rows import Shown, counted_pids, held_by, label, pids, since, waited_for, wanted_holds
 from semtrace.waits.workers import waits_by_process
 
 
@@ -53,8 +53,9 @@ def process_sentence(process: Process, snapshot: Snapshot) -> str:
     waits = waits_by_process(snapshot.waits).get(process.id, [])
     who = f"{process.role} {process.pid}"
     does = []
-    if process.holds:
-        does.append(f"holds {names_of(process.holds, locks)}")
+    held = [*(name_of(each, locks) for each in process.holds), *wanted_holds(snapshot.waits).get(process.id, ())]
+    if held:
+        does.append(f"holds {', '.join(held)}")
     if waits:
         does.append(f"waits for {', '.join(waited_for(waits))}{in_whose_hands(waits, locks)}")
     if not does:
@@ -122,7 +123,7 @@ def no_locks(snapshot: Snapshot, shown: Shown) -> list[str]:
         return ["No semaphores were mapped when it ended."]
     return [
         "No semaphores mapped yet: no multiprocessing Lock, Semaphore, Queue … was made in these processes.",
-        "A threading.Lock is none: it lives inside one process and the kernel does not show it.",
+        "A threading.Lock does not show here: it is private to its process.",
     ]
 
 
@@ -139,7 +140,11 @@ def shortened(sentence: str, width: int) -> str:
 
 
 def names_of(ids: Iterable[SemId], locks: Mapping[SemId, Lock]) -> str:
-    return ", ".join(label(locks[each]) if each in locks else str(each) for each in ids)
+    return ", ".join(name_of(each, locks) for each in ids)
+
+
+def name_of(semaphore: SemId, locks: Mapping[SemId, Lock]) -> str:
+    return label(locks[semaphore]) if semaphore in locks else str(semaphore)
 
 
 def in_whose_hands(waits: Iterable[Wait], locks: Mapping[SemId, Lock]) -> str:

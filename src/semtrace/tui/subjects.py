@@ -62,7 +62,7 @@ def title(row: Hashable, snapshot: Snapshot) -> str:
             return f"{process.role.capitalize()} {process.pid}"
         case EndedChild() as child:
             return f"Defunct child {child.pid}"
-    return f"Thread lock {row}"
+    return f"Private lock {row}"
 
 
 def entries(
