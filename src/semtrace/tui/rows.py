@@ -42,7 +42,7 @@ WORKERS = (
     Column("MEM", 5, 6, 6, right=True),
     Column("AGE", 6, 6, 7, right=True),
     Column("HOLDS", 12, 44, 1, marked=True, cut="list"),
-    Column("WAITS FOR", 12, 44, 2, marked=True, cut="list"),
+    Column("WAITS FOR", 12, 60, 2, marked=True, cut="list"),
     Column("BEAT", 6, 6, 8, right=True, sparse=True),
     Column("THREADS", 8, 8, 9, right=True),
 )
