@@ -11,6 +11,10 @@ from semtrace.waits.workers import serving_waits, waits_by_process, worker_state
 
 Mark = Literal["deadlock", "stuck"]
 MARK_SIGNS: dict[Mark, str] = {"deadlock": CYCLE, "stuck": WARNING}
+MARK_MEANINGS: dict[Mark, str] = {
+    "deadlock": "threads wait for each other; f shows the evidence",
+    "stuck": "blocked, and nothing that lives can wake it",
+}
 
 
 class Marks:

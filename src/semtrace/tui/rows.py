@@ -36,7 +36,7 @@ NOTHING = Cell("")
 
 WORKERS = (
     Column("PID", 5, 7, 0, right=True),
-    Column("ROLE", 6, 13, 3),
+    Column("ROLE", 7, 13, 3),
     Column("STATE", 10, 14, 5),
     Column("CPU%", 5, 6, 4, right=True),
     Column("MEM", 5, 6, 6, right=True),

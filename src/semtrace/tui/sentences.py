@@ -25,6 +25,7 @@ from semtrace.present.facts import fact_lines
 from semtrace.present.waits import target_text
 from semtrace.text import age, clean
 from semtrace.tui.line import clip, clip_words
+from semtrace.tui.marks import stuck_processes
 from semtrace.tui.rows import Shown, counted_pids, held_by, label, pids, since, waited_for, wanted_holds
 from semtrace.waits.workers import waits_by_process
 
@@ -60,8 +61,7 @@ def process_sentence(process: Process, snapshot: Snapshot) -> str:
         does.append(f"waits for {', '.join(waited_for(waits))}{in_whose_hands(waits, locks)}")
     if not does:
         return f"{who} holds no lock and waits for none."
-    stuck = any(wait.thread in snapshot.waits.stuck for wait in waits)
-    return f"{'STUCK: ' if stuck else ''}{who} {' and '.join(does)}."
+    return f"{'STUCK: ' if process.id in stuck_processes(snapshot) else ''}{who} {' and '.join(does)}."
 
 
 def ended_sentence(child: EndedChild) -> str:
