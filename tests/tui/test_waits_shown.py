@@ -236,6 +236,8 @@ def test_a_held_file_lock_shows_where_somebody_waits_for_it() -> None:
 def test_only_the_locks_of_the_ring_are_marked_deadlock() -> None:
     snapshot = ring()
     assert lock_states(snapshot) == ["↻ deadlock", "↻ deadlock", "⚠ stuck"]
+    title = header.locks_title(rows.shown_locks(snapshot, signals=False), Marks(snapshot))
+    assert " ".join(line.text_of(item.line) for item in title) == "Locks 3 ↻ 2 deadlock ⚠ 1 stuck"
     assert subjects.sentence(sem(2), snapshot).startswith("DEADLOCK: b is held by 4712")
     assert subjects.sentence(sem(3), snapshot).startswith("STUCK: c is held by 4711")
 

@@ -14,6 +14,7 @@ from semtrace.rules.headline import Headline, Verdict
 from semtrace.text import age, clean, counted
 from semtrace.tui.line import Item, Line, Span, clip, spread, width_of
 from semtrace.tui.looking import Looking
+from semtrace.tui.marks import MARK_SIGNS, Marks
 from semtrace.tui.rows import Shown
 from semtrace.tui.signs import ENDED, LOCK_SIGNS, PAUSED, WARNING, lock_sign
 from semtrace.waits.workers import Workers, WorkerState
@@ -104,9 +105,15 @@ def _how_many(snapshot: Snapshot, states: Workers) -> str:
     return f"{workers}{extra}"
 
 
-def locks_title(shown: Shown) -> list[Item]:
-    counts = Counter(lock.state for lock in shown.locks)
+def locks_title(shown: Shown, marks: Marks) -> list[Item]:
+    """Count the rows by what their first column says."""
+    found = [marks.of_lock(lock) for lock in shown.locks]
+    marked = Counter(found)
+    counts = Counter(lock.state for lock, mark in zip(shown.locks, found, strict=True) if mark is None)
     items = [_name("Locks"), _count(str(len(shown.locks)))]
+    for mark, sign_text in MARK_SIGNS.items():
+        if marked[mark]:
+            items.append(Item(0, (Span(f"{sign_text} {marked[mark]} {mark}", "bad"),)))
     for state in LOCK_SIGNS:
         if counts[state]:
             sign = lock_sign(state)

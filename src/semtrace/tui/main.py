@@ -226,7 +226,7 @@ class MainScreen(View):
         workers.show(rows.worker_rows(snapshot), title, ["No process is left."], now)
         locks = self._pane("locks")
         notice = [] if shown.locks else sentences.no_locks(snapshot, shown)
-        locks.show(rows.lock_rows(snapshot, shown.locks, marks), header.locks_title(shown), notice, now)
+        locks.show(rows.lock_rows(snapshot, shown.locks, marks), header.locks_title(shown, marks), notice, now)
         waits = private.private_waits(snapshot)
         self._has_private = bool(snapshot.thread_locks or waits.nameless)
         count = len(snapshot.thread_locks) + len(waits.nameless)

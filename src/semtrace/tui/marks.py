@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Literal
 
-from semtrace.model import FindingCode, ProcessId, SemId, Snapshot, Target
+from semtrace.model import FindingCode, Lock, ProcessId, Snapshot, Target
 from semtrace.tui.signs import CYCLE, WARNING
 from semtrace.waits.workers import serving_waits, waits_by_process, worker_states
 
@@ -37,8 +37,9 @@ class Marks:
         self._marks |= {_key(target): "deadlock" for root in rings for target in root.targets}
         self._marks |= dict.fromkeys(found, "deadlock")
 
-    def of_lock(self, semaphore: SemId) -> Mark | None:
-        return self._marks.get(semaphore)
+    def of_lock(self, lock: Lock) -> Mark | None:
+        """Return its mark; an orphaned lock has none, for its state says more."""
+        return None if lock.state == "orphaned" else self._marks.get(lock.id)
 
     def of_private(self, process: ProcessId, name: str) -> Mark | None:
         return self._marks.get((process, name))

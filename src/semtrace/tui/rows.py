@@ -115,7 +115,7 @@ def worker_rows(snapshot: Snapshot) -> list[Row]:
 
 def lock_rows(snapshot: Snapshot, locks: Iterable[Lock], marks: Marks) -> list[Row]:
     everyone = frozenset(process.id for process in snapshot.processes)
-    return [_lock_row(lock, everyone, marks.of_lock(lock.id)) for lock in locks]
+    return [_lock_row(lock, everyone, marks.of_lock(lock)) for lock in locks]
 
 
 def server_rows(servers: Iterable[Server], now: float) -> list[Row]:
@@ -213,7 +213,6 @@ def _ended_row(child: EndedChild) -> Row:
 
 def _lock_row(lock: Lock, everyone: frozenset[ProcessId], mark: Mark | None) -> Row:
     sign = lock_sign(lock.state)
-    mark = None if lock.state == "orphaned" else mark
     longest = max(lock.holders, key=lambda holder: holder.since_s or 0.0, default=None)
     patient = max(lock.waiters, key=lambda waiter: waiter.for_s or 0.0, default=None)
     cells = (

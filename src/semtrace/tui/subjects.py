@@ -43,7 +43,7 @@ def _sentence(row: Hashable, snapshot: Snapshot) -> str:
         return nameless_sentence(row, snapshot)
     match find(row, snapshot):
         case Lock() as lock:
-            mark = None if lock.state == "orphaned" else Marks(snapshot).of_lock(lock.id)
+            mark = Marks(snapshot).of_lock(lock)
             return (f"{mark.upper()}: " if mark else "") + lock_sentence(lock)
         case Process() as process:
             return process_sentence(process, snapshot)
