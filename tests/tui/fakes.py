@@ -36,6 +36,7 @@ from semtrace.model import (
     VerdictReason,
     Waiter,
 )
+from semtrace.waits.build import wait_graph
 
 BOOT = 1_700_000_000.0  # the server's start, in seconds since the epoch
 INT_MAX = 2147483647
@@ -129,7 +130,8 @@ def picture(
         tuple(every_state() if locks is None else locks),
         cost_s=0.0012,
     )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    changed = replace(plain, **changes)  # type: ignore[arg-type]
+    return changed if "waits" in changes else replace(changed, waits=wait_graph(changed))
 
 
 def thread_locks() -> tuple[ThreadLock, ...]:

@@ -65,7 +65,7 @@ def test_a_worker_shows_what_it_holds_and_waits_for() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("▸ running")
         assert "93.4" in seen.line("▸ running")
-        assert "myapp.lock myapp.pool.slots" in seen.line("▸ running")
+        assert "myapp.lock, myapp.pool.slots" in seen.line("▸ running")
         assert "1.3G" in seen.line(" 4713  worker")
         assert seen.line(" 4713  worker").split()[-3] == "myapp.lock"
 
@@ -353,7 +353,7 @@ def test_a_column_shrinks_when_it_has_not_needed_its_width_for_a_while() -> None
         return seen.line("HOLDS").index("WAITS FOR") - seen.line("HOLDS").index("HOLDS")
 
     async def scenario(seen: Looking, source: Script) -> None:
-        await seen.sees("myapp.lock myapp.pool.slots")
+        await seen.sees("myapp.lock, myapp.pool.slots")
         wide = width(seen)
         source.show(holding(195.0))
         await seen.until(lambda: "myapp.pool.slots" not in seen.line(" 4711 "))

@@ -11,10 +11,24 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from tui import fakes
 
-from semtrace.model import DeadHolder, Frame
-from semtrace.tui import grid, header, line, meter, panes, poller, rows, sentences, subjects, terminal, timeline_rows
+from semtrace.model import DeadHolder, Frame, Snapshot
+from semtrace.tui import (
+    grid,
+    header,
+    line,
+    meter,
+    panes,
+    poller,
+    private,
+    rows,
+    sentences,
+    subjects,
+    terminal,
+    timeline_rows,
+)
 from semtrace.tui.grid import Cell, Column, Row, View
 from semtrace.tui.line import Item, Span
+from semtrace.tui.marks import Marks
 from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
 from semtrace.tui.wrapping import wrapped
 
@@ -26,7 +40,11 @@ def cells(columns: tuple[Column, ...], row: Row) -> dict[str, str]:
 
 
 def lock_cells(lock: fakes.Lock) -> dict[str, str]:
-    return cells(rows.LOCKS, rows.lock_rows(fakes.picture([lock]), [lock])[0])
+    return cells(rows.LOCKS, lock_rows(fakes.picture([lock]))[0])
+
+
+def lock_rows(snapshot: Snapshot) -> list[Row]:
+    return rows.lock_rows(snapshot, snapshot.locks, Marks(snapshot))
 
 
 def test_a_held_lock_in_cells() -> None:
@@ -71,7 +89,7 @@ def test_a_name_with_control_characters_cannot_command_the_terminal() -> None:
 
 
 def test_the_orphaned_come_first_and_the_rest_by_name() -> None:
-    shown = grid.arrange(rows.lock_rows(fakes.picture(), fakes.every_state()), View())
+    shown = grid.arrange(lock_rows(fakes.picture()), View())
     assert [row.cells[1].text for row in shown[:2]] == ["myapp.db.write_lock", "myapp.cache_lock"]
 
 
@@ -180,7 +198,7 @@ def test_which_columns_there_are_does_not_depend_on_who_waits_now() -> None:
 
 @pytest.mark.parametrize("width", [30, 40, 80, 160, 200])
 def test_the_columns_fit_into_the_width(width: int) -> None:
-    for columns in (rows.LOCKS, rows.WORKERS, rows.PRIVATE, rows.SERVERS):
+    for columns in (rows.LOCKS, rows.WORKERS, private.COLUMNS, rows.SERVERS):
         widths = grid.fit(columns, [column.most for column in columns], width)
         optional = [w for w, column in zip(widths, columns, strict=True) if column.order]
         assert sum(widths) + 2 * (sum(w > 0 for w in widths) - 1) <= width or not any(optional)
@@ -197,13 +215,13 @@ def test_a_class_is_cut_at_a_capital_letter(width: int, said: str) -> None:
 
 def test_names_with_numbers_are_sorted_by_the_numbers() -> None:
     named = [fakes.lock(i, name=f"many[{i}]") for i in (10, 9, 100, 0)]
-    shown = grid.arrange(rows.lock_rows(fakes.picture(named), named), View())
+    shown = grid.arrange(lock_rows(fakes.picture(named)), View())
     assert [row.cells[1].text for row in shown] == ["many[0]", "many[9]", "many[10]", "many[100]"]
-    shown = grid.arrange(rows.lock_rows(fakes.picture(named), named), View(column=1))
+    shown = grid.arrange(lock_rows(fakes.picture(named)), View(column=1))
     assert [row.cells[1].text for row in shown] == ["many[0]", "many[9]", "many[10]", "many[100]"]
     holds = fakes.worker(4711, holds=tuple(lock.id for lock in named))
     row = rows.worker_rows(fakes.picture(named, [holds]))[0]
-    assert cells(rows.WORKERS, row)["HOLDS"] == "many[0] many[9] many[10] many[100]"
+    assert cells(rows.WORKERS, row)["HOLDS"] == "many[0], many[9], many[10], many[100]"
 
 
 def test_threads_of_one_process_are_counted() -> None:
@@ -219,18 +237,6 @@ def test_a_sentence_that_is_too_long_says_how_many_pids_it_leaves_out() -> None:
     said = sentences.shortened(sentences.lock_sentence(lock), 78)
     assert said.endswith("12 wait: 9000 9001 9002 9003 9004 9005 +6.")
     assert cell_len(said) <= 78
-
-
-def test_a_deadlocked_lock_says_so_in_its_row_and_its_sentence() -> None:
-    a = fakes.lock(1, "contended", name="a", holders=(fakes.holder(4711),), waiters=(fakes.waiter(4712),))
-    b = fakes.lock(2, "contended", name="b", holders=(fakes.holder(4712),), waiters=(fakes.waiter(4711),))
-    c = fakes.lock(3, "contended", name="c", holders=(fakes.holder(4711),), waiters=(fakes.waiter(4713),))
-    judged = fakes.finding("deadlock", lock=fakes.sem(1), pids=(4711, 4712))
-    snapshot = fakes.picture([a, b, c], findings=(judged,))
-    assert rows.deadlocked(snapshot) == {a.id, b.id}
-    shown = [cells(rows.LOCKS, row)["REMARK"] for row in rows.lock_rows(snapshot, [a, b, c])]
-    assert shown == ["deadlock", "deadlock", ""]
-    assert subjects.sentence(b.id, snapshot).startswith("DEADLOCK: b is held by 4712")
 
 
 def test_wide_characters_get_the_cells_that_they_need() -> None:

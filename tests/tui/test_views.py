@@ -309,7 +309,7 @@ def test_a_cycle_is_marked_and_called_a_deadlock_where_a_finding_says_so() -> No
 
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("w")
-        await seen.sees("↻ cycle", "app.a ↻ above")
+        await seen.sees("↻ cycle", "↻ above")
         judged = finding("deadlock", lock=sem(1), name="app.a", pids=(4711, 4712))
         source.show(picture(locks, there, findings=(judged,)))
         await seen.sees("↻ deadlock")

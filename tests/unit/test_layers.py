@@ -131,8 +131,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "runlogs": "model linux",
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
     "settings": "errors linux.safefile",
-    "tui": "model errors linux.safefile present timelines.raster reports.schema observe.separate settings "
-    "timelines.spans reports.stacks rules.coverage text timelines.timeline tui waits",
+    "tui": "model errors linux.safefile present rules.coverage rules.headline timelines.raster reports.schema "
+    "observe.separate settings timelines.spans reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "",
     "printing": "errors text",

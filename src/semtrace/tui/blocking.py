@@ -9,14 +9,15 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from semtrace.model import Lock, LockState, ProcessId, RootKind, Snapshot, Target, ThreadId, Wait, WaitGraph
+from semtrace.model import Lock, LockState, ProcessId, Snapshot, Target, ThreadId, Wait, WaitGraph, WaitKind
 from semtrace.present.waits import target_text, wait_place
 from semtrace.text import clean, counted
 from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.line import Item, Span
 from semtrace.tui.looking import Looking
-from semtrace.tui.rows import held_by, since, since_cell
-from semtrace.tui.signs import CYCLE, WARNING, lock_sign
+from semtrace.tui.marks import Mark, Marks, mark_text
+from semtrace.tui.rows import counted_pids, held_by, since, since_cell
+from semtrace.tui.signs import CYCLE, lock_sign
 from semtrace.tui.table import Table
 from semtrace.tui.view import Open, View
 from semtrace.waits.tree import Node, forest
@@ -30,6 +31,7 @@ COLUMNS = (
     Column("LINE", 12, 60, 3, cut="start", sparse=True),
 )
 FOOTER = ("back", "choose", "filter", "pause", "copy", "help")
+_LOCKS = (WaitKind.SHARED_LOCK, WaitKind.PRIVATE_LOCK, WaitKind.FILE_LOCK, WaitKind.MANAGER_LOCK)
 UNKNOWN_HOLDER = "?"
 NO_HOLDER: Mapping[LockState, str] = {"orphaned": "nobody", "free": "nobody"}  # of all others somebody may
 NOTHING = ["Nobody waits for anybody."]
@@ -37,6 +39,7 @@ NOTHING_THEN = ["Nobody waited for anybody when it ended."]
 
 
 def blocking_rows(snapshot: Snapshot, nodes: Sequence[Node]) -> Iterator[Row]:
+    marks = Marks(snapshot)
     roles = {process.id: process.role for process in snapshot.processes}
     locks = {lock.id: lock for lock in snapshot.locks}
     for place, (node, depth, drawn) in enumerate(_drawn(nodes)):
@@ -44,7 +47,7 @@ def blocking_rows(snapshot: Snapshot, nodes: Sequence[Node]) -> Iterator[Row]:
             row = _waiting_row(place, node, node.wait, drawn, roles, snapshot.waits.stuck)
         else:
             lock = locks.get(node.target.semaphore) if node.target.semaphore else None
-            row = _thing_row(place, node, lock, drawn, snapshot.waits)
+            row = _thing_row(place, node, lock, drawn, snapshot.waits, marks)
         yield row._replace(depth=depth)
 
 
@@ -64,14 +67,13 @@ def _waiting_row(
     return Row(("waits", _id(node.target), process, tid), cells, (place,))
 
 
-def _thing_row(place: int, node: Node, lock: Lock | None, drawn: str, graph: WaitGraph) -> Row:
+def _thing_row(place: int, node: Node, lock: Lock | None, drawn: str, graph: WaitGraph, marks: Marks) -> Row:
     name = f"{drawn}{target_text(node.target)}"
     if node.again:
-        return Row(
-            ("again", _id(node.target), place), (Cell(f"{name} {CYCLE} above", "dim"), *[Cell("")] * 5), (place,)
-        )
+        cells = (Cell(name, "dim"), Cell(f"{CYCLE} above", "dim"), *[Cell("")] * 4)
+        return Row(("again", _id(node.target), place), cells, (place,))
     holder = max(lock.holders, key=lambda each: each.since_s or 0.0, default=None) if lock else None
-    state, style = _state(node, lock, graph)
+    state, style = _state(node, lock, marks.of_target(node.target))
     cells = (
         Cell(name, "strong"),
         Cell(state, style),
@@ -83,27 +85,53 @@ def _thing_row(place: int, node: Node, lock: Lock | None, drawn: str, graph: Wai
     return Row(_id(node.target), cells, (place,))
 
 
-def _state(node: Node, lock: Lock | None, graph: WaitGraph) -> tuple[str, str]:
+def _state(node: Node, lock: Lock | None, mark: Mark | None) -> tuple[str, str]:
     """Return what to say of a thing: that a deadlock or a knot hangs on it, else the state of a lock."""
-    roots = [root for root in graph.roots if node.target in root.targets]
-    if any(root.kind in (RootKind.RING, RootKind.ITSELF) and root.proven for root in roots):
-        return f"{CYCLE} deadlock", "bad"
     if lock is not None and lock.state == "orphaned":
         return f"{lock_sign(lock.state).sign} {lock.state}", lock_sign(lock.state).style
-    if any(root.proven for root in roots):
-        return f"{WARNING} stuck", "bad"
+    if mark is not None:
+        return mark_text(mark), "bad"
     if node.cycle:
         return f"{CYCLE} cycle", "bad"
     return (f"{lock_sign(lock.state).sign} {lock.state}", lock_sign(lock.state).style) if lock else ("", "dim")
 
 
 def _held_by(node: Node, lock: Lock | None, graph: WaitGraph) -> str:
+    """Return who holds a lock; of anything else who could end the waits for it."""
     if lock is not None:
         return " ".join(held_by(each) for each in lock.holders) or NO_HOLDER.get(lock.state, UNKNOWN_HOLDER)
-    waits = (wait for wait in graph.waits if wait.target == node.target)
-    wait = next(waits, None)
-    pids = dict.fromkeys(thread.process.pid for thread in (wait.holders or ())) if wait else ()
-    return " ".join(map(str, pids)) or (str(node.target.process.pid) if node.target.process else "")
+    return " ".join(str(process.pid) for process in _enders(node.target, graph))
+
+
+def _enders(target: Target, graph: WaitGraph) -> list[ProcessId]:
+    """Return the processes that the waits for a thing hang on: its holders, else all who could wake them."""
+    if target.process is not None:
+        return [target.process]
+    wait = next((wait for wait in graph.waits if wait.target == target), None)
+    if wait is None:
+        return []
+    if wait.holders:
+        return list(dict.fromkeys(thread.process for thread in wait.holders))
+    return list(dict.fromkeys((*(thread.process for thread in wait.wakers.threads), *wait.wakers.processes)))
+
+
+def _nothing(snapshot: Snapshot) -> list[str]:
+    """Say that nobody waits only where that is known."""
+    if not snapshot.alive:
+        return NOTHING_THEN
+    other = [wait for wait in snapshot.waits.waits if not wait.idle]
+    notice = NOTHING
+    if other:
+        waiting = counted(len(other), "thread waits", "threads wait")
+        notice = [
+            f"Nobody waits for a lock. {waiting} in a library: {counted_pids(each.thread.process for each in other)}."
+        ]
+    unread = [problem for problem in snapshot.problems if problem.process or problem.unread]
+    return [*notice, "Not everything could be read: p shows the problems."] if unread else notice
+
+
+def _waiting_for(target: Target, graph: WaitGraph) -> list[ProcessId]:
+    return [wait.thread.process for wait in graph.waits if wait.target == target]
 
 
 def _id(target: Target) -> Hashable:
@@ -146,7 +174,13 @@ class BlockingScreen(View):
                 self.post_message(Open(process))
             case ("again", thing, _):
                 self.query_one(Table).select(thing)
-            case Target(process=process):
+            case Target() as target:
+                snapshot = self._looking.snapshot
+                concerned = (
+                    [*_enders(target, snapshot.waits), *_waiting_for(target, snapshot.waits)] if snapshot else []
+                )
+                there = {process.id for process in snapshot.processes} if snapshot else set()
+                process = next((each for each in concerned if each in there), None)
                 if process is not None:
                     self.post_message(Open(process))
             case lock:
@@ -171,8 +205,7 @@ class BlockingScreen(View):
         if waiting:
             now, then = ("waits" if waiting == 1 else "wait"), "waited when it ended,"
             waits = now if snapshot.alive else then
-            said = f"{counted(waiting, 'thread')} {waits} behind {counted(len(nodes), 'lock')}"
+            locks = all(node.target.kind in _LOCKS for node in nodes)
+            said = f"{counted(waiting, 'thread')} {waits} behind {counted(len(nodes), 'lock' if locks else 'thing')}"
             title.append(Item(1, (Span(said, "dim"),)))
-        self.query_one(Table).show(
-            blocking_rows(snapshot, nodes), title, NOTHING if snapshot.alive else NOTHING_THEN, snapshot.monotonic_s
-        )
+        self.query_one(Table).show(blocking_rows(snapshot, nodes), title, _nothing(snapshot), snapshot.monotonic_s)

@@ -9,12 +9,16 @@ from datetime import datetime
 from typing import NamedTuple
 
 from semtrace.model import (
+    ChildEnded,
+    Doubt,
     Durations,
+    EndedChild,
     Finding,
     FindingCode,
     Frame,
     Holder,
     Lock,
+    MayStillWake,
     Overlap,
     Problem,
     Process,
@@ -24,21 +28,26 @@ from semtrace.model import (
     Statistics,
     Surroundings,
     ThreadLock,
+    ThreadLockUse,
     VerdictReason,
+    Wait,
     Waiter,
 )
+from semtrace.present.facts import fact_lines
 from semtrace.present.findings import evidence, remedy, title
+from semtrace.present.waits import target_text, wait_place
 from semtrace.reports.stacks import stack_lines
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.tui.entry import Entry
-from semtrace.tui.rows import pids, units
+from semtrace.tui.rows import pids, units, wanted_holds
 from semtrace.tui.sentences import for_so_long, in_whose_hands, last_holder_phrase, names_of
-from semtrace.tui.signs import lock_sign, process_sign
+from semtrace.tui.signs import WARNING, lock_sign, process_sign
 from semtrace.tui.spreads import spread_entries
 
 Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
 NO_STACKS: Stacks = {}
 MOST_EVENTS = 8
+NOBODY = "no living process can end this wait"
 
 
 class Beside(NamedTuple):
@@ -127,10 +136,14 @@ def process_entries(process: Process, snapshot: Snapshot, surroundings: Surround
     yield Entry("cpu", f"{percent(process.cpu_percent)} % of a core")
     yield Entry("memory", f"{size(process.rss)} resident")
     yield Entry("threads", str(process.threads))
-    yield Entry("heartbeat", _heartbeat(process, snapshot.server.timeout_s))
+    if process.role != "process" or process.last_heartbeat_s is not None:
+        yield Entry("heartbeat", _heartbeat(process, snapshot.server.timeout_s))
     holds, waits = ("holds", "waits for") if snapshot.alive else ("held then", "waited for")
-    yield from _section(holds, (_hold_entry(each, process.id, locks) for each in process.holds), "nothing")
-    yield from _section(waits, (_wait_entry(each, process.id, locks) for each in process.waits_on), "nothing")
+    held = [_hold_entry(each, process.id, locks) for each in process.holds]
+    held += [Entry("", name, "held") for name in wanted_holds(snapshot.waits).get(process.id, ())]
+    yield from _section(holds, held, "nothing")
+    mine = [wait for wait in snapshot.waits.waits if wait.thread.process == process.id]
+    yield from _section(waits, (_wait_entry(wait, locks, snapshot) for wait in _telling(mine)), _no_wait(mine))
     yield from finding_entries(each for each in snapshot.findings if process.pid in each.pids)
     if surroundings is not None:
         yield from _surroundings_entries(surroundings)
@@ -148,22 +161,51 @@ def _surroundings_entries(surroundings: Surroundings) -> Iterator[Entry]:
         yield Entry("own pid", f"{surroundings.namespace_pid}, in its own pid namespace")
 
 
-def private_entries(lock: ThreadLock) -> Iterator[Entry]:
+def ended_entries(child: EndedChild) -> Iterator[Entry]:
+    yield Entry("pid", f"{child.pid}, child of {child.parent}", "strong")
+    (ended,) = fact_lines(ChildEnded(child.id, child.parent, child.exit_code, child.ended_s))
+    yield Entry("state", f"{process_sign('zombie').sign} {ended}")
+    yield Entry("", process_sign("zombie").meaning, "dim")
+
+
+def private_entries(lock: ThreadLock, snapshot: Snapshot) -> Iterator[Entry]:
     yield Entry("name", clean(lock.name), "strong")
     kind = lock.kind if lock.kind.startswith("asyncio.") else f"threading {lock.kind}"
-    yield Entry("kind", f"{kind}: private to each process, it excludes nobody across them")
+    yield Entry("kind", f"{kind}: each process has its own copy, so it does not protect across processes")
+    yield from finding_entries(each for each in snapshot.findings if each.name == lock.name and each.lock is None)
     if lock.overlap is not None:
         yield from _overlap_entries(lock.overlap)
+    of: dict[ProcessId, list[Wait]] = {}
+    for wait in snapshot.waits.waits:
+        if wait.target.semaphore is None and wait.target.process is not None and wait.target.name == lock.name:
+            of.setdefault(wait.target.process, []).append(wait)
     for use in lock.processes:
-        yield Entry(str(use.process.pid), "locked" if use.locked else "free", "held" if use.locked else "dim")
+        yield Entry(str(use.process.pid), _use(use), "held" if use.locked else "dim")
+        for wait in _telling(of.get(use.process, [])):
+            stuck = wait.thread in snapshot.waits.stuck
+            place = wait_place(wait)
+            at = f" at {place}" if place else ""
+            said = (
+                f"thread {wait.thread.tid} {'is stuck' if stuck else 'waits'}{for_so_long(wait.for_s, wait.evidence)}"
+            )
+            yield Entry("", f"{said}{at}", "bad" if stuck else "waiting")
+
+
+def _use(use: ThreadLockUse) -> str:
+    if not use.locked:
+        return "free"
+    since_fork = ", most likely since the fork" if use.inherited else ""
+    if use.holder is None:
+        return f"locked{since_fork}"
+    thread = f" by thread {use.holder.tid}" if use.holder.tid is not None else ""
+    return f"locked{thread}{for_so_long(use.holder.since_s, use.holder.evidence)}{_site(use.holder.site)}{since_fork}"
 
 
 def _overlap_entries(overlap: Overlap) -> Iterator[Entry]:
-    yield Entry("seen", f"{overlap.most} processes inside at once, in {overlap.times} looks", "warning")
+    yield Entry("seen", f"{overlap.most} processes held their own copy at once, in {overlap.times} samples", "warning")
     yield Entry(
         "", f"first at {_clock(overlap.first_at)}, last at {_clock(overlap.last_at)}: {pids(overlap.processes)}"
     )
-    yield Entry("", "the fix: multiprocessing.Lock(), made before the fork (gunicorn --preload)", "dim")
 
 
 def _clock(epoch_s: float, form: str = "%H:%M:%S") -> str:
@@ -237,12 +279,43 @@ def _hold_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) ->
     return Entry("", f"{names_of((each,), locks)}{times}", "held")
 
 
-def _wait_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) -> Entry:
-    lock = locks.get(each)
-    mine = [waiter for waiter in lock.waiters if waiter.process == process] if lock else []
-    times = ",".join(for_so_long(waiter.for_s, waiter.evidence) for waiter in mine)
-    hands = in_whose_hands((each,), locks)
-    return Entry("", f"{names_of((each,), locks)}{times}{hands}", "waiting")
+def _telling(waits: Sequence[Wait]) -> list[Wait]:
+    """Return the waits that are not for work, the longest first."""
+    return sorted((wait for wait in waits if not wait.idle), key=lambda wait: (-(wait.for_s or 0.0), wait.thread))
+
+
+def _no_wait(waits: Sequence[Wait]) -> str:
+    return "nothing but work" if waits else "nothing"
+
+
+def _wait_entry(wait: Wait, locks: Mapping[SemId, Lock], snapshot: Snapshot) -> Entry:
+    """Say what a thread waits for, and below it where, and who could end that."""
+    process, tid = wait.thread
+    thread = "" if tid == process.pid else f", thread {tid}"
+    times = for_so_long(wait.for_s, wait.evidence)
+    stuck = wait.thread in snapshot.waits.stuck
+    place = wait_place(wait) or clean(wait.site or "")
+    lines = [f"{target_text(wait.target)}{thread}{times}{in_whose_hands((wait,), locks)}"]
+    lines += [f"at {place}"] if place else []
+    lines += list(_enders(wait, stuck, snapshot))
+    return Entry("", "\n   ".join(lines), "bad" if stuck else "waiting")
+
+
+def _enders(wait: Wait, stuck: bool, snapshot: Snapshot) -> Iterator[str]:
+    """Say who could end a wait, and why it is not known whether they will."""
+    able = sorted({*(each.process for each in wait.wakers.threads), *wait.wakers.processes})
+    if wait.bound and wait.holders:
+        able = sorted({holder.process for holder in wait.holders})
+    lot = len(able) > 1 and len(able) >= len(snapshot.processes)
+    who = f"{len(able)} processes" if lot else f"PID {pids(able)}"
+    if stuck:
+        too = f"only {who} could end this wait, and {'it waits' if len(able) == 1 else 'all of them wait'} too"
+        yield f"{WARNING} stuck: {too if able else NOBODY}"
+        return
+    if able:
+        yield f"{'any of ' if len(able) > 1 else ''}{who} can end this wait"
+    if wait.wakers.doubt not in (None, Doubt.UNASKED):
+        yield from fact_lines(MayStillWake(wait.wakers.doubt, wait.wakers.pids))
 
 
 def _site(site: str | None) -> str:

@@ -15,7 +15,9 @@ from semtrace.tui.signs import ASCENDING, DESCENDING
 GAP = 2
 
 SortKey = tuple[float, str]
-Cut = Literal["end", "start", "class", "words"]  # "class": as "start", but at a capital letter
+# "class": as "start", but at a capital letter; "list": as "words", of names that may have blanks in them
+Cut = Literal["end", "start", "class", "words", "list"]
+LIST = ", "
 _NUMBER = re.compile(r"\d+")
 _HALF_A_WORD = re.compile(f"^{ELLIPSIS}[a-z]+(?=[A-Z])")
 
@@ -215,6 +217,8 @@ def _cut(text: str, width: int, how: Cut) -> str:
         return text
     if how == "words":
         return clip_words(text, width)
+    if how == "list":
+        return clip_words(text, width, LIST)
     if how == "class":
         return _HALF_A_WORD.sub(ELLIPSIS, clip_start(text, width))
     return clip_start(text, width) if how == "start" else clip(text, width)

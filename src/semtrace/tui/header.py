@@ -9,15 +9,39 @@ from datetime import datetime
 
 from semtrace.errors import SemtraceError
 from semtrace.model import Lock, LockState, Server, Severity, Snapshot
+from semtrace.present.headline import headline_text
+from semtrace.rules.headline import Headline, Verdict
 from semtrace.text import age, clean, counted
-from semtrace.tui.line import Item, Line, Span, spread
+from semtrace.tui.line import Item, Line, Span, clip, spread, width_of
 from semtrace.tui.looking import Looking
+from semtrace.tui.marks import MARK_SIGNS, Marks
 from semtrace.tui.rows import Shown
 from semtrace.tui.signs import ENDED, LOCK_SIGNS, PAUSED, WARNING, lock_sign
+from semtrace.waits.workers import Workers, WorkerState
 
+GAP = 2
+VERDICTS: dict[Verdict, str] = {
+    "stuck": "bad",
+    "deadlock": "bad",
+    "orphaned": "bad",
+    "error": "bad",
+    "waiting": "warning",
+    "warning": "warning",
+    "unknown": "warning",
+    "ok": "ok",
+    "ended": "dim",
+}
 SEVERITIES: dict[Severity, str] = {"error": "bad", "warning": "warning", "note": "dim"}
 
 _WORKING = ("worker", "dirty-worker", "process")
+# Each with when it gives way, the highest first.
+_STATES: tuple[tuple[WorkerState, int, str], ...] = (
+    ("stuck", 0, "bad"),
+    ("stopped", 1, "bad"),
+    ("waiting", 2, "waiting"),
+    ("busy", 3, "dim"),
+    ("idle", 3, "dim"),
+)
 _STATE_ORDER: dict[LockState, int] = {
     "orphaned": 0,
     "unknown": 2,
@@ -38,32 +62,58 @@ class Gauge:
     paused: bool = False
 
 
-def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: int) -> Line:
+def headline_line(answer: Headline, server: Server, snapshot: Snapshot, gauge: Gauge, width: int, alone: bool) -> Line:
+    """Whether the server moves, before all else. Where it is `alone`, also which server, as far as there is room."""
+    alerts = _alerts(snapshot, gauge)
+    paused = alerts[: gauge.paused]
+    right = [*paused, *(item._replace(order=1) for item in alerts[len(paused) :])]
+    if alone:
+        name, pid = _identity(server, snapshot)[1:3]
+        right += [name._replace(order=2), pid._replace(order=3), Item(4, _rate(gauge))]
+    room = width - GAP - 2 - sum(width_of(item.line) + GAP for item in paused)
+    said = clip(headline_text(answer), max(room, 0))
+    return spread([Item(0, (Span(said, f"{VERDICTS[answer.verdict]} @findings"),))], right, width, GAP)
+
+
+def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: int, alone: bool = True) -> Line:
+    """Which server, and how the view fares; where it is `alone`, also what wants attention."""
     right = [Item(0, _rate(gauge)), *_usage(snapshot, gauge)]
-    if snapshot and snapshot.problems:
-        count = counted(len(snapshot.problems), "problem")
-        right.insert(0, Item(0, (Span(f"{WARNING} {count} (p)", "warning"),)))
-    if snapshot and snapshot.findings:
-        worst = snapshot.findings[0].severity
-        these = sum(finding.severity == worst for finding in snapshot.findings)
-        count = counted(these, worst)
-        right.insert(0, Item(0, (Span(f"{count} (f)", SEVERITIES[worst]),)))
-    if gauge.paused:
-        right.insert(0, Item(0, (Span(f" {PAUSED} PAUSED ", "badge"),)))
+    if alone:
+        right = [*_alerts(snapshot, gauge), *right]
     return spread(_identity(server, snapshot), right, width)
 
 
-def workers_title(snapshot: Snapshot) -> list[Item]:
+def workers_title(snapshot: Snapshot, states: Workers) -> list[Item]:
+    items = [_name("Processes" if snapshot.server.kind == "python" else "Workers"), _count(_how_many(snapshot, states))]
+    for state, order, style in _STATES:
+        if states.count(state):
+            sign = f"{WARNING} " if state == "stuck" else ""
+            items.append(Item(order, (Span(f"{sign}{states.count(state)} {state}", style),)))
+    if snapshot.ended:
+        items.append(Item(4, (Span(f"{len(snapshot.ended)} defunct", "dim"),)))
+    return items
+
+
+def _how_many(snapshot: Snapshot, states: Workers) -> str:
+    """Return `4 and the master`; of other trees how many of the processes are the workers that the states are of."""
+    if snapshot.server.kind == "python":
+        count = len(snapshot.processes)
+        return f"{count}" if len(states) == count else f"{count}, {counted(len(states), 'worker')}"
     workers = sum(process.role in _WORKING for process in snapshot.processes)
     others = [process.role for process in snapshot.processes if process.role not in _WORKING]
     extra = {0: "", 1: f" and the {others[0]}" if others else ""}.get(len(others), f" and {len(others)} others")
-    name = "Processes" if snapshot.server.kind == "python" else "Workers"
-    return [_name(name), _count(f"{workers}{extra}")]
+    return f"{workers}{extra}"
 
 
-def locks_title(shown: Shown) -> list[Item]:
-    counts = Counter(lock.state for lock in shown.locks)
+def locks_title(shown: Shown, marks: Marks) -> list[Item]:
+    """Count the rows by what their first column says."""
+    found = [marks.of_lock(lock) for lock in shown.locks]
+    marked = Counter(found)
+    counts = Counter(lock.state for lock, mark in zip(shown.locks, found, strict=True) if mark is None)
     items = [_name("Locks"), _count(str(len(shown.locks)))]
+    for mark, sign_text in MARK_SIGNS.items():
+        if marked[mark]:
+            items.append(Item(0, (Span(f"{sign_text} {marked[mark]} {mark}", "bad"),)))
     for state in LOCK_SIGNS:
         if counts[state]:
             sign = lock_sign(state)
@@ -73,9 +123,9 @@ def locks_title(shown: Shown) -> list[Item]:
     return items
 
 
-def private_title(snapshot: Snapshot) -> list[Item]:
+def private_title(snapshot: Snapshot, count: int) -> list[Item]:
     each = "worker" if snapshot.server.kind == "gunicorn" else "process"
-    return [_name(f"Private to each {each}"), _count(str(len(snapshot.thread_locks)))]
+    return [_name(f"Private to each {each}"), _count(str(count))]
 
 
 def servers_title(count: int) -> list[Item]:
@@ -137,6 +187,19 @@ def _identity(server: Server, snapshot: Snapshot | None) -> list[Item]:
         items.append(Item(8, (Span(f"timeout {server.timeout_s:g}s", "dim"),)))
     if snapshot is not None:
         items.append(Item(6, (Span(f"up {age(snapshot.taken_at - server.started_at)}", "dim"),)))
+    return items
+
+
+def _alerts(snapshot: Snapshot | None, gauge: Gauge) -> list[Item]:
+    """Return what wants attention: the picture stands still, findings, problems."""
+    items = [Item(0, (Span(f" {PAUSED} PAUSED ", "badge"),))] if gauge.paused else []
+    if snapshot and snapshot.findings:
+        worst = snapshot.findings[0].severity
+        these = sum(finding.severity == worst for finding in snapshot.findings)
+        items.append(Item(0, (Span(f"{counted(these, worst)} (f)", SEVERITIES[worst]),)))
+    if snapshot and snapshot.problems:
+        count = counted(len(snapshot.problems), "problem")
+        items.append(Item(0, (Span(f"{WARNING} {count} (p)", "warning"),)))
     return items
 
 

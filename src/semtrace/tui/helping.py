@@ -8,6 +8,7 @@ from semtrace.tui import timeline_rows
 from semtrace.tui.ascii import spelled
 from semtrace.tui.commands import Keymap, help_lines
 from semtrace.tui.entry import Entry
+from semtrace.tui.marks import MARK_MEANINGS, mark_text
 from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
 
 MOVING = (
@@ -26,6 +27,8 @@ def help_entries(keymap: Keymap, ascii_too: bool = False) -> Iterator[Entry]:
     yield Entry("", "")
     for state, sign in LOCK_SIGNS.items():
         yield Entry(f"{sign.sign} {state}", sign.meaning, sign.style)
+    for mark, meaning in MARK_MEANINGS.items():
+        yield Entry(mark_text(mark), meaning, "bad")
     yield Entry("", "")
     for signs, words, meaning, style in _process_signs():
         yield Entry(signs, f"{words}: {meaning}", style)

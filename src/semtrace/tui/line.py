@@ -90,13 +90,13 @@ def clip_start(text: str, width: int) -> str:
     return ELLIPSIS + tail
 
 
-def clip_words(text: str, width: int) -> str:
+def clip_words(text: str, width: int, separator: str = " ") -> str:
     """Whole words, and how many are left out: `4712 4713 +2`; only their number where not even one has room."""
     if cell_len(text) <= width:
         return text
-    words = text.split(" ")
+    words = text.split(separator)
     for shown in range(len(words) - 1, 0, -1):
-        candidate = f"{' '.join(words[:shown])} +{len(words) - shown}"
+        candidate = f"{separator.join(words[:shown])} +{len(words) - shown}"
         if cell_len(candidate) <= width:
             return candidate
     if len(words) == 1:

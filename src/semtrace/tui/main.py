@@ -10,14 +10,16 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from semtrace.model import Snapshot
+from semtrace.model import Snapshot, Target
+from semtrace.rules.headline import Headline, headline
 from semtrace.timelines.raster import Raster
-from semtrace.tui import commands, header, panes, rows, sentences, subjects
+from semtrace.tui import commands, header, panes, private, rows, sentences, subjects
 from semtrace.tui import timeline_rows as lines
 from semtrace.tui.bar import Bar
 from semtrace.tui.brief import Brief, wanted_height
 from semtrace.tui.line import Span
 from semtrace.tui.looking import Looking
+from semtrace.tui.marks import Marks
 from semtrace.tui.messages import Broken, Failed, Pictured
 from semtrace.tui.output import Output
 from semtrace.tui.poller import Poller, faster, slower
@@ -29,6 +31,7 @@ from semtrace.tui.view import Open, Return, View
 BEHIND_S = 0.05
 SENTENCE_HEIGHT = 14  # below it, the line goes to the panes
 STRIP_HEIGHT = 20
+IDENTITY_HEIGHT = 20  # below it, the answer has the first line for itself
 LOW_HEIGHT = 16
 STRIP_S = 60.0
 FOOTER = (
@@ -67,7 +70,9 @@ class MainScreen(View):
         self.came_from = ""  # the view that one of its rows was wanted from
         self._signals = looking.settings.signals
         self._output = Output(looking.child)
+        self._has_private = False
         self._raster: Raster | None = None
+        self._answer: Headline | None = None  # whether the server moves; None before the first picture and at its end
         self._poller: Poller[Snapshot] = Poller(
             partial(opened, open_source), Pictured, self.post_message, looking.settings.interval
         )
@@ -77,10 +82,11 @@ class MainScreen(View):
         return self.looking.snapshot
 
     def compose(self) -> ComposeResult:
+        yield Bar(id="headline")
         yield Bar(id="header")
         yield Table(rows.WORKERS, id="workers")
         yield Table(rows.LOCKS, id="locks")
-        yield Table(rows.PRIVATE, id="private")
+        yield Table(private.COLUMNS, id="private")
         yield self._output.pane
         yield Brief()
         yield Bar(id="strip", base="")
@@ -103,7 +109,9 @@ class MainScreen(View):
         self.set_class(too_small(*event.size), "-too-small")
         self.set_class(event.size.height >= SENTENCE_HEIGHT, "-sentence")
         self.set_class(event.size.height >= STRIP_HEIGHT, "-strip")
+        self.set_class(event.size.height < IDENTITY_HEIGHT, "-one-line")
         self._say_strip()
+        self._say_header()
         self.settle()
 
     # ---- what the poller tells
@@ -196,9 +204,10 @@ class MainScreen(View):
         self._say_sentence()
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
-        # The lines of the output are about nothing that has details.
-        if self.snapshot is not None and subjects.find(event.row, self.snapshot) is not None:
-            self.post_message(Open(event.row))
+        # The lines of the output are about nothing that has details, a lock without a name about its owner process.
+        row = event.row.process if isinstance(event.row, Target) else event.row
+        if self.snapshot is not None and subjects.find(row, self.snapshot) is not None:
+            self.post_message(Open(row))
 
     # ---- drawing
 
@@ -207,14 +216,22 @@ class MainScreen(View):
         if snapshot is None:
             return
         now = snapshot.monotonic_s
+        answer = headline(snapshot)
+        self._answer = answer if snapshot.alive else None
+        self.set_class(snapshot.alive, "-headline")
+        marks = Marks(snapshot)
         shown = rows.shown_locks(snapshot, self._signals)
         workers = self._pane("workers")
-        workers.show(rows.worker_rows(snapshot), header.workers_title(snapshot), ["No process is left."], now)
+        title = header.workers_title(snapshot, answer.workers)
+        workers.show(rows.worker_rows(snapshot), title, ["No process is left."], now)
         locks = self._pane("locks")
         notice = [] if shown.locks else sentences.no_locks(snapshot, shown)
-        locks.show(rows.lock_rows(snapshot, shown.locks), header.locks_title(shown), notice, now)
-        private = self._pane("private")
-        private.show(rows.private_rows(snapshot.thread_locks), header.private_title(snapshot), (), now)
+        locks.show(rows.lock_rows(snapshot, shown.locks, marks), header.locks_title(shown, marks), notice, now)
+        waits = private.private_waits(snapshot)
+        self._has_private = bool(snapshot.thread_locks or waits.nameless)
+        count = len(snapshot.thread_locks) + len(waits.nameless)
+        pane = self._pane("private")
+        pane.show(private.private_rows(snapshot, waits, marks), header.private_title(snapshot, count), (), now)
         self._output.show()
         self.settle()
         self._say_header()
@@ -231,7 +248,7 @@ class MainScreen(View):
         """Shares the height. Sets only what changes: every change of a height is a layout."""
         tables = [self._pane(name) for name in ("workers", "locks", "private", "output")]
         low = self.size.height < LOW_HEIGHT  # the locks are the last to go
-        private_wanted = bool(self.snapshot and self.snapshot.thread_locks) and not low
+        private_wanted = self._has_private and not low
         output = self._output.wanted(self.size.height)
         wanted = [
             (tables[0].wanted_height + 1) * (not (low and output)),
@@ -240,7 +257,7 @@ class MainScreen(View):
             output,
         ]
         bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.has_class("-strip")
-        bars += self.filter_box.display
+        bars += self.filter_box.display + (self.has_class("-headline") and not self.has_class("-one-line"))
         findings, room = (self.snapshot.findings if self.snapshot else ()), self.size.height - bars
         brief = wanted_height(findings, room - sum(wanted))
         for table, height in zip(tables, panes.share(room - brief, wanted), strict=True):
@@ -253,9 +270,14 @@ class MainScreen(View):
         return FOOTER if self.looking.child is None else (*FOOTER[:4], "output", *FOOTER[4:])
 
     def _say_header(self) -> None:
-        looking = self.looking
+        looking, snapshot, answer = self.looking, self.snapshot, self._answer
         gauge = header.Gauge(self._poller.interval_s, looking.meter.rate, looking.meter.cpu_percent, looking.paused)
-        self.bar("header").say(partial(header.header_line, looking.server, self.snapshot, gauge))
+        alone = answer is None or snapshot is None
+        self.bar("header").say(partial(header.header_line, looking.server, snapshot, gauge, alone=alone))
+        if answer is not None and snapshot is not None:
+            one_line = self.has_class("-one-line")
+            said = partial(header.headline_line, answer, looking.server, snapshot, gauge, alone=one_line)
+            self.bar("headline").say(said)
 
     def _say_strip(self) -> None:
         """The last minute of all locks together."""

@@ -8,37 +8,42 @@ from dataclasses import dataclass
 
 from semtrace.model import (
     SEM_VALUE_MAX,
+    EndedChild,
     Holder,
     Lock,
-    Overlap,
     Process,
     ProcessId,
     SemId,
     Server,
     Snapshot,
     Statistics,
-    ThreadLock,
+    Wait,
     Waiter,
+    WaitGraph,
+    WaitKind,
 )
 from semtrace.observe.separate import combine
+from semtrace.present.waits import target_text
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.text import label as label
-from semtrace.tui.grid import Cell, Column, Row, natural
-from semtrace.tui.signs import AT_LEAST, CYCLE, TIMES, WARNING, lock_sign, process_sign
+from semtrace.tui.grid import LIST, Cell, Column, Row, natural
+from semtrace.tui.marks import Mark, Marks, mark_text, stuck_processes
+from semtrace.tui.signs import AT_LEAST, TIMES, lock_sign, process_sign
+from semtrace.waits.workers import waits_by_process
 
 HOT_PERCENT = 80.0
 NOTHING = Cell("")
 
 WORKERS = (
     Column("PID", 5, 7, 0, right=True),
-    Column("ROLE", 6, 13, 3),
+    Column("ROLE", 7, 13, 3),
     Column("STATE", 10, 14, 5),
     Column("CPU%", 5, 6, 4, right=True),
     Column("MEM", 5, 6, 6, right=True),
     Column("AGE", 6, 6, 7, right=True),
-    Column("HOLDS", 12, 44, 1, marked=True, cut="words"),
-    Column("WAITS FOR", 12, 44, 2, marked=True, cut="words"),
-    Column("BEAT", 6, 6, 8, right=True),
+    Column("HOLDS", 12, 44, 1, marked=True, cut="list"),
+    Column("WAITS FOR", 12, 60, 2, marked=True, cut="list"),
+    Column("BEAT", 6, 6, 8, right=True, sparse=True),
     Column("THREADS", 8, 8, 9, right=True),
 )
 
@@ -60,13 +65,6 @@ LOCKS = (
     Column("REMARK", 24, 60, 9, sparse=True),
 )
 
-PRIVATE = (
-    Column("NAME", 14, 48, 0, cut="start"),
-    Column("KIND", 6, 16, 3),
-    Column("LOCKED NOW IN", 14, 30, 1, marked=True, cut="words"),
-    Column("REMARK", 28, 60, 2),
-)
-
 SERVERS = (
     Column("PID", 5, 7, 0, right=True),
     Column("SERVER", 10, 40, 1),
@@ -78,6 +76,7 @@ SERVERS = (
 )
 
 LONG_S = 2.0
+_OTHER_LOCKS = (WaitKind.PRIVATE_LOCK, WaitKind.FILE_LOCK, WaitKind.MANAGER_LOCK)
 _ROLE_ORDER = {"master": 0, "process": 1, "worker": 2, "dirty-arbiter": 3, "dirty-worker": 4}
 
 
@@ -95,35 +94,28 @@ def shown_locks(snapshot: Snapshot, signals: bool) -> Shown:
 
 
 def worker_rows(snapshot: Snapshot) -> list[Row]:
+    """Return a row for each process, those of children that nobody has reaped last."""
     locks = {lock.id: lock for lock in snapshot.locks}
-    return [_worker_row(process, locks, snapshot.taken_at) for process in snapshot.processes]
-
-
-def lock_rows(snapshot: Snapshot, locks: Iterable[Lock]) -> list[Row]:
-    everyone = frozenset(process.id for process in snapshot.processes)
-    dead = deadlocked(snapshot)
-    return [_lock_row(lock, everyone, lock.id in dead) for lock in locks]
-
-
-def deadlocked(snapshot: Snapshot) -> frozenset[SemId]:
-    """The locks of the findings that judge so: the one they are about, and those that their threads hold and want."""
-    found = [finding for finding in snapshot.findings if finding.code == "deadlock"]
-    if not found:
-        return frozenset()
-    pids_in = {pid for finding in found for pid in finding.pids}
-    return frozenset(
-        lock.id
-        for lock in snapshot.locks
-        if any(lock.id == finding.lock for finding in found)
-        or (
-            any(holder.pid in pids_in for holder in lock.holders)
-            and any(waiter.pid in pids_in for waiter in lock.waiters)
+    waits = waits_by_process(snapshot.waits)
+    held = wanted_holds(snapshot.waits)
+    stuck = stuck_processes(snapshot)
+    there = {process.id for process in snapshot.processes}
+    rows = [
+        _worker_row(
+            process,
+            _holds_cell(process, locks, held.get(process.id, [])),
+            waits.get(process.id, ()),
+            process.id in stuck,
+            snapshot.taken_at,
         )
-    )
+        for process in snapshot.processes
+    ]
+    return [*rows, *(_ended_row(child) for child in snapshot.ended if child.id not in there)]
 
 
-def private_rows(thread_locks: Iterable[ThreadLock]) -> list[Row]:
-    return [_private_row(lock) for lock in thread_locks]
+def lock_rows(snapshot: Snapshot, locks: Iterable[Lock], marks: Marks) -> list[Row]:
+    everyone = frozenset(process.id for process in snapshot.processes)
+    return [_lock_row(lock, everyone, marks.of_lock(lock)) for lock in locks]
 
 
 def server_rows(servers: Iterable[Server], now: float) -> list[Row]:
@@ -161,30 +153,70 @@ def pids(ids: Iterable[ProcessId]) -> str:
     return " ".join(str(each.pid) for each in ids)
 
 
-def _worker_row(process: Process, locks: Mapping[SemId, Lock], now: float) -> Row:
+def waited_for(waits: Iterable[Wait]) -> list[str]:
+    """Return what a process waits for, each thing once, in an order that stays."""
+    return sorted({target_text(wait.target) for wait in waits}, key=natural)
+
+
+def end_of(child: EndedChild) -> str:
+    """Return how it ended, in a word: `signal 9`, `exit 1`."""
+    if child.exit_code is None:
+        return "ended"
+    return f"signal {-child.exit_code}" if child.exit_code < 0 else f"exit {child.exit_code}"
+
+
+def wanted_holds(graph: WaitGraph) -> dict[ProcessId, list[str]]:
+    """Return the locks but shared ones that each process holds and others wait for: of no more it is known."""
+    found: dict[ProcessId, set[str]] = {}
+    for wait in graph.waits:
+        if wait.target.kind in _OTHER_LOCKS and wait.target.semaphore is None and not wait.idle:
+            for holder in wait.holders or ():
+                found.setdefault(holder.process, set()).add(target_text(wait.target))
+    return {process: sorted(names, key=natural) for process, names in found.items()}
+
+
+def _worker_row(process: Process, holds: Cell, waits: Iterable[Wait], is_stuck: bool, now: float) -> Row:
     sign = process_sign(process.state)
     cpu = process.cpu_percent
+    state = Cell(mark_text("stuck"), "bad") if is_stuck else Cell(f"{sign.sign} {process.state}", sign.style)
     cells = (
         Cell(str(process.pid), "", process.pid),
         Cell(process.role, "" if process.role == "worker" else "dim"),
-        Cell(f"{sign.sign} {process.state}", sign.style),
+        state,
         Cell(percent(cpu), _cpu_style(cpu), _number(cpu)),
         Cell(size(process.rss), "", process.rss),
         Cell(age(now - process.started_at), "dim", now - process.started_at),
-        _locks_cell(process.holds, locks),
-        _locks_cell(process.waits_on, locks, "waiting"),
-        Cell(age(process.last_heartbeat_s), "dim", _number(process.last_heartbeat_s)),
+        holds,
+        Cell(LIST.join(waited_for(waits)), "bad" if is_stuck else "waiting"),
+        _beat_cell(process),
         Cell(str(process.threads), "dim", process.threads),
     )
     return Row(process.id, cells, (_ROLE_ORDER[process.role], process.started_at, process.pid))
 
 
-def _lock_row(lock: Lock, everyone: frozenset[ProcessId], dead: bool) -> Row:
+def _beat_cell(process: Process) -> Cell:
+    """Only gunicorn's processes have a heartbeat."""
+    beat = process.last_heartbeat_s
+    return NOTHING if process.role == "process" and beat is None else Cell(age(beat), "dim", _number(beat))
+
+
+def _ended_row(child: EndedChild) -> Row:
+    sign = process_sign("zombie")
+    cells = (
+        Cell(str(child.pid), "dim", child.pid),
+        Cell("defunct", "dim"),
+        Cell(f"{sign.sign} {end_of(child)}", "dim"),
+        *[NOTHING] * (len(WORKERS) - 3),
+    )
+    return Row(child.id, cells, (len(_ROLE_ORDER), 0.0, child.pid))
+
+
+def _lock_row(lock: Lock, everyone: frozenset[ProcessId], mark: Mark | None) -> Row:
     sign = lock_sign(lock.state)
     longest = max(lock.holders, key=lambda holder: holder.since_s or 0.0, default=None)
     patient = max(lock.waiters, key=lambda waiter: waiter.for_s or 0.0, default=None)
     cells = (
-        Cell(f"{CYCLE} deadlock", "bad") if dead else Cell(f"{sign.sign} {lock.state}", sign.style),
+        Cell(f"{sign.sign} {lock.state}", sign.style) if mark is None else Cell(mark_text(mark), "bad"),
         Cell(label(lock), "strong" if lock.name else ""),
         Cell(lock.kind, "dim"),
         Cell(" ".join(held_by(holder) for holder in lock.holders), sign.style),
@@ -194,9 +226,9 @@ def _lock_row(lock: Lock, everyone: frozenset[ProcessId], dead: bool) -> Row:
         Cell(since(patient.for_s, patient.evidence), "dim", _number(patient.for_s)) if patient else NOTHING,
         Cell(units(lock), "dim", _number(lock.value)),
         *_statistics_cells(lock.statistics),
-        Cell(_remark(lock, dead), "bad" if dead else "dim"),
+        Cell(_remark(lock), "dim"),
     )
-    return Row(lock.id, cells, (_rank(lock, patient, dead), natural(lock.name or "~"), *lock.id))
+    return Row(lock.id, cells, (_rank(lock, patient, mark), natural(lock.name or "~"), *lock.id))
 
 
 def since_cell(lock: Lock, longest: Holder | None) -> Cell:
@@ -206,13 +238,13 @@ def since_cell(lock: Lock, longest: Holder | None) -> Cell:
     return Cell(since(lock.orphaned_s), "orphaned", lock.orphaned_s) if lock.orphaned_s else NOTHING
 
 
-def _rank(lock: Lock, patient: Waiter | None, dead: bool) -> int:
+def _rank(lock: Lock, patient: Waiter | None, mark: Mark | None) -> int:
     """What is wrong comes first, then what is long waited for. The rest keeps its place: rows that change theirs with
     each hold could not be read.
     """
     if lock.state == "orphaned":
         return 0
-    if dead:
+    if mark is not None:
         return 1
     if lock.state == "unknown" and lock.waiters and not lock.signal:
         return 2
@@ -234,23 +266,6 @@ def _statistics_cells(statistics: Statistics | None) -> tuple[Cell, ...]:
     )
 
 
-def _private_row(lock: ThreadLock) -> Row:
-    locked = [use.process for use in lock.processes if use.locked]
-    cells = (
-        Cell(clean(lock.name), "strong"),
-        Cell(lock.kind, "dim"),
-        Cell(pids(locked) or "none", "warning" if lock.overlap else "" if locked else "dim", len(locked)),
-        Cell(_overlap(lock.overlap), "warning" if lock.overlap else "dim"),
-    )
-    return Row(lock.name, cells, (natural(lock.name),))
-
-
-def _overlap(overlap: Overlap | None) -> str:
-    if overlap is None:
-        return "one copy per process"
-    return f"{WARNING} {overlap.most} inside at once{'' if overlap.times == 1 else f', {overlap.times} times'}"
-
-
 def _server_row(server: Server, now: float) -> Row:
     version = f" {server.version}" if server.version else ""
     cells = (
@@ -265,12 +280,11 @@ def _server_row(server: Server, now: float) -> Row:
     return Row(server.id, cells, (server.pid,))
 
 
-def _locks_cell(ids: Sequence[SemId], locks: Mapping[SemId, Lock], style: str | None = None) -> Cell:
-    if not ids:
-        return NOTHING
-    known = [locks[each] for each in ids if each in locks]
-    names = sorted((label(locks[each]) if each in locks else str(each) for each in ids), key=natural)
-    return Cell(" ".join(names), style or (lock_sign(known[0].state).style if known else ""))
+def _holds_cell(process: Process, locks: Mapping[SemId, Lock], others: Sequence[str]) -> Cell:
+    known = [locks[each] for each in process.holds if each in locks]
+    names = [label(locks[each]) if each in locks else str(each) for each in process.holds]
+    style = lock_sign(known[0].state).style if known else "held"
+    return Cell(LIST.join(sorted([*names, *others], key=natural)), style) if names or others else NOTHING
 
 
 def _waiters_cell(lock: Lock) -> Cell:
@@ -287,10 +301,10 @@ def _mapped_cell(lock: Lock, everyone: frozenset[ProcessId]) -> Cell:
     return Cell(pids(lock.mapped_by), "dim", count)
 
 
-def _remark(lock: Lock, dead: bool) -> str:
+def _remark(lock: Lock) -> str:
     flux = "changed while it was read" if lock.in_flux else ""
     had = _had(lock) if lock.state == "orphaned" else ""
-    return clean("; ".join(part for part in ("deadlock" if dead else "", had, lock.reason, flux) if part))
+    return clean("; ".join(part for part in (had, lock.reason, flux) if part))
 
 
 def _had(lock: Lock) -> str:

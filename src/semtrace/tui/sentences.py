@@ -7,10 +7,27 @@ from datetime import datetime
 
 from rich.cells import cell_len
 
-from semtrace.model import Holder, LastHolder, Lock, Problem, Process, SemId, Snapshot, ThreadLock
+from semtrace.model import (
+    ChildEnded,
+    EndedChild,
+    Holder,
+    LastHolder,
+    Lock,
+    Problem,
+    Process,
+    SemId,
+    Snapshot,
+    Target,
+    ThreadLock,
+    Wait,
+)
+from semtrace.present.facts import fact_lines
+from semtrace.present.waits import target_text
 from semtrace.text import age, clean
 from semtrace.tui.line import clip, clip_words
-from semtrace.tui.rows import Shown, counted_pids, held_by, label, pids, since
+from semtrace.tui.marks import stuck_processes
+from semtrace.tui.rows import Shown, counted_pids, held_by, label, pids, since, waited_for, wanted_holds
+from semtrace.waits.workers import waits_by_process
 
 
 def lock_sentence(lock: Lock) -> str:
@@ -34,24 +51,57 @@ def lock_sentence(lock: Lock) -> str:
 
 def process_sentence(process: Process, snapshot: Snapshot) -> str:
     locks = {lock.id: lock for lock in snapshot.locks}
-    does = [f"{process.role} {process.pid}"]
-    if process.holds:
-        does.append(f"holds {names_of(process.holds, locks)}")
-    if process.waits_on:
-        does.append(f"waits for {names_of(process.waits_on, locks)}{in_whose_hands(process.waits_on, locks)}")
-    if len(does) == 1:
-        return f"{does[0]} holds no lock and waits for none."
-    return f"{does[0]} {' and '.join(does[1:])}."
+    waits = waits_by_process(snapshot.waits).get(process.id, [])
+    who = f"{process.role} {process.pid}"
+    does = []
+    held = [*(name_of(each, locks) for each in process.holds), *wanted_holds(snapshot.waits).get(process.id, ())]
+    if held:
+        does.append(f"holds {', '.join(held)}")
+    if waits:
+        does.append(f"waits for {', '.join(waited_for(waits))}{in_whose_hands(waits, locks)}")
+    if not does:
+        return f"{who} holds no lock and waits for none."
+    return f"{'STUCK: ' if process.id in stuck_processes(snapshot) else ''}{who} {' and '.join(does)}."
 
 
-def private_sentence(lock: ThreadLock) -> str:
+def ended_sentence(child: EndedChild) -> str:
+    (ended,) = fact_lines(ChildEnded(child.id, child.parent, child.exit_code, child.ended_s))
+    return f"{ended}; its parent has not reaped it."
+
+
+def private_sentence(lock: ThreadLock, snapshot: Snapshot) -> str:
     locked = [use.process for use in lock.processes if use.locked]
+    waiting = [wait for wait in _private(snapshot) if wait.target.name == lock.name]
     if lock.overlap is not None:
         at_once = pids(lock.overlap.processes)
         return f"{clean(lock.name)} excludes nobody: {lock.overlap.most} processes were inside at once, last {at_once}."
-    return f"{clean(lock.name)} is a threading {lock.kind}: each of {len(lock.processes)} processes has its own" + (
-        f"; locked now in {pids(locked)}." if locked else "; locked in none."
+    return (
+        f"{clean(lock.name)} is a threading {lock.kind}: each of {len(lock.processes)} processes has its own"
+        + (f"; locked now in {pids(locked)}." if locked else "; locked in none.")
+        + _waiting(waiting)
     )
+
+
+def nameless_sentence(target: Target, snapshot: Snapshot) -> str:
+    """Say of a private lock or signal without a name who waits for it; nothing once nobody does."""
+    waiting = [wait for wait in _private(snapshot) if wait.target == target]
+    if not waiting or target.process is None:
+        return ""
+    stuck = any(wait.thread in snapshot.waits.stuck for wait in waiting)
+    return f"{'STUCK: ' if stuck else ''}{target_text(target)}, within {target.process.pid} only.{_waiting(waiting)}"
+
+
+def _private(snapshot: Snapshot) -> Iterator[Wait]:
+    for wait in snapshot.waits.waits:
+        if not wait.idle and wait.target.semaphore is None and wait.target.process is not None:
+            yield wait
+
+
+def _waiting(waits: Sequence[Wait]) -> str:
+    if not waits:
+        return ""
+    verb = "waits" if len(waits) == 1 else "wait"
+    return f" {len(waits)} {verb}: {counted_pids(wait.thread.process for wait in waits)}."
 
 
 def last_holder_phrase(last: LastHolder, snapshot: Snapshot) -> str:
@@ -73,7 +123,7 @@ def no_locks(snapshot: Snapshot, shown: Shown) -> list[str]:
         return ["No semaphores were mapped when it ended."]
     return [
         "No semaphores mapped yet: no multiprocessing Lock, Semaphore, Queue … was made in these processes.",
-        "A threading.Lock is none: it lives inside one process and the kernel does not show it.",
+        "A threading.Lock does not show here: it is private to its process.",
     ]
 
 
@@ -90,12 +140,23 @@ def shortened(sentence: str, width: int) -> str:
 
 
 def names_of(ids: Iterable[SemId], locks: Mapping[SemId, Lock]) -> str:
-    return ", ".join(label(locks[each]) if each in locks else str(each) for each in ids)
+    return ", ".join(name_of(each, locks) for each in ids)
 
 
-def in_whose_hands(ids: Iterable[SemId], locks: Mapping[SemId, Lock]) -> str:
-    holders = sorted({holder.pid for each in ids if each in locks for holder in locks[each].holders})
-    return f" (held by {', '.join(map(str, holders))})" if holders else ""
+def name_of(semaphore: SemId, locks: Mapping[SemId, Lock]) -> str:
+    return label(locks[semaphore]) if semaphore in locks else str(semaphore)
+
+
+def in_whose_hands(waits: Iterable[Wait], locks: Mapping[SemId, Lock]) -> str:
+    """Name those who hold what is waited for, as far as they are known."""
+    holders: set[int] = set()
+    for wait in waits:
+        lock = locks.get(wait.target.semaphore) if wait.target.semaphore else None
+        if lock is not None:
+            holders.update(holder.pid for holder in lock.holders)
+        else:
+            holders.update(thread.process.pid for thread in wait.holders or ())
+    return f" (held by {', '.join(map(str, sorted(holders)))})" if holders else ""
 
 
 def for_so_long(seconds: float | None, evidence: str = "memory") -> str:

@@ -15,6 +15,7 @@ MEANINGS = {
     "signals": "show the semaphores inside Conditions and Queues from the start; a changes it for now",
     "remember": "keep the order of the columns for the next time",
     "folder": "where S saves",
+    "ignore": "names of private locks that each worker may have for itself: no findings about these",
 }
 
 
@@ -27,10 +28,16 @@ def settings_entries(settings: Settings) -> Iterator[Entry]:
     for each in fields(Settings):
         if each.name != "keys":
             value = getattr(settings, each.name)
-            said = str(value).lower() if isinstance(value, bool) else str(value)
-            yield Entry(each.name, said)
+            yield Entry(each.name, _text(value))
             yield Entry("", MEANINGS[each.name], "dim")
     yield Entry("", "")
     yield Entry("[keys]", "the names of commands, and of the keys that do them now", "dim")
     for name in COMMANDS:
         yield Entry(name, ", ".join(keys_of(name, settings.keys)), "strong" if name in settings.keys else "")
+
+
+def _text(value: object) -> str:
+    """Return a setting as a reader of TOML knows it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
-from semtrace.model import Lock, Process, Snapshot, Surroundings, ThreadLock
+from semtrace.model import EndedChild, Lock, Process, Snapshot, Surroundings, Target, ThreadLock
 from semtrace.observe.separate import combine
-from semtrace.tui.entries import NOTHING_BESIDE, Beside, lock_entries, private_entries, process_entries
+from semtrace.tui.entries import NOTHING_BESIDE, Beside, ended_entries, lock_entries, private_entries, process_entries
 from semtrace.tui.entry import Entry
-from semtrace.tui.rows import deadlocked, label
-from semtrace.tui.sentences import lock_sentence, private_sentence, process_sentence
+from semtrace.tui.marks import Marks
+from semtrace.tui.rows import label
+from semtrace.tui.sentences import (
+    ended_sentence,
+    lock_sentence,
+    nameless_sentence,
+    private_sentence,
+    process_sentence,
+)
 
-Subject = Process | Lock | ThreadLock
+Subject = Process | EndedChild | Lock | ThreadLock
 
 
 def find(row: Hashable, snapshot: Snapshot) -> Subject | None:
     """None if it is gone."""
     everything: tuple[tuple[Hashable, Subject], ...] = (
         *((process.id, process) for process in snapshot.processes),
+        *((child.id, child) for child in snapshot.ended),
         *((lock.id, lock) for lock in combine(snapshot.locks)),
         *((lock.name, lock) for lock in snapshot.thread_locks),
     )
@@ -31,13 +39,18 @@ def sentence(row: Hashable, snapshot: Snapshot) -> str:
 
 
 def _sentence(row: Hashable, snapshot: Snapshot) -> str:
+    if isinstance(row, Target):
+        return nameless_sentence(row, snapshot)
     match find(row, snapshot):
         case Lock() as lock:
-            return ("DEADLOCK: " if lock.id in deadlocked(snapshot) else "") + lock_sentence(lock)
+            mark = Marks(snapshot).of_lock(lock)
+            return (f"{mark.upper()}: " if mark else "") + lock_sentence(lock)
         case Process() as process:
             return process_sentence(process, snapshot)
+        case EndedChild() as child:
+            return ended_sentence(child)
         case ThreadLock() as private:
-            return private_sentence(private)
+            return private_sentence(private, snapshot)
     return ""
 
 
@@ -47,7 +60,9 @@ def title(row: Hashable, snapshot: Snapshot) -> str:
             return f"Lock {label(lock)}"
         case Process() as process:
             return f"{process.role.capitalize()} {process.pid}"
-    return f"Thread lock {row}"
+        case EndedChild() as child:
+            return f"Defunct child {child.pid}"
+    return f"Private lock {row}"
 
 
 def entries(
@@ -58,6 +73,8 @@ def entries(
             return lock_entries(lock, snapshot, beside)
         case Process() as process:
             return process_entries(process, snapshot, surroundings)
+        case EndedChild() as child:
+            return ended_entries(child)
         case ThreadLock() as private:
-            return private_entries(private)
+            return private_entries(private, snapshot)
     return [Entry("", "It is gone.", "dim")]
