@@ -76,7 +76,7 @@ def iso(epoch_s: float) -> str:
 
 def clean(text: str) -> str:
     """The text without control characters: a process's title is its own choice, the terminal must not obey it."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def clean_lines(text: str) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import struct
 from array import array
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
 from typing import NamedTuple
 
 from semtrace.linux import withheld
@@ -24,9 +26,16 @@ _MAPS_LIMIT = 64 << 20
 
 _DELETED = " (deleted)"
 
+# A line as `is_semaphore` wants it (fs/proc/task_mmu.c show_map_vma). Of a path the kernel escapes line breaks.
+_SEMAPHORE_LINE = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) rw-s 0+ ([0-9a-f]+):([0-9a-f]+) (\d+) +([^\n]*/sem\.[^/\n]*)$", re.MULTILINE
+)
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+# From so many semaphores on the whole text of the mappings costs less than a query for each.
+MANY = 256
+
+
+class Mapping(NamedTuple):
     """One line of `/proc/PID/maps` (fs/proc/task_mmu.c show_map_vma): [start, end) with rights such as `rw-s`."""
 
     start: int
@@ -151,12 +160,14 @@ class SemaphoreMaps:
     The open file stays bound to the program image: after an exec or the end of the process there are none.
     """
 
-    __slots__ = ("_by_links", "_fd", "_name", "_pid", "_query", "by_ioctl")
+    __slots__ = ("_by_links", "_fd", "_last", "_many", "_name", "_pid", "_query", "by_ioctl")
 
     def __init__(self, pid: int, *, by_ioctl: bool = True) -> None:
         """Raises OSError as `Memory` does, but needs fewer rights: Yama does not forbid it."""
         self.by_ioctl = by_ioctl
         self._by_links = True
+        self._many = False
+        self._last: tuple[bytes, list[SemMapping]] | None = None
         self._pid = pid
         path = f"/proc/{pid}/maps"
         withheld.check(path)
@@ -234,8 +245,11 @@ class SemaphoreMaps:
         return SemId(*mapping.device, mapping.inode)
 
     def _ask(self) -> list[SemMapping]:
+        """By queries, one for each shared file; of a process with many the text costs a fraction."""
         try:
-            return list(self._by_ioctl())
+            found = [] if self._many else list(islice(self._by_ioctl(), MANY + 1))
+            self._many = self._many or len(found) > MANY
+            return self._by_text() if self._many else found
         except OSError as error:
             if error.errno == errno.ESRCH:
                 raise
@@ -265,17 +279,22 @@ class SemaphoreMaps:
             address = end
 
     def _by_text(self) -> list[SemMapping]:
-        return semaphores_in(_parse_semaphore_lines(self._text()))
+        """What the text said the last time need not be taken apart again."""
+        text = self._text()
+        digest = blake2b(text, digest_size=16).digest()
+        if self._last is None or self._last[0] != digest:
+            self._last = digest, list(_semaphores_in_text(text))
+        return self._last[1]
 
     def _text(self) -> bytes:
         os.lseek(self._fd, 0, os.SEEK_SET)
         return b"".join(iter(lambda: os.read(self._fd, 1 << 16), b""))
 
 
-def _parse_semaphore_lines(text: bytes) -> Iterator[Mapping]:
+def _semaphores_in_text(text: bytes) -> Iterator[SemMapping]:
     """Only the lines that can be one: parsing all of a large file costs ten times as much."""
-    for line in text.split(b"\n"):
-        if b"/sem." in line:
-            mapping = _parse_line(line)
-            if mapping is not None:
-                yield mapping
+    for start, end, major, minor, inode, path in _SEMAPHORE_LINE.findall(text):
+        address = int(start, 16)
+        if int(end, 16) - address == PAGE_SIZE:
+            semaphore = SemId(int(major, 16), int(minor, 16), int(inode))
+            yield SemMapping(semaphore, address, os.fsdecode(path).removesuffix(_DELETED))

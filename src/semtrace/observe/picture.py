@@ -90,7 +90,8 @@ class Picture:
         }
         beats = {member.id: member.last_heartbeat_s for member in members}
         self._last_holders.update(now_s, seen, {watched.id for watched in self._fleet.with_guests}, beats)
-        return [replace(lock, last_holder=self._last_holders.of(now_s, lock.id)) for lock in locks]
+        last = ((lock, self._last_holders.of(now_s, lock.id)) for lock in locks)
+        return [lock if holder is None else replace(lock, last_holder=holder) for lock, holder in last]
 
     def processes(self, now_s: float, members: Sequence[Member], locks: Sequence[Lock]) -> tuple[Process, ...]:
         holds: dict[ProcessId, list[SemId]] = {}
