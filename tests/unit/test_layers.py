@@ -134,9 +134,9 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
-    "cli": "arguments model doctor reports.doctor errors linux.rights rules stacks servers.gunicorn launch "
-    "repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals "
-    "supervising tailing",
+    "cli": "arguments model doctor reports.doctor errors linux.privileges linux.rights rules stacks servers.gunicorn "
+    "launch repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals supervising "
+    "tailing",
     "__main__": "cli",
 }
 
