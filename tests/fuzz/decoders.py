@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable
 
+from support import start_ticks
 from telling import LOCK, OTHER, P, Q, record
 
 from fuzz.running import TEXTS, Fuzzer, damaged
@@ -36,6 +37,9 @@ from semtrace.web.gate import gate_for
 from semtrace.wire import EventType, Flag, Header, Kind, LockWord
 
 LOCKS = (Lock(LOCK, "Lock", "orphaned", 0, 1, mapped_by=(P,)), Lock(OTHER, "unknown", "unknown", 0, None))
+
+
+WORDS = (0, 1, 77, 1 << 32, 1 << 63, (1 << 64) - 1)
 
 
 def a_state_file(random_: random.Random) -> bytes:
@@ -167,7 +171,7 @@ def py_spy_output(random_: random.Random) -> None:
     stacks.take([ProcessId(os.getpid(), random_.choice([1, OWN_TICKS]))], lambda pid: data)
 
 
-OWN_TICKS = int(open("/proc/self/stat").read().rpartition(")")[2].split()[19])
+OWN_TICKS = start_ticks(os.getpid()) or 0
 
 
 def names_and_lines(random_: random.Random) -> None:
