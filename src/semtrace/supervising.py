@@ -104,8 +104,10 @@ class _Child:
                     self._relay.pass_on(fd)
             for came in self._signals.read():
                 self._forward(came)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
+            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
+            if pid and os.WIFSTOPPED(status):
+                self._stop_with_it()
+            elif pid:
                 return _as_exit_code(status), None
             if time.monotonic() < due_s:
                 continue
@@ -122,6 +124,12 @@ class _Child:
         if came.number in _FORWARDED and came.code <= 0:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, came.number)
+
+    def _stop_with_it(self) -> None:
+        """A live view that was put into the background: the shell waits for us, not for the child."""
+        os.kill(os.getpid(), signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
 
     def _hear(self) -> None:
         os.set_blocking(self._result, False)
@@ -160,7 +168,8 @@ def _as_exit_code(status: int) -> int:
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return code
-    signal.signal(-code, signal.SIG_DFL)
+    with suppress(OSError):  # SIGKILL
+        signal.signal(-code, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
     os.kill(os.getpid(), -code)
     return 128 - code
