@@ -37,14 +37,13 @@ class ShmDirectory:
         own.
         """
         self.path = Path("/dev/shm") if pid is None else Path(f"/proc/{pid}/root/dev/shm")
-        self._path = str(self.path)
         self._changed_ns = -1
         self._names: dict[SemId, str] = {}
 
     def names(self) -> dict[SemId, str]:
         """Linked semaphores by identity, as sem_open was given them (`/mp-…`); none if it cannot be read."""
         try:
-            info = os.stat(self._path)  # pathlib would cost ten times as much, once for each lock
+            info = self.path.stat()
             if info.st_mtime_ns != self._changed_ns:
                 now_ns = time.time_ns()
                 self._names = self._list(info.st_dev)
