@@ -25,7 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and options.name not in _OF_ITSELF:
         from semtrace.supervising import supervised
 
-        return supervised(lambda: _run(options, told), again=not getattr(options, "yes", False))
+        return supervised(lambda: _with_least_rights(options, told), again=not getattr(options, "yes", False))
+    return _run(options, told)
+
+
+def _with_least_rights(options: argparse.Namespace, told: Sequence[str]) -> int:
+    from semtrace.linux import privileges
+
+    only_looks = options.name in ("ps", "dump")
+    privileges.drop_all_but(privileges.TO_LOOK if only_looks else privileges.TO_ACT)
     return _run(options, told)
 
 
@@ -201,7 +209,7 @@ def _refuse_other_systems() -> None:
         )
 
 
-# `run` has a server of its own as its child, and `serve` a process for each page, which is supervised.
+# `run` has a server of its own as its child, which keeps its rights. What `serve` starts for each page is supervised.
 _OF_ITSELF = ("run", "serve")
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import sys
 import termios
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from semtrace.errors import EXIT_FAILED
 from semtrace.linux import withheld
 from semtrace.linux.process import thread_ids
+from semtrace.linux.relay import Came, Relay, Signals
 from semtrace.printing import say
 
 # A slow disk answers sooner. The child is looked at once a second.
@@ -61,59 +64,84 @@ class _Child:
     def __init__(self, command: Callable[[], int]) -> None:
         sys.stdout.flush()
         self._result, result = os.pipe()
-        self._signals = {*_FORWARDED, signal.SIGCHLD}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        self._relay = Relay()
+        signals = {*_FORWARDED, signal.SIGCHLD}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         self.pid = os.fork()
         if not self.pid:
             os.close(self._result)
+            self._relay.in_child()
             _work(command, result, before)
         os.close(result)
+        self._relay.in_parent()
+        self._signals = Signals(signals)
         self._before = before
-        self.has_ended = False
+        self._code: int | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """It has done all that it had to do."""
+        return self._code is not None
 
     def watch(self) -> tuple[int, int | None]:
         """Its exit code, and the process that it is stuck in, None if it ended well."""
         try:
             return self._watch()
         finally:
+            self._relay.close()
+            self._signals.close()
             os.close(self._result)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
     def _watch(self) -> tuple[int, int | None]:
         stuck: dict[int, int] = {}
+        due_s = time.monotonic() + _LOOK_EVERY_S
         while True:
-            info = signal.sigtimedwait(self._signals, _LOOK_EVERY_S)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
+            waiting = [self._signals.fd, *self._relay.open]
+            ready, _, _ = select.select(waiting, [], [], max(due_s - time.monotonic(), 0.0))
+            for fd in ready:
+                if fd != self._signals.fd:
+                    self._relay.pass_on(fd)
+            for came in self._signals.read():
+                self._forward(came)
+            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
+            if pid and os.WIFSTOPPED(status):
+                self._stop_with_it()
+            elif pid:
                 return _as_exit_code(status), None
-            if info is not None:
-                self._forward(info)
+            if time.monotonic() < due_s:
                 continue
+            due_s = time.monotonic() + _LOOK_EVERY_S
             now = {tid: found for tid in thread_ids(self.pid) if (found := withheld.culprit(tid)) is not None}
             stuck = {tid: stuck.get(tid, 0) + 1 for tid in now}
+            self._hear()
             for tid, looks in stuck.items():
-                if looks >= (2 if self._returned() else PATIENCE_LOOKS):
+                if looks >= (2 if self.has_ended else PATIENCE_LOOKS):
                     return self._abandon(), now[tid]
 
-    def _forward(self, info: signal.struct_siginfo) -> None:
-        """What somebody sent to us. What a key of the terminal sends (SI_KERNEL, above 0) reaches both."""
-        if info.si_signo in _FORWARDED and info.si_code <= 0:
+    def _forward(self, came: Came) -> None:
+        """What somebody sent to us. What a key of the terminal sends reaches both."""
+        if came.number in _FORWARDED and came.code <= 0:
             with suppress(ProcessLookupError):
-                os.kill(self.pid, info.si_signo)
+                os.kill(self.pid, came.number)
 
-    def _returned(self) -> bool:
-        if not self.has_ended:
-            os.set_blocking(self._result, False)
-            with suppress(BlockingIOError):
-                data = os.read(self._result, 1)
-                self.has_ended = bool(data)
-                self._code = data[0] if data else EXIT_FAILED
-        return self.has_ended
+    def _stop_with_it(self) -> None:
+        """A live view that was put into the background: the shell waits for us, not for the child."""
+        os.kill(os.getpid(), signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+
+    def _hear(self) -> None:
+        os.set_blocking(self._result, False)
+        with suppress(BlockingIOError):
+            data = os.read(self._result, 1)
+            if data:
+                self._code = data[0]
 
     def _abandon(self) -> int:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)  # its other threads, and it itself if the file ever answers
-        return self._code if self._returned() else EXIT_FAILED
+        return EXIT_FAILED if self._code is None else self._code
 
 
 def _work(command: Callable[[], int], result: int, mask: set[int | signal.Signals]) -> None:
@@ -140,7 +168,8 @@ def _as_exit_code(status: int) -> int:
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return code
-    signal.signal(-code, signal.SIG_DFL)
+    with suppress(OSError):  # SIGKILL
+        signal.signal(-code, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
     os.kill(os.getpid(), -code)
     return 128 - code

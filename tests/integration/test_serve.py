@@ -20,7 +20,10 @@ from commands import run
 from serving import Served, serving
 from support import PATIENCE_S, Running, alive, descendants, start_gunicorn, wait_until
 
-from semtrace.web.server import MOST_SESSIONS
+from semtrace.web.complaints import MOST_LINES, Complaints
+from semtrace.web.door import Door
+from semtrace.web.gate import gate_for
+from semtrace.web.server import MOST_SESSIONS, Site, listen, serve
 
 
 @pytest.fixture(scope="module")
@@ -428,3 +431,61 @@ def test_without_the_extra_it_says_how_to_get_it(gunicorn: Running) -> None:
         "semtrace: serve needs the package textual-serve",
         "  pip install 'semtrace[serve]'",
     ]
+
+
+# ---- who says nothing
+
+
+def test_half_sent_requests_keep_nobody_out_and_fill_no_log(served: Served) -> None:
+    host, _, port = served.host.rpartition(":")
+    crowd = []
+    try:
+        for _ in range(600):
+            stranger = socket.create_connection((host, int(port)), PATIENCE_S)
+            stranger.sendall(b"GET / HTTP/1.1\r\nHost: x")
+            crowd.append(stranger)
+
+        async def story() -> None:
+            async with aiohttp.ClientSession() as session, session.get(served.address) as answer:
+                assert answer.status == 200
+            async with view(served) as shown:
+                await shown.sees("gunicorn")
+
+        play(story)
+        (descriptors,) = (len(os.listdir(f"/proc/{served.pid}/fd")),)
+        assert descriptors < 300
+    finally:
+        for stranger in crowd:
+            stranger.close()
+    assert served.log.stat().st_size < 20_000
+
+
+def test_complaints_are_cleaned_and_few() -> None:
+    said: list[str] = []
+    now = [0.0]
+    complaints = Complaints(said.append, lambda: now[0])
+    for number in range(1000):
+        complaints.lines(f"line {number}\nand another")
+    assert len(said) == MOST_LINES + 1
+    assert said[-1] == "more is not said before the next minute"
+    now[0] = 61.0
+    complaints.lines("later")
+    assert said[-1] == "later"
+
+
+def test_connection_without_the_key_ends_by_itself() -> None:
+    async def story() -> None:
+        site = Site(gate_for("127.0.0.1"), (), print)
+        site.door = Door(patience_s=0.2)
+        with listen("127.0.0.1", 0) as listening:
+            ready = asyncio.Event()
+            server = asyncio.create_task(serve(site, listening, ready.set))
+            await ready.wait()
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            writer.write(b"GET / HT")
+            assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+            writer.close()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await server == 143
+
+    play(story)

@@ -141,9 +141,9 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
-    "cli": "arguments settings model doctor reports.doctor errors linux.rights rules stacks servers.gunicorn launch "
-    "repairs.mend observe.observer printing ps reports.dump reports.schema serving showing signals "
-    "supervising tailing",
+    "cli": "arguments settings model doctor reports.doctor errors linux.privileges linux.rights rules stacks "
+    "servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving showing "
+    "signals supervising tailing",
     "__main__": "cli",
 }
 

@@ -222,6 +222,12 @@ def test_a_file_that_does_not_take_the_intent_is_an_error_with_a_remedy(tmp_path
     assert (caught.value.exit_code, "nothing was done" in caught.value.remedy) == (1, True)
 
 
+def test_name_that_a_terminal_would_obey_is_in_no_command() -> None:
+    hostile = replace(ORPHAN, name="x\x1b]0;mine\x07\x1b[2A", separate=1)
+    told = "\n".join(report.not_done(4001, hostile, None))
+    assert told.endswith("semtrace release 4001 0:27:7 --yes")
+
+
 def test_what_was_said_of_the_dead_is_told() -> None:
     told = "\n".join(report.outcome(_released(set_right=(SetRight(THIRD), SetRight(OTHER, "Read-only")))))
     assert "PID 4003, which died, is no longer recorded as holding it" in told

@@ -145,13 +145,19 @@ def test_a_py_spy_that_hangs_prints_too_much_or_fails_is_given_up(
     monkeypatch.setattr(stacks, "_ONE_S", 0.3)
     monkeypatch.setattr(stacks, "_MOST_BYTES", 1000)
     said = []
-    for does in ("exec sleep 60", "head -c 5000 /dev/zero", "echo 'Error: no'; echo 'Reason: forbidden' >&2; exit 1"):
+    for does in (
+        "exec sleep 60",
+        "exec cat /dev/zero",
+        "head -c 5000 /dev/zero",
+        "echo 'Error: no'; echo 'Reason: forbidden' >&2; exit 1",
+    ):
         fake.write_text(f"#!/bin/sh\n{does}\n")
         fake.chmod(0o755)
         taken = stacks.take([me()])
         assert not taken.of
         said += [problem.error for problem in taken.problems]
-    assert said == ["py-spy took longer than 0.3 s", "py-spy printed too much", "py-spy: Reason: forbidden"]
+    much = "py-spy printed too much"
+    assert said == ["py-spy took longer than 0.3 s", much, much, "py-spy: Reason: forbidden"]
 
 
 def test_a_process_that_ran_on_while_it_was_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

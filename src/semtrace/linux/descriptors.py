@@ -127,7 +127,7 @@ def parse_tcp(raw: bytes) -> Iterator[tuple[bytes, str]]:
         if len(fields) > 9 and fields[3] == _TCP_LISTEN:
             try:
                 yield fields[9], _address(fields[1].decode())
-            except ValueError:
+            except (ValueError, struct.error):
                 continue
 
 

@@ -39,6 +39,7 @@ class Picture:
     ) -> None:
         self._fleet = fleet
         self._directories = directories
+        self._listed: list[Mapping[SemId, str]] = []
         self._cpu = CpuMeter()
         self._holding: Since[tuple[SemId, ProcessId, int]] = Since()
         self._waiting: Since[tuple[SemId, ProcessId, int]] = Since()
@@ -58,6 +59,7 @@ class Picture:
         parts: Mapping[SemId, Part],
         members: Iterable[Member] = (),
     ) -> tuple[Lock, ...]:
+        self._listed = [directory.names() for directory in self._directories]
         blocked = self._blocked(judged)
         waiting = [(semaphore, each.process, each.tid) for semaphore, all_ in blocked.items() for each in all_]
         self._waiting.update(now_s, waiting)
@@ -201,10 +203,9 @@ class Picture:
 
     def _shm_name(self, semaphore: SemId) -> tuple[str | None, bool]:
         """What sem_open was given, and whether it is still listed in /dev/shm."""
-        for directory in self._directories:
-            name = directory.names().get(semaphore)
-            if name is not None:
-                return name, True
+        for listed in self._listed:
+            if semaphore in listed:
+                return listed[semaphore], True
         for watched in self._fleet.mappers[semaphore]:
             if semaphore in watched.table_names:
                 return watched.table_names[semaphore], False

@@ -62,6 +62,8 @@ class Places:
 
     def look(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
         """Opens what is new and closes what is gone. A server whose processes have all ended keeps its directories."""
+        if not self.directories and not tracedirs.exist():
+            return
         self._speakers.look(members, mapped)
         for key in [key for key, directory in self.directories.items() if directory.gone]:
             self._drop(key)

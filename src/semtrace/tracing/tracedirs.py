@@ -21,6 +21,8 @@ from semtrace.linux.process import still
 from semtrace.linux.program import user_ids
 from semtrace.model import ProcessId
 
+_USER = "semtrace-"
+
 # Its owner decides how many entries a directory has.
 MOST_NAMES = 10_000
 
@@ -86,6 +88,18 @@ class Directory:
                 if viewer is None or not still(viewer):
                     os.unlink(name, dir_fd=self.fd)
             os.rmdir(wire.process_name(self.root), dir_fd=self.parent_fd)
+
+
+def exist() -> bool:
+    """Return False if no user of this machine has a directory: then nobody need be asked who runs as whom."""
+    places = {Path(each).parent for each in wire.user_directories(0)}
+    with contextlib.suppress(OSError), os.scandir(f"{wire.RUN}/user") as users:
+        places |= {Path(each.path) for each in islice(users, MOST_NAMES)}
+    for place in places:
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            if any(number >= MOST_NAMES or entry.name.startswith(_USER) for number, entry in enumerate(entries)):
+                return True
+    return False
 
 
 def find(members: Collection[ProcessId], users: Collection[int] | None = None) -> Iterator[Directory]:

@@ -1,0 +1,218 @@
+"""The fuzzers. Each makes what a target could have written, damages it, and has it decoded."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import struct
+import time
+from collections.abc import Callable
+
+from support import start_ticks
+from telling import LOCK, OTHER, P, Q, record
+
+from fuzz.running import TEXTS, Fuzzer, damaged
+from semtrace import stacks, wire
+from semtrace.cpython.elf import load_image
+from semtrace.cpython.pages import Pages
+from semtrace.linux import maps
+from semtrace.linux.descriptors import parse_tcp, parse_unix
+from semtrace.linux.maps import parse_mappings
+from semtrace.linux.nativestack import interrupted, returns_into
+from semtrace.linux.process import parse_stat
+from semtrace.linux.program import parse_status
+from semtrace.linux.shm import parse_sem
+from semtrace.linux.withheld import FILE
+from semtrace.model import Lock, ProcessId, SemId
+from semtrace.printing import harmless
+from semtrace.repairs.report import not_done
+from semtrace.servers.gunicornctl import parse_config
+from semtrace.text import clean, clip, label
+from semtrace.tracing.events import Decoder
+from semtrace.tracing.folding import MOST_HOLDS
+from semtrace.tracing.state import Files, State, fold
+from semtrace.tracing.traced import problems, refine, tracing
+from semtrace.web.gate import gate_for
+from semtrace.wire import EventType, Flag, Header, Kind, LockWord
+
+LOCKS = (Lock(LOCK, "Lock", "orphaned", 0, 1, mapped_by=(P,)), Lock(OTHER, "unknown", "unknown", 0, None))
+
+
+WORDS = (0, 1, 77, 1 << 32, 1 << 63, (1 << 64) - 1)
+
+
+def a_state_file(random_: random.Random) -> bytes:
+    data = bytearray(wire.STATE_SIZE)
+    header = wire.encode_header(random_.choice([P, Q]), 1, 1)
+    header[Header.SITES] = random_.choice([0, 1, 512, 1 << 63])
+    struct.pack_into(f"<{len(header)}Q", data, 0, *header)
+    for slot in range(random_.randint(0, 4)):
+        at = wire.lock_at(slot)
+        lock = random_.choice([LOCK, OTHER])
+        struct.pack_into("<2Q", data, at * 8, lock.inode, wire.identity_word(lock, Kind.LOCK, Flag.NONE, slot))
+        for _ in range(random_.randint(0, 12)):
+            word = random_.randrange(LockWord.WHO, wire.LOCK_WORDS)
+            struct.pack_into("<Q", data, (at + word) * 8, random_.choice(WORDS))
+    data[wire.site_at(0) : wire.site_at(1)] = wire.encode_site("/app/a.py", 7)
+    return bytes(data)
+
+
+def state_files(random_: random.Random) -> None:
+    state = State()
+    for at_ns in range(1, 3):
+        data, again = (damaged(a_state_file(random_), random_)[: wire.STATE_SIZE] for _ in range(2))
+        data, again = (each.ljust(wire.STATE_SIZE, b"\0") for each in (data, again))
+        decoded = wire.decode_state(data, random_.choice([None, data, again]))
+        if decoded is not None:
+            living = frozenset({decoded.process} if random_.random() < 0.5 else ())
+            state = fold(state, Files(at_ns, (decoded,), living, {decoded.process: 1}, living, random_.randrange(3)))
+    shown(state, random_)
+
+
+def shown(state: State, random_: random.Random) -> None:
+    refine(LOCKS, state, random_.choice([1, 1 << 62]), random_.choice([(), (P,), (P, Q)]), {}, (Q,))
+    tracing(state, 1 << 62, True, {})
+    problems(state)
+
+
+def events(random_: random.Random) -> None:
+    number = numbers(random_)
+    several = [
+        record(
+            random_.choice(list(EventType)),
+            number(),
+            number(),
+            random_.choice([None, number() % ((1 << 64) - 1)]),
+            random_.choice([P, Q, ProcessId(number() % (1 << 32) or 1, number())]),
+            random_.choice([None, LOCK, OTHER, SemId(number() % 4096, number() % (1 << 20), number() or 1)]),
+            number() % (1 << 32) or 1,
+            random_.choice(list(Kind)),
+            random_.choice([Flag.NONE, Flag.SIGNAL]),
+            number() % (1 << 32),
+        )
+        for _ in range(random_.randint(1, 40))
+    ]
+    data = damaged(b"".join(map(wire.encode_event, several)), random_)
+    decoder, state, half = Decoder(), State(), random_.randrange(len(data) + 1)
+    for piece in (data[:half], data[half:]):
+        state = fold(state, decoder.decode(piece))
+    shown(state, random_)
+    assert all(len(cell.waits) <= MOST_HOLDS for cell in state.cells.values())
+
+
+def numbers(random_: random.Random) -> Callable[[], int]:
+    return lambda: random_.choice([0, 1, 2, 77, 1 << 31, 1 << 32, 3 * 10**18, (1 << 64) - 2, random_.getrandbits(63)])
+
+
+def proc_files(random_: random.Random) -> None:
+    stat = b"7 (a) b) S 1 7 7 0 -1 4194304 1 0 0 0 1 2 0 0 20 0 1 0 99 1000 200 18446744073709551615" + b" 0" * 30
+    parse_stat(7, damaged(stat, random_))
+    parse_status(damaged(b"Name:\tx\nTgid:\t7\nSigBlk:\t0\nSigCgt:\tff\nUid:\t1\t2\t3\t4\nNSpid:\t7\t1\n", random_))
+    parse_sem(damaged(bytes(32), random_))
+    head = b"  sl  local_address\n"
+    tcp = head + b"   0: 0100007F:1F90 00000000:0000 0A 0:0 0:0 0 0 0 4242 1 0\n"
+    list(parse_tcp(damaged(tcp, random_)))
+    list(parse_unix(damaged(head + b"0: 00000002 00000000 00010000 0001 01 4243 @/run/x\n", random_)))
+    line = b"7f00-8f00 rw-s 00000000 00:1b 42 /dev/shm/sem.mp-x (deleted)\n"
+    text = damaged(line * 3, random_)
+    list(parse_mappings(text))
+    list(maps._semaphores_in_text(text))
+    FILE.fullmatch(damaged(b"/proc/1/mem", random_).decode("latin-1"))
+
+
+def elf_images(random_: random.Random) -> None:
+    dynamic = struct.pack("<10Q", 6, 4096, 5, 8192, 10, 4096, 0x6FFFFEF5, 12288, 0, 0)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    heads = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 16384, 16384, 4096)
+    heads += struct.pack("<IIQQQQQQ", 2, 6, 0, 1024, 0, 80, 80, 8)
+    whole = bytearray((header + heads).ljust(1024, b"\0") + dynamic)
+    whole = bytearray(damaged(bytes(whole), random_)).ljust(16384, b"\0")
+    for _ in range(20):
+        at = 8 * random_.randrange(2048)
+        whole[at : at + 8] = random_.choice([1, 2, 3, 1 << 20, (1 << 64) - 1]).to_bytes(8, "little")
+    began = time.monotonic()
+    image = load_image(Pages(Piece(bytes(whole))), BASE)  # type: ignore[arg-type]
+    if image is not None:
+        image.find("_PyRuntime")
+        image.imports(["sem_wait"])
+    assert time.monotonic() - began < 10
+
+
+BASE = 1 << 32
+
+
+class Piece:
+    """Memory that is a piece of bytes at BASE and nothing else."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def read(self, address: int, size: int) -> bytes | None:
+        at = address - BASE
+        return self.data[at : at + size] if at >= 0 and at + size <= len(self.data) else None
+
+    def u64(self, address: int) -> int | None:
+        data = self.read(address, 8)
+        return None if data is None else int.from_bytes(data, "little")
+
+
+def native_stacks(random_: random.Random) -> None:
+    words = [random_.choice([0, BASE, BASE + 8, BASE + 4096, (1 << 64) - 1]) for _ in range(random_.randrange(2048))]
+    memory = Piece(struct.pack(f"<{len(words)}Q", *words))
+    returns_into(memory, BASE, [(BASE, BASE + 64)])  # type: ignore[arg-type]
+    interrupted(memory, BASE, [(BASE, BASE + 64)])  # type: ignore[arg-type]
+
+
+def py_spy_output(random_: random.Random) -> None:
+    frame = {"name": "f", "filename": "/etc/x.py", "line": random_.choice([1, -1, 1 << 70, None, "x"])}
+    thread = {"thread_id": random_.choice([1, 1 << 70, -1, None]), "os_thread_id": os.getpid(), "frames": [frame] * 3}
+    data = damaged(json.dumps([thread] * 2).encode(), random_)
+    stacks.take([ProcessId(os.getpid(), random_.choice([1, OWN_TICKS]))], lambda pid: data)
+
+
+OWN_TICKS = start_ticks(os.getpid()) or 0
+
+
+def names_and_lines(random_: random.Random) -> None:
+    raw = damaged("lock \u202e\u00e9 name".encode() + random_.choice(TEXTS), random_)
+    text = raw.decode("utf-8", "surrogateescape")
+    for colour in (False, True):
+        line = harmless(text, colour)
+        assert line.isprintable() or colour
+        assert all(char.isprintable() or char == "\x1b" for char in line)
+    assert clean(text).isprintable()
+    clip(text, random_.randrange(10))
+    lock = Lock(LOCK, "Lock", "orphaned", 0, 1, name=text)
+    assert label(lock).isprintable()
+    assert all(line.isprintable() for line in not_done(1, lock, None))
+
+
+def web_requests(random_: random.Random) -> None:
+    gate = gate_for("127.0.0.1")
+    host = damaged(b"127.0.0.1:8000", random_).decode("latin-1")
+    gate.admits_host(host)
+    gate.admits_page(f"http://{host}", host)
+    assert not gate.knows(host)
+
+
+def control_sockets(random_: random.Random) -> None:
+    worker = random_.choice(["<class 'gunicorn.workers.sync.SyncWorker'>", "x" * 500, 7, None, [], {}])
+    timeout = random_.choice([30, -1, 1e308, float("nan"), True, "30", None, 1 << 70])
+    parse_config({"timeout": timeout, "worker_class": worker})
+
+
+FUZZERS: dict[str, Fuzzer] = {
+    function.__name__: function
+    for function in (
+        state_files,
+        events,
+        proc_files,
+        elf_images,
+        native_stacks,
+        py_spy_output,
+        names_and_lines,
+        web_requests,
+        control_sockets,
+    )
+}

@@ -1,0 +1,243 @@
+"""What a hostile local user tries on root's semtrace: nothing run, nothing written, nothing hung, nothing moved."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from commands import SOURCE
+from driving import observing, only, target, until
+from hostile import Forger, in_own_namespace, needs_root, new_user
+from support import PROGRAMS, start_ticks
+
+from semtrace import wire
+from semtrace.errors import SemtraceError
+from semtrace.instrument import bootstrap
+from semtrace.linux.maps import SemaphoreMaps
+from semtrace.model import ProcessId, SemId
+from semtrace.observe.observer import Observer, settle
+from semtrace.repairs import repair
+from semtrace.repairs.audit import Audit
+from semtrace.servers.gunicorn import server_of
+from semtrace.tracing.follower import Glance
+from semtrace.tracing.speakers import Mapped
+from semtrace.tracing.statefiles import MOST_DEAD
+from semtrace.tui.remembered import Order, Remembered
+
+pytestmark = needs_root
+
+
+@pytest.fixture(scope="module")
+def attacker() -> Iterator[int]:
+    with new_user() as user:
+        yield user
+
+
+class Mixed:
+    """The running mixed_users.py."""
+
+    def __init__(self, said: list[list[str]]) -> None:
+        told = {words[0]: words[1:] for words in said}
+        self.root, self.child = (_process(int(told[who][0])) for who in ("root", "child"))
+        maps = SemaphoreMaps(self.root.pid)
+        at = {mapped.address: mapped.id for mapped in maps.semaphores()}
+        maps.close()
+        self.payments, self.orders = (at[int(address)] for address in told["root"][1:])
+
+
+def _process(pid: int) -> ProcessId:
+    return ProcessId(pid, start_ticks(pid) or 0)
+
+
+@contextmanager
+def mixed(user: int) -> Iterator[Mixed]:
+    command = [sys.executable, str(PROGRAMS / "mixed_users.py"), str(user)]
+    env = {**os.environ, "PYTHONPATH": SOURCE}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True) as popen:
+        assert popen.stdout
+        assert popen.stdin
+        yield Mixed([popen.stdout.readline().split() for _ in range(2)])
+        popen.stdin.close()
+
+
+def names(observer: Observer) -> dict[SemId, str | None]:
+    return {lock.id: lock.name for lock in settle(observer).locks}
+
+
+# ---- who may speak for whom
+
+
+@in_own_namespace
+def test_another_users_files_rename_no_lock(attacker: int) -> None:
+    with mixed(attacker) as server:
+        swapped = {server.payments: "orders", server.orders: "payments"}
+        forger = Forger(attacker, server.child)
+        for process in (server.root, server.child):
+            forger.file(process, swapped, file_since=time.monotonic_ns())
+        observer = Observer(server_of(server.root.pid))
+        try:
+            assert names(observer) == {server.payments: "payments", server.orders: "orders"}
+            locks = observer.snapshot().locks
+            assert repair.find(locks, "payments", server.root.pid).id == server.payments
+            assert any("1 file not believed" in each.error for each in observer.snapshot().problems)
+        finally:
+            observer.close()
+
+
+@in_own_namespace
+def test_nobody_else_says_that_a_process_holds_a_lock(attacker: int) -> None:
+    with mixed(attacker) as server:
+        forger = Forger(attacker, server.child)
+        init = ProcessId(1, start_ticks(1) or 0)
+        for process in (init, server.root, server.child):
+            forger.file(process, {server.payments: "x"}, SINCE=time.monotonic_ns(), WHO=wire.who(1, 1))
+        glance = Glance()
+        members = (server.root, server.child)
+        state = glance.state(members, Mapped({server.payments: (server.root,)}))
+        glance.close()
+        assert state is not None
+        assert init not in state.files
+        assert all(book.since_ns is None for book in state.files[server.root].locks)
+        assert state.files[server.child].locks == (), "it does not map the lock that it speaks of"
+
+
+@in_own_namespace
+def test_thousands_of_files_cost_little_and_hide_no_members(attacker: int) -> None:
+    with mixed(attacker) as server:
+        forger = Forger(attacker, server.child)
+        forger.file(server.child, {server.orders: "mine"})
+        for number in range(2000):
+            forger.sparse(ProcessId(4_000_000 + number, 1))
+        for number in range(MOST_DEAD):
+            forger.file(ProcessId(5_000_000 + number, 1), {server.orders: "dead"})
+        glance = Glance()
+        state = glance.state((server.root, server.child))
+        glance.close()
+        assert state is not None
+        assert {server.root, server.child} <= state.files.keys()
+        assert len(state.files) <= MOST_DEAD + 2
+
+
+@in_own_namespace
+def test_directory_that_anybody_makes_keeps_no_server_untraced(attacker: int) -> None:
+    Path("/dev/shm/semtrace-0").mkdir(0o700)
+    os.chown("/dev/shm/semtrace-0", attacker, -1)
+    with mixed(attacker) as server:
+        observer = Observer(server_of(server.root.pid))
+        try:
+            assert set(names(observer).values()) == {"payments", "orders"}
+        finally:
+            observer.close()
+    assert not list(Path("/run/semtrace-0").glob("*/*.state"))
+
+
+# ---- what root writes
+
+
+@in_own_namespace
+def test_audit_file_leads_to_nobody_elses_choice(attacker: int) -> None:
+    precious = Path("/run/precious")
+    precious.write_text("root's\n")
+    theirs = Path("/dev/shm/theirs")
+    theirs.mkdir(0o755)
+    os.chown(theirs, attacker, -1)
+    (theirs / "link").symlink_to(precious)
+    (theirs / "folder").symlink_to("/run")
+    Path("/dev/shm/link").symlink_to(precious)
+    os.lchown("/dev/shm/link", attacker, -1)
+    Path("/dev/shm/planted").write_text("")
+    os.chown("/dev/shm/planted", attacker, -1)
+    Path("/dev/shm/twice").write_text("")
+    os.link("/dev/shm/twice", "/dev/shm/again")
+    os.mkfifo("/dev/shm/fifo")
+    everybodys = Path("/run/everybodys")
+    everybodys.mkdir()
+    everybodys.chmod(0o777)
+    refused = [theirs / "new", theirs / "link", theirs / "folder" / "precious", everybodys / "new"]
+    refused += [Path("/dev/shm", name) for name in ("link", "planted", "twice", "fifo")]
+    for path in refused:
+        with pytest.raises(SemtraceError, match="cannot open the audit file"):
+            Audit(str(path), print)
+    assert precious.read_text() == "root's\n"
+    with Audit("/dev/shm/audit", print):
+        assert os.stat("/dev/shm/audit").st_mode & 0o777 == 0o600
+
+
+@in_own_namespace
+def test_nothing_is_remembered_in_another_users_home(attacker: int) -> None:
+    """As after `sudo -E`."""
+    home = Path("/dev/shm/home")
+    home.mkdir()
+    (home / "semtrace").symlink_to("/run")
+    for path in (home, home / "semtrace"):
+        os.chown(path, attacker, -1, follow_symlinks=False)
+    Remembered(home / "semtrace" / "view.json").keep("locks", Order("NAME", True))
+    Remembered(home / "other" / "view.json").keep("locks", Order("NAME", True))
+    assert os.listdir("/run") == []
+    assert os.listdir(home) == ["semtrace"]
+
+
+# ---- what root waits for
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs FUSE")
+@in_own_namespace
+def test_file_system_that_withholds_a_read_stops_nobody(attacker: int) -> None:
+    point = Path("/dev/shm/point")
+    point.mkdir()
+    command = [sys.executable, str(PROGRAMS / "withholding.py"), str(point), str(attacker)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as popen:
+        assert popen.stdout
+        pid = popen.stdout.readline().split()[1]
+        for arguments in (("dump", pid), ("doctor", "--for", "0.5", pid)):
+            semtrace = [sys.executable, "-m", "semtrace", *arguments]
+            env = {**os.environ, "PYTHONPATH": SOURCE}
+            done = subprocess.run(semtrace, env=env, capture_output=True, text=True, timeout=60)
+            assert f"process {pid} stops whoever reads its memory" in done.stderr, done
+            assert done.returncode in (0, 4), done
+            assert pid in done.stdout, done
+
+
+def test_holder_that_made_its_page_read_only_is_no_dead_one() -> None:
+    protect = "ctypes.CDLL(None).mprotect(ctypes.c_void_p(lock._semlock.handle & ~4095), 4096, 1)"
+    with target() as t:
+        t.fork("a", "b")
+        t.do("b", "lock.acquire()")
+        assert t.do("b", protect) == "0"
+        with observing(t.root) as observer:
+            for _ in range(20):
+                assert only(until(observer, lambda s: s.locks)).state != "orphaned"
+                time.sleep(0.05)
+
+
+# ---- what root runs
+
+
+def test_run_hides_no_module_of_the_application(tmp_path: Path) -> None:
+    (tmp_path / "start.py").write_text("whose = 'the application'")
+    env = bootstrap.environment({**os.environ, "PYTHONPATH": str(tmp_path), wire.SHM_VARIABLE: str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-c", "import start; print(start.whose)"], env=env, capture_output=True, text=True
+    )
+    assert done.stdout == "the application\n", done
+
+
+@in_own_namespace
+def test_recommended_command_imports_nothing_from_here(attacker: int) -> None:
+    os.chdir("/dev/shm")
+    Path("psutil.py").write_text("raise SystemExit('run by root')")
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    told = "from semtrace.linux import rights; import sys; sys.argv[0] = '/x/__main__.py'; print(rights.own_command())"
+    words = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, env=env, cwd="/"
+    ).stdout.split()
+    done = subprocess.run([*words, "ps"], capture_output=True, text=True, env=env)
+    assert "run by root" not in done.stderr + done.stdout
+    assert done.returncode == 0, done
