@@ -75,8 +75,8 @@ def test_nobody_is_said_to_be_inside_only_where_the_frames_could_be_read(
 ) -> None:
     lock = threading.Lock()
     key = own.id, id(lock)
-    for told, nobody in (([], True), (None, False)):
-        monkeypatch.setattr(insiders, "inside", lambda pid, memory, locks, told=told: told)
+    for told, nobody in (({}, True), (None, False)):
+        monkeypatch.setattr(insiders, "evidence", lambda sample, locks, waits, told=told: told)
         asked = Insiders()
         asked.ask(0.0, {own: {id(lock)}})
         assert asked.nobody(key) is nobody

@@ -48,12 +48,9 @@ def test_read_lock_of_a_queue_is_never_inherited() -> None:
     assert codes(replace(read, name="app.log._wlock")) == ["inherited-hold"]
 
 
-def test_cause_comes_before_its_effects() -> None:
-    other = lock("app.other", 2, state="unknown", reason="who knows", waiters=(waiter(11, 20.0),))
+def test_cause_takes_the_place_of_its_effects() -> None:
     waits = replace(ALL_WAIT, waiters=tuple(replace(each, for_s=20.0, asleep_s=20.0) for each in ALL_WAIT.waiters))
-    assert [(f.code, f.name) for f in found(other, waits)] == [
-        ("inherited-hold", "app.lock"), ("long-wait", "app.other"),
-    ]  # fmt: skip
+    assert [(f.code, f.name) for f in found(waits)] == [("stuck", "app.lock"), ("inherited-hold", "app.lock")]
 
 
 def test_hold_that_may_be_over_is_not_reported() -> None:
@@ -90,10 +87,15 @@ ALL_WAIT = lock(
 
 def test_all_who_count_it_as_held_may_wait_for_it() -> None:
     (finding,) = (each for each in found(ALL_WAIT) if each.code == "inherited-hold")
-    assert finding.severity == "warning", "a process outside the server may hold it"
+    assert finding.severity == "warning", "the master maps it too, and may release it"
     assert finding.fact(AllWaitThemselves) == AllWaitThemselves(5.0)
     assert finding.remedy.advice[0] == Advice.CANNOT_BE_RELEASED
     assert "orphaned-lock" not in codes(ALL_WAIT)
+
+
+def test_all_who_map_it_are_stuck_if_they_wait_for_it() -> None:
+    (finding,) = found(replace(ALL_WAIT, mapped_by=(pid(11), pid(12), pid(13))))
+    assert (finding.code, finding.severity, finding.pids) == ("stuck", "error", (11, 12, 13))
 
 
 @pytest.mark.parametrize(

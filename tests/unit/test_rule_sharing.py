@@ -25,8 +25,6 @@ from semtrace.model import (
     LockedSinceFork,
     Overlapped,
     SeparateSemaphores,
-    ThreadRef,
-    WaitedFor,
 )
 from semtrace.present.findings import evidence, remedy, title
 
@@ -40,9 +38,9 @@ def test_a_threading_lock_with_two_inside_is_an_error() -> None:
     assert finding.remedy.advice == (Advice.SHARE_ACROSS_WORKERS, Advice.FINE_FOR_ONE_PROCESS)
 
 
-def test_a_threading_lock_in_several_workers_is_a_warning() -> None:
+def test_threading_lock_in_several_workers_is_a_note() -> None:
     (finding,) = found(thread_locks=(thread_lock(),))
-    assert (finding.code, finding.severity, finding.pids) == ("private-lock", "warning", (11, 12, 13))
+    assert (finding.code, finding.severity, finding.pids) == ("private-lock", "note", (11, 12, 13))
 
 
 def test_a_server_of_one_worker_may_have_threading_locks() -> None:
@@ -62,7 +60,7 @@ def test_a_librarys_lock_and_a_condition_are_their_own_business() -> None:
 
 
 def test_master_and_worker_inside_at_once_is_no_error() -> None:
-    assert [f.severity for f in found(thread_locks=(thread_lock(overlap=overlap(10, 11)),))] == ["warning"]
+    assert [f.severity for f in found(thread_locks=(thread_lock(overlap=overlap(10, 11)),))] == ["note"]
 
 
 def inherited(*numbers: int, **changes: Any) -> Any:
@@ -83,8 +81,8 @@ def test_one_copy_that_stays_locked_is_told_where_somebody_waits() -> None:
     assert codes(thread_locks=(alone,)) == ["private-lock"]
     uses = tuple(replace(use, waiters=(waiter(12),) if use.inherited else ()) for use in alone.processes)
     (finding,) = found(thread_locks=(replace(alone, processes=uses),))
-    assert finding.code == "inherited-hold"
-    assert finding.fact(WaitedFor) == WaitedFor((ThreadRef(pid(12), 12),))
+    assert finding.code == "stuck"
+    assert finding.fact(LockedSinceFork) == LockedSinceFork((pid(12),), workers=False)
     assert codes(thread_locks=(inherited(11, 12, own=False),)) == []
 
 
@@ -98,9 +96,8 @@ def test_script_may_fork_while_a_threading_lock_is_held() -> None:
     assert codes(thread_locks=(kept,), **script) == []
     uses = tuple(replace(use, waiters=(waiter(use.process.pid),)) for use in kept.processes)
     (finding,) = found(thread_locks=(replace(kept, processes=uses),), **script)
-    assert (finding.code, finding.severity, finding.pids) == ("inherited-hold", "warning", (11, 12))
+    assert (finding.code, finding.severity, finding.pids) == ("stuck", "error", (11, 12, 13))
     assert finding.fact(LockedSinceFork) == LockedSinceFork((pid(11), pid(12)), workers=False)
-    assert finding.fact(WaitedFor) == WaitedFor((ThreadRef(pid(11), 11), ThreadRef(pid(12), 12)))
 
 
 # -- unshared-lock
@@ -227,9 +224,10 @@ def test_two_generations_of_a_server_have_each_their_own() -> None:
     assert codes(old, new) == []
 
 
-def test_the_processes_of_a_script_may_each_have_their_own() -> None:
+def test_separate_locks_in_processes_of_a_script_are_a_warning() -> None:
     family = tuple(replace(process, role="process") for process in processes())
-    assert codes(*separate(), processes=family, server=replace(SERVER, kind="python")) == []
+    (finding,) = found(*separate(), processes=family, server=replace(SERVER, kind="python"))
+    assert (finding.code, finding.severity) == ("unshared-lock", "warning")
 
 
 def test_a_second_worker_without_the_lock_yet_is_no_error() -> None:

@@ -127,7 +127,7 @@ def test_a_crowd_is_cut_but_counted_whole() -> None:
 
 
 def test_idle_threads_are_left_out_and_signals_are_roots() -> None:
-    queue = replace(lock("q", (), 1), waiters=(Waiter(pid(1), 1, 5.0, idle=True),))
+    queue = replace(lock("q", (3,), 1), waiters=(Waiter(pid(1), 1, 5.0, idle=True),))
     assert said(forest(snapshot(queue, lock("a", (), 2, signal=True)))) == ["a 1", "  2"]
 
 

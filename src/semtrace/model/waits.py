@@ -53,6 +53,7 @@ class Target:
     `name` is its name in the source or a description of the object that leads to it. `semaphore` is set for shared
     locks and signals. `process` is the owner process of a private lock or signal, or the process whose end is awaited.
     `address` tells apart private locks and pipes (their inode). `part_of` and `attribute` as in Lock.
+    `units` is how many a semaphore has at most, None where it does not keep that.
     """
 
     kind: WaitKind
@@ -64,6 +65,7 @@ class Target:
     part_of: str | None = field(default=None, compare=False)
     attribute: str | None = field(default=None, compare=False)
     named: bool = field(default=True, compare=False)
+    units: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

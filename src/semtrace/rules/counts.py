@@ -22,14 +22,16 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits, is_read_lock
 from semtrace.rules.evidence import holding, lock_ref, process_refs, waiting
+from semtrace.rules.knots import explained
 from semtrace.waits.graph import ASLEEP_S
 
 
 def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Processes that count a hold which is another's: what a fork copies with the memory of the holder."""
+    stuck_locks = explained(snapshot)
     for lock in snapshot.locks:
         strays = inherited_counts(lock, snapshot)
-        if not strays:
+        if not strays or lock.id in stuck_locks:  # the finding about those who are stuck says it then
             continue
         processes = tuple(stray.process for stray in strays)
         stuck = _all_wait(lock, strays, snapshot)

@@ -31,8 +31,13 @@ def is_deadlock(root: Root) -> bool:
     if root.kind is RootKind.ITSELF:
         (wait,) = root.waits
         return wait.target.kind is WaitKind.SHARED_LOCK and not wait.in_handler
-    plain = all(wait.target.kind in _PLAIN and (wait.holders or wait.target.kind not in _LOCKS) for wait in root.waits)
-    return root.kind is RootKind.RING and plain
+    return root.kind is RootKind.RING and all(map(_is_plain, root.waits))
+
+
+def _is_plain(wait: Wait) -> bool:
+    """Return True for an end or a pipe, and for a lock or the units of a semaphore whose holders are all known."""
+    bounded = wait.target.kind is WaitKind.SIGNAL and wait.target.units is not None
+    return bool(wait.holders) if wait.target.kind in _LOCKS or bounded else wait.target.kind in _PLAIN
 
 
 def explained(snapshot: Snapshot) -> set[SemId]:

@@ -59,6 +59,8 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         if not lock.own or lock.kind == "Condition":
             continue
         inside = lock.overlap.processes if lock.overlap is not None else ()
+        if snapshot.server.kind == "gunicorn":  # its master is no worker, and what it does under the lock is its own
+            inside = tuple(process for process in inside if process in known)
         owners = [use.process for use in lock.processes if use.process in known or use.process in inside]
         if lock.overlap is not None and len(set(inside)) > 1:
             sure = single.issuperset(inside) and not lock.kind.startswith("asyncio.")
@@ -142,10 +144,11 @@ def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """One name, and in each worker another semaphore. Of a queue, which has several, it is said once; so it is of what
     lies in one list or dict.
 
-    An error only of a lock with a name of its own. The others are a warning: a worker makes queues and events, and
-    fills lists with jobs and their locks, for processes that it starts itself, which may have ended.
+    An error only of a lock with a name of its own, in workers that are known as such. The others are a warning: a
+    worker makes queues and events, and fills lists with jobs and their locks, for processes that it starts itself,
+    which may have ended.
     """
-    serving = _workers(snapshot)
+    serving, known = _workers(snapshot), _of_role(snapshot)
     classes = _classes(snapshot)
     alike: dict[str, list[Lock]] = {}
     for lock in snapshot.locks:
@@ -158,7 +161,7 @@ def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         whole = locks[0].part_of
         kind = classes.get(whole or "")
         if name == locks[0].name and kind is None:
-            yield _unshared(locks, owners)
+            yield _unshared(locks, owners, "error" if serving <= known else "warning")
         elif len(owners) == len(locks):
             shown = name if whole is None else _INDEX.sub("[…]", whole)
             yield _unshared_thing(shown, locks, owners, kind or ("Value" if whole else locks[0].kind))
@@ -214,13 +217,13 @@ def _unshared_thing(name: str, locks: list[Lock], owners: list[ProcessId], kind:
     )
 
 
-def _unshared(locks: list[Lock], owners: list[ProcessId]) -> Finding:
+def _unshared(locks: list[Lock], owners: list[ProcessId], severity: Severity) -> Finding:
     inside = tuple(holder.process for lock in locks for holder in lock.holders)
     whole = locks[0].part_of
     ref = lock_ref(locks[0]) if whole is None else LockRef(locks[0].id, whole, locks[0].kind)
     return Finding(
         code=FindingCode.UNSHARED_LOCK,
-        severity="error",
+        severity=severity,
         locks=(ref,),
         threads=process_refs(owners),
         facts=(

@@ -25,7 +25,9 @@ from semtrace.model import (
     FindingCode,
     FreeElsewhere,
     InHandler,
+    Inherited,
     LockedInParent,
+    LockedSinceFork,
     MayStillWake,
     NobodyElse,
     OnlyOwnProcess,
@@ -47,6 +49,7 @@ from semtrace.model import (
     YoungerWorker,
 )
 from semtrace.rules.basis import Limits
+from semtrace.rules.counts import inherited_counts
 from semtrace.rules.knots import blocked, is_deadlock, target_refs, thread_ref
 from semtrace.waits.workers import serving_waits, worker_states, workers
 
@@ -225,12 +228,25 @@ def _cause(
     unfinished = [count for wait in waits for count in _unfinished(wait.target, snapshot)]
     if unfinished:
         return (UnfinishedTasks(unfinished[0]),), (Advice.TASK_DONE_IN_FINALLY,)
+    if copied := _copied_counts(waits, snapshot):
+        return copied, (Advice.PARENT_FORKS_WITHOUT,)
     holders = {holder for wait in waits for holder in wait.holders or ()}
     if holders and roots[0].kind is RootKind.RING:
         members = tuple(thread_ref(wait) for wait in waits if wait.thread in holders)
         return (WaitersHoldUnits(members),), (Advice.TAKE_UNITS_BY_WITH,)
     able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
     return (NobodyElse(able),), (Advice.WAIT_WITH_TIMEOUT,)
+
+
+def _copied_counts(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...]:
+    """Return which processes count a shared lock as held that they did not take."""
+    wanted = {wait.target.semaphore for wait in waits}
+    for lock in snapshot.locks:
+        strays = inherited_counts(lock, snapshot) if lock.id in wanted else []
+        if strays:
+            certain = all(stray.certain for stray in strays)
+            return (Inherited(tuple(stray.process for stray in strays), certain, lock.maximum),)
+    return ()
 
 
 def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
@@ -243,6 +259,9 @@ def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fac
         return (*facts, parents[0]), (Advice.NEW_AFTER_FORK,)
     names = {wait.target.name for wait in waits if wait.target.named}
     uses = [use for lock in snapshot.thread_locks if lock.name in names for use in lock.processes]
+    inherited = tuple(use.process for use in uses if use.inherited and use.process in owners)
+    if inherited:
+        return (*facts, LockedSinceFork(inherited, workers=False)), (Advice.NEW_AFTER_FORK,)
     free = tuple(use.process for use in uses if not use.locked and use.process not in owners)
     return (*facts, *([FreeElsewhere(free)] if free else ())), (Advice.RELEASE_IN_FINALLY,)
 

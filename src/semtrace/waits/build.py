@@ -114,6 +114,7 @@ def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
         part_of=lock.part_of,
         attribute=lock.attribute,
         named=lock.name is not None,
+        units=None if lock.signal or lock.part_of or lock.maximum == SEM_VALUE_MAX else lock.maximum,
     )
     wakers = _wakers(lock, server, signal)
     # To wait for a queue's read lock is to wait for work, as long as there is a reader who has it.
