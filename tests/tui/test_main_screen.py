@@ -292,7 +292,7 @@ def test_problems_are_counted_and_listed_with_their_remedy() -> None:
 
 def test_a_pane_without_locks_says_why() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
-        await seen.sees("No semaphores mapped yet", "A threading.Lock is none")
+        await seen.sees("No semaphores mapped yet", "A threading.Lock does not show here")
         source.show(picture([], problems=(refused(),)))
         await seen.sees("operation not permitted (pid 4712).", "sudo semtrace 4710")
         source.show(picture(every_state()[-2:]))

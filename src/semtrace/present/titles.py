@@ -64,6 +64,8 @@ def _stuck(finding: Finding) -> str:
     threads = counted(len(finding.threads), "thread")
     if finding.over_s is not None:
         return f"{threads} were stuck{what}"
+    if len(finding.threads) == 1:
+        return f"{threads} is stuck: it waits{what}, and nothing that lives can wake it"
     return f"{threads} are stuck: they wait{what}, and nothing that lives can wake them"
 
 
