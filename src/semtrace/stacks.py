@@ -74,12 +74,13 @@ def with_stacks(snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Sna
     """The snapshot with the stacks of all holders and waiters, of these locks only if any are given."""
     wanted = {lock.id for lock in snapshot.locks} if locks is None else set(locks)
     chosen = [lock for lock in snapshot.locks if lock.id in wanted and not lock.signal]
-    processes = [holder.process for lock in chosen for holder in lock.holders]
-    processes += [waiter.process for lock in chosen for waiter in lock.waiters]
-    uses = [use for lock in snapshot.thread_locks for use in lock.processes if use.waiters]
-    processes += [use.process for use in uses]
-    if not processes:
+    threads: list[Holder | Waiter] = [each for lock in chosen for each in (*lock.holders, *lock.waiters)]
+    for use in (use for lock in snapshot.thread_locks for use in lock.processes if use.waiters):
+        threads.extend(use.waiters or ())
+        threads.extend([use.holder] if use.holder is not None else ())
+    if not threads:
         return snapshot
+    processes = [each.process for each in threads if each.stack is None]
     taken = take(processes)
     return replace(
         snapshot,
@@ -175,11 +176,24 @@ def _with_private(lock: ThreadLock, taken: Stacks) -> ThreadLock:
 
 
 def _one_with(thread: T, taken: Stacks) -> T:
+    """With its stack; the one that the snapshot has ends where the process was forked, and is kept."""
+    if thread.stack is not None:
+        return replace(thread, stack=_with_source(thread.process.pid, thread.stack))
     if thread.tid is None:
         mine = [stack for (process, _), stack in taken.of.items() if process == thread.process]
         return replace(thread, stack=mine[0]) if len(mine) == 1 else thread
     stack = taken.of.get((thread.process, thread.tid))
     return replace(thread, stack=stack) if stack is not None else thread
+
+
+def _with_source(pid: int, stack: Stack) -> Stack:
+    """With the lines of the user's own source, of the innermost frames."""
+    lines, shown, frames = SourceLines(pid), 0, []
+    for frame in stack:
+        wanted = frame.source is None and is_own(frame.file) and shown < _MOST_SOURCES
+        shown += wanted
+        frames.append(replace(frame, source=lines.line(frame.file, frame.line)) if wanted else frame)
+    return tuple(frames)
 
 
 # ---- one process

@@ -123,12 +123,13 @@ FORGOTTEN = (
         "forgotten_shared",
         sick(
             Found(STUCK, "error", pids=children, lock="stock_lock"),
-            waits=(waits(children, "shared-lock"),),
-            threads=3,
+            waits=(Waits(children, "shared-lock", stuck=False),),  # the master maps it, and may release it
+            threads=0,
         ),
         requests(("/bad",), ("/",) * 9, asleep=3),
         command=with_gunicorn("-w 3 -t 0 --preload", "forgotten_shared:app"),
         needs=("gunicorn",),
+        long_s=1.0,
     ),
     Case(
         "forgotten_forks",

@@ -91,7 +91,9 @@ def _all_wait(lock: Lock, strays: Sequence[Stray], snapshot: Snapshot) -> list[F
 
 
 def over_release(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """A Lock given back by one who had not taken it: then two may be inside. Of a Semaphore that is a way to use it."""
+    """A Lock given back by one who had not taken it. That may be how the program hands it on, so it is a note. Where
+    more was given back than there is, two may be inside. Of a Semaphore that is a way to use it.
+    """
     for lock in snapshot.locks:
         below = [stray for stray in lock.strays if stray.count < 0] if lock.maximum == 1 else []
         above = lock.value is not None and lock.maximum is not None and lock.value > lock.maximum
@@ -99,7 +101,7 @@ def over_release(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             continue
         yield Finding(
             code=FindingCode.OVER_RELEASE,
-            severity="warning",
+            severity="warning" if above else "note",
             locks=(lock_ref(lock),),
             threads=process_refs(stray.process for stray in below),
             facts=(

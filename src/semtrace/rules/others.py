@@ -23,8 +23,7 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.knots import blocked, is_deadlock, target_refs, thread_ref
-
-_WORKERS = ("worker", "dirty-worker")
+from semtrace.waits.workers import workers
 
 
 def long_waits(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -49,8 +48,8 @@ def _is_told(wait: Wait, snapshot: Snapshot) -> bool:
     """To wait for the end of a thread or process is how programs are written: only a worker is kept from work by it."""
     kind = wait.target.kind
     if kind is WaitKind.THREAD_END:
-        roles = {process.id: process.role for process in snapshot.processes}
-        return wait.thread.tid == wait.pid and roles.get(wait.thread.process) in _WORKERS
+        serving = {process.id for process in workers(snapshot)} - {snapshot.server.id}
+        return wait.thread.tid == wait.pid and wait.thread.process in serving
     return kind in (WaitKind.PRIVATE_LOCK, WaitKind.FILE_LOCK)
 
 

@@ -306,7 +306,9 @@ def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         return
     if any(wait.timed or (wait.asleep_s or 0.0) < limits.wait_s for wait in waits):
         return
-    if all(wait.target.semaphore in orphaned for wait in waits) or any(map(is_deadlock, snapshot.waits.roots)):
+    if all(wait.target.semaphore in orphaned for wait in waits) or any(
+        root.proven and is_deadlock(root) for root in snapshot.waits.roots
+    ):
         return
     doubt = next((wait.wakers for wait in waits if wait.wakers.doubt not in (None, Doubt.UNASKED)), waits[0].wakers)
     able = tuple(process.pid for process in doubt.processes if process not in {each.id for each in serving})

@@ -118,7 +118,8 @@ def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
     )
     wakers = _wakers(lock, server, signal)
     # To wait for a queue's read lock is to wait for work, as long as there is a reader who has it.
-    reads = bool(lock.holders) or not server.reading.isdisjoint(lock.mapped_by)
+    lost = lock.state == "orphaned" or lock.barred
+    reads = not lost and (bool(lock.holders) or not server.reading.isdisjoint(lock.mapped_by))
     for waiter in lock.waiters:
         idle = reads and (waiter.idle or target.attribute == _READ_LOCK)
         yield _wait(replace(waiter, idle=idle), target, wakers, holders, bound, loose)
