@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from semtrace.model import Target, Unchecked
 from semtrace.present.titles import title
 from semtrace.present.waits import target_text
 from semtrace.rules.headline import Headline
@@ -22,11 +23,13 @@ def _answer(line: Headline) -> str:
     if line.finding is not None:
         since = f", since {_clock(line.since_at)}" if line.since_at is not None else ""
         if line.verdict != "warning" and line.blocked and line.target is not None and len(line.workers) > 1:
-            return f"{_blocked(line)} for {target_text(line.target)}{since}"
+            return f"{_blocked(line, line.target)}{since}"
         return f"{title(line.finding)}{since}"
     if line.verdict == "waiting" and line.target is not None:
-        return f"{_blocked(line)} for {target_text(line.target)}"
-    return states_text(line.workers)
+        return _blocked(line, line.target)
+    if line.verdict == "unknown":
+        return "no process of the server can be read"
+    return f"{states_text(line.workers)}{_gaps(line)}"
 
 
 def workers_text(workers: Workers) -> str:
@@ -39,8 +42,15 @@ def states_text(workers: Workers) -> str:
     return ", ".join((workers_text(workers), *states))
 
 
-def _blocked(line: Headline) -> str:
-    return f"{line.blocked} of {workers_text(line.workers)} {'waits' if line.blocked == 1 else 'wait'}"
+def _blocked(line: Headline, target: Target) -> str:
+    many = f"{line.blocked} of {workers_text(line.workers)} {'waits' if line.blocked == 1 else 'wait'}"
+    some = "" if line.on_target == line.blocked else f", {line.on_target} of them"
+    return f"{many}{some} for {target_text(target)}"
+
+
+def _gaps(line: Headline) -> str:
+    parts = [counted(gap.count, "process") if gap.what is Unchecked.PROCESSES else "private locks" for gap in line.gaps]
+    return f"; not checked: {', '.join(parts)}" if parts else ""
 
 
 def _clock(epoch_s: float) -> str:
