@@ -29,7 +29,7 @@ def test_healthy_server_is_ok() -> None:
 def test_deadlock_counts_the_workers_behind_it() -> None:
     a, b = embrace()
     behind = replace(a, waiters=(*a.waiters, waiter(13)))
-    assert said(snapshot(behind, b)).startswith("DEADLOCK: 3 of 3 workers wait, 2 of them for app.a, since ")
+    assert said(snapshot(behind, b)).startswith("DEADLOCK: 3 of 3 workers wait for app.a, app.b, since ")
 
 
 def test_orphan_nobody_waits_for_is_not_blamed_for_other_waits() -> None:

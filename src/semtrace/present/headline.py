@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from semtrace.model import Target, Unchecked
+from semtrace.model import Unchecked
 from semtrace.present.titles import title
 from semtrace.present.waits import target_text
 from semtrace.rules.headline import Headline
 from semtrace.text import counted
 from semtrace.waits.workers import Workers, WorkerState
 
+_FEW = 3
 _ORDER: tuple[WorkerState, ...] = ("stuck", "stopped", "waiting", "busy", "idle")
 
 
@@ -22,11 +23,11 @@ def headline_text(line: Headline) -> str:
 def _answer(line: Headline) -> str:
     if line.finding is not None:
         since = f", since {_clock(line.since_at)}" if line.since_at is not None else ""
-        if line.verdict != "warning" and line.blocked and line.target is not None and len(line.workers) > 1:
-            return f"{_blocked(line, line.target)}{since}"
+        if line.verdict != "warning" and line.blocked and line.targets and len(line.workers) > 1:
+            return f"{_blocked(line)}{since}"
         return f"{title(line.finding)}{since}"
-    if line.verdict == "waiting" and line.target is not None:
-        return _blocked(line, line.target)
+    if line.verdict == "waiting":
+        return _blocked(line)
     if line.verdict == "unknown":
         return "no process of the server can be read"
     return f"{states_text(line.workers)}{_gaps(line)}"
@@ -42,10 +43,11 @@ def states_text(workers: Workers) -> str:
     return ", ".join((workers_text(workers), *states))
 
 
-def _blocked(line: Headline, target: Target) -> str:
+def _blocked(line: Headline) -> str:
     many = f"{line.blocked} of {workers_text(line.workers)} {'waits' if line.blocked == 1 else 'wait'}"
-    some = "" if line.on_target == line.blocked else f", {line.on_target} of them"
-    return f"{many}{some} for {target_text(target)}"
+    names = list(dict.fromkeys(map(target_text, line.targets)))
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return f"{many} for {', '.join(names[:_FEW])}{more}"
 
 
 def _gaps(line: Headline) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from semtrace.model import CODES, Finding, FindingCode, NotChecked, Snapshot, Target, Unchecked, Wait
+from semtrace.model import CODES, Finding, FindingCode, NotChecked, Snapshot, Target, ThreadId, Unchecked, Wait
 from semtrace.rules.coverage import not_checked
 from semtrace.waits.workers import Workers, serving_waits, worker_states
 
@@ -27,17 +28,16 @@ _LARGE = (Unchecked.PROCESSES, Unchecked.PRIVATE_LOCKS)
 class Headline:
     """`verdict` in a word, and `workers` by their state. `finding` is the worst one where the verdict comes from it.
 
-    `blocked` workers are kept from their work, by what the finding is about where there is one; `on_target` of them
-    wait for `target`, no other thing keeps more. `since_at` is in seconds since the epoch. `gaps` are large parts of
-    the server that were not checked.
+    `blocked` workers are kept from their work, by what the finding is about where there is one. They wait for
+    `targets`, the most wanted first; since `since_at`, in seconds since the epoch. `gaps` are large parts of the server
+    that were not checked.
     """
 
     verdict: Verdict
     workers: Workers
     finding: Finding | None = None
     blocked: int = 0
-    on_target: int = 0
-    target: Target | None = None
+    targets: tuple[Target, ...] = ()
     since_at: float | None = None
     gaps: tuple[NotChecked, ...] = ()
 
@@ -56,9 +56,9 @@ def headline(snapshot: Snapshot) -> Headline:
         if word is None:
             return Headline("error", states, worst)
         return Headline(word, states, worst, *_blocked(snapshot, worst), since)
-    blocked, on_target, target = _blocked(snapshot)
+    blocked, targets = _blocked(snapshot)
     if blocked and blocked == len(states):
-        return Headline("waiting", states, None, blocked, on_target, target)
+        return Headline("waiting", states, None, blocked, targets)
     if warned is not None:
         return Headline("warning", states, warned)
     blind = {problem.process for problem in snapshot.problems if problem.process}
@@ -73,28 +73,36 @@ def _warns(finding: Finding) -> bool:
     return finding.severity != "note" and finding.over_s is None and not CODES[finding.code].in_brief
 
 
-def _blocked(snapshot: Snapshot, finding: Finding | None = None) -> tuple[int, int, Target | None]:
-    """Return how many workers are kept from their work, and by what most of them and how many: all workers, or those
-    that the finding is about.
+def _blocked(snapshot: Snapshot, finding: Finding | None = None) -> tuple[int, tuple[Target, ...]]:
+    """Return how many workers are kept from their work, and by what: of all workers, or of those that the finding is
+    about.
     """
     processes = {process.id: process for process in snapshot.processes}
-    targets: dict[Target, int] = {}
+    targets: Counter[Target] = Counter()
+    threads = set() if finding is None else _threads(finding, snapshot)
     blocked = 0
     for worker in worker_states(snapshot).states:
         waits = [wait for wait in snapshot.waits.waits if wait.thread.process == worker]
-        serving = _concerned(serving_waits(processes[worker], waits), finding)
+        serving = _concerned(serving_waits(processes[worker], waits), finding, threads)
         blocked += bool(serving)
-        for target in {wait.target for wait in serving}:
-            targets[target] = targets.get(target, 0) + 1
-    most = max(targets, key=lambda target: targets[target], default=None)
-    return blocked, targets[most] if most is not None else 0, most
+        targets.update(dict.fromkeys((wait.target for wait in serving), 1))
+    return blocked, tuple(target for target, _ in targets.most_common())
 
 
-def _concerned(waits: Iterable[Wait], finding: Finding | None) -> list[Wait]:
+def _threads(finding: Finding, snapshot: Snapshot) -> set[ThreadId]:
+    """Return the threads that the finding is about, and all that wait behind them."""
+    whole = {each.process for each in finding.threads if each.tid is None}
+    known = {ThreadId(each.process, each.tid) for each in finding.threads if each.tid is not None}
+    known |= {wait.thread for wait in snapshot.waits.waits if wait.thread.process in whole}
+    roots = [root for root in snapshot.waits.roots if any(wait.thread in known for wait in root.waits)]
+    return known | {wait.thread for root in roots for wait in (*root.waits, *root.behind)}
+
+
+def _concerned(waits: list[Wait], finding: Finding | None, threads: Collection[ThreadId]) -> list[Wait]:
     if finding is None:
-        return list(waits)
-    threads = {(each.process, each.tid) for each in finding.threads}
-    locks = {lock.id for lock in finding.locks if lock.id is not None}
-    return [
-        wait for wait in waits if wait.target.semaphore in locks or (wait.thread.process, wait.thread.tid) in threads
-    ]
+        return waits
+    return [wait for wait in waits if wait.thread in threads or _is_about(finding, wait.target)]
+
+
+def _is_about(finding: Finding, target: Target) -> bool:
+    return target.semaphore is not None and finding.concerns(target.semaphore)
