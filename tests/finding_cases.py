@@ -12,37 +12,42 @@ from sick import (
     busy,
     embrace,
     found,
+    frames,
     holder,
     lock,
     overlap,
     pid,
     processes,
-    ref,
     thread_lock,
     waiter,
 )
 
 from semtrace.model import (
     SEM_VALUE_MAX,
-    At,
     Contended,
     DeadHolder,
+    Doubt,
     Durations,
-    Elapsed,
+    EndedChild,
     Finding,
-    FindingCode,
     LastHolder,
     LeakedName,
     Lock,
     LockOrder,
     Lost,
-    Remedy,
+    MayStillWake,
+    Problem,
+    ProcessId,
     SemId,
     SharedMemory,
     Statistics,
     Stray,
-    ThreadRef,
+    Target,
+    ThreadId,
     Tracing,
+    Wait,
+    WaitKind,
+    Wakers,
 )
 from semtrace.rules import gone_by
 
@@ -54,6 +59,9 @@ SCRIPT = replace(SERVER, kind="python", worker_class=None, timeout_s=None)
 def cases() -> Iterator[tuple[str, Finding]]:
     yield from _orphans()
     yield from _deadlocks()
+    yield from _stuck()
+    yield from _doubts()
+    yield from _pools()
     yield from _holds()
     yield from _sharing()
     yield from _counts()
@@ -118,6 +126,111 @@ def _deadlocks() -> Iterator[tuple[str, Finding]]:
         yield f"deadlock of one in a private lock, {server.kind}", private
 
 
+EVERYONE = (pid(11), pid(12), pid(13))
+FIRST = (pid(11),)
+
+
+def _signal(name: str, *who: int, able: tuple[ProcessId, ...] = EVERYONE, **changes: Any) -> Lock:
+    """A signal of `name` that these workers have waited for, for a minute."""
+    waits = tuple(waiter(number, 60.0) for number in who)
+    attribute = changes.pop("attribute", "_wait_semaphore")
+    made = lock(f"{name}.{attribute}", kind="Semaphore", maximum=SEM_VALUE_MAX, value=0, waiters=waits, **changes)
+    return replace(made, state="exhausted", signal=True, part_of=name, attribute=attribute, mapped_by=able)
+
+
+def _wait(number: int, kind: WaitKind, name: str = "", *, tid: int | None = None, **changes: Any) -> Wait:
+    """A wait of a minute that nobody can end, unless told otherwise."""
+    target = Target(kind, name, process=changes.pop("target", None))
+    wait = Wait(ThreadId(pid(number), tid or number), target, False, Wakers(), asleep_s=60.0, for_s=60.0)
+    return replace(wait, **changes)
+
+
+def _by(*numbers: int) -> Wakers:
+    return Wakers(processes=tuple(map(pid, numbers)))
+
+
+def _stuck() -> Iterator[tuple[str, Finding]]:
+    everyone = _one(_signal("app.ready", 11, 12, 13), code="stuck")
+    yield "all workers are stuck in one signal", everyone
+    yield "all workers are stuck in one signal, over", gone_by(everyone, 5.0)
+    one = _one(_signal("app.ready", 11, able=FIRST), code="stuck")
+    yield "one worker of three is stuck", one
+    yield "one worker of three is stuck, over", gone_by(one, 5.0)
+    two = _one(_signal("app.ready", 11, 12, able=EVERYONE[:2]), code="stuck")
+    yield "two workers of three are stuck", two
+    yield "two workers of three are stuck, over", gone_by(two, 5.0)
+    ended = (EndedChild(pid(21), 11, -9, 3.0), EndedChild(pid(22), 11, 1, None), EndedChild(pid(23), 11, None, None))
+    lost = (_wait(11, WaitKind.SIGNAL, "an Event"), _wait(12, WaitKind.PROCESS_END, target=pid(11), wakers=_by(11)))
+    yield "nobody is left to end the wait", _one(code="stuck", blocked=lost, ended=ended)
+    own = replace(lock(holders=(holder(11),), waiters=(replace(waiter(11, stack=USERS), in_handler=True),)))
+    yield "a lock in a signal handler", _one(replace(own, mapped_by=FIRST), code="stuck")
+    sleeper = _signal("app.changed", 11, able=FIRST, attribute="_woken_count")
+    yield "notify waits for a dead process", _one(sleeper, code="stuck")
+    for count in (1, 3):
+        join = _signal("app.jobs", 11, able=FIRST)
+        tasks = lock("app.jobs._unfinished_tasks", 2, value=count, part_of="app.jobs", attribute="_unfinished_tasks")
+        yield f"join() of a queue, {count} unfinished", _one(join, replace(tasks, signal=True), code="stuck")
+    both = {"holders": (holder(11), holder(12)), "waiters": (waiter(11, 60.0), waiter(12, 60.0))}
+    units = lock("app.slots", kind="BoundedSemaphore", maximum=2, mapped_by=EVERYONE[:2], **both)
+    yield "the waiters hold all units", _one(units, code="stuck")
+    yield from _private()
+
+
+def _private() -> Iterator[tuple[str, Finding]]:
+    guard = thread_lock(locked=(11,))
+    uses = tuple(replace(use, waiters=(waiter(11, 60.0),) if use.locked else ()) for use in guard.processes)
+    yield "a private lock that is free elsewhere", _one(code="stuck", thread_locks=(replace(guard, processes=uses),))
+    copied = _wait(11, WaitKind.PRIVATE_LOCK, "a BufferedWriter's lock", wakers=_by(11))
+    copied = replace(copied, parent_copy=(pid(10), 4, 40), stack=USERS)
+    yield "a private lock that the parent held at the fork", _one(code="stuck", blocked=(copied,))
+    join = _wait(11, WaitKind.PROCESS_END, wakers=_by(12), target=pid(12))
+    full = _wait(12, WaitKind.PIPE_WRITE, "a full pipe that only PID 11 reads", wakers=_by(11))
+    knot = _one(code="deadlock", blocked=(join, full))
+    yield "join() before the pipe is read", knot
+    yield "join() before the pipe is read, over", gone_by(knot, 5.0)
+    held = lock(holders=(holder(11, within=True),), waiters=(waiter(12, 60.0),))
+    yield "join() while holding the lock", _one(held, code="deadlock", blocked=(join,))
+
+
+def _doubts() -> Iterator[tuple[str, Finding]]:
+    """All workers wait, and that it is for ever is not proven."""
+    waits = tuple(waiter(number, 60.0) for number in (11, 12, 13))
+    taken = lock(state="unknown", value=0, waiters=waits, reason="in flux")
+    yield "all workers wait, the master may help", _one(taken, code="stuck")
+    yield "all workers wait, over", gone_by(_one(taken, code="stuck"), 5.0)
+    own = tuple(replace(each, threads=2) for each in processes())
+    yield (
+        "all workers wait, another thread may help",
+        _one(replace(taken, mapped_by=EVERYONE), code="stuck", processes=own),
+    )
+    yield "all workers wait, an outsider may help", _one(replace(taken, outsiders=(77,)), code="stuck")
+    unread = (Problem("read its memory", "Permission denied", "sudo semtrace", pid(10)),)
+    yield "all workers wait, the master cannot be read", _one(taken, code="stuck", problems=unread)
+    handled = _one(_signal("app.ready", 11, 12, 13), code="stuck", handlers=frozenset({pid(12)}))
+    yield "all workers wait, a signal handler may help", handled
+    strange = Wakers(doubt=Doubt.UNRECOGNISED)
+    blocked = tuple(_wait(number, WaitKind.MANAGER_LOCK, wakers=strange) for number in (11, 12, 13))
+    yield "all workers wait, for something strange", _one(code="stuck", blocked=blocked)
+    unasked = replace(handled, facts=(MayStillWake(Doubt.UNASKED, ()), MayStillWake(Doubt.OUTSIDER, ())))
+    yield "all workers wait, nobody was asked", unasked
+
+
+def _pools() -> Iterator[tuple[str, Finding]]:
+    result = frames(("/usr/lib/python3.12/multiprocessing/pool.py", "wait"), ("/srv/app.py", "compute"))
+    wait = _wait(10, WaitKind.SIGNAL, "an Event", stack=result)
+    master, *others = processes()
+    later = (master, *others[:2], replace(others[2], started_at=others[2].started_at + 12.0))
+    of_pool = tuple(replace(each, role="process") for each in later)
+    idle = tuple(_wait(number, WaitKind.PIPE_READ, "a pipe", wakers=_by(10), idle=True) for number in (11, 12, 13))
+    ended = (EndedChild(pid(21), 10, -9, 8.0),)
+    server = {"server": SCRIPT, "processes": of_pool, "ended": ended}
+    died = _one(code="worker-died", blocked=(wait, *idle), **server)
+    yield "a worker of a pool died", died
+    yield "a worker of a pool died, over", gone_by(died, 5.0)
+    another = replace(wait, wakers=Wakers(processes=(pid(10),), doubt=Doubt.HANDLER, pids=(10,)))
+    yield "a worker of a pool most likely died", _one(code="worker-died", blocked=(another, *idle), **server)
+
+
 def _holds() -> Iterator[tuple[str, Finding]]:
     stopped = tuple(replace(each, state="stopped") if each.pid == 11 else each for each in processes())
     taken = lock(holders=(holder(11, 1.0),), waiters=(waiter(12, 1.0),))
@@ -139,6 +252,18 @@ def _holds() -> Iterator[tuple[str, Finding]]:
     wait = _one(lock(state="unknown", reason="it is in flux", waiters=(waiter(12, 20.0),)), code="long-wait")
     yield "a long wait", wait
     yield "a long wait, over", gone_by(wait, 5.0)
+    flock = _wait(11, WaitKind.FILE_LOCK, wakers=_by(12))
+    flock = replace(flock, target=replace(flock.target, path="/srv/app.lock"))
+    file = _one(code="long-wait", blocked=(flock,))
+    yield "a long wait for a file lock", file
+    yield "a long wait for a file lock, over", gone_by(file, 5.0)
+    ends = tuple(_wait(number, WaitKind.THREAD_END, wakers=_by(number)) for number in (11, 12))
+    threads = tuple(replace(each, threads=2) for each in processes())
+    yield "workers wait for their threads", _one(code="long-wait", blocked=ends, processes=threads)
+    guard = thread_lock(locked=(11,))
+    use = replace(guard.processes[0], holder=holder(11, asleep_s=20.0), waiters=(waiter(11, 15.0, tid=14),))
+    private = _one(code="long-hold", thread_locks=(replace(guard, processes=(use,)),), processes=threads)
+    yield "a long hold of a private lock", private
     doubtful = lock(holders=(replace(holder(11, 3.0), certain=False),), waiters=(waiter(12, 20.0), waiter(13, 3.0)))
     yield "a long wait for a doubtful holder", _one(doubtful, code="long-wait")
     permit = lock("app.permit", kind="Semaphore", maximum=SEM_VALUE_MAX, value=0, state="exhausted")
@@ -169,11 +294,14 @@ def _crowds() -> Iterator[tuple[str, Finding]]:
 
 
 def _sharing() -> Iterator[tuple[str, Finding]]:
-    yield "a private lock", _one(code="private-lock", thread_locks=(thread_lock(),))
-    twice = thread_lock(kind="asyncio.Lock", overlap=overlap(11, 13))
+    yield "a private lock", _one(code="private-lock", thread_locks=(thread_lock("app.cache['a b']"),))
+    twice = thread_lock(overlap=overlap(11, 13))
     yield "a private lock, two inside at once", _one(code="private-lock", thread_locks=(twice,))
+    threaded = tuple(replace(each, threads=4) for each in processes())
     once = replace(twice, overlap=replace(overlap(11, 13), times=1))
-    yield "a private lock, two inside once", _one(code="private-lock", thread_locks=(once,))
+    yield "a private lock, two inside once", _one(code="private-lock", thread_locks=(once,), processes=threaded)
+    asynchronous = replace(twice, kind="asyncio.Lock")
+    yield "an asyncio lock, two inside at once", _one(code="private-lock", thread_locks=(asynchronous,))
     each = [lock("app.lock", i, separate=3, mapped_by=(pid(11 + i),)) for i in range(3)]
     held = [replace(one, holders=(holder(11 + i, 0.1),)) for i, one in enumerate(each[:2])]
     yield "an unshared lock", _one(*held, each[2], code="unshared-lock")
@@ -207,7 +335,10 @@ def _counts() -> Iterator[tuple[str, Finding]]:
     for role in ("worker", "process"):
         there = tuple(replace(each, role=role) for each in processes())
         guard = thread_lock(locked=(11, 12))
-        uses = tuple(replace(use, inherited=True, waiters=(waiter(use.process.pid),)) for use in guard.processes[:2])
+        waits = [(waiter(use.process.pid, timed=True),) for use in guard.processes[:2]]
+        uses = tuple(
+            replace(use, inherited=True, waiters=each) for use, each in zip(guard.processes, waits, strict=False)
+        )
         inherited = _one(code="inherited-hold", thread_locks=(replace(guard, processes=uses),), processes=there)
         yield f"a private lock that was locked at the fork, in a {role}", inherited
     yield "released for another", _one(lock(strays=(Stray(pid(12), -3),)), code="over-release")
@@ -222,8 +353,3 @@ def _others() -> Iterator[tuple[str, Finding]]:
     leaked = tuple(LeakedName(SemId(0, 27, i), f"/mp-{i}", 100.0 + i, "alice") for i in range(8))
     yield "unused names", _one(code="leaked-name", shared_memory=SharedMemory(64 << 20, 60 << 20, leaked))
     yield "no room", _one(code="shm-full", shared_memory=SharedMemory(64 << 20, 500 << 10))
-    who = (ThreadRef(pid(11), 11), ThreadRef(pid(12), 12))
-    stuck = Finding(FindingCode.STUCK, "error", (ref(),), who, (At(who),), Remedy(()), Elapsed(60.0))
-    yield "stuck", stuck
-    yield "stuck, over", gone_by(stuck, 5.0)
-    yield "a dead worker", replace(stuck, code=FindingCode.WORKER_DIED, locks=(), threads=who[:1])

@@ -74,7 +74,9 @@ def with_stacks(snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Sna
     """The snapshot with the stacks of all holders and waiters, of these locks only if any are given."""
     wanted = {lock.id for lock in snapshot.locks} if locks is None else set(locks)
     chosen = [lock for lock in snapshot.locks if lock.id in wanted and not lock.signal]
-    threads: list[Holder | Waiter] = [each for lock in chosen for each in (*lock.holders, *lock.waiters)]
+    threads: list[Holder | Waiter] = []
+    for lock in chosen:
+        threads += (*lock.holders, *lock.waiters)
     for use in (use for lock in snapshot.thread_locks for use in lock.processes if use.waiters):
         threads.extend(use.waiters or ())
         threads.extend([use.holder] if use.holder is not None else ())

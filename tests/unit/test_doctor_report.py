@@ -37,11 +37,13 @@ def blind(*numbers: int) -> tuple[Problem, ...]:
 
 def test_a_title_the_evidence_the_remedy_and_an_empty_line() -> None:
     lines = list(doctor_text(sick(), 30))
+    assert lines[:2] == ["ORPHANED: 1 of 3 workers waits for app.lock", ""]
+    del lines[:2]
     assert lines[0] == "ERROR  app.lock is orphaned: the process that held it died  [orphaned-lock]"
     assert lines[1] == "    - locked in 40 readings"
     second = lines.index("")
     assert "      semtrace release 10 app.lock" in lines[:second]
-    assert lines[second + 1].startswith("WARNING  app.guard is a threading.Lock")
+    assert lines[second + 1].startswith("NOTE  app.guard is a threading.Lock")
     assert max(map(len, lines)) <= 110
 
 
@@ -60,12 +62,14 @@ def test_a_command_stands_alone_and_is_never_broken(as_root: bool) -> None:
 
 def test_colour_only_where_it_is_wanted() -> None:
     assert not any("\x1b" in line for line in doctor_text(sick(), 30))
-    assert next(doctor_text(sick(), 30, colour=True)).startswith("\x1b[1;31mERROR\x1b[0m  app.lock")
+    assert list(doctor_text(sick(), 30, colour=True))[2].startswith("\x1b[1;31mERROR\x1b[0m  app.lock")
 
 
 def test_nothing_wrong_says_what_was_checked_and_what_was_not() -> None:
     lines = list(doctor_text(snapshot(lock(), thread_locks=(thread_lock(),)), 30))
-    assert lines[:2] == [
+    assert lines[:4] == [
+        "OK: 3 workers, 3 busy",
+        "",
         "Nothing wrong was seen in 30 samples over 20s at gunicorn: master [app] (PID 10). Checked: 4 processes, 1 "
         "shared lock (1 free), 1 private lock.",
         "Not checked:",
@@ -78,15 +82,17 @@ def test_unused_names_are_one_line_at_the_end() -> None:
     left = LeakedName(lock().id, "/mp-left", 3600.0, "root")
     picture = snapshot(lock(), shared_memory=SharedMemory(1 << 30, 1 << 29, (left,)))
     lines = list(doctor_text(replace(picture, findings=findings(picture)), 30))
-    assert lines[0].startswith("Nothing wrong was seen")
-    assert lines[0].endswith("1 shared lock (1 free), /dev/shm.")
+    assert lines[0] == "OK: 3 workers, 3 busy"
+    assert lines[2].startswith("Nothing wrong was seen")
+    assert lines[2].endswith("1 shared lock (1 free), /dev/shm.")
     assert lines[-2:] == ["", "WARNING  1 semaphore in /dev/shm that no process uses: semtrace clean  [leaked-name]"]
 
 
 def test_full_shared_memory_is_a_finding_next_to_healthy_locks() -> None:
     picture = snapshot(lock(), shared_memory=SharedMemory(64 << 20, 0))
     lines = list(doctor_text(replace(picture, findings=findings(picture)), 30))
-    assert lines[0].endswith("[shm-full]")
+    assert lines[0] == "WARNING: /dev/shm is nearly full: 0B of 64M left"
+    assert lines[2].endswith("[shm-full]")
     assert any(line.startswith("Nothing else wrong was seen") for line in lines)
 
 
@@ -117,17 +123,20 @@ def test_unknown_holders_of_wanted_locks_are_named() -> None:
 def test_unread_private_locks_come_before_any_verdict() -> None:
     unread = Problem("look", "no layout for CPython 3.16", "none", unread="private-locks")
     lines = list(doctor_text(snapshot(lock(), problems=(unread,)), 30))
-    assert lines[0].startswith("Of the shared locks, nothing wrong was seen in 30 samples")
-    assert "CPython 3.16" in lines[2]
+    assert lines[0] == "OK: 3 workers, 3 busy; not checked: private locks"
+    assert lines[2].startswith("Of the shared locks, nothing wrong was seen in 30 samples")
+    assert "CPython 3.16" in lines[4]
 
 
 def test_unreadable_processes_are_never_called_healthy() -> None:
     lines = list(doctor_text(snapshot(lock(), problems=blind(12)), 30))
-    assert "Checked: 3 processes" in lines[0]
-    assert lines[2] == "    - 1 process that could not be read"
+    assert lines[0] == "OK: 3 workers, 3 busy; not checked: 1 process"
+    assert "Checked: 3 processes" in lines[2]
+    assert lines[4] == "    - 1 process that could not be read"
     everyone = [process.pid for process in processes()]
     lines = list(doctor_text(snapshot(problems=blind(*everyone)), 30))
-    assert lines[0] == "Nothing is known: no process of gunicorn: master [app] can be read."
+    assert lines[0] == "UNKNOWN: no process of the server can be read"
+    assert lines[2] == "Nothing is known: no process of gunicorn: master [app] can be read."
     assert "PROBLEMS" in lines
 
 

@@ -22,34 +22,6 @@ from semtrace.text import wrapped
 GOLDEN = Path(__file__).parent / "golden" / "findings.txt"
 RULES = Path(__file__).parents[2] / "src" / "semtrace" / "rules"
 
-# No case makes these yet: give each one in finding_cases.py.
-NOT_YET: set[FindingCode] = set()
-FACTS_NOT_YET = {
-    "ChildEnded",
-    "FreeElsewhere",
-    "InHandler",
-    "LockedInParent",
-    "MayStillWake",
-    "NobodyElse",
-    "SleeperDied",
-    "UnfinishedTasks",
-    "WaitersHoldUnits",
-    "YoungerWorker",
-}
-ADVICE_NOT_YET = {
-    Advice.CHECK_RESULTS,
-    Advice.NEW_AFTER_FORK,
-    Advice.NOT_IN_HANDLER,
-    Advice.READ_BEFORE_JOIN,
-    Advice.RELEASE_BEFORE_JOIN,
-    Advice.SEE_STACKS,
-    Advice.TAKE_UNITS_BY_WITH,
-    Advice.TASK_DONE_IN_FINALLY,
-    Advice.USE_THREADING_RLOCK,
-    Advice.USE_THREADING_RLOCK_NO_GREENLETS,
-    Advice.WAIT_WITH_TIMEOUT,
-}
-
 
 def rendered(name: str, finding: Finding) -> Iterator[str]:
     yield f"-- {name}"
@@ -72,11 +44,9 @@ def test_the_wording_of_every_finding_is_as_it_was() -> None:
 
 def test_every_code_fact_and_advice_is_in_the_golden() -> None:
     findings = [finding for _, finding in cases()]
-    assert {finding.code for finding in findings} >= set(FindingCode) - NOT_YET
-    assert {type(fact).__name__ for finding in findings for fact in finding.facts} == {
-        kind.__name__ for kind in get_args(Fact)
-    } - FACTS_NOT_YET
-    assert {each for finding in findings for each in finding.remedy.advice} == set(Advice) - ADVICE_NOT_YET
+    assert {finding.code for finding in findings} >= set(FindingCode)
+    assert {type(fact) for finding in findings for fact in finding.facts} == set(get_args(Fact))
+    assert {each for finding in findings for each in finding.remedy.advice} == set(Advice)
 
 
 def test_every_code_has_a_title_now_and_when_over() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from semtrace.model import (
     SEM_VALUE_MAX,
+    EndedChild,
     Holder,
     Lock,
     LockState,
@@ -17,9 +18,15 @@ from semtrace.model import (
     SemId,
     Server,
     Snapshot,
+    Target,
+    ThreadId,
+    Wait,
     Waiter,
+    WaitKind,
+    Wakers,
 )
 from semtrace.reports.dump import problems, report
+from semtrace.waits.build import wait_graph
 
 START = 1_700_000_000.0
 MASTER = ProcessId(4710, 100)
@@ -43,7 +50,8 @@ def snapshot(*locks: Lock, **changes: object) -> Snapshot:
     server = Server("gunicorn", MASTER, "gunicorn -w 4 --preload myapp:app", START, "alice", "27.0.1", "myapp:app")
     everyone = tuple(process(pid) for pid in (MASTER, *WORKERS))
     plain = Snapshot(server, START + 192, 1000.0, everyone, locks)
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    made = replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(made, waits=wait_graph(made, assume_asked=True))
 
 
 def lines(*locks: Lock, signals: bool = False, colour: bool = False, **changes: object) -> list[str]:
@@ -57,17 +65,37 @@ def line_of(found: list[str], word: str) -> str:
 
 
 def test_the_head_names_the_server_its_user_and_how_long_it_is_up() -> None:
-    head = " ".join(lines(lock())[:2])
+    answer, *heading = lines(lock())[:3]
+    assert answer == "OK: 4 workers, 4 busy"
+    head = " ".join(heading)
     for word in ("gunicorn", "27.0.1", "4710", "myapp:app", "3m12s", "alice"):
         assert word in head
 
 
 def test_every_process_has_its_line_with_what_it_holds_and_waits_for() -> None:
     everyone = (process(MASTER), process(WORKERS[0], holds=(LOCK,)), process(WORKERS[1], waits_on=(LOCK,)))
-    found = lines(lock("contended"), processes=everyone)
+    found = lines(lock("contended", waiters=(Waiter(WORKERS[1], 4712, 3.0),)), processes=everyone)
     assert "master" in line_of(found, "4710")
     assert line_of(found, "4711").split()[-2:] == ["myapp.lock", "-"]
     assert line_of(found, "4712").split()[-2:] == ["-", "myapp.lock"]
+
+
+def test_waits_for_anything_else_are_shown_too() -> None:
+    ends = Target(WaitKind.PROCESS_END, "", process=WORKERS[2])
+    wait = Wait(ThreadId(WORKERS[1], 4712), ends, False, Wakers(processes=(WORKERS[2],)), asleep_s=5.0)
+    found = lines(blocked=(wait,))
+    assert line_of(found, "4712").endswith("the end of PID 4713")
+    work = replace(wait, idle=True)
+    assert line_of(lines(blocked=(work,)), "4712").endswith("-")
+
+
+def test_defunct_children_are_rows_of_the_table() -> None:
+    ended = (EndedChild(ProcessId(5001, 7), 4711, -9, 8.0), EndedChild(ProcessId(5002, 7), 4711, None, None))
+    killed, unknown = (line_of(lines(ended=ended), each) for each in ("5001", "5002"))
+    assert "defunct (-9)" in killed
+    assert "ended 8.0s ago" in killed
+    assert "defunct " in unknown
+    assert "ago" not in unknown
 
 
 def test_a_free_lock_has_nobody() -> None:

@@ -22,9 +22,10 @@ def test_without_a_file_all_is_as_it_comes(tmp_path: Path) -> None:
 
 def test_every_setting_is_taken(tmp_path: Path) -> None:
     text = (
-        'interval = 1\nascii = true\nsignals = true\nremember = false\nfolder = "/tmp"\n[keys]\npause = ["z", "f12"]\n'
+        'interval = 1\nascii = true\nsignals = true\nremember = false\nfolder = "/tmp"\n'
+        'ignore = ["shop.lock"]\n[keys]\npause = ["z", "f12"]\n'
     )
-    assert load(written(tmp_path, text)) == Settings(1.0, True, True, False, "/tmp", {"pause": "z,f12"})
+    assert load(written(tmp_path, text)) == Settings(1.0, True, True, False, "/tmp", ("shop.lock",), {"pause": "z,f12"})
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,8 @@ def test_every_setting_is_taken(tmp_path: Path) -> None:
         ("ascii = 1", "ascii must be true or false"),
         ("colour = 'red'", "there is no setting 'colour'"),
         ('folder = "~no-such-user/x"', "folder '~no-such-user/x' is in nobody's home"),
+        ("ignore = 'shop.lock'", "ignore must be a list of texts"),
+        ("ignore = [3]", "ignore must be a list of texts"),
         ("keys = 3", "keys must be a table"),
         ("[keys]\npause = []", "keys.pause must be a key"),
         ("[keys]\npause = 3", "keys.pause must be a key"),

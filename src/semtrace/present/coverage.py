@@ -52,7 +52,10 @@ def _unused_names(gap: NotChecked) -> str:
 
 
 def _other_waits(gap: NotChecked) -> str:
-    return "waits for anything but a lock: files, pipes, sockets, the end of a process or thread"
+    return (
+        "waits for sockets and the network; waits for pipes, joins, private locks and file locks are checked only of "
+        "threads that have slept for more than a second"
+    )
 
 
 _TEXTS: Mapping[Unchecked, Callable[[NotChecked], str]] = {

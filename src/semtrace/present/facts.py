@@ -265,7 +265,8 @@ def _(fact: SemaphoresInRing) -> Iterator[str]:
 @_lines.register
 def _(fact: BlockedOn) -> Iterator[str]:
     place = f", at {place_text(fact.thread.place)}" if fact.thread.place else ""
-    yield f"{thread_name(fact.thread)} waits for {target_text(fact.target)}{lasting(fact.since, 'wait')}{place}"
+    waits = "waits" if fact.since is None else "has waited"
+    yield f"{thread_name(fact.thread)} {waits} for {target_text(fact.target)}{lasting(fact.since, 'wait')}{place}"
 
 
 @_lines.register
@@ -282,25 +283,26 @@ def _(fact: OnlyOwnProcess) -> Iterator[str]:
 
 @_lines.register
 def _(fact: FreeElsewhere) -> Iterator[str]:
-    yield f"the copies in {pids_of(fact.processes)} are free: this one was not locked at the fork"
+    yield f"the copies in {pids_of(fact.processes)} are free"
 
 
 @_lines.register
 def _(fact: LockedInParent) -> Iterator[str]:
     yield (
         f"PID {fact.parent.pid}, its parent, has the same lock and held it in {fact.times} of "
-        f"{counted(fact.samples, 'sample')}: the copy is locked since the fork"
+        f"{counted(fact.samples, 'sample')}: the copy has most likely been locked since the fork"
     )
 
 
 @_lines.register
 def _(fact: InHandler) -> Iterator[str]:
-    yield f"{thread_name(fact.thread)} is in a signal handler that interrupted the code which it waits for"
+    who = thread_name(fact.thread)
+    yield f"{who} waits in a signal handler; the code that the handler interrupted cannot continue until it returns"
 
 
 @_lines.register
 def _(fact: SleeperDied) -> Iterator[str]:
-    yield "notify waits for each process that sleeps in the Condition, and one of them died there"
+    yield "notify() waits for a process that slept in the Condition, and that process died there"
 
 
 @_lines.register
@@ -321,7 +323,8 @@ def _(fact: UnfinishedTasks) -> Iterator[str]:
 @_lines.register
 def _(fact: WaitersHoldUnits) -> Iterator[str]:
     have = "holds" if len(fact.threads) == 1 else "hold"
-    yield f"{pids(each.pid for each in fact.threads)} {have} all units, and wait for one more"
+    wait = "waits" if len(fact.threads) == 1 else "wait"
+    yield f"{pids(each.pid for each in fact.threads)} {have} all units and {wait} for one more"
 
 
 @_lines.register
@@ -335,21 +338,29 @@ def _(fact: ChildEnded) -> Iterator[str]:
 
 @_lines.register
 def _(fact: YoungerWorker) -> Iterator[str]:
-    yield f"PID {fact.process.pid} was started {age(fact.later_s)} after the pool, in the place of a worker that died"
+    later = age(fact.later_s)
+    who = f"PID {fact.process.pid} was started {later} after the pool's first worker"
+    yield f"{who}: it most likely replaced one that ended"
 
 
 @_lines.register
 def _(fact: MayStillWake) -> Iterator[str]:
-    yield f"this is not proven to be for ever: {_DOUBTS[fact.doubt].format(pids=pids(fact.pids))}"
+    yield f"not proven to last for ever: {_doubt(fact)}"
+
+
+def _doubt(fact: MayStillWake) -> str:
+    if not fact.pids and fact.doubt is None:
+        return "another thread of these processes could still end the wait"
+    return _DOUBTS[fact.doubt].format(pids=pids(fact.pids) if fact.pids else "another process")
 
 
 _DOUBTS: Mapping[Doubt | None, str] = {
     None: "{pids} could still end the wait",
     Doubt.UNASKED: "other processes could still end the wait",
     Doubt.UNREADABLE: "{pids} cannot be read",
-    Doubt.OUTSIDER: "{pids}, outside this server, has the same object",
-    Doubt.HANDLER: "a signal handler of {pids} could end the wait",
-    Doubt.UNRECOGNISED: "semtrace does not know what these threads wait for",
+    Doubt.OUTSIDER: "{pids}, outside this server, uses it too",
+    Doubt.HANDLER: "a signal handler in {pids} could still end the wait",
+    Doubt.UNRECOGNISED: "semtrace does not know who could end the wait",
 }
 
 

@@ -27,7 +27,7 @@ def name(finding: Finding) -> str:
 
 def advice(finding: Finding) -> str:
     """Return what to do, as prose in one line."""
-    return advice_text(finding.remedy)
+    return advice_text(finding.remedy, finding.name)
 
 
 def command(finding: Finding) -> str | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from semtrace.model import Unchecked
 from semtrace.present.titles import title
 from semtrace.present.waits import target_text
 from semtrace.rules.headline import Headline
 from semtrace.text import counted
 from semtrace.waits.workers import Workers, WorkerState
 
+_FEW = 3
 _ORDER: tuple[WorkerState, ...] = ("stuck", "stopped", "waiting", "busy", "idle")
 
 
@@ -21,12 +23,14 @@ def headline_text(line: Headline) -> str:
 def _answer(line: Headline) -> str:
     if line.finding is not None:
         since = f", since {_clock(line.since_at)}" if line.since_at is not None else ""
-        if line.verdict != "warning" and line.blocked and line.target is not None and len(line.workers) > 1:
-            return f"{_blocked(line)} for {target_text(line.target)}{since}"
+        if line.verdict != "warning" and line.blocked and line.targets and len(line.workers) > 1:
+            return f"{_blocked(line)}{since}"
         return f"{title(line.finding)}{since}"
-    if line.verdict == "waiting" and line.target is not None:
-        return f"{_blocked(line)} for {target_text(line.target)}"
-    return states_text(line.workers)
+    if line.verdict == "waiting":
+        return _blocked(line)
+    if line.verdict == "unknown":
+        return "no process of the server can be read"
+    return f"{states_text(line.workers)}{_gaps(line)}"
 
 
 def workers_text(workers: Workers) -> str:
@@ -40,7 +44,15 @@ def states_text(workers: Workers) -> str:
 
 
 def _blocked(line: Headline) -> str:
-    return f"{line.blocked} of {workers_text(line.workers)} {'waits' if line.blocked == 1 else 'wait'}"
+    many = f"{line.blocked} of {workers_text(line.workers)} {'waits' if line.blocked == 1 else 'wait'}"
+    names = list(dict.fromkeys(map(target_text, line.targets)))
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return f"{many} for {', '.join(names[:_FEW])}{more}"
+
+
+def _gaps(line: Headline) -> str:
+    parts = [counted(gap.count, "process") if gap.what is Unchecked.PROCESSES else "private locks" for gap in line.gaps]
+    return f"; not checked: {', '.join(parts)}" if parts else ""
 
 
 def _clock(epoch_s: float) -> str:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 
 from semtrace.model import Advice, Remedy
+from semtrace.text import clean
 
 # The user's own semtrace: root may have another one, or none.
 _AS_ROOT = 'sudo "$(command -v semtrace)"'
@@ -45,7 +46,7 @@ ADVICE: Mapping[Advice, str] = {
     Advice.NEW_AFTER_FORK: "No thread of the parent may hold the lock while it forks: fork before starting threads, "
     "or make a new lock in each child with os.register_at_fork(after_in_child=...).",
     Advice.TASK_DONE_IN_FINALLY: "Call task_done() in a finally block.",
-    Advice.WAIT_WITH_TIMEOUT: "Wait with a timeout, and check then whether the others are alive.",
+    Advice.WAIT_WITH_TIMEOUT: "Wait with a timeout, and then check whether the other processes are alive.",
     Advice.TAKE_UNITS_BY_WITH: "Take units by `with`, so that an exception gives them back.",
     Advice.CHECK_RESULTS: "Wait for results with a timeout, or use concurrent.futures.ProcessPoolExecutor, which "
     "raises BrokenProcessPool when a worker dies.",
@@ -64,7 +65,8 @@ ADVICE: Mapping[Advice, str] = {
     "multiprocessing.Lock(), made when the module is imported, and gunicorn --preload. To wait for it would stop the "
     "event loop, so take it in a thread: asyncio.to_thread(lock.acquire).",
     Advice.FINE_FOR_ONE_PROCESS: "If it guards the memory of one process, nothing is wrong.",
-    Advice.IGNORE_LOCK: "To silence this: --ignore NAME, or ignore = [NAME] in the configuration.",
+    Advice.IGNORE_LOCK: "In that case, silence this with --ignore {lock}, or list the name under `ignore` in "
+    "config.toml.",
     Advice.MAKE_BEFORE_FORK: "Make it once, before the workers are forked: at the top of a module, and start gunicorn "
     "with --preload. Do not make it in post_fork or at the first request.",
     Advice.MAKE_BEFORE_FORK_TO_SHARE: "To share it, make it once, before the workers are forked: at the top of a "
@@ -84,9 +86,10 @@ ADVICE: Mapping[Advice, str] = {
 }
 
 
-def advice_text(remedy: Remedy) -> str:
-    """Return what to do, as prose in one line."""
-    return " ".join(ADVICE[each] for each in remedy.advice)
+def advice_text(remedy: Remedy, lock: str = "") -> str:
+    """Return what to do, as prose in one line. `lock` is the name of the lock that it is about."""
+    shown = shlex.quote(clean(lock))
+    return " ".join(ADVICE[each].replace("{lock}", shown) for each in remedy.advice)
 
 
 def command_text(remedy: Remedy) -> str | None:

@@ -13,6 +13,7 @@ from semtrace.model import (
     Crowd,
     Finding,
     FindingCode,
+    HeldBy,
     LockedSinceFork,
     OverReleased,
     RingLink,
@@ -20,6 +21,7 @@ from semtrace.model import (
     SeparateSemaphores,
     TakerDied,
     TakerGone,
+    ThreadRef,
     UnitsLost,
     UnusedNames,
     WorkersBlocked,
@@ -49,24 +51,30 @@ def _orphaned(finding: Finding) -> str:
 
 
 def _stuck(finding: Finding) -> str:
-    workers, first = finding.fact(WorkersBlocked), finding.fact(BlockedOn)
+    workers, first, held = finding.fact(WorkersBlocked), finding.fact(BlockedOn), finding.fact(HeldBy)
     what = f" for {target_text(first.target)}" if first else ""
-    verb = "waited" if finding.over_s is not None else "wait"
+    verb = "waited" if finding.over_s is not None else "have waited" if finding.since else "wait"
     if workers is not None and (not workers.proven or workers.workers == workers.of_workers):
         many = f"{workers.workers} of {counted(workers.of_workers, 'worker')}"
-        state = "wait" if not workers.proven else "are stuck: they wait"
-        return f"{many} {verb if finding.over_s is not None else state}{what}{lasting(finding.since, 'wait')}"
+        state = "are stuck: they " if workers.proven and finding.over_s is None else ""
+        return f"{many} {state}{verb}{what}{lasting(finding.since, 'wait')}"
     who = [fact.thread for fact in finding.facts if isinstance(fact, BlockedOn)]
     if len(who) == 1:
         if finding.over_s is not None:
-            return f"{thread_name(who[0])} was stuck{what}"
+            return f"{thread_name(who[0])} was stuck: it waited{what}"
+        if held is not None and _same(held.holds[0].thread, who[0]):
+            return f"{thread_name(who[0])} waits{what}, which it holds itself"
         return f"{thread_name(who[0])} is stuck: it waits{what}, and nothing that lives can wake it"
     threads = counted(len(finding.threads), "thread")
     if finding.over_s is not None:
-        return f"{threads} were stuck{what}"
+        return f"{threads} were stuck: they waited{what}"
     if len(finding.threads) == 1:
         return f"{threads} is stuck: it waits{what}, and nothing that lives can wake it"
     return f"{threads} are stuck: they wait{what}, and nothing that lives can wake them"
+
+
+def _same(one: ThreadRef, other: ThreadRef) -> bool:
+    return (one.process, one.tid) == (other.process, other.tid)
 
 
 def _deadlock(finding: Finding) -> str:
@@ -104,7 +112,8 @@ def _stopped(finding: Finding) -> str:
 def _worker_died(finding: Finding) -> str:
     who = thread_name(finding.threads[0])
     waited = "waited" if finding.over_s is not None else "waits"
-    return f"{who} {waited} for the result of a job, and no worker of the pool is at work: a worker died with the job"
+    died = "a worker died with the job" if finding.severity == "error" else "a worker may have died with the job"
+    return f"{who} {waited} for the result of a job, and no worker of the pool is at work: {died}"
 
 
 def _unshared(finding: Finding) -> str:

@@ -75,8 +75,8 @@ def _processes(snapshot: Snapshot) -> Iterator[str]:
 
 def _ended(child: EndedChild) -> list[str]:
     code = "" if child.exit_code is None else f" ({child.exit_code})"
-    ago = age(child.ended_s) if child.ended_s is not None else UNKNOWN
-    return [str(child.pid), "child", f"defunct{code}", "", "", "", "", "", f"ended {ago} ago", ""]
+    ago = f" {age(child.ended_s)} ago" if child.ended_s is not None else ""
+    return [str(child.pid), "child", f"defunct{code}", "", "", "", "", "", f"ended{ago}", ""]
 
 
 def _process(

@@ -24,6 +24,8 @@ from semtrace.model import (
     Finding,
     FindingCode,
     FreeElsewhere,
+    HeldBy,
+    Hold,
     InHandler,
     Inherited,
     LockedInParent,
@@ -50,6 +52,7 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_counts
+from semtrace.rules.deadlocks import cure_of_reentry
 from semtrace.rules.knots import blocked, is_deadlock, target_refs, thread_ref
 from semtrace.waits.workers import serving_waits, worker_states, workers
 
@@ -252,6 +255,10 @@ def _copied_counts(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...
 def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
     """Of a private lock: whether the parent holds it too, and where it is free."""
     owners = {wait.thread.process for wait in waits}
+    again = next((wait for wait in waits if wait.thread in (wait.holders or ())), None)
+    if again is not None:
+        held = HeldBy((Hold(ThreadRef(again.thread.process, again.thread.tid), None),))
+        return (held,), (cure_of_reentry(False, snapshot.server),)
     threads = {process.id: process.threads for process in snapshot.processes}
     facts: list[Fact] = [OnlyOwnProcess(each, threads.get(each, 1)) for each in sorted(owners)[:1]]
     parents = [LockedInParent(*wait.parent_copy) for wait in waits if wait.parent_copy and wait.parent_copy[1]]
