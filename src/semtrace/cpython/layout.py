@@ -117,6 +117,8 @@ class Layout:
     # PyCodeObject.co_names: the attributes and globals that the code uses
     code_names: int
     thread_next: int = 8
+    # Include/cpython/pystate.h PyThreadState.thread_id; native_thread_id follows it. Before 3.11 there is none.
+    thread_id: int = 0
     tuple_items: int = TUPLE_ITEMS
     # Modules/_threadmodule.c lockobject.locked (one byte, bit 0) and rlockobject.rlock_count. From 3.14 on either is a
     # PyMutex, whose waiters are parked (Python/parking_lot.c).
@@ -198,6 +200,7 @@ _PY311 = replace(
     code_names=32,
     frame_instruction=56,
     code_nlocalsplus=76,
+    thread_id=152,
 )
 _PY312 = replace(
     _PY311,
@@ -215,6 +218,7 @@ _PY312 = replace(
     frame_code=0,
     frame_globals=24,
     code_nlocalsplus=72,
+    thread_id=136,
 )
 # From 3.13 the way to sys.modules comes from _Py_DebugOffsets; these are its numbers in 3.13.0.
 _PY313 = replace(
@@ -228,6 +232,7 @@ _PY313 = replace(
     threads_head=7344,
     thread_frame=72,
     cframe_current=-1,
+    thread_id=152,
 )
 # 3.14.10 and 3.15.2, GIL builds. What is not in `_DESCRIBED` was verified by decoding live interpreters: the heads of
 # `lock` and `RLock` (Modules/_threadmodule.c), tags (pycore_stackref.h), co_nlocalsplus, functions.
@@ -253,6 +258,7 @@ _PY315 = replace(
     modules=7592,
     threads_head=7336,
     cached_keys=888,
+    thread_id=176,
 )
 
 LAYOUTS: dict[tuple[int, int], Layout] = {
@@ -267,7 +273,7 @@ DEBUG_VERSION, DEBUG_FREE_THREADED = 1, 2
 # Which word tells which number of a Layout: runtime_state and interpreter_state; thread_state; interpreter_frame;
 # code_object; tuple_object and unicode_object; 3.15 also heap_type_object.
 _DESCRIBED: dict[tuple[int, int], dict[str, int]] = {
-    (3, 13): {"interpreters_head": 5, "interpreter_next": 8, "threads_head": 9, "modules": 11},
+    (3, 13): {"interpreters_head": 5, "interpreter_next": 8, "threads_head": 9, "modules": 11, "thread_id": 24},
     (3, 14): {
         "interpreters_head": 5,
         "interpreter_next": 8,
@@ -275,6 +281,7 @@ _DESCRIBED: dict[tuple[int, int], dict[str, int]] = {
         "modules": 12,
         "thread_next": 24,
         "thread_frame": 26,
+        "thread_id": 27,
         "frame_back": 32,
         "frame_code": 33,
         "frame_instruction": 34,
@@ -293,6 +300,7 @@ _DESCRIBED: dict[tuple[int, int], dict[str, int]] = {
         "modules": 12,
         "thread_next": 24,
         "thread_frame": 26,
+        "thread_id": 30,
         "frame_back": 40,
         "frame_code": 41,
         "frame_instruction": 42,

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass, field
 
 from semtrace.linux.files import not_for_want_of
+from semtrace.linux.machine import MACHINE
 from semtrace.linux.process import thread_ids
 
-# futex(2), and restart_syscall(2), as which a timed wait goes on after a stop, with its arguments as they were:
-# arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h (aarch64, riscv64).
-_NUMBERS = {"x86_64": (202, 219), "aarch64": (98, 128), "riscv64": (98, 128)}
-_FUTEX = _NUMBERS.get(platform.machine(), ())
+_FUTEX = tuple(number for number in (MACHINE.futex, MACHINE.restart_syscall) if number is not None)
 
 # False on a processor whose numbers are not known here: a thread in futex then looks like one in any other call.
 KNOWN = bool(_FUTEX)
 
 # That of futex(2) itself.
-NUMBER = _FUTEX[0] if _FUTEX else None
+NUMBER = MACHINE.futex
 
 # include/uapi/linux/futex.h: the operations that sleep on a word, without their flag bits.
 _FLAGS = 128 | 256

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from semtrace.linux.process import PAGE_SIZE
+from semtrace.linux.shm import is_semaphore_file
 from semtrace.model import SemId
 
 # A bound on the text of one maps file: 65,530 mappings (vm.max_map_count) of at most 4,200 bytes never come near it.
@@ -120,8 +121,8 @@ def _lines_with(text: bytes, needle: bytes) -> Iterator[bytes]:
 
 
 def is_semaphore(path: str, size: int, offset: int) -> bool:
-    """sem_open maps one page of a file that glibc names `sem.…`, whatever directory it shows in (nptl/sem_open.c)."""
-    return size == PAGE_SIZE and offset == 0 and path.rpartition("/")[2].startswith("sem.")
+    """sem_open maps one page, from the file's start (nptl/sem_open.c; musl src/thread/sem_open.c)."""
+    return size == PAGE_SIZE and offset == 0 and is_semaphore_file(path.removesuffix(_DELETED))
 
 
 def semaphores_in(mappings: Iterator[Mapping] | list[Mapping]) -> list[SemMapping]:
@@ -268,7 +269,7 @@ class SemaphoreMaps:
 def _parse_semaphore_lines(text: bytes) -> Iterator[Mapping]:
     """Only the lines that can be one: parsing all of a large file costs ten times as much."""
     for line in text.split(b"\n"):
-        if b"/sem." in line:
+        if b"/sem." in line or b"shm/" in line:
             mapping = _parse_line(line)
             if mapping is not None:
                 yield mapping

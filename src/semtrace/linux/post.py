@@ -12,25 +12,22 @@ import fcntl
 import mmap
 import os
 import stat
-import struct
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple
 
-from semtrace.linux import futex
+from semtrace.linux import futex, shm
 from semtrace.linux.maps import SemaphoreMaps
 from semtrace.linux.process import PAGE_SIZE
+from semtrace.linux.shm import SIZE
 from semtrace.model import SemId
-
-# sizeof(sem_t) of 64-bit glibc (sysdeps/nptl/bits/semaphore.h): what sem_open writes into its file.
-SIZE = 32
-_WORD = struct.Struct("<II")
 
 # include/uapi/linux/futex.h. The operand is 12 bits with a sign, and so is the value to compare with: -1 is never
 # met, for SEM_VALUE_MAX is 2147483647.
 _FUTEX_WAKE_OP = 5
 _OP_SET, _CMP_EQ, _MINUS_ONE = 0 << 28, 0 << 24, 0xFFF
 MOST_UNITS = 0x7FF
+_ALL = 0x7FFFFFFF
 
 # Made beforehand: the act is to follow the last look at once.
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -38,7 +35,7 @@ _libc.syscall.restype = ctypes.c_long
 
 
 class Word(NamedTuple):
-    """What a semaphore says of itself. `waiters` is glibc's count, an upper bound."""
+    """What a semaphore says of itself. `waiters` is the C library's count, an upper bound."""
 
     value: int
     waiters: int
@@ -77,13 +74,11 @@ class OpenSemaphore:
         return True
 
     def read(self) -> Word:
-        """struct new_sem (sysdeps/nptl/internaltypes.h): the value in the low half, the waiters in the high one. Raises
-        OSError, also where the file's owner has cut it short meanwhile.
-        """
-        raw = os.pread(self._fd, _WORD.size, 0)
-        if len(raw) < _WORD.size:
+        """Raises OSError, also where the file's owner has cut it short meanwhile."""
+        found = shm.parse_shared(os.pread(self._fd, shm.SHARED_SIZE, 0))
+        if found is None:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-        return Word(*_WORD.unpack(raw))
+        return Word(*found)
 
     def give_back(self, units: int) -> int:
         """Makes the value `units`, whatever it is, and wakes as many waiters, in one step; how many it woke.
@@ -92,23 +87,28 @@ class OpenSemaphore:
         a unit that somebody else gave back in the same instant would be doubled. FUTEX_WAKE_OP has the kernel exchange
         the value atomically and wake under the same lock (kernel/futex/waitwake.c futex_wake_op): there are never more
         units than `units`, and nobody can be killed between the one and the other. Raises OSError.
+
+        musl marks in the value that somebody waits (src/thread/sem_timedwait.c), and wakes nobody at the next release
+        where that mark is missing. Setting the value takes it away, so all are woken: who gets no unit sets it again
+        before it sleeps. Counted as woken are those who get one.
         """
         if not 0 < units <= MOST_UNITS or futex.NUMBER is None or os.fstat(self._fd).st_size < SIZE:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         with mmap.mmap(self._fd, SIZE) as mapping:
             value = ctypes.c_uint32.from_buffer(mapping)
             try:
-                return _set_and_wake(ctypes.addressof(value), units, futex.NUMBER)
+                wakes = _ALL if shm.is_musls(mapping[: shm.SHARED_SIZE]) else units
+                return min(_set_and_wake(ctypes.addressof(value), units, wakes, futex.NUMBER), units)
             finally:
                 del value  # the mapping cannot be closed while something points into it
 
 
-def _set_and_wake(address: int, units: int, number: int) -> int:
+def _set_and_wake(address: int, units: int, wakes: int, number: int) -> int:
     woken = _libc.syscall(
         ctypes.c_long(number),
         ctypes.c_void_p(address),
         ctypes.c_int(_FUTEX_WAKE_OP),
-        ctypes.c_int(units),
+        ctypes.c_int(wakes),
         ctypes.c_void_p(0),
         ctypes.c_void_p(address),
         ctypes.c_uint(_OP_SET | _CMP_EQ | units << 12 | _MINUS_ONE),
@@ -147,9 +147,9 @@ def identity(status: os.stat_result) -> SemId | None:
 
 def _ways(semaphore: SemId, shm_name: str | None, pids: list[int]) -> Iterator[tuple[str, int]]:
     if shm_name is not None:
-        file = f"dev/shm/sem.{shm_name.removeprefix('/')}"
         for root in (*(f"/proc/{pid}/root/" for pid in pids), "/"):
-            yield root + file, os.O_NOFOLLOW
+            for file in shm.file_names(shm_name):
+                yield f"{root}dev/shm/{file}", os.O_NOFOLLOW
     for pid in pids:
         for address in _addresses(semaphore, pid):
             yield f"/proc/{pid}/map_files/{address:x}-{address + PAGE_SIZE:x}", 0
