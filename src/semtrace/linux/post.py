@@ -22,12 +22,11 @@ from semtrace.linux.process import PAGE_SIZE
 from semtrace.linux.shm import SIZE
 from semtrace.model import SemId
 
-# include/uapi/linux/futex.h. The operand is 12 bits with a sign, and so is the value to compare with: -1 is never
-# met, for SEM_VALUE_MAX is 2147483647.
+# include/uapi/linux/futex.h. The operand is 12 bits with a sign, and so is the value to compare with: -2 is never
+# met, for SEM_VALUE_MAX is 2147483647, and musl has -1 (up to 1.2.3) or a bit of its own besides.
 _FUTEX_WAKE_OP = 5
-_OP_SET, _CMP_EQ, _MINUS_ONE = 0 << 28, 0 << 24, 0xFFF
+_OP_SET, _CMP_EQ, _MINUS_TWO = 0 << 28, 0 << 24, 0xFFE
 MOST_UNITS = 0x7FF
-_ALL = 0x7FFFFFFF
 
 # Made beforehand: the act is to follow the last look at once.
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -88,30 +87,28 @@ class OpenSemaphore:
         the value atomically and wake under the same lock (kernel/futex/waitwake.c futex_wake_op): there are never more
         units than `units`, and nobody can be killed between the one and the other. Raises OSError.
 
-        musl marks in the value that somebody waits (src/thread/sem_timedwait.c), and wakes nobody at the next release
-        where that mark is missing. Setting the value takes it away, so all are woken: who gets no unit sets it again
-        before it sleeps. Counted as woken are those who get one.
+        It is right for musl's semaphores too. Setting the value takes musl's mark of a waiter away, but its sem_post
+        also wakes where its count of waiters is not 0 (src/thread/sem_post.c, 1.2.3 and 1.2.6), so nobody is forgotten.
         """
         if not 0 < units <= MOST_UNITS or futex.NUMBER is None or os.fstat(self._fd).st_size < SIZE:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         with mmap.mmap(self._fd, SIZE) as mapping:
             value = ctypes.c_uint32.from_buffer(mapping)
             try:
-                wakes = _ALL if shm.is_musls(mapping[: shm.SHARED_SIZE]) else units
-                return min(_set_and_wake(ctypes.addressof(value), units, wakes, futex.NUMBER), units)
+                return _set_and_wake(ctypes.addressof(value), units, futex.NUMBER)
             finally:
                 del value  # the mapping cannot be closed while something points into it
 
 
-def _set_and_wake(address: int, units: int, wakes: int, number: int) -> int:
+def _set_and_wake(address: int, units: int, number: int) -> int:
     woken = _libc.syscall(
         ctypes.c_long(number),
         ctypes.c_void_p(address),
         ctypes.c_int(_FUTEX_WAKE_OP),
-        ctypes.c_int(wakes),
+        ctypes.c_int(units),
         ctypes.c_void_p(0),
         ctypes.c_void_p(address),
-        ctypes.c_uint(_OP_SET | _CMP_EQ | units << 12 | _MINUS_ONE),
+        ctypes.c_uint(_OP_SET | _CMP_EQ | units << 12 | _MINUS_TWO),
     )
     if woken < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
