@@ -28,7 +28,7 @@ fetch() {
     : >"$work/status"
     echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $codename main" >"$work/sources"
     apt update
-    apt -d install busybox-static "$python-minimal" "lib$python-stdlib" python3-psutil libc-bin
+    apt -d install busybox-static "$python-minimal" "lib$python-stdlib" python3-psutil python3-hypothesis libc-bin
     for file in "$work"/cache/archives/*.deb; do dpkg-deb -x "$file" "$work/root"; done
     kernel=$(apt -s install linux-image-arm64 | awk '/^Inst linux-image-[0-9]/ { print $2; exit }')
     (cd "$work/kernel" && apt download "$kernel" && dpkg-deb -x linux-image-*.deb .)
@@ -42,7 +42,7 @@ rm -rf "$root/clone" "$root/site"
 mkdir -p "$root"/{proc,sys,dev,tmp,clone,site}
 git archive HEAD | tar -x -C "$root/clone"
 for each in .venv/lib/"$python"/site-packages/*; do
-    case ${each##*/} in psutil* | *gevent* | *greenlet* | mypy* | ruff* | *.pth | selenium* | py_spy*) ;; *)
+    case ${each##*/} in psutil* | hypothesis* | _hypothesis* | sortedcontainers* | *gevent* | *greenlet* | mypy* | ruff* | *.pth | selenium* | py_spy*) ;; *)
         [ -z "$(find "$each" -name '*.so' -print -quit)" ] && cp -r "$each" "$root/site" ;;
     esac
 done
@@ -62,5 +62,5 @@ poweroff -f
 INIT
 chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) >"$work/initrd.gz"
-exec qemu-system-aarch64 -machine virt -cpu "${SEMTRACE_CPU:-cortex-a72}" -smp 2 -m 3G -nographic -no-reboot \
+exec qemu-system-aarch64 -machine virt -cpu "${SEMTRACE_CPU:-cortex-a72}" -smp 2 -m 3G -nographic -nic none -no-reboot \
     -kernel "$work"/kernel/boot/vmlinuz-* -initrd "$work/initrd.gz" -append "console=ttyAMA0 quiet panic=-1 rdinit=/init"
