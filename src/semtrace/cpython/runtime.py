@@ -24,6 +24,7 @@ from semtrace.linux.memory import Memory
 _MOST_INTERPRETERS = 16
 _MOST_FILES = 400
 _NAMED_VERSION = re.compile(r"python(3)\.(\d{1,2})")
+_PYPY = re.compile(r"(?:lib)?pypy3?(?:[.\d-]|\Z)")
 _EXTENSION_VERSION = re.compile(r"\.cpython-(3)(\d{1,2})-")
 # How far into the interpreter state to look for sys.modules where the table's offset is not right (other architectures
 # and builds have mutexes of other sizes before it).
@@ -103,6 +104,8 @@ def _find_runtime(pages: Pages, mappings: Sequence[Mapping]) -> tuple[int, tuple
             return runtime, _version(pages.u64(number)) if number else None
     if runtime := _search_cookie(pages, mappings):
         return runtime, None
+    if any(_PYPY.match(mapping.path.rpartition("/")[2]) for mapping in mappings):
+        raise UnreadableError("it runs on PyPy, and only CPython's objects can be read")
     raise UnreadableError("no CPython in this process exports _PyRuntime")
 
 
