@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 
+from semtrace.cpython.names import walk
 from semtrace.cpython.threadids import tid_offset
 from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory
@@ -41,8 +42,8 @@ def server(ready: int) -> None:
 
 
 def show(observer: Observer, wanted: str) -> None:
-    """Print the lock as it is once it is in that state, or as it is after two minutes."""
-    end = time.monotonic() + 120
+    """Print the lock as it is once it is in that state, or as it is after five minutes."""
+    end = time.monotonic() + 300
     while True:
         found = observer.snapshot().locks
         if (found and found[0].state == wanted and found[0].name) or time.monotonic() > end:
@@ -65,8 +66,11 @@ def main() -> None:
     holder = int(told.lstrip(b"x").split()[0])
     with Memory(root.pid) as memory:
         offset = tid_offset(memory, read_mappings(root.pid) or [], innermost_ids(root.pid))
+        walked = walk(root.pid, memory, budget_s=60.0, all_thread_locks=True)
     print(f"{platform.machine()}, pages of {PAGE_SIZE}, thread ids at {offset and hex(offset)}, children {told!r}")
-    observer = Observer(server_of(root.pid), all_thread_locks=True)
+    names = sorted(named.name for found in walked.semlocks.values() for named in found)
+    print(f"names {names} in {walked.seconds:.1f} s, {walked.objects} objects, {walked.reason}")
+    observer = Observer(server_of(root.pid), search_budget_s=5.0, all_thread_locks=True)
     show(observer, "contended")
     private = {each.name: each.processes[0].locked for each in observer.snapshot().thread_locks}
     print(f"private: {private}")
