@@ -209,8 +209,7 @@ def children_of_an_older_forkserver_make_locks():
 
 
 def a_forkserver_of_a_traced_environment():
-    os.environ["SEMTRACE"] = "1"
-    os.environ["PYTHONPATH"] = os.pathsep.join((bootstrap.__path__[0], os.environ["PYTHONPATH"]))
+    os.environ |= bootstrap.environment(os.environ)
     subprocess.run([sys.executable, __file__, "makes_a_lock_by_the_default"], env=elsewhere(), check=True)
 
 

@@ -24,7 +24,7 @@ def test_every_setting_is_taken(tmp_path: Path) -> None:
     text = (
         'interval = 1\nascii = true\nsignals = true\nremember = false\nfolder = "/tmp"\n[keys]\npause = ["z", "f12"]\n'
     )
-    assert load(written(tmp_path, text)) == Settings(1.0, True, True, False, "/tmp", {"pause": "z,f12"})
+    assert load(written(tmp_path, text)) == Settings(1.0, True, True, False, "/tmp", keys={"pause": "z,f12"})
 
 
 @pytest.mark.parametrize(
