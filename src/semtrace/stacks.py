@@ -20,9 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from semtrace.cpython.threadids import tid_offset
+from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat, still, thread_ids
-from semtrace.linux.pthread import kernel_tid
+from semtrace.linux.pthread import innermost_ids, kernel_tid
 from semtrace.linux.source import SourceLines
 from semtrace.model import (
     Frame,
@@ -210,8 +212,9 @@ def _of_one(process: ProcessId, run: Run) -> Iterator[tuple[int, Stack]]:
     if stat is None or stat.id != process or not isinstance(threads, list):
         return
     lines = SourceLines(process.pid)
+    offset = _tid_offset(process.pid)
     for thread in threads:
-        if isinstance(thread, dict) and (tid := _tid(process.pid, thread, stat.threads)) is not None:
+        if isinstance(thread, dict) and (tid := _tid(process.pid, thread, stat.threads, offset)) is not None:
             yield tid, tuple(_frames(thread.get("frames"), lines))
 
 
@@ -227,13 +230,21 @@ def _run(process: ProcessId, run: Run) -> bytes:
         attempts += 1
 
 
-def _tid(pid: int, thread: Mapping[str, Any], count: int) -> int | None:
+def _tid_offset(pid: int) -> int | None:
+    try:
+        with Memory(pid) as memory:
+            return tid_offset(memory, read_mappings(pid) or (), innermost_ids(pid))
+    except OSError:
+        return None
+
+
+def _tid(pid: int, thread: Mapping[str, Any], count: int, offset: int | None) -> int | None:
     """py-spy knows the kernel's id from 3.11 on, as the process's own pid namespace has it; before, CPython's alone."""
     pthread = thread.get("thread_id")
     if isinstance(pthread, int):
         try:
             with Memory(pid) as memory:
-                tid = kernel_tid(memory, pid, pthread & (1 << 64) - 1, count)
+                tid = kernel_tid(memory, pid, pthread & (1 << 64) - 1, count, offset)
         except OSError:
             tid = None
         if tid is not None:

@@ -22,7 +22,7 @@ from semtrace.linux.maps import parse_mappings
 from semtrace.linux.nativestack import interrupted, returns_into
 from semtrace.linux.process import parse_stat
 from semtrace.linux.program import parse_status
-from semtrace.linux.shm import parse_sem
+from semtrace.linux.shm import parse_sem, parse_shared
 from semtrace.linux.withheld import FILE
 from semtrace.model import Lock, ProcessId, SemId
 from semtrace.printing import harmless
@@ -110,6 +110,7 @@ def proc_files(random_: random.Random) -> None:
     parse_stat(7, damaged(stat, random_))
     parse_status(damaged(b"Name:\tx\nTgid:\t7\nSigBlk:\t0\nSigCgt:\tff\nUid:\t1\t2\t3\t4\nNSpid:\t7\t1\n", random_))
     parse_sem(damaged(bytes(32), random_))
+    parse_shared(damaged(bytes(32), random_))
     head = b"  sl  local_address\n"
     tcp = head + b"   0: 0100007F:1F90 00000000:0000 0A 0:0 0:0 0 0 0 4242 1 0\n"
     list(parse_tcp(damaged(tcp, random_)))

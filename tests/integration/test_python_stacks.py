@@ -15,8 +15,10 @@ from support import PROGRAMS, kill_tree, wait_until
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, StackReader, stacks
+from semtrace.cpython.threadids import tid_offset
 from semtrace.cpython.variables import interrupted
 from semtrace.linux import futex
+from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import thread_ids
 from semtrace.linux.pthread import kernel_tid
@@ -69,7 +71,8 @@ def test_stacks_are_those_that_python_reports(version: str) -> None:
 def test_threads_are_known_by_their_native_ids(version: str) -> None:
     with running(version, STACKED) as (pid, _), Memory(pid) as memory:
         tids = set(thread_ids(pid))
-        found = stacks(pid, memory, lambda pthread: kernel_tid(memory, pid, pthread, 4))
+        offset = tid_offset(memory, read_mappings(pid) or [], tids)
+        found = stacks(pid, memory, lambda pthread: kernel_tid(memory, pid, pthread, 4, offset))
         assert found is not None
         assert set(found) == tids
         assert found[pid][0].function == "main"

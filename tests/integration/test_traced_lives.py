@@ -49,6 +49,12 @@ LIVES = [
     *sorted(LEAVING),
 ]
 
+INHERITING = [
+    "spawned_children_make_locks",
+    "children_of_an_older_forkserver_make_locks",
+    "a_forkserver_of_a_traced_environment",
+]
+
 
 @pytest.fixture
 def base() -> Iterator[Path]:
@@ -81,6 +87,15 @@ def test_lives(life: str, python: str, base: Path) -> None:
         assert len([name for name in left(base) if wire.parse_state_name(name)]) == 1
     else:
         assert left(base) == []
+
+
+@pytest.mark.parametrize(
+    "python", sorted({sys.executable, interpreters()[-1]}), ids=lambda path: Path(path).parents[1].name
+)
+@pytest.mark.parametrize("life", INHERITING)
+def test_children_that_are_programs_of_their_own_are_traced(life: str, python: str, base: Path) -> None:
+    assert live(life, base, python) == ""
+    assert left(base) == []
 
 
 ROOT_S = ["another_users_directory", "workers_change_their_user"]

@@ -10,7 +10,7 @@ import threading
 
 import semtrace
 from semtrace import wire
-from semtrace.instrument import patch, places
+from semtrace.instrument import bootstrap, patch, places
 
 
 def mine(pid=None):
@@ -157,6 +157,72 @@ def spawn_child():
 
 def forkserver_child():
     children_of_multiprocessing("forkserver")
+
+
+def use_own(pipe):
+    """In a child that was given no lock at all."""
+    lock = multiprocessing.Lock()
+    with lock:
+        state = mine()
+        pipe.send((patch.is_installed(), state and state.locks[0].count, os.environ[wire.SERVER_VARIABLE]))
+
+
+def children_make_locks(method):
+    """A child and a grandchild; what starts them (the fork server) begins before the tracing does."""
+    context = multiprocessing.get_context(method)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=is_plain)
+    process.start()
+    process.join()
+    semtrace.install()
+    for target in (use_own, start_another):
+        process = context.Process(target=target, args=(theirs,))
+        process.start()
+        assert ours.poll(20)
+        assert ours.recv() == (True, 1, os.environ[wire.SERVER_VARIABLE])
+        process.join()
+        assert (process.exitcode, mine(process.pid)) == (0, None)
+    semtrace.uninstall()
+    process = context.Process(target=is_plain)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def start_another(pipe):
+    process = multiprocessing.Process(target=use_own, args=(pipe,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def is_plain():
+    assert not patch.is_installed()
+
+
+def spawned_children_make_locks():
+    children_make_locks("spawn")
+
+
+def children_of_an_older_forkserver_make_locks():
+    children_make_locks("forkserver")
+
+
+def a_forkserver_of_a_traced_environment():
+    os.environ |= bootstrap.environment(os.environ)
+    subprocess.run([sys.executable, __file__, "makes_a_lock_by_the_default"], env=elsewhere(), check=True)
+
+
+def makes_a_lock_by_the_default():
+    assert patch.is_installed()
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=use_own, args=(theirs,))
+    process.start()
+    assert ours.poll(20)
+    assert ours.recv() == (True, 1, os.environ[wire.SERVER_VARIABLE])
+    process.join()
+    assert process.exitcode == 0
 
 
 def pool_and_queue_and_manager():

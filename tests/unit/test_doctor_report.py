@@ -123,8 +123,8 @@ def test_unknown_holders_of_wanted_locks_are_named() -> None:
 def test_unread_private_locks_come_before_any_verdict() -> None:
     unread = Problem("look", "no layout for CPython 3.16", "none", unread="private-locks")
     lines = list(doctor_text(snapshot(lock(), problems=(unread,)), 30))
-    assert lines[0] == "OK: 3 workers, 3 busy; not checked: private locks"
-    assert lines[2].startswith("Of the shared locks, nothing wrong was seen in 30 samples")
+    assert lines[0].startswith("UNKNOWN: ")
+    assert any(line.startswith("Of the shared locks, nothing wrong was seen in 30 samples") for line in lines)
     assert "CPython 3.16" in lines[4]
 
 

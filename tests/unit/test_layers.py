@@ -29,7 +29,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "instrument": "wire errors model instrument",
     # the edge: what the kernel and the interpreter's memory show
     "linux": "model errors linux",
-    "cpython": "model errors linux.memory linux.maps cpython",
+    "cpython": "model errors linux.memory linux.maps linux.machine cpython",
     # which processes are a server
     "servers": {
         "gunicorn_options": "",
@@ -122,7 +122,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "mend": "model errors linux.users observe.observer signals .audit .leftovers .repair .report",
     },
     # the commands
-    "stacks": "model linux",
+    "stacks": "model linux cpython.threadids",
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
     "tailing": "model errors tracing.events tracing.follower observe.observer tracing.reader reports.schema "

@@ -21,7 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semtrace.linux import pages
-from semtrace.linux.maps import SemaphoreMaps, SemMapping, parse_mappings, read_mappings, semaphores_in
+from semtrace.linux.maps import (
+    SemaphoreMaps,
+    SemMapping,
+    _semaphores_in_text,
+    parse_mappings,
+    read_mappings,
+    semaphores_in,
+)
 from semtrace.linux.process import PAGE_SIZE
 from semtrace.model import SemId
 
@@ -105,6 +112,23 @@ def test_garbage_lines_are_left_out_and_the_others_stay(line: bytes) -> None:
 def test_no_bytes_make_the_parser_raise(text: bytes) -> None:
     list(parse_mappings(text))
     list(parse_mappings(SEMAPHORE[: len(text) % 60] + text))
+
+
+# As glibc names them, as musl does, and what is none.
+NAMES = (
+    "/dev/shm/sem.x",
+    "/x/sem.y (deleted)",
+    "/dev/shm/tmp-7064 (deleted)",
+    "/dev/shm/mp-abcd1234",
+    "/dev/shm/psm_1",
+)
+
+
+def test_the_quick_parser_finds_what_the_whole_one_finds() -> None:
+    text = "".join(f"{n}000-{n + 1}000 rw-s 00000000 00:1b {n} {name}\n" for n, name in enumerate(NAMES, 1)).encode()
+    found = list(_semaphores_in_text(text))
+    assert [each.id.inode for each in found] == [1, 2, 3, 4]
+    assert found == semaphores_in(parse_mappings(text))
 
 
 def test_one_semaphore_is_found_among_ten_thousand_lines() -> None:

@@ -283,6 +283,8 @@ _PY315 = replace(
     modules=7592,
     threads_head=7336,
     cached_keys=888,
+    thread_id=176,
+    native_id=184,
 )
 
 LAYOUTS: dict[tuple[int, int], Layout] = {
@@ -297,7 +299,14 @@ DEBUG_VERSION, DEBUG_FREE_THREADED = 1, 2
 # Which word tells which number of a Layout: runtime_state and interpreter_state; thread_state; interpreter_frame;
 # code_object; tuple_object and unicode_object; 3.15 also heap_type_object.
 _DESCRIBED: dict[tuple[int, int], dict[str, int]] = {
-    (3, 13): {"interpreters_head": 5, "interpreter_next": 8, "threads_head": 9, "modules": 11},
+    (3, 13): {
+        "interpreters_head": 5,
+        "interpreter_next": 8,
+        "threads_head": 9,
+        "modules": 11,
+        "thread_id": 24,
+        "native_id": 25,
+    },
     (3, 14): {
         "interpreters_head": 5,
         "interpreter_next": 8,

@@ -17,17 +17,19 @@ from semtrace.cpython.layout import (
     with_debug_offsets,
 )
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.pages import CHUNK, Pages
 from semtrace.linux.maps import Mapping
 from semtrace.linux.memory import Memory
 
 _MOST_INTERPRETERS = 16
 _MOST_FILES = 400
 _NAMED_VERSION = re.compile(r"python(3)\.(\d{1,2})")
+_PYPY = re.compile(r"(?:lib)?pypy3?(?:[.\d-]|\Z)")
 _EXTENSION_VERSION = re.compile(r"\.cpython-(3)(\d{1,2})-")
 # How far into the interpreter state to look for sys.modules where the table's offset is not right (other architectures
 # and builds have mutexes of other sizes before it).
 _STATE_WORDS = 1024
+_MOST_SEARCHED = 32 << 20
 
 
 class UnreadableError(Exception):
@@ -100,7 +102,37 @@ def _find_runtime(pages: Pages, mappings: Sequence[Mapping]) -> tuple[int, tuple
         if image and runtime:
             number = image.find("Py_Version")
             return runtime, _version(pages.u64(number)) if number else None
+    if runtime := _search_cookie(pages, mappings):
+        return runtime, None
+    if any(_PYPY.match(mapping.path.rpartition("/")[2]) for mapping in mappings):
+        raise UnreadableError("it runs on PyPy, and only CPython's objects can be read")
     raise UnreadableError("no CPython in this process exports _PyRuntime")
+
+
+def _search_cookie(pages: Pages, mappings: Sequence[Mapping]) -> int:
+    """Find a `_PyRuntime` that is not exported: from 3.13 on it begins with a cookie (pycore_debug_offsets.h), in the
+    data of the executable or of libpython. 0 if there is none.
+    """
+    likely = {mapping.path for mapping in mappings[:1]} | {m.path for m in mappings if _is_libpython(m)}
+    searched = 0
+    for mapping in mappings:
+        if mapping.path not in likely or not mapping.inode or not mapping.perms.startswith("rw-p"):
+            continue
+        for start in range(mapping.start, mapping.end, CHUNK):
+            data = pages.read(start, min(CHUNK, mapping.end - start)) or b""
+            at = data.find(DEBUG_COOKIE)
+            while at >= 0:
+                if at % 8 == 0:
+                    return start + at
+                at = data.find(DEBUG_COOKIE, at + 1)
+            searched += CHUNK
+            if searched > _MOST_SEARCHED:
+                return 0
+    return 0
+
+
+def _is_libpython(mapping: Mapping) -> bool:
+    return mapping.path.rpartition("/")[2].startswith("libpython")
 
 
 def _images(mappings: Sequence[Mapping]) -> list[int]:
@@ -110,7 +142,7 @@ def _images(mappings: Sequence[Mapping]) -> list[int]:
 
     def unlikely(m: Mapping) -> int:
         name = m.path.rpartition("/")[2]
-        return 0 if name.startswith("libpython") else 1 if m.start == first or "python" in name else 2
+        return 0 if _is_libpython(m) else 1 if m.start == first or "python" in name else 2
 
     return [m.start for m in sorted(bases, key=unlikely) if unlikely(m) < 2 or ".so" in m.path][:_MOST_FILES]
 

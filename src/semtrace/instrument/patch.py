@@ -13,7 +13,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable
-from multiprocessing import context, synchronize, util
+from multiprocessing import context, process, synchronize, util
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -35,6 +35,7 @@ _KINDS = (
     (synchronize.Semaphore, Kind.SEMAPHORE),
 )
 _OURS = os.path.dirname(__file__) + os.sep
+_HERITAGE = "semtrace"
 
 
 class _State:
@@ -58,6 +59,7 @@ def install() -> None:
 def uninstall() -> None:
     """Trace no more, and leave multiprocessing as it was. The locks made meanwhile go on as plain ones."""
     _State.all_locks = False
+    process.current_process()._config.pop(_HERITAGE, None)  # type: ignore[attr-defined]
     session, _State.session = _State.session, None
     if session is not None:
         session.finish(keep_evidence=False)
@@ -87,6 +89,7 @@ def prepare() -> Session | None:
         atexit.register(_finish)
         util.register_after_fork(_State, _finish_as_child)
         _finish_as_child(_State)
+    process.current_process()._config.setdefault(_HERITAGE, _Heritage())  # type: ignore[attr-defined]
     if _State.session is None and not _State.failed:
         try:
             _State.session = Session(_let_go)
@@ -221,6 +224,26 @@ def rebuild(name: str, flags: int, all_locks: bool, make: Callable[..., Any], ar
     lock.__setstate__(state)
     trace(lock, name, Flag(flags))
     return lock
+
+
+class _Heritage:
+    """Tell a child that multiprocessing starts as a program of its own that its parent traces its locks.
+
+    Lib/multiprocessing/process.py: each Process gets a copy of its maker's `_config`, and is pickled with it. A child
+    of a fork server (the default from 3.14 on) has the fork server's environment and memory, not its parent's.
+    """
+
+    def __reduce__(self) -> tuple[Callable[[str, bool], _Heritage], tuple[str, bool]]:
+        return inherit, (os.environ.get(wire.SERVER_VARIABLE, ""), _State.all_locks)
+
+
+def inherit(server: str, all_locks: bool) -> _Heritage:
+    """Do in the child what `_Heritage` was pickled for: join the parent's server, and trace if the parent does."""
+    if _State.session is None and server:
+        os.environ[wire.SERVER_VARIABLE] = server
+    if all_locks:
+        install()
+    return _Heritage()
 
 
 _REPLACED: dict[str, Any] = {

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from semtrace.linux import withheld
 from semtrace.linux.process import PAGE_SIZE
+from semtrace.linux.shm import is_semaphore_file
 from semtrace.model import SemId
 
 # A bound on the text of one maps file: 65,530 mappings (vm.max_map_count) of at most 4,200 bytes never come near it.
@@ -26,9 +27,10 @@ _MAPS_LIMIT = 64 << 20
 
 _DELETED = " (deleted)"
 
-# A line as `is_semaphore` wants it (fs/proc/task_mmu.c show_map_vma). Of a path the kernel escapes line breaks.
+# A line that may be one of a semaphore (fs/proc/task_mmu.c show_map_vma): `is_semaphore` decides. Of a path the kernel
+# escapes line breaks.
 _SEMAPHORE_LINE = re.compile(
-    rb"^([0-9a-f]+)-([0-9a-f]+) rw-s 0+ ([0-9a-f]+):([0-9a-f]+) (\d+) +([^\n]*/sem\.[^/\n]*)$", re.MULTILINE
+    rb"^([0-9a-f]+)-([0-9a-f]+) rw-s 0+ ([0-9a-f]+):([0-9a-f]+) (\d+) +([^\n]*(?:/sem\.|shm/)[^/\n]*)$", re.MULTILINE
 )
 
 # From so many semaphores on the whole text of the mappings costs less than a query for each.
@@ -141,8 +143,8 @@ def _lines_with(text: bytes, needle: bytes) -> Iterator[bytes]:
 
 
 def is_semaphore(path: str, size: int, offset: int) -> bool:
-    """sem_open maps one page of a file that glibc names `sem.…`, whatever directory it shows in (nptl/sem_open.c)."""
-    return size == PAGE_SIZE and offset == 0 and path.rpartition("/")[2].startswith("sem.")
+    """sem_open maps one page, from the file's start (nptl/sem_open.c; musl src/thread/sem_open.c)."""
+    return size == PAGE_SIZE and offset == 0 and is_semaphore_file(path.removesuffix(_DELETED))
 
 
 def semaphores_in(mappings: Iterator[Mapping] | list[Mapping]) -> list[SemMapping]:
@@ -301,7 +303,7 @@ class SemaphoreMaps:
 def _semaphores_in_text(text: bytes) -> Iterator[SemMapping]:
     """Only the lines that can be one: parsing all of a large file costs ten times as much."""
     for start, end, major, minor, inode, path in _SEMAPHORE_LINE.findall(text):
-        address = int(start, 16)
-        if int(end, 16) - address == PAGE_SIZE:
+        address, name = int(start, 16), os.fsdecode(path)
+        if is_semaphore(name, int(end, 16) - address, 0):
             semaphore = SemId(int(major, 16), int(minor, 16), int(inode))
-            yield SemMapping(semaphore, address, os.fsdecode(path).removesuffix(_DELETED))
+            yield SemMapping(semaphore, address, name.removesuffix(_DELETED))

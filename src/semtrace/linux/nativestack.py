@@ -6,10 +6,10 @@ earlier call left behind may be found too. So "no" is certain and "yes" is not.
 
 from __future__ import annotations
 
-import platform
 import struct
 from collections.abc import Sequence
 
+from semtrace.linux.machine import MACHINE
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import PAGE_SIZE
 
@@ -39,12 +39,10 @@ def returns_into(memory: Memory, stack: int, code: Ranges) -> bool | None:
 # How far above the stack pointer the frame of a signal handler may lie, and how many words are tried as its beginning.
 _HANDLER_WINDOW, _MOST_TRIED = 1 << 15, 256
 
-# The code that a handler returns to: `mov $15, %rax; syscall` (glibc sysdeps/unix/sysv/linux/x86_64/libc_sigaction.c,
-# musl src/signal/x86_64/restore.s). Its address begins struct rt_sigframe (arch/x86/include/asm/sigframe.h); behind it
-# struct ucontext has the interrupted registers: rsp and rip as words 20 and 21 (uapi/asm/ucontext.h, sigcontext.h).
-_RESTORERS = (bytes.fromhex("48c7c00f0000000f05"), bytes.fromhex("b80f0000000f05"))
+# The address of the code that a handler returns to begins struct rt_sigframe (arch/x86/include/asm/sigframe.h); behind
+# it struct ucontext has the interrupted registers: rsp and rip as words 20 and 21 (uapi/asm/ucontext.h, sigcontext.h).
 _RSP_AT, _RIP_AT = 8 + 160, 8 + 168
-HANDLERS_KNOWN = platform.machine() == "x86_64"
+HANDLERS_KNOWN = bool(MACHINE.restorers)
 
 
 def interrupted(memory: Memory, stack: int, code: Ranges) -> list[tuple[int, int]]:
@@ -59,7 +57,7 @@ def interrupted(memory: Memory, stack: int, code: Ranges) -> list[tuple[int, int
         if word not in restores:
             if len(restores) >= _MOST_TRIED or not any(start <= word < end for start, end in code):
                 continue
-            restores[word] = (memory.read(word, 9) or b"").startswith(_RESTORERS)
+            restores[word] = (memory.read(word, 9) or b"").startswith(MACHINE.restorers)
         if restores[word]:
             frame = stack + 8 * at
             saved = memory.u64(frame + _RSP_AT), memory.u64(frame + _RIP_AT)

@@ -12,24 +12,20 @@ import fcntl
 import mmap
 import os
 import stat
-import struct
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple
 
-from semtrace.linux import futex, safefile
+from semtrace.linux import futex, safefile, shm
 from semtrace.linux.maps import SemaphoreMaps
 from semtrace.linux.process import PAGE_SIZE
+from semtrace.linux.shm import SIZE
 from semtrace.model import SemId
 
-# sizeof(sem_t) of 64-bit glibc (sysdeps/nptl/bits/semaphore.h): what sem_open writes into its file.
-SIZE = 32
-_WORD = struct.Struct("<II")
-
-# include/uapi/linux/futex.h. The operand is 12 bits with a sign, and so is the value to compare with: -1 is never
-# met, for SEM_VALUE_MAX is 2147483647.
+# include/uapi/linux/futex.h. The operand is 12 bits with a sign, and so is the value to compare with: -2 is never
+# met, for SEM_VALUE_MAX is 2147483647, and musl has -1 (up to 1.2.3) or a bit of its own besides.
 _FUTEX_WAKE_OP = 5
-_OP_SET, _CMP_EQ, _MINUS_ONE = 0 << 28, 0 << 24, 0xFFF
+_OP_SET, _CMP_EQ, _MINUS_TWO = 0 << 28, 0 << 24, 0xFFE
 MOST_UNITS = 0x7FF
 
 # Made beforehand: the act is to follow the last look at once.
@@ -38,7 +34,7 @@ _libc.syscall.restype = ctypes.c_long
 
 
 class Word(NamedTuple):
-    """What a semaphore says of itself. `waiters` is glibc's count, an upper bound."""
+    """What a semaphore says of itself. `waiters` is the C library's count, an upper bound."""
 
     value: int
     waiters: int
@@ -77,13 +73,11 @@ class OpenSemaphore:
         return True
 
     def read(self) -> Word:
-        """struct new_sem (sysdeps/nptl/internaltypes.h): the value in the low half, the waiters in the high one. Raises
-        OSError, also where the file's owner has cut it short meanwhile.
-        """
-        raw = os.pread(self._fd, _WORD.size, 0)
-        if len(raw) < _WORD.size:
+        """Raises OSError, also where the file's owner has cut it short meanwhile."""
+        found = shm.parse_shared(os.pread(self._fd, shm.SHARED_SIZE, 0))
+        if found is None:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-        return Word(*_WORD.unpack(raw))
+        return Word(*found)
 
     def give_back(self, units: int) -> int:
         """Makes the value `units`, whatever it is, and wakes as many waiters, in one step; how many it woke.
@@ -92,6 +86,9 @@ class OpenSemaphore:
         a unit that somebody else gave back in the same instant would be doubled. FUTEX_WAKE_OP has the kernel exchange
         the value atomically and wake under the same lock (kernel/futex/waitwake.c futex_wake_op): there are never more
         units than `units`, and nobody can be killed between the one and the other. Raises OSError.
+
+        It is right for musl's semaphores too. Setting the value takes musl's mark of a waiter away, but its sem_post
+        also wakes where its count of waiters is not 0 (src/thread/sem_post.c, 1.2.3 and 1.2.6), so nobody is forgotten.
         """
         if not 0 < units <= MOST_UNITS or futex.NUMBER is None or os.fstat(self._fd).st_size < SIZE:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -111,7 +108,7 @@ def _set_and_wake(address: int, units: int, number: int) -> int:
         ctypes.c_int(units),
         ctypes.c_void_p(0),
         ctypes.c_void_p(address),
-        ctypes.c_uint(_OP_SET | _CMP_EQ | units << 12 | _MINUS_ONE),
+        ctypes.c_uint(_OP_SET | _CMP_EQ | units << 12 | _MINUS_TWO),
     )
     if woken < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -147,9 +144,9 @@ def identity(status: os.stat_result) -> SemId | None:
 
 def _ways(semaphore: SemId, shm_name: str | None, pids: list[int]) -> Iterator[tuple[str, bool]]:
     if shm_name is not None:
-        file = f"dev/shm/sem.{shm_name.removeprefix('/')}"
         for root in (*(f"/proc/{pid}/root/" for pid in pids), "/"):
-            yield root + file, False
+            for file in shm.file_names(shm_name):
+                yield f"{root}dev/shm/{file}", False
     for pid in pids:
         for address in _addresses(semaphore, pid):
             yield f"/proc/{pid}/map_files/{address:x}-{address + PAGE_SIZE:x}", True

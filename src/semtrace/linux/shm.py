@@ -1,8 +1,12 @@
-"""Names of semaphores: those still listed in `/dev/shm`, and those that only glibc's table in the process remembers."""
+"""Semaphores of sem_open: their files' names, their words, and the names that only the C library's table remembers.
+
+glibc and musl differ in all three. Which of them made a semaphore is written in the semaphore itself.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,9 +16,24 @@ from semtrace.linux import safefile
 from semtrace.linux.memory import Memory
 from semtrace.model import SemId, SharedMemory
 
-# sem_open of glibc puts `sem.` before the name (nptl/sem_open.c, shm_get_name).
+# sem_open of glibc puts `sem.` before the name (nptl/sem_open.c, shm_get_name), that of musl nothing; and the maker's
+# mapping shows the temporary file that was linked to it: `sem.XXXXXX`, and `tmp-NNN` (musl src/thread/sem_open.c).
+# Who opens one by its name under musl shows that name, of which only Python's are known for one.
 _PREFIX = "sem."
+_MUSLS = re.compile(r"(?:.*/)?shm/(?:tmp-\d{1,9}|mp-[a-z0-9_]{8}|loky-\d+-[a-z0-9_]{8})\Z", re.DOTALL)
 _VALUE = struct.Struct("<II")
+
+# The third word of a shared semaphore: glibc has FUTEX_SHARED there (sysdeps/nptl/internaltypes.h struct new_sem,
+# private), musl 0 (src/thread/sem_init.c: __val[2]).
+SHARED_SIZE = 12
+_SHARED = struct.Struct("<III")
+_MUSL = 0
+# musl src/thread/sem_post.c, sem_timedwait.c: the upper bit says that somebody waits; up to 1.2.3 a value of -1 did.
+_MUSL_VALUE, _MUSL_NONE = 0x7FFFFFFF, 0xFFFFFFFF
+
+# sizeof(sem_t) on 64-bit, of either (glibc sysdeps/nptl/bits/semaphore.h; musl arch/*/bits/alltypes.h): what sem_open
+# writes into its file. The rest of the page stays as it was made.
+SIZE = 32
 
 # Two changes within one tick of the kernel's coarse clock (Documentation/filesystems/multigrain-ts.rst) have one time.
 _TICK_NS = 50_000_000
@@ -37,14 +56,15 @@ class ShmDirectory:
         own.
         """
         self.path = Path("/dev/shm") if pid is None else Path(f"/proc/{pid}/root/dev/shm")
-        self._path = str(self.path)
         self._changed_ns = -1
         self._names: dict[SemId, str] = {}
 
     def names(self) -> dict[SemId, str]:
-        """Linked semaphores by identity, as sem_open was given them (`/mp-…`); none if it cannot be read."""
+        """What lies there by identity, semaphores under the names that sem_open was given (`/mp-…`); nothing if it
+        cannot be read.
+        """
         try:
-            info = os.stat(self._path)  # pathlib would cost ten times as much, once for each lock
+            info = self.path.stat()
             if info.st_mtime_ns != self._changed_ns:
                 now_ns = time.time_ns()
                 self._names = self._list(info.st_dev)
@@ -56,11 +76,7 @@ class ShmDirectory:
     def _list(self, device: int) -> dict[SemId, str]:
         major, minor = os.major(device), os.minor(device)
         with os.scandir(self.path) as entries:
-            return {
-                SemId(major, minor, entry.inode()): "/" + entry.name.removeprefix(_PREFIX)
-                for entry in entries
-                if entry.name.startswith(_PREFIX)
-            }
+            return {SemId(major, minor, entry.inode()): "/" + entry.name.removeprefix(_PREFIX) for entry in entries}
 
     def room(self) -> SharedMemory | None:
         """How large it is and how much of it is left to ordinary users; None if it cannot be asked."""
@@ -70,29 +86,74 @@ class ShmDirectory:
             return None
         return SharedMemory(size=status.f_blocks * status.f_frsize, free=status.f_bavail * status.f_frsize)
 
-    def status(self, name: str) -> os.stat_result | None:
-        """Of a linked semaphore's file; None if it is gone or may not be asked."""
-        try:
-            return os.stat(self.path / (_PREFIX + name.removeprefix("/")), follow_symlinks=False)
-        except OSError:
-            return None
-
-    def read(self, name: str) -> tuple[int, int] | None:
+    def read(self, semaphore: SemId) -> tuple[int, int] | None:
         """Value and waiter count of a linked semaphore from its file: needs no right over any process."""
+        name = self.names().get(semaphore)
+        for file in file_names(name) if name else ():
+            found = self._read(file, semaphore)
+            if found is not None:
+                return found
+        return None
+
+    def _read(self, file: str, semaphore: SemId) -> tuple[int, int] | None:
         try:
-            fd = safefile.regular(str(self.path / (_PREFIX + name.removeprefix("/"))), os.O_RDONLY)
+            fd = safefile.regular(str(self.path / file), os.O_RDONLY)
         except OSError:
             return None
         try:
-            return parse_sem(os.read(fd, _VALUE.size))
+            info = os.fstat(fd)
+            if SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino) != semaphore:
+                return None
+            return parse_shared(os.read(fd, SHARED_SIZE))
         except OSError:
             return None
         finally:
             os.close(fd)
 
 
+def file_names(name: str) -> tuple[str, str]:
+    """Return what the file of a semaphore of this name may be called: by glibc, and by musl."""
+    bare = name.removeprefix("/")
+    return _PREFIX + bare, bare
+
+
+def is_semaphore_file(path: str) -> bool:
+    """Return True for the path of a mapping that a sem_open has made, whatever directory glibc's shows in."""
+    return is_glibcs_file(path) or _MUSLS.match(path) is not None
+
+
+def is_glibcs_file(path: str) -> bool:
+    """Return True for a name that nothing else uses. Other programs' files may be called as musl's are."""
+    return path.rpartition("/")[2].startswith(_PREFIX)
+
+
+def may_be_musls(page: bytes | None) -> bool:
+    """Return False for a mapped page that no sem_open of musl has made: something lies behind the semaphore, or its
+    third word is another. True if the page cannot be read.
+    """
+    return page is None or (is_musls(page) and not any(page[SIZE:]))
+
+
+def is_musls(raw: bytes) -> bool:
+    """Return True if musl has made this shared semaphore."""
+    return len(raw) >= SHARED_SIZE and _SHARED.unpack_from(raw)[2] == _MUSL
+
+
+def parse_shared(raw: bytes | None) -> tuple[int, int] | None:
+    """Return value and number of waiters of a semaphore of sem_open, by the rules of the C library that made it.
+
+    The waiter count is an upper bound, as in `parse_sem`.
+    """
+    if raw is None or len(raw) < SHARED_SIZE:
+        return None
+    value, waiters, _ = _SHARED.unpack_from(raw)
+    if is_musls(raw):
+        value = 0 if value == _MUSL_NONE else value & _MUSL_VALUE
+    return value, waiters
+
+
 def parse_sem(raw: bytes | None) -> tuple[int, int] | None:
-    """Value and number of waiters of a `sem_t` (64-bit glibc, sysdeps/nptl/internaltypes.h struct new_sem).
+    """Value and number of waiters of a private `sem_t` (64-bit glibc, sysdeps/nptl/internaltypes.h struct new_sem).
 
     The waiter count is an upper bound: a waiter that is killed never takes itself off. Zero does mean none.
     """

@@ -7,10 +7,10 @@ is recognised by the guard page below it and by the thread's control block above
 from __future__ import annotations
 
 import itertools
-import platform
 import struct
 from collections.abc import Callable, Iterator, Sequence
 
+from semtrace.linux.machine import MACHINE
 from semtrace.linux.maps import Mapping
 from semtrace.linux.memory import Memory
 
@@ -23,7 +23,6 @@ _PIECE = 1 << 16
 # aligned to 64 bytes. Other processors have no such words.
 _BLOCK = struct.Struct("<QQQ")
 _ALIGNED = 64
-_HAS_SELF = platform.machine() in ("x86_64", "AMD64")
 
 Touched = Callable[[int, int], Iterator[tuple[int, int]]]
 
@@ -37,7 +36,7 @@ def on_stack(memory: Memory, mappings: Sequence[Mapping], touched: Touched, addr
             guarded = below.end == mapping.start and below.perms.startswith("---")
             if not guarded or below.end - below.start > _LARGEST_GUARD:
                 return False
-            return not _HAS_SELF or _has_block_above(memory, touched(address, mapping.end), address)
+            return not MACHINE.block_has_self or _has_block_above(memory, touched(address, mapping.end), address)
     return False
 
 

@@ -319,8 +319,7 @@ class Observer:
     def _value_by_name(self, semaphore: SemId) -> tuple[int, int] | None:
         """A linked semaphore's file can be read without any right over the processes."""
         for directory in self._directories:
-            name = directory.names().get(semaphore)
-            if name is not None and (found := directory.read(name)) is not None:
+            if (found := directory.read(semaphore)) is not None:
                 return found
         return None
 

@@ -9,12 +9,13 @@ from functools import cached_property
 from semtrace.cpython import semlock, semtype
 from semtrace.cpython.owners import OwnerSearch
 from semtrace.cpython.semlock import SemLock
+from semtrace.cpython.threadids import tid_offset
 from semtrace.linux import futex, pages, shm
-from semtrace.linux.maps import Mapping, SemaphoreMaps, read_mappings
+from semtrace.linux.maps import Mapping, SemaphoreMaps, SemMapping, read_mappings
 from semtrace.linux.memory import Memory
-from semtrace.linux.process import Stat, children, door, read_stat
+from semtrace.linux.process import PAGE_SIZE, Stat, children, door, read_stat
 from semtrace.linux.program import namespace_pids, session_id
-from semtrace.linux.pthread import kernel_tid
+from semtrace.linux.pthread import innermost_ids, kernel_tid
 from semtrace.linux.rights import refused
 from semtrace.model import Problem, ProcessId, SemId
 from semtrace.observe import activity
@@ -134,7 +135,7 @@ class Watched:
             return False
         self._listed = (now_s, self.stat.vsize)
         try:
-            found = {m.id: m.address for m in self._maps.semaphores()}
+            found = {m.id: m.address for m in self._maps.semaphores() if self._is_semaphore(m)}
         except OSError as error:
             self._hide(error)
             return True
@@ -156,6 +157,11 @@ class Watched:
         self._search, self._retry_s, self._retry_at_s = None, _RETRY_S, 0.0
         self._table = self._search_table()
         return True
+
+    def _is_semaphore(self, mapped: SemMapping) -> bool:
+        if mapped.id in self.semaphores or self.memory is None or shm.is_glibcs_file(mapped.path):
+            return True
+        return shm.may_be_musls(self.memory.read(mapped.address, PAGE_SIZE))
 
     def still_maps(self, semaphore: SemId) -> bool:
         """Return True if the semaphore is mapped where it was listed. A lock that was dropped leaves its address to the
@@ -341,7 +347,7 @@ class Watched:
         """Its value and an upper bound of its waiters."""
         if self.memory is None:
             return None
-        return shm.parse_sem(self.memory.read(self.semaphores[semaphore], 8))
+        return shm.parse_shared(self.memory.read(self.semaphores[semaphore], shm.SHARED_SIZE))
 
     def read_claim(self, semaphore: SemId) -> Claim | None:
         """This process's count, over all of its objects for the semaphore; None if it has none that can be read."""
@@ -383,7 +389,15 @@ class Watched:
 
     def tid_of(self, pthread: int) -> int | None:
         """The kernel's id of a thread of this process that CPython knows by its pthread id."""
-        return None if self.memory is None else kernel_tid(self.memory, self.id.pid, pthread, self.stat.threads)
+        if self.memory is None:
+            return None
+        return kernel_tid(self.memory, self.id.pid, pthread, self.stat.threads, self._tid_offset)
+
+    @cached_property
+    def _tid_offset(self) -> int | None:
+        if self.memory is None:
+            return None
+        return tid_offset(self.memory, self._mappings(), innermost_ids(self.id.pid))
 
     def sightings(self) -> Iterator[Sighting]:
         """Yield all threads, with what the proof of an orphan needs to know of each."""

@@ -62,7 +62,8 @@ def headline(snapshot: Snapshot) -> Headline:
     if warned is not None:
         return Headline("warning", states, warned)
     blind = {problem.process for problem in snapshot.problems if problem.process}
-    if blind and blind.issuperset(process.id for process in snapshot.processes):
+    unread = snapshot.unread("private-locks") is not None  # a deadlock through them would not be seen
+    if unread or (blind and blind.issuperset(process.id for process in snapshot.processes)):
         return Headline("unknown", states)
     gaps = tuple(gap for gap in not_checked(snapshot) if gap.what in _LARGE)
     return Headline("ok", states, gaps=gaps)

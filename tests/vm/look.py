@@ -1,0 +1,85 @@
+"""What semtrace sees of a lock whose holder dies while another process waits, on the processor that this runs on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import signal
+import threading
+import time
+
+from semtrace.cpython.names import walk
+from semtrace.cpython.threadids import tid_offset
+from semtrace.linux.maps import read_mappings
+from semtrace.linux.memory import Memory
+from semtrace.linux.process import PAGE_SIZE
+from semtrace.linux.pthread import innermost_ids
+from semtrace.observe.observer import Observer
+from semtrace.servers.gunicorn import server_of
+
+context = multiprocessing.get_context("fork")
+lock, guard = context.Lock(), threading.Lock()
+
+
+def work(ready: int) -> None:
+    lock.acquire()
+    os.write(ready, b"x")
+    time.sleep(600)
+
+
+def server(ready: int) -> None:
+    """In a process of its own: fork two that want the lock, and tell their pids."""
+    children = []
+    for _ in range(2):
+        child = context.Process(target=work, args=(ready,))
+        child.start()
+        children.append(child.pid)
+        time.sleep(2)
+    os.write(ready, b"%d %d\n" % tuple(children))
+    with guard:
+        time.sleep(600)
+
+
+def show(observer: Observer, wanted: str) -> None:
+    """Print the lock as it is once it is in that state, or as it is after five minutes."""
+    end = time.monotonic() + 300
+    while True:
+        found = observer.snapshot().locks
+        if (found and found[0].state == wanted and found[0].name) or time.monotonic() > end:
+            break
+        time.sleep(0.1)
+    for each in found:
+        waiters = [(waiter.pid, waiter.tid) for waiter in each.waiters or ()]
+        holders = [(holder.pid, holder.tid) for holder in each.holders]
+        print(f"{wanted}: {each.name} {each.kind} {each.state} holders {holders} waiters {waiters} {each.reason}")
+
+
+def main() -> None:
+    ours, theirs = os.pipe()
+    root = context.Process(target=server, args=(theirs,))
+    root.start()
+    assert root.pid
+    told = b""
+    while not told.endswith(b"\n"):
+        told += os.read(ours, 100)
+    holder = int(told.lstrip(b"x").split()[0])
+    with Memory(root.pid) as memory:
+        offset = tid_offset(memory, read_mappings(root.pid) or [], innermost_ids(root.pid))
+        walked = walk(root.pid, memory, budget_s=60.0, all_thread_locks=True)
+    print(f"{platform.machine()}, pages of {PAGE_SIZE}, thread ids at {offset and hex(offset)}, children {told!r}")
+    names = sorted(named.name for found in walked.semlocks.values() for named in found)
+    print(f"names {names} in {walked.seconds:.1f} s, {walked.objects} objects, {walked.reason}")
+    observer = Observer(server_of(root.pid), search_budget_s=5.0, all_thread_locks=True)
+    show(observer, "contended")
+    private = {each.name: each.processes[0].locked for each in observer.snapshot().thread_locks}
+    print(f"private: {private}")
+    os.kill(holder, signal.SIGKILL)
+    show(observer, "orphaned")
+    print(f"problems: {observer.snapshot().problems}")
+    observer.close()
+    root.kill()
+
+
+if __name__ == "__main__":
+    main()
