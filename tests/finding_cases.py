@@ -171,7 +171,7 @@ def _stuck() -> Iterator[tuple[str, Finding]]:
         tasks = lock("app.jobs._unfinished_tasks", 2, value=count, part_of="app.jobs", attribute="_unfinished_tasks")
         yield f"join() of a queue, {count} unfinished", _one(join, replace(tasks, signal=True), code="stuck")
     both = {"holders": (holder(11), holder(12)), "waiters": (waiter(11, 60.0), waiter(12, 60.0))}
-    units = lock("app.slots", kind="BoundedSemaphore", maximum=2, mapped_by=EVERYONE[:2], **both)
+    units = lock("app.slots", kind="Semaphore", maximum=SEM_VALUE_MAX, mapped_by=EVERYONE[:2], **both)
     yield "the waiters hold all units", _one(units, code="stuck")
     yield from _private()
 
