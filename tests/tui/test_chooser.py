@@ -26,7 +26,7 @@ def test_the_list_shows_what_tells_servers_apart_and_leads_to_one_and_back() -> 
             assert source.opened == 0
             await seen.press("j", "enter")
             await seen.sees("◐ contended")
-            assert "other.wsgi:app" in seen.lines[0]
+            assert "other.wsgi:app" in seen.lines[1]
             await seen.press("b")
             await seen.sees("3 run on this machine")
             await seen.until(lambda: source.closed == 1, "the source closed")
@@ -68,7 +68,7 @@ def test_the_list_can_be_filtered_and_its_footer_says_what_its_keys_do() -> None
             await seen.sees("other.wsgi:app")
             await seen.press("slash", *"third", "enter", "enter")
             await seen.sees("◐ contended")
-            assert "third:app" in seen.lines[0]
+            assert "third:app" in seen.lines[1]
             await seen.press("escape", "escape")
             await seen.sees("3 run on this machine")
             await seen.press("escape")
