@@ -282,7 +282,7 @@ def _(fact: OnlyOwnProcess) -> Iterator[str]:
 
 @_lines.register
 def _(fact: FreeElsewhere) -> Iterator[str]:
-    yield f"the copies in {pids_of(fact.processes)} are free: this one was not locked at the fork"
+    yield f"its copies in other processes are free: {pids_of(fact.processes)}"
 
 
 @_lines.register

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from semtrace.model import Finding, FindingCode, Snapshot, Target
+from semtrace.model import CODES, Finding, FindingCode, Snapshot, Target
 from semtrace.waits.workers import Workers, serving_waits, worker_states
 
 Verdict = Literal["stuck", "deadlock", "orphaned", "error", "waiting", "warning", "ok", "unknown", "ended"]
@@ -41,7 +41,7 @@ def headline(snapshot: Snapshot) -> Headline:
         return Headline("ended", states)
     errors = [finding for finding in snapshot.findings if finding.severity == "error" and finding.over_s is None]
     worst = next((finding for finding in errors if finding.code in _WORDS), errors[0] if errors else None)
-    warned = next((each for each in snapshot.findings if each.severity != "note" and each.over_s is None), None)
+    warned = next((each for each in snapshot.findings if _is_warning(each)), None)
     blocked, target = _blocked(snapshot)
     since = None if worst is None or worst.since_s is None else snapshot.taken_at - worst.since_s
     if worst is not None:
@@ -55,6 +55,11 @@ def headline(snapshot: Snapshot) -> Headline:
     if blind and blind.issuperset(process.id for process in snapshot.processes):
         return Headline("unknown", states)
     return Headline("ok", states)
+
+
+def _is_warning(finding: Finding) -> bool:
+    """Return False for what concerns other programs: it says nothing about this server."""
+    return finding.severity != "note" and finding.over_s is None and not CODES[finding.code].in_brief
 
 
 def _blocked(snapshot: Snapshot) -> tuple[int, Target | None]:
