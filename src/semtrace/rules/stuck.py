@@ -299,6 +299,11 @@ def _workers(snapshot: Snapshot) -> Iterator[Fact]:
         yield WorkersBlocked(states.count("stuck"), len(states), proven=True)
 
 
+def _may_be_rest(wait: Wait) -> bool:
+    """Return True for a wait for a Semaphore that nobody is known to hold: its units may be the work to do."""
+    return wait.target.kind is WaitKind.SIGNAL and wait.target.part_of is None and not wait.holders
+
+
 def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Every worker waits for something else than work, longer than the limit, and that is not proven to be for ever."""
     serving = workers(snapshot)
@@ -316,6 +321,8 @@ def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     if all(wait.target.semaphore in orphaned for wait in waits) or any(
         root.proven and is_deadlock(root) for root in snapshot.waits.roots
     ):
+        return
+    if all(map(_may_be_rest, waits)) and all(process.role == "process" for process in serving):
         return
     doubt = next((wait.wakers for wait in waits if wait.wakers.doubt not in (None, Doubt.UNASKED)), waits[0].wakers)
     able = tuple(process.pid for process in doubt.processes if process not in {each.id for each in serving})
