@@ -48,14 +48,16 @@ def state_path() -> Path:
     return _base("XDG_STATE_HOME", ".local/state") / "semtrace" / "view.json"
 
 
-def load(path: Path | None = None) -> Settings:
+def load(given: Path | None = None) -> Settings:
     """The user's settings, the defaults where there is no file. Raises UsageError on what it cannot understand."""
-    path = path or config_path()
+    path = given or config_path()
     try:
         text = safefile.read(path, MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return Settings()
     except OSError as error:
+        if given is None and not _can_enter(path.parent):
+            return Settings()
         raise UsageError(f"cannot read {path}: {error.strerror}", "make it readable, or move it away") from error
     if len(text) > MOST_BYTES:
         raise UsageError(f"{path} is larger than a megabyte", "is it the right file?")
@@ -63,6 +65,17 @@ def load(path: Path | None = None) -> Settings:
         return from_table(tomllib.loads(text.decode()), str(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML: {error}", "mend that line, or move the file away") from error
+
+
+def _can_enter(folder: Path) -> bool:
+    """Return False for a folder in another user's home: after `sudo -u` or `setpriv`, $HOME may still name that."""
+    try:
+        folder.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return os.access(folder, os.X_OK, effective_ids=True)
 
 
 def from_table(table: Mapping[str, object], where: str) -> Settings:
