@@ -132,7 +132,7 @@ class FindingsSheet(View):
         found = self._findings()
         table = self.query_one(Table)
         heading = [Item(0, (Span("Findings", "title"),)), Item(0, (Span(str(len(found)), "dim"),))]
-        table.show(finding_rows(found), heading, _nothing(self._looking.snapshot), 0.0)
+        table.show(finding_rows(found), heading, [] if found else _nothing(self._looking.snapshot), 0.0)
         table.set_height(min(table.wanted_height, max(self.size.height // 2, 3)))
         if self._to_worst and found:
             table.select(found[0].key)
