@@ -192,7 +192,8 @@ def test_value_that_no_cell_accounts_for_is_broken(book: Book) -> None:
 
 def test_what_a_dead_process_held_is_nobodys(book: Book) -> None:
     with child(book.take) as pid:
-        wait_until(lambda: book.truth().holders.keys() == {(pid, start_ticks(pid))})  # type: ignore[union-attr]
+        held = {(pid, start_ticks(pid))}
+        wait_until(lambda: isinstance(found := book.truth(), Truth) and found.holders.keys() == held)
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not alive(pid))
         found = book.truth()

@@ -129,7 +129,7 @@ def test_pids_are_told_in_their_order() -> None:
 
 def test_a_count_below_zero_is_told_as_what_it_is() -> None:
     (finding,) = found(lock(strays=(Stray(pid(12), -3),)))
-    assert (finding.code, finding.severity, finding.pids) == ("over-release", "note", (12,))
+    assert (finding.code, finding.severity, finding.pids) == ("over-release", "warning", (12,))
     assert finding.fact(OverReleased) == OverReleased(pid(12), 3)
 
 

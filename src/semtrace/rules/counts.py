@@ -90,9 +90,19 @@ def _all_wait(lock: Lock, strays: Sequence[Stray], snapshot: Snapshot) -> list[F
     return [AllWaitThemselves(min(filter(None, asleep)))]
 
 
+def _handed_to_children(below: Sequence[Stray], lock: Lock, snapshot: Snapshot) -> bool:
+    """Return True if each that released too often is a child, no gunicorn worker, of a process that maps the lock: a
+    parent may take it for the child to give back.
+    """
+    known = {process.id: process for process in snapshot.processes}
+    mapping = {process.pid for process in lock.mapped_by}
+    children = [known[stray.process] for stray in below if stray.process in known]
+    return all(child.role == "process" and child.ppid in mapping for child in children)
+
+
 def over_release(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """A Lock given back by one who had not taken it. That may be how the program hands it on, so it is a note. Where
-    more was given back than there is, two may be inside. Of a Semaphore that is a way to use it.
+    """A Lock given back by one who had not taken it: then two may be inside. It is a note where a parent may have
+    handed it to its child. Of a Semaphore that is a way to use it.
     """
     for lock in snapshot.locks:
         below = [stray for stray in lock.strays if stray.count < 0] if lock.maximum == 1 else []
@@ -101,7 +111,7 @@ def over_release(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             continue
         yield Finding(
             code=FindingCode.OVER_RELEASE,
-            severity="warning" if above else "note",
+            severity="warning" if above or not _handed_to_children(below, lock, snapshot) else "note",
             locks=(lock_ref(lock),),
             threads=process_refs(stray.process for stray in below),
             facts=(
