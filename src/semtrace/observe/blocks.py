@@ -77,21 +77,22 @@ class Blocking:
         """Return the layouts of the interpreters whose stacks were read."""
         return self._sleepers.layouts()
 
-    def read(self, now_s: float, watched: Sequence[Watched]) -> Blocks:
+    def read(self, now_s: float, watched: Sequence[Watched], serving: Collection[ProcessId] = ()) -> Blocks:
         """Return what is known now: by a new pass where one is due, else by the last one, without who has run since."""
         if self._sleepers.due(now_s) or self._sleepers.unfinished:
-            self._last = self._pass(now_s, watched)
+            self._last = self._pass(now_s, watched, serving)
             self._ends = {channel: ends for channel, ends in self._ends.items() if channel in self._asked}
         else:
             self._last = _those_asleep(self._last)
         return self._last
 
-    def _pass(self, now_s: float, watched: Sequence[Watched]) -> Blocks:
+    def _pass(self, now_s: float, watched: Sequence[Watched], serving: Collection[ProcessId]) -> Blocks:
         sleepers = self._sleepers.read(now_s, watched)
         # Who is in a handler already is blocked in it; that it is called again helps nobody.
         in_handler = frozenset(each.thread for each in sleepers if each.in_handler)
         handlers = frozenset(each.id for each in watched if _handles_signals(each.id.pid))
-        handlers -= {each.process for each in in_handler}
+        # Nor do the handlers that gunicorn installs know of the application.
+        handlers -= {each.process for each in in_handler} | set(serving)
         about = self._about(watched, handlers)
         reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
         stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}

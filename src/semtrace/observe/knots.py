@@ -36,7 +36,8 @@ class Knots:
 
     def judge(self, snapshot: Snapshot) -> Snapshot:
         now_s = snapshot.monotonic_s
-        blocks = self._blocking.read(now_s, self._fleet.all)
+        serving = {process.id for process in snapshot.processes if process.role != "process"}
+        blocks = self._blocking.read(now_s, self._fleet.all, serving)
         snapshot = replace(
             snapshot,
             locks=tuple(self._lock(lock, blocks) for lock in snapshot.locks),

@@ -87,7 +87,8 @@ class ThreadLocks:
     def _questionable(self, now_s: float, found: Sequence[tuple[Copy, bool]]) -> list[Copy]:
         locked = [copy for copy, is_locked in found if is_locked]
         several = len(locked) > 1
-        return [copy for copy in locked if not self._shown_by_itself(copy) and (several or self._is_old(now_s, copy))]
+        old = (copy for copy in locked if not self._shown_by_itself(copy) and self._is_old(now_s, copy))
+        return locked if several else list(old)  # of several the places are told
 
     def _shown_by_itself(self, copy: Copy) -> bool:
         """Seen free, or not its parent's, so whoever locked it is of this process. A semaphore without units is no sign

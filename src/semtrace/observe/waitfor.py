@@ -228,7 +228,8 @@ def _descriptors(sleeper: Sleeper) -> Reason | None:
 def _other_ends(other: Channel, awaited: Awaited) -> list[tuple[ChannelId, bool]] | None:
     """Return whose writers and readers may wake the thread, None if that is the outside world."""
     end = other.other_end
-    if end is None or other.kind is ChannelKind.EVENTFD:
+    # A FIFO has a name by which anybody may open it; an eventfd may be the kernel's to signal.
+    if end is None or other.path is not None or other.kind is ChannelKind.EVENTFD:
         return None
     return [(end, True)] * awaited.readable + [(end, False)] * awaited.writable
 

@@ -67,7 +67,7 @@ _POOL, _RESULTS = "/pool.py", ("wait", "get", "next")
 # A pool starts its workers together. One that is so much younger took the place of another.
 _LATER_S = 0.5
 # A result may be on its way for a moment.
-_LOST_S = 2.0
+_LOST_S = 1.0
 
 # In these a main thread is parked while others work (Lib/threading.py).
 _PARKING = (None, "threading.Event", "threading.Condition")
@@ -300,8 +300,8 @@ def _workers(snapshot: Snapshot) -> Iterator[Fact]:
 
 
 def _may_be_rest(wait: Wait) -> bool:
-    """Return True for a wait for a Semaphore that nobody is known to hold: its units may be the work to do."""
-    return wait.target.kind is WaitKind.SIGNAL and wait.target.part_of is None and not wait.holders
+    """Return True for a wait for a Semaphore: its units may be the work to do, and rings have a rule of their own."""
+    return wait.target.kind is WaitKind.SIGNAL and wait.target.part_of is None
 
 
 def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
