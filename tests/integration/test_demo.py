@@ -77,7 +77,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 WORDS = {
     "shared": ["contended", "Most workers inside at once: 1.", ": 0 lost", "made before the fork"],
     "threading": ["Several workers are inside at once", "[private-lock]", "Use multiprocessing.Lock"],
-    "no-preload": ["held", "a lock that no other worker knows", "[unshared-lock]", "--preload"],
+    "no-preload": ["a lock that no other worker knows", "[unshared-lock]", "--preload"],
     "leak": ["contended", "gunicorn lost patience", "by nobody", ": 0 lost"],
     "deadlock": ["waits for the other's", "demo_app.mistakes.savings_lock", "[deadlock]", "in the same order"],
     "order": ["nobody ever waits", "[lock-order]", "by the order of the acquires"],
