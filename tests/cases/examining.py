@@ -58,7 +58,7 @@ class Case:
     env: Mapping[str, str] = field(default_factory=dict)
     rests: bool = True
     """Wait until it rests; False for one that is never still."""
-    watch_s: float = 1.0
+    watch_s: float = 3.0
     long_s: float = 10.0
     slow: bool = False
 
