@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 from support import wait_until
 
-from semtrace.cpython import withblocks
-from semtrace.cpython.runtime import UnreadableError
+from semtrace.cpython import held, stack
+from semtrace.cpython.held import HoldKind
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
 from semtrace.observe import insiders
@@ -30,8 +30,11 @@ def own() -> Iterator[Watched]:
 
 def inside_of(*locks: object) -> list[int] | None:
     with Memory.own() as memory:
-        found = withblocks.inside(os.getpid(), memory, [id(lock) for lock in locks])
-    return None if found is None else [lock for lock, _ in found]
+        sample = stack.StackReader(os.getpid(), memory).sample()
+        found = held.evidence(sample, [id(lock) for lock in locks]) if sample else None
+    if found is None:
+        return None
+    return [each.lock for every in found.values() for each in every if each.kind is HoldKind.INSIDE_WITH]
 
 
 def test_a_lock_that_a_block_is_in_is_found_and_no_other() -> None:
@@ -63,10 +66,7 @@ def test_who_waits_for_a_signal_is_not_inside_its_lock() -> None:
 
 
 def test_an_interpreter_that_is_not_found_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(*arguments: object) -> None:
-        raise UnreadableError("no")
-
-    monkeypatch.setattr(withblocks, "locate", lost)
+    monkeypatch.setattr(stack, "lock_place", lambda *arguments: None)
     assert inside_of(threading.Lock()) is None
 
 
@@ -98,11 +98,13 @@ def _nested(m: _GeneratorContextManager) -> Iterator[None]:
         yield
 
 
-def test_a_context_manager_that_is_inside_itself_comes_to_an_end() -> None:
+def test_a_context_manager_that_is_inside_itself_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     manager = _GeneratorContextManager()
     manager.gen = _nested(manager)
     next(manager.gen)
     began = time.perf_counter()
     with manager, manager, manager, manager, manager, manager, manager, manager:
+        assert inside_of(threading.Lock()) == []
+        monkeypatch.setattr(held, "MOST_VALUES", 5)  # less than there is to look at
         assert inside_of(threading.Lock()) is None
     assert time.perf_counter() - began < 5

@@ -12,53 +12,19 @@ an ExitStack has entered, or a coroutine that is suspended, is not seen here: `h
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import zip_longest
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Class, Classes, Form
-from semtrace.cpython.frames import running, thread_states
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import Pages, Readable
-from semtrace.cpython.runtime import UnreadableError, locate
-from semtrace.linux.maps import read_mappings
 
 MOST_DEPTH = 200
 MOST_TABLE = 1 << 16
 MOST_NESTED = 4  # context managers within context managers
-MOST_S, MOST_VALUES = 0.5, 200_000  # of all stacks: what a target nests in itself would else have no end
 # Objects/genobject.c: all three begin with _PyGenObject_HEAD and end with their frame
 GENERATORS = frozenset({"generator", "coroutine", "async_generator"})
-STATE_WORDS = 64  # a PyThreadState is larger; `thread_id` is within this in 3.8 to 3.15
-
-
-def inside(pid: int, memory: Readable, locks: Collection[int]) -> list[tuple[int, tuple[int, ...]]] | None:
-    """The address of a lock (of multiprocessing's: of its SemLock) and the words of the PyThreadState whose thread is
-    inside `with` it; one of the words is the thread's pthread id. None where not all frames can be read.
-    """
-    pages = Pages(memory)
-    try:
-        runtime, objects = locate(pages, read_mappings(pid) or ())
-    except (UnreadableError, PermissionError):
-        return None
-    classes, budget = Classes(objects), Budget(time.perf_counter() + MOST_S, MOST_VALUES)
-    found = [
-        (lock, pages.words(thread, STATE_WORDS))
-        for thread in thread_states(objects, runtime.interpreters)
-        for lock in _entered_by(objects, classes, budget, thread)
-        if lock in locks
-    ]
-    return None if budget.spent() or pages.full else found
-
-
-def _entered_by(objects: Objects, classes: Classes, budget: Budget, thread: int) -> Iterator[int]:
-    """Yield the locks that a thread is inside of, but for those that it has given back while it waits for a signal."""
-    frames = list(running(objects, classes, thread))
-    given = {lock for frame, _, function in frames for lock in given_back(objects, classes, budget, frame, function)}
-    for frame, code, _ in frames:
-        yield from (lock for lock in _entered(objects, classes, budget, frame, code) if lock not in given)
 
 
 def given_back(objects: Objects, classes: Classes, budget: Budget, frame: int, function: str) -> Iterator[int]:
