@@ -9,7 +9,7 @@ from typing import Literal
 
 from semtrace.model import CODES, Finding, FindingCode, NotChecked, Snapshot, Target, ThreadId, Unchecked, Wait
 from semtrace.rules.coverage import not_checked
-from semtrace.waits.workers import Workers, serving_waits, worker_states
+from semtrace.waits.workers import Workers, serving_waits_by_worker, worker_states
 
 Verdict = Literal["stuck", "deadlock", "orphaned", "error", "waiting", "warning", "ok", "unknown", "ended"]
 
@@ -78,13 +78,11 @@ def _blocked(snapshot: Snapshot, finding: Finding | None = None) -> tuple[int, t
     """Return how many workers are kept from their work, and by what: of all workers, or of those that the finding is
     about.
     """
-    processes = {process.id: process for process in snapshot.processes}
     targets: Counter[Target] = Counter()
     threads = set() if finding is None else _threads(finding, snapshot)
     blocked = 0
-    for worker in worker_states(snapshot).states:
-        waits = [wait for wait in snapshot.waits.waits if wait.thread.process == worker]
-        serving = _concerned(serving_waits(processes[worker], waits), finding, threads)
+    for waits in serving_waits_by_worker(snapshot).values():
+        serving = _concerned(waits, finding, threads)
         blocked += bool(serving)
         targets.update(dict.fromkeys((wait.target for wait in serving), 1))
     return blocked, tuple(target for target, _ in targets.most_common())

@@ -32,9 +32,7 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.evidence import lock_ref, private_ref, process_refs, thread_ref
-from semtrace.waits.workers import workers
-
-_WORKERS = ("worker", "dirty-worker")
+from semtrace.waits.workers import WORKING_ROLES, workers
 
 # The two locks that every queue has (Lib/multiprocessing/queues.py), that of a Value or Condition, and that of an Event
 # or Barrier (synchronize.py).
@@ -241,4 +239,4 @@ def _workers(snapshot: Snapshot) -> set[ProcessId]:
 
 
 def _of_role(snapshot: Snapshot) -> set[ProcessId]:
-    return {process.id for process in snapshot.processes if process.role in _WORKERS}
+    return {process.id for process in snapshot.processes if process.role in WORKING_ROLES}

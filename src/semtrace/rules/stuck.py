@@ -54,7 +54,7 @@ from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import cure_of_reentry
 from semtrace.rules.knots import blocked, is_deadlock, target_refs, thread_ref
-from semtrace.waits.workers import serving_waits, worker_states, workers
+from semtrace.waits.workers import serving_waits_by_worker, worker_states, workers
 
 # Semaphores inside a Condition (Lib/multiprocessing/synchronize.py Condition.__init__), and of a JoinableQueue
 # (queues.py JoinableQueue.__init__).
@@ -307,11 +307,8 @@ def _may_be_rest(wait: Wait) -> bool:
 def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Every worker waits for something else than work, longer than the limit, and that is not proven to be for ever."""
     serving = workers(snapshot)
-    of: dict[ProcessId, list[Wait]] = {}
-    for wait in snapshot.waits.waits:
-        of.setdefault(wait.thread.process, []).append(wait)
-    found = [serving_waits(process, of.get(process.id, [])) for process in serving]
-    found = [[wait for wait in each if wait.target.kind not in _ENDS] for each in found]
+    kept = serving_waits_by_worker(snapshot).values()
+    found = [[wait for wait in waits if wait.target.kind not in _ENDS] for waits in kept]
     orphaned = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred}
     waits = [min(each, key=lambda wait: wait.asleep_s or 0.0) for each in found if each]
     if len(waits) < len(serving) or len(serving) < 2:

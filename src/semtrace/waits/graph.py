@@ -51,6 +51,8 @@ def graph(waits: Iterable[Wait], threads: Mapping[ProcessId, int], stopped: Coll
     everything = tuple(waits)
     # A stopped thread waits for nothing but to be continued, whatever call it was in.
     lasting = {wait.thread: wait for wait in everything if _lasts(wait) and wait.thread.process not in stopped}
+    if not lasting:
+        return WaitGraph(everything)
     proven = _closed(lasting, threads, _all_wakers)
     expected = _closed(lasting, threads, _expected)
     roots = list(_roots(expected, proven))

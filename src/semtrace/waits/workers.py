@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from semtrace.model import Process, ProcessId, Snapshot, Wait, WaitGraph, WaitKi
 from semtrace.waits.build import stopped_processes
 
 WorkerState = Literal["idle", "busy", "waiting", "stuck", "stopped"]
-_WORKERS = ("worker", "dirty-worker")
+WORKING_ROLES = ("worker", "dirty-worker")
 
 # A thread that waits for one of these waits for another thread or process, and not for work.
 WAITING = frozenset(WaitKind) - {WaitKind.PIPE_READ, WaitKind.UNKNOWN}
@@ -36,7 +36,7 @@ def workers(snapshot: Snapshot) -> tuple[Process, ...]:
     gunicorn's are known. Of others they are the processes that have no child in the server; a single process is its
     own.
     """
-    known = tuple(process for process in snapshot.processes if process.role in _WORKERS)
+    known = tuple(process for process in snapshot.processes if process.role in WORKING_ROLES)
     if known:
         return known
     parents = {process.ppid for process in snapshot.processes}
@@ -47,19 +47,25 @@ def workers(snapshot: Snapshot) -> tuple[Process, ...]:
 
 def waits_by_process(graph: WaitGraph) -> dict[ProcessId, list[Wait]]:
     """Return the waits of each process, without those for work."""
-    found: dict[ProcessId, list[Wait]] = {}
-    for wait in graph.waits:
-        if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN:
-            found.setdefault(wait.thread.process, []).append(wait)
-    return found
+    return _by_process(wait for wait in graph.waits if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN)
 
 
 def worker_states(snapshot: Snapshot) -> Workers:
-    waits: dict[ProcessId, list[Wait]] = {}
-    for wait in snapshot.waits.waits:
-        waits.setdefault(wait.thread.process, []).append(wait)
-    stopped = stopped_processes(snapshot)
+    waits, stopped = _by_process(snapshot.waits.waits), stopped_processes(snapshot)
     return Workers({each.id: _state(each, waits.get(each.id, []), snapshot, stopped) for each in workers(snapshot)})
+
+
+def serving_waits_by_worker(snapshot: Snapshot) -> dict[ProcessId, list[Wait]]:
+    """Return for each worker the waits that keep it from its work: an empty list for one that goes on."""
+    waits = _by_process(snapshot.waits.waits)
+    return {each.id: serving_waits(each, waits.get(each.id, [])) for each in workers(snapshot)}
+
+
+def _by_process(waits: Iterable[Wait]) -> dict[ProcessId, list[Wait]]:
+    found: dict[ProcessId, list[Wait]] = {}
+    for wait in waits:
+        found.setdefault(wait.thread.process, []).append(wait)
+    return found
 
 
 def _state(process: Process, waits: list[Wait], snapshot: Snapshot, stopped: frozenset[ProcessId]) -> WorkerState:
