@@ -11,15 +11,15 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import children, read_stat
 from semtrace.linux.program import namespace_pids, read
 from semtrace.linux.syscalls import NAMES, NO_SYSCALL, SystemCall, parse_call, read_line
+from semtrace.model import Word
 
 
-class Call(str, Enum):
+class Call(Word):
     """Kinds of system calls. RUNNING: in no call, or in one that only passes through. OTHER: nothing is known of it."""
 
     FUTEX = "futex"

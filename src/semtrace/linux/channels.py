@@ -11,7 +11,6 @@ import re
 import stat as modes
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import NamedTuple
 
 from semtrace.linux.blocked import pidfd_process
@@ -23,10 +22,10 @@ from semtrace.linux.process import Stat, door, read_stat
 from semtrace.linux.program import read
 from semtrace.linux.sockdiag import listening_inodes, unix_sockets
 from semtrace.linux.sweep import Asking, hides_processes, sees_all_processes
-from semtrace.model import SemId
+from semtrace.model import SemId, Word
 
 
-class ChannelKind(str, Enum):
+class ChannelKind(Word):
     """Kinds of descriptors. SOCKET: of a network, or a unix socket whose peer cannot be seen. OTHER: a terminal, a
     device, a timer, a directory and the like.
     """

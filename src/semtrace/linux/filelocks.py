@@ -10,19 +10,18 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from semtrace.linux.files import not_for_want_of
 from semtrace.linux.openfiles import MOST_DESCRIPTORS
 from semtrace.linux.process import door, read_stat
 from semtrace.linux.program import read
-from semtrace.model import SemId
+from semtrace.model import SemId, Word
 
 # A machine with more locks than fit here is not read: some 60,000.
 _MOST_BYTES = 4 << 20
 
 
-class LockType(str, Enum):
+class LockType(Word):
     """FLOCK: flock(2), of an open file. POSIX: fcntl(2) F_SETLK, of a process. OFD: fcntl(2) F_OFD_SETLK, of an open
     file.
     """

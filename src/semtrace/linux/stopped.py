@@ -6,17 +6,16 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
 from functools import cache
 
 from semtrace.linux.futex import run_time_ns
 from semtrace.linux.process import Stat, children, read_stat
 from semtrace.linux.program import read
 from semtrace.linux.sleep import slept_s
-from semtrace.model import ProcessId
+from semtrace.model import ProcessId, Word
 
 
-class Stop(str, Enum):
+class Stop(Word):
     """Reasons why a process does not run. STOPPED: by a signal. TRACED: by a debugger. FROZEN: with its cgroup."""
 
     STOPPED = "stopped"
