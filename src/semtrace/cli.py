@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     lenient()
-    told = list(sys.argv[1:] if arguments is None else arguments)
-    options = parse(told)
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    options = parse(typed)
     if arguments is None and options.name not in _OF_ITSELF:
         from semtrace.supervising import supervised
 
-        return supervised(lambda: _with_least_rights(options, told), again=not getattr(options, "yes", False))
-    return _run(options, told)
+        return supervised(lambda: _with_least_rights(options, typed), again=not getattr(options, "yes", False))
+    return _run(options, typed)
 
 
-def _with_least_rights(options: argparse.Namespace, told: Sequence[str]) -> int:
+def _with_least_rights(options: argparse.Namespace, typed: Sequence[str]) -> int:
     from semtrace.linux import privileges
 
     only_looks = options.name in ("ps", "dump")
     privileges.drop_all_but(privileges.TO_LOOK if only_looks else privileges.TO_ACT)
-    return _run(options, told)
+    return _run(options, typed)
 
 
-def _run(options: argparse.Namespace, told: Sequence[str]) -> int:
+def _run(options: argparse.Namespace, typed: Sequence[str]) -> int:
     from semtrace.linux.rights import started_with
 
     try:
         _refuse_other_systems()
         if options.name != "run" and not getattr(options, "browser", None):
-            started_with(told)  # one more server would be no help, and what `serve` starts nobody has typed
+            started_with(typed)  # one more server would be no help, and what `serve` starts nobody has typed
         return _FUNCTIONS[options.name](options)
     except SemtraceError as error:
         return tell(error)
