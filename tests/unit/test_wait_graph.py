@@ -119,6 +119,14 @@ STUCK = {
         ],
         [(RING, [2, 3], [4, 11], True)],
     ),
+    "a lock that nobody is known to hold, wanted by the holder of another": (
+        [
+            wait(1, LOCK, "a", by=(1, 2, 3), held=(thread(3),)),
+            wait(2, LOCK, "a", by=(1, 2, 3), held=(thread(3),)),
+            wait(3, LOCK, "b", by=(1, 2, 3)),
+        ],
+        [(NOBODY, [3], [1, 2], True)],
+    ),
     "a process whose idle pool thread can do nothing": (
         [wait(1, PRIVATE, "a", by=(1,)), wait(12, SIGNAL, "work", of=1, by=(1,), idle=True)],
         [(NOBODY, [1], [], True)],

@@ -37,14 +37,15 @@ _ANY_NUMBER = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """Facts of the whole server: processes of one thread, PIDs that cannot be read, processes that handle signals, and
-    those that read a pipe for work.
+    """Facts of the whole server: processes of one thread, PIDs that cannot be read, processes that handle signals,
+    those that read a pipe for work, and the stopped ones.
     """
 
     single: frozenset[ProcessId]
     blind: tuple[int, ...]
     handlers: frozenset[ProcessId]
     reading: frozenset[ProcessId]
+    stopped: frozenset[ProcessId]
     assume_asked: bool
 
 
@@ -54,13 +55,16 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     With `assume_asked` a lock counts as mapped by the server alone where nobody asked the other processes yet: what is
     stuck then is worth the question.
     """
+    stopped = stopped_processes(snapshot)
     server = _Server(
         frozenset(process.id for process in snapshot.processes if process.threads == 1),
         tuple(problem.process.pid for problem in snapshot.problems if problem.process),
         snapshot.handlers,
         frozenset(
             each.thread.process for each in snapshot.blocked if each.idle and each.target.kind is WaitKind.PIPE_READ
-        ),
+        )
+        - stopped,
+        stopped,
         assume_asked,
     )
     waits = [wait for lock in snapshot.locks for wait in _lock_waits(lock, server)]
@@ -69,7 +73,7 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     known = {wait.thread for wait in waits}
     waits = [_with_sleep(wait, others[wait.thread]) if wait.thread in others else wait for wait in waits]
     waits += [_asked(wait) if assume_asked else wait for wait in snapshot.blocked if wait.thread not in known]
-    return graph(waits, _living(snapshot), stopped_processes(snapshot))
+    return graph(waits, _living(snapshot), stopped)
 
 
 def _reads(wait: Wait) -> bool:
@@ -117,9 +121,10 @@ def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
         units=None if lock.signal or lock.part_of or lock.maximum == SEM_VALUE_MAX else lock.maximum,
     )
     wakers = _wakers(lock, server, signal)
-    # To wait for a queue's read lock is to wait for work, as long as there is a reader who has it.
+    # To wait for a queue's read lock is to wait for work, as long as there is a reader who has it and can go on.
     lost = lock.state == "orphaned" or lock.barred
-    reads = not lost and (bool(lock.holders) or not server.reading.isdisjoint(lock.mapped_by))
+    readers = {holder.process for holder in lock.holders} - server.stopped
+    reads = not lost and (bool(readers) or not server.reading.isdisjoint(lock.mapped_by))
     for waiter in lock.waiters:
         idle = reads and (waiter.idle or target.attribute == _READ_LOCK)
         yield _wait(replace(waiter, idle=idle), target, wakers, holders, bound, loose)

@@ -186,12 +186,16 @@ def _edges(waits: Waits) -> dict[_Node, list[_Node]]:
 def _telling(members: Sequence[Wait]) -> list[Wait]:
     """Return the waits of a knot that say what is wrong, without those that only follow from them.
 
-    They are those that wait for the kind of thing that tells the most, and the waits of the threads that hold it. An
+    They are those that wait for the kind of thing that tells the most, and the waits of the threads that hold it. Where
+    it is not known who holds one such lock, every thread could be the one: then only the wait for that lock tells. An
     idle thread, or one in a library of C, tells nothing while there are others.
     """
     awake = [wait for wait in members if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN] or list(members)
     best = min(map(_rank, awake))
-    told = {wait.thread for wait in awake if _rank(wait) == best}
+    first = [wait for wait in awake if _rank(wait) == best]
+    if best[0] <= _TELLING.index(WaitKind.SIGNAL) and (ownerless := [wait for wait in first if not wait.holders]):
+        return ownerless
+    told = {wait.thread for wait in first}
     by_thread = {wait.thread: wait for wait in awake}
     more = list(told)
     while more:

@@ -15,8 +15,9 @@ def infer(number):
 
 if __name__ == "__main__":
     with mp.Pool(3) as pool:
-        for result in [pool.apply_async(infer, (number,)) for number in range(6)]:
-            try:
-                print(result.get())
-            except ValueError as error:
-                print(error)
+        for batch in (range(2), range(2, 6)):
+            for result in [pool.apply_async(infer, (number,)) for number in batch]:
+                try:
+                    print(result.get())
+                except ValueError as error:
+                    print(error)
