@@ -133,20 +133,23 @@ class Expected:
     stuck: dict[str, int] = field(default_factory=dict)
     """Counts of dump's `stuck` that must be at least so high; `threads: 0` means exactly none."""
 
-    def faults(self, code: int, doctor: dict[str, Any], dump: dict[str, Any], sick: Sick, program: str) -> list[str]:
-        """Return what is wrong with the answers, nothing if all is right."""
-        return [fault for fault in self._faults(code, doctor, dump, sick, program) if fault]
+    def wrong(self, doctor: dict[str, Any]) -> list[str]:
+        """Return which findings there must not be, at any moment."""
+        found = doctor["findings"]
+        never = [f"wrong: {each['code']}: {each['title']}" for each in found if each["code"] in self.never]
+        alarms = [each for each in found if self.quiet and each["severity"] in ("error", "warning")]
+        alarms = [each for each in alarms if each["code"] not in OF_THE_MACHINE | self.never]
+        return never + [f"false alarm: {each['severity']} {each['code']}: {each['title']}" for each in alarms]
 
-    def _faults(
+    def missing(self, code: int, doctor: dict[str, Any], dump: dict[str, Any], sick: Sick, program: str) -> list[str]:
+        """Return what the answers lack, nothing if all is there. It may come later on a busy machine."""
+        return [fault for fault in self._missing(code, doctor, dump, sick, program) if fault]
+
+    def _missing(
         self, code: int, doctor: dict[str, Any], dump: dict[str, Any], sick: Sick, program: str
     ) -> Iterator[str]:
         for found in self.found:
             yield found.missing(doctor, sick, program)
-        for finding in doctor["findings"]:
-            if finding["code"] in self.never:
-                yield f"wrong: {finding['code']}: {finding['title']}"
-            elif self.quiet and finding["severity"] in ("error", "warning") and finding["code"] not in OF_THE_MACHINE:
-                yield f"false alarm: {finding['severity']} {finding['code']}: {finding['title']}"
         error = any(found.severity == "error" for found in self.found)
         wanted = self.exit if self.exit is not None else 3 if error else 0
         if code != wanted and not (self.exit is None and any("/" in found.severity for found in self.found)):

@@ -162,9 +162,11 @@ def test_each_scenario_gives_its_finding_and_no_other(name: str, traced: bool) -
     begin, code, exit_code = SICK[name]
     with playing(name, traced=traced) as play:
         begin(play)
-        # A count below zero is there between two releases: on a loaded machine there are few looks in the usual time.
-        watch = ("--for", "4") if name == "overrelease" else ()
-        returned, found = doctor(play.server.pid, *watch)
+        # What comes and goes is seen in few of the looks on a busy machine.
+        returned, found = doctor(play.server.pid, *(("--for", "4") if name == "overrelease" else ()))
+        for _ in range(4):
+            if not found:
+                returned, found = doctor(play.server.pid, "--for", "4")
         assert [finding["code"] for finding in found] == [code], found
         assert returned == exit_code
         assert found[0]["name"] in ("demo_app.app.lock", "demo_app.mistakes.savings_lock")

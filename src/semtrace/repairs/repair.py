@@ -33,7 +33,7 @@ from semtrace.repairs.deadbooks import SetRight, let_go
 from semtrace.signals import undisturbed
 from semtrace.text import clean
 
-PATIENCE_S = 6.0
+PATIENCE_S = 12.0
 GETTING_ON_S = 2.0
 _GETTING_IN_S = 0.2
 
