@@ -352,4 +352,19 @@ def _others() -> Iterator[tuple[str, Finding]]:
     yield "two orders", _one(a, b, code="lock-order", tracing=Tracing(True, orders=(there, back)))
     leaked = tuple(LeakedName(SemId(0, 27, i), f"/mp-{i}", 100.0 + i, "alice") for i in range(8))
     yield "unused names", _one(code="leaked-name", shared_memory=SharedMemory(64 << 20, 60 << 20, leaked))
-    yield "no room", _one(code="shm-full", shared_memory=SharedMemory(64 << 20, 500 << 10))
+    blocks = tuple(LeakedName(SemId(0, 27, 9 + i), f"/psm_{i}", 90.0, "bob", "block", (i + 1) << 20) for i in range(8))
+    mixed = SharedMemory(64 << 20, 20 << 20, (*leaked[:1], *blocks[:2]))
+    yield "unused blocks", _one(code="leaked-name", shared_memory=mixed)
+    yield from _full(blocks)
+
+
+def _full(blocks: tuple[LeakedName, ...]) -> Iterator[tuple[str, Finding]]:
+    room = SharedMemory(64 << 20, 500 << 10)
+    yield "no room", _one(code="shm-full", shared_memory=room)
+    unused = replace(room, leaked=blocks)
+    yield "no room, blocks that nobody uses", _one(code="shm-full", shared_memory=unused)
+    elsewhere = replace(unused, elsewhere=True)
+    yield "no room in a container", _one(code="shm-full", shared_memory=elsewhere)
+    young = replace(room, leaked=(replace(blocks[0], age_s=5.0),))
+    yield "no room, a young block", _one(code="shm-full", shared_memory=young)
+    yield "no room, all is in use", _one(code="shm-full", shared_memory=replace(room, leaked=()))

@@ -23,7 +23,7 @@ semtrace serve PID       the live view in a browser
 semtrace events PID      each act of traced locks as it happens; --json for programs
 semtrace doctor PID      what is wrong with its locks, on what evidence, and what to do
 semtrace release PID LOCK  what releasing an orphaned lock would do; --yes does it
-semtrace clean           the semaphores that dead processes left in /dev/shm; --yes removes them
+semtrace clean           semaphores and SharedMemory blocks that dead processes left in /dev/shm; --yes removes them
 
 PID is a master's, a worker's, or that of any other Python process. Nothing is stopped in the server, and nothing is
 changed in it but by release --yes.
@@ -177,9 +177,9 @@ def _add_release(commands: Commands) -> None:
 def _add_clean(commands: Commands) -> None:
     command = commands.add_parser(
         "clean",
-        help="remove semaphores that dead processes left in /dev/shm",
-        description="Removes the semaphores that Python made in /dev/shm and that no process maps. Without --yes it "
-        "lists them.",
+        help="remove semaphores and SharedMemory blocks that dead processes left in /dev/shm",
+        description="Removes the semaphores and SharedMemory blocks that Python made in /dev/shm and that no process "
+        "uses. Without --yes it lists them.",
     )
     _add_yes(command)
     command.set_defaults(name="clean")

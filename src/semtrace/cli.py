@@ -130,7 +130,7 @@ def release(options: argparse.Namespace) -> int:
 
 
 def clean(options: argparse.Namespace) -> int:
-    """Removes leftover semaphores, or lists them."""
+    """Removes leftover semaphores and SharedMemory blocks, or lists them."""
     from semtrace.repairs import mend
     from semtrace.signals import ending_on_signals
 

@@ -11,6 +11,7 @@ from semtrace.observe.observer import Observer
 from semtrace.repairs.leaks import leaks
 from semtrace.rules import Limits, gone_by, with_findings, worst_first
 from semtrace.rules.knots import explained
+from semtrace.rules.memory import nearly_full
 from semtrace.stacks import confirmed, with_stacks
 from semtrace.tracing.follower import Follower
 
@@ -81,7 +82,7 @@ class Doctor:
         room = snapshot.shared_memory
         doubts: tuple[Problem, ...] = ()
         if snapshot.alive and room is not None:
-            found = leaks(server.pid)
+            found = leaks(server.pid, young=nearly_full(room))
             snapshot, doubts = replace(snapshot, shared_memory=replace(room, leaked=found.names)), found.problems
         if snapshot.alive and self._stacks:
             snapshot = self._told(snapshot)

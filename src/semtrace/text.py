@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 
-from semtrace.model import Lock
+from semtrace.model import Lock, NameSort
 
 UNKNOWN = "-"
 GAP = "  "
@@ -107,6 +107,14 @@ def counted(count: int, word: str, plural: str = "") -> str:
     """`1 worker`, `2 workers`, `2 processes`; `plural` where it is another."""
     usual = f"{word}es" if word.endswith("s") else f"{word}s"
     return f"{count} {word if count == 1 else plural or usual}"
+
+
+def counted_names(sorts: Iterable[NameSort], kind: str = "") -> str:
+    """`1 semaphore and 9 SharedMemory blocks`; `kind` is an adjective for both."""
+    listed = list(sorts)
+    words: dict[NameSort, str] = {"semaphore": f"{kind}semaphore", "block": f"{kind}SharedMemory block"}
+    there = [counted(listed.count(sort), word) for sort, word in words.items() if sort in listed]
+    return " and ".join(there) or f"0 {kind}names"
 
 
 def is_command(line: str) -> bool:

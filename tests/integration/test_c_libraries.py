@@ -18,8 +18,10 @@ from support import PROGRAMS, child_pids, kill_tree, wait_until
 from semtrace.linux import futex
 from semtrace.linux.maps import SemaphoreMaps, SemMapping
 from semtrace.linux.post import OpenSemaphore, Word, open_semaphore
+from semtrace.linux.shm import file_names
 from semtrace.model import Lock
 from semtrace.observe.observer import Observer
+from semtrace.repairs import leftovers
 from semtrace.repairs.repair import why_not
 from semtrace.servers.gunicorn import server_of
 
@@ -123,6 +125,13 @@ def test_unlinked_semaphore_is_shown_too(server: Server) -> None:
 def test_a_process_that_opened_it_by_name_is_seen(server: Server, program: str) -> None:
     with running(program, server.name) as other:
         assert other.mapped().id == server.mapped().id
+
+
+def test_clean_leaves_it_alone_while_it_is_mapped(server: Server) -> None:
+    (found,) = [each for each in leftovers.look() if each.entry.name in file_names(server.name)]
+    assert found.entry.id == server.mapped().id
+    users = " ".join(map(str, sorted((server.pid, *child_pids(server.pid)))))
+    assert found.kept == f"in use by PID {users}"
 
 
 def test_release_of_what_no_python_holds_is_refused(server: Server) -> None:

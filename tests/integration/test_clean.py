@@ -1,4 +1,4 @@
-"""Leftover semaphores are removed where nobody uses them, never otherwise; here in a directory beside the others'."""
+"""Leftovers in /dev/shm are removed where nobody uses them, never otherwise; here in a directory next to the others."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import mmap
 import os
 import secrets
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import pytest
 from commands import NOBODY, run, run_as
 
 from semtrace.errors import SemtraceError
+from semtrace.linux import lease
 from semtrace.linux.sweep import Outside, sweep
 from semtrace.model import SemId
 from semtrace.repairs import leaks, leftovers, mend
@@ -43,7 +46,9 @@ def test_an_old_one_of_ours_that_nobody_maps_is_a_leftover() -> None:
         (replace(OLD, id=None, size=4096), ALONE, "no semaphore"),
         (replace(OLD, name="sem.PostgreSQL.1"), ALONE, "not a name that Python gives"),
         (replace(OLD, name="sem.mpx"), ALONE, "not a name that Python gives"),
-        (OLD, replace(ALONE, mapped_by={SemId(0, 27, 7): [12, 3]}), "mapped by PID 3 12"),
+        (replace(OLD, id=None, sort="block"), ALONE, "no SharedMemory block"),
+        (replace(OLD, id=None), replace(ALONE, user=1001), "another user's"),
+        (OLD, replace(ALONE, mapped_by={SemId(0, 27, 7): [12, 3]}), "in use by PID 3 12"),
         (OLD, replace(ALONE, user=1001), "another user's"),
         (replace(OLD, age_s=59.0), ALONE, "younger than a minute"),
         (replace(OLD, age_s=-5.0), ALONE, "younger than a minute"),
@@ -63,6 +68,17 @@ def test_what_the_kernel_counts_settles_what_cannot_be_asked() -> None:
 
 
 # -- real files
+
+# How a process uses a file. Python duplicates the descriptor for each mapping, so libc maps it as C code does.
+OPEN = "import ctypes, mmap, os, sys; fd = os.open(sys.argv[1], os.{flag})"
+MAP = (
+    "libc = ctypes.CDLL(None, use_errno=True); libc.mmap.restype = ctypes.c_void_p\n"
+    "at = libc.mmap(None, ctypes.c_size_t(32), mmap.{rights}, mmap.MAP_SHARED, fd, ctypes.c_long(0))\n"
+    "assert at not in (None, ctypes.c_void_p(-1).value); os.close(fd)"
+)
+WRITING = f"{OPEN.format(flag='O_RDWR')}\n{MAP.format(rights='PROT_READ | mmap.PROT_WRITE')}"
+READING = f"{OPEN.format(flag='O_RDONLY')}\n{MAP.format(rights='PROT_READ')}"
+OPENED = OPEN.format(flag="O_RDONLY")
 
 
 class Directory:
@@ -93,12 +109,8 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
 
 
 @contextlib.contextmanager
-def _mapped_elsewhere(path: str) -> Iterator[int]:
-    code = (
-        "import mmap, os, sys; fd = os.open(sys.argv[1], os.O_RDWR); m = mmap.mmap(fd, 32); os.close(fd)\n"
-        "print(1, flush=True); sys.stdin.read()"
-    )
-    argv = [sys.executable, "-c", code, path]
+def _mapped_elsewhere(path: str, how: str = WRITING) -> Iterator[int]:
+    argv = [sys.executable, "-c", how + "\nprint(1, flush=True); sys.stdin.read()", path]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -127,7 +139,7 @@ def test_what_a_process_maps_stays(directory: Directory) -> None:
     used, unused = directory.make(), directory.make()
     with _mapped_elsewhere(f"{directory.path}/{used}") as pid:
         text = directory.clean()
-        assert f"mapped by PID {pid}: {used}" in text
+        assert f"in use by PID {pid}: {used}" in text
     assert directory.names == [used]
     assert unused not in text
     directory.clean()
@@ -143,12 +155,95 @@ def test_what_a_process_that_cannot_be_seen_maps_stays(directory: Directory, mon
     assert directory.names == [used]
 
 
+# -- SharedMemory blocks
+
+
+def test_blocks_are_listed_and_with_yes_removed(directory: Directory, tmp_path: Path) -> None:
+    directory.make("psm_small", 10), directory.make("psm_large", 100_000), directory.make("sem.mp-abc")
+    text = directory.clean(yes=False)
+    assert all(name in text for name in ("psm_small", "psm_large", "sem.mp-abc"))
+    assert "1 leftover semaphore and 2 leftover SharedMemory blocks, 108K in all." in text
+    assert len(directory.names) == 3
+    audit = tmp_path / "audit"
+    text = directory.clean(audit=str(audit))
+    assert "Removed 1 leftover semaphore and 2 leftover SharedMemory blocks" in text
+    assert directory.names == []
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert lines[0]["names"] == ["psm_large", "psm_small", "sem.mp-abc"]
+    done = {line["name"]: line for line in lines[1:]}
+    assert (done["psm_large"]["before"]["sort"], done["psm_large"]["before"]["room"]) == ("block", 102_400)
+    assert "no leftover SharedMemory blocks" in directory.clean(yes=False)
+
+
+@pytest.mark.parametrize("how", [WRITING, READING, OPENED], ids=["mapped", "mapped for reading", "opened"])
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_block_in_use_stays(directory: Directory, monkeypatch: pytest.MonkeyPatch, how: str, seen: bool) -> None:
+    """A process that maps it for reading only may be in another container."""
+    used, unused = directory.make("psm_used", 100_000), directory.make("psm_unused", 100_000)
+    if not seen:
+        if lease._kernel() < (5, 3):
+            pytest.skip("an older kernel does not count readers")
+        monkeypatch.setattr(leftovers, "sweep", lambda ids: dict.fromkeys(ids, Outside()))
+    with _mapped_elsewhere(f"{directory.path}/{used}", how) as pid:
+        text = directory.clean()
+    assert (f"in use by PID {pid}: {used}" if seen else "in use by a process that cannot be seen from here") in text
+    assert directory.names == [used]
+    assert unused not in text
+
+
+def test_a_block_of_python_stays_while_a_process_has_it(directory: Directory) -> None:
+    name = f"psm_semtrace_{secrets.token_hex(4)}"
+    block = SharedMemory(name, create=True, size=5000)
+    try:
+        (found,) = [each for each in leftovers.look() if each.entry.name == name]
+        assert found.kept == f"in use by PID {os.getpid()}"
+        assert (found.entry.sort, found.entry.size, found.young) == ("block", 5000, False)
+    finally:
+        block.close()
+        block.unlink()
+
+
+def test_a_young_block_is_shown_only_on_demand(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    used, unused = directory.make("psm_used", 5000), directory.make("psm_unused", 5000)
+    monkeypatch.setattr(leftovers, "YOUNG_S", 60.0)
+    assert f"younger than a minute, so a process may still open it: {unused}, {used}" in directory.clean()
+    with _mapped_elsewhere(f"{directory.path}/{used}"):
+        assert leaks.look(directory.path) == leaks.Leaks(())
+        (found,) = leaks.look(directory.path, young=True).names or ()
+    assert (found.name, found.sort, found.size) == (f"/{unused}", "block", 8192)
+    assert found.age_s < 60
+
+
+def test_what_only_looks_like_a_block_stays(directory: Directory) -> None:
+    os.mkdir(f"{directory.path}/psm_directory")
+    os.symlink("/etc/passwd", f"{directory.path}/psm_link")
+    directory.make("psm_shm.0123-4567")  # of Intel's PSM
+    directory.make("other_psm_1")
+    before = directory.names
+    text = directory.clean()
+    assert directory.names == before
+    assert "Left alone, no SharedMemory block: psm_directory, psm_link" in text
+    assert "psm_shm" not in text
+
+
+# -- semaphores of musl
+
+
+def test_a_semaphore_of_musl_is_a_leftover_by_its_words(directory: Directory) -> None:
+    for name, mark in (("mp-abcd1234", 0), ("loky-7-abcd1234", 0), ("mp-other123", 128)):
+        Path(directory.path, name).write_bytes(struct.pack("<8I", 1, 0, mark, 0, 0, 0, 0, 0))
+    text = directory.clean()
+    assert "Removed 2 leftover semaphores" in text
+    assert "Left alone, no semaphore: mp-other123" in text
+    assert directory.names == ["mp-other123"]
+
+
 def test_what_is_taken_up_between_the_look_and_the_removal_stays(directory: Directory) -> None:
     path = f"{directory.path}/{directory.make()}"
     (found,) = leftovers.look(directory.path)
     assert found.kept is None
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 32):
-        assert "mapped by" in (leftovers.remove(found, directory.path).kept or "")
+        assert "in use by" in (leftovers.remove(found, directory.path).kept or "")
     os.rename(path, path + "x")
     directory.make(os.path.basename(path))
     assert "just gone" in (leftovers.remove(found, directory.path).kept or "")
@@ -159,7 +254,7 @@ def test_without_the_kernels_count_the_rest_of_the_machine_is_asked(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
-    def unknown(name: str, fd: int) -> Iterator[None]:
+    def unknown(name: str, fd: int, **how: bool) -> Iterator[None]:
         yield None
 
     monkeypatch.setattr(leftovers, "in_use", unknown)
@@ -189,7 +284,7 @@ def test_what_is_no_semaphore_or_not_pythons_stays(directory: Directory) -> None
 def test_the_young_stay(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     name = directory.make()
     monkeypatch.setattr(leftovers, "YOUNG_S", 60.0)
-    assert f"younger than a minute: {name}" in directory.clean()
+    assert f"younger than a minute, so a process may still open it: {name}" in directory.clean()
     assert directory.names == [name]
 
 
@@ -220,7 +315,7 @@ def test_the_doctor_finds_what_clean_would_remove_and_nothing_else(
 
 def test_where_nobody_can_tell_the_doctor_says_so(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextlib.contextmanager
-    def unknown(name: str, fd: int) -> Iterator[None]:
+    def unknown(name: str, fd: int, **how: bool) -> Iterator[None]:
         yield None
 
     monkeypatch.setattr(leftovers, "in_use", unknown)
@@ -238,7 +333,7 @@ def test_what_is_removed_while_it_is_looked_at_is_no_doubt(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
-    def removed(name: str, fd: int) -> Iterator[None]:
+    def removed(name: str, fd: int, **how: bool) -> Iterator[None]:
         os.unlink(name, dir_fd=fd)
         yield None
 

@@ -27,6 +27,7 @@ from sick import (
 
 from semtrace.doctor import passed
 from semtrace.model import (
+    Advice,
     Finding,
     FindingCode,
     LeakedName,
@@ -35,6 +36,7 @@ from semtrace.model import (
     Snapshot,
     Stray,
     UnusedNames,
+    UnusedRoom,
 )
 from semtrace.present.findings import evidence, remedy, title
 from semtrace.rules import findings, worst_first
@@ -146,6 +148,51 @@ def test_young_or_unsearched_names_are_not_reported() -> None:
 ])  # fmt: skip
 def test_little_room_in_dev_shm(size: int, free: int, full: bool) -> None:
     assert (codes(shared_memory=SharedMemory(size, free)) == ["shm-full"]) == full
+
+
+def block(size: int, age_s: float = 300.0) -> LeakedName:
+    return LeakedName(SemId(0, 27, 6), f"/psm_{size}", age_s, "alice", "block", size)
+
+
+def test_blocks_are_counted_with_the_semaphores_but_are_no_locks() -> None:
+    (finding,) = found(shared_memory=room(block(4096), leak(100.0)))
+    assert (finding.code, [lock.name for lock in finding.locks]) == ("leaked-name", ["/mp-abc"])
+    assert finding.remedy.advice == (Advice.PREVIEW_CLEAN_BLOCKS,)
+    (alone,) = found(shared_memory=room(block(4096)))
+    assert (alone.locks, alone.name) == ((), "/dev/shm")
+
+
+def test_full_shared_memory_names_what_nobody_uses_largest_first() -> None:
+    sizes = (1 << 20, 3 << 20, 2 << 20)
+    full, leaked = found(shared_memory=room(*map(block, sizes), free=1 << 10))
+    assert (full.code, leaked.code) == ("shm-full", "leaked-name")
+    unused = full.fact(UnusedRoom)
+    assert unused is not None
+    assert [each.size for each in unused.names] == sorted(sizes, reverse=True)
+    assert unused.other == (64 << 20) - (1 << 10) - (6 << 20)
+    assert full.remedy.command == ("semtrace", "clean")
+
+
+def test_full_shared_memory_shows_the_young_too() -> None:
+    (full,) = found(shared_memory=room(block(1 << 20, age_s=3.0), free=0))
+    unused = full.fact(UnusedRoom)
+    assert unused is not None
+    assert [each.age_s for each in unused.names] == [3.0]
+    assert full.remedy.advice[0] == Advice.CLEAN_IN_A_MINUTE
+
+
+def test_full_shared_memory_in_use_points_to_no_clean() -> None:
+    (full,) = found(shared_memory=room(free=0))
+    assert full.remedy.command is None
+    (unknown,) = found(shared_memory=SharedMemory(64 << 20, 0))
+    assert (unknown.fact(UnusedRoom), unknown.remedy.command) == (None, ("semtrace", "clean"))
+
+
+def test_another_mount_namespace_is_cleaned_there() -> None:
+    there = replace(room(block(1 << 20)), elsewhere=True)
+    (finding,) = found(shared_memory=there)
+    assert finding.remedy.command == ("nsenter", "-t", "10", "-m", "semtrace", "clean")
+    assert finding.remedy.advice[-1] == Advice.CLEAN_THERE
 
 
 # -- hostile text

@@ -119,7 +119,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "leftovers": "model linux",
         "report": "model text .deadbooks .leftovers .repair",
         "audit": "model errors linux servers.processes text .repair",
-        "mend": "model errors linux.users observe.observer signals .audit .leftovers .repair .report",
+        "mend": "model errors linux.users observe.observer signals text .audit .leftovers .repair .report",
     },
     # the commands
     "stacks": "model linux cpython.threadids",

@@ -16,11 +16,14 @@ import pytest
 from support import wait_until
 
 from semtrace.errors import Refused
+from semtrace.linux import lease
 from semtrace.linux.lease import in_use
 from semtrace.linux.post import MOST_UNITS, SIZE, OpenSemaphore, Word, identity, open_semaphore
 from semtrace.linux.stillness import Stillness
 from semtrace.model import Lock, SemId
 from semtrace.repairs import repair
+
+reads = pytest.mark.skipif(lease._kernel() < (5, 3), reason="an older kernel does not count readers")
 
 
 @contextlib.contextmanager
@@ -100,10 +103,10 @@ def test_what_is_not_a_semaphores_size_or_no_file_is_none(tmp_path: Path) -> Non
 # -- whether anybody uses it
 
 
-def _used(path: Path) -> bool | None:
+def _used(path: Path, *, for_reading: bool = False) -> bool | None:
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        with in_use(path.name, directory) as used:
+        with in_use(path.name, directory, for_reading=for_reading) as used:
             return used
     finally:
         os.close(directory)
@@ -118,6 +121,29 @@ def test_the_kernel_tells_whether_somebody_has_it_mapped_or_open_for_writing() -
         assert _used(path) is True
         mapping.close()
         assert _used(path) is False
+
+
+@reads
+def test_the_kernel_tells_of_readers_on_demand() -> None:
+    with _file(bytes(4096)) as path:
+        assert _used(path, for_reading=True) is False
+        with path.open("rb") as file:
+            assert (_used(path), _used(path, for_reading=True)) == (False, True)
+            mapping = mmap.mmap(file.fileno(), 4096, prot=mmap.PROT_READ)
+        assert (_used(path), _used(path, for_reading=True)) == (False, True)
+        mapping.close()
+        with path.open("r+b"):
+            assert _used(path, for_reading=True) is True
+        assert _used(path, for_reading=True) is False
+
+
+def test_a_kernel_that_cannot_tell_of_readers_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_kernel", lambda: (5, 2))
+    with _file() as path:
+        with path.open("rb"):
+            assert _used(path, for_reading=True) is None
+        with path.open("r+b"):
+            assert _used(path, for_reading=True) is True
 
 
 def test_who_opens_it_while_it_is_looked_at_waits_and_is_no_signal_that_kills() -> None:

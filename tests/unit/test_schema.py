@@ -16,6 +16,7 @@ from semtrace.model import (
     FindingCode,
     Frame,
     Holder,
+    LeakedName,
     Lock,
     LockRef,
     Place,
@@ -29,6 +30,8 @@ from semtrace.model import (
     ThreadLock,
     ThreadLockUse,
     ThreadRef,
+    UnusedNames,
+    UnusedRoom,
     WaitedFor,
     Waiter,
 )
@@ -156,6 +159,16 @@ def test_private_locks_that_nobody_looked_at_are_null() -> None:
     unmeasured = ThreadLock("app.permits", "Semaphore", (ThreadLockUse(WORKER, True, waiters=None),))
     (lock,) = snapshot_json(replace(full(), thread_locks=(unmeasured,), problems=(unread,)))["thread_locks"]
     assert lock["processes"][0]["waiters"] is None
+
+
+def test_files_that_nobody_uses_are_listed_with_their_sizes() -> None:
+    block = LeakedName(SemId(0, 27, 9), "/psm_abc", 75.12345, "alice", "block", 4096)
+    full_up = Finding(FindingCode.SHM_FULL, "warning", (), (), (UnusedRoom((block,), 0),), Remedy(()))
+    left = Finding(FindingCode.LEAKED_NAME, "warning", (), (), (UnusedNames((block,)),), Remedy(()))
+    first, second = snapshot_json(replace(empty(), findings=(full_up, left)))["findings"]
+    file = {"id": "0:27:9", "name": "/psm_abc", "sort": "block", "size": 4096, "age_s": 75.123, "user": "alice"}
+    assert first["files"] == second["files"] == [file]
+    assert snapshot_json(full())["findings"][0]["files"] == []
 
 
 def test_types_and_values_are_the_contracts() -> None:

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semtrace.linux.memory import Memory
-from semtrace.linux.shm import ShmDirectory, is_semaphore_file, may_be_musls, parse_sem, parse_shared, table_name
+from semtrace.linux.shm import (
+    ShmDirectory,
+    has_musls_words,
+    is_semaphore_file,
+    may_be_musls,
+    may_be_musls_file,
+    parse_sem,
+    parse_shared,
+    table_name,
+)
 from semtrace.model import SemId
 
 
@@ -191,3 +200,38 @@ def test_an_entry_with_a_name_without_end_or_without_letters_is_refused() -> Non
 def test_an_entry_at_an_unreadable_address_is_none() -> None:
     with Memory.own() as memory:
         assert table_name(memory, 16, SemId(0, 0x1B, 42)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "may"),
+    [
+        ("mp-abcd_234", True),
+        ("loky-123-abcd1234", True),
+        ("mp-abcd123", False),
+        ("mp-abcd12345", False),
+        ("sem.mp-abcd1234", False),
+        ("mp-abcd1234\n", False),
+    ],
+)
+def test_musl_gives_pythons_semaphores_their_bare_names(name: str, may: bool) -> None:
+    assert may_be_musls_file(name) is may
+
+
+def test_a_file_is_musls_by_its_words(tmp_path: Path) -> None:
+    directory = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for mark, musls in ((0, True), (128, False)):
+            (tmp_path / "mp-abcd1234").write_bytes(struct.pack("<8I", 1, 0, mark, 0, 0, 0, 0, 0))
+            assert has_musls_words("mp-abcd1234", directory) is musls
+        assert has_musls_words("mp-missing1", directory) is None
+        os.mkfifo(tmp_path / "mp-fifo1234")
+        assert has_musls_words("mp-fifo1234", directory) is None
+    finally:
+        os.close(directory)
+
+
+def test_room_says_whether_it_is_of_another_dev_shm(directory: ShmDirectory) -> None:
+    ours, other = ShmDirectory().room(), directory.room()
+    assert ours is not None
+    assert other is not None
+    assert (ours.elsewhere, other.elsewhere) == (False, True)

@@ -16,11 +16,15 @@ from semtrace.linux import safefile
 from semtrace.linux.memory import Memory
 from semtrace.model import SemId, SharedMemory
 
+DIRECTORY = "/dev/shm"
+
 # sem_open of glibc puts `sem.` before the name (nptl/sem_open.c, shm_get_name), that of musl nothing; and the maker's
 # mapping shows the temporary file that was linked to it: `sem.XXXXXX`, and `tmp-NNN` (musl src/thread/sem_open.c).
 # Who opens one by its name under musl shows that name, of which only Python's are known for one.
 _PREFIX = "sem."
-_MUSLS = re.compile(r"(?:.*/)?shm/(?:tmp-\d{1,9}|mp-[a-z0-9_]{8}|loky-\d+-[a-z0-9_]{8})\Z", re.DOTALL)
+_MUSL_NAME = r"mp-[a-z0-9_]{8}|loky-\d+-[a-z0-9_]{8}"
+_MUSL_FILE = re.compile(rf"(?:{_MUSL_NAME})\Z")
+_MUSLS = re.compile(rf"(?:.*/)?shm/(?:tmp-\d{{1,9}}|{_MUSL_NAME})\Z", re.DOTALL)
 _VALUE = struct.Struct("<II")
 
 # The third word of a shared semaphore: glibc has FUTEX_SHARED there (sysdeps/nptl/internaltypes.h struct new_sem,
@@ -55,7 +59,7 @@ class ShmDirectory:
         """`pid` None is this process's own; that of another process serves containers with a `/dev/shm` of their
         own.
         """
-        self.path = Path("/dev/shm") if pid is None else Path(f"/proc/{pid}/root/dev/shm")
+        self.path = Path(DIRECTORY) if pid is None else Path(f"/proc/{pid}/root/dev/shm")
         self._changed_ns = -1
         self._names: dict[SemId, str] = {}
 
@@ -84,7 +88,14 @@ class ShmDirectory:
             status = os.statvfs(self.path)
         except OSError:
             return None
-        return SharedMemory(size=status.f_blocks * status.f_frsize, free=status.f_bavail * status.f_frsize)
+        size, free = status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
+        return SharedMemory(size=size, free=free, elsewhere=not self._is_own())
+
+    def _is_own(self) -> bool:
+        try:
+            return self.path.samefile(DIRECTORY)
+        except OSError:
+            return False
 
     def read(self, semaphore: SemId) -> tuple[int, int] | None:
         """Value and waiter count of a linked semaphore from its file: needs no right over any process."""
@@ -125,6 +136,25 @@ def is_semaphore_file(path: str) -> bool:
 def is_glibcs_file(path: str) -> bool:
     """Return True for a name that nothing else uses. Other programs' files may be called as musl's are."""
     return path.rpartition("/")[2].startswith(_PREFIX)
+
+
+def may_be_musls_file(name: str) -> bool:
+    """Return True for the name of a file in /dev/shm that musl gives a semaphore of Python's."""
+    return _MUSL_FILE.match(name) is not None
+
+
+def has_musls_words(name: str, directory: int) -> bool | None:
+    """Return True if a file begins as musl's shared semaphores do; None if it cannot be read."""
+    try:
+        fd = safefile.regular(name, os.O_RDONLY, directory)
+    except OSError:
+        return None
+    try:
+        return is_musls(os.read(fd, SHARED_SIZE))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
 
 
 def may_be_musls(page: bytes | None) -> bool:

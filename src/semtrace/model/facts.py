@@ -507,6 +507,14 @@ class UnusedNames:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusedRoom:
+    """Files in /dev/shm that no process uses, the largest first. `other` is how many bytes all other files take."""
+
+    names: tuple[LeakedName, ...]
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoomLeft:
     free: int
     size: int
@@ -567,5 +575,6 @@ Fact = (
     | Contended
     | TakenInOrder
     | UnusedNames
+    | UnusedRoom
     | RoomLeft
 )

@@ -71,8 +71,8 @@ CODES: Mapping[FindingCode, CodeInfo] = {
     FindingCode.LONG_WAIT: CodeInfo("warning", passes=True, instead=True),
     FindingCode.CONTENTION: CodeInfo("note"),
     FindingCode.LOCK_ORDER: CodeInfo("warning"),
-    FindingCode.LEAKED_NAME: CodeInfo("warning", of_the_machine=True, in_brief=True),
     FindingCode.SHM_FULL: CodeInfo("warning", of_the_machine=True, about="/dev/shm"),
+    FindingCode.LEAKED_NAME: CodeInfo("warning", of_the_machine=True, in_brief=True, about="/dev/shm"),
 }
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
@@ -135,7 +135,12 @@ class Advice(Word):
     WATCH_LONGER = auto()
     # /dev/shm
     PREVIEW_CLEAN = auto()
+    PREVIEW_CLEAN_BLOCKS = auto()
+    CLEAN_IN_A_MINUTE = auto()
+    CLEAN_LISTS = auto()
+    CLEAN_THERE = auto()
     MAKE_ROOM = auto()
+    MAKE_LARGER = auto()
 
 
 @dataclass(frozen=True, slots=True)

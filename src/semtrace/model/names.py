@@ -11,6 +11,7 @@ LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unkno
 Evidence = Literal["memory", "events"]
 Severity = Literal["error", "warning", "note"]
 Unread = Literal["private-locks", "timeout", "shared-memory", "unused-names"]
+NameSort = Literal["semaphore", "block"]
 EventName = Literal["wait", "acquired", "released", "failed", "created", "forked", "exiting"]
 
 
@@ -71,9 +72,15 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class LeakedName:
-    """A semaphore that is still listed in /dev/shm though no process maps it; `age_s` is since it was made."""
+    """A file that is still listed in /dev/shm though no process maps it; `age_s` is since it was made or resized.
+
+    `sort` says what Python made it for: "block" is multiprocessing.shared_memory.SharedMemory. `size` is how many bytes
+    of /dev/shm it takes, which may be less than its length.
+    """
 
     id: SemId
     name: str
     age_s: float
     user: str
+    sort: NameSort = "semaphore"
+    size: int = 0

@@ -29,11 +29,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class SharedMemory:
-    """The server's /dev/shm: its room, and the names that nobody uses, None where that was not looked for."""
+    """The server's /dev/shm: its room, and the names that nobody uses, None where that was not looked for.
+
+    Where little room is left, `leaked` has those that are younger than a minute too. `elsewhere`: the server's is
+    another one than semtrace's own, as in a container.
+    """
 
     size: int
     free: int
     leaked: tuple[LeakedName, ...] | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from semtrace.model import (
     Inherited,
     KilledByTimeout,
     LastSeen,
+    LeakedName,
     LockedInParent,
     LockedSinceFork,
     MayBeGate,
@@ -58,6 +59,7 @@ from semtrace.model import (
     UnfinishedTasks,
     UnitsLost,
     UnusedNames,
+    UnusedRoom,
     VerdictReason,
     WaitedFor,
     WaitersHoldUnits,
@@ -75,7 +77,7 @@ from semtrace.present.wording import (
     pids_of,
     thread_name,
 )
-from semtrace.text import age, clean, counted, exact
+from semtrace.text import age, clean, counted, counted_names, exact, size
 
 _FEW = 4
 _FEW_NAMES = 6
@@ -485,9 +487,28 @@ def _(fact: TakenInOrder) -> Iterator[str]:
 @_lines.register
 def _(fact: UnusedNames) -> Iterator[str]:
     for each in fact.names[:_FEW_NAMES]:
-        yield f"{clean(each.name)}, made {age(each.age_s)} ago by {clean(each.user)}"
+        yield _unused(each)
     if len(fact.names) > _FEW_NAMES:
         yield f"and {len(fact.names) - _FEW_NAMES} more"
+
+
+@_lines.register
+def _(fact: UnusedRoom) -> Iterator[str]:
+    if fact.names:
+        sorts = counted_names(each.sort for each in fact.names)
+        verb = "takes" if len(fact.names) == 1 else "take"
+        yield f"{sorts} that no process uses {verb} {size(sum(each.size for each in fact.names))}"
+    yield from map(_unused, fact.names[:_FEW_NAMES])
+    if len(fact.names) > _FEW_NAMES:
+        yield f"and {len(fact.names) - _FEW_NAMES} more, none of them larger"
+    if fact.other:
+        which = "other files take" if fact.names else "its files take"
+        yield f"{which} {size(fact.other)}: they are in use, or semtrace cannot tell whether they are"
+
+
+def _unused(name: LeakedName) -> str:
+    takes = f", {size(name.size)}" if name.sort == "block" else ""
+    return f"{clean(name.name)}{takes}, made {age(name.age_s)} ago by {clean(name.user)}"
 
 
 @_lines.register

@@ -81,8 +81,16 @@ ADVICE: Mapping[Advice, str] = {
     Advice.WATCH_LONGER: "All this time it was one and the same hold: watch for longer to see whether it ends.",
     Advice.PREVIEW_CLEAN: "A process that was killed left them. Preview with the command below; add --yes to remove "
     "them.",
+    Advice.PREVIEW_CLEAN_BLOCKS: "The process that made them was killed, or did not call unlink(). A block may be data "
+    "that a program left on purpose, for its next start. Preview with the command below; add --yes to remove them.",
+    Advice.CLEAN_IN_A_MINUTE: "A process may be about to open them, so semtrace clean leaves them alone until they are "
+    "a minute old. Then preview with the command below; add --yes to remove them.",
+    Advice.CLEAN_LISTS: "The command below lists the semaphores and SharedMemory blocks that nobody uses.",
+    Advice.CLEAN_THERE: "This is the /dev/shm of the server's own mount namespace, as in a container: run the command "
+    "there.",
     Advice.MAKE_ROOM: "Remove what nobody needs there (ls -l /dev/shm), or make it larger: docker run --shm-size, "
-    "mount -o remount,size=. The command below lists the semaphores that nobody uses.",
+    "mount -o remount,size=.",
+    Advice.MAKE_LARGER: "Or make /dev/shm larger: docker run --shm-size, mount -o remount,size=.",
 }
 
 

@@ -28,7 +28,7 @@ from semtrace.model import (
 )
 from semtrace.present.waits import target_text
 from semtrace.present.wording import class_name, lasting, lock_name, lock_names, pids, thread_name, with_article
-from semtrace.text import clean, counted, size
+from semtrace.text import clean, counted, counted_names, size
 
 
 def title(finding: Finding) -> str:
@@ -195,7 +195,8 @@ def _lock_order(finding: Finding) -> str:
 
 def _leaked_name(finding: Finding) -> str:
     unused = finding.fact(UnusedNames)
-    return f"{counted(len(unused.names) if unused else 0, 'semaphore')} in /dev/shm that no process uses"
+    names = unused.names if unused else ()
+    return f"{counted_names(each.sort for each in names)} in /dev/shm that no process uses"
 
 
 def _shm_full(finding: Finding) -> str:

@@ -17,10 +17,10 @@ from typing import NamedTuple
 from semtrace.errors import SemtraceError
 from semtrace.linux import safefile
 from semtrace.linux.post import Word
-from semtrace.model import Lock
+from semtrace.model import Lock, NameSort
 from semtrace.repairs.repair import Released
 from semtrace.servers.processes import user_name
-from semtrace.text import clean, counted, iso
+from semtrace.text import clean, counted, counted_names, iso
 
 _NOTHING_DONE = "so nothing was done: name another file, or make room"
 
@@ -113,11 +113,12 @@ def release_intent(server: int, lock: Lock) -> Act:
     )
 
 
-def clean_intent(names: Iterable[str]) -> Act:
+def clean_intent(names: Iterable[tuple[str, NameSort]]) -> Act:
     listed = list(names)
+    record = {"time": iso(time.time()), "act": "clean", "stage": "about to", "pid": None}
     return Act(
-        f"about to remove {counted(len(listed), 'leftover semaphore')}",
-        {"time": iso(time.time()), "act": "clean", "stage": "about to", "pid": None, "names": listed},
+        f"about to remove {counted_names((sort for _, sort in listed), 'leftover ')}",
+        {**record, "names": [name for name, _ in listed]},
     )
 
 
@@ -140,15 +141,15 @@ def release_act(server: int, released: Released) -> Act:
     )
 
 
-def clean_act(semaphore: str, name: str, evidence: Iterable[str], before: dict[str, object]) -> Act:
+def clean_act(file: str, name: str, evidence: Iterable[str], before: dict[str, object]) -> Act:
     return Act(
-        f"removed /dev/shm/{clean(name)} [{semaphore}], which no process mapped",
+        f"removed /dev/shm/{clean(name)} [{file}], which no process used",
         {
             "time": iso(time.time()),
             "act": "clean",
             "stage": "done",
             "pid": None,
-            "lock": semaphore,
+            "lock": file,
             "name": name,
             "evidence": list(evidence),
             "before": before,

@@ -1,15 +1,16 @@
-"""The names in a server's /dev/shm that no process uses any more: judged as `clean` judges them, never touched."""
+"""The names in a server's /dev/shm that no process uses: judged as `clean` judges them, never touched."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semtrace.linux.users import name_of
-from semtrace.model import LeakedName, Problem
+from semtrace.model import LeakedName, NameSort, Problem
 from semtrace.repairs import leftovers
 from semtrace.repairs.leftovers import Found
-from semtrace.text import counted
+from semtrace.text import counted_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +21,14 @@ class Leaks:
     problems: tuple[Problem, ...] = ()
 
 
-def leaks(pid: int) -> Leaks:
-    """Those of the /dev/shm that this process has."""
-    return look(f"/proc/{pid}/root{leftovers.DIRECTORY}")
+def leaks(pid: int, *, young: bool = False) -> Leaks:
+    """Those of the /dev/shm that this process has, on demand also the `young` that `clean` would leave alone."""
+    return look(f"/proc/{pid}/root{leftovers.DIRECTORY}", young=young)
 
 
-def look(directory: str) -> Leaks:
+def look(directory: str, *, young: bool = False) -> Leaks:
     try:
-        found = leftovers.look(directory)
+        found = leftovers.look(directory, young=young)
     except FileNotFoundError:  # a container need not have one
         return Leaks(())
     except OSError as error:
@@ -35,7 +36,8 @@ def look(directory: str) -> Leaks:
         return Leaks(
             None, (Problem("look into its /dev/shm", error.strerror or str(error), lost, unread="shared-memory"),)
         )
-    names = tuple(told for each in found if each.kept is None and (told := _leaked(each)) is not None)
+    unused = [each for each in found if each.kept is None or (young and each.young)]
+    names = tuple(told for each in unused if (told := _leaked(each)) is not None)
     return Leaks(names, tuple(_doubts([each for each in found if each.unsure])))
 
 
@@ -43,20 +45,21 @@ def _leaked(found: Found) -> LeakedName | None:
     entry = found.entry
     if entry.id is None:
         return None
-    return LeakedName(entry.id, f"/{entry.name.removeprefix('sem.')}", entry.age_s, name_of(entry.owner))
+    name, user = f"/{entry.name.removeprefix('sem.')}", name_of(entry.owner)
+    return LeakedName(entry.id, name, entry.age_s, user, entry.sort, entry.room)
 
 
 def _doubts(unsure: Sequence[Found]) -> list[Problem]:
     """One for each reason: that nothing was found is not to be taken for more than it is."""
-    reasons: dict[str, int] = {}
+    reasons: dict[str, list[NameSort]] = defaultdict(list)
     for each in unsure:
-        reasons[each.kept or ""] = reasons.get(each.kept or "", 0) + 1
+        reasons[each.kept or ""].append(each.entry.sort)
     return [
         Problem(
-            f"tell whether {counted(count, 'old semaphore')} in /dev/shm {'is' if count == 1 else 'are'} still used",
+            f"tell whether {counted_names(sorts, 'old ')} in /dev/shm {'is' if len(sorts) == 1 else 'are'} still used",
             why,
             "so nothing is said of them; their owner and root can ask the kernel: semtrace clean",
             unread="unused-names",
         )
-        for why, count in reasons.items()
+        for why, sorts in reasons.items()
     ]

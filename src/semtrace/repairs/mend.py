@@ -10,10 +10,11 @@ from semtrace.linux.users import name_of
 from semtrace.model import Lock, SemId, Server
 from semtrace.observe.observer import Observer
 from semtrace.repairs import leftovers, repair, report
-from semtrace.repairs.audit import Audit, clean_act, clean_intent, release_act, release_intent
+from semtrace.repairs.audit import Act, Audit, clean_act, clean_intent, release_act, release_intent
 from semtrace.repairs.leftovers import Found
 from semtrace.repairs.repair import Released
 from semtrace.signals import undisturbed
+from semtrace.text import counted_names
 
 Say = Callable[[str], None]
 
@@ -67,7 +68,7 @@ def _release(observer: Observer, which: str, audit: str | None, say: Say) -> Rel
 
 
 def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.DIRECTORY) -> Iterator[str]:
-    """Removes the leftover semaphores, or without `yes` lists them; SemtraceError if the directory cannot be read."""
+    """Removes the leftovers, or without `yes` lists them; SemtraceError if the directory cannot be read."""
     try:
         found = leftovers.look(directory)
     except OSError as error:
@@ -82,8 +83,8 @@ def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.
         return
     with Audit(audit, say) as log:
         done = _remove_all(gone, log, directory)
-    removed = sum(each.kept is None for each in done)
-    yield f"Removed {removed} leftover {'semaphore' if removed == 1 else 'semaphores'} from {directory}."
+    removed = counted_names((each.entry.sort for each in done if each.kept is None), "leftover ")
+    yield f"Removed {removed} from {directory}."
     yield from report.kept([each for each in (*found, *done) if each.kept is not None])
 
 
@@ -95,14 +96,14 @@ def _remove_all(gone: Sequence[Found], log: Audit, directory: str) -> list[Found
     try:
         with undisturbed():
             if gone:
-                log.intend(clean_intent(each.entry.name for each in gone))
+                log.intend(_intent(gone))
                 intended = True
         while left:
             with undisturbed():
                 done.append(_remove(left.pop(0), log, directory))
     except BaseException as error:
         if intended and left:
-            log.call_off(clean_intent(each.entry.name for each in left), error)
+            log.call_off(_intent(left), error)
         raise
     return done
 
@@ -111,8 +112,18 @@ def _remove(found: Found, log: Audit, directory: str) -> Found:
     done = leftovers.remove(found, directory)
     entry = done.entry
     if done.kept is None:
-        before: dict[str, object] = {"size": entry.size, "owner": name_of(entry.owner), "age_s": round(entry.age_s, 3)}
+        before: dict[str, object] = {
+            "sort": entry.sort,
+            "size": entry.size,
+            "room": entry.room,
+            "owner": name_of(entry.owner),
+            "age_s": round(entry.age_s, 3),
+        }
         log.write(clean_act(str(entry.id), entry.name, done.evidence, before))
     else:
-        log.call_off(clean_intent([entry.name]), SemtraceError(done.kept))
+        log.call_off(_intent([done]), SemtraceError(done.kept))
     return done
+
+
+def _intent(found: Sequence[Found]) -> Act:
+    return clean_intent((each.entry.name, each.entry.sort) for each in found)

@@ -9,7 +9,7 @@ from semtrace.model import Lock, Waiter
 from semtrace.repairs.deadbooks import SetRight
 from semtrace.repairs.leftovers import Found
 from semtrace.repairs.repair import GETTING_ON_S, Released
-from semtrace.text import age, clean, counted, size, table
+from semtrace.text import age, clean, counted, counted_names, size, table
 
 _FEW = 6
 
@@ -76,10 +76,14 @@ def leftovers(found: Sequence[Found], owner: Callable[[int], str]) -> Iterator[s
     gone = [each.entry for each in found if each.kept is None]
     if gone:
         rows = [["LEFTOVER", "OWNER", "AGE", "SIZE"]]
-        rows += [[clean(entry.name), owner(entry.owner), age(entry.age_s), size(entry.size)] for entry in gone]
+        rows += [[clean(entry.name), owner(entry.owner), age(entry.age_s), size(entry.room)] for entry in gone]
         yield from table(rows, "<<>>")
+        total = size(sum(entry.room for entry in gone))
+        yield f"{counted_names((entry.sort for entry in gone), 'leftover ')}, {total} in all."
+        if any(entry.sort == "block" for entry in gone):
+            yield "A block may be data that a program left on purpose, for its next start: look before you remove it."
     else:
-        yield "No leftover semaphores in /dev/shm."
+        yield "No leftover semaphores and no leftover SharedMemory blocks in /dev/shm."
     yield from kept(found)
 
 

@@ -10,6 +10,7 @@ from semtrace.model import (
     Finding,
     Frame,
     Holder,
+    LeakedName,
     Lock,
     LockRef,
     Overlap,
@@ -23,6 +24,8 @@ from semtrace.model import (
     ThreadLockUse,
     ThreadRef,
     TracedEvent,
+    UnusedNames,
+    UnusedRoom,
     Wait,
     Waiter,
 )
@@ -158,6 +161,24 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "locks": [_lock_ref(lock) for lock in finding.locks],
         "threads": [_thread_ref(thread) for thread in finding.threads],
         "since_s": _rounded(finding.since_s),
+        "files": [_file(each) for each in _unused_files(finding)],
+    }
+
+
+def _unused_files(finding: Finding) -> tuple[LeakedName, ...]:
+    unused = finding.fact(UnusedNames) or finding.fact(UnusedRoom)
+    return unused.names if unused else ()
+
+
+def _file(file: LeakedName) -> dict[str, Any]:
+    """Return a file in /dev/shm that nobody uses; `size` is how many bytes it takes there."""
+    return {
+        "id": str(file.id),
+        "name": file.name,
+        "sort": file.sort,
+        "size": file.size,
+        "age_s": _rounded(file.age_s),
+        "user": file.user,
     }
 
 
