@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from support import PATIENCE_S
 from textual.pilot import Pilot
@@ -18,6 +20,9 @@ from semtrace.tui.child import Child
 from semtrace.tui.looking import LookUp, Release, TakeStacks, Tools
 from semtrace.tui.meter import Meter
 from semtrace.tui.remembered import Remembered
+
+# A message of one widget to the next takes a turn of the loop; what is drawn waits for a tick of 1/60 s.
+_TURNS, _TICK_S = 25, 0.02
 
 SIZES = ((80, 24), (160, 45), (40, 12))
 
@@ -70,6 +75,16 @@ class Looking:
         await self.until(lambda: not any(part in self.text for part in parts), f"no {parts}")
 
 
+async def _handled(min_sleep: float = 0.0, max_sleep: float = 0.0) -> None:
+    """Let the messages be handled that a key leads to.
+
+    Textual's own wait ends when the process has nothing to do, or after a second. Here the poller always has something
+    to do, and every key would cost two seconds.
+    """
+    for pause_s in (0.0,) * _TURNS + (_TICK_S,) + (0.0,) * _TURNS:
+        await asyncio.sleep(pause_s)
+
+
 @asynccontextmanager
 async def looking(
     source: fakes.Script,
@@ -98,5 +113,6 @@ async def looking(
         clock=lambda: fakes.BOOT + 60,
         colours="many",
     )
-    async with app.run_test(size=size) as pilot:
-        yield Looking(app, pilot)
+    with patch("textual.app.wait_for_idle", _handled), patch("textual.pilot.wait_for_idle", _handled):
+        async with app.run_test(size=size) as pilot:
+            yield Looking(app, pilot)
