@@ -30,6 +30,7 @@ from semtrace.model import (
     Durations,
     EndedChild,
     Finding,
+    Frame,
     LastHolder,
     LeakedName,
     Lock,
@@ -245,6 +246,12 @@ def _holds() -> Iterator[tuple[str, Finding]]:
     held = _one(long, code="long-hold", server=SCRIPT)
     yield "a long hold", held
     yield "a long hold, over", gone_by(held, 5.0)
+    loop = (Frame("wait", "/v/site-packages/gunicorn/workers/sync.py", 35),)
+    kept = lock(holders=(holder(11, 5.0, asleep_s=5.0, stack=loop),), waiters=(waiter(12, 3.0, asleep_s=3.0),))
+    waits = tuple(replace(each, idle=True) for each in processes())
+    yield "a hold that no code will end", _one(kept, code="long-hold", processes=waits)
+    traced = replace(kept, holders=(replace(kept.holders[0], site="/srv/app.py:7"),))
+    yield "a hold that no code will end, of a traced lock", _one(traced, code="long-hold", processes=waits)
     yield (
         "a long hold of a traced lock",
         _one(lock(holders=(holder(11, 12.0, evidence="events", site="/srv/app.py:7"),)), code="long-hold"),

@@ -132,6 +132,15 @@ FORGOTTEN = (
         long_s=1.0,
     ),
     Case(
+        "forgotten_idle",
+        Expected((Found(frozenset({"long-hold"}), "warning", of=children, lock="stock_lock", place="waits"),)),
+        lambda sick: sick.get("/"),
+        command=with_gunicorn("-w 1 --preload", "forgotten_idle:app"),
+        needs=("gunicorn",),
+        rests=False,
+        long_s=60.0,
+    ),
+    Case(
         "forgotten_forks",
         sick(
             Found(STUCK, "error", of=children, lock="totals_lock", place="waits"),

@@ -96,6 +96,16 @@ class At:
     threads: tuple[ThreadRef, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class BetweenRequests:
+    """A holder whose code has ended without a release: its only thread waits for its next request or job. `site` is
+    where a traced lock says that it took it.
+    """
+
+    thread: ThreadRef
+    site: str | None = None
+
+
 # -- holders that died
 
 
@@ -526,6 +536,7 @@ Fact = (
     | HeldBy
     | WaitedFor
     | At
+    | BetweenRequests
     | DeadByFile
     | LastSeen
     | HolderNotSeen

@@ -12,6 +12,7 @@ from semtrace.model import (
     At,
     Beat,
     Behind,
+    BetweenRequests,
     BlockedOn,
     ChildEnded,
     Contended,
@@ -204,6 +205,12 @@ def _(fact: TakerGone) -> Iterator[str]:
 @_lines.register
 def _(fact: SemaphoreMayBeLock) -> Iterator[str]:
     yield "a Semaphore does not keep the number it began with; if it is used as a lock, nobody will release it"
+
+
+@_lines.register
+def _(fact: BetweenRequests) -> Iterator[str]:
+    took = f"the code that took it, at {clean(fact.site)}," if fact.site else "the code that took it"
+    yield f"{thread_name(fact.thread)} waits for its next request or job: {took} ended without releasing it"
 
 
 # -- rings

@@ -8,6 +8,7 @@ from semtrace.model import (
     Advice,
     At,
     Beat,
+    BetweenRequests,
     Contended,
     Crowd,
     Fact,
@@ -22,6 +23,7 @@ from semtrace.model import (
     RootKind,
     SemId,
     Snapshot,
+    is_own,
 )
 from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, worth_a_word
 from semtrace.rules.counts import inherited_counts
@@ -39,6 +41,12 @@ _CROWD = 1.0
 _WATCHED_S = 1.0
 _MOST_CONTENDED = 3
 
+# In this function a worker of class sync waits for its next request: gunicorn/workers/sync.py, 19.9 to 27. Who serves
+# several requests at once has no such place, for the code that holds may be suspended.
+_LOOPS = (("gunicorn/workers/sync.py", "wait"), ("/socketserver.py", "serve_forever"))
+# A request or job that has just ended may be about to release.
+_ENDED_S = 1.0
+
 
 def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """At most one finding a lock, the most serious."""
@@ -48,7 +56,9 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for lock in snapshot.locks:
         if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
-        found = _timeout_risk(lock, snapshot, present) or _long_hold(lock, limits)
+        found = (
+            _unreleased(lock, snapshot, present) or _timeout_risk(lock, snapshot, present) or _long_hold(lock, limits)
+        )
         # Units of a semaphore may come back from others than their takers, and inherited counts tell who waits and why.
         if found is None and not is_signal(lock) and not inherited_counts(lock, snapshot):
             found = _long_wait(lock, limits, snapshot.server.pid)
@@ -109,12 +119,44 @@ def _killed_finding(lock: Lock, holder: Holder, process: Process, timeout_s: flo
     )
 
 
+def _unreleased(lock: Lock, snapshot: Snapshot, present: dict[ProcessId, Process]) -> Finding | None:
+    """Others wait for a lock whose holder has left the code that took it."""
+    longest = longest_wait(lock, _ENDED_S)
+    if longest is None or _is_internal(lock) or is_signal(lock):
+        return None
+    idle = {wait.thread.process for wait in snapshot.waits.waits if wait.idle}
+    for holder in lock.sure_holders:
+        process, held_s = present.get(holder.process), unbroken_s(lock, holder) or 0.0
+        if process is not None and held_s >= _ENDED_S and _is_between_requests(holder, process, idle):
+            return Finding(
+                code=FindingCode.LONG_HOLD,
+                severity="warning",
+                locks=(lock_ref(lock),),
+                threads=(thread_ref(holder), *waiting_threads(lock)),
+                facts=(BetweenRequests(thread_ref(holder), holder.site), *waiting(lock)),
+                remedy=Remedy((Advice.RELEASE_IN_FINALLY,)),
+                since=known(held_s, holder.evidence),
+            )
+    return None
+
+
+def _is_between_requests(holder: Holder, process: Process, idle: set[ProcessId]) -> bool:
+    if process.threads != 1 or holder.within or any(is_own(frame.file) for frame in holder.stack or ()):
+        return False
+    frames = holder.stack or ()
+    in_loop = any(frame.file.endswith(file) and frame.function == name for frame in frames for file, name in _LOOPS)
+    return holder.process in idle or (in_loop and bool(process.idle))
+
+
+def _is_internal(lock: Lock) -> bool:
+    return not lock.own or lock.name is None or lock.name.rpartition(".")[2].startswith("_")
+
+
 def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
     """Of a library's own lock only where somebody waits: to keep it may be what it is for, as of loky's, which a worker
     is given when it may exit.
     """
-    internal = not lock.own or lock.name is None or lock.name.rpartition(".")[2].startswith("_")
-    if internal and not lock.waiters:
+    if _is_internal(lock) and not lock.waiters:
         return None
     for holder in lock.sure_holders:
         held_s = unbroken_s(lock, holder)
