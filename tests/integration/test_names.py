@@ -370,7 +370,8 @@ def test_the_locks_of_a_celery_worker_and_its_pool(tmp_path: Path) -> None:
 def test_the_queues_of_joblib_are_queues_like_others(tmp_path: Path) -> None:
     pytest.importorskip("joblib")
     program = (
-        "import joblib, os, time\n"
+        f"import os; os.environ['JOBLIB_TEMP_FOLDER'] = {str(tmp_path)!r}\n"  # else one is left in /dev/shm
+        "import joblib, time\n"
         "if __name__ == '__main__':\n"
         "    joblib.Parallel(2)(joblib.delayed(os.getpid)() for _ in range(4))\n"
         "    print('READY', flush=True); time.sleep(600)"
