@@ -24,6 +24,14 @@ def find(version: str) -> str | None:
     return str(fetched) if (FETCHED / version / "recipe").exists() else shutil.which(f"python{version}")
 
 
+def need_host(version: str) -> str:
+    """Return the path of an interpreter of that version that has what semtrace and its demo need, or skip the test."""
+    found = FETCHED / f"{version}-host" / "bin/python3"
+    if not (found.parent.parent / "needs").exists():
+        pytest.skip(f"no Python {version} as a host here: `.ci/pythons` and `.ci/hosts` make it")
+    return str(found)
+
+
 def need(version: str) -> str:
     """Return the path of an interpreter of that version, or skip the test."""
     found = find(version)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pythons import need_host
 from support import alive, start, wait_until
 
 CLONE = Path(__file__).parents[2]
@@ -33,12 +34,12 @@ class Demo:
         found = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and _belongs(entry, self.folder))
         return [int(entry.name) for entry in found if alive(int(entry.name))]
 
-    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, python: str = sys.executable, path: str = "") -> subprocess.CompletedProcess[str]:
         """Without a terminal, to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "demo_app", *args],
+            [python, "-m", "demo_app", *args],
             cwd=CLONE,
-            env=os.environ | self.environment,
+            env=os.environ | self.environment | ({"PYTHONPATH": path} if path else {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -104,6 +105,15 @@ def test_without_a_terminal_it_tells_the_story_in_dumps_and_leaves_nothing(demo:
         assert "orphaned" in done.stdout.split("gunicorn lost patience")[1]
     if scenario == "no-preload":
         assert "3 separate locks" in done.stdout
+    demo.leaves_nothing()
+
+
+@pytest.mark.parametrize("version", ["3.14", "3.15"])
+def test_the_tutorials_story_is_the_same_on_new_pythons(demo: Demo, version: str) -> None:
+    done = demo.run("leak", *BRIEF, python=need_host(version), path=str(CLONE / "src"))
+    assert (done.returncode, done.stderr) == (0, "")
+    text = " ".join(done.stdout.split())
+    assert all(words in text for words in WORDS["leak"]), done.stdout
     demo.leaves_nothing()
 
 

@@ -76,7 +76,7 @@ def attempt(observer: Observer) -> Released | None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_files, or proves what others may see: needs root")
-@pytest.mark.parametrize("version", ["3.8", "3.14", "3.15"])
+@every
 def test_released_lock_lets_the_waiter_in(version: str) -> None:
     with target(need(version)) as t:
         t.fork("a", "b")
