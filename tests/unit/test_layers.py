@@ -94,7 +94,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "speakers": "model linux",
         "admission": "model .events .speakers .state",
         "statefiles": "model wire linux .speakers .state .tracedirs",
-        "reader": "model errors wire linux .events .tracedirs",
+        "reader": "model errors wire linux signals .events .tracedirs",
         "follower": "model .admission .events .reader .speakers .state .statefiles .tracedirs",
         "traced": "model text wire .events .folding .state .tally",
     },
