@@ -457,7 +457,7 @@ def test_half_sent_requests_keep_nobody_out_and_fill_no_log(served: Served) -> N
                 await shown.sees("gunicorn")
 
         play(story)
-        (descriptors,) = (len(os.listdir(f"/proc/{served.pid}/fd")),)
+        (descriptors,) = (len(os.listdir(f"/proc/{served.server}/fd")),)
         assert descriptors < 300
     finally:
         for stranger in crowd:
