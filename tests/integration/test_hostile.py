@@ -29,6 +29,7 @@ from semtrace.observe.observer import Observer, settle
 from semtrace.repairs import repair
 from semtrace.repairs.audit import Audit
 from semtrace.servers.gunicorn import server_of
+from semtrace.tracing import tracedirs
 from semtrace.tracing.follower import Glance
 from semtrace.tracing.speakers import Mapped
 from semtrace.tracing.statefiles import MOST_DEAD
@@ -126,6 +127,22 @@ def test_thousands_of_files_cost_little_and_hide_no_members(attacker: int) -> No
         assert state is not None
         assert {server.root, server.child} <= state.files.keys()
         assert len(state.files) <= MOST_DEAD + 2
+
+
+@in_own_namespace
+def test_hundreds_of_directories_take_few_descriptors(attacker: int) -> None:
+    with mixed(attacker) as server:
+        for number in range(300):
+            forger = Forger(attacker, ProcessId(4_000_000 + number, 1))
+            forger.file(server.child, {server.orders: "mine"})
+            forger.sparse(ProcessId(5_000_000 + number, 1))
+        directories = list(tracedirs.find((server.root, server.child)))
+        try:
+            assert [each.uid for each in directories].count(attacker) == 2
+            assert [each.uid for each in directories].count(0) == 1
+        finally:
+            for each in directories:
+                each.close()
 
 
 @in_own_namespace
