@@ -119,7 +119,7 @@ def test_thousands_of_files_cost_little_and_hide_no_members(attacker: int) -> No
         forger.file(server.child, {server.orders: "mine"})
         for number in range(2000):
             forger.sparse(ProcessId(4_000_000 + number, 1))
-        for number in range(MOST_DEAD):
+        for number in range(MOST_DEAD + 50):
             forger.file(ProcessId(5_000_000 + number, 1), {server.orders: "dead"})
         glance = Glance()
         state = glance.state((server.root, server.child))
