@@ -26,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options, typed)
     from semtrace.supervising import supervised
 
-    # A second `run` would start a second server, and a second `release --yes` may have acted already.
-    again = options.name != "run" and not getattr(options, "yes", False)
+    # A second `run` would start a second server, a second `release --yes` may have acted already, and a page does not
+    # understand a second live view.
+    again = options.name != "run" and not getattr(options, "yes", False) and not getattr(options, "browser", None)
     left = "the server that it started runs on: `semtrace ps`, or ps, has its PID" if options.name == "run" else ""
     return supervised(lambda: _with_least_rights(options, typed), again=again, left=left)
 

@@ -34,6 +34,8 @@ from semtrace.tracing.follower import Glance
 from semtrace.tracing.speakers import Mapped
 from semtrace.tracing.statefiles import MOST_DEAD
 from semtrace.tui.remembered import Order, Remembered
+from semtrace.web.session import DRIVER
+from semtrace.web.session import command as session_command
 
 pytestmark = needs_root
 
@@ -278,6 +280,38 @@ def test_server_that_withholds_its_memory_stops_no_run(attacker: int) -> None:
     assert alive(int(pid[1]))
     assert "the server that it started runs on" in said
     os.kill(int(pid[1]), signal.SIGKILL)
+
+
+@pytest.mark.slow
+@needs_fuse
+@in_own_namespace
+def test_server_that_withholds_its_memory_ends_its_page(attacker: int) -> None:
+    """A page that went on with a second live view would take it for a part of the first."""
+    with withholding(attacker) as pid:
+        env = {**os.environ, "PYTHONPATH": SOURCE, "TEXTUAL_DRIVER": DRIVER}
+        command = session_command(["attach", pid, "--browser=look"])
+        done = subprocess.run(command, env=env, stdin=open_pipe(), capture_output=True, timeout=PATIENCE_S)
+        assert f"process {pid} stops whoever reads it".encode() in done.stderr, done
+        assert done.stdout.count(b"__GANGLION__") == 1
+
+
+def open_pipe() -> int:
+    """A standard input at which nobody says anything."""
+    return os.pipe()[0]
+
+
+@pytest.mark.slow
+@needs_fuse
+@in_own_namespace
+def test_serve_begins_beside_a_master_that_withholds_its_memory(attacker: int) -> None:
+    with withholding(attacker, "master", name="gunicorn") as pid:
+        command = [sys.executable, "-m", "semtrace", "serve", "--port", "0", pid]
+        env = {**os.environ, "PYTHONPATH": SOURCE}
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
+            assert popen.stdout
+            assert popen.stdout.readline().startswith("http://")
+            popen.terminate()
+        assert alive(int(pid))
 
 
 def _drain(fd: int) -> None:
