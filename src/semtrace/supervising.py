@@ -91,20 +91,18 @@ class _Child:
         try:
             return self._watch()
         finally:
-            self._relay.close()
             self._signals.close()
             os.close(self._result)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+            self._relay.close()
 
     def _watch(self) -> tuple[int, int | None]:
         stuck: dict[tuple[int, Call], int] = {}
         due_s = time.monotonic() + _LOOK_EVERY_S
         while True:
-            waiting = [self._signals.fd, *self._relay.open]
-            ready, _, _ = select.select(waiting, [], [], max(due_s - time.monotonic(), 0.0))
-            for fd in ready:
-                if fd != self._signals.fd:
-                    self._relay.pass_on(fd)
+            waiting = [self._signals.fd, *self._relay.sources]
+            ready, takes, _ = select.select(waiting, self._relay.targets, [], max(due_s - time.monotonic(), 0.0))
+            self._relay.pass_on(ready, takes)
             for came in self._signals.read():
                 self._forward(came)
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
