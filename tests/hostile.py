@@ -34,13 +34,13 @@ needs_root = pytest.mark.skipif(
 
 @contextlib.contextmanager
 def new_user() -> Iterator[int]:
-    """A user without a home, removed in the end."""
+    """A user without a home, removed in the end, also while a process of that user is still there."""
     name = f"semtrace-{secrets.token_hex(4)}"
     subprocess.run(["useradd", "--no-create-home", "--shell", "/bin/false", name], check=True, capture_output=True)
     try:
         yield pwd.getpwnam(name).pw_uid
     finally:
-        subprocess.run(["userdel", name], check=False, capture_output=True)
+        subprocess.run(["userdel", "--force", name], check=False, capture_output=True)
 
 
 def in_own_namespace(test: F) -> F:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,17 +13,20 @@ from support import alive, child_pids, start, wait_until
 
 
 class Served:
-    """A running `semtrace serve`. `address` is what it printed."""
+    """A running `semtrace serve`. `address` is what it printed. `server` is the process that listens: root's has a
+    parent that could leave it behind.
+    """
 
     def __init__(self, pid: int, log: Path, address: str) -> None:
         self.pid = pid
+        self.server = child_pids(pid)[0] if os.geteuid() == 0 else pid
         self.log = log
         self.address = address
         self.origin, self.token = address.rstrip("/").rsplit("/", 1)
         self.host = self.origin.removeprefix("http://")
 
     def views(self) -> list[int]:
-        return [pid for pid in child_pids(self.pid) if alive(pid)]
+        return [pid for pid in child_pids(self.server) if alive(pid)]
 
 
 @contextlib.contextmanager

@@ -22,18 +22,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lenient()
     typed = list(sys.argv[1:] if arguments is None else arguments)
     options = parse(typed)
-    if arguments is None and options.name not in _OF_ITSELF:
-        from semtrace.supervising import supervised
+    if arguments is not None or getattr(options, "headless", False):  # then semtrace becomes the server
+        return _run(options, typed)
+    from semtrace.supervising import supervised
 
-        return supervised(lambda: _with_least_rights(options, typed), again=not getattr(options, "yes", False))
-    return _run(options, typed)
+    # A second `run` would start a second server, a second `release --yes` may have acted already, and a page does not
+    # understand a second live view.
+    again = options.name != "run" and not getattr(options, "yes", False) and not getattr(options, "browser", None)
+    left = "the server that it started runs on: `semtrace ps`, or ps, has its PID" if options.name == "run" else ""
+    return supervised(lambda: _with_least_rights(options, typed), again=again, left=left)
 
 
 def _with_least_rights(options: argparse.Namespace, typed: Sequence[str]) -> int:
+    """Run it without the rights that it does not need; the server that `run` starts keeps all of them."""
     from semtrace.linux import privileges
 
-    only_looks = options.name in ("ps", "dump")
-    privileges.drop_all_but(privileges.TO_LOOK if only_looks else privileges.TO_ACT)
+    kept = {"run": None, "serve": privileges.TO_SERVE, "ps": privileges.TO_LOOK, "dump": privileges.TO_LOOK}
+    if (rights := kept.get(options.name, privileges.TO_ACT)) is not None:
+        privileges.drop_all_but(rights)
     return _run(options, typed)
 
 
@@ -208,9 +214,6 @@ def _refuse_other_systems() -> None:
             f"semtrace reads /proc as Linux has it; this is {sys.platform}", "run it on the server's machine"
         )
 
-
-# `run` has a server of its own as its child, which keeps its rights. What `serve` starts for each page is supervised.
-_OF_ITSELF = ("run", "serve")
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     function.__name__: function for function in (attach, run, serve, ps, dump, doctor, events, release, clean)

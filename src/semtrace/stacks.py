@@ -16,11 +16,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from semtrace.cpython.threadids import tid_offset
+from semtrace.linux import privileges
 from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat, still, thread_ids
@@ -283,13 +285,8 @@ def _py_spy() -> Run | None:
 
 def _output(command: str, pid: int) -> bytes:
     try:
-        popen = subprocess.Popen(
-            [command, "dump", "--json", "--nonblocking", "--pid", str(pid)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "RUST_BACKTRACE": "0", "RUST_LIB_BACKTRACE": "0"},  # its last line shall be the cause
-        )
+        with ThreadPoolExecutor(1) as apart:  # whose rights are its own
+            popen = apart.submit(_start, command, pid).result()
     except OSError as error:
         raise _Failed(f"py-spy cannot be started: {error.strerror}") from None
     try:
@@ -300,6 +297,18 @@ def _output(command: str, pid: int) -> bytes:
         reason = _reason(said)
         raise _Failed(reason) if "ermi" in reason else _Moved(reason)  # permission denied, not permitted
     return out
+
+
+def _start(command: str, pid: int) -> subprocess.Popen[bytes]:
+    """Start it with the rights that it needs. This takes the others from the thread that calls it, for good."""
+    privileges.drop_all_but(privileges.TO_READ_STACKS)
+    return subprocess.Popen(
+        [command, "dump", "--json", "--nonblocking", "--pid", str(pid)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "RUST_BACKTRACE": "0", "RUST_LIB_BACKTRACE": "0"},  # its last line shall be the cause
+    )
 
 
 def _listen(popen: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:

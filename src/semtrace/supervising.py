@@ -20,6 +20,7 @@ from semtrace.errors import EXIT_FAILED
 from semtrace.linux import withheld
 from semtrace.linux.process import thread_ids
 from semtrace.linux.relay import Came, Relay, Signals
+from semtrace.linux.withheld import Call
 from semtrace.printing import say
 
 # A slow disk answers sooner. The child is looked at once a second.
@@ -34,10 +35,10 @@ _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _AS_IT_WAS = "\x1b[?1049l\x1b[?25h\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[0m"
 
 
-def supervised(command: Callable[[], int], *, again: bool) -> int:
+def supervised(command: Callable[[], int], *, again: bool, left: str = "") -> int:
     """The command's exit code; it runs in this very process where nobody needs to be feared.
 
-    `again` is False for what may have acted already when it got stuck.
+    `again` is False for what may have acted already when it got stuck; `left` says what it has then left undone.
     """
     if os.geteuid() != 0:
         return command()
@@ -48,9 +49,11 @@ def supervised(command: Callable[[], int], *, again: bool) -> int:
         if stuck_in is None:
             return code
         _restore(terminal)
-        said = f"process {stuck_in} stops whoever reads its memory: it maps a file that does not answer"
+        said = f"process {stuck_in} stops whoever reads it: a file that it uses does not answer"
         if child.has_ended or not again or stuck_in in withheld.PIDS:
             say(f"{said}; PID {child.pid} of semtrace stays behind until it does")
+            if left and not child.has_ended:
+                say(left)
             return code
         say(f"{said}; looking again without it")
         withheld.PIDS.add(stuck_in)
@@ -88,20 +91,18 @@ class _Child:
         try:
             return self._watch()
         finally:
-            self._relay.close()
             self._signals.close()
             os.close(self._result)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+            self._relay.close()
 
     def _watch(self) -> tuple[int, int | None]:
-        stuck: dict[int, int] = {}
+        stuck: dict[tuple[int, Call], int] = {}
         due_s = time.monotonic() + _LOOK_EVERY_S
         while True:
-            waiting = [self._signals.fd, *self._relay.open]
-            ready, _, _ = select.select(waiting, [], [], max(due_s - time.monotonic(), 0.0))
-            for fd in ready:
-                if fd != self._signals.fd:
-                    self._relay.pass_on(fd)
+            waiting = [self._signals.fd, *self._relay.sources]
+            ready, takes, _ = select.select(waiting, self._relay.targets, [], max(due_s - time.monotonic(), 0.0))
+            self._relay.pass_on(ready, takes)
             for came in self._signals.read():
                 self._forward(came)
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
@@ -112,12 +113,12 @@ class _Child:
             if time.monotonic() < due_s:
                 continue
             due_s = time.monotonic() + _LOOK_EVERY_S
-            now = {tid: found for tid in thread_ids(self.pid) if (found := withheld.culprit(tid)) is not None}
-            stuck = {tid: stuck.get(tid, 0) + 1 for tid in now}
+            now = [(tid, found) for tid in thread_ids(self.pid) if (found := withheld.culprit(tid)) is not None]
+            stuck = {each: stuck.get(each, 0) + 1 for each in now}
             self._hear()
-            for tid, looks in stuck.items():
+            for (_, call), looks in stuck.items():
                 if looks >= (2 if self.has_ended else PATIENCE_LOOKS):
-                    return self._abandon(), now[tid]
+                    return self._abandon(), call.pid
 
     def _forward(self, came: Came) -> None:
         """What somebody sent to us. What a key of the terminal sends reaches both."""

@@ -14,19 +14,25 @@ from telling import LOCK, OTHER, P, Q, record
 
 from fuzz.running import TEXTS, Fuzzer, damaged
 from semtrace import stacks, wire
+from semtrace.cpython.bytecode import decode
 from semtrace.cpython.elf import load_image
+from semtrace.cpython.linetables import line_at
 from semtrace.cpython.pages import Pages
 from semtrace.linux import maps
 from semtrace.linux.descriptors import parse_tcp, parse_unix
+from semtrace.linux.filelocks import parse_file_locks
 from semtrace.linux.maps import parse_mappings
 from semtrace.linux.nativestack import interrupted, returns_into
 from semtrace.linux.process import parse_stat
 from semtrace.linux.program import parse_status
 from semtrace.linux.shm import parse_sem, parse_shared
+from semtrace.linux.sockdiag import parse_answer, parse_dump
+from semtrace.linux.syscalls import parse_call
 from semtrace.linux.withheld import FILE
 from semtrace.model import Lock, ProcessId, SemId
 from semtrace.printing import harmless
 from semtrace.repairs.report import not_done
+from semtrace.servers import gunicorn_options
 from semtrace.servers.gunicornctl import parse_config
 from semtrace.text import clean, clip, label
 from semtrace.tracing.events import Decoder
@@ -203,6 +209,36 @@ def control_sockets(random_: random.Random) -> None:
     parse_config({"timeout": timeout, "worker_class": worker})
 
 
+def kernel_tables(random_: random.Random) -> None:
+    """Paths and names in them are the target's choice."""
+    locks = b"1: POSIX  ADVISORY  WRITE 7 00:1b:42 0 EOF\n1: -> POSIX  ADVISORY  READ 8 00:1b:42 0 9\n"
+    list(parse_file_locks(damaged(locks + b"2: FLOCK  ADVISORY  WRITE -1 00:1b:43 0 1\n", random_)))
+    parse_call(damaged(b"17 0x3 0x7f00 0x4000 0x1 0x0 0x0 0x7ffe 0x7f11\n", random_))
+    answer = damaged(struct.pack("<IHHII", 64, 20, 2, 1, 0) + bytes(48), random_)
+    parse_dump(answer, 1)
+    parse_answer(answer, 1, 42)
+
+
+def code_tables(random_: random.Random) -> None:
+    table = random_.randbytes(random_.randrange(200))
+    version = (3, random_.randrange(8, 16))
+    line_at(version, table, random_.choice([0, 1, 1 << 31]), random_.randrange(-2, 400))
+    assert len(list(decode(version, table))) <= len(table)
+
+
+def command_lines(random_: random.Random) -> None:
+    line = b"/usr/bin/python3\0/usr/bin/gunicorn\0-w\x004\0-t\x0030\0--worker-class=gthread\0--threads\x002\0a:b"
+    words = [os.fsdecode(word) for word in damaged(line, random_).split(b"\0")]
+    environ = {
+        "GUNICORN_CMD_ARGS": os.fsdecode(damaged(b"--timeout 5 -k 'sync' \"-w 3", random_)),
+        "WEB_CONCURRENCY": "x",
+    }
+    found = gunicorn_options.arguments(words)
+    gunicorn_options.settings(found or words, random_.choice([environ, None]), random_.choice([True, False, None]))
+    gunicorn_options.application_of_title(" ".join(words))
+    gunicorn_options.short_class(words[0])
+
+
 FUZZERS: dict[str, Fuzzer] = {
     function.__name__: function
     for function in (
@@ -215,5 +251,8 @@ FUZZERS: dict[str, Fuzzer] = {
         names_and_lines,
         web_requests,
         control_sockets,
+        kernel_tables,
+        code_tables,
+        command_lines,
     )
 }

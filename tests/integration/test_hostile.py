@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from commands import SOURCE
 from driving import observing, only, target, until
 from hostile import Forger, in_own_namespace, needs_root, new_user
-from support import PROGRAMS, start_ticks
+from support import PATIENCE_S, PROGRAMS, alive, start_ticks
 
 from semtrace import wire
 from semtrace.errors import SemtraceError
@@ -25,10 +29,13 @@ from semtrace.observe.observer import Observer, settle
 from semtrace.repairs import repair
 from semtrace.repairs.audit import Audit
 from semtrace.servers.gunicorn import server_of
+from semtrace.tracing import tracedirs
 from semtrace.tracing.follower import Glance
 from semtrace.tracing.speakers import Mapped
 from semtrace.tracing.statefiles import MOST_DEAD
 from semtrace.tui.remembered import Order, Remembered
+from semtrace.web.session import DRIVER
+from semtrace.web.session import command as session_command
 
 pytestmark = needs_root
 
@@ -114,7 +121,7 @@ def test_thousands_of_files_cost_little_and_hide_no_members(attacker: int) -> No
         forger.file(server.child, {server.orders: "mine"})
         for number in range(2000):
             forger.sparse(ProcessId(4_000_000 + number, 1))
-        for number in range(MOST_DEAD):
+        for number in range(MOST_DEAD + 50):
             forger.file(ProcessId(5_000_000 + number, 1), {server.orders: "dead"})
         glance = Glance()
         state = glance.state((server.root, server.child))
@@ -122,6 +129,22 @@ def test_thousands_of_files_cost_little_and_hide_no_members(attacker: int) -> No
         assert state is not None
         assert {server.root, server.child} <= state.files.keys()
         assert len(state.files) <= MOST_DEAD + 2
+
+
+@in_own_namespace
+def test_hundreds_of_directories_take_few_descriptors(attacker: int) -> None:
+    with mixed(attacker) as server:
+        for number in range(300):
+            forger = Forger(attacker, ProcessId(4_000_000 + number, 1))
+            forger.file(server.child, {server.orders: "mine"})
+            forger.sparse(ProcessId(5_000_000 + number, 1))
+        directories = list(tracedirs.find((server.root, server.child)))
+        try:
+            assert [each.uid for each in directories].count(attacker) == 2
+            assert [each.uid for each in directories].count(0) == 1
+        finally:
+            for each in directories:
+                each.close()
 
 
 @in_own_namespace
@@ -186,23 +209,115 @@ def test_nothing_is_remembered_in_another_users_home(attacker: int) -> None:
 # ---- what root waits for
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs FUSE")
-@in_own_namespace
-def test_file_system_that_withholds_a_read_stops_nobody(attacker: int) -> None:
-    point = Path("/dev/shm/point")
+needs_fuse = pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs FUSE")
+
+
+@contextmanager
+def withholding(user: int, *ways: str, name: str = "withholding.py") -> Iterator[str]:
+    """The PID of the running withholding.py, started under this name."""
+    point, program = Path("/dev/shm/point"), Path("/dev/shm", name)
     point.mkdir()
-    command = [sys.executable, str(PROGRAMS / "withholding.py"), str(point), str(attacker)]
+    program.symlink_to(PROGRAMS / "withholding.py")
+    command = [sys.executable, str(program), str(point), str(user), *ways]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as popen:
         assert popen.stdout
-        pid = popen.stdout.readline().split()[1]
+        yield popen.stdout.readline().split()[1]
+        assert popen.stdin
+        popen.stdin.close()
+
+
+def semtrace(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "semtrace", *arguments]
+    return subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": SOURCE}, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+
+
+@pytest.mark.slow
+@needs_fuse
+@in_own_namespace
+def test_file_system_that_withholds_a_read_stops_nobody(attacker: int) -> None:
+    with withholding(attacker) as pid:
         for arguments in (("dump", pid), ("doctor", "--for", "0.5", pid)):
-            semtrace = [sys.executable, "-m", "semtrace", *arguments]
-            env = {**os.environ, "PYTHONPATH": SOURCE}
-            done = subprocess.run(semtrace, env=env, capture_output=True, text=True, timeout=60)
-            assert f"process {pid} stops whoever reads its memory" in done.stderr, done
+            done = semtrace(*arguments)
+            assert f"process {pid} stops whoever reads it" in done.stderr, done
             assert done.returncode in (0, 4), done
             assert pid in done.stdout, done
+
+
+@pytest.mark.slow
+@needs_fuse
+@pytest.mark.parametrize("ways", [["master"], ["master", "inside"]])
+def test_only_thread_that_reads_is_left_behind_too(attacker: int, ways: list[str]) -> None:
+    """It waits for the answer in state S, and of a path its system call has only the address."""
+
+    @in_own_namespace
+    def attack() -> None:
+        with withholding(attacker, *ways, name="gunicorn") as pid:
+            assert f"process {pid} stops whoever reads it" in (done := semtrace("ps")).stderr, done
+            assert done.returncode == 0, done
+
+    attack()
+
+
+@pytest.mark.slow
+@needs_fuse
+@in_own_namespace
+def test_server_that_withholds_its_memory_stops_no_run(attacker: int) -> None:
+    """It has the terminal back, and the server runs on."""
+    Path("/dev/shm/point").mkdir()
+    ours, theirs = pty.openpty()
+    server = [sys.executable, "-S", str(PROGRAMS / "withholding.py"), "/dev/shm/point", str(attacker), "endless"]
+    command = [sys.executable, "-m", "semtrace", "run", "--", *server]
+    env = {**os.environ, "PYTHONPATH": SOURCE, "TERM": "xterm-256color"}
+    with subprocess.Popen(command, env=env, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True) as popen:
+        os.close(theirs)
+        Thread(target=_drain, args=(ours,), daemon=True).start()
+        assert popen.stderr
+        said = popen.stderr.read()
+    pid = re.search(r"process (\d+) stops whoever reads it", said)
+    assert pid is not None, said
+    assert alive(int(pid[1]))
+    assert "the server that it started runs on" in said
+    os.kill(int(pid[1]), signal.SIGKILL)
+
+
+@pytest.mark.slow
+@needs_fuse
+@in_own_namespace
+def test_server_that_withholds_its_memory_ends_its_page(attacker: int) -> None:
+    """A page that went on with a second live view would take it for a part of the first."""
+    with withholding(attacker) as pid:
+        env = {**os.environ, "PYTHONPATH": SOURCE, "TEXTUAL_DRIVER": DRIVER}
+        command = session_command(["attach", pid, "--browser=look"])
+        done = subprocess.run(command, env=env, stdin=open_pipe(), capture_output=True, timeout=PATIENCE_S)
+        assert f"process {pid} stops whoever reads it".encode() in done.stderr, done
+        assert done.stdout.count(b"__GANGLION__") == 1
+
+
+def open_pipe() -> int:
+    """A standard input at which nobody says anything."""
+    return os.pipe()[0]
+
+
+@pytest.mark.slow
+@needs_fuse
+@in_own_namespace
+def test_serve_begins_beside_a_master_that_withholds_its_memory(attacker: int) -> None:
+    with withholding(attacker, "master", name="gunicorn") as pid:
+        command = [sys.executable, "-m", "semtrace", "serve", "--port", "0", pid]
+        env = {**os.environ, "PYTHONPATH": SOURCE}
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
+            assert popen.stdout
+            assert popen.stdout.readline().startswith("http://")
+            popen.terminate()
+        assert alive(int(pid))
+
+
+def _drain(fd: int) -> None:
+    with suppress(OSError):
+        while os.read(fd, 65536):
+            pass
 
 
 def test_holder_that_made_its_page_read_only_is_no_dead_one() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from commands import SOURCE
@@ -13,6 +14,7 @@ from support import PATIENCE_S, alive, child_pids, wait_until
 
 from semtrace.linux import withheld
 from semtrace.linux.memory import Memory
+from semtrace.linux.syscalls import NUMBERS
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's commands are supervised")
 
@@ -64,6 +66,17 @@ def test_killed_parent_leaves_no_child() -> None:
     popen.kill()
     popen.communicate(timeout=PATIENCE_S)
     wait_until(lambda: not alive(child), what="the child to end")
+
+
+def test_signal_ends_it_though_nobody_reads_its_output() -> None:
+    popen = start("[print('line', flush=True) for _ in iter(int, 1)]")
+    assert popen.stdout
+    popen.stdout.readline()
+    writes = f"/proc/{child_pids(popen.pid)[0]}/task/{child_pids(popen.pid)[0]}/syscall"
+    wait_until(lambda: Path(writes).read_text().startswith(f"{NUMBERS['write']} "), what="the pipes to be full")
+    popen.terminate()
+    popen.wait(PATIENCE_S)
+    popen.communicate()
 
 
 def test_reader_that_ends_first_ends_the_child_too() -> None:

@@ -1,4 +1,7 @@
-"""A process that maps a file of a file system of its own, which answers no read: `withholding.py MOUNTPOINT UID`.
+"""A process that maps a file of a file system of its own, which answers no read: `withholding.py MOUNTPOINT UID [WAY]`.
+
+`master`: it handles the signals that a gunicorn's master handles. `inside`: it maps nothing, but is in a directory of
+that file system, which lets everybody in and answers no question for a name. `endless`: it ends by a signal only.
 
 Started as root in a mount namespace of its own; what serves the file and what maps it run as that user. It says
 `ready PID` once the file is mapped, and ends with its standard input, by which every reader gets an error.
@@ -9,12 +12,14 @@ import ctypes
 import mmap
 import multiprocessing.synchronize
 import os
+import signal
 import struct
 import sys
 
 NAME = b"libpython3.12.so"
 SIZE = 1 << 20
 HEADER = struct.Struct("<IIQQIIII")  # len, opcode, unique, nodeid, uid, gid, pid, padding
+SIGNALS = "HUP QUIT INT TERM TTIN TTOU USR1 USR2 WINCH CHLD"  # gunicorn/arbiter.py init_signals
 LOOKUP, GETATTR, OPEN, READ, INIT, OPENDIR, FORGET, BATCH_FORGET, INTERRUPT = 1, 3, 14, 15, 26, 27, 2, 42, 36
 
 
@@ -31,7 +36,7 @@ def answer(fd, unique, body=b"", error=0):
     os.write(fd, struct.pack("<IiQ", 16 + len(body), -error, unique) + body)
 
 
-def serve(fd):
+def serve(fd, silent):
     while True:
         try:
             data = os.read(fd, 1 << 17)
@@ -41,6 +46,8 @@ def serve(fd):
         if opcode == INIT:
             _, _, readahead, _ = struct.unpack_from("<IIII", data, HEADER.size)
             answer(fd, unique, struct.pack("<IIIIHHIIHHI28x", 7, 31, readahead, 0, 12, 9, 1 << 16, 1, 16, 0, 0))
+        elif opcode in silent:
+            pass
         elif opcode == LOOKUP:
             found = data[HEADER.size :].rstrip(b"\0") == NAME
             body = struct.pack("<QQQQII", 2, 0, 3600, 3600, 0, 0) + attributes(2)
@@ -49,17 +56,17 @@ def serve(fd):
             answer(fd, unique, struct.pack("<QII", 3600, 0, 0) + attributes(node))
         elif opcode in (OPEN, OPENDIR):
             answer(fd, unique, struct.pack("<QII", 1, 0, 0))
-        elif opcode in (READ, FORGET, BATCH_FORGET, INTERRUPT):
-            pass
         else:
             answer(fd, unique, error=38)
 
 
 def main():
-    point, user = sys.argv[1], int(sys.argv[2])
+    point, user, ways = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    silent = {READ, FORGET, BATCH_FORGET, INTERRUPT} | ({LOOKUP} if "inside" in ways else set())
     fd = os.open("/dev/fuse", os.O_RDWR)
-    options = f"fd={fd},rootmode=40000,user_id={user},group_id={user}".encode()
-    if ctypes.CDLL(None, use_errno=True).mount(b"withholding", point.encode(), b"fuse", 6, options):
+    options = f"fd={fd},rootmode=40000,user_id={user},group_id={user}"
+    options += ",allow_other" if "inside" in ways else ""
+    if ctypes.CDLL(None, use_errno=True).mount(b"withholding", point.encode(), b"fuse", 6, options.encode()):
         sys.exit(f"cannot mount: {os.strerror(ctypes.get_errno())}")
     os.setgroups([])
     os.setgid(user)
@@ -69,12 +76,20 @@ def main():
     globals()["lock"].acquire()
     server = os.fork()
     if not server:
-        serve(fd)
+        ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG: a killed parent takes it along
+        serve(fd, silent)
         os._exit(0)
     os.close(fd)
-    file = os.open(os.path.join(point.encode(), NAME), os.O_RDONLY)
-    globals()["withheld"] = mmap.mmap(file, SIZE, mmap.MAP_PRIVATE, mmap.PROT_READ)
+    for name in SIGNALS.split() if "master" in ways else ():
+        signal.signal(getattr(signal, f"SIG{name}"), lambda *_: None)
+    if "inside" in ways:
+        os.chdir(point)
+    else:
+        file = os.open(os.path.join(point.encode(), NAME), os.O_RDONLY)
+        globals()["withheld"] = mmap.mmap(file, SIZE, mmap.MAP_PRIVATE, mmap.PROT_READ)
     print("ready", os.getpid(), flush=True)
+    if "endless" in ways:
+        signal.pause()
     sys.stdin.read()
     os.kill(server, 9)
 

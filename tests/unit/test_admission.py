@@ -18,6 +18,7 @@ from semtrace.tracing.follower import Places
 from semtrace.tracing.histogram import bucket, coarse
 from semtrace.tracing.speakers import Mapped, Speakers
 from semtrace.tracing.state import State, fold
+from semtrace.tracing.statefiles import StateFiles
 from semtrace.tracing.tally import MOST_BUCKETS, Tally, bounded, total
 from semtrace.tracing.traced import refine, tracing
 from semtrace.wire import EventType
@@ -103,6 +104,15 @@ def test_what_is_kept_back_is_bounded() -> None:
     many = [record(EventType.WAIT, 1, n, process=THEIRS, lock=LOCK) for n in range(1, MOST_WAITING + 100)]
     assert admitted(admission, THEM, *many) == 0
     assert admission.refused == 99
+
+
+def test_another_users_file_names_no_lock_that_others_map() -> None:
+    shared, own = SemId(0, 9, 1), SemId(0, 9, 2)
+    reading = StateFiles(Known(Mapped({shared: (P, THEIRS), own: (THEIRS,)})))
+    file = state_file(THEIRS, a_book(lock=shared, name="theirs"), a_book(lock=own, name="theirs"))
+    named = {book.lock: book.name for book in reading._as_far_as_it_counts(file, THEM).locks}
+    assert named == {shared: None, own: "theirs"}
+    assert reading._as_far_as_it_counts(file, ME) == file
 
 
 # ---- one hostile record

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 # include/uapi/linux/capability.h
-CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER = 0, 1, 2, 3
+CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, NET_BIND_SERVICE = 0, 1, 2, 3, 10
 SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SYS_RESOURCE, LEASE, CHECKPOINT_RESTORE = 18, 19, 21, 24, 28, 40
 _HIGHEST = 63
 _VERSION_3 = 0x20080522
@@ -25,12 +25,18 @@ TO_LOOK = frozenset(
     {DAC_OVERRIDE, DAC_READ_SEARCH, SYS_PTRACE, CHECKPOINT_RESTORE, SYS_ADMIN, SYS_CHROOT, LEASE, SYS_RESOURCE}
 )
 
+# For py-spy: memory and files, also those in a container, whose namespace it enters.
+TO_READ_STACKS = frozenset({DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN, SYS_CHROOT})
+
 # To give a pipe to another user, and to remove what another user has made in a sticky directory.
 TO_ACT = TO_LOOK | {CHOWN, FOWNER}
 
+# To listen on a port below 1024.
+TO_SERVE = TO_ACT | {NET_BIND_SERVICE}
+
 
 def drop_all_but(kept: Collection[int]) -> None:
-    """Keep no more of what this process and its children may do; nothing happens to a user who has no capabilities."""
+    """Keep no more of what this thread, and all that it starts, may do; nothing happens without capabilities."""
     if os.geteuid() != 0:
         return
     libc = ctypes.CDLL(None, use_errno=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import stat
 import struct
 from collections.abc import Collection
@@ -56,6 +57,7 @@ class Relay:
     def __init__(self, streams: Collection[int] = (1, 2)) -> None:
         self._theirs = {stream: os.pipe() for stream in streams if _is_pipe(stream)}
         self.open = {theirs[0]: stream for stream, theirs in self._theirs.items()}
+        self._rest: dict[int, bytes] = {}
 
     def in_child(self) -> None:
         for stream, (reads, writes) in self._theirs.items():
@@ -68,25 +70,61 @@ class Relay:
             os.close(writes)
             os.set_blocking(reads, False)
 
-    def pass_on(self, fd: int) -> None:
-        """All that can be read now. If nobody reads on, the child gets to know."""
+    @property
+    def sources(self) -> list[int]:
+        """Where to read on: what came before has been passed on."""
+        return [fd for fd in self.open if fd not in self._rest]
+
+    @property
+    def targets(self) -> list[int]:
+        """Where something is to be written."""
+        return [self.open[fd] for fd in self._rest]
+
+    def pass_on(self, ready: Collection[int], takes: Collection[int]) -> None:
+        """Read the sources that are ready, and write to the targets that take something, without waiting."""
+        for fd in [fd for fd in self._rest if self.open[fd] in takes]:
+            self._give(fd)
+        for fd in [fd for fd in self.sources if fd in ready]:
+            self._take(fd)
+
+    def _take(self, fd: int) -> None:
+        """Read what there is, to be written once its reader takes it."""
+        with suppress(BlockingIOError):
+            if data := os.read(fd, _PIECE):
+                self._rest[fd] = data
+            else:
+                self._end(fd)
+
+    def _give(self, fd: int) -> None:
+        """Write as much as select(2) vouches for. If nobody reads on, the child gets to know."""
+        data = self._rest.pop(fd)
         try:
-            while data := os.read(fd, _PIECE):
-                while data:
-                    data = data[os.write(self.open[fd], data) :]
+            written = os.write(self.open[fd], data[: select.PIPE_BUF])
         except BlockingIOError:
-            return
+            written = 0
         except OSError:
-            pass
+            self._end(fd)
+            return
+        if written < len(data):
+            self._rest[fd] = data[written:]
+
+    def _end(self, fd: int) -> None:
         del self.open[fd]
         os.close(fd)
 
     def close(self) -> None:
+        """Pass the rest on, however long that takes: who waits no longer can end us."""
         for fd in list(self.open):
-            self.pass_on(fd)
-        for fd in self.open:
-            os.close(fd)
-        self.open.clear()
+            before = -1
+            while fd in self.open and before != 0:
+                while fd in self._rest:
+                    select.select([], [self.open[fd]], [])
+                    self._give(fd)
+                if fd in self.open:
+                    self._take(fd)
+                    before = len(self._rest.get(fd, b""))
+        for fd in list(self.open):
+            self._end(fd)
 
 
 def _is_pipe(stream: int) -> bool:

@@ -30,7 +30,7 @@ def started_with(arguments: Sequence[str]) -> None:
 def remedy(pid: int) -> str:
     """What to type to be let in to `pid`: the same command once more; where there is none, the live view of it."""
     if pid in withheld.PIDS:
-        return "it maps a file whose file system does not answer: end the process that serves that file"
+        return "it uses a file whose file system does not answer: end the process that serves that file"
     again = _again(pid)
     if os.geteuid() == 0:
         if has_capability(CAP_SYS_PTRACE):

@@ -6,7 +6,9 @@ gunicorn/arbiter.py, and its workers' heartbeat files. Where these may not be se
 
 from __future__ import annotations
 
+import os
 import re
+from itertools import islice
 from pathlib import Path
 
 from semtrace.errors import NoServer, NotPermitted, SeveralServers
@@ -80,6 +82,10 @@ def control_socket(server: Server) -> str | None:
 
 
 _CONTROL_SOCKET = "/gunicorn.ctl"
+
+# Bounds for what the owner of an installation chooses: the names in a directory, and the directories to look into.
+_MOST_ENTRIES = 10_000
+_MOST_DIRECTORIES = 8
 _SITE_PACKAGES = re.compile(rb" (/[^\n]*?/(?:site|dist)-packages)/")
 _DISTRIBUTION = re.compile(r"gunicorn-(\d[\w.!+]*?)(?:-py[\d.]+)?\.(?:dist|egg)-info\Z")
 _INTERPRETER_VERSION = re.compile(r"(?:python|pypy)(\d+\.\d+)")
@@ -224,17 +230,26 @@ def _gunicorn_version(pid: int) -> str | None:
     directories = {match.decode(errors="replace") for match in _SITE_PACKAGES.findall(maps)}
     root = Path(f"/proc/{pid}/root")
     versions = set()
-    try:
-        for prefix in _prefixes(pid):
-            pattern = "lib*/python3*/*-packages"
-            directories |= {f"/{found.relative_to(root)}" for found in (root / prefix.lstrip("/")).glob(pattern)}
-        for directory in directories:
-            for entry in (root / directory.lstrip("/")).glob("gunicorn-*-info"):
-                if found := _DISTRIBUTION.match(entry.name):
-                    versions.add(found[1])
-    except OSError:
-        return None
+    for prefix in _prefixes(pid):
+        for library in _entries(root / prefix.lstrip("/"), "lib"):
+            for python in _entries(library, "python3"):
+                directories |= {f"/{found.relative_to(root)}" for found in _entries(python, "", "-packages")}
+    for directory in islice(directories, _MOST_DIRECTORIES):
+        for entry in _entries(root / directory.lstrip("/"), "gunicorn-", "-info"):
+            if found := _DISTRIBUTION.match(entry.name):
+                versions.add(found[1])
     return versions.pop() if len(versions) == 1 else None
+
+
+def _entries(directory: Path, begin: str, end: str = "") -> list[Path]:
+    """What a directory has of such names, nothing if it cannot be read. Its owner decides how much that is."""
+    try:
+        with os.scandir(directory) as entries:
+            named = (each.name for each in islice(entries, _MOST_ENTRIES))
+            found = (directory / name for name in named if name.startswith(begin) and name.endswith(end))
+            return list(islice(found, _MOST_DIRECTORIES))
+    except OSError:
+        return []
 
 
 def _prefixes(pid: int) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
@@ -18,7 +19,7 @@ from semtrace.wire import StateFile
 
 _ATTEMPTS = 4
 
-# Bounds for what a hostile server could make grow: files of the dead, and locks and sites over all files.
+# Bounds for what a hostile server could make grow: a user's files of the dead, and locks and sites over all files.
 MOST_DEAD = 256
 MOST_ENTRIES = 1 << 18
 
@@ -38,10 +39,11 @@ class StateFiles:
         at_ns = time.monotonic_ns()
         speakers = self._speakers
         found: dict[ProcessId, tuple[StateFile, int]] = {}
+        dead: Counter[int] = Counter()
         known: dict[_Key, tuple[bytes, StateFile]] = {}
         refused = entries = 0
         for directory in sorted(directories, key=lambda each: each.uid not in speakers.trusted):
-            for name, process in self._names(directory):
+            for name, process in self._names(directory, dead):
                 if entries > MOST_ENTRIES or not speakers.may_speak(directory.uid, process):
                     refused += 1
                     continue
@@ -62,21 +64,20 @@ class StateFiles:
         files = sorted((file for file, _ in found.values()), key=lambda file: file.process not in foreign)
         return Files(at_ns, tuple(files), frozenset(filter(still, found)), users, foreign, refused)
 
-    def _names(self, directory: Directory) -> Iterator[tuple[str, ProcessId]]:
+    def _names(self, directory: Directory, dead: Counter[int]) -> Iterator[tuple[str, ProcessId]]:
         """The members' own files need no list of what is there; then those of the dead."""
         members = self._speakers.members
         for member in members:
             if directory.has(name := wire.state_name(member)):
                 yield name, member
         others = ((name, wire.parse_state_name(name)) for name in directory.names())
-        dead = 0
         for name, process in others:
             if process is None or process in members:
                 continue
-            yield name, process
-            dead += 1
-            if dead >= MOST_DEAD:
+            if dead[directory.uid] >= MOST_DEAD:
                 return
+            dead[directory.uid] += 1
+            yield name, process
 
     def _as_far_as_it_counts(self, file: StateFile, user: int) -> StateFile:
         """Without the locks that this user has no part in, and without names for those that others have part in."""

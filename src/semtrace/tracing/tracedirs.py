@@ -105,7 +105,8 @@ def exist() -> bool:
 def find(members: Collection[ProcessId], users: Collection[int] | None = None) -> Iterator[Directory]:
     """The directories of a server that consists of these processes; the caller closes them.
 
-    `users` are those whose rights its processes have, by default those that they may take up.
+    `users` are those whose rights its processes have, by default those that they may take up. Of each user there are
+    as many as processes: each has its file in one of them.
     """
     wanted = {user for each in members for user in user_ids(each.pid)} if users is None else users
     for user in sorted(wanted):
@@ -115,7 +116,7 @@ def find(members: Collection[ProcessId], users: Collection[int] | None = None) -
             except OSError:  # none, another user's, or a symbolic link
                 continue
             try:
-                yield from _servers(user_fd, user, members)
+                yield from islice(_servers(user_fd, user, members), len(members))
             finally:
                 os.close(user_fd)
 

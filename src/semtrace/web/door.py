@@ -7,20 +7,23 @@ out who has the address.
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-MOST_STRANGERS = 128
+# Who has the key may come from far away, and needs a round trip before the request: in that time no more may come.
+MOST_STRANGERS = 1024
 PATIENCE_S = 10.0
 
 
 class Door:
     """`visitors` makes what a listening socket needs for each connection."""
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, patience_s: float = PATIENCE_S, most: int = MOST_STRANGERS) -> None:
         self._patience_s = patience_s
+        self._most = min(most, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._strangers: dict[Visitor, asyncio.TimerHandle] = {}
 
     def visitors(self, server: web.Server, **options: Any) -> Callable[[], Visitor]:
@@ -30,7 +33,7 @@ class Door:
     def enter(self, visitor: Visitor) -> None:
         timer = asyncio.get_running_loop().call_later(self._patience_s, visitor.turn_away)
         self._strangers[visitor] = timer
-        if len(self._strangers) > MOST_STRANGERS:
+        if len(self._strangers) > self._most:
             next(iter(self._strangers)).turn_away()
 
     def admit(self, visitor: object) -> None:
