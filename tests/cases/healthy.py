@@ -9,6 +9,7 @@ from cases.expectations import STUCK, Expected
 from cases.sickness import Sick, hold_by_debugger, sleeps_in
 from cases.standard import NOT_INHERITED, ready
 
+
 QUIET = Expected(quiet=True, stuck={"threads": 0}, never=NOT_INHERITED | STUCK)
 
 CASES = (
@@ -31,6 +32,10 @@ CASES = (
     Case("healthy_executor", QUIET, ready(), long_s=1.0),
     Case("healthy_full", QUIET, ready(), long_s=60.0),
     Case("healthy_ended_producer", QUIET, ready(), arguments=("multiprocessing",)),
+    *(
+        Case("healthy_child", QUIET, ready(), name, arguments=(name,), rests=False, long_s=60.0)
+        for name in ("computes", "drained", "communicates", "timed", "shared", "signalled", "any_child", "helped")
+    ),
 )
 
 

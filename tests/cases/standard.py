@@ -18,6 +18,7 @@ from cases.expectations import (
     child,
     children,
     everybody,
+    grandchildren,
     root,
     said,
 )
@@ -218,6 +219,16 @@ CASES = (
         "pipe_undrained",
         sick(stuck(everybody), waits=(waits(root, "process-end"), waits(child(0), "pipe-write")), threads=2),
         lambda sick: sick.wait_asleep(1, 1),
+    ),
+    Case(
+        "pipe_shell",
+        sick(stuck(everybody), waits=(waits(root, "process-end"), waits(grandchildren, "pipe-write/process-end"))),
+        lambda sick: sick.wait_asleep(1, 1),
+    ),
+    Case(
+        "pipe_stdin",
+        sick(stuck(everybody), waits=(waits(root, "process-end"), waits(child(0), "pipe-read")), threads=2),
+        lambda sick: sick.wait_asleep(1, 0),
     ),
     # A holder joins those who wait for its lock.
     Case(

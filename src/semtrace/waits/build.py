@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
@@ -76,10 +77,6 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     return graph(waits, _living(snapshot), stopped)
 
 
-def _reads(wait: Wait) -> bool:
-    return wait.target.kind is WaitKind.PIPE_READ
-
-
 def _with_sleep(wait: Wait, seen: Wait) -> Wait:
     """Return the wait with what is known of the thread's sleep from before the lock was."""
     asleep_s = max(wait.asleep_s or 0.0, seen.asleep_s or 0.0) or None
@@ -99,6 +96,7 @@ def stopped_processes(snapshot: Snapshot) -> frozenset[ProcessId]:
 def _living(snapshot: Snapshot) -> dict[ProcessId, int]:
     outside = {process: _ANY_NUMBER for lock in snapshot.locks for process in lock.mapped_by}
     outside |= {process: _ANY_NUMBER for wait in snapshot.blocked for process in wait.wakers.processes}
+    outside |= Counter(wait.thread.process for wait in snapshot.blocked if wait.thread.process in snapshot.programs)
     ended = {process.id for process in snapshot.processes if process.state in _ENDED}
     members = {process.id: process.threads for process in snapshot.processes}
     return {process: count for process, count in (outside | members).items() if process not in ended}
