@@ -309,6 +309,24 @@ CASES = (
         ),
         ready(),
     ),
+    Case(
+        "manager_rlock_dead",
+        sick(
+            stuck(said("ready"), "__main__.lock", "waits"),
+            waits=(waits(said("ready"), "manager-lock"), waits(root, "process-end")),
+            threads=3,
+        ),
+        ready(),
+    ),
+    Case(
+        "manager_ring",
+        sick(
+            stuck(said("ready"), "", "waits", frozenset({"deadlock"})),
+            waits=(waits(said("ready"), "manager-lock"),),
+            threads=3,
+        ),
+        ready(),
+    ),
 )
 
 

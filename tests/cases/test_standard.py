@@ -8,8 +8,8 @@ from pythons import need
 from cases import standard
 from cases.examining import PAIR, Case, check
 
-# Not explained yet: a Manager's lock, and the proof of an orphan in 1.6 GB within the doctor's patience.
-LATER = frozenset({"manager_dead", "big_parent"})
+# Not explained yet: the proof of an orphan in 1.6 GB within the doctor's patience.
+LATER = frozenset({"big_parent"})
 
 PARAMETERS = [
     pytest.param(case, version, id=f"{case.title}-{version}", marks=[pytest.mark.slow] if case.slow else [])

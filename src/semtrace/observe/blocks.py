@@ -22,6 +22,7 @@ from semtrace.linux.stopped import Defunct, defunct_children, frozen
 from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, Wakers
 from semtrace.observe import waitfor
 from semtrace.observe.asleep import LongSleepers, Sleeper
+from semtrace.observe.managed import managed
 from semtrace.observe.programs import Programs
 from semtrace.observe.waitfor import About, Reason
 from semtrace.observe.watched import Watched
@@ -94,6 +95,7 @@ class Blocking:
         handlers -= {each.process for each in in_handler} | set(serving)
         about = self._about(watched, handlers)
         reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
+        reasons |= managed(sleepers, reasons, about)
         followed = self._programs.follow(now_s, reasons.values(), about)
         stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
         return Blocks(
@@ -136,6 +138,8 @@ class Blocking:
         wait = reason.wait
         slept = (wait.asleep_s or 0.0) + later_s
         wait = replace(wait, asleep_s=slept, for_s=slept)
+        if reason.client is not None and (holder := _only_thread(self._ends.get(reason.client))) is not None:
+            wait = replace(wait, wakers=Wakers((holder,)), holders=(holder,))
         if not reason.channels or not self._ends.keys() >= {channel for channel, _ in reason.channels}:
             return wait
         return replace(wait, wakers=_wakers(reason, self._ends, self._doubt(reason)))
@@ -174,7 +178,8 @@ class Blocking:
 
     def _channels(self, threads: Collection[ThreadId]) -> frozenset[ChannelId]:
         reasons = (self._last.reasons[each] for each in threads if each in self._last.reasons)
-        return frozenset(channel for reason in reasons for channel, _ in reason.channels)
+        channels = ((*(channel for channel, _ in each.channels), each.client) for each in reasons)
+        return frozenset(each for every in channels for each in every if each is not None)
 
 
 def _reason(sleeper: Sleeper, about: About) -> Reason | None:
@@ -212,6 +217,13 @@ def _wakers(reason: Reason, ends: Mapping[ChannelId, Ends], doubt: Wakers) -> Wa
     processes = {stat.id for pid in pids if (stat := read_stat(pid)) is not None and not stat.ended}
     own = reason.wait.wakers
     return replace(doubt, threads=own.threads, processes=tuple(sorted(processes | set(own.processes))))
+
+
+def _only_thread(ends: Ends | None) -> ThreadId | None:
+    """Return the thread of the only process that has a channel, None if there are more."""
+    stats = [read_stat(pid) for pid in ends.readers | ends.writers] if ends is not None else []
+    only = stats[0] if len(stats) == 1 else None
+    return ThreadId(only.id, only.id.pid) if only is not None and only.threads == 1 and not only.ended else None
 
 
 def _ended(child: Defunct) -> EndedChild:
