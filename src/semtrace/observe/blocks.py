@@ -19,7 +19,7 @@ from semtrace.linux.filelocks import read_file_locks
 from semtrace.linux.process import read_stat
 from semtrace.linux.program import OF_PROGRAM, read_status
 from semtrace.linux.stopped import Defunct, defunct_children, frozen
-from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, Wakers
+from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, WaitKind, Wakers
 from semtrace.observe import waitfor
 from semtrace.observe.asleep import LongSleepers, Sleeper
 from semtrace.observe.managed import managed
@@ -142,7 +142,14 @@ class Blocking:
             wait = replace(wait, wakers=Wakers((holder,)), holders=(holder,))
         if not reason.channels or not self._ends.keys() >= {channel for channel, _ in reason.channels}:
             return wait
-        return replace(wait, wakers=_wakers(reason, self._ends, self._doubt(reason)))
+        wakers = _wakers(reason, self._ends, self._doubt(reason))
+        return replace(wait, wakers=self._with_handlers(wait, wakers))
+
+    def _with_handlers(self, wait: Wait, wakers: Wakers) -> Wakers:
+        """Doubt that a program waits for ever for data that a signal handler may send it, as on the way to an end."""
+        reads = wait.target.kind is WaitKind.PIPE_READ and wait.thread.process in self._last.programs
+        able = self._last.handlers.intersection(wakers.processes) if reads and wakers.doubt is None else ()
+        return replace(wakers, doubt=Doubt.HANDLER, pids=tuple(sorted(each.pid for each in able))) if able else wakers
 
     def _doubt(self, reason: Reason) -> Wakers:
         """Return the reason's own doubt, else what is left open of who has the other ends."""

@@ -14,7 +14,7 @@ from semtrace.cpython.managers import ProxyCall, Service
 from semtrace.cpython.privatewait import WaitKind as Private
 from semtrace.linux.blocked import Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
-from semtrace.linux.process import thread_ids
+from semtrace.linux.process import thread_age_s, thread_ids
 from semtrace.model import Doubt, ProcessId, Target, ThreadId, Wait, WaitKind, Wakers
 from semtrace.observe.asleep import Sleeper
 from semtrace.observe.waitfor import About, Reason, made
@@ -26,6 +26,7 @@ _WAITED_FOR = ("Event", "Condition", "Barrier")
 
 _LOCKS = (Private.LOCK, Private.RLOCK, Private.CONDITION)
 _MOST_CLIENTS = 256
+_AGE_TICK_S = 0.1  # the kernel counts a thread's age in ticks of 10 ms
 _RECEIVES = (Call.READ, Call.RECEIVE)
 
 
@@ -194,6 +195,10 @@ class _Managers:
             # Only a thread that lives can release it.
             wakers = Wakers() if known and owner not in known else Wakers((), (manager,))
             return Reason(replace(wait, wakers=wakers))
+        age_s = thread_age_s(manager.pid, tid)
+        if age_s is not None and age_s + _AGE_TICK_S < (wait.asleep_s or 0.0):
+            # It was made after this wait began, and has the pthread id of the thread that took the lock and ended.
+            return Reason(replace(wait, wakers=Wakers()))
         holder = ThreadId(manager, tid)
         held_by = next((each.sleeper.thread for each in self.clients if each.served_by == holder), None)
         if held_by is not None:

@@ -1,0 +1,120 @@
+"""Clients of a Manager, one case: prints the PIDs of the client that holds the lock and of the one that waits."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from multiprocessing.managers import SyncManager
+
+mp = multiprocessing.get_context("fork")
+
+
+def started(target, *args):
+    process = mp.Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def hold(lock, taken, threads=0):
+    for _ in range(threads):
+        threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    lock.acquire()
+    taken.set()
+    time.sleep(600)
+
+
+def want(lock, taken, args=()):
+    lock.acquire()
+    lock.release()
+    connected.set()
+    taken.wait()
+    lock.acquire(*args)
+
+
+def take_and_die(lock, taken):
+    lock.acquire()
+    taken.set()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wants_after(manager, lock, args=(), holder=hold, more=()):
+    """Start one that waits, whose thread of the manager is there first, and then one that holds."""
+    kept.append(lock)
+    waiter = started(want, lock, taken, args)
+    connected.wait()
+    return started(holder, lock, taken, *more), waiter
+
+
+def rlock(folder):
+    manager = mp.Manager()
+    return manager, *wants_after(manager, manager.RLock())
+
+
+def rlock_threads(folder):
+    manager = mp.Manager()
+    return manager, *wants_after(manager, manager.RLock(), more=(2,))
+
+
+def timed(folder):
+    manager = mp.Manager()
+    return manager, *wants_after(manager, manager.Lock(), (True, 600))
+
+
+def embrace(first, second):
+    both = threading.Barrier(2)
+
+    def take(one, other):
+        with one:
+            both.wait()
+            other.acquire()
+
+    threads = [threading.Thread(target=take, args=pair) for pair in ((first, second), (second, first))]
+    for thread in threads:
+        thread.start()
+
+
+def ring(folder):
+    manager = mp.Manager()
+    kept.extend([manager.RLock(), manager.RLock()])
+    child = started(embrace, *kept)
+    return manager, child, child
+
+
+def network(folder):
+    manager = SyncManager(("127.0.0.1", 0), ctx=mp)
+    manager.start()
+    return manager, *wants_after(manager, manager.Lock(), holder=take_and_die)
+
+
+def address(folder):
+    manager = SyncManager(folder + "/manager", ctx=mp)
+    manager.start()
+    return manager, *wants_after(manager, manager.Lock(), holder=take_and_die)
+
+
+def again(folder):
+    """After the holder's death a new thread of the manager gets its identity."""
+    manager = mp.Manager()
+    lock = manager.RLock()
+    holder, waiter = wants_after(manager, lock, holder=take_and_die)
+    holder.join()
+    time.sleep(1.5)
+    names = manager.dict()
+    return manager, started(use, names), waiter
+
+
+def use(names):
+    names["a"] = 1
+    signal.pause()
+
+
+taken, connected = mp.Event(), mp.Event()
+kept = []  # what nobody has a proxy of is gone
+if __name__ == "__main__":
+    manager, holder, waiter = globals()[sys.argv[1]](sys.argv[2])
+    if sys.argv[1] in ("network", "address"):
+        holder.join()
+    print(holder.pid, waiter.pid, manager._process.pid, flush=True)
+    waiter.join()
