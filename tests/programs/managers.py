@@ -95,18 +95,22 @@ def address(folder):
 
 
 def again(folder):
-    """After the holder's death a new thread of the manager gets its identity."""
+    """After the holder's death a new thread of the manager gets its identity, which glibc gives to one of the next."""
     manager = mp.Manager()
     lock = manager.RLock()
     holder, waiter = wants_after(manager, lock, holder=take_and_die)
     holder.join()
     time.sleep(1.5)
-    names = manager.dict()
-    return manager, started(use, names), waiter
+    kept.append(manager.dict())
+    used = mp.Barrier(4)
+    users = [started(use, kept[-1], used) for _ in range(3)]
+    used.wait()
+    return manager, users[0], waiter
 
 
-def use(names):
+def use(names, used):
     names["a"] = 1
+    used.wait()
     signal.pause()
 
 
