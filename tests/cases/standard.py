@@ -299,7 +299,18 @@ CASES = (
         ready(),
         arguments=files("lock"),
     ),
-    # A Manager's lock, whose client is dead.
+    # A Manager's lock: its holder takes long, or is dead.
+    Case(
+        "healthy_manager",
+        Expected(
+            (Found(frozenset({"long-wait"}), "warning", pids=child(2), lock="__main__.guard", place="waits"),),
+            never=NOT_INHERITED | STUCK,
+        ),
+        ready(),
+        "long",
+        arguments=("RLock",),
+        long_s=1.0,
+    ),
     Case(
         "manager_dead",
         Expected(
@@ -316,6 +327,11 @@ CASES = (
             waits=(waits(said("ready"), "manager-lock"), waits(root, "process-end")),
             threads=3,
         ),
+        ready(),
+    ),
+    Case(
+        "manager_result",
+        sick(stuck(root, "", "waits"), waits=(waits(root, "pipe-read"),), threads=2),
         ready(),
     ),
     Case(

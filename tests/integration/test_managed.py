@@ -12,8 +12,9 @@ import pytest
 from pythons import VERSIONS, need
 from support import PROGRAMS, kill_tree, wait_until
 
-from semtrace.model import Doubt, FindingCode, RootKind, Snapshot, ThreadId, Wait, WaitKind
+from semtrace.model import Doubt, FindingCode, HeldBy, RootKind, Snapshot, ThreadId, Wait, WaitKind
 from semtrace.observe.observer import Observer
+from semtrace.rules import Limits
 from semtrace.servers import gunicorn
 
 SOME = [version for version in VERSIONS if version in ("3.8", "3.11", "3.14")]
@@ -53,7 +54,9 @@ def clients(tmp_path: Path) -> Iterator[Callable[[str, str], Clients]]:
             stack.callback(kill_tree, popen.pid)
             assert popen.stdout is not None
             pids = [int(each) for each in popen.stdout.readline().split()]
-            observer = stack.enter_context(contextlib.closing(Observer(gunicorn.server_of(popen.pid))))
+            observer = stack.enter_context(
+                contextlib.closing(Observer(gunicorn.server_of(popen.pid), limits=Limits(wait_s=3.0)))
+            )
             return Clients(observer, *pids)
 
         yield started
@@ -70,6 +73,12 @@ def test_holder_of_a_managers_rlock_is_its_client(version: str, clients: Callabl
     assert wait.thread not in snapshot.waits.stuck
     assert wait.target.process is not None
     assert wait.target.process.pid == program.manager
+    snapshot, _ = program.seen(lambda snapshot, _: snapshot.findings)
+    (finding,) = snapshot.findings
+    held = finding.fact(HeldBy)
+    assert finding.code is FindingCode.LONG_WAIT
+    assert held is not None
+    assert [each.thread.pid for each in held.holds] == [program.holder]
 
 
 def test_client_of_several_threads_is_held_by_the_managers_thread(clients: Callable[[str, str], Clients]) -> None:

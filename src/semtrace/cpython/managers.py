@@ -52,15 +52,17 @@ class Service:
     """A thread of a manager that serves the connection `fd`. `method` of the object at `ident` is being called, None
     while it waits for the next request.
 
-    `direct`: the object's own code is being run, and that of `threading` at most. `own_address`: only descendants of
-    the process that made the manager know where it listens. `threads` are the pthread ids of all threads of the manager
-    then, None if they are not all known; `others` those of them that do more than to serve.
+    `direct`: only code of the object and of `threading` is being run; `queued`: that of `queue` too.
+    `own_address`: only descendants of the process that made the manager know where it listens. `threads` are the
+    pthread ids of all threads of the manager then, None if they are not all known; `others` those of them that do more
+    than to serve.
     """
 
     fd: int
     ident: int = 0
     method: str | None = None
     direct: bool = False
+    queued: bool = False
     own_address: bool = False
     threads: frozenset[int] | None = None
     others: frozenset[int] = frozenset()
@@ -105,7 +107,8 @@ def _service(sample: Sample, frame: PyFrame, inner: Sequence[PyFrame]) -> Servic
     known = None if sample.cut else frozenset(each.pthread_id for each in sample.threads)
     others = frozenset(each.pthread_id for each in sample.threads if not _only_serves(each.frames))
     direct = all(each.file.endswith("/threading.py") for each in inner)
-    return Service(fd, ident, method, direct, _is_own(sample, found.get("self", 0)), known, others)
+    queued = all(each.file.endswith(("/threading.py", "/queue.py")) for each in inner) and not direct
+    return Service(fd, ident, method, direct, queued, _is_own(sample, found.get("self", 0)), known, others)
 
 
 def _only_serves(frames: Sequence[PyFrame]) -> bool:

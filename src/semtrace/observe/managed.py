@@ -20,12 +20,14 @@ from semtrace.observe.asleep import Sleeper
 from semtrace.observe.waitfor import About, Reason, made
 
 # Methods of a Lock, RLock, Semaphore, Condition, Event and Barrier, and of a Queue, that wait for other clients.
-_ACQUIRE, _WAIT, _GET = "acquire", "wait", "get"
+_ACQUIRE, _WAIT = "acquire", "wait"
+_GET, _OF_QUEUES = "get", ("get", "put", "join")
 # Lib/multiprocessing/managers.py SyncManager.register, 3.8 to 3.15: the classes whose `wait` is for other clients.
 _WAITED_FOR = ("Event", "Condition", "Barrier")
 
 _LOCKS = (Private.LOCK, Private.RLOCK, Private.CONDITION)
 _MOST_CLIENTS = 256
+_QUEUE = "queue.Queue"
 _AGE_TICK_S = 0.1  # the kernel counts a thread's age in ticks of 10 ms
 _RECEIVES = (Call.READ, Call.RECEIVE)
 
@@ -56,7 +58,9 @@ class _Client:
     def served(self) -> _Line | None:
         """Return the connection if the manager waits in this very call."""
         line = self.line
-        if line is None or line.sleeper.blocked.call is not Call.FUTEX or not line.service.direct:
+        if line is None or line.sleeper.blocked.call is not Call.FUTEX:
+            return None
+        if not line.service.direct and not (line.service.queued and self.call.method in _OF_QUEUES):
             return None
         same = (line.service.ident, line.service.method) == (self.call.ident, self.call.method)
         return line if same else None
@@ -133,8 +137,10 @@ class _Managers:
     def _of_client(self, client: _Client, served: Mapping[ThreadId, Reason]) -> Reason | None:
         thread, line = client.sleeper.thread, client.served
         known = self.known.get(thread)
+        if line is not None and line.service.queued:
+            return self._of_queue(client, line)
         if not client.wants_lock:
-            return replace(known, wait=replace(known.wait, idle=True)) if known and client.call.method == _GET else None
+            return None
         if line is not None:
             reason = served.get(line.sleeper.thread)
             if reason is not None:
@@ -155,6 +161,21 @@ class _Managers:
         if known is not None:
             return replace(known, wait=replace(known.wait, target=target))
         return Reason(made(client.sleeper, target, Wakers((), (), Doubt.OUTSIDER)))  # it is reached over the network
+
+    def _of_queue(self, client: _Client, line: _Line) -> Reason | None:
+        """Make the wait of a client for what is in a queue of the manager, or for room in it."""
+        known, call = self.known.get(client.sleeper.thread), client.call
+        if known is None:
+            return None
+        if call.method == _GET:
+            target = replace(known.wait.target, name=call.name, named=call.named)
+        else:
+            name, named = call.name or _QUEUE, bool(call.name) and call.named
+            target = Target(
+                WaitKind.SIGNAL, name, process=line.manager, address=call.ident, part_of=_QUEUE, named=named
+            )
+        wait = replace(made(client.sleeper, target, Wakers()), timed=line.sleeper.blocked.timed)
+        return self._of_any(line, wait)
 
     def _target(self, line: _Line, kind: str | None) -> Target:
         manager, ident = line.manager, line.service.ident
