@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from cases.sickness import sleeps_in
 from support import kill_tree, wait_until
 
 from semtrace.linux.process import read_stat
@@ -21,10 +23,14 @@ ABOUT = About({}, lambda process: {}, lambda process, pthread: None, lambda: (),
 FULL = "head -c 300000 /dev/zero"
 
 
+def need_command(program: str) -> str:
+    return shutil.which(program) or pytest.skip(f"{program} is not installed")
+
+
 @contextlib.contextmanager
-def shell(command: str) -> Iterator[Reason]:
+def shell(command: str, program: str = "sh") -> Iterator[Reason]:
     """Run a command whose output nobody reads, and yield the wait for its end."""
-    popen = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE)
+    popen = subprocess.Popen([program, "-c", command], stdout=subprocess.PIPE)
     try:
         stat = read_stat(popen.pid)
         assert stat is not None
@@ -60,9 +66,17 @@ def test_each_thread_of_a_program_must_be_explained() -> None:
         followed(reason, {"sh": END, "head": WRITE})
 
 
+@pytest.mark.parametrize("program", ["bash", "dash"])
+def test_handlers_of_a_shell_that_waits_help_nobody(program: str) -> None:
+    with shell(f"trap 'cat' USR1; {FULL} | cat; true", need_command(program)) as reason:
+        followed(reason, {program: END, "head": WRITE, "cat": WRITE})
+
+
 def test_program_that_handles_a_signal_is_not_explained() -> None:
-    with shell(f"trap 'cat' USR1; {FULL}; true") as reason:
-        followed(reason, {})
+    with shell(f"trap : USR1; while :; do echo {'x' * 100}; done") as reason:
+        (process,) = reason.wait.wakers.processes
+        wait_until(lambda: sleeps_in(process.pid, 1), what="the shell to write")
+        assert not Programs().follow(time.monotonic(), [reason], ABOUT).reasons
 
 
 def test_programs_are_followed_up_to_a_depth(monkeypatch: pytest.MonkeyPatch) -> None:

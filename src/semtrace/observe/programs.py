@@ -28,8 +28,10 @@ MOST_PROCESSES, MOST_DEPTH, MOST_THREADS = 32, 4, 16
 # Whether another call ends by itself is not seen without the program's memory.
 _EXPLAINED = (Call.READ, Call.WRITE, Call.RECEIVE, Call.SEND, Call.WAIT)
 
-# A shell handles SIGCHLD to reap its children: that one of them ends is followed anyway.
+# A shell handles SIGCHLD to reap its children: that one of them ends is followed anyway. bash handles all signals that
+# would end it (sig.c initialize_terminating_signals), to end in order; a shell that waits runs no trap before that.
 _HANDLERS = OF_PROGRAM & ~(1 << (Signals.SIGCHLD - 1))
+_SHELLS = ("sh", "dash", "bash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +103,36 @@ def _reason(thread: ThreadId, blocked: Blocked, about: About) -> Reason | None:
 
 def _threads(process: ProcessId) -> dict[ThreadId, tuple[Blocked, int | None]]:
     """Return where each of its threads is blocked, and how long it has run; nothing if one may go on by itself."""
-    if not _is_plain(process):
+    if not _may_be_followed(process):
         return {}
     tids = thread_ids(process.pid)
     found: dict[ThreadId, tuple[Blocked, int | None]] = {}
     for tid in tids if len(tids) <= MOST_THREADS else ():
         ran = run_time_ns(process.pid, tid)
         blocked = _blocked(process.pid, tid)
-        if blocked is None or ran is None or run_time_ns(process.pid, tid) != ran:
+        if blocked is None or ran is None or _may_handle(process, blocked):
+            return {}
+        if run_time_ns(process.pid, tid) != ran:
             return {}
         found[ThreadId(process, tid)] = blocked, ran
     stat = read_stat(process.pid)
     return found if stat is not None and stat.id == process and thread_ids(process.pid) == tids else {}
 
 
-def _is_plain(process: ProcessId) -> bool:
-    """Return False for a program that handles signals, has a timer (proc_pid_timers(5)), is stopped or has ended."""
-    stat, status = read_stat(process.pid), read_status(process.pid)
-    if stat is None or status is None or stat.id != process or stat.ended:
+def _may_be_followed(process: ProcessId) -> bool:
+    """Return False for a program that has a timer (proc_pid_timers(5)), is stopped or has ended."""
+    stat = read_stat(process.pid)
+    if stat is None or stat.id != process or stat.ended:
         return False
-    timers = read(f"/proc/{process.pid}/timers", 64)
-    return stat.state == "sleeping" and not status.caught & _HANDLERS and not timers
+    return stat.state == "sleeping" and not read(f"/proc/{process.pid}/timers", 64)
+
+
+def _may_handle(process: ProcessId, blocked: Blocked) -> bool:
+    """Return True if a signal handler may end this wait."""
+    stat, status = read_stat(process.pid), read_status(process.pid)
+    if stat is None or status is None:
+        return True
+    return bool(status.caught & _HANDLERS) and not (blocked.call is Call.WAIT and stat.comm in _SHELLS)
 
 
 def _blocked(pid: int, tid: int) -> Blocked | None:
