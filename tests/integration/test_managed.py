@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from pythons import VERSIONS, need
 from support import PROGRAMS, kill_tree, wait_until
 
+from semtrace.linux.channels import ChannelId, Ends, Found
+from semtrace.linux.process import read_stat
 from semtrace.model import Doubt, FindingCode, HeldBy, RootKind, Snapshot, ThreadId, Wait, WaitKind
 from semtrace.observe.observer import Observer
 from semtrace.rules import Limits
@@ -47,16 +49,19 @@ class Clients:
 def clients(tmp_path: Path) -> Iterator[Callable[[str, str], Clients]]:
     with contextlib.ExitStack() as stack:
 
-        def started(version: str, case: str) -> Clients:
+        def started(version: str, case: str, *, alone: bool = False) -> Clients:
+            """Watch the whole program, or the client that waits as if it were a server of its own."""
             command = [need(version), str(PROGRAMS / "managers.py"), case, str(tmp_path)]
             popen = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROGRAMS)
             stack.callback(popen.communicate)
             stack.callback(kill_tree, popen.pid)
             assert popen.stdout is not None
             pids = [int(each) for each in popen.stdout.readline().split()]
-            observer = stack.enter_context(
-                contextlib.closing(Observer(gunicorn.server_of(popen.pid), limits=Limits(wait_s=3.0)))
-            )
+            server = gunicorn.server_of(popen.pid)
+            stat = read_stat(pids[1])
+            assert stat is not None
+            observer = Observer(replace(server, id=stat.id) if alone else server, limits=Limits(wait_s=3.0))
+            stack.callback(observer.close)
             return Clients(observer, *pids)
 
         yield started
@@ -106,6 +111,26 @@ def test_timeout_that_a_client_gave_is_seen_in_the_manager(clients: Callable[[st
     snapshot, wait = clients(SOME[0], "timed").seen(lambda _, wait: wait.timed)
     assert wait.thread not in snapshot.waits.stuck
     assert not snapshot.waits.roots
+
+
+def test_manager_outside_the_server_may_wake_its_client(clients: Callable[..., Clients]) -> None:
+    program = clients(SOME[0], "rlock", alone=True)
+    snapshot, wait = program.seen(lambda _, wait: wait.wakers.processes)
+    assert [each.pid for each in wait.wakers.processes] == [program.manager]
+    assert wait.thread not in snapshot.waits.stuck
+    assert not snapshot.waits.roots
+
+
+def test_manager_that_cannot_be_read_leaves_a_doubt(
+    clients: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(wanted: Collection[ChannelId], root: object) -> Found:
+        return Found(dict.fromkeys(wanted, Ends()), (), (), True, True)
+
+    monkeypatch.setattr("semtrace.observe.blocks.find_ends", hidden)
+    program = clients(SOME[0], "rlock", alone=True)
+    snapshot, wait = program.seen(lambda _, wait: wait.wakers.doubt is Doubt.UNREADABLE)
+    assert wait.thread not in snapshot.waits.stuck
 
 
 @pytest.mark.parametrize("case", ["network", "address"])

@@ -14,7 +14,7 @@ from functools import cache
 from semtrace.cpython.layout import Layout
 from semtrace.linux import futex
 from semtrace.linux.blocked import Call, read_blocked
-from semtrace.linux.channels import ChannelId, Ends, ends_among, find_ends
+from semtrace.linux.channels import ChannelId, ChannelKind, Ends, ends_among, find_ends
 from semtrace.linux.filelocks import read_file_locks
 from semtrace.linux.process import read_stat
 from semtrace.linux.program import OF_PROGRAM, read_status
@@ -158,7 +158,9 @@ class Blocking:
             return Wakers(doubt=own.doubt, pids=own.pids)
         if not self._asked.issuperset(channel for channel, _ in reason.channels):
             return Wakers(doubt=Doubt.UNASKED)
-        return Wakers(doubt=Doubt.UNREADABLE, pids=self._hidden) if self._hidden else Wakers()
+        # The kernel says that somebody has the other end of a connected socket; it may be a server of another user.
+        unseen = any(each.kind is ChannelKind.SOCKET and self._ends[each] == Ends() for each, _ in reason.channels)
+        return Wakers(doubt=Doubt.UNREADABLE, pids=self._hidden) if self._hidden or unseen else Wakers()
 
     def ask_members(self, threads: Collection[ThreadId], members: Iterable[ProcessId]) -> bool:
         """Ask the server's own processes who has the other ends of what these threads wait for: that is cheap. Return
