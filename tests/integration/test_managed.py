@@ -28,8 +28,9 @@ class Clients:
 
     observer: Observer
     holder: int
-    waiter: int
     manager: int
+    waiter: int
+    second: int = 0
 
     def seen(
         self, condition: Callable[[Snapshot, Wait], object] = lambda snapshot, wait: True
@@ -58,7 +59,7 @@ def clients(tmp_path: Path) -> Iterator[Callable[[str, str], Clients]]:
             assert popen.stdout is not None
             pids = [int(each) for each in popen.stdout.readline().split()]
             server = gunicorn.server_of(popen.pid)
-            stat = read_stat(pids[1])
+            stat = read_stat(pids[2])
             assert stat is not None
             observer = Observer(replace(server, id=stat.id) if alone else server, limits=Limits(wait_s=3.0))
             stack.callback(observer.close)
@@ -145,6 +146,27 @@ def test_new_thread_with_the_identity_of_a_dead_one_holds_nothing(
     version: str, clients: Callable[[str, str], Clients]
 ) -> None:
     program = clients(version, "again")
-    snapshot, wait = program.seen(lambda snapshot, wait: wait.thread in snapshot.waits.stuck)
+    snapshot, wait = program.seen(lambda snapshot, wait: snapshot.findings)
     assert not wait.holders
-    assert FindingCode.STUCK in {each.code for each in snapshot.findings}
+    assert wait.thread not in snapshot.waits.stuck
+    assert [each.code for each in snapshot.findings] == [FindingCode.LONG_WAIT]
+
+
+@pytest.mark.parametrize("version", SOME)
+def test_holder_is_asked_again_while_a_client_sleeps(
+    version: str, clients: Callable[..., Clients], tmp_path: Path
+) -> None:
+    """A release wakes one waiter only, and the others do not run."""
+    program = clients(version, "handed")
+    pair = [program.waiter, program.second]
+
+    def holders(snapshot: Snapshot) -> dict[int, list[int]]:
+        waits = [each for each in snapshot.waits.waits if each.pid in pair]
+        assert not snapshot.waits.stuck
+        return {each.pid: [holder.process.pid for holder in each.holders or ()] for each in waits}
+
+    both = {each: [program.holder] for each in pair}
+    wait_until(lambda: holders(program.observer.snapshot()) == both, what="a wait")
+    (tmp_path / "go").touch()
+    swapped = [{one: [other]} for one, other in (pair, pair[::-1])]
+    wait_until(lambda: holders(program.observer.snapshot()) in swapped, what="the next holder")

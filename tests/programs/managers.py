@@ -108,6 +108,29 @@ def again(folder):
     return manager, users[0], waiter
 
 
+def hand(lock, taken, go):
+    lock.acquire()
+    taken.set()
+    while not os.path.exists(go):
+        time.sleep(0.05)
+    lock.release()
+
+
+def grab(lock, taken):
+    taken.wait()
+    lock.acquire()
+    time.sleep(600)
+
+
+def handed(folder):
+    """The first of two that wait gets the lock, and the one that had it has ended."""
+    manager = mp.Manager()
+    kept.append(manager.RLock())
+    holder = started(hand, kept[0], taken, folder + "/go")
+    first, second = (started(grab, kept[0], taken) for _ in range(2))
+    return manager, holder, first, second
+
+
 def use(names, used):
     names["a"] = 1
     used.wait()
@@ -117,8 +140,9 @@ def use(names, used):
 taken, connected = mp.Event(), mp.Event()
 kept = []  # what nobody has a proxy of is gone
 if __name__ == "__main__":
-    manager, holder, waiter = globals()[sys.argv[1]](sys.argv[2])
+    manager, holder, *waiters = globals()[sys.argv[1]](sys.argv[2])
     if sys.argv[1] in ("network", "address"):
         holder.join()
-    print(holder.pid, waiter.pid, manager._process.pid, flush=True)
-    waiter.join()
+    print(holder.pid, manager._process.pid, *(waiter.pid for waiter in waiters), flush=True)
+    for waiter in waiters:
+        waiter.join()

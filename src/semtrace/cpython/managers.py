@@ -8,7 +8,7 @@ copies.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from semtrace.cpython import layout as at
@@ -59,13 +59,13 @@ class Service:
     """
 
     fd: int
+    own_address: bool = False
+    threads: frozenset[int] | None = None
+    others: frozenset[int] = frozenset()
     ident: int = 0
     method: str | None = None
     direct: bool = False
     queued: bool = False
-    own_address: bool = False
-    threads: frozenset[int] | None = None
-    others: frozenset[int] = frozenset()
 
 
 def proxy_call(sample: Sample, frames: Sequence[PyFrame]) -> ProxyCall | None:
@@ -101,14 +101,15 @@ def _service(sample: Sample, frame: PyFrame, inner: Sequence[PyFrame]) -> Servic
     fd = _handle(sample, found.get("conn", 0))
     if fd is None:
         return None
-    ident, method = _ident(sample, found.get("ident", 0)), sample.objects.text(found.get("methodname", 0))
-    if ident is None or ident != found.get("obj", 0) or not method:
-        return Service(fd)  # `methodname` and `obj` are None between two requests
     known = None if sample.cut else frozenset(each.pthread_id for each in sample.threads)
     others = frozenset(each.pthread_id for each in sample.threads if not _only_serves(each.frames))
+    idle = Service(fd, _is_own(sample, found.get("self", 0)), known, others)
+    ident, method = _ident(sample, found.get("ident", 0)), sample.objects.text(found.get("methodname", 0))
+    if ident is None or ident != found.get("obj", 0) or not method:
+        return idle  # `methodname` and `obj` are None between two requests
     direct = all(each.file.endswith("/threading.py") for each in inner)
     queued = all(each.file.endswith(("/threading.py", "/queue.py")) for each in inner) and not direct
-    return Service(fd, ident, method, direct, queued, _is_own(sample, found.get("self", 0)), known, others)
+    return replace(idle, ident=ident, method=method, direct=direct, queued=queued)
 
 
 def _only_serves(frames: Sequence[PyFrame]) -> bool:

@@ -129,6 +129,7 @@ class LongSleepers:
         ran_ns = futex.run_time_ns(thread.process.pid, thread.tid)
         before = self._known.get(thread)
         if before is not None and before.ran_ns == ran_ns:
+            _refresh(before, watched)
             return before
         try:
             blocked = read_blocked(thread.process.pid, thread.tid, watched.memory)
@@ -171,6 +172,13 @@ class LongSleepers:
                 self.unfinished = True  # it was too slow, or its memory was in motion
             else:
                 known.asked = True
+
+
+def _refresh(known: _Known, watched: Watched) -> None:
+    """Read the owner of the lock again that the thread waits for."""
+    private = known.private
+    if private is not None and private.owner_at is not None and watched.memory is not None:
+        known.private = replace(private, owner_pthread=watched.memory.u64(private.owner_at) or None)
 
 
 def _explain(known: _Known, sample: Sample, thread: PyThread, forked: bool) -> None:

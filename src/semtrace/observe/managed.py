@@ -7,8 +7,8 @@ one, may release it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from semtrace.cpython.managers import ProxyCall, Service
 from semtrace.cpython.privatewait import WaitKind as Private
@@ -66,10 +66,6 @@ class _Client:
         return line if same else None
 
     @property
-    def served_by(self) -> ThreadId | None:
-        return None if self.line is None else self.line.sleeper.thread
-
-    @property
     def wants_lock(self) -> bool:
         waits = self.call.method == _WAIT and (self.served is not None or self.call.typeid in _WAITED_FOR)
         return waits or self.call.method == _ACQUIRE
@@ -107,151 +103,181 @@ def _channel(sleeper: Sleeper, fd: int) -> Channel | None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Threads:
+    """The living threads of a manager: the ids of those whose pthread id is known, those that are not known to do
+    nothing but serve, and whether all are known.
+    """
+
+    tids: Mapping[int, int]
+    others: tuple[int, ...]
+    all_known: bool
+
+
+def _threads(lines: Sequence[_Line], about: About) -> _Threads:
+    """Sum up what the threads of one manager were seen to do, each in the sample of its own."""
+    manager = lines[0].manager
+    seen = [line.service.threads for line in lines]
+    others = frozenset[int]().union(*(line.service.others for line in lines))
+    known = frozenset[int]().union(*(each for each in seen if each is not None))
+    living = thread_ids(manager.pid)
+    found = {pthread: about.tid_of(manager, pthread) for pthread in known}
+    tids = {pthread: tid for pthread, tid in found.items() if tid in living and tid is not None}
+    serving = {tid for pthread, tid in tids.items() if pthread not in others}
+    serving |= {line.sleeper.thread.tid for line in lines}
+    return _Threads(tids, tuple(tid for tid in living if tid not in serving), set(living) <= set(tids.values()))
+
+
 class _Managers:
     """All connections to managers of one pass."""
 
-    lines: Sequence[_Line]
-    clients: Sequence[_Client]
-    known: Mapping[ThreadId, Reason]
-    about: About
-    names: dict[tuple[ProcessId, int], tuple[bool, str]] = field(default_factory=dict)
+    def __init__(
+        self, lines: Sequence[_Line], clients: Sequence[_Client], known: Mapping[ThreadId, Reason], about: About
+    ) -> None:
+        self._lines = {line.sleeper.thread: line for line in lines}
+        self._clients = clients
+        self._known = known
+        self._about = about
+        self._served_by = {client.line.sleeper.thread: client for client in clients if client.line is not None}
+        of_manager: dict[ProcessId, list[_Line]] = {}
+        for line in lines:
+            of_manager.setdefault(line.manager, []).append(line)
+        self._of_manager = of_manager
+        self._threads = {manager: _threads(found, about) for manager, found in of_manager.items()}
+        self._names: dict[tuple[ProcessId, int], tuple[bool, str]] = {}
 
     def reasons(self) -> dict[ThreadId, Reason]:
-        for client in self.clients:
+        for client in self._clients:
             if client.served is not None and client.call.name:
                 self._learn(client.served.manager, client.call)
-        found = {}
-        for line in self.lines:
-            if (reason := self._of_service(line)) is not None:
-                found[line.sleeper.thread] = reason
-        for client in self.clients:
-            if (reason := self._of_client(client, found)) is not None:
-                found[client.sleeper.thread] = reason
-        return found
+        served = {thread: reason for thread, line in self._lines.items() if (reason := self._of_service(line))}
+        clients = {each.sleeper.thread: reason for each in self._clients if (reason := self._of_client(each, served))}
+        return {**served, **clients}
 
     def _learn(self, manager: ProcessId, call: ProxyCall) -> None:
         """Of several names that clients have for one lock, a module's is taken, and of these the first."""
         name = (not call.named, call.name)
-        self.names[manager, call.ident] = min(name, self.names.get((manager, call.ident), name))
+        self._names[manager, call.ident] = min(name, self._names.get((manager, call.ident), name))
+
+    # -- a client
 
     def _of_client(self, client: _Client, served: Mapping[ThreadId, Reason]) -> Reason | None:
-        thread, line = client.sleeper.thread, client.served
-        known = self.known.get(thread)
+        line = client.served
         if line is not None and line.service.queued:
             return self._of_queue(client, line)
         if not client.wants_lock:
             return None
-        if line is not None:
-            reason = served.get(line.sleeper.thread)
-            if reason is not None:
-                wait = made(client.sleeper, reason.wait.target, reason.wait.wakers)
-                return replace(reason, wait=replace(wait, holders=reason.wait.holders, bound=reason.wait.bound))
-            if line.sleeper.blocked.timed:
-                target = self._target(line, client.call.typeid)
-                wakers_of = Wakers((line.sleeper.thread,))
-                return Reason(replace(made(client.sleeper, target, wakers_of), timed=True))
+        reason = None if line is None else served.get(line.sleeper.thread)
+        if reason is not None:
+            wait = made(client.sleeper, reason.wait.target, reason.wait.wakers)
+            return replace(reason, wait=replace(wait, holders=reason.wait.holders, bound=reason.wait.bound))
+        if line is not None and line.sleeper.blocked.timed:
+            wait = made(client.sleeper, self._target(line, client.call), Wakers((line.sleeper.thread,)))
+            return Reason(replace(wait, timed=True))
+        return self._of_unseen(client)
+
+    def _of_unseen(self, client: _Client) -> Reason:
+        """Make the wait of a client whose manager is no member, is not asleep yet, or is on another machine."""
+        call, known = client.call, self._known.get(client.sleeper.thread)
         target = Target(
             WaitKind.MANAGER_LOCK,
-            client.call.name,
-            address=client.call.ident,
-            part_of=client.call.typeid or None,
-            attribute=client.call.method,
-            named=client.call.named,
+            call.name,
+            address=call.ident,
+            part_of=call.typeid or None,
+            attribute=call.method,
+            named=call.named,
         )
         if known is not None:
             return replace(known, wait=replace(known.wait, target=target))
-        return Reason(made(client.sleeper, target, Wakers((), (), Doubt.OUTSIDER)))  # it is reached over the network
+        return Reason(made(client.sleeper, target, Wakers((), (), Doubt.OUTSIDER)))
 
     def _of_queue(self, client: _Client, line: _Line) -> Reason | None:
         """Make the wait of a client for what is in a queue of the manager, or for room in it."""
-        known, call = self.known.get(client.sleeper.thread), client.call
+        known, call = self._known.get(client.sleeper.thread), client.call
         if known is None:
             return None
         if call.method == _GET:
             target = replace(known.wait.target, name=call.name, named=call.named)
         else:
-            name, named = call.name or _QUEUE, bool(call.name) and call.named
             target = Target(
-                WaitKind.SIGNAL, name, process=line.manager, address=call.ident, part_of=_QUEUE, named=named
+                WaitKind.SIGNAL,
+                call.name or _QUEUE,
+                process=line.manager,
+                address=call.ident,
+                part_of=_QUEUE,
+                named=call.named,
             )
         wait = replace(made(client.sleeper, target, Wakers()), timed=line.sleeper.blocked.timed)
         return self._of_any(line, wait)
 
-    def _target(self, line: _Line, kind: str | None) -> Target:
+    # -- the manager's thread that serves it
+
+    def _target(self, line: _Line, call: ProxyCall | None) -> Target:
         manager, ident = line.manager, line.service.ident
-        unnamed, name = self.names.get((manager, ident), (True, ""))
+        unnamed, name = self._names.get((manager, ident), (True, ""))
         return Target(
             WaitKind.MANAGER_LOCK,
             name,
             process=manager,
             address=ident,
-            part_of=kind or None,
+            part_of=(call.typeid if call is not None else "") or None,
             attribute=line.service.method,
             named=not unnamed,
         )
 
     def _of_service(self, line: _Line) -> Reason | None:
         """Make the wait of a manager's thread. It is idle: its client is the one that waits."""
-        service, blocked = line.service, line.sleeper.blocked
+        service, blocked, private = line.service, line.sleeper.blocked, line.sleeper.private
         if service.method not in (_ACQUIRE, _WAIT) or not service.direct:
             return None
-        if blocked.call is not Call.FUTEX or blocked.timed:
+        if blocked.call is not Call.FUTEX or blocked.timed or private is None or private.kind not in _LOCKS:
             return None
-        if line.sleeper.private is None or line.sleeper.private.kind not in _LOCKS:
-            return None
-        kind = next((each.call.typeid for each in self.clients if each.served is line), None)
-        target = self._target(line, kind)
+        client = self._served_by.get(line.sleeper.thread)
+        target = self._target(line, client.call if client is not None else None)
         wait = replace(made(line.sleeper, target, Wakers()), idle=True)
-        return self._of_rlock(line, wait) or self._of_any(line, wait)
+        owner = private.owner_pthread if private.kind is not Private.CONDITION else None
+        return self._of_any(line, wait) if owner is None else self._of_rlock(line, wait, owner)
 
-    def _of_rlock(self, line: _Line, wait: Wait) -> Reason | None:
+    def _of_rlock(self, line: _Line, wait: Wait, owner: int) -> Reason:
         """Make the wait for a lock that knows its owner: the client that its thread serves."""
-        private, manager = line.sleeper.private, line.manager
-        owner = private.owner_pthread if private is not None and private.kind is not Private.CONDITION else None
-        if owner is None:
-            return None
-        tid = self.about.tid_of(manager, owner)
+        manager, threads = line.manager, self._threads[line.manager]
+        tid = threads.tids.get(owner) or self._about.tid_of(manager, owner)
         if tid is None:
-            known = line.service.threads
             # Only a thread that lives can release it.
-            wakers = Wakers() if known and owner not in known else Wakers((), (manager,))
-            return Reason(replace(wait, wakers=wakers))
-        age_s = thread_age_s(manager.pid, tid)
-        if age_s is not None and age_s + _AGE_TICK_S < (wait.asleep_s or 0.0):
-            # It was made after this wait began, and has the pthread id of the thread that took the lock and ended.
-            return Reason(replace(wait, wakers=Wakers()))
+            return Reason(replace(wait, wakers=Wakers() if threads.all_known else Wakers((), (manager,))))
         holder = ThreadId(manager, tid)
-        held_by = next((each.sleeper.thread for each in self.clients if each.served_by == holder), None)
-        if held_by is not None:
-            return Reason(replace(wait, wakers=Wakers((held_by,)), holders=(held_by,), bound=True))
-        client = next((each.client for each in self.lines if each.sleeper.thread == holder), None)
-        return Reason(replace(wait, wakers=Wakers((holder,)), holders=(holder,), bound=True), client=client)
+        age_s = thread_age_s(manager.pid, tid)
+        if age_s is None or age_s + _AGE_TICK_S < (wait.asleep_s or 0.0):
+            # It was made after this wait began: most likely it has the pthread id of the one that took the lock.
+            return Reason(replace(wait, wakers=Wakers((holder,))))
+        client = self._served_by.get(holder)
+        if client is not None:
+            taker = client.sleeper.thread
+            return Reason(replace(wait, wakers=Wakers((taker,)), holders=(taker,), bound=True))
+        serves = self._lines.get(holder)
+        held = replace(wait, wakers=Wakers((holder,)), holders=(holder,), bound=True)
+        return Reason(held, client=serves.client if serves is not None else None)
 
     def _of_any(self, line: _Line, wait: Wait) -> Reason:
         """Make the wait for a lock that any client may release, or for a signal that any may give."""
-        manager, service = line.manager, line.service
-        peers = dict.fromkeys(each.client for each in self.lines if each.manager == manager)
+        manager = line.manager
+        peers = dict.fromkeys(each.client for each in self._of_manager[manager])
         channels = tuple((peer, True) for peer in peers if peer is not None)
-        processes = tuple(sorted(set(self.about.members) - {manager}))
-        doubt = Doubt.UNASKED if channels else None
-        pids: tuple[int, ...] = ()
-        signal = line.sleeper.private is not None and line.sleeper.private.kind is Private.CONDITION
-        handling = [each.pid for each in processes if each in self.about.handlers]
-        if len(channels) > _MOST_CLIENTS:
-            doubt = Doubt.UNRECOGNISED
-        elif not service.own_address:
-            doubt = Doubt.OUTSIDER
-        elif signal and handling:
-            doubt, pids = Doubt.HANDLER, tuple(handling)
-        if service.threads is None:
-            processes = (*processes, manager)
-        wakers = Wakers(tuple(self._others(line)), processes, doubt, pids)
-        return Reason(replace(wait, wakers=wakers), channels)
+        processes = tuple(sorted(set(self._about.members) - {manager}))
+        others = tuple(ThreadId(manager, tid) for tid in self._threads[manager].others)
+        doubt, pids = self._doubt(line, processes, len(channels))
+        return Reason(replace(wait, wakers=Wakers(others, processes, doubt, pids)), channels)
 
-    def _others(self, line: _Line) -> Iterator[ThreadId]:
-        """Yield the threads of the manager that are not known to do nothing but serve."""
-        service, manager = line.service, line.manager
-        serving = {each.sleeper.thread.tid for each in self.lines if each.manager == manager}
-        known = (service.threads or frozenset()) - service.others
-        serving |= {tid for pthread in known if (tid := self.about.tid_of(manager, pthread)) is not None}
-        yield from (ThreadId(manager, tid) for tid in thread_ids(manager.pid) if tid not in serving)
+    def _doubt(
+        self, line: _Line, processes: Sequence[ProcessId], channels: int
+    ) -> tuple[Doubt | None, tuple[int, ...]]:
+        """Return who else may wake a client, and which PIDs that is about."""
+        private = line.sleeper.private
+        signal = private is not None and private.kind is Private.CONDITION
+        handling = tuple(each.pid for each in processes if each in self._about.handlers)
+        if channels > _MOST_CLIENTS:
+            return Doubt.UNRECOGNISED, ()
+        if not line.service.own_address:
+            return Doubt.OUTSIDER, ()
+        if signal and handling:
+            return Doubt.HANDLER, handling
+        return (Doubt.UNASKED if channels else None), ()
