@@ -210,6 +210,9 @@ def _managed() -> Iterator[tuple[str, Finding]]:
         replace(wait, target=each, holders=held, bound=True)
         for wait, each, held in zip(waits, (target, second), holds, strict=True)
     )
+    waits = tuple(replace(each, wakers=_by(10, 11, 12, 13)) for each in waits)
+    third = replace(waits[0], thread=ThreadId(pid(13), 13))
+    yield "all workers wait for a Manager's lock", _one(code="stuck", blocked=(*waits, third))
     yield "a ring of a Manager's locks", _one(code="deadlock", blocked=ring)
 
 

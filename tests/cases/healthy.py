@@ -48,7 +48,17 @@ CASES = (
     Case("healthy_manager", QUIET, ready(), "killed", arguments=("killed",), long_s=1.0),
     *(
         Case("healthy_child", QUIET, ready(), name, arguments=(name,), rests=False, long_s=60.0)
-        for name in ("computes", "drained", "communicates", "timed", "shared", "signalled", "any_child", "helped")
+        for name in (
+            "computes",
+            "drained",
+            "communicates",
+            "timed",
+            "shared",
+            "signalled",
+            "stopped_later",
+            "any_child",
+            "helped",
+        )
     ),
 )
 

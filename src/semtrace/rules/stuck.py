@@ -289,8 +289,16 @@ def _manager_cause(waits: Sequence[Wait]) -> tuple[Fact, ...]:
     able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
     if any(not wait.wakers.threads and not wait.wakers.processes for wait in waits):
         return (ClientEnded(),)
-    taken = any(wait.target.attribute == _ACQUIRE for wait in waits)
-    return (*([ClientMayHaveEnded()] if taken else []), NobodyElse(able))
+    return (*_unrecorded(waits), NobodyElse(able))
+
+
+def _unrecorded(waits: Sequence[Wait]) -> tuple[Fact, ...]:
+    """Say of a Manager's lock that has no known holder who may have had it."""
+    taken = (
+        wait.target.kind is WaitKind.MANAGER_LOCK and wait.target.attribute == _ACQUIRE and not wait.holders
+        for wait in waits
+    )
+    return (ClientMayHaveEnded(),) if all(taken) else ()
 
 
 def _unfinished(target: Target, snapshot: Snapshot) -> Iterator[int]:
@@ -351,6 +359,7 @@ def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         facts=(
             WorkersBlocked(len(waits), len(serving), proven=False),
             *blocked(waits),
+            *_unrecorded(waits),
             MayStillWake(doubt.doubt, doubt.pids or able),
         ),
         remedy=Remedy((Advice.SEE_STACKS,), ("semtrace", "dump", "--stacks", str(snapshot.server.pid))),

@@ -1,4 +1,6 @@
 # Healthy: a program waits for another one, in ways in which that can go on.
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -51,9 +53,14 @@ def signalled():
     popen(code, stdout=subprocess.PIPE).wait()
 
 
-def any_child():
-    import os
+def stopped_later():
+    """A signal makes the parent end the input of its child."""
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    signal.signal(signal.SIGTERM, lambda *_: child.stdin.close())
+    child.wait()
 
+
+def any_child():
     subprocess.Popen(["sleep", "600"])
     os.wait()
 
