@@ -191,6 +191,30 @@ def _private() -> Iterator[tuple[str, Finding]]:
     yield "join() before the pipe is read, over", gone_by(knot, 5.0)
     held = lock(holders=(holder(11, within=True),), waiters=(waiter(12, 60.0),))
     yield "join() while holding the lock", _one(held, code="deadlock", blocked=(join,))
+    yield from _managed()
+
+
+def _managed() -> Iterator[tuple[str, Finding]]:
+    target = Target(WaitKind.MANAGER_LOCK, "app.lock", process=pid(14), address=1, part_of="Lock", attribute="acquire")
+    waits = tuple(
+        replace(_wait(number, WaitKind.MANAGER_LOCK, wakers=_by(11, 12), stack=USERS), target=target)
+        for number in (11, 12)
+    )
+    yield "a Manager's lock whose client may have ended", _one(code="stuck", blocked=waits)
+    gone = tuple(replace(each, wakers=Wakers()) for each in waits)
+    yield "a Manager's lock whose client has ended", _one(code="stuck", blocked=gone)
+    signal = replace(target, part_of="Event", attribute="wait")
+    yield "a Manager's event", _one(code="stuck", blocked=tuple(replace(each, target=signal) for each in waits))
+    second = replace(target, name="app.other", address=2)
+    holds = (ThreadId(pid(12), 12),), (ThreadId(pid(11), 11),)
+    ring = tuple(
+        replace(wait, target=each, holders=held, bound=True)
+        for wait, each, held in zip(waits, (target, second), holds, strict=True)
+    )
+    waits = tuple(replace(each, wakers=_by(10, 11, 12, 13)) for each in waits)
+    third = replace(waits[0], thread=ThreadId(pid(13), 13))
+    yield "all workers wait for a Manager's lock", _one(code="stuck", blocked=(*waits, third))
+    yield "a ring of a Manager's locks", _one(code="deadlock", blocked=ring)
 
 
 def _doubts() -> Iterator[tuple[str, Finding]]:

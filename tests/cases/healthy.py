@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from support import wait_until
 
 from cases.examining import Case
-from cases.expectations import STUCK, Expected
+from cases.expectations import STUCK, Expected, Waits, said
 from cases.sickness import Sick, hold_by_debugger, sleeps_in
 from cases.standard import NOT_INHERITED, ready
 
+
+def second_ready(sick: Sick) -> list[int]:
+    return said("ready")(sick)[1:]
+
+
 QUIET = Expected(quiet=True, stuck={"threads": 0}, never=NOT_INHERITED | STUCK)
+
+MANAGED = replace(QUIET, waits=(Waits(second_ready, "manager-lock", stuck=False),))
 
 CASES = (
     Case("healthy_throttle", QUIET, ready(), long_s=1.0),
@@ -31,6 +40,26 @@ CASES = (
     Case("healthy_executor", QUIET, ready(), long_s=1.0),
     Case("healthy_full", QUIET, ready(), long_s=60.0),
     Case("healthy_ended_producer", QUIET, ready(), arguments=("multiprocessing",)),
+    *(
+        Case("healthy_manager", MANAGED, ready(), name, arguments=(name,), long_s=60.0)
+        for name in ("Lock", "RLock", "Semaphore", "Condition")
+    ),
+    Case("healthy_manager", QUIET, ready(), "queue", arguments=("queue",), long_s=1.0),
+    Case("healthy_manager", QUIET, ready(), "killed", arguments=("killed",), long_s=1.0),
+    *(
+        Case("healthy_child", QUIET, ready(), name, arguments=(name,), rests=False, long_s=60.0)
+        for name in (
+            "computes",
+            "drained",
+            "communicates",
+            "timed",
+            "shared",
+            "signalled",
+            "stopped_later",
+            "any_child",
+            "helped",
+        )
+    ),
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from support import PATIENCE_S, wait_until
 
 from cases.examining import Act, Case
-from cases.expectations import SLOW, STUCK, Expected, Found, Pids, Waits, children, grandchildren, root
+from cases.expectations import SLOW, STUCK, Expected, Found, Pids, Waits, children, grandchildren, root, said
 from cases.sickness import Sick, gunicorn, sleeps_in, uvicorn, uwsgi
 from cases.standard import DEADLY, INHERITED, NOT_INHERITED, ready, sick, waits
 
@@ -171,6 +171,29 @@ OTHERS = (
         command=with_gunicorn("-w 3 -t 0 --preload", "all_wait_app:app"),
         needs=("gunicorn",),
         long_s=1.0,
+    ),
+    Case(
+        "manager_app",
+        Expected(
+            (Found(STUCK, "error", lock="manager_app.order_lock"),),
+            (Waits(lambda sick: sick.children()[-2:], "manager-lock"),),
+            never=NOT_INHERITED,
+        ),
+        requests(("/die",), ("/",) * 4, asleep=0),
+        command=with_gunicorn("-w 2 -t 0 --preload", "manager_app:app"),
+        needs=("gunicorn",),
+        long_s=1.0,
+    ),
+    *(
+        Case(
+            "manager_dead",
+            Expected((Found(STUCK, "error"),), (Waits(said("ready"), "manager-lock", stuck=True),)),
+            ready(),
+            name,
+            arguments=(name,),
+            needs=(name,),
+        )
+        for name in ("billiard", "multiprocess")
     ),
     Case(
         "cache_app",

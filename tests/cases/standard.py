@@ -18,6 +18,7 @@ from cases.expectations import (
     child,
     children,
     everybody,
+    grandchildren,
     root,
     said,
 )
@@ -219,6 +220,16 @@ CASES = (
         sick(stuck(everybody), waits=(waits(root, "process-end"), waits(child(0), "pipe-write")), threads=2),
         lambda sick: sick.wait_asleep(1, 1),
     ),
+    Case(
+        "pipe_shell",
+        sick(stuck(everybody), waits=(waits(root, "process-end"), waits(grandchildren, "pipe-write/process-end"))),
+        lambda sick: sick.wait_asleep(1, 1),
+    ),
+    Case(
+        "pipe_stdin",
+        sick(stuck(everybody), waits=(waits(root, "process-end"), waits(child(0), "pipe-read")), threads=2),
+        lambda sick: sick.wait_asleep(1, 0),
+    ),
     # A holder joins those who wait for its lock.
     Case(
         "join_holding",
@@ -288,13 +299,47 @@ CASES = (
         ready(),
         arguments=files("lock"),
     ),
-    # A Manager's lock, whose client is dead.
+    # A Manager's lock: its holder takes long, or is dead.
+    Case(
+        "healthy_manager",
+        Expected(
+            (Found(frozenset({"long-wait"}), "warning", pids=child(2), lock="__main__.guard", place="waits"),),
+            never=NOT_INHERITED | STUCK,
+        ),
+        ready(),
+        "long",
+        arguments=("RLock",),
+        long_s=1.0,
+    ),
     Case(
         "manager_dead",
         Expected(
             (Found(DEADLY | {"orphaned-lock"}, "error/warning", of=everybody),),
             (Waits(said("ready"), "manager-lock"),),
             never=frozenset({"inherited-hold"}),
+        ),
+        ready(),
+    ),
+    Case(
+        "manager_rlock_dead",
+        sick(
+            stuck(said("ready"), "__main__.lock", "waits"),
+            waits=(waits(said("ready"), "manager-lock"), waits(root, "process-end")),
+            threads=3,
+        ),
+        ready(),
+    ),
+    Case(
+        "manager_result",
+        sick(stuck(root, "", "waits"), waits=(waits(root, "pipe-read"),), threads=2),
+        ready(),
+    ),
+    Case(
+        "manager_ring",
+        sick(
+            stuck(said("ready"), "", "waits", frozenset({"deadlock"})),
+            waits=(waits(said("ready"), "manager-lock"),),
+            threads=3,
         ),
         ready(),
     ),

@@ -8,9 +8,8 @@ from pythons import VERSIONS, need
 from cases import standard
 from cases.examining import PAIR, Case, check
 
-# Not explained yet: a program of another kind that is waited for (it is no member of the server), a Manager's lock,
-# and the proof of an orphan in 1.6 GB within the doctor's patience.
-LATER = frozenset({"pipe_undrained", "manager_dead", "big_parent"})
+# Not explained yet: the proof of an orphan in 1.6 GB within the doctor's patience.
+LATER = frozenset({"big_parent"})
 
 # What depends most on the interpreter's layout runs on all versions.
 ON_ALL = frozenset({"twice_shared", "private_forks", "slow_exitstack", "reader_killed", "join_holding"})

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pythons import need
-from support import PROGRAMS, kill_tree
+from support import PROGRAMS, kill_tree, wait_until
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.held import evidence
+from semtrace.cpython.managers import proxy_call, service
 from semtrace.cpython.privatewait import private_wait
 from semtrace.cpython.stack import Sample, StackReader
 from semtrace.cpython.variables import interrupted
@@ -72,6 +73,60 @@ def recorded(request: pytest.FixtureRequest) -> tuple[StackReader, Recorded]:
         kill_tree(popen.pid)
         popen.communicate()
     return reader, image
+
+
+@pytest.fixture(scope="module", params=["3.8", "3.11", "3.14"])
+def managed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[StackReader, Recorded]]:
+    """Return a client of a Manager, and the manager."""
+    command = [need(request.param), str(PROGRAMS / "managers.py"), "rlock", str(tmp_path_factory.mktemp("manager"))]
+    popen = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PROGRAMS)
+    images = []
+    try:
+        assert popen.stdout is not None
+        _, *pids = map(int, popen.stdout.readline().split())
+        for pid in pids:
+            with Memory(pid) as memory:
+                reader = StackReader(pid, memory)
+                image = Recorded(memory)
+                reader._memory = image  # type: ignore[assignment]
+                wait_until(lambda reader=reader, image=image: anew(reader, image), what="a call")  # type: ignore[misc]
+                image.memory = None
+            images.append((reader, image))
+    finally:
+        kill_tree(popen.pid)
+        popen.communicate()
+    return images
+
+
+def anew(reader: StackReader, image: Recorded) -> list[object]:
+    image.pieces.clear()
+    return calls(reader)
+
+
+def calls(reader: StackReader) -> list[object]:
+    sample = reader.sample()
+    threads = sample.threads if sample is not None else ()
+    found = [ask(sample, thread.frames) for thread in threads if sample for ask in (proxy_call, service)]
+    return [each for each in found if each is not None and each.method]
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 1 << 32), share=st.sampled_from([0.0001, 0.001, 0.01, 0.2]))
+def test_damaged_calls_of_a_manager_come_to_an_end(
+    managed: list[tuple[StackReader, Recorded]], seed: int, share: float
+) -> None:
+    for reader, image in managed:
+        intact = dict(image.pieces)
+        image.pieces.update(damaged(intact, random.Random(seed), share))
+        began = time.perf_counter()
+        try:
+            calls(reader)
+        finally:
+            image.pieces.clear()
+            image.pieces.update(intact)
+        assert time.perf_counter() - began < SLACK_S
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))

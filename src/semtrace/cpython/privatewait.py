@@ -54,7 +54,8 @@ class PrivateWait:
 
     `lock` is the address of the object that a name book knows: the lock, for CONDITION the Condition's own inner lock
     (the thread sleeps in another one), None where there is none. `locked` says whether that lock is locked.
-    `owner_pthread` is its owner's pthread id and `depth` how often it is held, where the lock keeps them.
+    `owner_pthread` is its owner's pthread id and `depth` how often it is held, where the lock keeps them. The id lies
+    at `owner_at`: the owner may change while the thread sleeps, for a release wakes one waiter only.
     `ways` lead to the lock, `primitive` is the class of the object that waits (`queue.Queue`), at `primitive_address`,
     and `operation` its method. `thread` is whose end is awaited, `module` what is being imported.
     """
@@ -70,6 +71,7 @@ class PrivateWait:
     operation: str | None = None
     thread: Awaited | None = None
     module: str | None = None
+    owner_at: int | None = None
 
     @property
     def member(self) -> Step | None:
@@ -180,9 +182,17 @@ def _buffered(sample: Sample, address: int, cls: Class, word: int, ways: tuple[W
     words = sample.objects.pages.words(address, min(cls.basicsize // 8, _MOST_BUFFERED))
     following = words[words.index(word) + 1 :] if word in words else ()
     owner = following[0] if following else None
+    owner_at = address + 8 * (len(words) - len(following)) if following else None
     name = f"{cls.module}.{cls.name}"
     return PrivateWait(
-        WaitKind.BUFFERED, address, True, owner or None, ways=ways, primitive=name, primitive_address=address
+        WaitKind.BUFFERED,
+        address,
+        True,
+        owner or None,
+        ways=ways,
+        primitive=name,
+        primitive_address=address,
+        owner_at=owner_at,
     )
 
 
@@ -210,6 +220,7 @@ def _with_state(sample: Sample, wait: PrivateWait, address: int, cls: Class) -> 
         wait.primitive,
         wait.primitive_address,
         wait.operation,
+        owner_at=address + at.RLOCK_OWNER if cls.form is Form.THREAD_RLOCK else None,
     )
 
 

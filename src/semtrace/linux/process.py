@@ -125,6 +125,16 @@ def thread_ids(pid: int) -> list[int]:
         return []
 
 
+def thread_age_s(pid: int, tid: int) -> float | None:
+    """Return for how long a thread has existed, None if it ended."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/stat", "rb", buffering=0) as f:
+            stat = parse_stat(tid, f.read(4096))
+    except OSError:
+        return None
+    return None if stat is None else time.clock_gettime(time.CLOCK_BOOTTIME) - stat.id.start_ticks / TICKS_PER_S
+
+
 def is_thread(tid: int) -> bool:
     """Return True for a thread that is not the first of its process: /proc shows it by its number, too."""
     try:

@@ -27,6 +27,18 @@ _SIGNALS = re.compile(rb"^SigBlk:\t([0-9a-f]+)$.*?^SigCgt:\t([0-9a-f]+)$", re.MU
 # include/linux/sched.h: a kernel thread has no program.
 _PF_KTHREAD = 0x00200000
 
+# The signals below 32, without the one that CPython itself handles (SIGINT) and those of faults, which faulthandler
+# catches: what is caught of the rest is the program's own.
+_NOT_OF_PROGRAM = (
+    signal.SIGINT,
+    signal.SIGILL,
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGSEGV,
+)
+OF_PROGRAM = (1 << 31) - 1 - sum(1 << (number - 1) for number in _NOT_OF_PROGRAM)
+
 
 @dataclass(frozen=True, slots=True)
 class Status:

@@ -28,13 +28,15 @@ class Elapsed:
 @dataclass(frozen=True, slots=True)
 class LockRef:
     """A lock that a finding is about. `id` is None of a private lock; `process` is then the one whose copy it is, if
-    the finding is about one copy. `name` is as the target has it, and so may hold control characters.
+    the finding is about one copy. `managed`: it is a Manager's, in that process. `name` is as the target has it, and so
+    may hold control characters.
     """
 
     id: SemId | None
     name: str
     kind: str = "unknown"
     process: ProcessId | None = None
+    managed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +334,16 @@ class NobodyElse:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientEnded:
+    """The client that took a Manager's lock has ended: the manager's thread that served it is the lock's owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMayHaveEnded:
+    """A Manager does not record who holds a lock, so a client that ended may have held it."""
+
+
+@dataclass(frozen=True, slots=True)
 class UnfinishedTasks:
     """`join()` of a JoinableQueue waits for so many calls of `task_done()`."""
 
@@ -564,6 +576,8 @@ Fact = (
     | InHandler
     | SleeperDied
     | NobodyElse
+    | ClientEnded
+    | ClientMayHaveEnded
     | UnfinishedTasks
     | WaitersHoldUnits
     | ChildEnded

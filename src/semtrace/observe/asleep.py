@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.joined import awaited_child
 from semtrace.cpython.layout import Layout
+from semtrace.cpython.managers import ProxyCall, Service, proxy_call, service
 from semtrace.cpython.privatewait import PrivateWait, private_wait
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, StackReader
 from semtrace.cpython.variables import interrupted
@@ -41,7 +42,8 @@ class Sleeper:
     """A thread that has not run for `asleep_s`. `frames` is innermost first and without what lies before a fork, None
     where they were not or cannot be read. `in_handler`: it is in a signal handler that interrupted its own code.
     `joins` is the PID of a child of a fork server that it waits for. `private` is known of one that sleeps in a futex
-    on private memory and whose stack could be read.
+    on private memory and whose stack could be read. `proxy` is the call to a Manager whose answer it waits for,
+    `service` what it serves as a thread of a Manager.
     """
 
     thread: ThreadId
@@ -51,6 +53,8 @@ class Sleeper:
     in_handler: bool = False
     joins: int | None = None
     private: PrivateWait | None = None
+    proxy: ProxyCall | None = None
+    service: Service | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +69,8 @@ class _Known:
     in_handler: bool = False
     joins: int | None = None
     private: PrivateWait | None = None
+    proxy: ProxyCall | None = None
+    service: Service | None = None
 
 
 class LongSleepers:
@@ -103,7 +109,17 @@ class LongSleepers:
 
     def _sleeper(self, thread: ThreadId) -> Sleeper:
         known, asleep_s = self._known[thread], self._sleepers.seconds(thread) or 0.0
-        return Sleeper(thread, asleep_s, known.blocked, known.frames, known.in_handler, known.joins, known.private)
+        return Sleeper(
+            thread,
+            asleep_s,
+            known.blocked,
+            known.frames,
+            known.in_handler,
+            known.joins,
+            known.private,
+            known.proxy,
+            known.service,
+        )
 
     def _threads(self, watched: Watched) -> Iterable[int]:
         return (watched.id.pid,) if watched.stat.threads == 1 else thread_ids(watched.id.pid)
@@ -113,6 +129,7 @@ class LongSleepers:
         ran_ns = futex.run_time_ns(thread.process.pid, thread.tid)
         before = self._known.get(thread)
         if before is not None and before.ran_ns == ran_ns:
+            _refresh(before, watched)
             return before
         try:
             blocked = read_blocked(thread.process.pid, thread.tid, watched.memory)
@@ -157,11 +174,20 @@ class LongSleepers:
                 known.asked = True
 
 
+def _refresh(known: _Known, watched: Watched) -> None:
+    """Read the owner of the lock again that the thread waits for."""
+    private = known.private
+    if private is not None and private.owner_at is not None and watched.memory is not None:
+        known.private = replace(private, owner_pthread=watched.memory.u64(private.owner_at) or None)
+
+
 def _explain(known: _Known, sample: Sample, thread: PyThread, forked: bool) -> None:
     """Note all that the sample shows of one thread."""
     frames = own_frames(sample, thread.frames, forked)
     known.frames = frames
     known.in_handler = interrupted(sample, frames) is not None
     known.joins = awaited_child(sample, frames)
+    known.proxy = proxy_call(sample, frames)
+    known.service = service(sample, frames)
     if known.blocked.private and known.blocked.futex is not None:
         known.private = private_wait(sample, replace(thread, frames=frames), known.blocked.futex)

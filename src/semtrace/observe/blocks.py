@@ -10,19 +10,20 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from signal import Signals
 
 from semtrace.cpython.layout import Layout
 from semtrace.linux import futex
 from semtrace.linux.blocked import Call, read_blocked
-from semtrace.linux.channels import ChannelId, Ends, ends_among, find_ends
+from semtrace.linux.channels import ChannelId, ChannelKind, Ends, ends_among, find_ends
 from semtrace.linux.filelocks import read_file_locks
 from semtrace.linux.process import read_stat
-from semtrace.linux.program import read_status
+from semtrace.linux.program import OF_PROGRAM, read_status
 from semtrace.linux.stopped import Defunct, defunct_children, frozen
-from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, Wakers
+from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, WaitKind, Wakers
 from semtrace.observe import waitfor
 from semtrace.observe.asleep import LongSleepers, Sleeper
+from semtrace.observe.managed import managed
+from semtrace.observe.programs import Programs
 from semtrace.observe.waitfor import About, Reason
 from semtrace.observe.watched import Watched
 
@@ -31,17 +32,14 @@ from semtrace.observe.watched import Watched
 _ASK_EVERY_S = 10.0
 _ASK_SHARE = 20
 
-# The signals below 32, without the one that CPython itself handles (SIGINT) and those of faults, which faulthandler
-# catches: what is caught of the rest is the program's own.
-_NOT_OF_PROGRAM = (Signals.SIGINT, Signals.SIGILL, Signals.SIGABRT, Signals.SIGBUS, Signals.SIGFPE, Signals.SIGSEGV)
-_OF_PROGRAM = (1 << 31) - 1 - sum(1 << (number - 1) for number in _NOT_OF_PROGRAM)
-
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
     """The answer of one pass. `ran_ns` is how long each thread had run then: who has run since waits no more.
 
     `idle` are threads that wait for work in a library. `doing` is the call that the first thread of a process is in.
+    `programs` are the processes outside the server that its threads wait for and whose threads wait themselves: all of
+    each.
     """
 
     taken_s: float = 0.0
@@ -54,6 +52,7 @@ class Blocks:
     ended: tuple[EndedChild, ...] = ()
     frozen: frozenset[ProcessId] = frozenset()
     doing: Mapping[ProcessId, Call] = field(default_factory=dict)
+    programs: frozenset[ProcessId] = frozenset()
 
 
 class Blocking:
@@ -62,6 +61,7 @@ class Blocking:
     def __init__(self, names: Callable[[ProcessId], Mapping[int, str]]) -> None:
         self._names = names
         self._sleepers = LongSleepers()
+        self._programs = Programs()
         self._last = Blocks()
         self._ends: dict[ChannelId, Ends] = {}
         self._asked: frozenset[ChannelId] = frozenset()
@@ -95,18 +95,22 @@ class Blocking:
         handlers -= {each.process for each in in_handler} | set(serving)
         about = self._about(watched, handlers)
         reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
+        reasons |= managed(sleepers, reasons, about)
+        followed = self._programs.follow(now_s, reasons.values(), about)
         stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
         return Blocks(
             now_s,
-            reasons,
+            {**reasons, **followed.reasons},
             stacks,
             frozenset(each.thread for each in sleepers if waitfor.is_idle(each.frames)),
             in_handler,
             handlers,
-            {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers},
+            {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers}
+            | dict(followed.ran_ns),
             tuple(_ended(each) for each in defunct_children(each.stat for each in watched)),
             frozenset(each.id for each in watched if frozen(each.id.pid)),
             {each.id: call for each in watched if (call := _call(each)) is not None},
+            followed.processes,
         )
 
     def _about(self, watched: Sequence[Watched], handlers: Collection[ProcessId]) -> About:
@@ -134,14 +138,29 @@ class Blocking:
         wait = reason.wait
         slept = (wait.asleep_s or 0.0) + later_s
         wait = replace(wait, asleep_s=slept, for_s=slept)
+        if reason.client is not None and (holder := _only_thread(self._ends.get(reason.client))) is not None:
+            wait = replace(wait, wakers=Wakers((holder,)), holders=(holder,))
         if not reason.channels or not self._ends.keys() >= {channel for channel, _ in reason.channels}:
             return wait
-        return replace(wait, wakers=_wakers(reason, self._ends, self._doubt(reason)))
+        wakers = _wakers(reason, self._ends, self._doubt(reason))
+        return replace(wait, wakers=self._with_handlers(wait, wakers))
+
+    def _with_handlers(self, wait: Wait, wakers: Wakers) -> Wakers:
+        """Doubt that a program waits for ever for data that a signal handler may send it, as on the way to an end."""
+        reads = wait.target.kind is WaitKind.PIPE_READ and wait.thread.process in self._last.programs
+        able = self._last.handlers.intersection(wakers.processes) if reads and wakers.doubt is None else ()
+        return replace(wakers, doubt=Doubt.HANDLER, pids=tuple(sorted(each.pid for each in able))) if able else wakers
 
     def _doubt(self, reason: Reason) -> Wakers:
+        """Return the reason's own doubt, else what is left open of who has the other ends."""
+        own = reason.wait.wakers
+        if own.doubt not in (None, Doubt.UNASKED):
+            return Wakers(doubt=own.doubt, pids=own.pids)
         if not self._asked.issuperset(channel for channel, _ in reason.channels):
             return Wakers(doubt=Doubt.UNASKED)
-        return Wakers(doubt=Doubt.UNREADABLE, pids=self._hidden) if self._hidden else Wakers()
+        # The kernel says that somebody has the other end of a connected socket; it may be a server of another user.
+        unseen = any(each.kind is ChannelKind.SOCKET and self._ends[each] == Ends() for each, _ in reason.channels)
+        return Wakers(doubt=Doubt.UNREADABLE, pids=self._hidden) if self._hidden or unseen else Wakers()
 
     def ask_members(self, threads: Collection[ThreadId], members: Iterable[ProcessId]) -> bool:
         """Ask the server's own processes who has the other ends of what these threads wait for: that is cheap. Return
@@ -168,7 +187,8 @@ class Blocking:
 
     def _channels(self, threads: Collection[ThreadId]) -> frozenset[ChannelId]:
         reasons = (self._last.reasons[each] for each in threads if each in self._last.reasons)
-        return frozenset(channel for reason in reasons for channel, _ in reason.channels)
+        channels = ((*(channel for channel, _ in each.channels), each.client) for each in reasons)
+        return frozenset(each for every in channels for each in every if each is not None)
 
 
 def _reason(sleeper: Sleeper, about: About) -> Reason | None:
@@ -187,11 +207,14 @@ def _those_asleep(blocks: Blocks) -> Blocks:
     }
     if not ran:
         return blocks
+    going = {thread.process for thread in ran} & blocks.programs  # its other threads may be woken by that one
+    ran |= {thread for thread in blocks.reasons if thread.process in going}
     return replace(
         blocks,
         reasons={thread: reason for thread, reason in blocks.reasons.items() if thread not in ran},
         stacks={thread: stack for thread, stack in blocks.stacks.items() if thread not in ran},
         ran_ns={thread: before for thread, before in blocks.ran_ns.items() if thread not in ran},
+        programs=blocks.programs - going,
     )
 
 
@@ -201,7 +224,15 @@ def _wakers(reason: Reason, ends: Mapping[ChannelId, Ends], doubt: Wakers) -> Wa
     for channel, writers in reason.channels:
         pids |= ends[channel].writers if writers else ends[channel].readers
     processes = {stat.id for pid in pids if (stat := read_stat(pid)) is not None and not stat.ended}
-    return replace(doubt, processes=tuple(sorted(processes | set(reason.wait.wakers.processes))))
+    own = reason.wait.wakers
+    return replace(doubt, threads=own.threads, processes=tuple(sorted(processes | set(own.processes))))
+
+
+def _only_thread(ends: Ends | None) -> ThreadId | None:
+    """Return the thread of the only process that has a channel, None if there are more."""
+    stats = [read_stat(pid) for pid in ends.readers | ends.writers] if ends is not None else []
+    only = stats[0] if len(stats) == 1 else None
+    return ThreadId(only.id, only.id.pid) if only is not None and only.threads == 1 and not only.ended else None
 
 
 def _ended(child: Defunct) -> EndedChild:
@@ -219,4 +250,4 @@ def _call(watched: Watched) -> Call | None:
 def _handles_signals(pid: int) -> bool:
     """Return True if the program has handlers of its own for signals, or if that cannot be read."""
     status = read_status(pid)
-    return status is None or bool(status.caught & _OF_PROGRAM)
+    return status is None or bool(status.caught & OF_PROGRAM)

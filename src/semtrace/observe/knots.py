@@ -45,6 +45,7 @@ class Knots:
             handlers=blocks.handlers,
             processes=tuple(_process(process, blocks) for process in snapshot.processes),
             ended=blocks.ended,
+            programs=blocks.programs,
         )
         snapshot = self._with_waits(snapshot)
         suspects = _suspects(snapshot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
@@ -12,7 +12,7 @@ from semtrace.cpython.stack import PyFrame
 from semtrace.linux.blocked import ANY_CHILD, Awaited, Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
 from semtrace.linux.filelocks import FileLock, holders_by_fdinfo, path_of
-from semtrace.linux.process import read_stat
+from semtrace.linux.process import children, read_stat
 from semtrace.model import Doubt, Frame, ProcessId, Target, ThreadId, Wait, WaitKind, Wakers, is_own
 from semtrace.observe.asleep import Sleeper
 
@@ -57,11 +57,13 @@ class About:
 @dataclass(frozen=True, slots=True)
 class Reason:
     """A wait before it is known who has the other ends. `channels` are those to be asked for, with the direction in
-    which the thread waits: `writers` may wake it, or readers.
+    which the thread waits: `writers` may wake it, or readers. `client` is the channel of the process that the holder
+    acts for.
     """
 
     wait: Wait
     channels: tuple[tuple[ChannelId, bool], ...] = ()
+    client: ChannelId | None = None
 
 
 def is_idle(frames: Sequence[PyFrame] | None) -> bool:
@@ -95,7 +97,8 @@ def reason(sleeper: Sleeper, about: About) -> Reason | None:
     return None
 
 
-def _made(sleeper: Sleeper, target: Target, wakers: Wakers) -> Wait:
+def made(sleeper: Sleeper, target: Target, wakers: Wakers) -> Wait:
+    """Return the untimed wait of a thread for this target."""
     return Wait(
         sleeper.thread,
         target,
@@ -114,10 +117,10 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
     process, blocked, private = sleeper.thread.process, sleeper.blocked, sleeper.private
     if not blocked.private:
         target = Target(WaitKind.UNKNOWN, "", process=process, address=blocked.futex, named=False)
-        return Reason(_made(sleeper, target, Wakers((), (), Doubt.UNRECOGNISED)))
+        return Reason(made(sleeper, target, Wakers((), (), Doubt.UNRECOGNISED)))
     if private is None or private.kind is Private.UNKNOWN:
         target = Target(WaitKind.UNKNOWN, "", process=process, address=blocked.futex, named=False)
-        return Reason(_made(sleeper, target, Wakers((), (process,))))
+        return Reason(made(sleeper, target, Wakers((), (process,))))
     if private.kind is Private.GIL:
         return None
     if private.kind is Private.THREAD_END:
@@ -134,9 +137,9 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
         # A handler can set an Event; it does not release somebody's lock.
         handled = kind is WaitKind.SIGNAL and process in about.handlers
         doubt = Wakers((), (process,), Doubt.HANDLER, (process.pid,)) if handled else Wakers((), (process,))
-        return Reason(_made(sleeper, target, doubt))
+        return Reason(made(sleeper, target, doubt))
     holder = ThreadId(process, owner)
-    return Reason(replace(_made(sleeper, target, Wakers((holder,))), holders=(holder,), bound=True))
+    return Reason(replace(made(sleeper, target, Wakers((holder,))), holders=(holder,), bound=True))
 
 
 def _thread_end(sleeper: Sleeper, private: PrivateWait, about: About) -> Reason:
@@ -145,7 +148,7 @@ def _thread_end(sleeper: Sleeper, private: PrivateWait, about: About) -> Reason:
     name = (awaited and awaited.name) or ""
     target = Target(WaitKind.THREAD_END, name, process=process, address=tid or sleeper.blocked.futex, named=bool(name))
     wakers = Wakers((), (process,)) if tid is None else Wakers((ThreadId(process, tid),))
-    return Reason(_made(sleeper, target, wakers))
+    return Reason(made(sleeper, target, wakers))
 
 
 def _name(sleeper: Sleeper, private: PrivateWait, about: About) -> tuple[str, bool]:
@@ -166,15 +169,24 @@ def _name(sleeper: Sleeper, private: PrivateWait, about: About) -> tuple[str, bo
 def _child(sleeper: Sleeper, child: int | None, about: About) -> Reason | None:
     process = sleeper.thread.process
     if child is None:
-        return Reason(_made(sleeper, Target(WaitKind.PROCESS_END, ""), Wakers((), (), Doubt.UNREADABLE)))
+        return Reason(made(sleeper, Target(WaitKind.PROCESS_END, ""), Wakers((), (), Doubt.UNREADABLE)))
     if child == ANY_CHILD:
-        every = tuple(about.children.get(process, ()))
-        return Reason(_made(sleeper, Target(WaitKind.PROCESS_END, "", address=process.pid), Wakers((), every)))
+        every = tuple(sorted({*about.children.get(process, ()), *_living_children(process)}))
+        return Reason(made(sleeper, Target(WaitKind.PROCESS_END, "", address=process.pid), Wakers((), every)))
     stat = read_stat(child)
     ended = stat is None or stat.ended
     awaited = None if stat is None else stat.id
     target = Target(WaitKind.PROCESS_END, "", process=awaited)
-    return None if ended or awaited is None else Reason(_made(sleeper, target, Wakers((), (awaited,))))
+    return None if ended or awaited is None else Reason(made(sleeper, target, Wakers((), (awaited,))))
+
+
+def _living_children(process: ProcessId) -> Iterator[ProcessId]:
+    """Yield also those that are no members of the server."""
+    stat = read_stat(process.pid)
+    for pid in children(stat) if stat is not None and stat.id == process else ():
+        child = read_stat(pid)
+        if child is not None and child.ppid == process.pid and not child.ended:
+            yield child.id
 
 
 def _file(sleeper: Sleeper, about: About) -> Reason | None:
@@ -194,8 +206,8 @@ def _file(sleeper: Sleeper, about: About) -> Reason | None:
     wakers = Wakers((), processes, Doubt.UNREADABLE if unseen else None, hidden)
     target = Target(WaitKind.FILE_LOCK, path or "", address=file.inode, path=path)
     single = tuple(ThreadId(stat.id, stat.id.pid) for stat in stats if stat.threads == 1)
-    made = _made(sleeper, target, wakers)
-    return Reason(replace(made, holders=single) if processes and len(single) == len(processes) else made)
+    wait = made(sleeper, target, wakers)
+    return Reason(replace(wait, holders=single) if processes and len(single) == len(processes) else wait)
 
 
 def _asks(waiter: FileLock, sleeper: Sleeper) -> bool:
@@ -241,8 +253,8 @@ def _of_channels(
         if not ended:
             return None
         target = Target(WaitKind.PROCESS_END, "", process=ended[0])
-        return Reason(_made(sleeper, target, Wakers((), ended)))
+        return Reason(made(sleeper, target, Wakers((), ended)))
     first, writers = channels[0]
     kind = WaitKind.PIPE_READ if writers else WaitKind.PIPE_WRITE
     target = Target(kind, "", address=first.number)
-    return Reason(_made(sleeper, target, Wakers((), ended, Doubt.UNASKED)), channels)
+    return Reason(made(sleeper, target, Wakers((), ended, Doubt.UNASKED)), channels)

@@ -15,6 +15,8 @@ from semtrace.model import (
     BetweenRequests,
     BlockedOn,
     ChildEnded,
+    ClientEnded,
+    ClientMayHaveEnded,
     Contended,
     CopyOfEach,
     Crowd,
@@ -322,6 +324,16 @@ def _(fact: NobodyElse) -> Iterator[str]:
         yield f"only {pids_of(fact.processes)} itself could end this wait"
     else:
         yield f"only {pids_of(fact.processes)} could end this wait, and all of them wait"
+
+
+@_lines.register
+def _(fact: ClientEnded) -> Iterator[str]:
+    yield "the client that took it has ended, and with it the only thread of the Manager that could release it"
+
+
+@_lines.register
+def _(fact: ClientMayHaveEnded) -> Iterator[str]:
+    yield "a Manager does not record who holds it: a client that ended may have held it"
 
 
 @_lines.register

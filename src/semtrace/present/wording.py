@@ -52,8 +52,11 @@ def lock_names(locks: Iterable[LockRef]) -> str:
 
 
 def lock_kind(lock: LockRef) -> str:
-    """Return `app.a (a threading lock)` of a private one, else its name."""
-    return lock_name(lock) if lock.id is not None else f"{lock_name(lock)} (a threading lock)"
+    """Return `app.a (a threading lock)` of a private one, `app.a (a Manager's lock)`, else its name."""
+    if lock.id is not None:
+        return lock_name(lock)
+    whose = "a Manager's" if lock.managed else "a threading"
+    return f"{lock_name(lock)} ({whose} lock)"
 
 
 def class_name(kind: str) -> str:

@@ -154,7 +154,7 @@ def _advice(cycle: Sequence[Wait], server: Server, doubtful: bool) -> Iterator[A
     else:
         yield Advice.SAME_ORDER
     if not doubtful:
-        shared = any(wait.target.semaphore is not None for wait in cycle)
+        shared = WaitKind.MANAGER_LOCK in kinds or any(wait.target.semaphore is not None for wait in cycle)
         yield Advice.RESTART_SERVER if shared else Advice.RESTART_PROCESS
 
 

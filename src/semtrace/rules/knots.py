@@ -19,7 +19,7 @@ from semtrace.model import (
     place_of,
 )
 
-_LOCKS = (WaitKind.SHARED_LOCK, WaitKind.PRIVATE_LOCK)
+_LOCKS = (WaitKind.SHARED_LOCK, WaitKind.PRIVATE_LOCK, WaitKind.MANAGER_LOCK)
 _PLAIN = (*_LOCKS, WaitKind.PROCESS_END, WaitKind.THREAD_END, WaitKind.PIPE_WRITE, WaitKind.FILE_LOCK)
 
 
@@ -62,6 +62,9 @@ def target_ref(target: Target, snapshot: Snapshot) -> LockRef | None:
         return LockRef(
             lock.id, target.part_of or lock.label if target.kind is WaitKind.SIGNAL else lock.label, lock.kind
         )
+    if target.kind is WaitKind.MANAGER_LOCK:
+        kind = target.part_of or "unknown"
+        return LockRef(None, target.name, kind, target.process, managed=True) if target.name else None
     if target.kind in (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL, WaitKind.FILE_LOCK):
         private = next((each.kind for each in snapshot.thread_locks if each.name == target.name), "unknown")
         return LockRef(None, target.name, private, target.process)

@@ -44,12 +44,18 @@ def long_waits(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         yield _private(waits, snapshot, limits) if private else _wait(waits, snapshot)
 
 
+# Lib/multiprocessing/managers.py AcquirerProxy: other methods wait for a signal.
+_ACQUIRE = "acquire"
+
+
 def _is_told(wait: Wait, snapshot: Snapshot) -> bool:
     """To wait for the end of a thread or process is how programs are written: only a worker is kept from work by it."""
     kind = wait.target.kind
     if kind is WaitKind.THREAD_END:
         serving = {process.id for process in workers(snapshot)} - {snapshot.server.id}
         return wait.thread.tid == wait.pid and wait.thread.process in serving
+    if kind is WaitKind.MANAGER_LOCK:
+        return wait.target.attribute == _ACQUIRE
     return kind in (WaitKind.PRIVATE_LOCK, WaitKind.FILE_LOCK)
 
 

@@ -18,6 +18,8 @@ from semtrace.model import (
     Advice,
     Behind,
     ChildEnded,
+    ClientEnded,
+    ClientMayHaveEnded,
     Doubt,
     Elapsed,
     Fact,
@@ -71,6 +73,11 @@ _LOST_S = 1.0
 
 # In these a main thread is parked while others work (Lib/threading.py).
 _PARKING = (None, "threading.Event", "threading.Condition")
+
+_COPIED = (WaitKind.PRIVATE_LOCK, WaitKind.MANAGER_LOCK)
+
+# Lib/multiprocessing/managers.py AcquirerProxy: the method that a client of a Manager's lock waits in.
+_ACQUIRE = "acquire"
 
 _ENDS = (WaitKind.PROCESS_END, WaitKind.THREAD_END)
 
@@ -150,9 +157,11 @@ def _is_result(wait: Wait) -> bool:
 
 
 def _cause_key(root: Root) -> object:
-    """Return what makes roots one finding: the copies that a fork made of a private lock, else each for itself."""
+    """Return what makes roots one finding: the copies that a fork made of a private lock, and one lock of a Manager;
+    else each is one for itself.
+    """
     (target, *more) = root.targets
-    return (target.kind, target.address) if target.kind is WaitKind.PRIVATE_LOCK and not more else root
+    return (target.kind, target.address) if target.kind in _COPIED and not more else root
 
 
 # -- the findings
@@ -163,7 +172,7 @@ def _stuck(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
     behind = [wait for root in roots for wait in root.behind]
     why, advice = _cause(roots, waits, snapshot)
     since_s = min(root.since_s for root in roots)
-    shared = any(wait.target.semaphore for wait in waits)
+    shared = any(wait.target.semaphore or wait.target.kind is WaitKind.MANAGER_LOCK for wait in waits)
     return Finding(
         code=FindingCode.STUCK,
         severity="error",
@@ -226,6 +235,8 @@ def _cause(
         return (InHandler(thread_ref(handler)),), (Advice.NOT_IN_HANDLER,)
     if all(wait.target.kind is WaitKind.PRIVATE_LOCK for wait in waits):
         return _private_cause(waits, snapshot)
+    if all(wait.target.kind is WaitKind.MANAGER_LOCK for wait in waits):
+        return _manager_cause(waits), (Advice.WAIT_WITH_TIMEOUT,)
     if any(wait.target.attribute == _WOKEN for wait in waits):
         return (SleeperDied(),), (Advice.WAIT_WITH_TIMEOUT,)
     unfinished = [count for wait in waits for count in _unfinished(wait.target, snapshot)]
@@ -271,6 +282,23 @@ def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fac
         return (*facts, LockedSinceFork(inherited, workers=False)), (Advice.NEW_AFTER_FORK,)
     free = tuple(use.process for use in uses if not use.locked and use.process not in owners)
     return (*facts, *([FreeElsewhere(free)] if free else ())), (Advice.RELEASE_IN_FINALLY,)
+
+
+def _manager_cause(waits: Sequence[Wait]) -> tuple[Fact, ...]:
+    """Of a Manager's lock: whether its holder is known to have ended."""
+    able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
+    if any(not wait.wakers.threads and not wait.wakers.processes for wait in waits):
+        return (ClientEnded(),)
+    return (*_unrecorded(waits), NobodyElse(able))
+
+
+def _unrecorded(waits: Sequence[Wait]) -> tuple[Fact, ...]:
+    """Say of a Manager's lock that has no known holder who may have had it."""
+    taken = (
+        wait.target.kind is WaitKind.MANAGER_LOCK and wait.target.attribute == _ACQUIRE and not wait.holders
+        for wait in waits
+    )
+    return (ClientMayHaveEnded(),) if all(taken) else ()
 
 
 def _unfinished(target: Target, snapshot: Snapshot) -> Iterator[int]:
@@ -331,6 +359,7 @@ def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         facts=(
             WorkersBlocked(len(waits), len(serving), proven=False),
             *blocked(waits),
+            *_unrecorded(waits),
             MayStillWake(doubt.doubt, doubt.pids or able),
         ),
         remedy=Remedy((Advice.SEE_STACKS,), ("semtrace", "dump", "--stacks", str(snapshot.server.pid))),

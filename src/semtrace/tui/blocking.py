@@ -105,13 +105,13 @@ def _held_by(node: Node, lock: Lock | None, graph: WaitGraph) -> str:
 
 def _enders(target: Target, graph: WaitGraph) -> list[ProcessId]:
     """Return the processes that the waits for a thing hang on: its holders, else all who could wake them."""
+    wait = next((wait for wait in graph.waits if wait.target == target), None)
+    if wait is not None and wait.holders:
+        return list(dict.fromkeys(thread.process for thread in wait.holders))
     if target.process is not None:
         return [target.process]
-    wait = next((wait for wait in graph.waits if wait.target == target), None)
     if wait is None:
         return []
-    if wait.holders:
-        return list(dict.fromkeys(thread.process for thread in wait.holders))
     return list(dict.fromkeys((*(thread.process for thread in wait.wakers.threads), *wait.wakers.processes)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
@@ -70,14 +71,16 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     waits = [wait for lock in snapshot.locks for wait in _lock_waits(lock, server)]
     waits += [wait for lock in snapshot.thread_locks for use in lock.processes for wait in _private_waits(lock, use)]
     others = {wait.thread: wait for wait in snapshot.blocked}
+    # A manager's thread waits for its client: that says more than the private lock that it sleeps in.
+    waits = [wait for wait in waits if not _is_managed(others.get(wait.thread))]
     known = {wait.thread for wait in waits}
     waits = [_with_sleep(wait, others[wait.thread]) if wait.thread in others else wait for wait in waits]
     waits += [_asked(wait) if assume_asked else wait for wait in snapshot.blocked if wait.thread not in known]
     return graph(waits, _living(snapshot), stopped)
 
 
-def _reads(wait: Wait) -> bool:
-    return wait.target.kind is WaitKind.PIPE_READ
+def _is_managed(wait: Wait | None) -> bool:
+    return wait is not None and wait.target.kind is WaitKind.MANAGER_LOCK
 
 
 def _with_sleep(wait: Wait, seen: Wait) -> Wait:
@@ -99,6 +102,7 @@ def stopped_processes(snapshot: Snapshot) -> frozenset[ProcessId]:
 def _living(snapshot: Snapshot) -> dict[ProcessId, int]:
     outside = {process: _ANY_NUMBER for lock in snapshot.locks for process in lock.mapped_by}
     outside |= {process: _ANY_NUMBER for wait in snapshot.blocked for process in wait.wakers.processes}
+    outside |= Counter(wait.thread.process for wait in snapshot.blocked if wait.thread.process in snapshot.programs)
     ended = {process.id for process in snapshot.processes if process.state in _ENDED}
     members = {process.id: process.threads for process in snapshot.processes}
     return {process: count for process, count in (outside | members).items() if process not in ended}

@@ -36,7 +36,7 @@ _TELLING = (
     WaitKind.UNKNOWN,
 )
 # These explain each other: who joins whom, and why that one does not end.
-_ENDS = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END)
+_ENDS = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END, WaitKind.PIPE_READ)
 
 Waits = Mapping[ThreadId, Wait]
 _Node = ThreadId | ProcessId | Target

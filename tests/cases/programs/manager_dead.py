@@ -1,9 +1,10 @@
 # Sick: a client is killed with a Manager's lock, the others wait for their proxies.
-import multiprocessing
+import importlib
 import os
 import signal
+import sys
 
-mp = multiprocessing.get_context("fork")
+mp = importlib.import_module(sys.argv[1] if sys.argv[1:] else "multiprocessing").get_context("fork")
 
 
 def take_and_die(lock):
