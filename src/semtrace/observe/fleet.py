@@ -86,7 +86,7 @@ class Fleet:
             changed |= self._follow_guests(now_s)
         if changed:
             self._watched = {process: self._watched[process] for process in current}
-            self._adopt()
+            self.adopt()
             self._map()
         return changed
 
@@ -94,7 +94,7 @@ class Fleet:
         """List at once what these processes map, which was found to have changed."""
         for watched in stale:
             watched.relist(now_s, at_once=True)
-        self._adopt()
+        self.adopt()
         self._map()
 
     def _follow_guests(self, now_s: float) -> bool:
@@ -133,10 +133,10 @@ class Fleet:
                 pass
             if watched.learned != known:
                 found = True
-                self._adopt()
+                self.adopt()
         return found
 
-    def _adopt(self) -> None:
+    def adopt(self) -> None:
         """Lets every process take over the objects that its relatives have, its parent's first."""
         able: list[Watched] = []
         for watched in self.with_guests:

@@ -219,7 +219,9 @@ class Observer:
         if not self._book.unvisited:  # a name spares the search for an owner
             self._ownership.want(self._fleet.mappers)
         changed |= self._fleet.search(self._now_s, self._budget_s, self._prover.wanted(self._fleet.mappers))
-        changed |= self._book.update(self._now_s, self._fleet.all, self._names)
+        if self._book.update(self._now_s, self._fleet.all, self._names):
+            self._fleet.adopt()  # a walk has met objects of one process, which spares the search of its children
+            changed = True
         if changed:
             self._name_and_group()
 
