@@ -127,9 +127,10 @@ class Fleet:
         """
         deadline = time.monotonic() + budget_s
         found = False
-        for watched in self.with_guests:
+        everybody = self.with_guests
+        for watched in everybody:
             known = watched.learned
-            while time.monotonic() < deadline and watched.continue_search(now_s, wanted.get(watched, {})):
+            while time.monotonic() < deadline and watched.continue_search(now_s, wanted.get(watched, {}), everybody):
                 pass
             if watched.learned != known:
                 found = True

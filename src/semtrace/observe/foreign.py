@@ -29,12 +29,15 @@ _PREFIX = int.from_bytes(b"sem_", "little")
 # (elf/dl-minimal-malloc.c: alloc_end): the address of a semaphore, where that was mapped right above.
 _LOADERS_OWN = "_rtld_global"
 
-_PIECE = 1 << 19
+_PIECE = 1 << 21
 _MOST_TOGETHER = 8  # semaphores that are searched for in one pass
 _MOST_REFERENCES = 256
 _MOST_OBJECTS = 1024  # of one semaphore; a process that has more is not judged, for it decides how long that takes
 _MOST_IMAGES = 400
 
+
+FindWords = Callable[[int, int, Sequence[int]], list[tuple[int, int]]]
+"""As `Memory.find_words`."""
 
 _Needle = tuple[Callable[[int], None], int]
 """What takes in the addresses, multiples of eight, where a 64-bit word has this lower half."""
@@ -62,13 +65,16 @@ class WholeSearch:
         mappings: Sequence[maps.Mapping],
         touched: Touched,
         handles: Mapping[int, SemId],
+        find_words: FindWords | None = None,
     ) -> None:
+        """`find_words` searches the memory that holds objects."""
         self.objects: dict[SemId, list[SemLock]] = {semaphore: [] for semaphore in handles.values()}
         self.foreign: dict[SemId, ForeignUse | None] = {}
         self.types: set[int] = set()
         self._memory = memory
         self._mappings = mappings
         self._touched = touched
+        self._find_words = find_words or memory.find_words
         self._handles = handles
         self._references: dict[int, list[int]] = {handle: [] for handle in handles}
         self._crowded: set[int] = set()  # handles with more objects than are read
@@ -120,11 +126,11 @@ class WholeSearch:
                 continue
             if data and (mapping.device, mapping.inode) in self._runtime:
                 continue
-            wanted = of_handles if data else needles
+            wanted, find = (of_handles, self._memory.find_words) if data else (needles, self._find_words)
+            words = [word for _, word in wanted]
             for start, end in self._touched(mapping.start, mapping.end):
                 for position in range(start, end, _PIECE):
-                    parts = [part for _, part in wanted]
-                    for address, number in self._memory.find_words(position, min(position + _PIECE, end), parts):
+                    for address, number in find(position, min(position + _PIECE, end), words):
                         if address % 8 == 0:
                             wanted[number][0](address)
                     yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
 from functools import cached_property
@@ -11,6 +12,7 @@ from semtrace.cpython.owners import OwnerSearch
 from semtrace.cpython.semlock import SemLock
 from semtrace.cpython.threadids import tid_offset
 from semtrace.linux import futex, pages, shm
+from semtrace.linux.commonpages import PageTable
 from semtrace.linux.maps import Mapping, SemaphoreMaps, SemMapping, read_mappings
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import PAGE_SIZE, Stat, children, door, read_stat
@@ -22,6 +24,7 @@ from semtrace.observe import activity
 from semtrace.observe.activity import Activity
 from semtrace.observe.foreign import ForeignUse, WholeSearch
 from semtrace.observe.owned import Owned
+from semtrace.observe.pagesearch import PageSearch
 from semtrace.observe.proof import Sighting
 from semtrace.observe.sightings import Sightings
 from semtrace.observe.verdict import Claim
@@ -37,6 +40,9 @@ _MOST_FORMER = 64
 # When to search a process again that may use a semaphore by other means than its SemLock objects: that may pass.
 _FOREIGN_S = 10.0
 
+# In how many relatives a page is looked for before it is searched: the parent first, then those searched first.
+_MOST_RELATIVES = 3
+
 _LIST_IT = "list what it has mapped: its semaphores"
 
 _END = object()
@@ -46,6 +52,7 @@ class Watched:
     """Reads give None where the process does not let itself be read; `problems` say why, once for each sort of file."""
 
     def __init__(self, stat: Stat) -> None:
+        self._since_s = time.monotonic()  # it exists since then at the latest
         self.id: ProcessId = stat.id
         self.stat = stat
         self.semaphores: dict[SemId, int] = {}
@@ -61,6 +68,7 @@ class Watched:
         self._types: set[int] = set()
         self._former: list[int] = []  # where objects of semaphores that are gone lay
         self._search: Iterator[None] | None = None
+        self._pages: PageSearch | None = None  # the last whole search
         self._turn = -1
         self._retry_s = _RETRY_S
         self._retry_at_s = 0.0
@@ -105,6 +113,7 @@ class Watched:
 
     def close(self) -> None:
         self._search = self._table = None
+        self._keep(None)
         self.owned.close()
         if self.memory is not None:
             self.memory.close()
@@ -218,9 +227,11 @@ class Watched:
             if known and semaphore and semaphore not in self.objects and self._is_type(known.type):
                 self.objects[semaphore] = [known]
 
-    def continue_search(self, now_s: float, wanted: Dict[SemId, float]) -> bool:
+    def continue_search(self, now_s: float, wanted: Dict[SemId, float], relatives: Iterable[Watched] = ()) -> bool:
         """Reads one more piece in search of objects that are lacking, or of all objects of the `wanted` semaphores
         whose last whole search began before the time given. False when there is nothing to search for now.
+
+        Pages that it has in common with one of the `relatives` need not be searched twice.
         """
         stale = {s for s, since_s in wanted.items() if self._is_stale(s, now_s, since_s)} & self.semaphores.keys()
         lacking = bool(self.lacking())
@@ -230,7 +241,9 @@ class Watched:
         if self._search is None:
             if not stale and now_s < self._retry_at_s:
                 return self._continue_owners()
-            self._search = self._search_wholly(now_s, stale) if stale else self._search_lacking(now_s)
+            since_s = max((self._wanted_since_s(s, now_s, wanted) for s in stale), default=now_s)
+            whole = self._search_wholly(now_s, stale, since_s, list(relatives)) if stale else None
+            self._search = whole or self._search_lacking(now_s)
         if next(self._search, _END) is _END:
             self._search = None
         return True
@@ -238,6 +251,11 @@ class Watched:
     def _is_stale(self, semaphore: SemId, now_s: float, since_s: float) -> bool:
         searched_s = self.searched_s.get(semaphore, -1.0)
         return searched_s < since_s or (self._foreign.get(semaphore) is not None and now_s - searched_s >= _FOREIGN_S)
+
+    def _wanted_since_s(self, semaphore: SemId, now_s: float, wanted: Dict[SemId, float]) -> float:
+        """Return when a search of this semaphore may have begun at the earliest."""
+        again = self.searched_s.get(semaphore, -1.0) >= wanted[semaphore]  # but a foreign use may have passed
+        return now_s - _FOREIGN_S / 2 if again else wanted[semaphore]
 
     def foreign_users(self, semaphore: SemId) -> ForeignUse | None:
         """Return how code of this process may use the semaphore other than through its SemLock objects, as the last
@@ -290,15 +308,19 @@ class Watched:
             ]
         self._retry_at_s, self._retry_s = now_s + self._retry_s, min(2 * self._retry_s, _RETRY_MOST_S)
 
-    def _search_wholly(self, now_s: float, semaphores: Iterable[SemId]) -> Iterator[None]:
+    def _search_wholly(
+        self, now_s: float, semaphores: Iterable[SemId], since_s: float, relatives: Iterable[Watched]
+    ) -> Iterator[None]:
         """Search it for all SemLock objects of these semaphores, whatever their type, and for whatever else may use
-        them: for the proof.
+        them: for the proof. What relatives were searched for before `since_s` does not count.
         """
         if self.memory is None:
             return
         handles = {self.semaphores[s]: s for s in semaphores if s in self.semaphores}
-        search = WholeSearch(self.memory, self._mappings(), self._touched, handles)
+        searched = PageSearch(self.memory, self._page_table(), now_s, self._searched_relatives(since_s, relatives))
+        search = WholeSearch(self.memory, self._mappings(), self._touched, handles, searched.find_words)
         yield from search
+        self._keep(searched)
         self._types |= search.types
         self.objects.update({semaphore: known for semaphore, known in search.objects.items() if known})
         # A lock that was searched while its Queue was being made has its owner only now.
@@ -306,7 +328,30 @@ class Watched:
         if plain:
             yield from self._search_owners(plain)
         self._foreign.update(search.foreign)
-        self.searched_s.update(dict.fromkeys(search.foreign, now_s))
+        self.searched_s.update(dict.fromkeys(search.foreign, searched.began_s))
+
+    def _page_table(self) -> PageTable | None:
+        try:
+            return PageTable(door(self.stat))
+        except OSError:
+            return None
+
+    def _searched_relatives(self, since_s: float, relatives: Iterable[Watched]) -> list[PageSearch]:
+        """Return the searches of others that began when this process existed, its parent's first."""
+        known = [
+            each
+            for each in relatives
+            if each is not self and each._pages is not None and each._pages.began_s >= max(since_s, self._since_s)
+        ]
+        known.sort(key=lambda each: each.id.pid != self.stat.ppid)
+        return [each._pages for each in known[:_MOST_RELATIVES] if each._pages is not None]
+
+    def _keep(self, searched: PageSearch | None) -> None:
+        if self._pages is not None:
+            self._pages.close()
+        self._pages = searched
+        if searched is not None and not searched.helps_others:
+            self._keep(None)
 
     def _touched(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         return pages.touched(door(self.stat), start, end)

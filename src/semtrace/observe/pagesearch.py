@@ -1,0 +1,106 @@
+"""The search of one process's memory page by page, which leaves out pages that were searched in a relative.
+
+A page counts as searched if a relative's search has read it, the process existed before that search began, and the two
+have the page in common now: then they have had it in common all the time since, and nobody can have written to it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from semtrace.linux.commonpages import PageTable, Parts, common_parts, without
+from semtrace.linux.memory import Memory
+
+# A process whose memory has more words of those searched for is no help for others: it decides how many there are.
+_MOST_WORDS = 1 << 16
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What was read for some words: parts and addresses are in ascending order."""
+
+    words: frozenset[int]
+    starts: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    found: list[tuple[int, int]] = field(default_factory=list)  # address and word
+
+    def add(self, start: int, end: int, found: Sequence[tuple[int, int]]) -> None:
+        if self.ends and self.ends[-1] == start:
+            self.ends[-1] = end
+        else:
+            self.starts.append(start)
+            self.ends.append(end)
+        self.found += found
+
+    def parts_within(self, start: int, end: int) -> Parts:
+        first, last = bisect_right(self.ends, start), bisect_left(self.starts, end)
+        return [(max(start, self.starts[at]), min(end, self.ends[at])) for at in range(first, last)]
+
+    def found_within(self, start: int, end: int) -> list[tuple[int, int]]:
+        return self.found[bisect_left(self.found, (start, 0)) : bisect_left(self.found, (end, 0))]
+
+
+class PageSearch:
+    """Search in ascending order of addresses. All that it has covered was read at `began_s` or later, by itself or by
+    one of the `relatives`, whose searches are over and began when this process existed already.
+    """
+
+    def __init__(
+        self, memory: Memory, table: PageTable | None, began_s: float, relatives: Sequence[PageSearch]
+    ) -> None:
+        self.began_s = began_s
+        self.bytes_spared = 0
+        self._memory = memory
+        self._table = table
+        self._relatives = relatives
+        self._passes: dict[frozenset[int], _Pass] = {}
+
+    @property
+    def helps_others(self) -> bool:
+        """Return True if relatives can be spared what it has read."""
+        return self._table is not None and all(len(each.found) <= _MOST_WORDS for each in self._passes.values())
+
+    def close(self) -> None:
+        """Give back the open file; from then on nobody is spared anything."""
+        if self._table is not None:
+            self._table.close()
+        self._table, self._relatives = None, ()
+        self._passes.clear()
+
+    def find_words(self, start: int, end: int, wanted: Sequence[int]) -> list[tuple[int, int]]:
+        """Return what `Memory.find_words` would, of whole pages."""
+        words = frozenset(wanted)
+        left, found = [(start, end)], []
+        for relative in self._relatives:
+            for low, high in list(left):
+                common = self._in_common(relative, low, high, words)
+                found += [each for part in common for each in relative._found(words, *part)]
+                left = without(left, common)
+        for low, high in left:
+            found += [(at, wanted[number]) for at, number in self._memory.find_words(low, high, wanted)]
+        found = sorted(set(found))
+        self._passes.setdefault(words, _Pass(words)).add(start, end, found)
+        return [(at, number) for at, word in found for number, each in enumerate(wanted) if each == word]
+
+    def _in_common(self, relative: PageSearch, start: int, end: int, words: frozenset[int]) -> Parts:
+        """Return the parts that the relative has searched for all these words and that are in common."""
+        searched = relative._searched(words)
+        if searched is None or self._table is None or relative._table is None:
+            return []
+        common: Parts = []
+        for low, high in searched.parts_within(start, end):
+            common += common_parts(relative._table, self._table, low, high)
+        if common:
+            self.began_s = min(self.began_s, relative.began_s)
+            self.bytes_spared += sum(high - low for low, high in common)
+        return common
+
+    def _searched(self, words: frozenset[int]) -> _Pass | None:
+        return next((each for each in self._passes.values() if words <= each.words), None)
+
+    def _found(self, words: frozenset[int], start: int, end: int) -> list[tuple[int, int]]:
+        searched = self._searched(words)
+        within = searched.found_within(start, end) if searched else []
+        return [(at, word) for at, word in within if word in words]
