@@ -98,17 +98,19 @@ def _any_merged() -> bool:
 
 
 def without(parts: Parts, taken: Parts) -> Parts:
-    """Return what is left of the parts; both are in the order of their addresses, and `taken` lie within `parts`."""
+    """Return what is left of the parts; both are in the order of their addresses."""
     left: Parts = []
-    rest = iter([*taken, (0, 0)])
-    first, last = next(rest)
+    at = 0
     for start, end in parts:
-        at = start
-        while first < last and first < end:
-            if at < first:
-                left.append((at, first))
-            at = last
-            first, last = next(rest, (0, 0))
-        if at < end:
-            left.append((at, end))
+        while at < len(taken) and taken[at][1] <= start:
+            at += 1
+        number = at
+        while number < len(taken) and taken[number][0] < end:
+            low, high = taken[number]
+            if start < low:
+                left.append((start, low))
+            start = max(start, high)
+            number += 1
+        if start < end:
+            left.append((start, end))
     return left

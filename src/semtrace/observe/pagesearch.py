@@ -16,6 +16,8 @@ from semtrace.linux.memory import Memory
 # A process whose memory has more words of those searched for is no help for others: it decides how many there are.
 _MOST_WORDS = 1 << 16
 
+_CLOSE = 1 << 15
+
 
 @dataclass(slots=True)
 class _Pass:
@@ -72,13 +74,14 @@ class PageSearch:
     def find_words(self, start: int, end: int, wanted: Sequence[int]) -> list[tuple[int, int]]:
         """Return what `Memory.find_words` would, of whole pages."""
         words = frozenset(wanted)
-        left, found = [(start, end)], []
+        left: Parts = [(start, end)]
+        found: list[tuple[int, int]] = []
         for relative in self._relatives:
-            for low, high in list(left):
-                common = self._in_common(relative, low, high, words)
-                found += [each for part in common for each in relative._found(words, *part)]
-                left = without(left, common)
-        for low, high in left:
+            common = self._in_common(relative, start, end, words) if left else []
+            found += [each for part in common for each in relative._found(words, *part)]
+            left = without(left, common)
+        self.bytes_spared += end - start - sum(high - low for low, high in left)
+        for low, high in _joined(left):
             found += [(at, wanted[number]) for at, number in self._memory.find_words(low, high, wanted)]
         found = sorted(set(found))
         self._passes.setdefault(words, _Pass(words)).add(start, end, found)
@@ -94,7 +97,6 @@ class PageSearch:
             common += common_parts(relative._table, self._table, low, high)
         if common:
             self.began_s = min(self.began_s, relative.began_s)
-            self.bytes_spared += sum(high - low for low, high in common)
         return common
 
     def _searched(self, words: frozenset[int]) -> _Pass | None:
@@ -104,3 +106,12 @@ class PageSearch:
         searched = self._searched(words)
         within = searched.found_within(start, end) if searched else []
         return [(at, word) for at, word in within if word in words]
+
+
+def _joined(parts: Parts) -> Parts:
+    """Return the parts, those that lie close to each other as one: to read what is between costs less than to stop."""
+    joined: Parts = []
+    for start, end in parts:
+        first = joined.pop()[0] if joined and start - joined[-1][1] <= _CLOSE else start
+        joined.append((first, end))
+    return joined
