@@ -111,22 +111,26 @@ def searches(pair: Pair, began_s: float = 1.0) -> Iterator[tuple[PageSearch, Pag
             yield parent, child
 
 
+def common(one: PageTable, other: PageTable, start: int, end: int) -> Parts:
+    return next(iter(common_parts(one, [other], start, end)), [])
+
+
 def test_pages_are_common_until_one_of_both_writes(pair: Pair) -> None:
     with contextlib.closing(PageTable(pair.process.pid)) as one, contextlib.closing(PageTable(pair.child)) as other:
-        assert pair.pages(common_parts(one, other, pair.start, pair.end)) == list(range(PAGES))
+        assert pair.pages(common(one, other, pair.start, pair.end)) == list(range(PAGES))
         pair.do("child", "put(3, b'x'); put(9, b'x')")
         pair.do("parent", "put(10, b'x'); put(23, b'x')")
         left = [page for page in range(PAGES) if page not in (3, 9, 10, 23)]
-        assert pair.pages(common_parts(one, other, pair.start, pair.end)) == left
+        assert pair.pages(common(one, other, pair.start, pair.end)) == left
         pair.do("child", "area.madvise(mmap.MADV_DONTNEED)")
-        assert common_parts(one, other, pair.start, pair.end) == []
+        assert common(one, other, pair.start, pair.end) == []
 
 
 def test_same_contents_do_not_make_pages_common(pair: Pair) -> None:
     for who in ("parent", "child"):
         pair.do(who, "put(5, b'same')")
     with contextlib.closing(PageTable(pair.process.pid)) as one, contextlib.closing(PageTable(pair.child)) as other:
-        assert 5 not in pair.pages(common_parts(one, other, pair.start, pair.end))
+        assert 5 not in pair.pages(common(one, other, pair.start, pair.end))
 
 
 @pytest.mark.parametrize("merged", ["1\n", "", None])
@@ -139,7 +143,7 @@ def test_nothing_is_common_where_the_kernel_may_have_joined_pages(
     else:
         (tmp_path / "pages_shared").write_text(merged)
     with contextlib.closing(PageTable(pair.process.pid)) as one, contextlib.closing(PageTable(pair.child)) as other:
-        assert common_parts(one, other, pair.start, pair.end) == []
+        assert common(one, other, pair.start, pair.end) == []
 
 
 PRESENT, SOFT_DIRTY, EXCLUSIVE, PROTECTED, FILE = 1 << 63, 1 << 55, 1 << 56, 1 << 57, 1 << 61
@@ -157,7 +161,7 @@ class Table:
 
 
 @pytest.mark.parametrize(
-    ("what", "one", "other", "common"),
+    ("what", "one", "other", "is_common"),
     [
         ("the same page", [PRESENT | 7], [PRESENT | 7], True),
         ("written since the kernel was asked to note that", [PRESENT | 7], [PRESENT | SOFT_DIRTY | 7], True),
@@ -170,11 +174,18 @@ class Table:
         ("swapped out", [1 << 62 | 7], [1 << 62 | 7], False),
         ("one that changed meanwhile", [PRESENT | 7, PRESENT | 9], [PRESENT | 7], False),
         ("one that came meanwhile", [PRESENT | 9, PRESENT | 7], [PRESENT | 7], False),
+        ("mapped by the other alone", [PRESENT | 7], [PRESENT | EXCLUSIVE | 7], False),
     ],
 )
-def test_which_entries_show_a_common_page(what: str, one: list[int], other: list[int], common: bool) -> None:
-    found = common_parts(Table(*one), Table(*other), 0, 2 * PAGE_SIZE)  # type: ignore[arg-type]
-    assert found == ([(0, 2 * PAGE_SIZE)] if common else []), what
+def test_which_entries_show_a_common_page(what: str, one: list[int], other: list[int], is_common: bool) -> None:
+    found = common(Table(*one), Table(*other), 0, 2 * PAGE_SIZE)  # type: ignore[arg-type]
+    assert found == ([(0, 2 * PAGE_SIZE)] if is_common else []), what
+
+
+def test_each_of_the_others_is_asked_until_all_is_in_common() -> None:
+    mine, same, another = Table(PRESENT | 7), Table(PRESENT | 7), Table(PRESENT | 8)
+    found = common_parts(mine, [another, same, another], 0, PAGE_SIZE)  # type: ignore[list-item, arg-type]
+    assert found == [[], [(0, PAGE_SIZE)]]
 
 
 @pytest.mark.parametrize(

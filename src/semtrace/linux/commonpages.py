@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Sequence
 
 from semtrace.linux import withheld
 from semtrace.linux.process import PAGE_SIZE
@@ -60,25 +61,35 @@ class PageTable:
         return entries
 
 
-def common_parts(one: PageTable, other: PageTable, start: int, end: int) -> Parts:
-    """Return the parts of [start, end), which are whole pages, that both have in common at this moment."""
-    before, there, after = one.read(start, end), other.read(start, end), one.read(start, end)
-    if not len(before) == len(there) == len(after) != 0 or _any_merged():
+def common_parts(table: PageTable, others: Sequence[PageTable], start: int, end: int) -> list[Parts]:
+    """Return the parts of [start, end), which are whole pages, that a process has in common with each of the others at
+    this moment; fewer lists if the last has all of it.
+
+    Its own entries are read before and after those of the others: a page that it had both times, it had meanwhile.
+    """
+    found: list[Parts] = []
+    entries = table.read(start, end)
+    if not entries or min(entries) >> _UPPER > _COMMON:
+        return found  # all of it is its own: most pages of a process that runs are
+    for other in others:
+        found.append(_same_parts(start, entries, other.read(start, end)))
+        if found[-1] == [(start, end)]:
+            break
+    unchanged = table.read(start, end) == entries and not _any_merged()
+    return found if unchanged else []
+
+
+def _same_parts(start: int, entries: array[int], others: array[int]) -> Parts:
+    if len(others) != len(entries):
         return []
-    if before == there == after and min(there) >> _UPPER == max(there) >> _UPPER == _COMMON and there[0] & _NUMBER:
-        return [(start, end)]
     parts: Parts = []
-    for at, entries in enumerate(zip(before, there, after, strict=True)):
-        if _are_common(*entries):
-            first = parts.pop()[0] if parts and parts[-1][1] == start + at * PAGE_SIZE else start + at * PAGE_SIZE
-            parts.append((first, start + (at + 1) * PAGE_SIZE))
+    if entries == others and min(entries) >> _UPPER == max(entries) >> _UPPER == _COMMON and entries[0] & _NUMBER:
+        return [(start, start + len(entries) * PAGE_SIZE)]
+    for number, (one, other) in enumerate(zip(entries, others, strict=True)):
+        if one >> _UPPER == other >> _UPPER == _COMMON and one & _NUMBER == other & _NUMBER != 0:
+            at = start + number * PAGE_SIZE
+            parts.append((parts.pop()[0] if parts and parts[-1][1] == at else at, at + PAGE_SIZE))
     return parts
-
-
-def _are_common(before: int, there: int, after: int) -> bool:
-    number = there & _NUMBER
-    same = before & _NUMBER == number == after & _NUMBER
-    return same and number != 0 and before >> _UPPER == there >> _UPPER == after >> _UPPER == _COMMON
 
 
 def _any_merged() -> bool:

@@ -7,7 +7,7 @@ have the page in common now: then they have had it in common all the time since,
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from semtrace.linux.commonpages import PageTable, Parts, common_parts, without
@@ -76,9 +76,8 @@ class PageSearch:
         words = frozenset(wanted)
         left: Parts = [(start, end)]
         found: list[tuple[int, int]] = []
-        for relative in self._relatives:
-            common = self._in_common(relative, start, end, words) if left else []
-            found += [each for part in common for each in relative._found(words, *part)]
+        for searched, common in self._in_common(start, end, words):
+            found += [each for part in common for each in searched.found_within(*part) if each[1] in words]
             left = without(left, common)
         self.bytes_spared += end - start - sum(high - low for low, high in left)
         for low, high in _joined(left):
@@ -87,25 +86,24 @@ class PageSearch:
         self._passes.setdefault(words, _Pass(words)).add(start, end, found)
         return [(at, number) for at, word in found for number, each in enumerate(wanted) if each == word]
 
-    def _in_common(self, relative: PageSearch, start: int, end: int, words: frozenset[int]) -> Parts:
-        """Return the parts that the relative has searched for all these words and that are in common."""
-        searched = relative._searched(words)
-        if searched is None or self._table is None or relative._table is None:
-            return []
-        common: Parts = []
-        for low, high in searched.parts_within(start, end):
-            common += common_parts(relative._table, self._table, low, high)
-        if common:
-            self.began_s = min(self.began_s, relative.began_s)
-        return common
+    def _in_common(self, start: int, end: int, words: frozenset[int]) -> Iterator[tuple[_Pass, Parts]]:
+        """Yield the parts that a relative has searched for all these words and that are in common."""
+        able = [
+            (each, table, searched)
+            for each in self._relatives
+            if (table := each._table) is not None and (searched := each._searched(words)) is not None
+        ]
+        if self._table is None or not able:
+            return
+        parts = common_parts(self._table, [table for _, table, _ in able], start, end)
+        for (relative, _, searched), common in zip(able, parts, strict=False):
+            common = without(common, without([(start, end)], searched.parts_within(start, end)))
+            if common:
+                self.began_s = min(self.began_s, relative.began_s)
+                yield searched, common
 
     def _searched(self, words: frozenset[int]) -> _Pass | None:
         return next((each for each in self._passes.values() if words <= each.words), None)
-
-    def _found(self, words: frozenset[int], start: int, end: int) -> list[tuple[int, int]]:
-        searched = self._searched(words)
-        within = searched.found_within(start, end) if searched else []
-        return [(at, word) for at, word in within if word in words]
 
 
 def _joined(parts: Parts) -> Parts:

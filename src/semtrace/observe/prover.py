@@ -16,7 +16,7 @@ from semtrace.model import SEM_VALUE_MAX, Lock, ProcessId, SemId
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.foreign import ForeignUse
 from semtrace.observe.outside import ask_outside
-from semtrace.observe.proof import Look, Sighting, Suspicion
+from semtrace.observe.proof import READINGS, Look, Sighting, Suspicion
 from semtrace.observe.verdict import Reading, Verdict, judge, taken_by
 from semtrace.observe.watched import Watched
 
@@ -166,7 +166,8 @@ class Prover:
 
     def _look_hard(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
         """Reads the suspect locks many times more, all of them between two pauses, and looks where the threads are."""
-        looked_at, burst = set(self._suspicions), _BURST
+        looked_at = set(self._suspicions)
+        burst = _BURST if any(self._matters(semaphore, mappers[semaphore]) for semaphore in looked_at) else _BURST_AGAIN
         for turn in range(_MORE_LOOKS_AGAIN):
             if not looked_at:
                 return
@@ -174,10 +175,17 @@ class Prover:
                 time.sleep(_BURST_PAUSE_S)
                 looked_at -= {semaphore for semaphore in looked_at if not self._is_still(semaphore, judged)}
             for semaphore in looked_at:
-                self._suspicions[semaphore].add_readings(time.monotonic(), burst + (burst == _BURST))
+                self._suspicions[semaphore].add_readings(time.monotonic(), burst + (turn == 0))
             self._see_threads(looked_at, judged, mappers)
             looked_at = {s for s in looked_at if self._looks_again(self._suspicions[s], turn)}
             burst = _BURST_AGAIN
+
+    def _matters(self, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
+        """Return False while nothing but the search of memory can bring the proof on. It takes long on a machine that
+        computes, where each pause of a burst costs many milliseconds.
+        """
+        suspicion = self._suspicions[semaphore]
+        return suspicion.readings < READINGS or not _unsearched(semaphore, suspicion, mappers, self._strict)
 
     def _looks_again(self, suspicion: Suspicion, turn: int) -> bool:
         if suspicion.proved_ticks is None:

@@ -41,7 +41,7 @@ _MOST_FORMER = 64
 _FOREIGN_S = 10.0
 
 # In how many relatives a page is looked for before it is searched: the parent first, then those searched first.
-_MOST_RELATIVES = 3
+_MOST_RELATIVES = 2
 
 _LIST_IT = "list what it has mapped: its semaphores"
 
