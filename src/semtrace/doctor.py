@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from semtrace.model import CODES, Finding, FindingCode, Problem, ProcessId, SemId, Server, Snapshot, ThreadRef
-from semtrace.observe.observer import Observer
+from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.repairs.leaks import leaks
 from semtrace.rules import Limits, gone_by, with_findings, worst_first
 from semtrace.rules.knots import explained
@@ -39,7 +39,7 @@ class Doctor:
     """Looks at one server again and again and keeps what passes by. Of traced locks it follows the events."""
 
     def __init__(self, server: Server, limits: Limits, *, stacks: bool = True) -> None:
-        self._observer = Observer(server, telling=Follower(), limits=limits)
+        self._observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, telling=Follower(), limits=limits)
         self._limits = limits
         self._stacks = stacks
         self._seen: dict[Hashable, tuple[float, Finding]] = {}

@@ -10,7 +10,7 @@ from cases.examining import PAIR, Case, check
 
 # Not explained yet: a program of another kind that is waited for (it is no member of the server), a Manager's lock,
 # and the proof of an orphan in 1.6 GB within the doctor's patience.
-LATER = frozenset({"pipe_undrained", "manager_dead", "big_parent"})
+LATER = frozenset({"pipe_undrained", "manager_dead"})
 
 PARAMETERS = [
     pytest.param(case, version, id=f"{case.title}-{version}", marks=[pytest.mark.slow] if case.slow else [])

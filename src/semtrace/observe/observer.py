@@ -42,6 +42,8 @@ from semtrace.tracing.speakers import Mapped
 
 # How long one refresh may search memory; what is left goes on in the next.
 SEARCH_BUDGET_S = 0.15
+# The same for a command that shows nothing before it is done.
+LONG_SEARCH_BUDGET_S = 0.4
 
 # New settings bring new workers; but many workers that come and go bring no new settings.
 _SETTINGS_S = 1.0
@@ -150,6 +152,10 @@ class Observer:
     def obstacle(self, semaphore: SemId) -> Obstacle | None:
         """Ask every process now; return why others than the server's own processes may hold it, None if excluded."""
         return self._prover.obstacle(semaphore, self._fleet.mappers.get(semaphore, ()))
+
+    def is_searching(self, semaphore: SemId) -> bool:
+        """Return True while the proof that it is orphaned waits for the search of memory."""
+        return self._prover.is_searching(semaphore, self._fleet.mappers.get(semaphore, ()))
 
     def is_suspect(self, semaphore: SemId) -> bool:
         """Whether it is, in one look now, locked and claimed by nobody."""

@@ -184,8 +184,7 @@ class Prover:
         """Return False while nothing but the search of memory can bring the proof on. It takes long on a machine that
         computes, where each pause of a burst costs many milliseconds.
         """
-        suspicion = self._suspicions[semaphore]
-        return suspicion.readings < READINGS or not _unsearched(semaphore, suspicion, mappers, self._strict)
+        return self._suspicions[semaphore].readings < READINGS or not self.is_searching(semaphore, mappers)
 
     def _looks_again(self, suspicion: Suspicion, turn: int) -> bool:
         if suspicion.proved_ticks is None:
@@ -289,6 +288,11 @@ class Prover:
     def obstacle(self, semaphore: SemId, mappers: Sequence[Watched]) -> Obstacle | None:
         """Ask the rest of the machine now, whenever it was asked last: for an act that comes next."""
         return next(iter(ask_outside({semaphore: mappers}, self._linked())[semaphore].obstacles), None)
+
+    def is_searching(self, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
+        """Return True while the proof waits for the search of memory."""
+        suspicion = self._suspicions.get(semaphore)
+        return suspicion is not None and bool(_unsearched(semaphore, suspicion, mappers, self._strict))
 
     def _sweep_due(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
         swept_s = self._suspicions[semaphore].swept_s
