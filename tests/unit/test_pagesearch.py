@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support import page_numbers_are_shown
 
 from semtrace.linux import commonpages
 from semtrace.linux.commonpages import PageTable, Parts, common_parts, without
@@ -79,14 +79,7 @@ class Pair:
         return [page for page in found if 0 <= page < PAGES]
 
 
-def numbers_are_shown() -> bool:
-    data = bytearray(PAGE_SIZE)
-    with contextlib.closing(PageTable(os.getpid())) as table:
-        at = id(data) // PAGE_SIZE * PAGE_SIZE
-        return bool(table.read(at, at + PAGE_SIZE)[0] & ((1 << 55) - 1))
-
-
-pytestmark = pytest.mark.skipif(not numbers_are_shown(), reason="the numbers of pages need CAP_SYS_ADMIN")
+pytestmark = pytest.mark.skipif(not page_numbers_are_shown(), reason="the numbers of pages need CAP_SYS_ADMIN")
 
 
 @pytest.fixture
