@@ -193,5 +193,5 @@ def test_orphan_of_large_memory_is_found_after_one_search_of_what_forks_share() 
         orphan(t, "a")
         with observing(t.root) as observer:
             is_found(observer)
-            spared = [each._pages.bytes_spared for each in observer._fleet.all if each._pages is not None]
+            spared = [each.last_search.bytes_spared for each in observer._fleet.all]
     assert sum(each > 200 << 20 for each in spared) == 3 or not page_numbers_are_shown()

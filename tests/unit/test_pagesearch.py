@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -254,8 +255,7 @@ def searched(watched: Watched, since_s: float, relatives: list[Watched]) -> int:
     while SEM not in watched.searched_s:
         assert watched.continue_search(time.monotonic(), {SEM: since_s}, relatives)
     assert watched.searched_s[SEM] >= since_s
-    assert watched._pages is not None
-    return watched._pages.bytes_spared
+    return watched.last_search.bytes_spared
 
 
 def test_relatives_count_if_searched_while_the_process_existed_and_not_too_early(pair: Pair) -> None:
@@ -269,3 +269,15 @@ def test_relatives_count_if_searched_while_the_process_existed_and_not_too_early
         assert searched(child, before_s, [parent, child]) > PAGES * PAGE_SIZE
         with contextlib.closing(Watched(stats[1])) as younger:
             assert searched(younger, before_s, [parent]) == 0, "it may have been born after the search"
+
+
+def test_search_that_is_given_up_leaves_no_file_open(pair: Pair) -> None:
+    stat = read_stat(pair.child)
+    assert stat is not None
+    with contextlib.closing(Watched(stat)) as watched:
+        before = len(os.listdir("/proc/self/fd"))
+        watched.semaphores, watched.objects = {SEM: 0x7F1D70001000}, {SEM: []}
+        assert watched.continue_search(time.monotonic(), {SEM: time.monotonic()})
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+        watched.relist(time.monotonic(), at_once=True)  # it maps nothing of that sort
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -7,7 +7,7 @@ have the page in common now: then they have had it in common all the time since,
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from semtrace.linux.commonpages import PageTable, Parts, common_parts, without
@@ -17,6 +17,8 @@ from semtrace.linux.memory import Memory
 _MOST_WORDS = 1 << 16
 
 _CLOSE = 1 << 15
+
+_MOST_RELATIVES = 2  # that are asked for each page
 
 
 @dataclass(slots=True)
@@ -104,6 +106,45 @@ class PageSearch:
 
     def _searched(self, words: frozenset[int]) -> _Pass | None:
         return next((each for each in self._passes.values() if words <= each.words), None)
+
+
+class LastSearch:
+    """The last search of one process that is over, for its relatives. `since_s` is when it existed at the latest."""
+
+    def __init__(self, since_s: float) -> None:
+        self._since_s = since_s
+        self._search: PageSearch | None = None
+
+    @property
+    def bytes_spared(self) -> int:
+        return self._search.bytes_spared if self._search else 0
+
+    def begin(
+        self, memory: Memory, pid: int, now_s: float, since_s: float, relatives: Iterable[LastSearch]
+    ) -> PageSearch:
+        """Begin another, which is to be kept or closed. Of the relatives those count whose searches began at `since_s`
+        or later, and while this process existed; the first are asked.
+        """
+        try:
+            table = PageTable(pid)
+        except OSError:
+            table = None
+        since_s = max(since_s, self._since_s)
+        known = [found for each in relatives if each is not self and (found := each._search) is not None]
+        return PageSearch(memory, table, now_s, [each for each in known if each.began_s >= since_s][:_MOST_RELATIVES])
+
+    def keep(self, search: PageSearch) -> None:
+        """Take in a search that is over."""
+        self.close()
+        if search.helps_others:
+            self._search = search
+        else:
+            search.close()
+
+    def close(self) -> None:
+        if self._search is not None:
+            self._search.close()
+        self._search = None
 
 
 def _joined(parts: Parts) -> Parts:

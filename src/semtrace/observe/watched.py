@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
@@ -12,7 +13,6 @@ from semtrace.cpython.owners import OwnerSearch
 from semtrace.cpython.semlock import SemLock
 from semtrace.cpython.threadids import tid_offset
 from semtrace.linux import futex, pages, shm
-from semtrace.linux.commonpages import PageTable
 from semtrace.linux.maps import Mapping, SemaphoreMaps, SemMapping, read_mappings
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import PAGE_SIZE, Stat, children, door, read_stat
@@ -24,7 +24,7 @@ from semtrace.observe import activity
 from semtrace.observe.activity import Activity
 from semtrace.observe.foreign import ForeignUse, WholeSearch
 from semtrace.observe.owned import Owned
-from semtrace.observe.pagesearch import PageSearch
+from semtrace.observe.pagesearch import LastSearch
 from semtrace.observe.proof import Sighting
 from semtrace.observe.sightings import Sightings
 from semtrace.observe.verdict import Claim
@@ -40,9 +40,6 @@ _MOST_FORMER = 64
 # When to search a process again that may use a semaphore by other means than its SemLock objects: that may pass.
 _FOREIGN_S = 10.0
 
-# In how many relatives a page is looked for before it is searched: the parent first, then those searched first.
-_MOST_RELATIVES = 2
-
 _LIST_IT = "list what it has mapped: its semaphores"
 
 _END = object()
@@ -52,7 +49,7 @@ class Watched:
     """Reads give None where the process does not let itself be read; `problems` say why, once for each sort of file."""
 
     def __init__(self, stat: Stat) -> None:
-        self._since_s = time.monotonic()  # it exists since then at the latest
+        self.last_search = LastSearch(time.monotonic())
         self.id: ProcessId = stat.id
         self.stat = stat
         self.semaphores: dict[SemId, int] = {}
@@ -68,7 +65,6 @@ class Watched:
         self._types: set[int] = set()
         self._former: list[int] = []  # where objects of semaphores that are gone lay
         self._search: Iterator[None] | None = None
-        self._pages: PageSearch | None = None  # the last whole search
         self._turn = -1
         self._retry_s = _RETRY_S
         self._retry_at_s = 0.0
@@ -113,7 +109,7 @@ class Watched:
 
     def close(self) -> None:
         self._search = self._table = None
-        self._keep(None)
+        self.last_search.close()
         self.owned.close()
         if self.memory is not None:
             self.memory.close()
@@ -317,10 +313,15 @@ class Watched:
         if self.memory is None:
             return
         handles = {self.semaphores[s]: s for s in semaphores if s in self.semaphores}
-        searched = PageSearch(self.memory, self._page_table(), now_s, self._searched_relatives(since_s, relatives))
+        parent_first = sorted(relatives, key=lambda each: each.id.pid != self.stat.ppid)
+        others = [each.last_search for each in parent_first]
+        searched = self.last_search.begin(self.memory, door(self.stat), now_s, since_s, others)
         search = WholeSearch(self.memory, self._mappings(), self._touched, handles, searched.find_words)
-        yield from search
-        self._keep(searched)
+        with contextlib.ExitStack() as given_up:
+            given_up.callback(searched.close)
+            yield from search
+            given_up.pop_all()
+        self.last_search.keep(searched)
         self._types |= search.types
         self.objects.update({semaphore: known for semaphore, known in search.objects.items() if known})
         # A lock that was searched while its Queue was being made has its owner only now.
@@ -329,29 +330,6 @@ class Watched:
             yield from self._search_owners(plain)
         self._foreign.update(search.foreign)
         self.searched_s.update(dict.fromkeys(search.foreign, searched.began_s))
-
-    def _page_table(self) -> PageTable | None:
-        try:
-            return PageTable(door(self.stat))
-        except OSError:
-            return None
-
-    def _searched_relatives(self, since_s: float, relatives: Iterable[Watched]) -> list[PageSearch]:
-        """Return the searches of others that began when this process existed, its parent's first."""
-        known = [
-            each
-            for each in relatives
-            if each is not self and each._pages is not None and each._pages.began_s >= max(since_s, self._since_s)
-        ]
-        known.sort(key=lambda each: each.id.pid != self.stat.ppid)
-        return [each._pages for each in known[:_MOST_RELATIVES] if each._pages is not None]
-
-    def _keep(self, searched: PageSearch | None) -> None:
-        if self._pages is not None:
-            self._pages.close()
-        self._pages = searched
-        if searched is not None and not searched.helps_others:
-            self._keep(None)
 
     def _touched(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         return pages.touched(door(self.stat), start, end)
