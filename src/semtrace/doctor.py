@@ -18,6 +18,8 @@ WATCH_S = 1.5
 
 # A proof, a walk for names or a search that is under way at the end gets so much longer.
 _PATIENCE_S = 12.0
+# The same while a proof waits for the search of large memory on a machine that computes.
+_SEARCH_PATIENCE_S = 30.0
 _PAUSE_S = 0.05
 
 # Of a thread that is blocked for ever one of these tells.
@@ -58,7 +60,9 @@ class Doctor:
         return Diagnosis(self._judge(snapshot), self._looks)
 
     def _goes_on(self, passed_s: float, seconds: float) -> bool:
-        return passed_s < seconds or (self._observer.undecided() and passed_s < seconds + _PATIENCE_S)
+        if passed_s < seconds + _PATIENCE_S:
+            return passed_s < seconds or self._observer.undecided()
+        return passed_s < seconds + _SEARCH_PATIENCE_S and self._observer.searches_for_proof()
 
     def _look(self) -> Snapshot:
         self._looks += 1

@@ -157,6 +157,10 @@ class Observer:
         """Return True while the proof that it is orphaned waits for the search of memory."""
         return self._prover.is_searching(semaphore, self._fleet.mappers.get(semaphore, ()))
 
+    def searches_for_proof(self) -> bool:
+        """Return True while any proof waits for the search of memory."""
+        return any(self._prover.is_searching(semaphore, who) for semaphore, who in self._fleet.mappers.items())
+
     def is_suspect(self, semaphore: SemId) -> bool:
         """Whether it is, in one look now, locked and claimed by nobody."""
         return semaphore in self._fleet.mappers and self._look_at(semaphore).verdict.suspect
