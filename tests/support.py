@@ -43,6 +43,15 @@ def wait_until(
         time.sleep(pause)
 
 
+def page_numbers_are_shown() -> bool:
+    """Return True if the kernel shows us the numbers of physical pages, for which it wants CAP_SYS_ADMIN."""
+    data = bytearray(1 << 16)
+    page = id(data) // 4096
+    with open("/proc/self/pagemap", "rb", buffering=0) as table:
+        table.seek(8 * page)
+        return int.from_bytes(table.read(8), "little") & ((1 << 55) - 1) != 0
+
+
 @dataclass
 class Running:
     """A started server. `pid` is the master's, which is not `popen.pid` behind a wrapper or with `--daemon`."""

@@ -95,10 +95,15 @@ def ps(options: argparse.Namespace) -> int:
 
 def dump(options: argparse.Namespace) -> int:
     """One snapshot, or one every so often until the server ends."""
-    from semtrace.observe.observer import Observer, settle
+    from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer, settle
     from semtrace.servers import gunicorn
 
-    observer = Observer(gunicorn.choose(options.pid), all_thread_locks=options.all, limits=_limits(options))
+    observer = Observer(
+        gunicorn.choose(options.pid),
+        search_budget_s=LONG_SEARCH_BUDGET_S,
+        all_thread_locks=options.all,
+        limits=_limits(options),
+    )
     try:
         snapshot = settle(observer)
         _show(snapshot, options, observer.snapshot)

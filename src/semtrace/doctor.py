@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from semtrace.model import CODES, Finding, FindingCode, Problem, ProcessId, SemId, Server, Snapshot, ThreadRef
-from semtrace.observe.observer import Observer
+from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.repairs.leaks import leaks
 from semtrace.rules import Limits, gone_by, with_findings, worst_first
 from semtrace.rules.knots import explained
@@ -19,6 +19,8 @@ WATCH_S = 1.5
 
 # A proof, a walk for names or a search that is under way at the end gets so much longer.
 _PATIENCE_S = 12.0
+# The same while a proof waits for the search of large memory on a machine that computes.
+_SEARCH_PATIENCE_S = 30.0
 _PAUSE_S = 0.05
 
 # Of a thread that is blocked for ever one of these tells.
@@ -40,7 +42,7 @@ class Doctor:
     """Looks at one server again and again and keeps what passes by. Of traced locks it follows the events."""
 
     def __init__(self, server: Server, limits: Limits, *, stacks: bool = True) -> None:
-        self._observer = Observer(server, telling=Follower(), limits=limits)
+        self._observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, telling=Follower(), limits=limits)
         self._limits = limits
         self._stacks = stacks
         self._seen: dict[Hashable, tuple[float, Finding]] = {}
@@ -59,7 +61,9 @@ class Doctor:
         return Diagnosis(self._judge(snapshot), self._looks)
 
     def _goes_on(self, passed_s: float, seconds: float) -> bool:
-        return passed_s < seconds or (self._observer.undecided() and passed_s < seconds + _PATIENCE_S)
+        if passed_s < seconds + _PATIENCE_S:
+            return passed_s < seconds or self._observer.undecided()
+        return passed_s < seconds + _SEARCH_PATIENCE_S and self._observer.searches_for_proof()
 
     def _look(self) -> Snapshot:
         self._looks += 1

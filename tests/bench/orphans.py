@@ -1,6 +1,6 @@
-"""How long it takes until an orphaned lock is found, quiet and next to threads that compute or fork.
+"""How long it takes until an orphaned lock is found: quiet, next to threads that compute or fork, in large memory.
 
-    python tests/bench/orphans.py [ROUNDS]      default 30 of each kind
+    python tests/bench/orphans.py [ROUNDS [KIND…]]      default 30 of each kind
 
 From the kill of the holder until a snapshot says "orphaned", sampled ten times a second as the live view does.
 """
@@ -28,10 +28,10 @@ PAUSE_S, NEVER_S = 0.1, 30.0
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     found: list[float] = []
-    for name, prepare in KINDS.items():
+    for name in sys.argv[2:] or KINDS:
         with target() as t:
             t.fork("a", "b")
-            prepare(t)
+            KINDS[name](t)
             with observing(t.root) as observer:
                 seconds = [delay(t, observer, f"h{number}") for number in range(rounds)]
         report(name, seconds)
@@ -65,12 +65,19 @@ def daemon(t: Target) -> None:
     t.fork_away("away", by="b")
 
 
+def large(t: Target) -> None:
+    """A parent of 1 GB and four children that share it."""
+    t.do("p", "globals().update(data=bytearray(os.urandom(1 << 20)) * 1024)")
+    t.fork("c", "d", "e", "f")
+
+
 KINDS = {
     "quiet": quiet,
     "computing threads": computing,
     "all compute": all_computing,
     "forks": forking,
     "daemon": daemon,
+    "large": large,
 }
 
 

@@ -8,16 +8,12 @@ from pythons import VERSIONS, need
 from cases import standard
 from cases.examining import PAIR, Case, check
 
-# Not explained yet: the proof of an orphan in 1.6 GB within the doctor's patience.
-LATER = frozenset({"big_parent"})
-
 # What depends most on the interpreter's layout runs on all versions.
 ON_ALL = frozenset({"twice_shared", "private_forks", "slow_exitstack", "reader_killed", "join_holding"})
 
 PARAMETERS = [
     pytest.param(case, version, id=f"{case.title}-{version}", marks=[pytest.mark.slow] if case.slow else [])
     for case in standard.CASES
-    if case.title not in LATER
     for version in (VERSIONS if case.title in ON_ALL else PAIR)
 ]
 

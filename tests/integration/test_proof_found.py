@@ -6,11 +6,12 @@ import time
 
 import pytest
 from driving import FEW, Target, observing, only, state, target
-from support import PATIENCE_S, wait_until
+from support import PATIENCE_S, page_numbers_are_shown, wait_until
 
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import Lock
 from semtrace.observe import sightings
+from semtrace.observe.fleet import Fleet
 from semtrace.observe.observer import Observer
 
 few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
@@ -173,3 +174,24 @@ def test_a_daemon_that_ends_is_no_guest_any_more(python: str) -> None:
             is_found(observer)
             t.kill("away")
             assert away not in [process.pid for process in state(observer, "orphaned").mapped_by]
+
+
+def test_what_a_walk_finds_in_the_parent_spares_the_search_of_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fleet, "search", lambda *_: False)
+    with target() as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        with observing(t.root) as observer:
+            state(observer, "held")
+
+
+@pytest.mark.slow
+def test_orphan_of_large_memory_is_found_after_one_search_of_what_forks_share() -> None:
+    with target() as t:
+        t.do("p", "globals().update(data=bytearray(os.urandom(1 << 20)) * 256)")
+        t.fork("a", "b", "c", "d")
+        orphan(t, "a")
+        with observing(t.root) as observer:
+            is_found(observer)
+            spared = [each.last_search.bytes_spared for each in observer._fleet.all]
+    assert sum(each > 200 << 20 for each in spared) == 3 or not page_numbers_are_shown()

@@ -31,6 +31,9 @@ class Looks:
     def undecided(self) -> bool:
         return False
 
+    def searches_for_proof(self) -> bool:
+        return False
+
     def close(self) -> None:
         pass
 
@@ -67,6 +70,18 @@ def test_doctor_waits_a_while_for_a_decision(monkeypatch: pytest.MonkeyPatch, un
     clock = Clock()
     began_s = clock.monotonic()
     monkeypatch.setattr(Looks, "undecided", lambda _: clock.monotonic() < began_s + until_s)
+    watched(monkeypatch, snapshot(lock()), clock)
+    assert clock.monotonic() - began_s == pytest.approx(ended_s, abs=doctor._PAUSE_S)
+
+
+@pytest.mark.parametrize(("until_s", "ended_s"), [(20.0, 20.0), (1000.0, 30.3)])
+def test_doctor_waits_longer_for_the_search_of_large_memory(
+    monkeypatch: pytest.MonkeyPatch, until_s: float, ended_s: float
+) -> None:
+    clock = Clock()
+    began_s = clock.monotonic()
+    monkeypatch.setattr(Looks, "undecided", lambda _: True)
+    monkeypatch.setattr(Looks, "searches_for_proof", lambda _: clock.monotonic() < began_s + until_s)
     watched(monkeypatch, snapshot(lock()), clock)
     assert clock.monotonic() - began_s == pytest.approx(ended_s, abs=doctor._PAUSE_S)
 

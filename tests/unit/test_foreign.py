@@ -51,12 +51,8 @@ class Image:
         raw = self.read(address, 4)
         return None if raw is None else int.from_bytes(raw, "little")
 
-    def search_all(self, start: int, end: int, needles: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-        for number, needle in enumerate(needles):
-            at = self.data.find(needle, start - BASE, end - BASE)
-            while at >= 0:
-                yield BASE + at, number
-                at = self.data.find(needle, at + 1, end - BASE)
+    def find_words(self, start: int, end: int, wanted: Sequence[int]) -> list[tuple[int, int]]:
+        return [(at, wanted.index(word)) for at in range(start, end, 4) if (word := self.u32(at) or 0) in wanted]
 
     def pointers(self, start: int, end: int, regions: Collection[int]) -> Iterator[tuple[int, int]]:
         for at in range(start, end, 8):
@@ -177,22 +173,6 @@ def test_stack_lies_between_guard_and_thread_block() -> None:
     assert not on_stack(image, [heap()], touched, BASE + 0x1000)  # type: ignore[arg-type]
 
 
-def test_several_needles_are_found_wherever_a_piece_ends() -> None:
-    data = bytearray(5000)
-    for at in range(0, 4990, 7):
-        data[at : at + 3] = b"abc"
-    keep = bytes(data)
-    with Memory.own() as memory:
-        import ctypes
-
-        start = ctypes.cast(ctypes.c_char_p(keep), ctypes.c_void_p).value or 0
-        for piece in (16, 100, 4096):
-            found = sorted(memory.search_all(start, start + 5000, [b"abc", b"bc"], piece))
-            assert found == sorted(
-                [(start + at, 0) for at in range(0, 4990, 7)] + [(start + at + 1, 1) for at in range(0, 4990, 7)]
-            ), piece
-
-
 def test_pointers_into_a_region_are_found_with_their_places() -> None:
     import ctypes
 
@@ -202,12 +182,6 @@ def test_pointers_into_a_region_are_found_with_their_places() -> None:
         for piece in (64, 4096):
             found = dict(memory.pointers(start, start + 4800, [HANDLE >> 16], piece))
             assert found == {start + 8 * i: HANDLE + i for i in range(600) if i % 3}, piece
-
-
-@given(st.binary(max_size=64))
-def test_needle_is_where_it_is_said_to_lie(raw: bytes) -> None:
-    number = int.from_bytes(raw[:8], "little")
-    assert struct.pack("<Q", number)[semlock.NEEDLE] == semlock.needle(number)
 
 
 @pytest.mark.parametrize(

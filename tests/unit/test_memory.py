@@ -107,6 +107,32 @@ def test_search_stays_within_its_range(area: Area) -> None:
     assert list(area.memory.search(area.start + 3, area.start, b"NEEDL")) == []
 
 
+def test_aligned_words_are_found_on_both_sides_of_a_hole(area: Area) -> None:
+    offsets = [0, 4, PAGE_SIZE - 4, 4 * PAGE_SIZE - 4, 5 * PAGE_SIZE, 8 * PAGE_SIZE - 4]
+    for at in (*offsets, PAGE_SIZE + 2):
+        area.put(at, b"WORD")
+    area.put(PAGE_SIZE + 64, b"ELSE")
+    wanted = [int.from_bytes(word, "little") for word in (b"ELSE", b"WORD", b"NONE")]
+    found = area.memory.find_words(area.start, area.start + 8 * PAGE_SIZE, wanted)
+    assert sorted((at - area.start, number) for at, number in found) == sorted(
+        [(PAGE_SIZE + 64, 0), *((at, 1) for at in offsets)]
+    )
+    assert area.memory.find_words(area.start + 4, area.start + 8, wanted) == [(area.start + 4, 1)]
+    assert area.memory.find_words(area.start + 8, area.start + 4, wanted) == []
+    assert area.memory.find_words(area.start, area.start + PAGE_SIZE, []) == []
+
+
+def test_words_are_found_in_every_piece_that_is_read() -> None:
+    data = bytearray(5 << 17)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(data))
+    offsets = [at - start % 8 for at in (8, (1 << 17) - 4, 1 << 17, (3 << 17) + 4, (5 << 17) - 8)]
+    for at in offsets:
+        data[at : at + 4] = b"WORD"
+    with Memory.own() as memory:
+        found = memory.find_words(start - start % 8 + 8, start + len(data), [int.from_bytes(b"WORD", "little")])
+    assert [at - start for at, _ in found] == offsets
+
+
 def test_an_ended_process_reads_as_none_even_through_the_open_file() -> None:
     command = [sys.executable, "-c", "input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process, Memory(process.pid) as memory:

@@ -14,6 +14,7 @@ from semtrace.linux.futex import NO_SYSCALL, NUMBER, RunTime, Thread
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.linux.sweep import Obstacle, Outside
 from semtrace.model import SEMAPHORE, ProcessId, SemId
+from semtrace.observe import proof
 from semtrace.observe import prover as proving
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.proof import LOOKS, NEWBORN_S, PATIENCE_S, READINGS, SPAN_S, Gil, Look, Sighting, Suspicion
@@ -78,8 +79,8 @@ def look(found: Suspicion, *sightings: Sighting, of: ProcessId = P, at_s: float 
     found.look(at_s, [Look(of, sightings, young)])
 
 
-def missing(found: Suspicion, unsearched: Sequence[ProcessId] = (), at_s: float = SINCE_S) -> str | None:
-    return found.missing(at_s, unsearched) or found.lacks_others
+def missing(found: Suspicion, unsearched: Sequence[ProcessId] = ()) -> str | None:
+    return found.missing(unsearched) or found.lacks_others
 
 
 def complete() -> Suspicion:
@@ -209,9 +210,10 @@ def test_a_thread_of_which_nothing_is_shown_takes_nothing_back() -> None:
     found = complete()
     for _ in range(20):
         look(found, running(), at_s=SINCE_S + PATIENCE_S)
-    assert missing(found, at_s=SINCE_S + PATIENCE_S) is None
-    assert found.missing(SINCE_S, [], strict=True), "before an act it is not enough"
-    assert missing(found, at_s=SINCE_S + PATIENCE_S + 0.1)
+    assert missing(found) is None
+    assert found.missing([], strict=True), "before an act it is not enough"
+    look(found, running(), at_s=SINCE_S + PATIENCE_S + 0.1)
+    assert missing(found)
 
 
 def test_one_that_may_be_about_to_claim_takes_all_looks_back() -> None:
@@ -328,6 +330,7 @@ class Play:
         self.invited: list[int] = []
         self.refused: set[int] = set()
         self.outside: list[int] = []
+        self.readings = 0
         monkeypatch.setattr(proving, "_now_ticks", lambda: self.ticks)
         monkeypatch.setattr(proving, "read_stat", self.stats.get)
         monkeypatch.setattr(proving, "ask_outside", lambda *_: {SEM: self._outside()})
@@ -341,6 +344,7 @@ class Play:
         return Outside(tuple(self.outside), strangers, obstacles=obstacles)  # type: ignore[arg-type]
 
     def _look(self, _: SemId) -> Judged:
+        self.readings += 1
         return Judged(self.now, judge(self.now, {}), 0)
 
     def _invite(self, pid: int) -> bool:
@@ -404,6 +408,69 @@ def test_look_counts_only_if_no_waiter_ran_meanwhile(monkeypatch: pytest.MonkeyP
         play.state()
     time.sleep(SPAN_S)
     assert play.state() == state
+
+
+class Waiter(Mapper):
+    """It waits for the lock, and has run for `ran_ns` when it is seen."""
+
+    def __init__(self, process: ProcessId = P) -> None:
+        super().__init__(process)
+        self.semaphores = {SEM: 0x9000}
+
+    def sightings(self) -> list[Sighting]:
+        self.sightings_taken += 1
+        return [Sighting(Thread(11, NUMBER, 0x9000), stopped=False, ran=RunTime(500, 1))]
+
+
+def test_look_during_which_a_waiter_ran_is_taken_again_in_the_same_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = iter([501, 502])
+    monkeypatch.setattr(proving.futex, "run_time", lambda pid, tid: RunTime(next(runs, 500), 1))
+    play = Play(monkeypatch, Waiter(), proved=False)
+    play.state()
+    assert play.prover._suspicions[SEM].looks == 1
+
+
+def test_waiter_that_always_runs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving.futex, "run_time", lambda pid, tid: RunTime(501, 1))
+    play = Play(monkeypatch, Waiter(), proved=False)
+    play.state()
+    time.sleep(SPAN_S)
+    assert f"thread 11 of PID {P.pid} waits for it and ran" in (play.verdict().reason or "")
+
+
+def test_slow_sweep_after_a_look_takes_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that computes it takes seconds."""
+    monkeypatch.setattr(proof, "PATIENCE_S", 0.05)
+    play = Play(monkeypatch, Mapper(), proved=False)
+    monkeypatch.setattr(proving, "ask_outside", lambda *_: time.sleep(0.1) or {SEM: Outside()})
+    play.state()
+    time.sleep(SPAN_S)
+    assert [play.state(), play.state()] == ["unknown", "orphaned"], "in the refresh with the last look that it takes"
+
+
+def test_takers_are_not_looked_for_once_all_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Mapper()
+    play = Play(monkeypatch, worker, proved=False)
+    play.state()
+    time.sleep(SPAN_S)
+    play.state()
+    before = worker.sightings_taken
+    assert play.state() == "orphaned"
+    assert worker.sightings_taken - before == 1
+
+
+def test_lock_is_read_less_often_while_memory_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the pauses between the readings is long on a machine that computes."""
+    worker = Mapper()
+    worker.searched_s = {}
+    play = Play(monkeypatch, worker, proved=False)
+    found = []
+    for _ in range(4):
+        before = play.readings
+        play.state()
+        found.append(play.readings - before)
+    assert found[0] == found[1] > 2 * found[2] == 2 * found[3]
+    assert play.prover._suspicions[SEM].readings >= READINGS
 
 
 def test_a_thread_that_runs_for_a_moment_is_waited_for_in_the_same_refresh(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,6 +42,43 @@ def _lock(inode: int, **changes: object) -> Lock:
 
 def _snapshot(*locks: Lock, problems: tuple[Problem, ...] = (), alive: bool = True) -> Snapshot:
     return Snapshot(Server("python", ME, "app", 0.0, "alice"), 0.0, 0.0, (), locks, problems=problems, alive=alive)
+
+
+class Searching:
+    """Imitates an observer whose proof waits for the search of memory for so long, and another second for the rest."""
+
+    server = Server("python", ME, "app", 0.0, "alice")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, search_s: float) -> None:
+        self.now_s, self._search_s = 100.0, search_s
+        times = SimpleNamespace(monotonic=lambda: self.now_s, sleep=lambda _: None)
+        monkeypatch.setattr(repair, "time", times)
+
+    def snapshot(self) -> Snapshot:
+        self.now_s += 0.5
+        proved = self.now_s > 101.0 + self._search_s
+        return _snapshot(ORPHAN if proved else replace(ORPHAN, state="unknown"))
+
+    def is_searching(self, semaphore: SemId) -> bool:
+        return self.now_s <= 100.0 + self._search_s
+
+    def undecided(self) -> bool:
+        return True
+
+    def obstacle(self, semaphore: SemId) -> None:
+        """Nobody else maps it."""
+
+
+def test_release_waits_until_large_memory_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    observer = Searching(monkeypatch, search_s=5 * repair.PATIENCE_S)
+    assert repair.choose(observer, str(ORPHAN.id)) is ORPHAN  # type: ignore[arg-type]
+
+
+def test_release_does_not_wait_for_a_search_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    observer = Searching(monkeypatch, search_s=1e6)
+    with pytest.raises(Refused):
+        repair.choose(observer, str(ORPHAN.id))  # type: ignore[arg-type]
+    assert observer.now_s < 102.0 + repair.SEARCH_S + repair.PATIENCE_S
 
 
 # -- which lock

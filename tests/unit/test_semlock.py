@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
 
 import pytest
 from hypothesis import given
@@ -81,13 +81,11 @@ class Image:
         raw = bytes(self.regions.get(address & ~0xFFFFFFF, b""))[address & 0xFFFFFFF :][:limit]
         return raw[: raw.index(0)] if 0 in raw else None
 
-    def search(self, start: int, end: int, needle: bytes) -> Iterator[int]:
-        region = self.regions[start & ~0xFFFFFFF]
-        base = start & ~0xFFFFFFF
-        at = region.find(needle, start - base, end - base)
-        while at >= 0:
-            yield base + at
-            at = region.find(needle, at + 1, end - base)
+    def find_words(self, start: int, end: int, wanted: Sequence[int]) -> list[tuple[int, int]]:
+        words = memoryview(self.regions[start & ~0xFFFFFFF]).cast("I")
+        first = (start & 0xFFFFFFF) // 4
+        places = enumerate(words[first : first + (end - start) // 4])
+        return [(start + 4 * at, wanted.index(word)) for at, word in places if word in wanted]
 
     def find(self, *handles: int, types: Collection[int] = ()) -> dict[int, SemLock]:
         ranges = lambda: iter([(HEAP, HEAP + len(self.regions[HEAP]))])  # noqa: E731

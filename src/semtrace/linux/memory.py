@@ -5,6 +5,7 @@ Everything here may fail at any time, because the process runs on or ends: a rea
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 from collections.abc import Collection, Iterator, Sequence
@@ -19,6 +20,17 @@ _U64 = struct.Struct("<Q")
 # User space ends here on x86-64 and on aarch64 with 48-bit addresses; /proc/PID/mem takes the offset as a signed
 # 64-bit.
 HIGHEST_ADDRESS = 1 << 56
+
+# wmemchr(3) compares four bytes at a time, several words at once, and releases the interpreter lock meanwhile: seven
+# words are found in what a processor's cache holds at 6 GB/s, against 1.4 GB/s for `bytes.find` with one (measured:
+# AMD EPYC, glibc 2.36). wchar_t has 32 bits on Linux, with glibc and with musl.
+_wmemchr = ctypes.CDLL(None).wmemchr
+_wmemchr.restype = ctypes.c_void_p
+_wmemchr.argtypes = (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_size_t)
+WORD = 4
+
+# What is read at a time: half of it fits into the smallest caches, and four times as much takes twice as long.
+_IN_CACHE = 1 << 17
 
 
 class Memory:
@@ -104,25 +116,20 @@ class Memory:
             else:
                 position += PAGE_SIZE - position % PAGE_SIZE
 
-    def search_all(
-        self, start: int, end: int, needles: Sequence[bytes], piece: int = 1 << 19
-    ) -> Iterator[tuple[int, int]]:
-        """Addresses in [start, end) where one of the needles lies, each with the needle's number. Every piece is read
-        once; unreadable parts are skipped.
+    def find_words(self, start: int, end: int, wanted: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the addresses in [start, end) of 32-bit words that are one of these, each with its number in `wanted`.
+        Only words at multiples of four are seen. Every part is read once; unreadable parts are skipped.
         """
-        longest = max(map(len, needles), default=0)
-        buffer = bytearray(min(piece, max(end - start, longest)))
-        view = memoryview(buffer)
-        position = start
-        while needles and end - position >= longest:
-            size = self._read_into(view[: min(len(buffer), end - position)], position)
-            new = size - longest + 1 if position + size < end else size
-            for number, needle in enumerate(needles):
-                hit = buffer.find(needle, 0, size)
-                while 0 <= hit < new:
-                    yield position + hit, number
-                    hit = buffer.find(needle, hit + 1, size)
-            position += new if size >= longest else PAGE_SIZE - position % PAGE_SIZE
+        buffer = (ctypes.c_uint32 * (max(min(_IN_CACHE, end - start), 0) // WORD + 1))()
+        view, base = memoryview(buffer).cast("B"), ctypes.addressof(buffer)
+        found: list[tuple[int, int]] = []
+        position = start - start % WORD
+        while position < end:
+            size = self._read_into(view[: min(_IN_CACHE, len(view), end - position)], position)
+            for number, word in enumerate(wanted):
+                found += [(position + at, number) for at in _places(base, size // WORD, word)]
+            position += size - size % WORD if size >= WORD else PAGE_SIZE - position % PAGE_SIZE
+        return found
 
     def pointers(
         self, start: int, end: int, regions: Collection[int], piece: int = 1 << 19
@@ -153,3 +160,11 @@ class Memory:
             return 0
         self.bytes_read += size
         return size
+
+
+def _places(base: int, count: int, word: int) -> Iterator[int]:
+    """Yield the offsets from `base` of this word among `count` words of our own memory."""
+    at, end = base, base + count * WORD
+    while at < end and (hit := _wmemchr(at, word, (end - at) // WORD)):
+        yield hit - base
+        at = hit + WORD

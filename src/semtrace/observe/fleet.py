@@ -10,6 +10,24 @@ from semtrace.model import ProcessId, SemId
 from semtrace.observe.watched import Watched
 from semtrace.servers.tree import Member
 
+# A machine that computes gives us a small part of a processor, and every refresh costs some of it before its search
+# begins. So a search then goes on for longer.
+_MOST_TIMES = 6
+
+
+class _Budget:
+    """Lasts for so many seconds of a processor; of time at least as long, and at most `_MOST_TIMES` as long."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._began_s, self._ran_s = time.monotonic(), time.thread_time()
+
+    def lasts(self) -> bool:
+        passed_s = time.monotonic() - self._began_s
+        if passed_s < self._seconds:
+            return True
+        return passed_s < _MOST_TIMES * self._seconds and time.thread_time() - self._ran_s < self._seconds
+
 
 class Fleet:
     """`mappers` are in the order of the members, the root first, then guests, and `ids` the same as identities.
@@ -86,7 +104,7 @@ class Fleet:
             changed |= self._follow_guests(now_s)
         if changed:
             self._watched = {process: self._watched[process] for process in current}
-            self._adopt()
+            self.adopt()
             self._map()
         return changed
 
@@ -94,7 +112,7 @@ class Fleet:
         """List at once what these processes map, which was found to have changed."""
         for watched in stale:
             watched.relist(now_s, at_once=True)
-        self._adopt()
+        self.adopt()
         self._map()
 
     def _follow_guests(self, now_s: float) -> bool:
@@ -125,18 +143,19 @@ class Fleet:
 
         `wanted` asks for whole searches for a semaphore that begin after a time. True if objects were found.
         """
-        deadline = time.monotonic() + budget_s
+        budget = _Budget(budget_s)
         found = False
-        for watched in self.with_guests:
+        everybody = self.with_guests
+        for watched in everybody:
             known = watched.learned
-            while time.monotonic() < deadline and watched.continue_search(now_s, wanted.get(watched, {})):
+            while budget.lasts() and watched.continue_search(now_s, wanted.get(watched, {}), everybody):
                 pass
             if watched.learned != known:
                 found = True
-                self._adopt()
+                self.adopt()
         return found
 
-    def _adopt(self) -> None:
+    def adopt(self) -> None:
         """Lets every process take over the objects that its relatives have, its parent's first."""
         able: list[Watched] = []
         for watched in self.with_guests:

@@ -7,7 +7,6 @@ kept it nowhere but on a stack.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 
@@ -24,24 +23,24 @@ from semtrace.model import SemId
 _TAKING = ("sem_wait", "sem_trywait", "sem_timedwait", "sem_clockwait")
 _FUNCTIONS = (*_TAKING, "sem_post")
 _NAMES = frozenset(name.encode() for name in _FUNCTIONS)
-_PREFIX = b"sem_"
+_PREFIX = int.from_bytes(b"sem_", "little")
 
 # glibc elf/rtld.c. The loader's data has the end of the memory that its own allocator gives out of
 # (elf/dl-minimal-malloc.c: alloc_end): the address of a semaphore, where that was mapped right above.
 _LOADERS_OWN = "_rtld_global"
 
-# The functions lie close to each other: the bytes 2 to 5 of their addresses are the same for nearly all of them.
-_FUNCTION = slice(2, 6)
-
-_PIECE = 1 << 19
+_PIECE = 1 << 21
 _MOST_TOGETHER = 8  # semaphores that are searched for in one pass
 _MOST_REFERENCES = 256
 _MOST_OBJECTS = 1024  # of one semaphore; a process that has more is not judged, for it decides how long that takes
 _MOST_IMAGES = 400
 
 
-_Needle = tuple[Callable[[int], None], bytes]
-"""What takes in the addresses where these bytes lie."""
+FindWords = Callable[[int, int, Sequence[int]], list[tuple[int, int]]]
+"""As `Memory.find_words`."""
+
+_Needle = tuple[Callable[[int], None], int]
+"""What takes in the addresses, multiples of eight, where a 64-bit word has this lower half."""
 
 
 class ForeignUse(Enum):
@@ -66,13 +65,16 @@ class WholeSearch:
         mappings: Sequence[maps.Mapping],
         touched: Touched,
         handles: Mapping[int, SemId],
+        find_words: FindWords | None = None,
     ) -> None:
+        """`find_words` searches the memory that holds objects."""
         self.objects: dict[SemId, list[SemLock]] = {semaphore: [] for semaphore in handles.values()}
         self.foreign: dict[SemId, ForeignUse | None] = {}
         self.types: set[int] = set()
         self._memory = memory
         self._mappings = mappings
         self._touched = touched
+        self._find_words = find_words or memory.find_words
         self._handles = handles
         self._references: dict[int, list[int]] = {handle: [] for handle in handles}
         self._crowded: set[int] = set()  # handles with more objects than are read
@@ -84,12 +86,14 @@ class WholeSearch:
 
     def __iter__(self) -> Iterator[None]:
         yield from self._look_at_images()
-        needles: list[_Needle] = [(self._meet_function, part) for part in {_middle(f) for f in self._functions}]
+        needles: list[_Needle] = [
+            (self._meet_function, word) for word in sorted({semlock.lower_half(f) for f in self._functions})
+        ]
         needles.append((self._meet_name, _PREFIX))
         handles = sorted(self._handles)
         for first in range(0, len(handles), _MOST_TOGETHER):
             some = handles[first : first + _MOST_TOGETHER]
-            searched = [(self._meet_handle, semlock.needle(handle)) for handle in some]
+            searched = [(self._meet_handle, semlock.lower_half(handle)) for handle in some]
             yield from self._pass(searched if first else searched + needles)
         for handle, semaphore in self._handles.items():
             self.foreign[semaphore] = self._judge(handle, semaphore)
@@ -122,17 +126,17 @@ class WholeSearch:
                 continue
             if data and (mapping.device, mapping.inode) in self._runtime:
                 continue
-            wanted = of_handles if data else needles
+            wanted, find = (of_handles, self._memory.find_words) if data else (needles, self._find_words)
+            words = [word for _, word in wanted]
             for start, end in self._touched(mapping.start, mapping.end):
                 for position in range(start, end, _PIECE):
-                    parts = [part for _, part in wanted]
-                    for address, number in self._memory.search_all(position, min(position + _PIECE, end), parts):
-                        wanted[number][0](address)
+                    for address, number in find(position, min(position + _PIECE, end), words):
+                        if address % 8 == 0:
+                            wanted[number][0](address)
                     yield
 
-    def _meet_handle(self, hit: int) -> None:
-        start = hit - semlock.NEEDLE.start
-        handle = self._memory.u64(start) if start % 8 == 0 else None
+    def _meet_handle(self, start: int) -> None:
+        handle = self._memory.u64(start)
         if handle is None or handle not in self._references:
             return
         candidate = semlock.read(self._memory, start - semlock.HANDLE_AT)
@@ -145,9 +149,8 @@ class WholeSearch:
         elif len(self._references[handle]) < _MOST_REFERENCES and start not in self._references[handle]:
             self._references[handle].append(start)
 
-    def _meet_function(self, hit: int) -> None:
-        start = hit - _FUNCTION.start
-        if start % 8 or self._memory.u64(start) not in self._functions:
+    def _meet_function(self, start: int) -> None:
+        if self._memory.u64(start) not in self._functions:
             return
         if liveobject.holder_of(self._memory, start):
             self._has_functions = True
@@ -205,7 +208,3 @@ class WholeSearch:
             (m.device, m.inode) for m in self._mappings if any(m.start <= address < m.end for address in code)
         }
         return any(image not in extensions for image in self._importing)
-
-
-def _middle(function: int) -> bytes:
-    return struct.pack("<Q", function)[_FUNCTION]

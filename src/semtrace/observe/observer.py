@@ -42,6 +42,8 @@ from semtrace.tracing.speakers import Mapped
 
 # How long one refresh may search memory; what is left goes on in the next.
 SEARCH_BUDGET_S = 0.15
+# The same for a command that shows nothing before it is done.
+LONG_SEARCH_BUDGET_S = 0.4
 
 # New settings bring new workers; but many workers that come and go bring no new settings.
 _SETTINGS_S = 1.0
@@ -151,6 +153,14 @@ class Observer:
         """Ask every process now; return why others than the server's own processes may hold it, None if excluded."""
         return self._prover.obstacle(semaphore, self._fleet.mappers.get(semaphore, ()))
 
+    def is_searching(self, semaphore: SemId) -> bool:
+        """Return True while the proof that it is orphaned waits for the search of memory."""
+        return self._prover.is_searching(semaphore, self._fleet.mappers.get(semaphore, ()))
+
+    def searches_for_proof(self) -> bool:
+        """Return True while any proof waits for the search of memory."""
+        return any(self._prover.is_searching(semaphore, who) for semaphore, who in self._fleet.mappers.items())
+
     def is_suspect(self, semaphore: SemId) -> bool:
         """Whether it is, in one look now, locked and claimed by nobody."""
         return semaphore in self._fleet.mappers and self._look_at(semaphore).verdict.suspect
@@ -219,7 +229,9 @@ class Observer:
         if not self._book.unvisited:  # a name spares the search for an owner
             self._ownership.want(self._fleet.mappers)
         changed |= self._fleet.search(self._now_s, self._budget_s, self._prover.wanted(self._fleet.mappers))
-        changed |= self._book.update(self._now_s, self._fleet.all, self._names)
+        if self._book.update(self._now_s, self._fleet.all, self._names):
+            self._fleet.adopt()  # a walk has met objects of one process, which spares the search of its children
+            changed = True
         if changed:
             self._name_and_group()
 

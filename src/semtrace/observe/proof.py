@@ -100,10 +100,11 @@ class Suspicion:
     """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC), in ticks since boot
     `since_ticks`.
 
-    `looks` are those in which all threads were clear, `looked_s` when the last of them was, `unsettled` why the very
-    last look was not one of them. `proved_ticks` is when the proof was first complete, `proved_with` who took part
-    then. `taker` is the only process that may just have been granted it, by the last refresh. `outsider` is what a
-    process outside the server that maps it, or may map it, lacks; `barred`: it cannot be asked whether it does.
+    `looks` are those in which all threads were clear, `looked_s` when the last of them was. `tried_s` is when the very
+    last look was, and `unsettled` why it was not one of them. `proved_ticks` is when the proof was first complete,
+    `proved_with` who took part then. `taker` is the only process that may just have been granted it, by the last
+    refresh. `outsider` is what a process outside the server that maps it, or may map it, lacks; `barred`: it cannot be
+    asked whether it does.
     """
 
     since_s: float
@@ -115,6 +116,7 @@ class Suspicion:
     barred: bool = False
     looks: int = 0
     looked_s: float = float("-inf")
+    tried_s: float = float("-inf")
     unsettled: str | None = None
     proved_ticks: int | None = None
     proved_with: frozenset[ProcessId] = frozenset()
@@ -161,6 +163,7 @@ class Suspicion:
 
     def look(self, now_s: float, everybody: Sequence[Look]) -> None:
         """Take note of one look at all threads of all processes that map the lock."""
+        self.tried_s = now_s
         self._forget_others(everybody)
         shown = [(each, *self._shown(each)) for each in everybody]
         against = next((why for _, what, why in shown if what is Shown.MAY_CLAIM), None)
@@ -188,9 +191,13 @@ class Suspicion:
         """Return True if the process was part of a look in which all were clear and nobody claimed the lock."""
         return process in self._looked_at
 
-    def discard_looks(self) -> None:
+    def skip_look(self, now_s: float, why: str) -> None:
+        """Take note of a look that shows nothing, as something moved meanwhile."""
+        self.tried_s, self.unsettled = now_s, why
+
+    def discard_looks(self, why: str) -> None:
         """Take back what the looks have shown: somebody came or went meanwhile."""
-        self.looks = 0
+        self.looks, self.unsettled = 0, why
 
     def _add_look(self, now_s: float, processes: Sequence[ProcessId]) -> None:
         """Count a look. Processes older than the suspicion must have been seen in every look that counts."""
@@ -259,13 +266,17 @@ class Suspicion:
         """Return True if too few looks were clear since one that was not at all."""
         return self.looks < LOOKS
 
-    def is_shown(self, now_s: float, strict: bool) -> bool:
-        """Return True if enough looks were clear. `strict`: the last one must be, else that may be a little ago."""
+    def is_shown(self, strict: bool) -> bool:
+        """Return True if enough looks were clear. `strict`: the very last one must be, else one a little before it.
+
+        It does not matter how long ago the very last was: what came after it on a busy machine, as the sweep over all
+        processes, takes nothing back.
+        """
         if self.is_shaken:
             return False
-        return self.unsettled is None if strict else now_s - self.looked_s <= PATIENCE_S
+        return self.unsettled is None if strict else self.tried_s - self.looked_s <= PATIENCE_S
 
-    def missing(self, now_s: float, unsearched: Sequence[ProcessId], strict: bool = False) -> str | None:
+    def missing(self, unsearched: Sequence[ProcessId], strict: bool = False) -> str | None:
         """Return what the proof lacks within the known processes, None when that is complete. `unsearched` are
         processes that must be searched through and were not since the suspicion began.
         """
@@ -273,7 +284,7 @@ class Suspicion:
             return "watching whether it stays so"
         if unsearched:
             return f"searching the memory of PID {unsearched[0].pid}"
-        if self.is_shown(now_s, strict):
+        if self.is_shown(strict):
             return None
         return self.unsettled or "watching whether its threads stay where they are"
 

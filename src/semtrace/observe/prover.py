@@ -16,7 +16,7 @@ from semtrace.model import SEM_VALUE_MAX, Lock, ProcessId, SemId
 from semtrace.observe.baselines import Baselines
 from semtrace.observe.foreign import ForeignUse
 from semtrace.observe.outside import ask_outside
-from semtrace.observe.proof import Look, Sighting, Suspicion
+from semtrace.observe.proof import READINGS, Look, Sighting, Suspicion
 from semtrace.observe.verdict import Reading, Verdict, judge, taken_by
 from semtrace.observe.watched import Watched
 
@@ -166,7 +166,8 @@ class Prover:
 
     def _look_hard(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
         """Reads the suspect locks many times more, all of them between two pauses, and looks where the threads are."""
-        looked_at, burst = set(self._suspicions), _BURST
+        looked_at = set(self._suspicions)
+        burst = _BURST if any(self._matters(semaphore, mappers[semaphore]) for semaphore in looked_at) else _BURST_AGAIN
         for turn in range(_MORE_LOOKS_AGAIN):
             if not looked_at:
                 return
@@ -174,10 +175,16 @@ class Prover:
                 time.sleep(_BURST_PAUSE_S)
                 looked_at -= {semaphore for semaphore in looked_at if not self._is_still(semaphore, judged)}
             for semaphore in looked_at:
-                self._suspicions[semaphore].add_readings(time.monotonic(), burst + (burst == _BURST))
+                self._suspicions[semaphore].add_readings(time.monotonic(), burst + (turn == 0))
             self._see_threads(looked_at, judged, mappers)
             looked_at = {s for s in looked_at if self._looks_again(self._suspicions[s], turn)}
             burst = _BURST_AGAIN
+
+    def _matters(self, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
+        """Return False while nothing but the search of memory can bring the proof on. It takes long on a machine that
+        computes, where each pause of a burst costs many milliseconds.
+        """
+        return self._suspicions[semaphore].readings < READINGS or not self.is_searching(semaphore, mappers)
 
     def _looks_again(self, suspicion: Suspicion, turn: int) -> bool:
         if suspicion.proved_ticks is None:
@@ -208,13 +215,14 @@ class Prover:
         living = {watched for watched in everybody if not watched.dying}
         now_s, now_ticks = time.monotonic(), _now_ticks()
         for semaphore in ready:
-            if not _waiters_slept(semaphore, mappers[semaphore], seen):
-                continue
             suspicion = self._suspicions[semaphore]
+            if ran := _waiter_that_ran(semaphore, mappers[semaphore], seen):
+                suspicion.skip_look(now_s, ran)
+                continue
             looks = (_look(suspicion, each, seen[each], now_ticks) for each in mappers[semaphore] if each in living)
             suspicion.look(now_s, list(looks))
             if judged[semaphore].verdict.lost and self._look_at(semaphore).reading != judged[semaphore].reading:
-                suspicion.discard_looks()  # others came or went
+                suspicion.discard_looks("other units of it are acquired or released all the time")
 
     def note_waiters(self, now_s: float, locks: Iterable[Lock]) -> None:
         """Take in who waits for which lock: of these threads some will have it next."""
@@ -228,7 +236,7 @@ class Prover:
         """Find who was granted a lock and has not counted it, as it waits for the interpreter lock or a processor: on a
         busy server that are most of those that nobody claims. A process that may have either of two is not named.
         """
-        asked = [s for s, each in self._suspicions.items() if each.proved_ticks is None and not self._lost[s]]
+        asked = [s for s in self._suspicions if not self._lost[s] and self._may_have_taker(s, mappers[s])]
         everybody = dict.fromkeys(watched for semaphore in asked for watched in mappers[semaphore])
         now_ticks = _now_ticks()
         seen = {watched: list(watched.sightings()) for watched in everybody}
@@ -242,6 +250,9 @@ class Prover:
             if self._is_still(semaphore, judged):
                 alone = len(takers) == 1 and not any(named[process] > 1 for process in takers)
                 self._suspicions[semaphore].taker = next(iter(takers)) if alone else None
+
+    def _may_have_taker(self, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
+        return self._suspicions[semaphore].proved_ticks is None and self._lacks(semaphore, mappers) is not None
 
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> float:
         """Asks the rest of the machine once the rest of a proof is there, and again now and then. Return how many
@@ -282,6 +293,11 @@ class Prover:
         """Ask the rest of the machine now, whenever it was asked last: for an act that comes next."""
         return next(iter(ask_outside({semaphore: mappers}, self._linked())[semaphore].obstacles), None)
 
+    def is_searching(self, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
+        """Return True while the proof waits for the search of memory."""
+        suspicion = self._suspicions.get(semaphore)
+        return suspicion is not None and bool(_unsearched(semaphore, suspicion, mappers, self._strict))
+
     def _sweep_due(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
         swept_s = self._suspicions[semaphore].swept_s
         if swept_s is not None:
@@ -298,7 +314,7 @@ class Prover:
         unsearched = _unsearched(semaphore, suspicion, mappers, self._strict)
         if not unsearched and (foreign := _foreign(semaphore, _to_be_searched(suspicion, mappers, self._strict))):
             return _Lack(foreign)
-        missing = suspicion.missing(time.monotonic(), unsearched, self._strict)
+        missing = suspicion.missing(unsearched, self._strict)
         return _Lack(missing, under_way=True) if missing else None
 
     def _conclude(self, now_s: float, semaphore: SemId, mappers: Sequence[Watched], judged: Judged) -> Verdict:
@@ -360,16 +376,18 @@ def _look(suspicion: Suspicion, watched: Watched, sightings: Sequence[Sighting],
     return Look(watched.id, sightings, suspicion.is_young(watched.id, threads, now_ticks))
 
 
-def _waiters_slept(semaphore: SemId, mappers: Sequence[Watched], seen: Mapping[Watched, Sequence[Sighting]]) -> bool:
-    """Return True if none who waited for it has run since it was seen. The look at many processes takes its time: one
-    that was seen waiting may get the lock from one that was seen, with nothing, only after that.
+def _waiter_that_ran(
+    semaphore: SemId, mappers: Sequence[Watched], seen: Mapping[Watched, Sequence[Sighting]]
+) -> str | None:
+    """Return who waited for it and has run since it was seen, None if nobody. The look at many processes takes its
+    time: one that was seen waiting may get the lock from one that was seen, with nothing, only after that.
     """
-    return all(
-        futex.run_time(watched.id.pid, each.thread.tid) == each.ran
-        for watched in mappers
-        for each in seen[watched]
-        if each.thread.futex is not None and each.thread.futex == watched.semaphores.get(semaphore)
-    )
+    for watched in mappers:
+        for each in seen[watched]:
+            tid, waits = each.thread.tid, each.thread.futex == watched.semaphores.get(semaphore)
+            if each.thread.futex is not None and waits and futex.run_time(watched.id.pid, tid) != each.ran:
+                return f"thread {tid} of PID {watched.id.pid} waits for it and ran during the look at all threads"
+    return None
 
 
 def _to_be_searched(suspicion: Suspicion, mappers: Collection[Watched], strict: bool) -> Iterator[Watched]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
 from functools import cached_property
@@ -22,6 +24,7 @@ from semtrace.observe import activity
 from semtrace.observe.activity import Activity
 from semtrace.observe.foreign import ForeignUse, WholeSearch
 from semtrace.observe.owned import Owned
+from semtrace.observe.pagesearch import LastSearch
 from semtrace.observe.proof import Sighting
 from semtrace.observe.sightings import Sightings
 from semtrace.observe.verdict import Claim
@@ -46,6 +49,7 @@ class Watched:
     """Reads give None where the process does not let itself be read; `problems` say why, once for each sort of file."""
 
     def __init__(self, stat: Stat) -> None:
+        self.last_search = LastSearch(time.monotonic())
         self.id: ProcessId = stat.id
         self.stat = stat
         self.semaphores: dict[SemId, int] = {}
@@ -105,6 +109,7 @@ class Watched:
 
     def close(self) -> None:
         self._search = self._table = None
+        self.last_search.close()
         self.owned.close()
         if self.memory is not None:
             self.memory.close()
@@ -218,9 +223,11 @@ class Watched:
             if known and semaphore and semaphore not in self.objects and self._is_type(known.type):
                 self.objects[semaphore] = [known]
 
-    def continue_search(self, now_s: float, wanted: Dict[SemId, float]) -> bool:
+    def continue_search(self, now_s: float, wanted: Dict[SemId, float], relatives: Iterable[Watched] = ()) -> bool:
         """Reads one more piece in search of objects that are lacking, or of all objects of the `wanted` semaphores
         whose last whole search began before the time given. False when there is nothing to search for now.
+
+        Pages that it has in common with one of the `relatives` need not be searched twice.
         """
         stale = {s for s, since_s in wanted.items() if self._is_stale(s, now_s, since_s)} & self.semaphores.keys()
         lacking = bool(self.lacking())
@@ -230,7 +237,9 @@ class Watched:
         if self._search is None:
             if not stale and now_s < self._retry_at_s:
                 return self._continue_owners()
-            self._search = self._search_wholly(now_s, stale) if stale else self._search_lacking(now_s)
+            since_s = max((self._wanted_since_s(s, now_s, wanted) for s in stale), default=now_s)
+            whole = self._search_wholly(now_s, stale, since_s, list(relatives)) if stale else None
+            self._search = whole or self._search_lacking(now_s)
         if next(self._search, _END) is _END:
             self._search = None
         return True
@@ -238,6 +247,11 @@ class Watched:
     def _is_stale(self, semaphore: SemId, now_s: float, since_s: float) -> bool:
         searched_s = self.searched_s.get(semaphore, -1.0)
         return searched_s < since_s or (self._foreign.get(semaphore) is not None and now_s - searched_s >= _FOREIGN_S)
+
+    def _wanted_since_s(self, semaphore: SemId, now_s: float, wanted: Dict[SemId, float]) -> float:
+        """Return when a search of this semaphore may have begun at the earliest."""
+        again = self.searched_s.get(semaphore, -1.0) >= wanted[semaphore]  # but a foreign use may have passed
+        return now_s - _FOREIGN_S / 2 if again else wanted[semaphore]
 
     def foreign_users(self, semaphore: SemId) -> ForeignUse | None:
         """Return how code of this process may use the semaphore other than through its SemLock objects, as the last
@@ -290,15 +304,24 @@ class Watched:
             ]
         self._retry_at_s, self._retry_s = now_s + self._retry_s, min(2 * self._retry_s, _RETRY_MOST_S)
 
-    def _search_wholly(self, now_s: float, semaphores: Iterable[SemId]) -> Iterator[None]:
+    def _search_wholly(
+        self, now_s: float, semaphores: Iterable[SemId], since_s: float, relatives: Iterable[Watched]
+    ) -> Iterator[None]:
         """Search it for all SemLock objects of these semaphores, whatever their type, and for whatever else may use
-        them: for the proof.
+        them: for the proof. What relatives were searched for before `since_s` does not count.
         """
         if self.memory is None:
             return
         handles = {self.semaphores[s]: s for s in semaphores if s in self.semaphores}
-        search = WholeSearch(self.memory, self._mappings(), self._touched, handles)
-        yield from search
+        parent_first = sorted(relatives, key=lambda each: each.id.pid != self.stat.ppid)
+        others = [each.last_search for each in parent_first]
+        searched = self.last_search.begin(self.memory, door(self.stat), now_s, since_s, others)
+        search = WholeSearch(self.memory, self._mappings(), self._touched, handles, searched.find_words)
+        with contextlib.ExitStack() as given_up:
+            given_up.callback(searched.close)
+            yield from search
+            given_up.pop_all()
+        self.last_search.keep(searched)
         self._types |= search.types
         self.objects.update({semaphore: known for semaphore, known in search.objects.items() if known})
         # A lock that was searched while its Queue was being made has its owner only now.
@@ -306,7 +329,7 @@ class Watched:
         if plain:
             yield from self._search_owners(plain)
         self._foreign.update(search.foreign)
-        self.searched_s.update(dict.fromkeys(search.foreign, now_s))
+        self.searched_s.update(dict.fromkeys(search.foreign, searched.began_s))
 
     def _touched(self, start: int, end: int) -> Iterator[tuple[int, int]]:
         return pages.touched(door(self.stat), start, end)

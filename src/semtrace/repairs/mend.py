@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from semtrace.errors import SemtraceError
 from semtrace.linux.users import name_of
 from semtrace.model import Lock, SemId, Server
-from semtrace.observe.observer import Observer
+from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.repairs import leftovers, repair, report
 from semtrace.repairs.audit import Act, Audit, clean_act, clean_intent, release_act, release_intent
 from semtrace.repairs.leftovers import Found
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 def release(server: Server, which: str, *, yes: bool, audit: str | None, say: Say) -> Iterator[str]:
     """Releases the lock of that name or id, or without `yes` says what that would do; SemtraceError if it may not."""
-    observer = Observer(server)
+    observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S)
     try:
         if yes:
             yield from report.outcome(_release(observer, which, audit, say))

@@ -34,6 +34,7 @@ from semtrace.signals import undisturbed
 from semtrace.text import clean
 
 PATIENCE_S = 12.0
+SEARCH_S = 60.0  # how long memory may be searched through before that
 GETTING_ON_S = 2.0
 _GETTING_IN_S = 0.2
 
@@ -120,9 +121,12 @@ def _private(lock: ThreadLock, server_pid: int) -> Refused:
 def _proved(observer: Observer, semaphore: SemId) -> Lock:
     """Waits for a proof that is under way, and a little for who is just coming or going."""
     deadline = time.monotonic() + PATIENCE_S
+    searched_by = time.monotonic() + SEARCH_S
     decided = 0
     while True:
         snapshot = observer.snapshot()
+        if observer.is_searching(semaphore):
+            deadline = min(time.monotonic(), searched_by) + PATIENCE_S
         lock = _same(snapshot, semaphore)
         refusal = why_not(lock, snapshot, observer.obstacle)
         if refusal is None:
