@@ -405,6 +405,13 @@ def test_every_unknown_has_its_reason() -> None:
         assert verdict.state != "unknown" or verdict.reason, case.name
 
 
+def test_a_search_under_way_is_not_taken_for_code_that_is_not_python() -> None:
+    searched = judge(Reading(1, None, None), {})
+    searching = judge(Reading(1, None, None, searching=True), {})
+    assert (searched.state, searching.state) == ("unknown", "unknown")
+    assert searched.reason != searching.reason
+
+
 def test_many_pids_in_a_reason_are_cut_short() -> None:
     blind = tuple(ProcessId(pid, 1) for pid in range(100, 164))
     verdict = judge(Reading(0, SEMAPHORE, 1, blind=blind), {})

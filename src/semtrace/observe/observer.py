@@ -99,6 +99,7 @@ class Observer:
         self._last = LastPicture()
         self._unread: tuple[Problem, ...] = ()
         self._end: Snapshot | None = None
+        self._searching = False
         self._now_s = 0.0
         self._workers: frozenset[ProcessId] | None = None
         self._settings_due_s = 0.0
@@ -119,6 +120,7 @@ class Observer:
         self._learn_settings(members)
         self._learn_who(members)
         self._lives.update(self._now_s, (member.id for member in members))
+        self._searching = self._searches()
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
         members = self._with_newborn(members, judged)
         self._with_openers(members, judged)
@@ -136,14 +138,17 @@ class Observer:
 
     def undecided(self) -> bool:
         """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
-        searching = any(watched.searches_soon(self._now_s) for watched in self._fleet.all)
         return (
             self._prover.unproved
-            or searching
+            or self._searches()
             or self._book.unvisited
             or self._ownership.pending
             or self._knots.unfinished
         )
+
+    def _searches(self) -> bool:
+        """Return True while the memory of a process is searched for SemLock objects for the first time."""
+        return any(watched.searches_soon(self._now_s) for watched in self._fleet.all)
 
     def prove_anew(self) -> None:
         """Only what is seen from now on proves that a lock is orphaned: for whoever is about to act on it."""
@@ -291,7 +296,7 @@ class Observer:
         if how is None or value is None:
             blind = (*(w.id for w in mappers if w.memory is None), *self._fleet.hidden)
             kind, maxvalue = (how.kind, how.maxvalue) if how else (None, None)
-            return Reading(value, kind, maxvalue, blind=blind), waiters
+            return Reading(value, kind, maxvalue, blind=blind, searching=self._searching), waiters
         if self._no_lock(semaphore) is not None:
             return Reading(value, how.kind, how.maxvalue), waiters
         baselines = self._baselines.setdefault(semaphore, Baselines())

@@ -50,8 +50,8 @@ class Reading:
 
     `claims` are those of all processes that map it and could be read; `blind` are the others. `steady` is False when
     value or claims changed in every attempt to read them. `kind` and `maxvalue` are SemLock's, None when no object
-    was found. Where more was claimed than can be taken, `exact` are the processes whose count cannot have been on its
-    way down, and `all_wait` those whose every thread waits for this semaphore.
+    was found; `searching`: it may still be. Where more was claimed than can be taken, `exact` are the processes whose
+    count cannot have been on its way down, and `all_wait` those whose every thread waits for this semaphore.
     """
 
     value: int | None
@@ -63,6 +63,7 @@ class Reading:
     steady: bool = True
     exact: frozenset[ProcessId] = frozenset()
     all_wait: frozenset[ProcessId] = frozenset()
+    searching: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,8 @@ def _may_inherit(claim: Claim, by_pid: Mapping[int, Claim]) -> bool:
 def _no_object(reading: Reading) -> str:
     if reading.blind:
         return f"no SemLock could be read in {_pids(reading.blind)}"
+    if reading.searching:
+        return "the memory of the processes that map it is still searched for its SemLock object"
     return "no process that maps it has a SemLock object for it: not made by Python's multiprocessing?"
 
 

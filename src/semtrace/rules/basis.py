@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from semtrace.model import SEM_VALUE_MAX, Frame, Holder, Lock, Process, ProcessId, Snapshot, Waiter
+from semtrace.model import SEM_VALUE_MAX, Frame, Holder, Lock, Process, ProcessId, Snapshot, Waiter, is_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class Limits:
 # What consumers of a queue do all day: one holds the read lock and waits for data, the others wait for that lock.
 # Lib/multiprocessing/queues.py Queue.get, SimpleQueue.get; pool.py worker; concurrent/futures/process.py.
 _READ_LOCK = "_rlock"
-_READERS = ("/multiprocessing/queues.py", "/billiard/queues.py", "/multiprocessing/pool.py", "/billiard/pool.py")
+# Copies of multiprocessing have files of the same names.
+_READERS = ("/queues.py", "/pool.py")
 _INNER_FRAMES = 4
 
 
@@ -50,7 +51,8 @@ def is_read_lock(lock: Lock) -> bool:
 
 
 def _reads_a_queue(stack: Sequence[Frame]) -> bool:
-    return any(frame.file.endswith(_READERS) and frame.function != "put" for frame in stack[:_INNER_FRAMES])
+    inner = (frame for frame in stack[:_INNER_FRAMES] if not is_own(frame.file))
+    return any(frame.file.endswith(_READERS) and frame.function != "put" for frame in inner)
 
 
 def unbroken_s(lock: Lock, holder: Holder) -> float | None:
