@@ -62,7 +62,8 @@ class Case:
     env: Mapping[str, str] = field(default_factory=dict)
     rests: bool = True
     """Wait until it rests; False for one that is never still."""
-    watch_s: float = 3.0
+    watch_s: float = 1.5
+    """How long the doctor watches at a time; one of which nothing is to be found it watches twice as long."""
     long_s: float = 10.0
     slow: bool = False
 
@@ -86,7 +87,8 @@ def check(case: Case, python: str) -> None:
 
 def _faults(case: Case, sick: Sick) -> list[str]:
     """Return what the answers lack, and what they are; fail at once for a finding that must not be."""
-    code, doctor = asked("doctor", sick.pid, "--for", case.watch_s, "--long", case.long_s)
+    watch_s = case.watch_s if case.expected.found else 2 * case.watch_s
+    code, doctor = asked("doctor", sick.pid, "--for", watch_s, "--long", case.long_s)
     _, dump = asked("dump", sick.pid)
     wrong = case.expected.wrong(doctor)
     faults = case.expected.missing(code, doctor, dump, sick, case.program)

@@ -108,9 +108,8 @@ def test_without_a_terminal_it_tells_the_story_in_dumps_and_leaves_nothing(demo:
     demo.leaves_nothing()
 
 
-@pytest.mark.parametrize("version", ["3.14", "3.15"])
-def test_the_tutorials_story_is_the_same_on_new_pythons(demo: Demo, version: str) -> None:
-    done = demo.run("leak", *BRIEF, python=need_host(version), path=str(CLONE / "src"))
+def test_the_tutorials_story_is_the_same_on_a_new_python(demo: Demo) -> None:
+    done = demo.run("leak", *BRIEF, python=need_host("3.14"), path=str(CLONE / "src"))
     assert (done.returncode, done.stderr) == (0, "")
     text = " ".join(done.stdout.split())
     assert all(words in text for words in WORDS["leak"]), done.stdout

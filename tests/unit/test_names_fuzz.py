@@ -29,7 +29,7 @@ from semtrace.linux.memory import Memory
 
 BUDGET_S = 2.0
 SLACK_S = 10.0  # a loaded machine; without a bound a walk of garbage takes for ever
-EXAMPLES = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=30, suppress_health_check=list(HealthCheck))
 
 
 class Recorder:

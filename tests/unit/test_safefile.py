@@ -23,6 +23,7 @@ ALLOWED = {
     "linux/safefile.py": "is the one place",
     "linux/lease.py": "only through safefile",
     "linux/pagecount.py": "/proc/kpage* and /proc/PID/pagemap, from its own callers",
+    "linux/commonpages.py": "/proc/PID/pagemap, and one constant file",
     "linux/program.py": "read() of files in /proc, from its own callers",
     "linux/descriptors.py": "tables in /proc/PID/net, from its own callers",
     "linux/surroundings.py": "files of /proc/PID",

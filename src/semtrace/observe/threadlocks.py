@@ -97,7 +97,13 @@ class ThreadLocks:
         if copy.lock.form == "semaphore":
             return False
         parents = self._addresses.get(copy.watched.stat.ppid)
-        return copy.key in self._seen_free or (parents is not None and copy.lock.address not in parents)
+        if copy.key in self._seen_free or parents is None:
+            return copy.key in self._seen_free
+        if copy.lock.form == "flag":
+            # An asyncio.Lock that is waited for is handed on and never free. Only a parent that forked inside its own
+            # event loop could have left it locked.
+            return not any(self._is_parents(key, copy) for key in self._ever_locked)
+        return copy.lock.address not in parents
 
     def _is_old(self, now_s: float, copy: Copy) -> bool:
         return (self._locked.seconds(now_s, copy.key) or 0.0) >= _INHERITED_S
