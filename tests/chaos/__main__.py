@@ -23,7 +23,8 @@ ENDING_S = 60.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     if options.result:
         return run_one(options)
     seconds = options.minutes * 60 if options.minutes else options.seconds
@@ -35,6 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted: what follows is from before", file=sys.stderr)
     print(report.text(total))
     return int(total.failed)
+
+
+def _end(number: int, frame: object) -> None:
+    """End once: who cleans up is not to be interrupted, and an interrupted parent ends its children too."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(143)
 
 
 def run_one(options: argparse.Namespace) -> int:

@@ -295,7 +295,7 @@ def test_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
         popen.communicate()
     assert b"interrupted" in output, output
     assert not list(tmp_path.iterdir())
-    assert not any(map(marked_pids, marks))
+    wait_until(lambda: not any(map(marked_pids, marks)), what="the killed processes to be gone")
 
 
 def test_programs_clean_up_and_can_be_watched() -> None:

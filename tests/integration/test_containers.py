@@ -183,4 +183,4 @@ def test_older_interpreter_without_symbols_is_said_to_be_unread() -> None:
         with observing(t.root) as observer:
             lock = state(observer, "held")
             assert [holder.pid for holder in lock.holders] == [t.pids["a"]]
-            assert observer.snapshot().unread("private-locks")
+            until(observer, lambda snapshot: snapshot.unread("private-locks"))
