@@ -182,6 +182,14 @@ def test_stack_shows_whether_a_nameless_lock_is_a_queues() -> None:
     assert codes(lock(None, holders=(replace(held, stack=USERS),), waiters=(waiter(12, 900.0),))) == ["long-hold"]
 
 
+def test_lock_of_a_library_is_a_queues_if_its_reader_holds_it() -> None:
+    """`self` of a frame in Lock.__enter__ gives it a name before the Queue that has it is found."""
+    held = holder(11, 900.0, asleep_s=900.0, stack=GUNICORNS_QUEUE[:1])
+    kept = lock("<billiard.synchronize.Lock>", own=False, holders=(held,), waiters=(waiter(12, 900.0),))
+    assert codes(kept) == []
+    assert codes(replace(kept, own=True)) == ["long-hold"]
+
+
 @pytest.mark.parametrize("name", ["app.lock", "app.cache._rlock"])
 def test_own_lock_held_over_a_get_is_long_hold(name: str) -> None:
     """`with lock: queue.get()`: the queue's own lock may be held all day, this one may not."""

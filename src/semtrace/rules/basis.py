@@ -30,8 +30,8 @@ _INNER_FRAMES = 4
 def worth_a_word(lock: Lock) -> bool:
     """True for a lock of which it is known that to hold it, or to wait for it, is not simply how it is used.
 
-    A queue's or a pool's own lock is one that readers keep and wait in all day. One without a name may be such a lock:
-    only a stack shows that it is not. The user's own lock is worth a word also if it is held over a get. A Semaphore
+    A queue's or a pool's own lock is one that readers keep and wait in all day. One without a name, or with a library's
+    name only, may be such a lock: a stack shows whether it is. The user's own lock is worth a word also if it is held over a get. A Semaphore
     may be a signal that somebody gives some day.
     """
     if lock.signal or lock.maximum in (None, SEM_VALUE_MAX):
@@ -39,7 +39,7 @@ def worth_a_word(lock: Lock) -> bool:
     threads: tuple[Holder | Waiter, ...] = (*lock.holders, *lock.waiters)
     stacks = [each.stack for each in threads if each.stack]
     reads = any(_reads_a_queue(stack) for stack in stacks)
-    if is_read_lock(lock) or (lock.part_of is not None and reads):
+    if is_read_lock(lock) or (reads and (lock.part_of is not None or not lock.own)):
         return False
     return lock.name is not None or (bool(stacks) and not reads)
 
