@@ -1,12 +1,14 @@
 """Facts: what a finding rests on. Each statement is a class of its own, `present` has a sentence for each.
 
-To add a statement, add a class here, add it to `Fact`, and register its text in `present/facts.py`.
+To add a statement, add a class here, add it to `Fact`, and register its text in `present/facts.py`. Most are named
+tuples: as dataclasses they would take 50 ms more whenever semtrace starts. A tuple without fields would be false, and a
+field `count` would hide a method of it, so those are dataclasses.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from semtrace.model.names import LeakedName, ProcessId, SemId
 from semtrace.model.places import Place
@@ -55,22 +57,19 @@ class ThreadRef:
 # -- who holds, who waits
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictReason:
+class VerdictReason(NamedTuple):
     """Why the lock is in its state, as the verdict or the proof says it."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class HolderUnknown:
+class HolderUnknown(NamedTuple):
     """Nobody knows who holds it, for this reason of the verdict."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """One holder. `certain` is False of a process that may only have inherited its count."""
 
     thread: ThreadRef
@@ -78,28 +77,24 @@ class Hold:
     certain: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class HeldBy:
+class HeldBy(NamedTuple):
     holds: tuple[Hold, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WaitedFor:
+class WaitedFor(NamedTuple):
     """Threads that wait for the lock; `longest` is for how long one of them has, None where that is not known."""
 
     threads: tuple[ThreadRef, ...]
     longest: Elapsed | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class At:
+class At(NamedTuple):
     """Where these threads are, and nothing else."""
 
     threads: tuple[ThreadRef, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BetweenRequests:
+class BetweenRequests(NamedTuple):
     """A holder whose code has ended without a release: its only thread waits for its next request or job. `site` is
     where a traced lock says that it took it.
     """
@@ -111,8 +106,7 @@ class BetweenRequests:
 # -- holders that died
 
 
-@dataclass(frozen=True, slots=True)
-class DeadByFile:
+class DeadByFile(NamedTuple):
     """The state file of a dead process says that it held the lock. `alive_s` ago it was last seen alive, `gone_s` ago
     first found gone; both are None where it had ended before the watching began, `watched_s` ago.
     """
@@ -123,8 +117,7 @@ class DeadByFile:
     watched_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class LastSeen:
+class LastSeen(NamedTuple):
     """Some snapshot saw who held it last: `seen_s` ago, for `held` by then; `ended_s` ago it was gone."""
 
     thread: ThreadRef
@@ -138,8 +131,7 @@ class HolderNotSeen:
     """No snapshot saw who held it last."""
 
 
-@dataclass(frozen=True, slots=True)
-class KilledByTimeout:
+class KilledByTimeout(NamedTuple):
     """The holder most likely died of gunicorn's --timeout: it had held the lock, or not beaten, for as long.
     `silent_s` is the age of its last heartbeat, None where the hold shows it.
     """
@@ -148,8 +140,7 @@ class KilledByTimeout:
     silent_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EndedOtherwise:
+class EndedOtherwise(NamedTuple):
     """The hold was far shorter than gunicorn's --timeout: something else ended the holder."""
 
     timeout_s: float
@@ -160,15 +151,13 @@ class EndUnknown:
     """Nobody knows how the holder ended; gunicorn's log may say it."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeoutKills:
+class TimeoutKills(NamedTuple):
     """gunicorn kills a worker that is silent for so long, which may be what happened."""
 
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class UnitsLost:
+class UnitsLost(NamedTuple):
     """Units of a BoundedSemaphore that died with a process; `for_s` is for how long every sample saw it so."""
 
     units: int
@@ -177,16 +166,14 @@ class UnitsLost:
     for_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TakerDied:
+class TakerDied(NamedTuple):
     """By its state file the process took a unit of a Semaphore and ended without a release."""
 
     process: ProcessId
     acquired_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class TakerGone:
+class TakerGone(NamedTuple):
     """By the snapshots the thread had a unit of a Semaphore `seen_s` ago, and was gone `ended_s` ago."""
 
     thread: ThreadRef
@@ -202,8 +189,7 @@ class SemaphoreMayBeLock:
 # -- rings
 
 
-@dataclass(frozen=True, slots=True)
-class RingLink:
+class RingLink(NamedTuple):
     """A thread of a ring: it has `holds` and waits for `wants`. `took` where it may not be the one to release it."""
 
     thread: ThreadRef
@@ -213,8 +199,7 @@ class RingLink:
     took: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Asleep:
+class Asleep(NamedTuple):
     """So many threads have not run for `for_s`; `for_ever` where none of them can go on."""
 
     threads: int
@@ -222,8 +207,7 @@ class Asleep:
     for_ever: bool
 
 
-@dataclass(frozen=True, slots=True)
-class MayBeGate:
+class MayBeGate(NamedTuple):
     """Others may release what the thread waits for: these processes, another thread of its own, or, where neither is
     given, a process that cannot be read.
     """
@@ -232,30 +216,26 @@ class MayBeGate:
     own_thread: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadMayRelease:
+class ThreadMayRelease(NamedTuple):
     """Another thread of the process that took the lock may release it."""
 
     lock: LockRef
 
 
-@dataclass(frozen=True, slots=True)
-class OutsiderMayRelease:
+class OutsiderMayRelease(NamedTuple):
     """Processes outside the server may release the lock."""
 
     pids: tuple[int, ...]
     lock: LockRef
 
 
-@dataclass(frozen=True, slots=True)
-class HandsLocksOver:
+class HandsLocksOver(NamedTuple):
     """The program was seen to release these locks in other processes than took them."""
 
     locks: tuple[LockRef, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Behind:
+class Behind(NamedTuple):
     """So many more threads wait behind a ring, or behind one thread."""
 
     threads: int
@@ -272,8 +252,7 @@ class SemaphoresInRing:
 # -- threads that are stuck
 
 
-@dataclass(frozen=True, slots=True)
-class BlockedOn:
+class BlockedOn(NamedTuple):
     """A thread and the thing that it waits for."""
 
     thread: ThreadRef
@@ -281,8 +260,7 @@ class BlockedOn:
     since: Elapsed | None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkersBlocked:
+class WorkersBlocked(NamedTuple):
     """So many of the server's workers are stuck, or wait (`proven` is False)."""
 
     workers: int
@@ -290,23 +268,20 @@ class WorkersBlocked:
     proven: bool
 
 
-@dataclass(frozen=True, slots=True)
-class OnlyOwnProcess:
+class OnlyOwnProcess(NamedTuple):
     """Only threads of this process can release the lock, and all `threads` of them are stuck."""
 
     process: ProcessId
     threads: int
 
 
-@dataclass(frozen=True, slots=True)
-class FreeElsewhere:
+class FreeElsewhere(NamedTuple):
     """The same private lock is free in these processes now."""
 
     processes: tuple[ProcessId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LockedInParent:
+class LockedInParent(NamedTuple):
     """The parent has the same lock at the same address, and was seen to hold it in `times` of `samples`."""
 
     parent: ProcessId
@@ -314,8 +289,7 @@ class LockedInParent:
     samples: int
 
 
-@dataclass(frozen=True, slots=True)
-class InHandler:
+class InHandler(NamedTuple):
     """The thread is in a signal handler that interrupted its own code, so what it waits for cannot come."""
 
     thread: ThreadRef
@@ -326,8 +300,7 @@ class SleeperDied:
     """The notifier waits for a process that slept in the Condition and died there."""
 
 
-@dataclass(frozen=True, slots=True)
-class NobodyElse:
+class NobodyElse(NamedTuple):
     """Everybody who could do what the threads wait for waits as well: these processes, and no other has it."""
 
     processes: tuple[ProcessId, ...]
@@ -350,15 +323,13 @@ class UnfinishedTasks:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class WaitersHoldUnits:
+class WaitersHoldUnits(NamedTuple):
     """These threads hold all units, and wait for one more."""
 
     threads: tuple[ThreadRef, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ChildEnded:
+class ChildEnded(NamedTuple):
     """A child that ended. `exit_code` is as in subprocess."""
 
     child: ProcessId
@@ -367,16 +338,14 @@ class ChildEnded:
     ended_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class YoungerWorker:
+class YoungerWorker(NamedTuple):
     """The pool has started a worker so much later than the others: in the place of one that died."""
 
     process: ProcessId
     later_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class MayStillWake:
+class MayStillWake(NamedTuple):
     """The wait is not proven to be for ever, for this reason; `pids` are the processes that it is about."""
 
     doubt: Doubt | None
@@ -386,8 +355,7 @@ class MayStillWake:
 # -- counts
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
+class Inherited(NamedTuple):
     """Processes that count the lock as held without having taken it; where that is not `certain`, at most `maximum` of
     them may have.
     """
@@ -402,21 +370,18 @@ class RLockKeepsCount:
     """An RLock whose count does not come down to 0 is never released."""
 
 
-@dataclass(frozen=True, slots=True)
-class AllWaitThemselves:
+class AllWaitThemselves(NamedTuple):
     """Each process that counts it as held waits for it, and has not run for `asleep_s`."""
 
     asleep_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class AboveMaximum:
+class AboveMaximum(NamedTuple):
     value: int
     maximum: int
 
 
-@dataclass(frozen=True, slots=True)
-class OverReleased:
+class OverReleased(NamedTuple):
     """The process released the lock so many times more than it took it."""
 
     process: ProcessId
@@ -426,8 +391,7 @@ class OverReleased:
 # -- locks that do not exclude
 
 
-@dataclass(frozen=True, slots=True)
-class LockedSinceFork:
+class LockedSinceFork(NamedTuple):
     """The private lock is locked in these processes in every sample, and no thread there is inside `with` it.
     `workers`: all of them are workers.
     """
@@ -441,8 +405,7 @@ class ForkCopies:
     """A fork copies a private lock as it is; a lock taken by acquire() and kept looks the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overlapped:
+class Overlapped(NamedTuple):
     """Several processes were inside at once: at most `most`, in `times` snapshots, first `first_s` ago."""
 
     times: int
@@ -451,8 +414,7 @@ class Overlapped:
     processes: tuple[ProcessId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CopyOfEach:
+class CopyOfEach(NamedTuple):
     """Each of these workers has its own copy of the private lock."""
 
     processes: tuple[ProcessId, ...]
@@ -469,46 +431,40 @@ class SeparateSemaphores:
     thing: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HeldAtOnce:
+class HeldAtOnce(NamedTuple):
     processes: tuple[ProcessId, ...]
 
 
 # -- locks that keep others waiting
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(NamedTuple):
     """The process is stopped, by a signal or a debugger."""
 
     process: ProcessId
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
+class Beat(NamedTuple):
     """How old the last heartbeat of a worker is, None where none can be seen; gunicorn kills it at `timeout_s`."""
 
     ago_s: float | None
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Crowd:
+class Crowd(NamedTuple):
     """Threads waited for `waited_s`, all together, in `watched_s`."""
 
     waited_s: float
     watched_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Contended:
+class Contended(NamedTuple):
     """What a traced lock counted."""
 
     statistics: Statistics
 
 
-@dataclass(frozen=True, slots=True)
-class TakenInOrder:
+class TakenInOrder(NamedTuple):
     """A thread took `outer` at a line and, while it held that, `inner` at another."""
 
     thread: ThreadRef
@@ -521,23 +477,20 @@ class TakenInOrder:
 # -- /dev/shm
 
 
-@dataclass(frozen=True, slots=True)
-class UnusedNames:
+class UnusedNames(NamedTuple):
     """Names in /dev/shm that no process uses, the oldest first."""
 
     names: tuple[LeakedName, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UnusedRoom:
+class UnusedRoom(NamedTuple):
     """Files in /dev/shm that no process uses, the largest first. `other` is how many bytes all other files take."""
 
     names: tuple[LeakedName, ...]
     other: int
 
 
-@dataclass(frozen=True, slots=True)
-class RoomLeft:
+class RoomLeft(NamedTuple):
     free: int
     size: int
 

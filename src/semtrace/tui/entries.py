@@ -101,7 +101,9 @@ def finding_entries(findings: Iterable[Finding], said: str | None = None) -> Ite
     for finding in findings:
         yield Entry(finding.severity, title(finding), "bad" if finding.severity == "error" else "warning")
         if finding.code == FindingCode.ORPHANED_LOCK:
-            facts = tuple(fact for fact in finding.facts if fact != VerdictReason(said or ""))
+            facts = tuple(
+                fact for fact in finding.facts if not (isinstance(fact, VerdictReason) and fact.reason == said)
+            )
             for fact in evidence(replace(finding, facts=facts)):
                 yield Entry("", f"- {fact}")
         yield Entry("", remedy(finding), "dim")
