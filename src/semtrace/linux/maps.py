@@ -243,7 +243,7 @@ class SemaphoreMaps:
             return None
         if not os.pread(self._fd, 1, 0):
             return None
-        return SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino)
+        return SemId.of_file(info)
 
     def _at_by_text(self, address: int) -> SemId | None:
         beginning = b"%08x-" % address  # fs/proc/task_mmu.c show_vma_header_prefix

@@ -95,4 +95,4 @@ def _by_stat(path: str) -> tuple[SemId, int] | None:
         raise
     except OSError:
         return None
-    return SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino), info.st_mode
+    return SemId.of_file(info), info.st_mode

@@ -139,7 +139,7 @@ def identity(status: os.stat_result) -> SemId | None:
     """Which semaphore a file is; None if it cannot be one."""
     if not stat.S_ISREG(status.st_mode) or status.st_size != SIZE:
         return None
-    return SemId(os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
+    return SemId.of_file(status)
 
 
 def _ways(semaphore: SemId, shm_name: str | None, pids: list[int]) -> Iterator[tuple[str, bool]]:

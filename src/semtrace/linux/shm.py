@@ -112,8 +112,7 @@ class ShmDirectory:
         except OSError:
             return None
         try:
-            info = os.fstat(fd)
-            if SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino) != semaphore:
+            if SemId.of_file(os.fstat(fd)) != semaphore:
                 return None
             return parse_shared(os.read(fd, SHARED_SIZE))
         except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NamedTuple
@@ -55,6 +56,10 @@ class SemId(NamedTuple):
     major: int
     minor: int
     inode: int
+
+    @classmethod
+    def of_file(cls, status: os.stat_result) -> SemId:
+        return cls(os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
 
     def __str__(self) -> str:
         return f"{self.major}:{self.minor}:{self.inode}"

@@ -211,10 +211,8 @@ def _entry(fd: int, name: str) -> Entry | None:
 
 
 def _block_id(status: os.stat_result) -> SemId | None:
-    """Which file a block is, of whatever size; None if it is no file."""
-    if not S_ISREG(status.st_mode):
-        return None
-    return SemId(os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
+    """Return the identity of a block, whatever its size; None if it is not a regular file."""
+    return SemId.of_file(status) if S_ISREG(status.st_mode) else None
 
 
 @contextmanager
