@@ -1,15 +1,17 @@
 """Where a process's C library keeps the kernel's thread id: how far behind the pthread id that Python knows.
 
-The process's own C library tells, from its image in memory, whatever file that came from. Where none does, or as a
-check on it, Python does: a PyThreadState has both numbers (from 3.11 on).
+The process's own C library has the number in its image in memory, whatever file that came from. Where it has none, and
+as a check on it, Python is asked: a PyThreadState has both ids (from 3.11 on).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 from semtrace.cpython.elf import Image, load_image
+from semtrace.cpython.frames import thread_states
 from semtrace.cpython.pages import Pages
 from semtrace.cpython.runtime import UnreadableError, locate
 from semtrace.linux.machine import MACHINE
@@ -26,15 +28,14 @@ _MUSLS = "__dls3"
 _LARGEST = 0x1000
 _MOST_IMAGES = 400
 _MOST_THREADS = 64
-_MOST_INTERPRETERS = 16
 _I32 = struct.Struct("<i")
 
 
 def tid_offset(memory: Memory, mappings: Sequence[Mapping], living: Collection[int]) -> int | None:
-    """Return how many bytes behind its pthread id a thread's kernel id lies, None if that cannot be told.
+    """Return how many bytes behind its pthread id a thread's kernel id lies, None if that is not known.
 
     `living` are the ids of its threads as the process itself sees them. A forked child has a copy of its parent's
-    thread states, with ids that are none of its own.
+    thread states, with the parent's ids.
     """
     pages = Pages(memory)
     offset = _by_library(pages, mappings)
@@ -73,19 +74,15 @@ def _described(pages: Pages, image: Image) -> int | None:
 def _pairs(pages: Pages, mappings: Sequence[Mapping]) -> Iterator[tuple[int, int]]:
     """Yield each thread state's pthread id and kernel id (Include/cpython/pystate.h: thread_id, native_thread_id)."""
     try:
-        runtime, _ = locate(pages, mappings)
+        runtime, objects = locate(pages, mappings)
     except UnreadableError:
         return
     layout = runtime.layout
-    for interpreter in runtime.interpreters[:_MOST_INTERPRETERS] if layout.native_id else ():
-        state = pages.u64(interpreter + layout.threads_head)
-        for _ in range(_MOST_THREADS):
-            if not state:
-                break
+    for interpreter in runtime.interpreters if layout.native_id else ():
+        for state in islice(thread_states(objects, [interpreter]), _MOST_THREADS):
             pthread, tid = pages.u64(state + layout.thread_id), pages.u64(state + layout.native_id)
             if pthread and tid:
                 yield pthread, tid
-            state = pages.u64(state + layout.thread_next)
 
 
 def _by_threads(memory: Memory, known: Sequence[tuple[int, int]]) -> int | None:
