@@ -99,7 +99,7 @@ class Observer:
         self._last = LastPicture()
         self._unread: tuple[Problem, ...] = ()
         self._end: Snapshot | None = None
-        self._searching = False
+        self._searching: bool | None = None  # asked once in a refresh, and only where it matters
         self._now_s = 0.0
         self._workers: frozenset[ProcessId] | None = None
         self._settings_due_s = 0.0
@@ -120,7 +120,7 @@ class Observer:
         self._learn_settings(members)
         self._learn_who(members)
         self._lives.update(self._now_s, (member.id for member in members))
-        self._searching = self._searches()
+        self._searching = None
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
         members = self._with_newborn(members, judged)
         self._with_openers(members, judged)
@@ -294,6 +294,8 @@ class Observer:
         found = reading.value_of(semaphore, mappers) or self._value_by_name(semaphore)
         value, waiters = found or (None, 1)
         if how is None or value is None:
+            if self._searching is None:
+                self._searching = self._searches()
             blind = (*(w.id for w in mappers if w.memory is None), *self._fleet.hidden)
             kind, maxvalue = (how.kind, how.maxvalue) if how else (None, None)
             return Reading(value, kind, maxvalue, blind=blind, searching=self._searching), waiters
