@@ -469,23 +469,30 @@ def test_half_sent_requests_keep_nobody_out_and_fill_no_log(served: Served) -> N
     assert served.log.stat().st_size < 20_000
 
 
+@contextlib.asynccontextmanager
+async def served_behind(door: Door) -> AsyncIterator[tuple[str, int]]:
+    """Serve in this process behind a door of its own: the address. SIGTERM ends it."""
+    site = Site(gate_for("127.0.0.1"), (), print)
+    site.door = door
+    with listen("127.0.0.1", 0) as listening:
+        ready = asyncio.Event()
+        server = asyncio.create_task(serve(site, listening, ready.set))
+        await ready.wait()
+        yield listening.getsockname()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await server == 143
+
+
 def test_oldest_stranger_makes_room_for_the_newest() -> None:
     async def story() -> None:
-        site = Site(gate_for("127.0.0.1"), (), print)
-        site.door = Door(most=2)
-        with listen("127.0.0.1", 0) as listening:
-            ready = asyncio.Event()
-            server = asyncio.create_task(serve(site, listening, ready.set))
-            await ready.wait()
-            crowd = [await asyncio.open_connection(*listening.getsockname()) for _ in range(3)]
+        async with served_behind(Door(most=2)) as address:
+            crowd = [await asyncio.open_connection(*address) for _ in range(3)]
             with contextlib.suppress(ConnectionError):
                 assert await asyncio.wait_for(crowd[0][0].read(), PATIENCE_S) == b""
             crowd[1][1].write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert (await asyncio.wait_for(crowd[1][0].read(), PATIENCE_S)).startswith(b"HTTP/1.1 403")
             for _, writer in crowd:
                 writer.close()
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert await server == 143
 
     play(story)
 
@@ -505,18 +512,11 @@ def test_complaints_are_cleaned_and_few() -> None:
 
 def test_connection_without_the_key_ends_by_itself() -> None:
     async def story() -> None:
-        site = Site(gate_for("127.0.0.1"), (), print)
-        site.door = Door(patience_s=0.2)
-        with listen("127.0.0.1", 0) as listening:
-            ready = asyncio.Event()
-            server = asyncio.create_task(serve(site, listening, ready.set))
-            await ready.wait()
-            reader, writer = await asyncio.open_connection(*listening.getsockname())
+        async with served_behind(Door(patience_s=0.2)) as address:
+            reader, writer = await asyncio.open_connection(*address)
             writer.write(b"GET / HT")
             # aiohttp itself would end one that says nothing at all, but only after 5 s.
             assert await asyncio.wait_for(reader.read(), 4.0) == b""
             writer.close()
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert await server == 143
 
     play(story)
