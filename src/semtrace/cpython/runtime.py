@@ -111,7 +111,7 @@ def _find_runtime(pages: Pages, mappings: Sequence[Mapping]) -> tuple[int, tuple
 
 def _search_cookie(pages: Pages, mappings: Sequence[Mapping]) -> int:
     """Find a `_PyRuntime` that is not exported: from 3.13 on it begins with a cookie (pycore_debug_offsets.h), in the
-    data of the executable or of libpython. 0 if there is none.
+    data of the executable or of libpython. 0 if it is not found.
     """
     likely = {mapping.path for mapping in mappings[:1]} | {m.path for m in mappings if _is_libpython(m)}
     searched = 0

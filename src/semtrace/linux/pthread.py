@@ -12,7 +12,7 @@ from semtrace.linux.process import thread_ids
 
 def kernel_tid(memory: Memory, pid: int, pthread: int, threads: int, offset: int | None) -> int | None:
     """Return the kernel's id of the thread `pthread` of `pid`, as this pid namespace numbers it; None if it ended or
-    cannot be told. `offset` is that of the id behind `pthread`, None if it is not known.
+    is not known. `offset` is that of the id behind `pthread`, None if it is not known.
     """
     if offset is None or not pthread:
         return None

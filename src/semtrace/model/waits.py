@@ -52,7 +52,7 @@ class Target:
 
     `name` is its name in the source or a description of the object that leads to it. `semaphore` is set for shared
     locks and signals. `process` is the owner process of a private lock or signal, or the process whose end is awaited.
-    `address` tells apart private locks and pipes (their inode). `part_of` and `attribute` as in Lock; of a lock of a
+    `address` identifies a private lock, or a pipe by its inode. `part_of` and `attribute` as in Lock; of a lock of a
     Manager, which is the `process`, the name of its class and the method that was called.
     `units` is how many a semaphore has at most, None where it does not keep that.
     """

@@ -176,7 +176,7 @@ class _Managers:
         return self._of_unseen(client)
 
     def _of_unseen(self, client: _Client) -> Reason:
-        """Make the wait of a client whose manager is no member, is not asleep yet, or is on another machine."""
+        """Make the wait of a client whose manager is not a member, is not asleep yet, or is on another machine."""
         call, known = client.call, self._known.get(client.sleeper.thread)
         target = Target(
             WaitKind.MANAGER_LOCK,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from semtrace.linux.commonpages import PageTable, Parts, common_parts, without
 from semtrace.linux.memory import Memory
 
-# A process whose memory has more words of those searched for is no help for others: it decides how many there are.
+# The target decides how often these words lie in its memory. With more of them its search is not kept for others.
 _MOST_WORDS = 1 << 16
 
 _CLOSE = 1 << 15

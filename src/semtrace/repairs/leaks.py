@@ -37,7 +37,7 @@ def look(directory: str, *, young: bool = False) -> Leaks:
             None, (Problem("look into its /dev/shm", error.strerror or str(error), lost, unread="shared-memory"),)
         )
     unused = [each for each in found if each.kept is None or (young and each.young)]
-    names = tuple(told for each in unused if (told := _leaked(each)) is not None)
+    names = tuple(leaked for each in unused if (leaked := _leaked(each)) is not None)
     return Leaks(names, tuple(_doubts([each for each in found if each.unsure])))
 
 

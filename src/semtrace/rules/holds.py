@@ -141,9 +141,9 @@ def _unreleased(lock: Lock, snapshot: Snapshot, present: dict[ProcessId, Process
 
 
 def _is_between_requests(holder: Holder, process: Process, idle: set[ProcessId]) -> bool:
-    if process.threads != 1 or holder.within or any(is_own(frame.file) for frame in holder.stack or ()):
-        return False
     frames = holder.stack or ()
+    if process.threads != 1 or holder.within or any(is_own(frame.file) for frame in frames):
+        return False
     in_loop = any(frame.file.endswith(file) and frame.function == name for frame in frames for file, name in _LOOPS)
     return holder.process in idle or (in_loop and bool(process.idle))
 

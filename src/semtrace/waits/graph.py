@@ -186,9 +186,9 @@ def _edges(waits: Waits) -> dict[_Node, list[_Node]]:
 def _telling(members: Sequence[Wait]) -> list[Wait]:
     """Return the waits of a knot that say what is wrong, without those that only follow from them.
 
-    They are those that wait for the kind of thing that tells the most, and the waits of the threads that hold it. Where
-    it is not known who holds one such lock, every thread could be the one: then only the wait for that lock tells. An
-    idle thread, or one in a library of C, tells nothing while there are others.
+    These are the waits for the most telling kind of thing, and the waits of the threads that hold it. If nobody is
+    known to hold one such lock, any thread could hold it: then only the waits for that lock count. An idle thread, or
+    one in a library of C, counts only if there are no others.
     """
     awake = [wait for wait in members if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN] or list(members)
     best = min(map(_rank, awake))
