@@ -80,6 +80,15 @@ def test_a_gate_that_another_will_open_is_no_error() -> None:
     assert finding.remedy.advice[0] == Advice.FINE_IF_RELEASED
 
 
+@pytest.mark.parametrize(
+    ("attribute", "severity"), [(None, "warning"), ("_lock", "warning"), ("_rlock", "error"), ("_wlock", "error")]
+)
+def test_only_the_locks_of_a_queue_are_no_gates(attribute: str | None, severity: str) -> None:
+    """Without an attribute only the order of creation says that a lock is part of something."""
+    part = lock(part_of="Condition 0:27:7", attribute=attribute, holders=(holder(11),), waiters=(waiter(11),))
+    assert [finding.severity for finding in found(part) if finding.code == "deadlock"] == [severity]
+
+
 def test_gate_that_only_stuck_threads_could_open_is_an_error() -> None:
     mine = lock(holders=(holder(11),), waiters=(waiter(11), waiter(12)), mapped_by=(pid(11), pid(12)))
     assert [f.severity for f in found(mine)] == ["error"]

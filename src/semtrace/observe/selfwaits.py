@@ -47,7 +47,7 @@ class SelfWaits:
         return replace(holder, within=within, certain=holder.certain or within)
 
     def _is_inside(self, holder: Holder, keys: Iterable[Key]) -> bool:
-        return any(self._insiders.of(key) == holder.tid for key in keys)
+        return holder.tid is not None and any(self._insiders.of(key) == holder.tid for key in keys)
 
     def _keys(self, lock: Lock, holder: Holder) -> list[Key]:
         """Its SemLock objects in that process."""

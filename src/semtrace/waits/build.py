@@ -31,6 +31,7 @@ _ENDED = ("zombie", "dead")
 
 # Lib/multiprocessing/queues.py, pool.py: whoever reads a queue keeps this lock while it waits for data.
 _READ_LOCK = "_rlock"
+_OF_QUEUES = (_READ_LOCK, "_wlock")
 
 # A process outside the server is never stuck, however many of its threads are known to wait.
 _ANY_NUMBER = 1 << 30
@@ -181,10 +182,10 @@ def _accounts_for_all(lock: Lock) -> bool:
 
 
 def _is_bound(lock: Lock) -> bool:
-    """Return True if only the holder can release it, or surely means to: the locks inside Queue, Condition and Event
-    are always taken by `with`, and no gates.
+    """Return True if only the holder can release it, or surely means to. The locks of a queue are no gates; those of a
+    Condition or Event may be (`Condition.release`), and whether a bare Lock is one of either may be a guess.
     """
-    return lock.kind == "RLock" or lock.part_of is not None or all(holder.within for holder in lock.holders)
+    return lock.kind == "RLock" or lock.attribute in _OF_QUEUES or all(holder.within for holder in lock.holders)
 
 
 def _private_waits(lock: ThreadLock, use: ThreadLockUse) -> Iterator[Wait]:
