@@ -16,7 +16,7 @@ from semtrace.errors import NoServer, SemtraceError, UsageError
 from semtrace.instrument import places
 from semtrace.instrument.bootstrap import environment
 from semtrace.model import ProcessId, Server
-from semtrace.servers import gunicorn, gunicorn_options, processes
+from semtrace.servers import gunicorn, processes
 
 _LOOK_EVERY_S = 0.05
 _OTHER_PROGRAM_S = 1.0  # for what is no gunicorn to have started
@@ -182,7 +182,7 @@ class Launched:
 
     def _is_gunicorn(self) -> bool:
         family = [self.pid, *processes.descendants(self.pid)]
-        return any(gunicorn_options.arguments(processes.cmdline(pid)) is not None for pid in family)
+        return any(gunicorn.is_named_so(processes.cmdline(pid)) for pid in family)
 
     def _failed(self) -> SemtraceError:
         said = self.last_lines()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semtrace.servers.gunicorn import readable
+from semtrace.servers.gunicorn import is_named_so, readable
 from semtrace.servers.gunicorn_options import Settings, application_of_title, arguments, parse, settings
 
 
@@ -124,6 +124,12 @@ def test_no_command_line_breaks_the_parser(words, variable):
 )
 def test_the_application_in_a_title(title, application):
     assert application_of_title(title) == application
+
+
+def test_a_master_has_its_title_before_its_workers():
+    assert is_named_so(["gunicorn: master [web]"])
+    assert is_named_so(["python3", "-m", "gunicorn", "app:app"])
+    assert not is_named_so(["python3", "app.py"])
 
 
 def test_a_command_line_for_people():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -141,11 +142,15 @@ def _looks_like_master(pid: int) -> bool:
     files = heartbeat_files(pid)
     if files:
         return True
-    command = processes.cmdline(pid)
-    if gunicorn_options.arguments(command) is not None or " ".join(command).startswith("gunicorn: master"):
+    if is_named_so(processes.cmdline(pid)):
         return True
     # Another user's, started by a script of another name: no other Python program handles all ten signals.
     return files is None and processes.is_python(pid) is True
+
+
+def is_named_so(command: Sequence[str]) -> bool:
+    """Return True for the command line of a gunicorn, or the title of a master, which it has before its workers."""
+    return gunicorn_options.arguments(command) is not None or " ".join(command).startswith("gunicorn: master")
 
 
 def _gunicorn(stat: Stat) -> Server:
