@@ -98,7 +98,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "admission": "model .events .speakers .state",
         "statefiles": "model wire linux .speakers .state .tracedirs",
         "reader": "model errors wire linux signals .events .tracedirs",
-        "follower": "model .admission .events .reader .speakers .state .statefiles .tracedirs",
+        "follower": "model signals .admission .events .reader .speakers .state .statefiles .tracedirs",
         "traced": "model text wire .events .folding .state .tally",
     },
     # what people and programs get to read

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import PATIENCE_S, alive, start_ticks, wait_until
@@ -16,6 +17,7 @@ from telling import LOCK, FakeServer, record
 
 from semtrace import wire
 from semtrace.model import ProcessId
+from semtrace.signals import ending_on_signals
 from semtrace.tracing import follower as following
 from semtrace.tracing import tracedirs
 from semtrace.tracing.follower import Follower, Glance, Places
@@ -306,6 +308,22 @@ follower.state([ProcessId(int(sys.argv[1]), int(sys.argv[2]))])
 print("ready", flush=True)
 time.sleep(60)
 """
+
+
+def test_signal_while_the_pipe_is_made_leaves_nothing(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = os.mkfifo
+
+    def interrupted(*arguments: Any, **changes: Any) -> None:
+        made(*arguments, **changes)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(os, "mkfifo", interrupted)
+    places = Places(live=True)
+    with pytest.raises(SystemExit), ending_on_signals():
+        places.look([server.process])
+    assert len(server.fifos) == 1
+    places.close()
+    assert server.fifos == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from semtrace.model import ProcessId
+from semtrace.signals import undisturbed
 from semtrace.tracing import tracedirs
 from semtrace.tracing.admission import Admission
 from semtrace.tracing.events import Event
@@ -73,7 +74,8 @@ class Places:
                 continue
             self.directories[directory.key] = directory
             if self.live:
-                with contextlib.suppress(OSError):  # not ours to write in: its files can still be read
+                # Whatever ends us from then on, `close` has it. OSError: not ours to write in, its files can be read.
+                with undisturbed(), contextlib.suppress(OSError):
                     self.pipes[directory.key] = EventPipe(directory)
 
     def events(self) -> list[Event]:
