@@ -65,6 +65,9 @@ class Searching:
     def undecided(self) -> bool:
         return True
 
+    def unread(self) -> bool:
+        return False
+
     def obstacle(self, semaphore: SemId) -> None:
         """Nobody else maps it."""
 

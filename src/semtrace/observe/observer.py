@@ -49,6 +49,7 @@ LONG_SEARCH_BUDGET_S = 0.4
 _SETTINGS_S = 1.0
 
 _SETTLE_PAUSE_S = 0.01
+_STARVED = 5  # a command waits no longer than so many times its patience, however little it gets of a processor
 
 _SAMPLES_OF_FREE = 4
 _SAMPLE_PAUSE_S = 0.001
@@ -138,13 +139,11 @@ class Observer:
 
     def undecided(self) -> bool:
         """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
-        return (
-            self._prover.unproved
-            or self._searches()
-            or self._book.unvisited
-            or self._ownership.pending
-            or self._knots.unfinished
-        )
+        return self._prover.unproved or self.unread()
+
+    def unread(self) -> bool:
+        """True while memory is still to be read, which takes as long as the processors let us."""
+        return self._searches() or self._book.unvisited or self._ownership.pending or self._knots.unfinished
 
     def _searches(self) -> bool:
         """Return True while the memory of a process is searched for SemLock objects for the first time."""
@@ -423,10 +422,16 @@ def _in_flux(judged: Judged) -> Judged:
 
 
 def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:
-    """A snapshot that waits for searches and proofs that are under way, no longer than `patience_s`."""
-    deadline = time.monotonic() + patience_s
+    """A snapshot that waits for searches and proofs that are under way, for `patience_s`. Where the processors are busy
+    with others, memory may be read for so long by our own time on them.
+    """
+    began_s, ran_s = time.monotonic(), time.thread_time()
     snapshot = observer.snapshot()
-    while observer.undecided() and snapshot.alive and time.monotonic() < deadline:
+    while observer.undecided() and snapshot.alive:
+        took_s = time.monotonic() - began_s
+        reads = observer.unread() and time.thread_time() - ran_s < patience_s
+        if took_s >= (_STARVED * patience_s if reads else patience_s):
+            break
         time.sleep(_SETTLE_PAUSE_S)
         snapshot = observer.snapshot()
     return snapshot
