@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from driving import FEW, INTERPRETERS, Target, may_have, observing, only, state, target, until, watch
 from support import wait_until
@@ -66,6 +67,10 @@ def hogs():
     os.write(give_go, b'x')
     os.read(said, 1)
 """
+
+
+def computed_s(pid: int) -> float:
+    return psutil.Process(pid).cpu_times().user
 
 
 def define(t: Target, source: str) -> None:
@@ -186,7 +191,10 @@ def test_who_has_not_counted_may_wait_for_the_lock_of_another_interpreter(python
             t.do("c", "lock.acquire()")
             t.do("b", "starts_interpreter()")
             until(observer, lambda s: t.pids["b"] in [w.pid for w in only(s).waiters])
+            before_s = computed_s(t.pids["b"])
             t.do("b", "hogs()")
+            # Only once it is in its long call, nobody else of its interpreter gets on.
+            wait_until(lambda: computed_s(t.pids["b"]) > before_s + 0.1, what="the long call")
             t.do("c", "lock.release()")
             never_orphaned(observer, 2.0)
             lock = only(observer.snapshot())
