@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from semtrace.lazydata import dataclass
 from semtrace.model import CODES, Finding, FindingCode, Problem, ProcessId, SemId, Server, Snapshot, ThreadRef
 from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.repairs.leaks import leaks
@@ -30,7 +31,7 @@ _BLOCKED = (FindingCode.STUCK, FindingCode.DEADLOCK, FindingCode.WORKER_DIED)
 Seen = Mapping[Hashable, tuple[float, Finding]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Diagnosis:
     """The last snapshot, with all that was found, and how often was looked."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from semtrace import text
+from semtrace.lazydata import dataclass
 from semtrace.model import Process, Server
 from semtrace.servers import gunicorn, gunicornctl, processes
 from semtrace.servers.tree import Member, Tree
@@ -17,7 +18,7 @@ CPU_INTERVAL_S = 0.2
 Json = dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listing:
     """One server with its processes, root first."""
 

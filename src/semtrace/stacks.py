@@ -17,11 +17,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from semtrace.cpython.threadids import tid_offset
+from semtrace.lazydata import dataclass
 from semtrace.linux import privileges
 from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory
@@ -66,7 +67,7 @@ class _Failed(Exception):
     """It gave no stacks, for this reason."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stacks:
     """The stacks of several processes, by process and thread, and what could not be had."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.bytecode import Lookup, Root, attribute_of, lookups, value_of
 from semtrace.cpython.classes import Form
 from semtrace.cpython.stack import PyFrame, Sample, line_of
 from semtrace.cpython.withblocks import locks_of
+from semtrace.lazydata import dataclass
 
 _WORDS = frozenset({"acquire", "release"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Taken:
     """A lock that a frame's code has acquired before its instruction, and not released since. `line` is that of the
     acquire, `released` is True if a release follows, `tested` if the code looks at what acquire returned.

@@ -6,7 +6,6 @@ No module leads to the Arbiter, but the main thread is inside its `run` for as l
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Class, Classes
@@ -14,6 +13,7 @@ from semtrace.cpython.frames import read_frames
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.pages import Pages, Readable
 from semtrace.cpython.runtime import UnreadableError, locate
+from semtrace.lazydata import dataclass
 from semtrace.linux.maps import read_mappings
 
 _MOST_S = 0.3
@@ -22,7 +22,7 @@ _PAUSE_S = 0.005
 _LONGEST_TIMEOUT_S = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Arbiter:
     """`timeout_s` and the worker's class in full, `gunicorn.workers.sync.SyncWorker`; None for what could not be
     read."""

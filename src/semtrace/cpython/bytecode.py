@@ -7,7 +7,7 @@ up by other means (an alias, `getattr`, a helper) is not seen.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from itertools import islice
 
@@ -15,6 +15,7 @@ from semtrace.cpython import layout as at
 from semtrace.cpython.classes import Classes, Form
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.opcodes import Op, opcodes
+from semtrace.lazydata import dataclass
 
 MOST_CODE = 1 << 17  # bytes: larger functions are not scanned
 _MOST_NAMES = 1000
@@ -35,7 +36,7 @@ class Root(Enum):
     UNKNOWN = "something else: the result of a call, an item"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lookup:
     """One place where `name` is looked up, `offset` bytes into the code: as a method of what `root`, `value` and the
     attributes of `path` lead to. A global of that name has no `path` and Root.UNKNOWN.
@@ -101,7 +102,7 @@ def attribute_of(objects: Objects, classes: Classes, address: int, name: str) ->
     return 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Step:
     offset: int
     op: Op

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
@@ -12,6 +11,7 @@ from semtrace.cpython.layout import Instances
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.primitives import is_wrapper, parts_of, shown_kind
 from semtrace.cpython.semtype import BASICSIZE, is_semlock_type
+from semtrace.lazydata import dataclass
 
 _MOST_BASES = 64
 _MOST_MEMBERS = 128
@@ -81,7 +81,7 @@ _DULL_MODULES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Class:
     """A type object. `members` are slots and C members that hold objects, `parts` the attributes of `primitives`."""
 

@@ -6,19 +6,19 @@ The frames of a running thread come and go while they are read; those that wait 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Classes, Form
 from semtrace.cpython.objects import Objects
+from semtrace.lazydata import dataclass
 
 _MOST_THREADS = 256
 _MOST_FRAMES = 200
 _MOST_LOCALS = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Frame:
     """A function that is being run. `namespace` is its module's `__dict__`, `variables` are the addresses of names and
     values of its variables."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from semtrace.cpython import layout as at
@@ -20,6 +19,7 @@ from semtrace.cpython.frames import variables
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, frame_of, stack_values
 from semtrace.cpython.tasks import suspended_coroutines
 from semtrace.cpython.withblocks import GENERATORS, given_back, locks_of, managers, suspended
+from semtrace.lazydata import dataclass
 
 MOST_S, MOST_VALUES = 1.0, 100_000
 MOST_NESTED = 4  # generators within generators, context managers within context managers
@@ -44,7 +44,7 @@ class HoldKind(Enum):
     AFTER_ACQUIRE_WITHOUT_RELEASE = "a function that acquires the lock before this line and releases it nowhere"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """Evidence that `thread` holds the lock at `lock`. `frame` is the place: of a generator or coroutine its own frame,
     and then `via` is the frame that has it, None for a task of the event loop that the thread runs.

@@ -7,8 +7,10 @@ From 3.13 on an interpreter describes itself (`_Py_DebugOffsets`): what it says 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
+
+from semtrace.lazydata import dataclass
 
 # The same in every version here.
 OB_TYPE = 8  # Include/object.h PyObject
@@ -66,7 +68,7 @@ class Instances(Enum):
     INLINE = "3.13"  # pycore_object.h 3.13: dict at -3 words, values behind the object
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """The offsets that differ between versions, in bytes."""
 

@@ -10,7 +10,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
@@ -19,6 +18,7 @@ from semtrace.cpython.classes import Class, Form
 from semtrace.cpython.namespaces import namespace_of
 from semtrace.cpython.stack import PyFrame, Sample, stack_values
 from semtrace.cpython.variables import variables
+from semtrace.lazydata import dataclass
 
 MOST_FRAMES = 8
 MOST_STEPS = 3
@@ -34,7 +34,7 @@ _TEXT, _TEXT_BUFFER = ("_io", "TextIOWrapper"), 32
 _SIMPLE_QUEUE = ("_queue", "SimpleQueue")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """What a thread sleeps on: the address of a sem_t, or of a PyMutex at which it is parked."""
 
@@ -42,7 +42,7 @@ class Target:
     parked: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Step:
     """One step of a way: from an object of class `owner` through `label`, an attribute or an item as `[0]`."""
 
@@ -50,7 +50,7 @@ class Step:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Way:
     """A way from a frame to the object at `address`. `variable` is that of the frame with which it begins, None if only
     the frame's stack has it.

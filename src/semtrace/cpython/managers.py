@@ -8,7 +8,7 @@ copies.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 from semtrace.cpython import layout as at
@@ -17,6 +17,7 @@ from semtrace.cpython.classes import Form
 from semtrace.cpython.lockpaths import is_library
 from semtrace.cpython.stack import PyFrame, Sample
 from semtrace.cpython.variables import variables
+from semtrace.lazydata import dataclass
 
 _FILE = "/managers.py"
 _CALLS, _SERVES = "_callmethod", "serve_client"
@@ -31,7 +32,7 @@ _MOST_GLOBALS, _MOST_MODULES = 4096, 64
 _OWN_ADDRESS = "/pymp-"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProxyCall:
     """A call whose answer a client's thread waits for on the descriptor `fd`.
 
@@ -47,7 +48,7 @@ class ProxyCall:
     named: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Service:
     """A thread of a manager that serves the connection `fd`. `method` of the object at `ident` is being called, None
     while it waits for the next request.

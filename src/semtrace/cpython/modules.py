@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.objects import Objects
+from semtrace.lazydata import dataclass
 
 _MOST_MODULES = 20_000
 _MOST_NAMES = 20_000

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping as Dict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Classes, Form
@@ -21,12 +21,13 @@ from semtrace.cpython.naming import Naming, plain
 from semtrace.cpython.pages import Pages, Readable
 from semtrace.cpython.runtime import UnreadableError, locate
 from semtrace.cpython.threadlock import FoundThreadLock, form_of, kind_of, resolve
+from semtrace.lazydata import dataclass
 from semtrace.linux.maps import Mapping, read_mappings
 
 _MOST_NAMES = 32  # of one lock
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Named:
     """One name of a lock.
 
@@ -43,7 +44,7 @@ class Named:
     own: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Walk:
     """What one walk found. `semlocks` has the names of each lock, the best first, by the address of its C object.
 

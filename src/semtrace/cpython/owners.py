@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.classes import Class, Classes, Form
@@ -18,6 +17,7 @@ from semtrace.cpython.naming import plain
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.pages import Pages
 from semtrace.cpython.runtime import UnreadableError, locate
+from semtrace.lazydata import dataclass
 from semtrace.linux.maps import Mapping
 from semtrace.linux.memory import Memory
 
@@ -42,7 +42,7 @@ _NESTED = frozenset({"_wait_semaphore", "_rlock"})
 _MOST_ATTRIBUTES = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Owner:
     """The primitive that a lock is a part of: address and class of the outermost one; `attribute` is the one that has
     the lock in the innermost.
@@ -53,7 +53,7 @@ class Owner:
     attribute: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Reference:
     """An instance that has an object as one of its attributes."""
 

@@ -8,13 +8,14 @@ billiard, loky, joblib and multiprocess have copies of multiprocessing's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from semtrace.lazydata import dataclass
 
 Methods = Callable[[], frozenset[str]]
 """The names that a class itself defines, read when they are needed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Primitive:
     """`parts` are the attributes with its locks; a class of this name is one if it defines all of the `methods`."""
 

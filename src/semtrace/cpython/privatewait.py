@@ -6,7 +6,6 @@ driver. Only a thread that sleeps before and after the sample has a true answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from semtrace.cpython import layout as at
@@ -16,6 +15,7 @@ from semtrace.cpython.stack import PyFrame, PyThread, Sample
 from semtrace.cpython.threadends import Awaited, awaited_thread
 from semtrace.cpython.threadlock import parked_at, resolve
 from semtrace.cpython.variables import local
+from semtrace.lazydata import dataclass
 
 # Include/internal/pycore_runtime.h: `_PyRuntime` is static, and so is the main interpreter from 3.12 on. The condition
 # variable of the GIL lies in it (up to 3.11 ceval.gil, then the main interpreter's _gil). Its size, as the symbol table
@@ -48,7 +48,7 @@ class WaitKind(Enum):
     UNKNOWN = "something that no Python object was found for"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PrivateWait:
     """What a thread waits for.
 

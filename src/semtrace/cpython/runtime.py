@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from semtrace.cpython.elf import load_image
 from semtrace.cpython.layout import (
@@ -18,6 +17,7 @@ from semtrace.cpython.layout import (
 )
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.pages import CHUNK, Pages
+from semtrace.lazydata import dataclass
 from semtrace.linux.maps import Mapping
 from semtrace.linux.memory import Memory
 
@@ -36,7 +36,7 @@ class UnreadableError(Exception):
     """There is no interpreter here that can be walked; the text is the reason. It stays within `cpython`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Runtime:
     """What a walk starts from: for each interpreter the addresses of its state and of its sys.modules."""
 
@@ -68,7 +68,7 @@ def locate(pages: Pages, mappings: Sequence[Mapping]) -> tuple[Runtime, Objects]
     return Runtime(objects.layout, tuple(state for state, _ in found), tuple(modules for _, modules in found)), objects
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LockPlace:
     """The place of the interpreter lock: in the static `_PyRuntime`, at `runtime`, while `is_there` says so."""
 

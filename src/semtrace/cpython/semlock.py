@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 
 from semtrace.cpython.semtype import is_semlock_type
+from semtrace.lazydata import dataclass
 from semtrace.linux.memory import Memory
 from semtrace.model import RECURSIVE_MUTEX, SEMAPHORE
 
@@ -35,7 +35,7 @@ _PIECE = 1 << 19
 _MOST_SINGLY = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SemLock:
     """One SemLock object. `count` is acquires minus releases in its process, `last_tid` the pthread id of the last
     acquirer.
@@ -108,6 +108,7 @@ class Search:
         self._ranges = ranges
         self._handles = frozenset(handles)
         self._missing = list(missing or sorted(handles))
+        self._met: set[int] = set()
 
     def __iter__(self) -> Iterator[None]:
         if len(self._handles) == 1:
@@ -118,7 +119,7 @@ class Search:
             yield from self._by_type(type_)
         tries = _MOST_SINGLY if self.types else len(self._missing)
         for handle in self._missing:
-            if not tries or handle in {known.handle for known in self.found.values()}:
+            if not tries or handle in self._met:
                 continue
             known = set(self.types)
             yield from self._by_handle(handle, until_met=True)
@@ -133,7 +134,7 @@ class Search:
                 continue
             candidate = read(self.memory, hit - HANDLE_AT)
             if candidate and candidate.handle == handle and self._is_type(candidate.type):
-                self.found[candidate.address] = candidate
+                self._note(candidate)
                 if until_met:
                     return
 
@@ -144,7 +145,11 @@ class Search:
                 continue
             candidate = read(self.memory, hit - TYPE_AT)
             if candidate and candidate.type == type_ and candidate.handle in self._handles:
-                self.found[candidate.address] = candidate
+                self._note(candidate)
+
+    def _note(self, found: SemLock) -> None:
+        self.found[found.address] = found
+        self._met.add(found.handle)
 
     def _is_type(self, address: int) -> bool:
         if address not in self.types and is_semlock_type(self.memory, address):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from semtrace.cpython import layout as at
@@ -20,6 +19,7 @@ from semtrace.cpython.linetables import line_at
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.pages import Pages
 from semtrace.cpython.runtime import lock_place
+from semtrace.lazydata import dataclass
 from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory
 
@@ -37,7 +37,7 @@ _MOST_STACK = 200
 _MOST_KNOWN = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PyFrame:
     """A function that is being run, at `line` of `file`. `code` and `address` are those of its code object and frame,
     `instruction` is how many bytes into the code it is. `qualname` is known from 3.11 on.
@@ -54,7 +54,7 @@ class PyFrame:
     instruction: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PyThread:
     """A thread with its frames, innermost first. `state` is the address of its PyThreadState, `pthread_id` what
     `pthread_self()` is there; `native_id` is the kernel's id as the process's own pid namespace numbers it, None before
@@ -67,7 +67,7 @@ class PyThread:
     frames: tuple[PyFrame, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sample:
     """One reading of a process: its threads, and what is needed to ask about their variables. `runtime` is the address
     of `_PyRuntime`. `cut` is True if more time or memory was needed than a sample may take: frames may be missing.
@@ -80,7 +80,7 @@ class Sample:
     cut: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Function:
     """What is known of a code object while its type and the pointers in it stay the same."""
 

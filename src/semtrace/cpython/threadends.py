@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from semtrace.cpython.bytecode import item_of
 from semtrace.cpython.classes import Form
 from semtrace.cpython.lockpaths import Target, matches
 from semtrace.cpython.stack import PyFrame, Sample
 from semtrace.cpython.variables import local
+from semtrace.lazydata import dataclass
 
 _MOST_ACTIVE = 512
 # Modules/_threadmodule.c 3.13 PyThreadHandleObject.handle, and the size of the ThreadHandle that it points at: its
@@ -20,7 +20,7 @@ _HANDLES = ("_handle", "_os_thread_handle")  # Lib/threading.py 3.13, 3.14 Threa
 _JOINS, _ENDS = ("_wait_for_tstate_lock", "join"), "_shutdown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Awaited:
     """A thread whose end another one waits for. `name` is None for a thread that could not be told among several.
     `native_id` is as the process's own pid namespace numbers it. `at_exit` is True if the interpreter waits before it

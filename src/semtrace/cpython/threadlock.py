@@ -7,7 +7,6 @@ torn answer is corrected by the next one.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Literal
 
 from semtrace.cpython import layout as at
@@ -15,13 +14,14 @@ from semtrace.cpython.classes import Class, Classes, Form
 from semtrace.cpython.layout import Layout
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.pages import Readable
+from semtrace.lazydata import dataclass
 
 _WORD, _WORDS = struct.Struct("<Q"), struct.Struct("<QQ")
 # Python/lock.c `_PyMutex_LockTimed` keeps what is waited with on the same stack, a frame or two away.
 _NEAR = 1 << 14
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FoundThreadLock:
     """A `threading` or `asyncio` lock of one process.
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import children, read_stat
 from semtrace.linux.program import namespace_pids, read
@@ -47,7 +48,7 @@ ANY_CHILD = -1
 MOST_DESCRIPTORS = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Awaited:
     """A descriptor that a thread waits for, until it is readable or writable; until it fails if neither."""
 
@@ -56,7 +57,7 @@ class Awaited:
     writable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Blocked:
     """Where a thread is blocked.
 
@@ -126,7 +127,7 @@ def _restarted(pid: int, tid: int) -> str:
     return next((name for part, name in _RESTARTED if part in where), "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Asked:
     """A system call that is to be decoded."""
 

@@ -10,9 +10,9 @@ import os
 import re
 import stat as modes
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.blocked import pidfd_process
 from semtrace.linux.descriptors import listening
 from semtrace.linux.files import not_for_want_of
@@ -54,7 +54,7 @@ class ChannelId(NamedTuple):
         return SemId(*self.device, self.number)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Channel:
     """What a descriptor is. `reads` and `writes`: for what it was opened.
 
@@ -174,7 +174,7 @@ def _listens(pid: int, inode: int) -> bool:
     return inode in listening_inodes() if ours else bool(listening(pid, frozenset([str(inode).encode()])))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ends:
     """The processes that have a channel open: for reading, for writing. A socket is open for both."""
 
@@ -182,7 +182,7 @@ class Ends:
     writers: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Found:
     """The answer of a sweep over all processes.
 

@@ -12,9 +12,9 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import takewhile
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.program import read
 
 # include/net/tcp_states.h
@@ -23,7 +23,7 @@ _TCP_LISTEN = b"0A"
 _SO_ACCEPTCON = 0x10000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpenFile:
     """An open file, by the link through which it can be looked at. `inode` is (st_dev, st_ino)."""
 

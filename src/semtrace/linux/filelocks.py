@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.files import not_for_want_of
 from semtrace.linux.openfiles import MOST_DESCRIPTORS
 from semtrace.linux.process import door, read_stat
@@ -35,7 +36,7 @@ class LockType(Word):
 _TYPES = {b"FLOCK": LockType.FLOCK, b"POSIX": LockType.POSIX, b"OFDLCK": LockType.OFD}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FileLock:
     """A lock that is held; in `waiters` one that is asked for.
 
@@ -53,7 +54,7 @@ class FileLock:
     waiters: tuple[FileLock, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HeldFile:
     """A descriptor of a process that holds a lock. An flock or OFD lock is held by all that share the open file."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.process import thread_ids
 from semtrace.linux.syscalls import NO_SYSCALL as NO_SYSCALL
 from semtrace.linux.syscalls import NUMBERS, SystemCall, parse_call, read_line
@@ -22,7 +23,7 @@ _FLAGS = 128 | 256
 _WAIT, _WAIT_BITSET = 0, 9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Thread:
     """Where one thread is. `syscall` is None while it runs, NO_SYSCALL when it is off the processor in its own code;
     `futex` is the address of the word that it sleeps on, `timed` whether a timeout will wake it, `stack` its stack
@@ -71,7 +72,7 @@ def _thread(tid: int, call: SystemCall) -> Thread:
     return Thread(tid, number, stack=stack)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunTime:
     """A thread's time on processors so far, in ns, and how many times it got onto one."""
 

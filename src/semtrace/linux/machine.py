@@ -7,10 +7,11 @@ that is not in the table is treated as one of which nothing is known: what needs
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+
+from semtrace.lazydata import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Machine:
     """The facts about one processor; None or empty where it is not known, or has no such thing."""
 

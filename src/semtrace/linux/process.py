@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from functools import cache
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.files import not_for_want_of
 from semtrace.model import ProcessId
 
@@ -30,7 +30,7 @@ _STATES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stat:
     """`/proc/PID/stat` (Documentation/filesystems/proc.rst, table 1-4): times in ticks, sizes in bytes.
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.linux import withheld
 from semtrace.linux.process import Stat, read_stat
 from semtrace.model import ProcessId
@@ -40,7 +40,7 @@ _NOT_OF_PROGRAM = (
 OF_PROGRAM = (1 << 31) - 1 - sum(1 << (number - 1) for number in _NOT_OF_PROGRAM)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Status:
     """Some of `/proc/PID/status`, which everybody may read (proc.rst, table 1-2).
 

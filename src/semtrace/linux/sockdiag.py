@@ -10,7 +10,8 @@ import socket
 import struct
 import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+
+from semtrace.lazydata import dataclass
 
 # include/uapi/linux/netlink.h, sock_diag.h.
 _NETLINK_SOCK_DIAG = 4
@@ -40,7 +41,7 @@ _MOST_ANSWERS = 256
 _PATIENCE_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnixSocket:
     """`peer` is the inode of the socket at the other end: None if it is not connected, 0 if the other end is
     closed or not accepted yet.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.futex import run_time_ns
 from semtrace.linux.process import Stat, children, read_stat
 from semtrace.linux.program import read
@@ -23,7 +23,7 @@ class Stop(Word):
     FROZEN = "frozen"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stopped:
     """`tracer` is the debugger's PID, None if there is none."""
 
@@ -123,7 +123,7 @@ def _is_frozen(controller: str, group: str, mount: tuple[str, str] | None) -> bo
     return found[1] == b"1" if found else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Defunct:
     """A child that has ended and that its parent has not reaped.
 

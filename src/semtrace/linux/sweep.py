@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, get_args
 
+from semtrace.lazydata import dataclass
 from semtrace.linux import maps
 from semtrace.linux.files import not_for_want_of
 from semtrace.linux.lineage import may_have_inherited, root_of
@@ -35,7 +35,7 @@ _MOST_S = 1.0
 Why = Literal["maps", "opened", "strange", "restless", "container", "hidden", "hidepid"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shared:
     """A semaphore as the server shows it: `members` are the processes of the server that map it.
 
@@ -47,7 +47,7 @@ class Shared:
     named: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Obstacle:
     """A reason why others than the server's processes may use a semaphore. `pid` is the process that it is about."""
 
@@ -72,7 +72,7 @@ class Obstacle:
         }[self.why]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outside:
     """The result of a sweep for one semaphore.
 
@@ -87,7 +87,7 @@ class Outside:
     obstacles: tuple[Obstacle, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Use:
     """One process's use of a file: its mappings, and whether it has it open."""
 

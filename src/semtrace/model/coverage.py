@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import auto
 
+from semtrace.lazydata import dataclass
 from semtrace.model.facts import LockRef
 from semtrace.model.names import Word
 
@@ -22,7 +22,7 @@ class Unchecked(Word):
     OTHER_WAITS = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NotChecked:
     """One such part. `count` is of processes or of waiting threads, `reason` why it was not checked."""
 

@@ -1,15 +1,13 @@
 """Facts: what a finding rests on. Each statement is a class of its own, `present` has a sentence for each.
 
-To add a statement, add a class here, add it to `Fact`, and register its text in `present/facts.py`. Most are named
-tuples: as dataclasses they would take 50 ms more whenever semtrace starts. A tuple without fields would be false, and a
-field `count` would hide a method of it, so those are dataclasses.
+To add a statement, add a class here, add it to `Fact`, and register its text in `present/facts.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from semtrace.lazydata import dataclass
 from semtrace.model.names import LeakedName, ProcessId, SemId
 from semtrace.model.places import Place
 from semtrace.model.tracing import Statistics
@@ -19,7 +17,7 @@ from semtrace.model.waits import Doubt, Target
 Measure = Literal["exact", "at-least", "samples"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Elapsed:
     """A duration, and how well it is known."""
 
@@ -27,7 +25,7 @@ class Elapsed:
     measure: Measure = "at-least"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LockRef:
     """A lock that a finding is about. `id` is None of a private lock; `process` is then the one whose copy it is, if
     the finding is about one copy. `managed`: it is a Manager's, in that process. `name` is as the target has it, and so
@@ -41,7 +39,7 @@ class LockRef:
     managed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ThreadRef:
     """A thread that a finding is about. `tid` is None where only its process is known, or meant."""
 
@@ -57,19 +55,22 @@ class ThreadRef:
 # -- who holds, who waits
 
 
-class VerdictReason(NamedTuple):
+@dataclass(frozen=True)
+class VerdictReason:
     """Why the lock is in its state, as the verdict or the proof says it."""
 
     reason: str
 
 
-class HolderUnknown(NamedTuple):
+@dataclass(frozen=True)
+class HolderUnknown:
     """Nobody knows who holds it, for this reason of the verdict."""
 
     reason: str
 
 
-class Hold(NamedTuple):
+@dataclass(frozen=True)
+class Hold:
     """One holder. `certain` is False of a process that may only have inherited its count."""
 
     thread: ThreadRef
@@ -77,24 +78,28 @@ class Hold(NamedTuple):
     certain: bool = True
 
 
-class HeldBy(NamedTuple):
+@dataclass(frozen=True)
+class HeldBy:
     holds: tuple[Hold, ...]
 
 
-class WaitedFor(NamedTuple):
+@dataclass(frozen=True)
+class WaitedFor:
     """Threads that wait for the lock; `longest` is for how long one of them has, None where that is not known."""
 
     threads: tuple[ThreadRef, ...]
     longest: Elapsed | None = None
 
 
-class At(NamedTuple):
+@dataclass(frozen=True)
+class At:
     """Where these threads are, and nothing else."""
 
     threads: tuple[ThreadRef, ...]
 
 
-class BetweenRequests(NamedTuple):
+@dataclass(frozen=True)
+class BetweenRequests:
     """A holder whose code has ended without a release: its only thread waits for its next request or job. `site` is
     where a traced lock says that it took it.
     """
@@ -106,7 +111,8 @@ class BetweenRequests(NamedTuple):
 # -- holders that died
 
 
-class DeadByFile(NamedTuple):
+@dataclass(frozen=True)
+class DeadByFile:
     """The state file of a dead process says that it held the lock. `alive_s` ago it was last seen alive, `gone_s` ago
     first found gone; both are None where it had ended before the watching began, `watched_s` ago.
     """
@@ -117,7 +123,8 @@ class DeadByFile(NamedTuple):
     watched_s: float
 
 
-class LastSeen(NamedTuple):
+@dataclass(frozen=True)
+class LastSeen:
     """Some snapshot saw who held it last: `seen_s` ago, for `held` by then; `ended_s` ago it was gone."""
 
     thread: ThreadRef
@@ -126,12 +133,13 @@ class LastSeen(NamedTuple):
     ended_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HolderNotSeen:
     """No snapshot saw who held it last."""
 
 
-class KilledByTimeout(NamedTuple):
+@dataclass(frozen=True)
+class KilledByTimeout:
     """The holder most likely died of gunicorn's --timeout: it had held the lock, or not beaten, for as long.
     `silent_s` is the age of its last heartbeat, None where the hold shows it.
     """
@@ -140,24 +148,27 @@ class KilledByTimeout(NamedTuple):
     silent_s: float | None = None
 
 
-class EndedOtherwise(NamedTuple):
+@dataclass(frozen=True)
+class EndedOtherwise:
     """The hold was far shorter than gunicorn's --timeout: something else ended the holder."""
 
     timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EndUnknown:
     """Nobody knows how the holder ended; gunicorn's log may say it."""
 
 
-class TimeoutKills(NamedTuple):
+@dataclass(frozen=True)
+class TimeoutKills:
     """gunicorn kills a worker that is silent for so long, which may be what happened."""
 
     timeout_s: float
 
 
-class UnitsLost(NamedTuple):
+@dataclass(frozen=True)
+class UnitsLost:
     """Units of a BoundedSemaphore that died with a process; `for_s` is for how long every sample saw it so."""
 
     units: int
@@ -166,14 +177,16 @@ class UnitsLost(NamedTuple):
     for_s: float | None = None
 
 
-class TakerDied(NamedTuple):
+@dataclass(frozen=True)
+class TakerDied:
     """By its state file the process took a unit of a Semaphore and ended without a release."""
 
     process: ProcessId
     acquired_s: float
 
 
-class TakerGone(NamedTuple):
+@dataclass(frozen=True)
+class TakerGone:
     """By the snapshots the thread had a unit of a Semaphore `seen_s` ago, and was gone `ended_s` ago."""
 
     thread: ThreadRef
@@ -181,7 +194,7 @@ class TakerGone(NamedTuple):
     ended_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SemaphoreMayBeLock:
     """A Semaphore forgets the number that it began with: nobody knows whether it is a lock or a signal."""
 
@@ -189,7 +202,8 @@ class SemaphoreMayBeLock:
 # -- rings
 
 
-class RingLink(NamedTuple):
+@dataclass(frozen=True)
+class RingLink:
     """A thread of a ring: it has `holds` and waits for `wants`. `took` where it may not be the one to release it."""
 
     thread: ThreadRef
@@ -199,7 +213,8 @@ class RingLink(NamedTuple):
     took: bool = False
 
 
-class Asleep(NamedTuple):
+@dataclass(frozen=True)
+class Asleep:
     """So many threads have not run for `for_s`; `for_ever` where none of them can go on."""
 
     threads: int
@@ -207,7 +222,8 @@ class Asleep(NamedTuple):
     for_ever: bool
 
 
-class MayBeGate(NamedTuple):
+@dataclass(frozen=True)
+class MayBeGate:
     """Others may release what the thread waits for: these processes, another thread of its own, or, where neither is
     given, a process that cannot be read.
     """
@@ -216,33 +232,37 @@ class MayBeGate(NamedTuple):
     own_thread: bool
 
 
-class ThreadMayRelease(NamedTuple):
+@dataclass(frozen=True)
+class ThreadMayRelease:
     """Another thread of the process that took the lock may release it."""
 
     lock: LockRef
 
 
-class OutsiderMayRelease(NamedTuple):
+@dataclass(frozen=True)
+class OutsiderMayRelease:
     """Processes outside the server may release the lock."""
 
     pids: tuple[int, ...]
     lock: LockRef
 
 
-class HandsLocksOver(NamedTuple):
+@dataclass(frozen=True)
+class HandsLocksOver:
     """The program was seen to release these locks in other processes than took them."""
 
     locks: tuple[LockRef, ...]
 
 
-class Behind(NamedTuple):
+@dataclass(frozen=True)
+class Behind:
     """So many more threads wait behind a ring, or behind one thread."""
 
     threads: int
     of_one: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SemaphoresInRing:
     """So many of the locks of a ring are Semaphores, of which another process may still give a unit."""
 
@@ -252,7 +272,8 @@ class SemaphoresInRing:
 # -- threads that are stuck
 
 
-class BlockedOn(NamedTuple):
+@dataclass(frozen=True)
+class BlockedOn:
     """A thread and the thing that it waits for."""
 
     thread: ThreadRef
@@ -260,7 +281,8 @@ class BlockedOn(NamedTuple):
     since: Elapsed | None
 
 
-class WorkersBlocked(NamedTuple):
+@dataclass(frozen=True)
+class WorkersBlocked:
     """So many of the server's workers are stuck, or wait (`proven` is False)."""
 
     workers: int
@@ -268,20 +290,23 @@ class WorkersBlocked(NamedTuple):
     proven: bool
 
 
-class OnlyOwnProcess(NamedTuple):
+@dataclass(frozen=True)
+class OnlyOwnProcess:
     """Only threads of this process can release the lock, and all `threads` of them are stuck."""
 
     process: ProcessId
     threads: int
 
 
-class FreeElsewhere(NamedTuple):
+@dataclass(frozen=True)
+class FreeElsewhere:
     """The same private lock is free in these processes now."""
 
     processes: tuple[ProcessId, ...]
 
 
-class LockedInParent(NamedTuple):
+@dataclass(frozen=True)
+class LockedInParent:
     """The parent has the same lock at the same address, and was seen to hold it in `times` of `samples`."""
 
     parent: ProcessId
@@ -289,47 +314,51 @@ class LockedInParent(NamedTuple):
     samples: int
 
 
-class InHandler(NamedTuple):
+@dataclass(frozen=True)
+class InHandler:
     """The thread is in a signal handler that interrupted its own code, so what it waits for cannot come."""
 
     thread: ThreadRef
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SleeperDied:
     """The notifier waits for a process that slept in the Condition and died there."""
 
 
-class NobodyElse(NamedTuple):
+@dataclass(frozen=True)
+class NobodyElse:
     """Everybody who could do what the threads wait for waits as well: these processes, and no other has it."""
 
     processes: tuple[ProcessId, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClientEnded:
     """The client that took a Manager's lock has ended: the manager's thread that served it is the lock's owner."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ClientMayHaveEnded:
     """A Manager does not record who holds a lock, so a client that ended may have held it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnfinishedTasks:
     """`join()` of a JoinableQueue waits for so many calls of `task_done()`."""
 
     count: int
 
 
-class WaitersHoldUnits(NamedTuple):
+@dataclass(frozen=True)
+class WaitersHoldUnits:
     """These threads hold all units, and wait for one more."""
 
     threads: tuple[ThreadRef, ...]
 
 
-class ChildEnded(NamedTuple):
+@dataclass(frozen=True)
+class ChildEnded:
     """A child that ended. `exit_code` is as in subprocess."""
 
     child: ProcessId
@@ -338,14 +367,16 @@ class ChildEnded(NamedTuple):
     ended_s: float | None
 
 
-class YoungerWorker(NamedTuple):
+@dataclass(frozen=True)
+class YoungerWorker:
     """The pool has started a worker so much later than the others: in the place of one that died."""
 
     process: ProcessId
     later_s: float
 
 
-class MayStillWake(NamedTuple):
+@dataclass(frozen=True)
+class MayStillWake:
     """The wait is not proven to be for ever, for this reason; `pids` are the processes that it is about."""
 
     doubt: Doubt | None
@@ -355,7 +386,8 @@ class MayStillWake(NamedTuple):
 # -- counts
 
 
-class Inherited(NamedTuple):
+@dataclass(frozen=True)
+class Inherited:
     """Processes that count the lock as held without having taken it; where that is not `certain`, at most `maximum` of
     them may have.
     """
@@ -365,23 +397,26 @@ class Inherited(NamedTuple):
     maximum: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RLockKeepsCount:
     """An RLock whose count does not come down to 0 is never released."""
 
 
-class AllWaitThemselves(NamedTuple):
+@dataclass(frozen=True)
+class AllWaitThemselves:
     """Each process that counts it as held waits for it, and has not run for `asleep_s`."""
 
     asleep_s: float
 
 
-class AboveMaximum(NamedTuple):
+@dataclass(frozen=True)
+class AboveMaximum:
     value: int
     maximum: int
 
 
-class OverReleased(NamedTuple):
+@dataclass(frozen=True)
+class OverReleased:
     """The process released the lock so many times more than it took it."""
 
     process: ProcessId
@@ -391,7 +426,8 @@ class OverReleased(NamedTuple):
 # -- locks that do not exclude
 
 
-class LockedSinceFork(NamedTuple):
+@dataclass(frozen=True)
+class LockedSinceFork:
     """The private lock is locked in these processes in every sample, and no thread there is inside `with` it.
     `workers`: all of them are workers.
     """
@@ -400,12 +436,13 @@ class LockedSinceFork(NamedTuple):
     workers: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ForkCopies:
     """A fork copies a private lock as it is; a lock taken by acquire() and kept looks the same."""
 
 
-class Overlapped(NamedTuple):
+@dataclass(frozen=True)
+class Overlapped:
     """Several processes were inside at once: at most `most`, in `times` snapshots, first `first_s` ago."""
 
     times: int
@@ -414,13 +451,14 @@ class Overlapped(NamedTuple):
     processes: tuple[ProcessId, ...]
 
 
-class CopyOfEach(NamedTuple):
+@dataclass(frozen=True)
+class CopyOfEach:
     """Each of these workers has its own copy of the private lock."""
 
     processes: tuple[ProcessId, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SeparateSemaphores:
     """`count` semaphores have one name, each in one of these processes. `thing` is the class of what they are in or
     are, where children of a worker may be meant to use it; None of a lock with its own name.
@@ -431,40 +469,46 @@ class SeparateSemaphores:
     thing: str | None = None
 
 
-class HeldAtOnce(NamedTuple):
+@dataclass(frozen=True)
+class HeldAtOnce:
     processes: tuple[ProcessId, ...]
 
 
 # -- locks that keep others waiting
 
 
-class Stopped(NamedTuple):
+@dataclass(frozen=True)
+class Stopped:
     """The process is stopped, by a signal or a debugger."""
 
     process: ProcessId
 
 
-class Beat(NamedTuple):
+@dataclass(frozen=True)
+class Beat:
     """How old the last heartbeat of a worker is, None where none can be seen; gunicorn kills it at `timeout_s`."""
 
     ago_s: float | None
     timeout_s: float
 
 
-class Crowd(NamedTuple):
+@dataclass(frozen=True)
+class Crowd:
     """Threads waited for `waited_s`, all together, in `watched_s`."""
 
     waited_s: float
     watched_s: float
 
 
-class Contended(NamedTuple):
+@dataclass(frozen=True)
+class Contended:
     """What a traced lock counted."""
 
     statistics: Statistics
 
 
-class TakenInOrder(NamedTuple):
+@dataclass(frozen=True)
+class TakenInOrder:
     """A thread took `outer` at a line and, while it held that, `inner` at another."""
 
     thread: ThreadRef
@@ -477,20 +521,23 @@ class TakenInOrder(NamedTuple):
 # -- /dev/shm
 
 
-class UnusedNames(NamedTuple):
+@dataclass(frozen=True)
+class UnusedNames:
     """Names in /dev/shm that no process uses, the oldest first."""
 
     names: tuple[LeakedName, ...]
 
 
-class UnusedRoom(NamedTuple):
+@dataclass(frozen=True)
+class UnusedRoom:
     """Files in /dev/shm that no process uses, the largest first. `other` is how many bytes all other files take."""
 
     names: tuple[LeakedName, ...]
     other: int
 
 
-class RoomLeft(NamedTuple):
+@dataclass(frozen=True)
+class RoomLeft:
     free: int
     size: int
 

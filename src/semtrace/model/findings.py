@@ -6,10 +6,10 @@ To add a code, add it to `FindingCode`, give it a row in `CODES`, and give it a 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from enum import auto
 from typing import TypeVar
 
+from semtrace.lazydata import dataclass
 from semtrace.model.facts import Elapsed, Fact, LockRef, ThreadRef
 from semtrace.model.names import SemId, Severity, Word
 
@@ -37,7 +37,7 @@ class FindingCode(Word):
     SHM_FULL = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CodeInfo:
     """A row of the table of codes.
 
@@ -143,7 +143,7 @@ class Advice(Word):
     MAKE_LARGER = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Remedy:
     """What to do: sentences in their order, and a command to paste where one helps, `as_root` if only root can."""
 
@@ -152,7 +152,7 @@ class Remedy:
     as_root: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """A conclusion about `locks` and `threads`, the ones it is mainly about first.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from semtrace.lazydata import dataclass
 from semtrace.model.names import Evidence, Frame, LockState, ProcessId, SemId
 from semtrace.model.tracing import Statistics
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Holder:
     """A claim that the verdict accepted.
 
@@ -37,7 +36,7 @@ class Holder:
         return self.process.pid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Waiter:
     """A thread that the kernel shows blocked in futex on the semaphore; `for_s` is a lower bound as in Holder.
 
@@ -62,7 +61,7 @@ class Waiter:
         return self.process.pid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LastHolder:
     """Who was seen to hold a lock before it came to be held by nobody that is known, and has ended. It was not seen
     free since, but others may have had it between two looks. Whoever lives on had let go of it, and is none.
@@ -85,7 +84,7 @@ class LastHolder:
         return self.process.pid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DeadHolder:
     """A process that ended while it held the lock: its state file says so. It had it since `acquired_s` ago.
 
@@ -103,7 +102,7 @@ class DeadHolder:
         return self.process.pid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stray:
     """A count of a process's SemLock objects that belongs to no hold, and has stood so for half a second.
 
@@ -116,7 +115,7 @@ class Stray:
     certain: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lost:
     """Units of a BoundedSemaphore that are taken and claimed by no living process: `proved`, or only seen to be so, at
     every look for `for_s`.
@@ -127,7 +126,7 @@ class Lost:
     for_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lock:
     """One semaphore as the verdict sees it.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NamedTuple
+
+from semtrace.lazydata import dataclass
 
 Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
 LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
@@ -65,7 +66,7 @@ class SemId(NamedTuple):
         return f"{self.major}:{self.minor}:{self.inode}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Frame:
     """One frame of a Python stack; `source` is that line of the file, where it could be read."""
 
@@ -75,7 +76,7 @@ class Frame:
     source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LeakedName:
     """A file that is still listed in /dev/shm though no process maps it; `age_s` is since it was made or resized.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from semtrace.lazydata import dataclass
 from semtrace.model.locks import Holder, Waiter
 from semtrace.model.names import Frame
 from semtrace.model.waits import Wait
@@ -12,7 +11,7 @@ from semtrace.model.waits import Wait
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/semtrace/instrument/", "<frozen ", "<string>")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
     """The innermost frame of the user's own code, or of any code where none is, and the frame that called it. `site`
     is `FILE:LINE` as a traced lock reports it; it counts only without a frame.

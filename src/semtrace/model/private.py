@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from semtrace.lazydata import dataclass
 from semtrace.model.locks import Holder, Waiter
 from semtrace.model.names import ProcessId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ThreadLockUse:
     """A `threading` lock in one process: private to it, whatever its name says.
 
@@ -27,7 +26,7 @@ class ThreadLockUse:
     address: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Overlap:
     """Evidence that a lock excludes nobody: `times` refreshes saw several processes inside it at once, at most `most`.
 
@@ -41,7 +40,7 @@ class Overlap:
     processes: tuple[ProcessId, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ThreadLock:
     """A `threading` lock that every process of the server has its own copy of; `own` as in Lock."""
 

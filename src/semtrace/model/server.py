@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from semtrace.lazydata import dataclass
 from semtrace.model.names import ProcessId, Role, SemId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Server:
     """What is watched: a gunicorn master or the root of another Python process tree.
 
@@ -31,7 +31,7 @@ class Server:
         return self.id.pid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Process:
     """One process of the server.
 
@@ -59,7 +59,7 @@ class Process:
         return self.id.pid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EndedChild:
     """A child of a process of the server that has ended and was not reaped: evidence of how.
 
@@ -76,7 +76,7 @@ class EndedChild:
         return self.id.pid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Surroundings:
     """What a process was started as and where; None where it could not be read.
 

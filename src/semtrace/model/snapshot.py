@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from semtrace.lazydata import dataclass
 from semtrace.model.findings import Finding
 from semtrace.model.locks import Lock
 from semtrace.model.names import LeakedName, ProcessId, Unread
@@ -13,7 +14,7 @@ from semtrace.model.tracing import Tracing
 from semtrace.model.waits import Wait, WaitGraph
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """Something that could not be read or decided, and what would help. `process` is None when it concerns no one.
 
@@ -27,7 +28,7 @@ class Problem:
     unread: Unread | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SharedMemory:
     """The server's /dev/shm: its room, and the names that nobody uses, None where that was not looked for.
 
@@ -41,7 +42,7 @@ class SharedMemory:
     elsewhere: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """One server at one time. `taken_at` is in seconds since the epoch, `monotonic_s` is CLOCK_MONOTONIC.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from semtrace.lazydata import dataclass
 from semtrace.model.names import EventName, ProcessId, SemId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Durations:
     """How long something took. `count` are those that ended; quantiles are of those that were watched, and at most
     1.6 % off. `spread` are those as well: how many were shorter than each bound in seconds and not than the one before.
@@ -23,7 +22,7 @@ class Durations:
     spread: tuple[tuple[float, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Statistics:
     """What a traced lock counted, over all its processes since each began. `wait` is of contended acquires alone.
 
@@ -44,7 +43,7 @@ class Statistics:
         return self.contended / self.acquired if self.acquired else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TracedEvent:
     """One act of a traced lock, or of its process. `t_s` is CLOCK_MONOTONIC, `sequence` the process's own number."""
 
@@ -60,7 +59,7 @@ class TracedEvent:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LockOrder:
     """`inner` was acquired by a thread that held `outer`, and `beside` as well, at these lines. `threads` are the first
     two that did it: process and tid.
@@ -74,7 +73,7 @@ class LockOrder:
     beside: frozenset[SemId] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tracing:
     """The events of the traced locks. `recent` are the last, of fast ones one in `one_in`; `rate` is a second.
     `orders` are those of pairs of locks that were seen in both orders.

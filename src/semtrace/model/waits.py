@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from semtrace.lazydata import dataclass
 from semtrace.model.names import Evidence, Frame, ProcessId, SemId, ThreadId, Word
 
 
@@ -32,7 +33,7 @@ class Doubt(Word):
     UNRECOGNISED = "unrecognised"  # the thing that it waits for is not understood
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Wakers:
     """Everyone who could wake one thread; any one of them is enough.
 
@@ -46,7 +47,7 @@ class Wakers:
     pids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """The thing that a thread is blocked on. Threads that are blocked on one thing have equal targets.
 
@@ -69,7 +70,7 @@ class Target:
     units: int | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Wait:
     """One blocked thread.
 
@@ -112,7 +113,7 @@ class RootKind(Word):
     STOPPED = "stopped"  # it waits for a process that is stopped
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Root:
     """A cause within the wait graph: its own waits, and the threads that can only go on after them.
 
@@ -137,7 +138,7 @@ class Root:
         return min((wait.asleep_s or 0.0 for wait in self.waits), default=0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WaitGraph:
     """All waits of one snapshot. `stuck` are the threads that are proven to be; `roots` are the causes, the one with
     the most threads behind it first.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.linux import futex
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Activity:
     """The threads of one process at one moment, with their time on a processor so far (None: not known).
 

@@ -8,8 +8,8 @@ the decrement of a release a count is too high, for as long as the thread is off
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import ProcessId
 from semtrace.observe.activity import Activity
 from semtrace.observe.verdict import Baseline, Claim
@@ -25,7 +25,7 @@ RAN_NS = 250_000
 COUNTINGS = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Standing:
     """A count that stood `times` while the lock was free, first at `since_s`. `activity` is what its process did at the
     last of them.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache
 
 from semtrace.cpython.layout import Layout
+from semtrace.lazydata import dataclass
 from semtrace.linux import futex
 from semtrace.linux.blocked import Call, read_blocked
 from semtrace.linux.channels import ChannelId, ChannelKind, Ends, ends_among, find_ends
@@ -33,7 +34,7 @@ _ASK_EVERY_S = 10.0
 _ASK_SHARE = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Blocks:
     """The answer of one pass. `ran_ns` is how long each thread had run then: who has run since waits no more.
 

@@ -7,8 +7,8 @@ moment in which another process's count rose holds nothing, whatever its own cou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import RECURSIVE_MUTEX, ProcessId, SemId
 from semtrace.observe import reading
 from semtrace.observe.activity import Activity
@@ -17,7 +17,7 @@ from semtrace.observe.verdict import Claim, Reading
 from semtrace.observe.watched import Watched
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Sample:
     """All claims, read after the activity of those that may be inherited."""
 

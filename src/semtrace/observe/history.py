@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import ProcessId
 
@@ -75,7 +76,7 @@ class Asleep(Generic[K]):
         return self._now_s - rest.since_s if rest and rest.since_s < self._now_s else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Rest:
     """Since when a thread is known not to have run, and how long it had then; `asked`: there is no more to be known."""
 

@@ -76,11 +76,14 @@ class Knots:
         return replace(snapshot, blocked=self._blocking.waits(snapshot.monotonic_s))
 
     def _lock(self, lock: Lock, blocks: Blocks) -> Lock:
+        outsiders = self._outsiders.of(lock.id)
+        if not lock.holders and not lock.waiters and outsiders == lock.outsiders:
+            return lock  # as most are of thousands
         return replace(
             lock,
             holders=tuple(_holder(holder, blocks.stacks) for holder in lock.holders),
             waiters=tuple(_waiter(waiter, blocks) for waiter in lock.waiters),
-            outsiders=self._outsiders.of(lock.id),
+            outsiders=outsiders,
         )
 
 

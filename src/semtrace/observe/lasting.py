@@ -5,8 +5,8 @@ hold, and how much was waited for it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import (
     RECURSIVE_MUTEX,
     SEM_VALUE_MAX,
@@ -155,7 +155,7 @@ class Floors:
         return kept
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Floor:
     """The lowest count of one process, since when it has been above 0, and in how many looks too much was claimed."""
 

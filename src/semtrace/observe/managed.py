@@ -8,10 +8,11 @@ one, may release it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from semtrace.cpython.managers import ProxyCall, Service
 from semtrace.cpython.privatewait import WaitKind as Private
+from semtrace.lazydata import dataclass
 from semtrace.linux.blocked import Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
 from semtrace.linux.process import thread_age_s, thread_ids
@@ -32,7 +33,7 @@ _AGE_TICK_S = 0.1  # the kernel counts a thread's age in ticks of 10 ms
 _RECEIVES = (Call.READ, Call.RECEIVE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Line:
     """A connection at the manager's end: the thread that serves it, and the sockets of both ends."""
 
@@ -46,7 +47,7 @@ class _Line:
         return self.sleeper.thread.process
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Client:
     """A thread that waits for the answer of a manager, and the connection at the manager's end where that is known."""
 
@@ -102,7 +103,7 @@ def _channel(sleeper: Sleeper, fd: int) -> Channel | None:
     return found if found and found.kind in (ChannelKind.UNIX_SOCKET, ChannelKind.SOCKET) else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Threads:
     """The living threads of a manager: the ids of those whose pthread id is known, those that are not known to do
     nothing but serve, and whether all are known.

@@ -54,6 +54,9 @@ _STARVED = 5  # a command waits no longer than so many times its patience, howev
 _SAMPLES_OF_FREE = 4
 _SAMPLE_PAUSE_S = 0.001
 
+# Of thousands of locks that are free the counts are looked at no more often than takes such a part of the time.
+_SAMPLING_SHARE = 4
+
 # How often a lock is read again whose processes were found to map something else by now.
 _MOST_STALE = 4
 
@@ -102,6 +105,8 @@ class Observer:
         self._end: Snapshot | None = None
         self._searching: bool | None = None  # asked once in a refresh, and only where it matters
         self._now_s = 0.0
+        self._sampling_took_s = 0.0
+        self._sample_from_s = 0.0
         self._workers: frozenset[ProcessId] | None = None
         self._settings_due_s = 0.0
 
@@ -122,6 +127,7 @@ class Observer:
         self._learn_who(members)
         self._lives.update(self._now_s, (member.id for member in members))
         self._searching = None
+        self._sampling_took_s = 0.0
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
         members = self._with_newborn(members, judged)
         self._with_openers(members, judged)
@@ -132,6 +138,8 @@ class Observer:
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         snapshot = self._compose(members, judged)
         self._prover.note_waiters(self._now_s, snapshot.locks)
+        if self._now_s >= self._sample_from_s:
+            self._sample_from_s = time.monotonic() + _SAMPLING_SHARE * self._sampling_took_s
         snapshot = with_findings(self._knots.judge(snapshot), self._limits)
         snapshot = replace(snapshot, cost_s=time.thread_time() - cpu_before)
         self._last.add(snapshot)
@@ -302,7 +310,7 @@ class Observer:
             return Reading(value, how.kind, how.maxvalue), waiters
         baselines = self._baselines.setdefault(semaphore, Baselines())
         read = reading.read_lock(semaphore, mappers, how, value, waiters > 0, baselines.known)
-        return replace(read, blind=(*read.blind, *self._fleet.hidden)), waiters
+        return replace(read, blind=(*read.blind, *self._fleet.hidden)) if self._fleet.hidden else read, waiters
 
     def _no_lock(self, semaphore: SemId) -> str | None:
         """Return why its counts do not show holders: it is part of something larger, or may be. None for a lock."""
@@ -322,13 +330,19 @@ class Observer:
         if read.maxvalue == SEM_VALUE_MAX and read.steady and not read.blind:
             baselines.count_units(read.value, read.claims)
         most = baselines.units if read.maxvalue == SEM_VALUE_MAX else read.maxvalue
-        if most is not None and read.value >= most and baselines.due(self._now_s):
+        if most is not None and read.value >= most and self._may_sample(baselines):
+            began_s = time.thread_time()
             self._learn(semaphore, most)
+            self._sampling_took_s += time.thread_time() - began_s
         elif baselines.has_unproven and read.claims:
             self._heirs.learn(semaphore, self._fleet.mappers.get(semaphore, ()), read, baselines)
         verdict = judge(read, baselines.known, baselines.handed_over)
         certain = [claim.process for claim in verdict.holders if claim.certain]
         return with_settled(verdict, [p for p in certain if self._lost_children(p, baselines)]) if certain else verdict
+
+    def _may_sample(self, baselines: Baselines) -> bool:
+        """Return True for a free lock that is due, unless the last samples of all of them took too long."""
+        return baselines.due(self._now_s) and (baselines.has_unproven or self._now_s >= self._sample_from_s)
 
     def _lost_children(self, process: ProcessId, baselines: Baselines) -> bool:
         """Return True if a child of it may have released what it took, and have ended."""

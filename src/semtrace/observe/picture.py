@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from semtrace.cpython.names import Named
+from semtrace.lazydata import dataclass
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
 from semtrace.observe import primitives
@@ -22,7 +23,7 @@ from semtrace.rules.basis import unbroken_s
 from semtrace.servers.tree import Member
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Blocked:
     """A thread that waits for a semaphore."""
 

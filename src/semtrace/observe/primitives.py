@@ -8,15 +8,15 @@ makes two Locks and a BoundedSemaphore in a row makes what a Queue makes, so no 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, SemId
 
 # A Queue without a limit starts its semaphore at SEM_VALUE_MAX; nobody counts a pool of resources by the billion.
 _UNLIMITED = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """A semaphore's place in a larger primitive. `signal`: it is not a lock, so its counts are no holders.
 
@@ -33,7 +33,7 @@ class Part:
     pending: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Made:
     """How a semaphore was made: SemLock's kind and maxvalue, and its value now."""
 

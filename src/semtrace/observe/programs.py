@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from signal import Signals
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.blocked import Blocked, Call, read_blocked
 from semtrace.linux.futex import run_time_ns
 from semtrace.linux.process import read_stat, thread_ids
@@ -34,7 +35,7 @@ _HANDLERS = OF_PROGRAM & ~(1 << (Signals.SIGCHLD - 1))
 _SHELLS = ("sh", "dash", "bash")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Followed:
     """The waits of programs of which each thread waits, and how long each had run then."""
 

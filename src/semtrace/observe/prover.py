@@ -7,8 +7,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from semtrace.lazydata import dataclass
 from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S, Stat, read_stat
 from semtrace.linux.sweep import Obstacle
@@ -46,7 +47,7 @@ _BURST_AGAIN = 4
 _STALE_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judged:
     """A lock as read and judged; `waiters` is glibc's count, an upper bound."""
 
@@ -69,7 +70,7 @@ class Judged:
         return stated and value is not None and most is not None and (value < most or most == SEM_VALUE_MAX)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Lack:
     """What a proof lacks; `under_way` if watching for longer may bring it."""
 

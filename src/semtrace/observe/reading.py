@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from semtrace.lazydata import dataclass
 from semtrace.model import SEM_VALUE_MAX, ProcessId, SemId
 from semtrace.observe.verdict import Baseline, Claim, Reading, holds, judge, units
 from semtrace.observe.watched import Watched
@@ -27,7 +28,7 @@ _WEIGHINGS = 3
 _RAN_NS = 200_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Made:
     """What the SemLock objects say that never changes."""
 
@@ -93,15 +94,15 @@ def _attempt(
     """Read until value and claims held still and account for each other; give up after several attempts."""
     previous: Reading | None = None
     value, maxvalue = read.value or 0, read.maxvalue or 0
-    read = replace(read, steady=False, exact=frozenset())  # what was weighed before says nothing of these readings
     for attempt in range(_PATIENT_ATTEMPTS):
+        # What was weighed before says nothing of these readings.
         if value >= maxvalue:
-            return replace(read, value=value, claims=(), blind=(), steady=True)
+            return replace(read, value=value, claims=(), blind=(), steady=True, exact=frozenset())
         claims, blind = claims_on(semaphore, mappers)
         after = value_of(semaphore, mappers)
         if after is None:
-            return replace(read, claims=claims, blind=blind)
-        read = replace(read, value=value, claims=claims, blind=blind)
+            return replace(read, claims=claims, blind=blind, steady=False, exact=frozenset())
+        read = replace(read, value=value, claims=claims, blind=blind, steady=False, exact=frozenset())
         same, surplus = after[0] == value, _surplus(read, baselines)
         if same and (surplus == 0 or (read == previous and surplus < 0)):
             return replace(read, steady=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.layout import Layout
 from semtrace.cpython.threadlock import FoundThreadLock, is_parked_at, parked_at
+from semtrace.lazydata import dataclass
 from semtrace.linux import futex
 from semtrace.linux.memory import Memory
 from semtrace.linux.shm import parse_sem
@@ -21,7 +21,7 @@ from semtrace.observe.watched import Watched
 SUSPECT_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Copy:
     """One process's copy of a lock, which was seen locked."""
 
@@ -34,7 +34,7 @@ class Copy:
         return self.watched.id, self.lock.address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Waits:
     """`waiters` is None where it is not known whether anybody waits."""
 

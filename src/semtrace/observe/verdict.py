@@ -9,12 +9,13 @@ and claims account for each other; anything else is "unknown" with its reason.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from semtrace.lazydata import dataclass
 from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, LockState, ProcessId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Claim:
     """The count of one process's SemLock objects for a semaphore.
 
@@ -33,7 +34,7 @@ class Claim:
     certain: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Baseline:
     """The count at which a process holds nothing. `last_tid` is what its SemLock said then; `proven`: not only assumed
     because the count stood for long.
@@ -44,7 +45,7 @@ class Baseline:
     last_tid: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading:
     """One semaphore as it was read. `value` is None when no process's memory could be read.
 
@@ -66,7 +67,7 @@ class Reading:
     searching: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Verdict:
     state: LockState
     holders: tuple[Claim, ...] = ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import takewhile
 
 from semtrace.cpython.privatewait import PrivateWait
 from semtrace.cpython.privatewait import WaitKind as Private
 from semtrace.cpython.stack import PyFrame
+from semtrace.lazydata import dataclass
 from semtrace.linux.blocked import ANY_CHILD, Awaited, Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
 from semtrace.linux.filelocks import FileLock, holders_by_fdinfo, path_of
@@ -39,7 +40,7 @@ _INNER_FRAMES = 8
 _NEVER_IDLE = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class About:
     """What else is known of the server: the living children of each process, the names of its private locks by their
     address, the threads by pthread id, the file locks of the machine (asked for once, where somebody waits), and the
@@ -54,7 +55,7 @@ class About:
     handlers: Collection[ProcessId]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reason:
     """A wait before it is known who has the other ends. `channels` are those to be asked for, with the direction in
     which the thread waits: `writers` may wake it, or readers. `client` is the channel of the process that the holder

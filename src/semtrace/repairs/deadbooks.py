@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from semtrace import wire
+from semtrace.lazydata import dataclass
 from semtrace.linux.process import still
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing import tracedirs
@@ -21,7 +21,7 @@ _HOLD = (LockWord.SINCE, LockWord.COUNT, LockWord.TRYING)
 _MUTEXES = (Kind.LOCK, Kind.RLOCK)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SetRight:
     """One dead process's file; `failed` says why it still claims the lock, None if it does no more."""
 

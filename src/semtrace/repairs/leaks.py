@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.users import name_of
 from semtrace.model import LeakedName, NameSort, Problem
 from semtrace.repairs import leftovers
@@ -13,7 +13,7 @@ from semtrace.repairs.leftovers import Found
 from semtrace.text import counted_names
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Leaks:
     """`names` are None where nothing could be looked at; `problems` say what is not known."""
 

@@ -11,9 +11,10 @@ import re
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from stat import S_ISREG
 
+from semtrace.lazydata import dataclass
 from semtrace.linux import shm
 from semtrace.linux.lease import in_use
 from semtrace.linux.post import identity
@@ -37,7 +38,7 @@ _BLOCKS = re.compile(r"psm_(?!shm\.)")
 _BLOCK_SIZE = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """A file in /dev/shm that may be one of Python's. `id` is None for what is not what its name says; `age_s` since it
     was made or changed; `room` is how many bytes of /dev/shm it takes.
@@ -52,7 +53,7 @@ class Entry:
     room: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Surroundings:
     """What the rest of the machine has to do with the entries.
 
@@ -67,7 +68,7 @@ class Surroundings:
     sees_all: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Found:
     """An entry, and why it is left alone; None if it is a leftover. `evidence` is what shows it to be one.
 

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from semtrace.errors import NoServer, NotPermitted, Refused, SemtraceError, UsageError
+from semtrace.lazydata import dataclass
 from semtrace.linux.post import MOST_UNITS, OpenSemaphore, Word, open_semaphore
 from semtrace.linux.rights import map_files_remedy, remedy
 from semtrace.linux.stillness import Stillness
@@ -44,7 +45,7 @@ _BETWEEN_S = 0.004
 _DECIDED = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Released:
     """What was done. `lock` is as it was proved, `now` as it was seen last, None if the server has ended by then.
 

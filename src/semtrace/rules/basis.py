@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import SEM_VALUE_MAX, Frame, Holder, Lock, Process, ProcessId, Snapshot, Waiter, is_own
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """From when on a hold or a wait is called long, in seconds. `ignore` are names of locks that each worker may have
     for itself: no finding is made of that.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Literal
 
+from semtrace.lazydata import dataclass
 from semtrace.model import CODES, Finding, FindingCode, NotChecked, Snapshot, Target, ThreadId, Unchecked, Wait
 from semtrace.rules.coverage import not_checked
 from semtrace.waits.workers import Workers, serving_waits_by_worker, worker_states
@@ -24,7 +24,7 @@ _WORDS: dict[FindingCode, Verdict] = {
 _LARGE = (Unchecked.PROCESSES, Unchecked.PRIVATE_LOCKS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Headline:
     """`verdict` in a word, and `workers` by their state. `finding` is the worst one where the verdict comes from it.
 

@@ -11,8 +11,9 @@ import re
 import socket
 import struct
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.program import namespace_pids
 from semtrace.model import Server
 from semtrace.servers.gunicorn_options import short_class
@@ -21,7 +22,7 @@ TIMEOUT_S = 0.3
 _MAX_ANSWER = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """Of the answer to `show config` what is used; None where it did not say."""
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import psutil
 
+from semtrace.lazydata import dataclass
 from semtrace.linux import withheld
 from semtrace.linux.descriptors import share_a_pipe
 from semtrace.linux.process import Stat, still
@@ -25,7 +25,7 @@ _PYTHON = re.compile(r"(python|pypy)[\d.]*[a-z]*(-\w+)?\Z")
 _LIBPYTHON = re.compile(rb"/libpy(thon|py)[\w.-]*\.so")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Usage:
     """`cpu_percent` is of one core, since the handle was opened; `rss` in bytes."""
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.process import Stat, children, is_thread, last_pid, read_stat
 from semtrace.linux.program import is_spawned
 from semtrace.model import Process, ProcessId, Role, Server
@@ -24,7 +24,7 @@ from semtrace.servers.roles import Roles
 _FEW = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Member:
     """A living process of the server: `stat` was read in this refresh.
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, islice
 
+from semtrace.lazydata import dataclass
 from semtrace.model import ProcessId, SemId, Snapshot, TracedEvent, Tracing
 from semtrace.timelines.spans import BUCKET_S, LONGEST_BUCKET_S, What, bucket_for, count, together
 from semtrace.timelines.spans import Key as Key
@@ -31,7 +32,7 @@ GAP_INTERVALS = 3.0  # where looks are rarer than that, so many intervals
 SAME_S = 0.001  # two accounts of one beginning differ by less
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Life:
     """When a process was there: from its first to its last picture, `ended` if it is gone."""
 

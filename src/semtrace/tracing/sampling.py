@@ -6,13 +6,14 @@ A fixed stride falls into step with who takes turns: of acquired, released, acqu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+from semtrace.lazydata import dataclass
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sampler:
     """Where it is: so many are passed over before the next is taken, and then a number between that the seed gives."""
 

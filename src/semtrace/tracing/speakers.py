@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.process import still
 from semtrace.linux.program import effective_user
 from semtrace.model import ProcessId, SemId
@@ -19,7 +20,7 @@ MOST_SEEN = 8192
 MOST_STRANGERS = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mapped:
     """What memory shows: who maps which lock, and of which processes that is not known."""
 

@@ -8,9 +8,10 @@ event left wrong. A State is never changed: a fold copies what its batch touches
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeVar
 
+from semtrace.lazydata import dataclass
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing.events import Event
 from semtrace.tracing.folding import Cell, Draft, Key, bounded_cells
@@ -33,7 +34,7 @@ LAG_NS = 2_000_000
 _WINDOW_NS = 500_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Files:
     """All state files of a server, read at one time (CLOCK_MONOTONIC). `living` are those of them that run.
 
@@ -49,7 +50,7 @@ class Files:
     refused: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Refused:
     """How many events, and how many state files at the last reading, were not believed."""
 
@@ -57,7 +58,7 @@ class Refused:
     files: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Flow:
     """How fast events come: `rate` a second, over the last half second that was full; the window that is not, yet."""
 
@@ -85,7 +86,7 @@ class Flow:
         return max(1, -int(-self.rate // SHOWN_PER_S))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class State:
     """`cells` are who holds and waits, `tallies` the events by lock and site, since the viewing began. `retired` are
     the counts of processes whose file is gone. `recent` are the last events, of fast ones a sample. `held`,

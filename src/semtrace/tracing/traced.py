@@ -7,8 +7,9 @@ process whose memory cannot be read do they say that it holds: then they are all
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from semtrace.lazydata import dataclass
 from semtrace.model import (
     DeadHolder,
     Holder,
@@ -47,7 +48,7 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Known:
     """What the state says of one lock: by process the cell of the events and the book of the state file."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
+from semtrace.lazydata import dataclass
 from semtrace.tui.line import ELLIPSIS, Line, Span, clip, clip_start, clip_words
 from semtrace.tui.signs import ASCENDING, DESCENDING
 
@@ -63,7 +63,7 @@ class Row(NamedTuple):
     depth: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """How the user wants to see the rows: `column` None is the natural order, a filter with `!` shows all others."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from semtrace.errors import SemtraceError
+from semtrace.lazydata import dataclass
 from semtrace.model import Lock, LockState, Server, Severity, Snapshot
 from semtrace.present.headline import headline_text
 from semtrace.rules.headline import Headline, Verdict
@@ -52,7 +52,7 @@ _STATE_ORDER: dict[LockState, int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gauge:
     """How the view itself fares."""
 

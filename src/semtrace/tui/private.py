@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import Holder, Overlap, ProcessId, Snapshot, Target, ThreadLock, Wait, WaitKind
 from semtrace.present.waits import target_text
 from semtrace.text import UNKNOWN, clean
@@ -29,7 +29,7 @@ _PRIVATE = (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL)
 _BLANK = "none"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PrivateWaits:
     """Who waits for the private locks with a name, by that name; and for those that have none."""
 

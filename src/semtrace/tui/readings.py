@@ -7,9 +7,9 @@ picture knows of, from the picture before the reading to one after it, and is so
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from semtrace.lazydata import dataclass
 from semtrace.model import Lock, Problem, ProcessId, Snapshot, Surroundings
 from semtrace.text import age
 from semtrace.tui import subjects
@@ -21,7 +21,7 @@ Role = tuple[Literal["holds", "waits"], ProcessId, int | None]
 Roles = Mapping[Role, float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading:
     """`read_s` is the time of the last picture before it; `proven` are the roles that lasted over it."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import (
     SEM_VALUE_MAX,
     EndedChild,
@@ -80,7 +80,7 @@ _OTHER_LOCKS = (WaitKind.PRIVATE_LOCK, WaitKind.FILE_LOCK, WaitKind.MANAGER_LOCK
 _ROLE_ORDER = {"master": 0, "process": 1, "worker": 2, "dirty-arbiter": 3, "dirty-worker": 4}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shown:
     """Which of the locks are shown, and how many signals are not."""
 

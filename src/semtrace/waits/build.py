@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from semtrace.lazydata import dataclass
 from semtrace.model import (
     SEM_VALUE_MAX,
     Doubt,
@@ -37,7 +38,7 @@ _OF_QUEUES = (_READ_LOCK, "_wlock")
 _ANY_NUMBER = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Server:
     """Facts of the whole server: processes of one thread, PIDs that cannot be read, processes that handle signals,
     those that read a pipe for work, and the stopped ones.

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import ProcessId, Root, RootKind, Target, ThreadId, Wait, WaitGraph, WaitKind
 from semtrace.waits.components import components
 
@@ -74,7 +74,7 @@ def _weight(root: Root) -> tuple[int, float, list[ThreadId]]:
 # -- who could wake a thread
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Able:
     """Those who could end a wait: single threads, and processes by any thread of theirs."""
 

@@ -5,15 +5,15 @@ things that wait for these threads in their turn. Pure; it describes, and the fi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import ProcessId, Target, ThreadId, Wait, WaitGraph, WaitKind
 
 MOST_NODES = 5000
 MOST_DEPTH = 50
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Node:
     """A thing that somebody waits for, or (`wait`) a thread that waits for the thing above it.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
+from semtrace.lazydata import dataclass
 from semtrace.model import Process, ProcessId, Snapshot, Wait, WaitGraph, WaitKind
 from semtrace.waits.build import stopped_processes
 
@@ -17,7 +17,7 @@ WORKING_ROLES = ("worker", "dirty-worker")
 WAITING = frozenset(WaitKind) - {WaitKind.PIPE_READ, WaitKind.UNKNOWN}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Workers:
     """The state of each worker; a server without workers of its own is one itself."""
 

@@ -9,13 +9,15 @@ import hmac
 import ipaddress
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import urlsplit
+
+from semtrace.lazydata import dataclass
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gate:
     """`names` are those under which a browser may know this server. `any_address`: it listens on all addresses, so any
     that is written in digits is one too. A name could be made to point here by whoever owns it (DNS rebinding).

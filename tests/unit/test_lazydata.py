@@ -1,0 +1,77 @@
+"""Dataclasses that are made late are dataclasses all the same."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import FrozenInstanceError, field, fields, replace
+
+import pytest
+
+from semtrace.lazydata import _first, dataclass
+
+
+def is_made(cls: type) -> bool:
+    return vars(cls)["__init__"] is not _first
+
+
+@pytest.fixture
+def point() -> type:
+    @dataclass(frozen=True)
+    class Point:
+        x: int
+        y: int = 2
+        seen: list[int] = field(default_factory=list, compare=False)
+
+    return Point
+
+
+def test_class_is_made_at_its_first_use(point: type) -> None:
+    assert not is_made(point)
+    one = point(1)
+    assert is_made(point)
+    assert (one.x, one.y, one.seen) == (1, 2, [])
+    assert [each.name for each in fields(one)] == ["x", "y", "seen"]
+    assert replace(one, y=5) == point(x=1, y=5)
+
+
+def test_instances_are_equal_hashed_and_frozen_as_usual(point: type) -> None:
+    one = point(1, seen=[1])
+    assert one == point(1)
+    assert hash(one) == hash(point(1))
+    assert repr(one).endswith("Point(x=1, y=2, seen=[1])")
+    with pytest.raises(FrozenInstanceError):
+        one.x = 3
+    with pytest.raises(FrozenInstanceError):
+        one.other = 3
+    with pytest.raises(TypeError, match=r"__init__\(\)"):
+        point()
+
+
+def test_heir_is_made_with_its_bases(point: type) -> None:
+    @dataclass(frozen=True)
+    class Named(point):  # type: ignore[misc]
+        name: str = ""
+
+        def __post_init__(self) -> None:
+            self.seen.append(len(self.name))
+
+    assert Named(1, name="abc").seen == [3]
+    assert is_made(point)
+    assert point(1).seen == []
+    assert Named(1) != point(1)
+
+
+def test_several_threads_may_be_the_first(point: type) -> None:
+    together = threading.Barrier(8)
+    made: list[object] = []
+
+    def make() -> None:
+        together.wait()
+        made.append(point(1))
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [point(1)] * 8
