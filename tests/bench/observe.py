@@ -1,6 +1,6 @@
 """What looking costs: prints each figure beside the limit that the project set itself.
 
-    python tests/bench/observe.py [NAME …]        names: dump refresh growth search hot load
+    python tests/bench/observe.py [NAME …]        names: start dump refresh growth many search hot load
 
 Times are CPU time where it says CPU, else wall time; ratios are of measurements taken by turns in this one run.
 """
@@ -44,6 +44,23 @@ def line(what: str, measured: str, limit: str = "") -> None:
     print(f"{what:58} {measured:>22}  {limit}", flush=True)
 
 
+def start() -> None:
+    """What every command costs before it does anything, and what `doctor` does, next to an empty Python."""
+    programs = {"nothing": "pass", "the command line": "import semtrace.cli"}
+    programs["doctor"] = "import semtrace.cli, semtrace.doctor, semtrace.reports.doctor"
+    took: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(9):
+        for name, program in programs.items():
+            took[name].append(timed([sys.executable, "-c", program]))
+    empty = statistics.median(took["nothing"])
+    for name, seconds in took.items():
+        line(
+            f"start with {name}",
+            f"{statistics.median(seconds) * 1e3:.0f} ms",
+            f"x {statistics.median(seconds) / empty:.1f}",
+        )
+
+
 def dump() -> None:
     """The whole process of `semtrace dump`, and how it compares to one py-spy dump for each process."""
     with start_gunicorn("seed:app", "-w", "4", "--preload") as server:
@@ -76,6 +93,21 @@ def growth() -> None:
     for processes, locks in sizes:
         with started("many.py", str(processes - 1), str(locks)) as pid:
             line(f"  refresh, {processes} processes x {locks} locks (CPU)", f"{refresh_ms(pid):.2f} ms")
+
+
+def many(sizes: tuple[int, int] = (500, 5000)) -> None:
+    """Ten times the locks should cost ten times as much."""
+    first, again = [], []
+    for locks in sizes:
+        with started("many.py", "4", str(locks)) as pid:
+            observer = Observer(server_of(pid))
+            begun = time.thread_time()
+            settle(observer)
+            first.append((time.thread_time() - begun) / locks * 1e6)
+            observer.close()
+            again.append(refresh_ms(pid, 5) / locks * 1e3)
+    for what, each in (("picture", first), ("refresh", again)):
+        line(f"one {what} of {sizes[1]} locks, for each lock (CPU)", f"{each[1]:.0f} µs", f"x {each[1] / each[0]:.2f}")
 
 
 def refresh_ms(pid: int, rounds: int = 15) -> float:
@@ -190,9 +222,11 @@ def started(program: str, *arguments: str) -> Iterator[int]:
 
 
 BENCHES: dict[str, Callable[[], None]] = {
+    "start": start,
     "dump": dump,
     "refresh": refresh,
     "growth": growth,
+    "many": many,
     "search": search,
     "hot": hot,
     "load": load,
