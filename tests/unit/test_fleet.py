@@ -6,13 +6,11 @@ import contextlib
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
-from semtrace.observe import fleet as fleet_module
 from semtrace.observe.fleet import Fleet
 from semtrace.servers.tree import Member
 
@@ -57,23 +55,6 @@ def test_a_fork_that_becomes_another_program_is_looked_into_anew() -> None:
         assert fleet.follow(members(child), 100.0)
         assert [each.id.pid for mappers in fleet.mappers.values() for each in mappers] == [child]
         process.stdin.close()
-
-
-@pytest.mark.parametrize(
-    ("share", "passed_s", "ran_s"),
-    [(1.0, 1.0, 1.0), (0.5, 2.0, 1.0), (0.1, 6.0, 0.6)],
-)
-def test_search_on_a_busy_machine_lasts_until_it_got_its_share(
-    share: float, passed_s: float, ran_s: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = SimpleNamespace(now_s=100.0)
-    times = SimpleNamespace(monotonic=lambda: clock.now_s, thread_time=lambda: clock.now_s * share)
-    monkeypatch.setattr(fleet_module, "time", times)
-    budget = fleet_module._Budget(1.0)
-    while budget.lasts():
-        clock.now_s += 1 / 64
-    assert clock.now_s - 100.0 == pytest.approx(passed_s, abs=0.05)
-    assert (clock.now_s - 100.0) * share == pytest.approx(ran_s, abs=0.05)
 
 
 AWAY = """

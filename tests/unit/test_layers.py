@@ -67,7 +67,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "sleepers": "model linux .history",
         "threadwaits": "model cpython linux .history .insiders .sleepers .watched",
         "threadlocks": "model cpython .history .insiders .namebook .threadwaits .watched",
-        "fleet": "model linux servers.tree .watched",
+        "fleet": "model linux cpython.budget servers.tree .watched",
         "selfwaits": "model .fleet .insiders .watched",
         "asleep": "model cpython linux .sleepers .watched",
         "waitfor": "model cpython linux .asleep",

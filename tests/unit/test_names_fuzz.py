@@ -6,7 +6,6 @@ import random
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -193,7 +192,7 @@ def test_decoding_noise_gives_something_or_nothing(number: int, layout) -> None:
         if cls:
             classes.attributes(address, cls)
             classes.attribute_slot(address, cls, "_value")
-    Modules(objects, [Noise.BASE, Noise.BASE + 64], Budget(time.perf_counter() + BUDGET_S, 1000))
+    Modules(objects, [Noise.BASE, Noise.BASE + 64], Budget(BUDGET_S, 1000))
     lock = FoundThreadLock("x", ("x",), "Semaphore", Noise.BASE, "semaphore", 1, Noise.BASE)
     assert read_thread_lock(Noise(number), lock, layout) in (None, True, False)
     for address in range(Noise.BASE, Noise.BASE + 400, 8):

@@ -49,7 +49,7 @@ def _look(pid: int, memory: Readable) -> Arbiter | None:
     except (UnreadableError, PermissionError):
         return None
     classes = Classes(objects)
-    budget = Budget(time.perf_counter() + _MOST_S, 1)
+    budget = Budget(_MOST_S, 1)
     for frame in read_frames(objects, classes, runtime.interpreters, budget):
         for label, value in frame.variables:
             cls = classes.of(value)

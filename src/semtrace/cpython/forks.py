@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
+from semtrace.cpython.budget import Allowance
 from semtrace.cpython.bytecode import lookups
 from semtrace.cpython.stack import PyFrame, Sample
 
@@ -31,9 +31,9 @@ def own_frames(sample: Sample, frames: Sequence[PyFrame], forked: bool = False) 
     of it, but nothing below. Such a function is also one that forked before, so never say `forked` of a parent. Out of
     time, nothing is cut.
     """
-    end = time.perf_counter() + MOST_S
+    allowance = Allowance(MOST_S)
     for position, frame in enumerate(frames[1:], 1):
-        if time.perf_counter() > end:
+        if not allowance.lasts():
             break
         if _launches(sample, frame, frames[position - 1]):
             return tuple(frames[:position])

@@ -7,7 +7,6 @@ sees to it that the lock is locked, and that the thread sleeps before and after 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 
@@ -71,7 +70,7 @@ def evidence(
     A lock is given by the address of its object, one of multiprocessing by that of its SemLock. `waits` has the lock
     that a thread sleeps in, by the thread's pthread id: the acquire that it is in does not count.
     """
-    budget = Budget(time.perf_counter() + MOST_S, MOST_VALUES)
+    budget = Budget(MOST_S, MOST_VALUES)
     search = _Search(sample, frozenset(locks), budget)
     found: dict[int, list[Evidence]] = {}
     for thread in sample.threads:

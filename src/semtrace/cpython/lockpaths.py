@@ -7,7 +7,6 @@ code took is not: all that the variables of its innermost frames have within a f
 from __future__ import annotations
 
 import re
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -74,7 +73,7 @@ def ways_to(sample: Sample, frames: Sequence[PyFrame], target: Target) -> tuple[
     begins with a variable of the user's own code.
     """
     found: list[Way] = []
-    budget = Budget(time.perf_counter() + MOST_S, MOST_FRAMES * MOST_OBJECTS)
+    budget = Budget(MOST_S, MOST_FRAMES * MOST_OBJECTS)
     for frame in frames[:MOST_FRAMES]:
         if frame.file.endswith("/threading.py") and frame.function in _BOOTING:
             break

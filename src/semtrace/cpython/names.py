@@ -88,7 +88,7 @@ def walk(
     except UnreadableError as error:
         return Walk(reason=str(error), reads=pages.reads, seconds=time.perf_counter() - begun)
     classes = Classes(objects)
-    budget = Budget(begun + budget_s, max_objects)
+    budget = Budget(budget_s, max_objects)
     modules = Modules(objects, runtime.modules, budget)
     frames = tuple(read_frames(objects, classes, runtime.interpreters, budget))
     crawl = Crawl(objects, classes, modules, budget, frames)

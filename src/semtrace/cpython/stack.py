@@ -6,7 +6,6 @@ sleeps before and after the reading is true. The caller sees to that.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -118,7 +117,7 @@ class StackReader:
         if self._place is None:
             return None
         objects = Objects(Pages(self._memory, MOST_CHUNKS), self._place.layout)
-        classes, budget = Classes(objects), Budget(time.perf_counter() + MOST_S, MOST_THREADS * MOST_FRAMES)
+        classes, budget = Classes(objects), Budget(MOST_S, MOST_THREADS * MOST_FRAMES)
         states = interpreters(objects, self._place.runtime)
         threads = [
             self._thread(objects, classes, state, budget)

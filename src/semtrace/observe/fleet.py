@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from semtrace.cpython.budget import Allowance
 from semtrace.linux.process import Stat, read_stat
 from semtrace.model import ProcessId, SemId
 from semtrace.observe.watched import Watched
 from semtrace.servers.tree import Member
-
-# A machine that computes gives us a small part of a processor, and every refresh costs some of it before its search
-# begins. So a search then goes on for longer.
-_MOST_TIMES = 6
-
-
-class _Budget:
-    """Lasts for so many seconds of a processor; of time at least as long, and at most `_MOST_TIMES` as long."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._began_s, self._ran_s = time.monotonic(), time.thread_time()
-
-    def lasts(self) -> bool:
-        passed_s = time.monotonic() - self._began_s
-        if passed_s < self._seconds:
-            return True
-        return passed_s < _MOST_TIMES * self._seconds and time.thread_time() - self._ran_s < self._seconds
 
 
 class Fleet:
@@ -143,12 +125,12 @@ class Fleet:
 
         `wanted` asks for whole searches for a semaphore that begin after a time. True if objects were found.
         """
-        budget = _Budget(budget_s)
+        allowance = Allowance(budget_s)
         found = False
         everybody = self.with_guests
         for watched in everybody:
             known = watched.learned
-            while budget.lasts() and watched.continue_search(now_s, wanted.get(watched, {}), everybody):
+            while allowance.lasts() and watched.continue_search(now_s, wanted.get(watched, {}), everybody):
                 pass
             if watched.learned != known:
                 found = True

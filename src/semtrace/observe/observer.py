@@ -44,6 +44,8 @@ from semtrace.tracing.speakers import Mapped
 SEARCH_BUDGET_S = 0.15
 # The same for a command that shows nothing before it is done.
 LONG_SEARCH_BUDGET_S = 0.4
+# Where a refresh takes long for its many locks, the search of memory gets such a part of it too.
+_SEARCH_SHARE = 0.3
 
 # New settings bring new workers; but many workers that come and go bring no new settings.
 _SETTINGS_S = 1.0
@@ -105,6 +107,7 @@ class Observer:
         self._end: Snapshot | None = None
         self._searching: bool | None = None  # asked once in a refresh, and only where it matters
         self._now_s = 0.0
+        self._cost_s = 0.0
         self._sampling_took_s = 0.0
         self._sample_from_s = 0.0
         self._workers: frozenset[ProcessId] | None = None
@@ -141,7 +144,8 @@ class Observer:
         if self._now_s >= self._sample_from_s:
             self._sample_from_s = time.monotonic() + _SAMPLING_SHARE * self._sampling_took_s
         snapshot = with_findings(self._knots.judge(snapshot), self._limits)
-        snapshot = replace(snapshot, cost_s=time.thread_time() - cpu_before)
+        self._cost_s = time.thread_time() - cpu_before
+        snapshot = replace(snapshot, cost_s=self._cost_s)
         self._last.add(snapshot)
         return snapshot
 
@@ -240,7 +244,8 @@ class Observer:
         changed = self._fleet.follow(members, self._now_s)
         if not self._book.unvisited:  # a name spares the search for an owner
             self._ownership.want(self._fleet.mappers)
-        changed |= self._fleet.search(self._now_s, self._budget_s, self._prover.wanted(self._fleet.mappers))
+        budget_s = max(self._budget_s, _SEARCH_SHARE * self._cost_s)
+        changed |= self._fleet.search(self._now_s, budget_s, self._prover.wanted(self._fleet.mappers))
         if self._book.update(self._now_s, self._fleet.all, self._names):
             self._fleet.adopt()  # a walk has met objects of one process, which spares the search of its children
             changed = True
@@ -436,11 +441,11 @@ def _in_flux(judged: Judged) -> Judged:
 
 
 def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:
-    """A snapshot that waits for searches and proofs that are under way, for `patience_s`. Where the processors are busy
-    with others, memory may be read for so long by our own time on them.
+    """A snapshot that waits for searches and proofs that are under way, for `patience_s` after the first. Where the
+    processors are busy with others, memory may be read for so long by our own time on them.
     """
-    began_s, ran_s = time.monotonic(), time.thread_time()
     snapshot = observer.snapshot()
+    began_s, ran_s = time.monotonic(), time.thread_time()
     while observer.undecided() and snapshot.alive:
         took_s = time.monotonic() - began_s
         reads = observer.unread() and time.thread_time() - ran_s < patience_s
