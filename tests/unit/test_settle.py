@@ -43,4 +43,4 @@ def test_memory_is_read_for_as_long_on_a_busy_machine(
 ) -> None:
     observer = Starved(monkeypatch, share, work_s)
     settle(observer)  # type: ignore[arg-type]
-    assert observer.now_s == pytest.approx(took_s, abs=0.15)
+    assert observer.now_s == pytest.approx(took_s, abs=0.25)
