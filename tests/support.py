@@ -43,6 +43,23 @@ def wait_until(
         time.sleep(pause)
 
 
+def until_released(release: Callable[[], subprocess.CompletedProcess[str]]) -> subprocess.CompletedProcess[str]:
+    """Run the command that releases a lock until it does; a refusal has changed nothing. Other tests may start
+    processes faster than they can be asked whether they hold it.
+    """
+    done: list[subprocess.CompletedProcess[str]] = []
+
+    def released() -> bool:
+        done[:] = [release()]
+        return done[0].returncode == 0
+
+    try:
+        wait_until(released, what="the release")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it says: {done[0].stderr}") from None
+    return done[0]
+
+
 def page_numbers_are_shown() -> bool:
     """Return True if the kernel shows us the numbers of physical pages, for which it wants CAP_SYS_ADMIN."""
     data = bytearray(1 << 16)

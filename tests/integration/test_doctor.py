@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from driving import target
-from support import Running, alive, child_pids, start, start_gunicorn, wait_until
+from support import Running, alive, child_pids, start, start_gunicorn, until_released, wait_until
 
 from demo_app.bank import Bank, State
 from demo_app.load import Customers, get
@@ -281,8 +281,7 @@ def test_who_types_what_the_doctor_says_gets_the_hanging_requests_going() -> Non
         (command,) = (line for line in finding["remedy"].splitlines() if is_command(line))
         program, *arguments = shlex.split(command)
         assert program == "semtrace"
-        done = semtrace(*arguments, "--yes")
-        assert done.returncode == 0, done.stdout + done.stderr
+        until_released(lambda: semtrace(*arguments, "--yes"))
         play.until(lambda now: now.payments > paid + WORKERS, "the customers to be served")
         assert doctor(play.server.pid) == (0, [])
 

@@ -17,7 +17,7 @@ import pytest
 from commands import NOBODY, SOURCE
 from commands import run_as as _semtrace_as
 from driving import Target, observing, only, state, target, until, watch
-from support import PATIENCE_S, alive, child_pids, start, wait_until
+from support import PATIENCE_S, alive, child_pids, start, until_released, wait_until
 
 from semtrace.errors import NotPermitted, Refused
 from semtrace.linux.maps import mappings_of
@@ -380,8 +380,7 @@ def test_an_ordinary_container_proves_and_releases_its_orphan_itself(run: str) -
         t.block("b", "lock")
         t.kill("a")
         root = namespace_pids(t.root)[-1]
-        done = _from_inside(t.root, "release", root, "__main__.lock", "--yes")
-        assert done.returncode == 0, done
+        done = until_released(lambda: _from_inside(t.root, "release", root, "__main__.lock", "--yes"))
         assert "value 0 -> 1" in done.stdout
 
 
