@@ -19,6 +19,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "": "instrument",  # semtrace/__init__.py: what a server imports
     # pure: from values to values
     "lazydata": "",
+    "allowance": "",
     "errors": "",
     "model": "model",
     "text": "model",
@@ -29,8 +30,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "wire": "model errors wire",
     "instrument": "wire errors model instrument",
     # the edge: what the kernel and the interpreter's memory show
-    "linux": "model errors linux",
-    "cpython": "model errors linux.memory linux.maps linux.machine cpython",
+    "linux": "model errors allowance linux",
+    "cpython": "model errors allowance linux.memory linux.maps linux.machine cpython",
     # which processes are a server
     "servers": {
         "gunicorn_options": "",
@@ -67,7 +68,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "sleepers": "model linux .history",
         "threadwaits": "model cpython linux .history .insiders .sleepers .watched",
         "threadlocks": "model cpython .history .insiders .namebook .threadwaits .watched",
-        "fleet": "model linux cpython.budget servers.tree .watched",
+        "fleet": "model linux allowance servers.tree .watched",
         "selfwaits": "model .fleet .insiders .watched",
         "asleep": "model cpython linux .sleepers .watched",
         "waitfor": "model cpython linux .asleep",

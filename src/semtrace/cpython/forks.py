@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from semtrace.cpython.budget import Allowance
+from semtrace.allowance import Allowance
 from semtrace.cpython.bytecode import lookups
 from semtrace.cpython.stack import PyFrame, Sample
 

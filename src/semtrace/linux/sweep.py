@@ -7,11 +7,11 @@ A descriptor on its way through a socket is not seen, nor is a mapping that is m
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Generic, Literal, TypeVar, get_args
 
+from semtrace.allowance import Allowance
 from semtrace.lazydata import dataclass
 from semtrace.linux import maps
 from semtrace.linux.files import not_for_want_of
@@ -28,8 +28,8 @@ _INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 
 # The process list is read until this many times, one after another, nobody in it escaped the question.
 _QUIET_ROUNDS = 2
-_MOST_ROUNDS = 20
-_MOST_S = 1.0
+_MOST_ROUNDS = 100
+_MOST_S = 1.0  # of a processor
 
 # The surest comes first: rights help only where nothing comes before.
 Why = Literal["maps", "opened", "strange", "restless", "container", "hidden", "hidepid"]
@@ -193,13 +193,13 @@ class Asking(Generic[Key, Answer]):
 
     def run(self) -> bool:
         """Return False if new processes keep coming."""
-        quiet, deadline = 0, None
+        quiet, allowance = 0, None
         for _ in range(_MOST_ROUNDS):
             quiet = quiet + 1 if self._round() else 0
             if quiet == _QUIET_ROUNDS:
                 return True
-            deadline = deadline or time.monotonic() + _MOST_S  # the first round takes as long as it takes
-            if time.monotonic() > deadline:
+            allowance = allowance or Allowance(_MOST_S)  # the first round takes as long as it takes
+            if not allowance.lasts():
                 break
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from semtrace.cpython.budget import Allowance
+from semtrace.allowance import Allowance
 from semtrace.linux.process import Stat, read_stat
 from semtrace.model import ProcessId, SemId
 from semtrace.observe.watched import Watched

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from semtrace.cpython import budget as module
+from semtrace import allowance as module
 
 
 @pytest.mark.parametrize(
