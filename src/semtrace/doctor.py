@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from semtrace.lazydata import dataclass
-from semtrace.model import CODES, Finding, FindingCode, Problem, ProcessId, SemId, Server, Snapshot, ThreadRef
+from semtrace.model import CODES, Finding, FindingCode, Problem, ProcessId, SemId, Server, Snapshot, ThreadRef, Wait
 from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.repairs.leaks import leaks
 from semtrace.rules import Limits, gone_by, with_findings, worst_first
@@ -140,7 +140,23 @@ def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
                 finding = replace(finding, severity="warning")  # they went on: somebody outside it let them
         elif finding.lock in worse or (finding.lock or finding.name) in instead:
             continue  # it is not over: what has become of it is another finding's
+        elif finding.code == FindingCode.LONG_WAIT and _goes_on(finding, seen_s, snapshot):
+            continue  # it is not over, but more is known of it by now
         yield gone_by(finding, snapshot.monotonic_s - seen_s)
+
+
+def _goes_on(finding: Finding, seen_s: float, snapshot: Snapshot) -> bool:
+    """Return True if a thread of the finding is still in the same sleep, and another finding is about that thread."""
+    asleep = {_thread(each) for each in finding.threads}
+    asleep &= {
+        (wait.thread.process, wait.thread.tid) for wait in snapshot.waits.waits if _since(wait, snapshot) <= seen_s
+    }
+    return any(_thread(each) in asleep for present in snapshot.findings for each in present.threads)
+
+
+def _since(wait: Wait, snapshot: Snapshot) -> float:
+    """Return since when the thread has slept, on the clock of the snapshots."""
+    return snapshot.monotonic_s - (wait.asleep_s or 0.0)
 
 
 def _thread(each: ThreadRef) -> tuple[ProcessId, int | None]:
