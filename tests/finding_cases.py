@@ -333,9 +333,13 @@ def _sharing() -> Iterator[tuple[str, Finding]]:
     yield "a private lock, two inside once", _one(code="private-lock", thread_locks=(once,), processes=threaded)
     asynchronous = replace(twice, kind="asyncio.Lock")
     yield "an asyncio lock, two inside at once", _one(code="private-lock", thread_locks=(asynchronous,))
+    for what, private in (("a private lock", twice), ("an asyncio lock", asynchronous)):
+        found_there = _one(code="private-lock", thread_locks=(private,), server=SCRIPT)
+        yield f"{what}, two inside at once, not under gunicorn", found_there
     each = [lock("app.lock", i, separate=3, mapped_by=(pid(11 + i),)) for i in range(3)]
     held = [replace(one, holders=(holder(11 + i, 0.1),)) for i, one in enumerate(each[:2])]
     yield "an unshared lock", _one(*held, each[2], code="unshared-lock")
+    yield "an unshared lock, not under gunicorn", _one(*held, each[2], code="unshared-lock", server=SCRIPT)
     things: dict[str, tuple[str, ...]] = {
         "Queue": ("_rlock", "_wlock", "_sem"),
         "Event": ("_cond._lock", "_flag"),
