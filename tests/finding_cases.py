@@ -180,6 +180,9 @@ def _stuck() -> Iterator[tuple[str, Finding]]:
 def _private() -> Iterator[tuple[str, Finding]]:
     guard = thread_lock(locked=(11,))
     uses = tuple(replace(use, waiters=(waiter(11, 60.0),) if use.locked else ()) for use in guard.processes)
+    hidden = Target(WaitKind.PRIVATE_LOCK, "lock", process=pid(11), address=64, named=False, variable=True)
+    inside = Wait(ThreadId(pid(11), 11), hidden, False, _by(11), asleep_s=60.0)
+    yield "a private lock of which a variable is known", _one(code="stuck", blocked=(inside,))
     yield "a private lock that is free elsewhere", _one(code="stuck", thread_locks=(replace(guard, processes=uses),))
     copied = _wait(11, WaitKind.PRIVATE_LOCK, "a BufferedWriter's lock", wakers=_by(11))
     copied = replace(copied, parent_copy=(pid(10), 4, 40), stack=USERS)
