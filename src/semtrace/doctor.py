@@ -23,6 +23,9 @@ _PATIENCE_S = 12.0
 # The same while a proof waits for the search of large memory on a machine that computes.
 _SEARCH_PATIENCE_S = 30.0
 _PAUSE_S = 0.05
+# What becomes known late, as the names of private locks, is watched for so long at least: that two copies are held at
+# once may be true for moments only.
+_KNOWN_S = 1.0
 
 # Of a thread that is blocked for ever one of these tells.
 _BLOCKED = (FindingCode.STUCK, FindingCode.DEADLOCK, FindingCode.WORKER_DIED)
@@ -54,16 +57,18 @@ class Doctor:
 
     def watch(self, seconds: float = WATCH_S) -> Diagnosis:
         """Looks for so long, a little longer where something is about to be decided, and judges."""
-        began = time.monotonic()
+        began = known = time.monotonic()
         snapshot = self._look()
-        while snapshot.alive and self._goes_on(time.monotonic() - began, seconds):
+        while snapshot.alive and self._goes_on(time.monotonic() - began, seconds, time.monotonic() - known):
             time.sleep(_PAUSE_S)
+            unread = self._observer.unread()
             snapshot = self._look()
+            known = time.monotonic() if unread else known
         return Diagnosis(self._judge(snapshot), self._looks)
 
-    def _goes_on(self, passed_s: float, seconds: float) -> bool:
+    def _goes_on(self, passed_s: float, seconds: float, known_s: float) -> bool:
         if passed_s < seconds + _PATIENCE_S:
-            return passed_s < seconds or self._observer.undecided()
+            return passed_s < seconds or known_s < min(seconds, _KNOWN_S) or self._observer.undecided()
         return passed_s < seconds + _SEARCH_PATIENCE_S and self._observer.searches_for_proof()
 
     def _look(self) -> Snapshot:
