@@ -180,6 +180,9 @@ def _stuck() -> Iterator[tuple[str, Finding]]:
 def _private() -> Iterator[tuple[str, Finding]]:
     guard = thread_lock(locked=(11,))
     uses = tuple(replace(use, waiters=(waiter(11, 60.0),) if use.locked else ()) for use in guard.processes)
+    hidden = Target(WaitKind.PRIVATE_LOCK, "lock", process=pid(11), address=64, named=False, variable=True)
+    inside = Wait(ThreadId(pid(11), 11), hidden, False, _by(11), asleep_s=60.0)
+    yield "a private lock of which a variable is known", _one(code="stuck", blocked=(inside,))
     yield "a private lock that is free elsewhere", _one(code="stuck", thread_locks=(replace(guard, processes=uses),))
     copied = _wait(11, WaitKind.PRIVATE_LOCK, "a BufferedWriter's lock", wakers=_by(11))
     copied = replace(copied, parent_copy=(pid(10), 4, 40), stack=USERS)
@@ -333,9 +336,13 @@ def _sharing() -> Iterator[tuple[str, Finding]]:
     yield "a private lock, two inside once", _one(code="private-lock", thread_locks=(once,), processes=threaded)
     asynchronous = replace(twice, kind="asyncio.Lock")
     yield "an asyncio lock, two inside at once", _one(code="private-lock", thread_locks=(asynchronous,))
+    for what, private in (("a private lock", twice), ("an asyncio lock", asynchronous)):
+        found_there = _one(code="private-lock", thread_locks=(private,), server=SCRIPT)
+        yield f"{what}, two inside at once, not under gunicorn", found_there
     each = [lock("app.lock", i, separate=3, mapped_by=(pid(11 + i),)) for i in range(3)]
     held = [replace(one, holders=(holder(11 + i, 0.1),)) for i, one in enumerate(each[:2])]
     yield "an unshared lock", _one(*held, each[2], code="unshared-lock")
+    yield "an unshared lock, not under gunicorn", _one(*held, each[2], code="unshared-lock", server=SCRIPT)
     things: dict[str, tuple[str, ...]] = {
         "Queue": ("_rlock", "_wlock", "_sem"),
         "Event": ("_cond._lock", "_flag"),

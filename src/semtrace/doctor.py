@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from semtrace.lazydata import dataclass
-from semtrace.model import CODES, Finding, FindingCode, Problem, ProcessId, SemId, Server, Snapshot, ThreadRef
+from semtrace.model import CODES, Finding, FindingCode, Problem, ProcessId, SemId, Server, Snapshot, ThreadRef, Wait
 from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.repairs.leaks import leaks
 from semtrace.rules import Limits, gone_by, with_findings, worst_first
@@ -23,6 +23,9 @@ _PATIENCE_S = 12.0
 # The same while a proof waits for the search of large memory on a machine that computes.
 _SEARCH_PATIENCE_S = 30.0
 _PAUSE_S = 0.05
+# What becomes known late, as the names of private locks, is watched for so long at least: that two copies are held at
+# once may be true for moments only.
+_KNOWN_S = 1.0
 
 # Of a thread that is blocked for ever one of these tells.
 _BLOCKED = (FindingCode.STUCK, FindingCode.DEADLOCK, FindingCode.WORKER_DIED)
@@ -54,16 +57,18 @@ class Doctor:
 
     def watch(self, seconds: float = WATCH_S) -> Diagnosis:
         """Looks for so long, a little longer where something is about to be decided, and judges."""
-        began = time.monotonic()
+        began = known = time.monotonic()
         snapshot = self._look()
-        while snapshot.alive and self._goes_on(time.monotonic() - began, seconds):
+        while snapshot.alive and self._goes_on(time.monotonic() - began, seconds, time.monotonic() - known):
             time.sleep(_PAUSE_S)
+            unread = self._observer.unread()
             snapshot = self._look()
+            known = time.monotonic() if unread else known
         return Diagnosis(self._judge(snapshot), self._looks)
 
-    def _goes_on(self, passed_s: float, seconds: float) -> bool:
+    def _goes_on(self, passed_s: float, seconds: float, known_s: float) -> bool:
         if passed_s < seconds + _PATIENCE_S:
-            return passed_s < seconds or self._observer.undecided()
+            return passed_s < seconds or known_s < min(seconds, _KNOWN_S) or self._observer.undecided()
         return passed_s < seconds + _SEARCH_PATIENCE_S and self._observer.searches_for_proof()
 
     def _look(self) -> Snapshot:
@@ -140,7 +145,23 @@ def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
                 finding = replace(finding, severity="warning")  # they went on: somebody outside it let them
         elif finding.lock in worse or (finding.lock or finding.name) in instead:
             continue  # it is not over: what has become of it is another finding's
+        elif finding.code == FindingCode.LONG_WAIT and _goes_on(finding, seen_s, snapshot):
+            continue  # it is not over, but more is known of it by now
         yield gone_by(finding, snapshot.monotonic_s - seen_s)
+
+
+def _goes_on(finding: Finding, seen_s: float, snapshot: Snapshot) -> bool:
+    """Return True if a thread of the finding is still in the same sleep, and another finding is about that thread."""
+    asleep = {_thread(each) for each in finding.threads}
+    asleep &= {
+        (wait.thread.process, wait.thread.tid) for wait in snapshot.waits.waits if _since(wait, snapshot) <= seen_s
+    }
+    return any(_thread(each) in asleep for present in snapshot.findings for each in present.threads)
+
+
+def _since(wait: Wait, snapshot: Snapshot) -> float:
+    """Return since when the thread has slept, on the clock of the snapshots."""
+    return snapshot.monotonic_s - (wait.asleep_s or 0.0)
 
 
 def _thread(each: ThreadRef) -> tuple[ProcessId, int | None]:

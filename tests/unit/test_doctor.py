@@ -31,6 +31,9 @@ class Looks:
     def undecided(self) -> bool:
         return False
 
+    def unread(self) -> bool:
+        return False
+
     def searches_for_proof(self) -> bool:
         return False
 
@@ -55,13 +58,15 @@ class Clock:
         self.now_s += seconds
 
 
-def watched(monkeypatch: pytest.MonkeyPatch, picture: Snapshot, clock: Clock | None = None) -> Looks:
+def watched(
+    monkeypatch: pytest.MonkeyPatch, picture: Snapshot, clock: Clock | None = None, seconds: float = 0.3
+) -> Looks:
     looks = Looks(picture)
     monkeypatch.setattr(doctor, "time", clock or Clock())
     monkeypatch.setattr(doctor, "Observer", lambda *_, **__: looks)
     monkeypatch.setattr(doctor, "with_stacks", looks.with_stacks)
     monkeypatch.setattr(doctor, "leaks", lambda pid: Leaks(()))
-    assert Doctor(SERVER, USUAL).watch(0.3).looks > 3
+    assert Doctor(SERVER, USUAL).watch(seconds).looks > 3
     return looks
 
 
@@ -72,6 +77,16 @@ def test_doctor_waits_a_while_for_a_decision(monkeypatch: pytest.MonkeyPatch, un
     monkeypatch.setattr(Looks, "undecided", lambda _: clock.monotonic() < began_s + until_s)
     watched(monkeypatch, snapshot(lock()), clock)
     assert clock.monotonic() - began_s == pytest.approx(ended_s, abs=doctor._PAUSE_S)
+
+
+@pytest.mark.parametrize(("seconds", "ended_s"), [(0.3, 5.3), (3.0, 6.0), (30.0, 30.0)])
+def test_doctor_watches_what_became_known_late(monkeypatch: pytest.MonkeyPatch, seconds: float, ended_s: float) -> None:
+    clock = Clock()
+    began_s = clock.monotonic()
+    monkeypatch.setattr(Looks, "unread", lambda _: clock.monotonic() < began_s + 5.0)
+    monkeypatch.setattr(Looks, "undecided", Looks.unread)
+    watched(monkeypatch, snapshot(lock()), clock, seconds)
+    assert clock.monotonic() - began_s == pytest.approx(ended_s, abs=2 * doctor._PAUSE_S)
 
 
 @pytest.mark.parametrize(("until_s", "ended_s"), [(20.0, 20.0), (1000.0, 30.3)])

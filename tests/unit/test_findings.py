@@ -23,6 +23,7 @@ from sick import (
     snapshot,
     thread_lock,
     waiter,
+    worker,
 )
 
 from semtrace.doctor import passed
@@ -35,6 +36,8 @@ from semtrace.model import (
     SharedMemory,
     Snapshot,
     Stray,
+    ThreadLock,
+    ThreadLockUse,
     UnusedNames,
     UnusedRoom,
 )
@@ -113,6 +116,21 @@ def test_replaced_finding_is_not_over() -> None:
     elsewhere = replace(risk, locks=(ref("app.other", 2),))
     crowd = replace(long, code=FindingCode.CONTENTION)
     assert len(over(long, lock(), also=[elsewhere, crowd])) == 1
+
+
+def private_wait(name: str, waited_s: float) -> ThreadLock:
+    use = ThreadLockUse(pid(11), True, None, (waiter(11, waited_s, tid=15),))
+    return replace(thread_lock(name, workers=0), processes=(use,))
+
+
+def test_wait_of_a_lock_that_got_a_name_is_not_over() -> None:
+    threads = (processes()[0], worker(11, threads=4))
+    (nameless,) = found(thread_locks=(private_wait("lock", 10.0),), processes=threads)
+    assert nameless.code == "long-wait"
+    assert over(nameless, thread_locks=(private_wait("app.guard", 15.0),), processes=threads) == []
+    (ended,) = over(nameless, thread_locks=(private_wait("app.guard", 3.0),), processes=threads)
+    assert ended.over_s == 5.0, "it has run since, and sleeps in another wait"
+    assert len(over(nameless, processes=threads)) == 1
 
 
 # -- /dev/shm

@@ -20,12 +20,14 @@ from sick import (
     pid,
     processes,
     waiter,
+    worker,
 )
 
 from semtrace.model import (
     SEM_VALUE_MAX,
     Advice,
     Beat,
+    Behind,
     Contended,
     Crowd,
     DeadHolder,
@@ -41,8 +43,13 @@ from semtrace.model import (
     Stray,
     TakerDied,
     TakerGone,
+    Target,
+    ThreadId,
     ThreadRef,
+    Wait,
     WaitedFor,
+    WaitKind,
+    Wakers,
 )
 from semtrace.present.findings import evidence
 from semtrace.rules import Limits
@@ -101,6 +108,16 @@ def test_stopped_holder_is_reported_at_once_if_somebody_waits(state: str) -> Non
     assert finding.remedy.command == ("kill", "-CONT", "11")
     assert codes(taken) == []
     assert codes(replace(taken, waiters=()), processes=stopped) == []
+
+
+def test_thread_that_waits_behind_a_stopped_worker_counts_once() -> None:
+    ids = [each.id for each in processes()]
+    reads = Wait(ThreadId(ids[1], 15), Target(WaitKind.PIPE_READ, ""), False, Wakers((), (ids[2],)), 9.0, idle=True)
+    result = Wait(ThreadId(ids[1], 11), Target(WaitKind.SIGNAL, "pool"), False, Wakers((), (ids[1],)), 9.0)
+    pool = (processes()[0], worker(11, threads=2), worker(12, state="stopped"))
+    (finding,) = [each for each in found(processes=pool, blocked=(reads, result)) if each.code == "stopped"]
+    assert finding.threads == (ThreadRef(ids[2]), ThreadRef(ids[1], 11))
+    assert finding.fact(Behind) is None
 
 
 def test_library_may_keep_its_own_lock_while_nobody_waits() -> None:

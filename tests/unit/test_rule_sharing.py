@@ -38,6 +38,16 @@ def test_a_threading_lock_with_two_inside_is_an_error() -> None:
     assert finding.remedy.advice == (Advice.SHARE_ACROSS_WORKERS, Advice.FINE_FOR_ONE_PROCESS)
 
 
+def test_cure_of_another_server_does_not_name_gunicorn() -> None:
+    twice, other = thread_lock(overlap=overlap(11, 13)), replace(SERVER, kind="python")
+    (finding,) = found(thread_locks=(twice,), server=other)
+    assert finding.remedy.advice == (Advice.SHARE_BY_FORK, Advice.FINE_FOR_ONE_PROCESS)
+    (finding,) = found(thread_locks=(replace(twice, kind="asyncio.Lock"),), server=other)
+    assert finding.remedy.advice[:2] == (Advice.SHARE_BY_FORK, Advice.NOT_IN_EVENT_LOOP)
+    (finding,) = found(*separate(), server=other)
+    assert finding.remedy.advice[0] == Advice.MAKE_IN_PARENT
+
+
 def test_threading_lock_in_several_workers_is_a_note() -> None:
     (finding,) = found(thread_locks=(thread_lock(),))
     assert (finding.code, finding.severity, finding.pids) == ("private-lock", "note", (11, 12, 13))

@@ -258,6 +258,17 @@ def test_the_users_own_frames_are_shown_and_the_others_counted() -> None:
     assert place_of(waiter(12)) is None
 
 
+def test_place_in_a_library_is_who_called_the_primitive() -> None:
+    lib = "/usr/lib/python3.12"
+    lock, queue = (f"{lib}/multiprocessing/synchronize.py", "__enter__"), (f"{lib}/multiprocessing/queues.py", "get")
+    worker, run = (f"{lib}/multiprocessing/pool.py", "worker"), (f"{lib}/threading.py", "run")
+    text = f"{queue[0]}:7 in get"
+    assert shown(waiter(12, stack=frames(lock, queue, worker))) == f"{text} (called by {worker[0]}:7 in worker)"
+    assert shown(waiter(12, stack=frames(lock, queue, run))) == text
+    assert shown(waiter(12, stack=frames(run, run))) == f"{run[0]}:7 in run"
+    assert shown(waiter(12, stack=frames(lock, queue, (USERS_FILE, "inner")))) == "/srv/app.py:7 in inner"
+
+
 def test_the_report_says_who_is_where() -> None:
     stack = frames((USERS_FILE, "withdraw"))
     told = list(stack_report(snapshot(lock(holders=(holder(11, stack=stack),), waiters=(waiter(12, stack=stack),)))))

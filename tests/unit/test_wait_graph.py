@@ -200,6 +200,19 @@ def test_threads_behind_a_stopped_process_have_it_as_root() -> None:
     assert not found.stuck
 
 
+def test_root_has_only_those_behind_its_own_process() -> None:
+    found = judged(
+        wait(1, LOCK, "own", by=(1, 2, 3, 4), held=(thread(3),)),
+        wait(2, SIGNAL, "result", by=(2,)),
+        wait(20, READ, "results", of=2, by=(4,), idle=True),
+        wait(5, END, "child 2", by=(2,)),
+        threads={2: 2},
+        stopped=(3, 4),
+    )
+    assert shape(found) == [(RootKind.STOPPED, [20], [2, 5], False), (RootKind.STOPPED, [1], [], False)]
+    assert [root.stopped for root in found.roots] == [(process(4),), (process(3),)]
+
+
 def test_long_chain_does_not_recurse() -> None:
     chain = [wait(number, LOCK, f"l{number}", held=(thread(number + 1),)) for number in range(1, 3000)]
     found = judged(*chain, wait(3000, PRIVATE, "end", by=(3000,)))

@@ -29,7 +29,7 @@ class Elapsed:
 class LockRef:
     """A lock that a finding is about. `id` is None of a private lock; `process` is then the one whose copy it is, if
     the finding is about one copy. `managed`: it is a Manager's, in that process. `name` is as the target has it, and so
-    may hold control characters.
+    may hold control characters. `variable`: the name is only that of a variable of a function.
     """
 
     id: SemId | None
@@ -37,6 +37,7 @@ class LockRef:
     kind: str = "unknown"
     process: ProcessId | None = None
     managed: bool = False
+    variable: bool = False
 
 
 @dataclass(frozen=True)

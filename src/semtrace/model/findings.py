@@ -120,11 +120,13 @@ class Advice(Word):
     RELEASE_ONLY_AFTER_ACQUIRE = auto()
     # locks that do not exclude
     SHARE_ACROSS_WORKERS = auto()
-    SHARE_ACROSS_EVENT_LOOPS = auto()
+    SHARE_BY_FORK = auto()
+    NOT_IN_EVENT_LOOP = auto()
     FINE_FOR_ONE_PROCESS = auto()
     IGNORE_LOCK = auto()
     MAKE_BEFORE_FORK = auto()
     MAKE_BEFORE_FORK_TO_SHARE = auto()
+    MAKE_IN_PARENT = auto()
     FINE_FOR_CHILDREN = auto()
     # locks that keep others waiting
     CONTINUE_STOPPED = auto()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import dropwhile, takewhile
+
 from semtrace.lazydata import dataclass
 from semtrace.model.locks import Holder, Waiter
 from semtrace.model.names import Frame
@@ -10,11 +13,15 @@ from semtrace.model.waits import Wait
 # Where frames lie that are not the user's own. Python's own modules have no common folder in a stack.
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/semtrace/instrument/", "<frozen ", "<string>")
 
+# Modules of the standard library, and of its copies, in which everybody waits: who called them says more.
+_WAITING = ("/synchronize.py", "/connection.py", "/threading.py", "/selectors.py")
+
 
 @dataclass(frozen=True)
 class Place:
-    """The innermost frame of the user's own code, or of any code where none is, and the frame that called it. `site`
-    is `FILE:LINE` as a traced lock reports it; it counts only without a frame.
+    """The innermost frame of the user's own code, and the one that called it. Where none is, the innermost frame of a
+    library that tells what the thread waits for, as `get` of a queue, and its caller. `site` is `FILE:LINE` as a traced
+    lock reports it; it counts only without a frame.
     """
 
     frame: Frame | None = None
@@ -24,10 +31,23 @@ class Place:
 
 def place_of(each: Holder | Waiter | Wait) -> Place | None:
     """Return where the thread is by its stack, else where its traced lock was asked for."""
-    frames = [frame for frame in each.stack or () if is_own(frame.file)] or list(each.stack or ())[:1]
+    stack = each.stack or ()
+    frames = [frame for frame in stack if is_own(frame.file)] or _telling(stack)
     if frames:
         return Place(frames[0], frames[1] if len(frames) > 1 else None)
     return Place(site=each.site) if each.site else None
+
+
+def _telling(stack: Sequence[Frame]) -> Sequence[Frame]:
+    """Return the frames of libraries that call those in which everybody waits, the innermost first; else the innermost
+    of all.
+    """
+    outside = dropwhile(_is_primitive, stack)
+    return list(takewhile(lambda frame: not _is_primitive(frame), outside)) or stack[:1]
+
+
+def _is_primitive(frame: Frame) -> bool:
+    return frame.file.endswith(_WAITING)
 
 
 def is_own(file: str) -> bool:

@@ -55,7 +55,8 @@ class Target:
     locks and signals. `process` is the owner process of a private lock or signal, or the process whose end is awaited.
     `address` identifies a private lock, or a pipe by its inode. `part_of` and `attribute` as in Lock; of a lock of a
     Manager, which is the `process`, the name of its class and the method that was called.
-    `units` is how many a semaphore has at most, None where it does not keep that.
+    `units` is how many a semaphore has at most, None where it does not keep that. `variable`: its name is only that of
+    a variable of a function.
     """
 
     kind: WaitKind
@@ -68,6 +69,7 @@ class Target:
     attribute: str | None = field(default=None, compare=False)
     named: bool = field(default=True, compare=False)
     units: int | None = field(default=None, compare=False)
+    variable: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

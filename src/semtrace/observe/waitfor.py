@@ -128,9 +128,11 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
         return _thread_end(sleeper, private, about)
     kind = WaitKind.SIGNAL if private.kind is Private.CONDITION else WaitKind.PRIVATE_LOCK
     name, named = _name(sleeper, private, about)
+    variable = "" if name else _variable(private)
+    name = name or variable or private.module or private.primitive or ""
     whole = private.primitive if kind is WaitKind.SIGNAL else None
     address = private.lock or blocked.futex
-    target = Target(kind, name, process=process, address=address, part_of=whole, named=named)
+    target = Target(kind, name, process=process, address=address, part_of=whole, named=named, variable=bool(variable))
     owner = (
         about.tid_of(process, private.owner_pthread) if private.owner_pthread and kind is not WaitKind.SIGNAL else None
     )
@@ -153,7 +155,7 @@ def _thread_end(sleeper: Sleeper, private: PrivateWait, about: About) -> Reason:
 
 
 def _name(sleeper: Sleeper, private: PrivateWait, about: About) -> tuple[str, bool]:
-    """Return the name of a private lock or signal, and whether the source has it so."""
+    """Return the name of a private lock or signal, and whether the source has it so; "" if only a variable has it."""
     known = about.names(sleeper.thread.process).get(private.lock or 0)
     if known is not None:
         return known, True
@@ -161,10 +163,13 @@ def _name(sleeper: Sleeper, private: PrivateWait, about: About) -> tuple[str, bo
         return private.primitive, False
     if private.member is not None:
         return f"{private.member.owner}.{private.member.label}", False
-    if private.user_way is not None:
-        return private.user_way.text, False
-    way = next((way.text for way in private.ways if way.variable), "")
-    return way or private.module or private.primitive or "", False
+    return "", False
+
+
+def _variable(private: PrivateWait) -> str:
+    """Return the variable of a function that has the lock, the user's own before a library's."""
+    way = private.user_way or next((way for way in private.ways if way.variable), None)
+    return "" if way is None else way.text
 
 
 def _child(sleeper: Sleeper, child: int | None, about: About) -> Reason | None:

@@ -11,6 +11,10 @@ from semtrace.text import clean
 # The user's own semtrace: root may have another one, or none.
 _AS_ROOT = 'sudo "$(command -v semtrace)"'
 
+_NEW_PROGRAMS = (
+    "Workers that the server starts as new programs (uvicorn --workers) inherit no lock: use a lock on a file for them."
+)
+
 ADVICE: Mapping[Advice, str] = {
     Advice.PREVIEW_RELEASE: "Preview with the command below; add --yes to release the lock.",
     Advice.PREVIEW_RELEASE_TO_WAITERS: "Preview with the command below; add --yes to release the lock and let the "
@@ -61,9 +65,10 @@ ADVICE: Mapping[Advice, str] = {
     "a timeout, release only if it returned True. If processes hand it on by intent, use a multiprocessing.Semaphore.",
     Advice.SHARE_ACROSS_WORKERS: "If it guards what workers share (a file, a database row, shared memory): use a "
     "multiprocessing.Lock(), made when the module is imported, and gunicorn --preload.",
-    Advice.SHARE_ACROSS_EVENT_LOOPS: "If it guards what workers share (a file, a database row, shared memory): use a "
-    "multiprocessing.Lock(), made when the module is imported, and gunicorn --preload. To wait for it would stop the "
-    "event loop, so take it in a thread: asyncio.to_thread(lock.acquire).",
+    Advice.SHARE_BY_FORK: "If it guards what workers share (a file, a database row, shared memory): use a "
+    "multiprocessing.Lock(), made before the workers are forked. " + _NEW_PROGRAMS,
+    Advice.NOT_IN_EVENT_LOOP: "To wait for it would stop the event loop, so take it in a thread: "
+    "asyncio.to_thread(lock.acquire).",
     Advice.FINE_FOR_ONE_PROCESS: "If it guards the memory of one process, nothing is wrong.",
     Advice.IGNORE_LOCK: "In that case, silence this with --ignore {lock}, or list the name under `ignore` in "
     "config.toml.",
@@ -71,6 +76,7 @@ ADVICE: Mapping[Advice, str] = {
     "with --preload. Do not make it in post_fork or at the first request.",
     Advice.MAKE_BEFORE_FORK_TO_SHARE: "To share it, make it once, before the workers are forked: at the top of a "
     "module, and start gunicorn with --preload.",
+    Advice.MAKE_IN_PARENT: "To share it, make it once, before the workers are forked. " + _NEW_PROGRAMS,
     Advice.FINE_FOR_CHILDREN: "If it is for processes that each worker starts itself, nothing is wrong.",
     Advice.CONTINUE_STOPPED: "A debugger, Ctrl-Z or kill -STOP stopped it. If nobody is working on it, continue it.",
     Advice.AVOID_KILL: "A holder that is killed may leave the lock orphaned: do not make blocking calls while holding "

@@ -206,7 +206,7 @@ def _shm_full(finding: Finding) -> str:
 
 
 def _name(finding: Finding) -> str:
-    return clean(finding.name)
+    return lock_name(finding.main_lock) if finding.main_lock else clean(finding.name)
 
 
 def _was(finding: Finding) -> str:

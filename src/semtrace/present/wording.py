@@ -44,7 +44,12 @@ def lasting(elapsed: Elapsed | None, what: str = "hold") -> str:
 
 
 def lock_name(lock: LockRef) -> str:
-    return clean(lock.name)
+    return variable_name(lock.name) if lock.variable else clean(lock.name)
+
+
+def variable_name(name: str) -> str:
+    """Return what to call a private lock of which only the variable is known by which a function reaches it."""
+    return f"a private lock (variable {clean(name)})"
 
 
 def lock_names(locks: Iterable[LockRef]) -> str:
@@ -53,7 +58,7 @@ def lock_names(locks: Iterable[LockRef]) -> str:
 
 def lock_kind(lock: LockRef) -> str:
     """Return `app.a (a threading lock)` of a private one, `app.a (a Manager's lock)`, else its name."""
-    if lock.id is not None:
+    if lock.id is not None or lock.variable:
         return lock_name(lock)
     whose = "a Manager's" if lock.managed else "a threading"
     return f"{lock_name(lock)} ({whose} lock)"

@@ -67,7 +67,13 @@ def target_ref(target: Target, snapshot: Snapshot) -> LockRef | None:
         return LockRef(None, target.name, kind, target.process, managed=True) if target.name else None
     if target.kind in (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL, WaitKind.FILE_LOCK):
         private = next((each.kind for each in snapshot.thread_locks if each.name == target.name), "unknown")
-        return LockRef(None, target.name, private, target.process)
+        return LockRef(
+            None,
+            target.name,
+            private,
+            target.process,
+            variable=target.variable and target.kind is WaitKind.PRIVATE_LOCK,
+        )
     return None
 
 

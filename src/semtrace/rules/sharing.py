@@ -22,6 +22,7 @@ from semtrace.model import (
     ProcessId,
     Remedy,
     SeparateSemaphores,
+    Server,
     Severity,
     Snapshot,
     ThreadId,
@@ -62,9 +63,10 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         owners = [use.process for use in lock.processes if use.process in known or use.process in inside]
         if lock.overlap is not None and len(set(inside)) > 1:
             sure = single.issuperset(inside) and not lock.kind.startswith("asyncio.")
-            yield _private(lock, owners, "error" if sure else "warning", [_overlapped(lock.overlap, snapshot.taken_at)])
+            seen = [_overlapped(lock.overlap, snapshot.taken_at)]
+            yield _private(lock, owners, "error" if sure else "warning", seen, snapshot.server)
         elif len(owners) > 1 and lock.kind in _GUARDS and not locked_since_fork(lock, snapshot.server.id, known):
-            yield _private(lock, owners, "note", [])
+            yield _private(lock, owners, "note", [], snapshot.server)
 
 
 def locked_at_fork(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -107,16 +109,19 @@ def _locked_at_fork(lock: ThreadLock, stuck: list[ThreadLockUse], in_workers: bo
     )
 
 
-def _private(lock: ThreadLock, owners: list[ProcessId], severity: Severity, seen: list[Fact]) -> Finding:
-    asynchronous = lock.kind.startswith("asyncio.")
-    share = Advice.SHARE_ACROSS_EVENT_LOOPS if asynchronous else Advice.SHARE_ACROSS_WORKERS
+def _private(
+    lock: ThreadLock, owners: list[ProcessId], severity: Severity, seen: list[Fact], server: Server
+) -> Finding:
+    share = [Advice.SHARE_ACROSS_WORKERS if server.kind == "gunicorn" else Advice.SHARE_BY_FORK]
+    if lock.kind.startswith("asyncio."):
+        share.append(Advice.NOT_IN_EVENT_LOOP)
     return Finding(
         code=FindingCode.PRIVATE_LOCK,
         severity=severity,
         locks=(private_ref(lock),),
         threads=tuple(_inside_first(lock, owners)),
         facts=(*seen, *_places(lock), CopyOfEach(tuple(owners))),
-        remedy=Remedy((share, Advice.FINE_FOR_ONE_PROCESS, *([Advice.IGNORE_LOCK] if severity != "error" else []))),
+        remedy=Remedy((*share, Advice.FINE_FOR_ONE_PROCESS, *([Advice.IGNORE_LOCK] if severity != "error" else []))),
     )
 
 
@@ -159,10 +164,10 @@ def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         whole = locks[0].part_of
         kind = classes.get(whole or "")
         if name == locks[0].name and kind is None:
-            yield _unshared(locks, owners, "error" if serving <= known else "warning")
+            yield _unshared(locks, owners, "error" if serving <= known else "warning", snapshot.server)
         elif len(owners) == len(locks):
             shown = name if whole is None else _INDEX.sub("[…]", whole)
-            yield _unshared_thing(shown, locks, owners, kind or ("Value" if whole else locks[0].kind))
+            yield _unshared_thing(shown, locks, owners, kind or ("Value" if whole else locks[0].kind), snapshot.server)
 
 
 # An index or key in a name, whatever is in its quotes.
@@ -202,7 +207,7 @@ def _class_of(pieces: set[str]) -> str | None:
     return None
 
 
-def _unshared_thing(name: str, locks: list[Lock], owners: list[ProcessId], kind: str) -> Finding:
+def _unshared_thing(name: str, locks: list[Lock], owners: list[ProcessId], kind: str, server: Server) -> Finding:
     """A warning: a worker may have made it for processes that it starts itself."""
     distinct = tuple(sorted(set(owners)))
     return Finding(
@@ -211,11 +216,11 @@ def _unshared_thing(name: str, locks: list[Lock], owners: list[ProcessId], kind:
         locks=(LockRef(locks[0].id, name, kind),),
         threads=process_refs(distinct),
         facts=(SeparateSemaphores(len(locks), distinct, kind),),
-        remedy=Remedy((Advice.MAKE_BEFORE_FORK_TO_SHARE, Advice.FINE_FOR_CHILDREN)),
+        remedy=Remedy((_make(Advice.MAKE_BEFORE_FORK_TO_SHARE, server), Advice.FINE_FOR_CHILDREN)),
     )
 
 
-def _unshared(locks: list[Lock], owners: list[ProcessId], severity: Severity) -> Finding:
+def _unshared(locks: list[Lock], owners: list[ProcessId], severity: Severity, server: Server) -> Finding:
     inside = tuple(holder.process for lock in locks for holder in lock.holders)
     whole = locks[0].part_of
     ref = lock_ref(locks[0]) if whole is None else LockRef(locks[0].id, whole, locks[0].kind)
@@ -228,8 +233,13 @@ def _unshared(locks: list[Lock], owners: list[ProcessId], severity: Severity) ->
             SeparateSemaphores(len(locks), tuple(owners)),
             *([HeldAtOnce(inside)] if len(inside) > 1 else []),
         ),
-        remedy=Remedy((Advice.MAKE_BEFORE_FORK, Advice.FINE_FOR_CHILDREN)),
+        remedy=Remedy((_make(Advice.MAKE_BEFORE_FORK, server), Advice.FINE_FOR_CHILDREN)),
     )
+
+
+def _make(gunicorns: Advice, server: Server) -> Advice:
+    """Return how to make a lock that all workers share, for this server."""
+    return gunicorns if server.kind == "gunicorn" else Advice.MAKE_IN_PARENT
 
 
 def _workers(snapshot: Snapshot) -> set[ProcessId]:

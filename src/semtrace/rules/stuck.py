@@ -98,14 +98,15 @@ def stuck(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 def stopped(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield each stopped process that threads wait for."""
     for root in snapshot.waits.roots:
-        if root.kind is RootKind.STOPPED and any(not wait.idle for wait in (*root.waits, *root.behind)):
-            near = [wait for wait in root.waits if not wait.idle] or [wait for wait in root.behind if not wait.idle]
+        told = [wait for wait in root.waits if not wait.idle]
+        near = told or list(root.behind)
+        if root.kind is RootKind.STOPPED and near:
             yield Finding(
                 code=FindingCode.STOPPED,
                 severity="warning",
                 locks=target_refs((wait.target for wait in root.waits), snapshot),
                 threads=(*map(ThreadRef, root.stopped), *map(thread_ref, near)),
-                facts=(*(Stopped(process) for process in root.stopped), *blocked(near), *_behind(root)),
+                facts=(*map(Stopped, root.stopped), *blocked(near), *(_behind(root) if told else ())),
                 remedy=Remedy((Advice.CONTINUE_STOPPED,), ("kill", "-CONT", *(str(each.pid) for each in root.stopped))),
                 since=Elapsed(root.since_s),
             )

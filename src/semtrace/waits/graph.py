@@ -222,14 +222,39 @@ def _kind(waits: Sequence[Wait]) -> RootKind:
 
 def _stopped_roots(waits: Waits, stopped: Collection[ProcessId]) -> Iterator[Root]:
     """Yield a root for each stopped process that threads wait for, directly or behind others that do."""
+    groups = _by_wakers(waits)
     direct: dict[ProcessId, list[Wait]] = {}
-    for wait in waits.values():
-        able = _expected(wait) or _Able()
+    for able, found in groups.items():
         for process in {*(each.process for each in able.threads), *able.processes} & set(stopped):
-            direct.setdefault(process, []).append(wait)
-    everyone = [wait for wait in waits.values() if not wait.idle]
+            direct.setdefault(process, []).extend(found)
     for process, found in sorted(direct.items()):
         near = [wait for wait in found if not wait.idle] or found
         told = {wait.thread for wait in near}
-        after = tuple(wait for wait in everyone if wait.thread not in told)
-        yield Root(RootKind.STOPPED, tuple(near), after, stopped=(process,))
+        after = (wait for wait in _hanging_on(found, groups) if not wait.idle and wait.thread not in told)
+        yield Root(RootKind.STOPPED, tuple(near), tuple(after), stopped=(process,))
+
+
+def _by_wakers(waits: Waits) -> dict[_Able, list[Wait]]:
+    """Return the waits of those who have the same wakers together."""
+    groups: dict[_Able, list[Wait]] = {}
+    for wait in waits.values():
+        if (able := _expected(wait)) is not None:
+            groups.setdefault(able, []).append(wait)
+    return groups
+
+
+def _hanging_on(first: Sequence[Wait], groups: Mapping[_Able, Sequence[Wait]]) -> list[Wait]:
+    """Return these waits and those of all threads behind them. Linear in waits and wakers."""
+    of_waker: dict[ThreadId | ProcessId, list[_Able]] = {}
+    for able in groups:
+        wakers: tuple[ThreadId | ProcessId, ...] = (*able.threads, *able.processes)
+        for waker in wakers:
+            of_waker.setdefault(waker, []).append(able)
+    found: dict[ThreadId, Wait] = {}
+    more = list(first)
+    while more:
+        wait = more.pop()
+        found[wait.thread] = wait
+        for able in (*of_waker.pop(wait.thread, ()), *of_waker.pop(wait.thread.process, ())):
+            more += [each for each in groups[able] if each.thread not in found]
+    return sorted(found.values(), key=lambda wait: wait.thread)

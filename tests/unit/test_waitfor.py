@@ -1,0 +1,36 @@
+"""What a sleeping thread is said to wait for, without a process."""
+
+from __future__ import annotations
+
+from semtrace.cpython.classes import Class
+from semtrace.cpython.lockpaths import Way
+from semtrace.cpython.privatewait import PrivateWait
+from semtrace.cpython.privatewait import WaitKind as Private
+from semtrace.cpython.stack import PyFrame
+from semtrace.linux.blocked import Blocked, Call
+from semtrace.model import ProcessId, Target, ThreadId
+from semtrace.observe.asleep import Sleeper
+from semtrace.observe.waitfor import About, reason
+
+PROCESS = ProcessId(5, 100)
+LOCK = 0x5000
+
+
+def target(names: dict[int, str]) -> Target:
+    """Return what a thread waits for that sleeps in a lock which a local variable leads to."""
+    frame = PyFrame("inc", None, "/srv/app.py", 7, 0x1000, 0x2000, 0)
+    way = Way(frame, "lock", (), LOCK, object.__new__(Class))
+    private = PrivateWait(Private.LOCK, LOCK, True, ways=(way,))
+    blocked = Blocked(Call.FUTEX, futex=0x6000, private=True)
+    sleeper = Sleeper(ThreadId(PROCESS, 5), 3.0, blocked, (frame,), private=private)
+    about = About({}, lambda _: names, lambda _, __: None, tuple, (PROCESS,), ())
+    found = reason(sleeper, about)
+    assert found is not None
+    return found.wait.target
+
+
+def test_name_of_a_variable_is_marked_as_such() -> None:
+    only = target({})
+    assert (only.name, only.named, only.variable) == ("lock", False, True)
+    known = target({LOCK: "app.cache.lock"})
+    assert (known.name, known.named, known.variable) == ("app.cache.lock", True, False)
