@@ -358,6 +358,21 @@ class WaitersHoldUnits:
 
 
 @dataclass(frozen=True)
+class WaiterHolds:
+    """A thread that waits holds the lock that others of them wait for."""
+
+    thread: ThreadRef
+    lock: LockRef
+
+
+@dataclass(frozen=True)
+class PoolWithoutThreads:
+    """Processes that wait for a Pool's result, and have none of the threads through which that would come."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
 class ChildEnded:
     """A child that ended. `exit_code` is as in subprocess."""
 
@@ -580,6 +595,8 @@ Fact = (
     | ClientMayHaveEnded
     | UnfinishedTasks
     | WaitersHoldUnits
+    | WaiterHolds
+    | PoolWithoutThreads
     | ChildEnded
     | YoungerWorker
     | MayStillWake

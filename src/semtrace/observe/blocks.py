@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cache
+from signal import Signals
 
 from semtrace.cpython.layout import Layout
 from semtrace.lazydata import dataclass
@@ -18,7 +19,7 @@ from semtrace.linux.blocked import Call, read_blocked
 from semtrace.linux.channels import ChannelId, ChannelKind, Ends, ends_among, find_ends
 from semtrace.linux.filelocks import read_file_locks
 from semtrace.linux.process import read_stat
-from semtrace.linux.program import OF_PROGRAM, read_status
+from semtrace.linux.program import OF_PROGRAM, Status, read_status
 from semtrace.linux.stopped import Defunct, defunct_children, frozen
 from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, WaitKind, Wakers
 from semtrace.observe import waitfor
@@ -49,6 +50,7 @@ class Blocks:
     idle: frozenset[ThreadId] = frozenset()
     in_handler: frozenset[ThreadId] = frozenset()
     handlers: frozenset[ProcessId] = frozenset()
+    alarms: frozenset[ProcessId] = frozenset()
     ran_ns: Mapping[ThreadId, int | None] = field(default_factory=dict)
     ended: tuple[EndedChild, ...] = ()
     frozen: frozenset[ProcessId] = frozenset()
@@ -91,9 +93,10 @@ class Blocking:
         sleepers = self._sleepers.read(now_s, watched)
         # Who is in a handler already is blocked in it; that it is called again helps nobody.
         in_handler = frozenset(each.thread for each in sleepers if each.in_handler)
-        handlers = frozenset(each.id for each in watched if _handles_signals(each.id.pid))
+        interrupted = {each.process for each in in_handler}
+        statuses = {each.id: read_status(each.id.pid) for each in watched if each.id not in interrupted}
         # Nor do the handlers that gunicorn installs know of the application.
-        handlers -= {each.process for each in in_handler} | set(serving)
+        handlers = frozenset(each for each, status in statuses.items() if _handles_signals(status)) - set(serving)
         about = self._about(watched, handlers)
         reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
         reasons |= managed(sleepers, reasons, about)
@@ -106,6 +109,7 @@ class Blocking:
             frozenset(each.thread for each in sleepers if waitfor.is_idle(each.frames)),
             in_handler,
             handlers,
+            frozenset(each for each, status in statuses.items() if _has_alarm(status)),
             {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers}
             | dict(followed.ran_ns),
             tuple(_ended(each) for each in defunct_children(each.stat for each in watched)),
@@ -147,8 +151,10 @@ class Blocking:
         return replace(wait, wakers=self._with_handlers(wait, wakers))
 
     def _with_handlers(self, wait: Wait, wakers: Wakers) -> Wakers:
-        """Doubt that a program waits for ever for data that a signal handler may send it, as on the way to an end."""
-        reads = wait.target.kind is WaitKind.PIPE_READ and wait.thread.process in self._last.programs
+        """Doubt that a thread waits for ever for data that a signal handler may send it: through a self-pipe,
+        signal.set_wakeup_fd, or on the way to an end.
+        """
+        reads = wait.target.kind is WaitKind.PIPE_READ
         able = self._last.handlers.intersection(wakers.processes) if reads and wakers.doubt is None else ()
         return replace(wakers, doubt=Doubt.HANDLER, pids=tuple(sorted(each.pid for each in able))) if able else wakers
 
@@ -248,7 +254,11 @@ def _call(watched: Watched) -> Call | None:
     return None if blocked is None else blocked.call
 
 
-def _handles_signals(pid: int) -> bool:
+def _handles_signals(status: Status | None) -> bool:
     """Return True if the program has handlers of its own for signals, or if that cannot be read."""
-    status = read_status(pid)
     return status is None or bool(status.caught & OF_PROGRAM)
+
+
+def _has_alarm(status: Status | None) -> bool:
+    """Return True if the program handles SIGALRM: its timer itself is not seen (proc_pid_stat(5), itrealvalue)."""
+    return status is None or status.catches(Signals.SIGALRM)
