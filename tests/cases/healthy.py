@@ -29,6 +29,7 @@ CASES = (
     Case("healthy_signal_child", QUIET, ready(), long_s=60.0),
     Case("healthy_self_pipe", QUIET, ready(), long_s=60.0),
     Case("healthy_wakeup_fd", QUIET, ready(), long_s=60.0),
+    Case("healthy_coprocess", QUIET, ready(), long_s=60.0),
     Case("healthy_flock_kept", QUIET, ready(), arguments=("{folder}/lock",), long_s=60.0),
     Case("healthy_alarm", QUIET, ready(), "private", arguments=("private",), long_s=60.0),
     Case(

@@ -270,6 +270,8 @@ CASES = (
         ),
         lambda sick: sick.wait_children(4),
     ),
+    Case("pipe_other", sick(stuck(everybody), waits=(waits(root, "pipe-read"),), threads=2)),
+    Case("pipe_both", sick(stuck(everybody), waits=(waits(root, "pipe-write"),), threads=2)),
     Case(
         "pipe_each_reads",
         Expected((stuck(everybody),), (waits(everybody, "pipe-read"),), stuck={"threads": 2, "workers": 1}),

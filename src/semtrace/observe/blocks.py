@@ -70,11 +70,12 @@ class Blocking:
         self._asked: frozenset[ChannelId] = frozenset()
         self._hidden: tuple[int, ...] = ()
         self._due_s = 0.0
+        self._has_new_ends = False
 
     @property
     def unfinished(self) -> bool:
-        """True while stacks are still to be read."""
-        return self._sleepers.unfinished
+        """True while stacks are still to be read, or programs at the other ends of pipes to be followed."""
+        return self._sleepers.unfinished or self._has_new_ends
 
     def layouts(self) -> dict[ProcessId, Layout]:
         """Return the layouts of the interpreters whose stacks were read."""
@@ -82,7 +83,8 @@ class Blocking:
 
     def read(self, now_s: float, watched: Sequence[Watched], serving: Collection[ProcessId] = ()) -> Blocks:
         """Return what is known now: by a new pass where one is due, else by the last one, without who has run since."""
-        if self._sleepers.due(now_s) or self._sleepers.unfinished:
+        if self._sleepers.due(now_s) or self.unfinished:
+            self._has_new_ends = False
             self._last = self._pass(now_s, watched, serving)
             self._ends = {channel: ends for channel, ends in self._ends.items() if channel in self._asked}
         else:
@@ -100,7 +102,7 @@ class Blocking:
         about = self._about(watched, handlers)
         reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
         reasons |= managed(sleepers, reasons, about)
-        followed = self._programs.follow(now_s, reasons.values(), about)
+        followed = self._programs.follow(now_s, reasons.values(), about, self._others)
         stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
         return Blocks(
             now_s,
@@ -150,6 +152,11 @@ class Blocking:
         wakers = _wakers(reason, self._ends, self._doubt(reason))
         return replace(wait, wakers=self._with_handlers(wait, wakers))
 
+    def _others(self, reason: Reason) -> tuple[ProcessId, ...]:
+        """Return the processes with the other ends of what a thread waits for, as they were last seen."""
+        known = tuple((channel, writers) for channel, writers in reason.channels if channel in self._ends)
+        return _processes(known, self._ends)
+
     def _with_handlers(self, wait: Wait, wakers: Wakers) -> Wakers:
         """Doubt that a thread waits for ever for data that a signal handler may send it: through a self-pipe,
         signal.set_wakeup_fd, or on the way to an end.
@@ -188,6 +195,9 @@ class Blocking:
         began = time.monotonic()
         found = find_ends(wanted, read_stat(root.pid))
         # A process that escaped a sweep that did not settle would be one that forks and ends again and again.
+        seen = {thread.process.pid for thread in self._last.reasons}
+        new = (found.ends[each] for each in wanted - self._asked)
+        self._has_new_ends = any((ends.readers | ends.writers) - seen for ends in new)
         self._ends, self._asked, self._hidden = dict(found.ends), wanted, found.hidden_kin
         self._due_s = now_s + max(_ASK_EVERY_S, _ASK_SHARE * (time.monotonic() - began))
         return True
@@ -227,12 +237,17 @@ def _those_asleep(blocks: Blocks) -> Blocks:
 
 def _wakers(reason: Reason, ends: Mapping[ChannelId, Ends], doubt: Wakers) -> Wakers:
     """Return everyone with the other end of what a thread waits for."""
-    pids: set[int] = set()
-    for channel, writers in reason.channels:
-        pids |= ends[channel].writers if writers else ends[channel].readers
-    processes = {stat.id for pid in pids if (stat := read_stat(pid)) is not None and not stat.ended}
     own = reason.wait.wakers
-    return replace(doubt, threads=own.threads, processes=tuple(sorted(processes | set(own.processes))))
+    processes = {*_processes(reason.channels, ends), *own.processes}
+    return replace(doubt, threads=own.threads, processes=tuple(sorted(processes)))
+
+
+def _processes(channels: Iterable[tuple[ChannelId, bool]], ends: Mapping[ChannelId, Ends]) -> tuple[ProcessId, ...]:
+    """Return the living processes that may wake who waits for these channels."""
+    pids: set[int] = set()
+    for channel, writers in channels:
+        pids |= ends[channel].writers if writers else ends[channel].readers
+    return tuple(stat.id for pid in sorted(pids) if (stat := read_stat(pid)) is not None and not stat.ended)
 
 
 def _only_thread(ends: Ends | None) -> ThreadId | None:
