@@ -131,6 +131,8 @@ def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
     for key, (seen_s, finding) in seen.items():
         if key in present:
             continue
+        if finding.code is FindingCode.LONG_WAIT and finding.lock is None and _lasts(finding, seen_s, snapshot):
+            continue  # what it waits for has another name by now
         if finding.code in _BLOCKED and any(_thread(each) in blocked for each in finding.threads):
             continue  # more is known of it by now
         if finding.code == FindingCode.DEADLOCK:
@@ -141,6 +143,14 @@ def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
         elif finding.lock in worse or (finding.lock or finding.name) in instead:
             continue  # it is not over: what has become of it is another finding's
         yield gone_by(finding, snapshot.monotonic_s - seen_s)
+
+
+def _lasts(finding: Finding, seen_s: float, snapshot: Snapshot) -> bool:
+    """Return True if its first thread has slept since it was seen: then the wait is not over."""
+    passed_s = snapshot.monotonic_s - seen_s
+    waits = {_thread(ThreadRef(wait.thread.process, wait.thread.tid)): wait for wait in snapshot.waits.waits}
+    wait = waits.get(_thread(finding.threads[0])) if finding.threads else None
+    return wait is not None and (wait.asleep_s or 0.0) >= passed_s + (finding.since_s or 0.0) / 2
 
 
 def _thread(each: ThreadRef) -> tuple[ProcessId, int | None]:
