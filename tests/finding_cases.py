@@ -196,6 +196,8 @@ def _private() -> Iterator[tuple[str, Finding]]:
     yield "join() before the pipe is read", knot
     yield "join() before the pipe is read, over", gone_by(knot, 5.0)
     held = lock(holders=(holder(11, within=True),), waiters=(waiter(12, 60.0),))
+    flock = _wait(11, WaitKind.FILE_LOCK, "/run/app.lock", wakers=_by(12), holders=(ThreadId(pid(12), 12),))
+    yield "a lock and a file's lock in different orders", _one(held, code="deadlock", blocked=(flock,))
     yield "join() while holding the lock", _one(held, code="deadlock", blocked=(join,))
     yield from _managed()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from semtrace.model.coverage import NotChecked, Unchecked
 from semtrace.model.facts import (
+    FILE,
     AboveMaximum,
     AllWaitThemselves,
     Asleep,
@@ -104,6 +105,7 @@ from semtrace.model.waits import Doubt, Root, RootKind, Target, Wait, WaitGraph,
 
 __all__ = [
     "CODES",
+    "FILE",
     "RECURSIVE_MUTEX",
     "SEMAPHORE",
     "SEM_VALUE_MAX",

@@ -25,6 +25,10 @@ class Elapsed:
     measure: Measure = "at-least"
 
 
+# The kind of a file's lock, where other locks have the name of their class.
+FILE = "file"
+
+
 @dataclass(frozen=True)
 class LockRef:
     """A lock that a finding is about. `id` is None of a private lock; `process` is then the one whose copy it is, if
