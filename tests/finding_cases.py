@@ -174,6 +174,12 @@ def _stuck() -> Iterator[tuple[str, Finding]]:
     both = {"holders": (holder(11), holder(12)), "waiters": (waiter(11, 60.0), waiter(12, 60.0))}
     units = lock("app.slots", kind="Semaphore", maximum=SEM_VALUE_MAX, mapped_by=EVERYONE[:2], **both)
     yield "the waiters hold all units", _one(units, code="stuck")
+    held = lock(holders=(holder(10, within=True),), waiters=(waiter(11, 60.0), waiter(12, 60.0)))
+    job = _wait(10, WaitKind.SIGNAL, "a Future", wakers=_by(11, 12))
+    yield "a holder waits for a job that needs the lock", _one(held, code="stuck", blocked=(job,))
+    own = Target(WaitKind.SIGNAL, "threading.Event", process=pid(11), part_of="app.Done")
+    alone = replace(_wait(11, WaitKind.SIGNAL, wakers=_by(11)), target=own)
+    yield "nobody in the process ends the wait", _one(code="stuck", blocked=(alone,))
     yield from _private()
 
 
@@ -193,6 +199,8 @@ def _private() -> Iterator[tuple[str, Finding]]:
     yield "join() before the pipe is read", knot
     yield "join() before the pipe is read, over", gone_by(knot, 5.0)
     held = lock(holders=(holder(11, within=True),), waiters=(waiter(12, 60.0),))
+    flock = _wait(11, WaitKind.FILE_LOCK, "/run/app.lock", wakers=_by(12), holders=(ThreadId(pid(12), 12),))
+    yield "a lock and a file's lock in different orders", _one(held, code="deadlock", blocked=(flock,))
     yield "join() while holding the lock", _one(held, code="deadlock", blocked=(join,))
     yield from _managed()
 
@@ -236,6 +244,9 @@ def _doubts() -> Iterator[tuple[str, Finding]]:
     yield "all workers wait, the master cannot be read", _one(taken, code="stuck", problems=unread)
     handled = _one(_signal("app.ready", 11, 12, 13), code="stuck", handlers=frozenset({pid(12)}))
     yield "all workers wait, a signal handler may help", handled
+    self = lock(holders=(holder(11),), waiters=(waiter(11, 60.0),), mapped_by=FIRST, outsiders=())
+    interrupted = _one(self, code="deadlock", alarms=frozenset(FIRST))
+    yield "an alarm may interrupt a thread that waits for its own lock", interrupted
     strange = Wakers(doubt=Doubt.UNRECOGNISED)
     blocked = tuple(_wait(number, WaitKind.MANAGER_LOCK, wakers=strange) for number in (11, 12, 13))
     yield "all workers wait, for something strange", _one(code="stuck", blocked=blocked)
@@ -247,7 +258,7 @@ def _pools() -> Iterator[tuple[str, Finding]]:
     result = frames(("/usr/lib/python3.12/multiprocessing/pool.py", "wait"), ("/srv/app.py", "compute"))
     wait = _wait(10, WaitKind.SIGNAL, "an Event", stack=result)
     master, *others = processes()
-    later = (master, *others[:2], replace(others[2], started_at=others[2].started_at + 12.0))
+    later = (replace(master, threads=4), *others[:2], replace(others[2], started_at=others[2].started_at + 12.0))
     of_pool = tuple(replace(each, role="process") for each in later)
     idle = tuple(_wait(number, WaitKind.PIPE_READ, "a pipe", wakers=_by(10), idle=True) for number in (11, 12, 13))
     ended = (EndedChild(pid(21), 10, -9, 8.0),)
@@ -255,6 +266,8 @@ def _pools() -> Iterator[tuple[str, Finding]]:
     died = _one(code="worker-died", blocked=(wait, *idle), **server)
     yield "a worker of a pool died", died
     yield "a worker of a pool died, over", gone_by(died, 5.0)
+    single = replace(_wait(11, WaitKind.SIGNAL, "multiprocessing.pool.Pool", stack=result), wakers=_by(11))
+    yield "a pool that a fork copied", _one(code="stuck", blocked=(single,))
     another = replace(wait, wakers=Wakers(processes=(pid(10),), doubt=Doubt.HANDLER, pids=(10,)))
     yield "a worker of a pool most likely died", _one(code="worker-died", blocked=(another, *idle), **server)
 

@@ -27,6 +27,19 @@ CASES = (
     Case("healthy_signal", QUIET, ready(), long_s=1.0),
     Case("healthy_pause", QUIET, ready(), long_s=1.0),
     Case("healthy_signal_child", QUIET, ready(), long_s=60.0),
+    Case("healthy_self_pipe", QUIET, ready(), long_s=60.0),
+    Case("healthy_wakeup_fd", QUIET, ready(), long_s=60.0),
+    Case("healthy_coprocess", QUIET, ready(), long_s=60.0),
+    Case("healthy_flock_kept", QUIET, ready(), arguments=("{folder}/lock",), long_s=60.0),
+    Case("healthy_alarm", QUIET, ready(), "private", arguments=("private",), long_s=60.0),
+    Case(
+        "healthy_alarm",
+        Expected(exit=0, stuck={"threads": 0}),  # a warning, that the alarm may end it
+        ready(),
+        "shared",
+        arguments=("shared",),
+        long_s=60.0,
+    ),
     Case("healthy_pool", QUIET, ready(), "fork", arguments=("fork",), long_s=1.0),
     Case("healthy_pool", QUIET, ready(), "spawn", arguments=("spawn",), long_s=1.0),
     Case(

@@ -240,6 +240,43 @@ CASES = (
         sick(stuck(root, "disk_lock"), waits=(waits(root, "process-end"),), threads=2),
         lambda sick: sick.wait_asleep(1, 202),
     ),
+    Case(
+        "executor_holding",
+        sick(
+            stuck(everybody, "ledger", "waits"),
+            waits=(waits(children, "shared-lock"), waits(root, "signal")),
+            threads=3,
+        ),
+        lambda sick: sick.wait_children(2),
+    ),
+    Case(
+        "rlock_ended",
+        sick(
+            stuck(root, "state_lock", "waits", frozenset({"stuck"})),
+            waits=(waits(root, "private-lock"), waits(root, "thread-end")),
+            threads=2,
+            never=NOT_INHERITED | {"deadlock"},
+        ),
+        lambda sick: sick.wait_asleep(1, 202),
+    ),
+    Case(
+        "pool_of_parent",
+        sick(
+            stuck(child(2), "", "waits", frozenset({"stuck"})),
+            stuck(child(3), "", "waits", frozenset({"stuck"})),
+            waits=(waits(child(2), "signal"), waits(child(3), "signal")),
+            threads=2,
+            never=NOT_INHERITED | {"worker-died"},
+        ),
+        lambda sick: sick.wait_children(4),
+    ),
+    Case("pipe_other", sick(stuck(everybody), waits=(waits(root, "pipe-read"),), threads=2)),
+    Case("pipe_both", sick(stuck(everybody), waits=(waits(root, "pipe-write"),), threads=2)),
+    Case(
+        "pipe_each_reads",
+        Expected((stuck(everybody),), (waits(everybody, "pipe-read"),), stuck={"threads": 2, "workers": 1}),
+        lambda sick: sick.wait_children(1),
+    ),
     # Stopped.
     Case(
         "holder_stopped",

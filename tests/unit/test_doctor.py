@@ -9,11 +9,12 @@ import pytest
 from sick import SERVER, frames, holder, lock, pid, snapshot, thread_lock, waiter
 
 from semtrace import doctor
-from semtrace.doctor import Doctor, unknown_timeout
-from semtrace.model import SemId, Snapshot, ThreadLockUse
+from semtrace.doctor import Doctor, passed, unknown_timeout
+from semtrace.model import SemId, Snapshot, Target, ThreadId, ThreadLockUse, Wait, WaitKind, Wakers
 from semtrace.repairs.leaks import Leaks
 from semtrace.rules import USUAL, findings
 from semtrace.stacks import confirmed
+from semtrace.waits.build import wait_graph
 
 STACK = frames(("/srv/app.py", "withdraw"))
 
@@ -139,3 +140,22 @@ def test_a_timeout_that_is_not_known_is_said() -> None:
     (problem,) = unknown_timeout(replace(server, timeout_s=None))
     assert "--timeout" in problem.what
     assert problem.process is None
+
+
+def test_wait_for_a_lock_that_is_renamed_is_not_over() -> None:
+    """A lock that its modules lead to has its full name only after a search: until then that of a variable."""
+    seen = waiting_for("guard", 20.0)
+    (finding,) = [each for each in findings(seen) if each.code == "long-wait"]
+    for asleep_s, gone in ((21.0, 0), (0.5, 1)):
+        now = replace(waiting_for("app.guard", asleep_s), monotonic_s=seen.monotonic_s + 1.0)
+        now = replace(now, findings=findings(now))
+        assert len(list(passed({finding.key: (seen.monotonic_s, finding)}, now))) == gone
+
+
+def waiting_for(name: str, asleep_s: float) -> Snapshot:
+    target = Target(WaitKind.PRIVATE_LOCK, name, process=pid(11), address=4096)
+    wait = Wait(ThreadId(pid(11), 12), target, False, Wakers((), (pid(11),)), asleep_s=asleep_s, for_s=asleep_s)
+    seen = replace(
+        snapshot(), blocked=(wait,), processes=tuple(replace(each, threads=3) for each in snapshot().processes)
+    )
+    return replace(seen, waits=wait_graph(seen))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from semtrace.model.coverage import NotChecked, Unchecked
 from semtrace.model.facts import (
+    FILE,
     AboveMaximum,
     AllWaitThemselves,
     Asleep,
@@ -49,6 +50,7 @@ from semtrace.model.facts import (
     OutsiderMayRelease,
     Overlapped,
     OverReleased,
+    PoolWithoutThreads,
     RingLink,
     RLockKeepsCount,
     RoomLeft,
@@ -69,6 +71,7 @@ from semtrace.model.facts import (
     UnusedRoom,
     VerdictReason,
     WaitedFor,
+    WaiterHolds,
     WaitersHoldUnits,
     WorkersBlocked,
     YoungerWorker,
@@ -102,6 +105,7 @@ from semtrace.model.waits import Doubt, Root, RootKind, Target, Wait, WaitGraph,
 
 __all__ = [
     "CODES",
+    "FILE",
     "RECURSIVE_MUTEX",
     "SEMAPHORE",
     "SEM_VALUE_MAX",
@@ -170,6 +174,7 @@ __all__ = [
     "Overlap",
     "Overlapped",
     "Place",
+    "PoolWithoutThreads",
     "Problem",
     "Process",
     "ProcessId",
@@ -217,6 +222,7 @@ __all__ = [
     "WaitKind",
     "WaitedFor",
     "Waiter",
+    "WaiterHolds",
     "WaitersHoldUnits",
     "Wakers",
     "Word",

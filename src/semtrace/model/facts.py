@@ -25,6 +25,10 @@ class Elapsed:
     measure: Measure = "at-least"
 
 
+# The kind of a file's lock, where other locks have the name of their class.
+FILE = "file"
+
+
 @dataclass(frozen=True)
 class LockRef:
     """A lock that a finding is about. `id` is None of a private lock; `process` is then the one whose copy it is, if
@@ -359,6 +363,21 @@ class WaitersHoldUnits:
 
 
 @dataclass(frozen=True)
+class WaiterHolds:
+    """A thread that waits holds the lock that others of them wait for."""
+
+    thread: ThreadRef
+    lock: LockRef
+
+
+@dataclass(frozen=True)
+class PoolWithoutThreads:
+    """Processes that wait for a Pool's result, and have none of the threads through which that would come."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
 class ChildEnded:
     """A child that ended. `exit_code` is as in subprocess."""
 
@@ -581,6 +600,8 @@ Fact = (
     | ClientMayHaveEnded
     | UnfinishedTasks
     | WaitersHoldUnits
+    | WaiterHolds
+    | PoolWithoutThreads
     | ChildEnded
     | YoungerWorker
     | MayStillWake

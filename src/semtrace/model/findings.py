@@ -108,7 +108,10 @@ class Advice(Word):
     NEW_AFTER_FORK = auto()
     TASK_DONE_IN_FINALLY = auto()
     WAIT_WITH_TIMEOUT = auto()
+    WAIT_FOR_THREADS_WITH_TIMEOUT = auto()
     TAKE_UNITS_BY_WITH = auto()
+    NOT_WHILE_HOLDING = auto()
+    OWN_POOL = auto()
     CHECK_RESULTS = auto()
     SEE_STACKS = auto()
     # counts

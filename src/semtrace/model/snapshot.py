@@ -49,8 +49,9 @@ class Snapshot:
     `cost_s` is the CPU time that taking it cost. `alive` is False once the server has ended: the rest is then its
     last picture. `watched_s` is for how long snapshots of it have been taken. `blocked` are the threads that wait for
     anything but the locks above, as far as that was asked. `handlers` are processes whose program handles signals
-    itself. `waits` is the wait graph of all. `ended` are children that nobody has reaped. `programs` are processes
-    outside the server that its threads wait for, and of which every thread has a wait in `blocked`.
+    itself, `alarms` those that handle SIGALRM. `waits` is the wait graph of all. `ended` are children that nobody has
+    reaped. `programs` are processes outside the server that its threads wait for, and of which every thread has a wait
+    in `blocked`.
     """
 
     server: Server
@@ -68,6 +69,7 @@ class Snapshot:
     findings: tuple[Finding, ...] = ()
     blocked: tuple[Wait, ...] = ()
     handlers: frozenset[ProcessId] = frozenset()
+    alarms: frozenset[ProcessId] = frozenset()
     waits: WaitGraph = field(default_factory=WaitGraph)
     ended: tuple[EndedChild, ...] = ()
     programs: frozenset[ProcessId] = frozenset()

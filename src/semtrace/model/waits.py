@@ -30,6 +30,7 @@ class Doubt(Word):
     OUTSIDER = "outsider"  # a process outside the server has the same object
     UNASKED = "unasked"  # other processes have not been asked yet
     HANDLER = "handler"  # a signal handler of the program may do it
+    ALARM = "alarm"  # the thread itself may be interrupted by its program's alarm (SIGALRM)
     UNRECOGNISED = "unrecognised"  # the thing that it waits for is not understood
 
 

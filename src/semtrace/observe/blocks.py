@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cache
+from signal import Signals
 
 from semtrace.cpython.layout import Layout
 from semtrace.lazydata import dataclass
@@ -18,7 +19,7 @@ from semtrace.linux.blocked import Call, read_blocked
 from semtrace.linux.channels import ChannelId, ChannelKind, Ends, ends_among, find_ends
 from semtrace.linux.filelocks import read_file_locks
 from semtrace.linux.process import read_stat
-from semtrace.linux.program import OF_PROGRAM, read_status
+from semtrace.linux.program import OF_PROGRAM, Status, read_status
 from semtrace.linux.stopped import Defunct, defunct_children, frozen
 from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, WaitKind, Wakers
 from semtrace.observe import waitfor
@@ -49,6 +50,7 @@ class Blocks:
     idle: frozenset[ThreadId] = frozenset()
     in_handler: frozenset[ThreadId] = frozenset()
     handlers: frozenset[ProcessId] = frozenset()
+    alarms: frozenset[ProcessId] = frozenset()
     ran_ns: Mapping[ThreadId, int | None] = field(default_factory=dict)
     ended: tuple[EndedChild, ...] = ()
     frozen: frozenset[ProcessId] = frozenset()
@@ -68,11 +70,12 @@ class Blocking:
         self._asked: frozenset[ChannelId] = frozenset()
         self._hidden: tuple[int, ...] = ()
         self._due_s = 0.0
+        self._has_new_ends = False
 
     @property
     def unfinished(self) -> bool:
-        """True while stacks are still to be read."""
-        return self._sleepers.unfinished
+        """True while stacks are still to be read, or programs at the other ends of pipes to be followed."""
+        return self._sleepers.unfinished or self._has_new_ends
 
     def layouts(self) -> dict[ProcessId, Layout]:
         """Return the layouts of the interpreters whose stacks were read."""
@@ -80,7 +83,8 @@ class Blocking:
 
     def read(self, now_s: float, watched: Sequence[Watched], serving: Collection[ProcessId] = ()) -> Blocks:
         """Return what is known now: by a new pass where one is due, else by the last one, without who has run since."""
-        if self._sleepers.due(now_s) or self._sleepers.unfinished:
+        if self._sleepers.due(now_s) or self.unfinished:
+            self._has_new_ends = False
             self._last = self._pass(now_s, watched, serving)
             self._ends = {channel: ends for channel, ends in self._ends.items() if channel in self._asked}
         else:
@@ -91,13 +95,14 @@ class Blocking:
         sleepers = self._sleepers.read(now_s, watched)
         # Who is in a handler already is blocked in it; that it is called again helps nobody.
         in_handler = frozenset(each.thread for each in sleepers if each.in_handler)
-        handlers = frozenset(each.id for each in watched if _handles_signals(each.id.pid))
+        interrupted = {each.process for each in in_handler}
+        statuses = {each.id: read_status(each.id.pid) for each in watched if each.id not in interrupted}
         # Nor do the handlers that gunicorn installs know of the application.
-        handlers -= {each.process for each in in_handler} | set(serving)
+        handlers = frozenset(each for each, status in statuses.items() if _handles_signals(status)) - set(serving)
         about = self._about(watched, handlers)
         reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
         reasons |= managed(sleepers, reasons, about)
-        followed = self._programs.follow(now_s, reasons.values(), about)
+        followed = self._programs.follow(now_s, reasons.values(), about, self._others)
         stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
         return Blocks(
             now_s,
@@ -106,6 +111,7 @@ class Blocking:
             frozenset(each.thread for each in sleepers if waitfor.is_idle(each.frames)),
             in_handler,
             handlers,
+            frozenset(each for each, status in statuses.items() if _has_alarm(status)),
             {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers}
             | dict(followed.ran_ns),
             tuple(_ended(each) for each in defunct_children(each.stat for each in watched)),
@@ -146,9 +152,16 @@ class Blocking:
         wakers = _wakers(reason, self._ends, self._doubt(reason))
         return replace(wait, wakers=self._with_handlers(wait, wakers))
 
+    def _others(self, reason: Reason) -> tuple[ProcessId, ...]:
+        """Return the processes with the other ends of what a thread waits for, as they were last seen."""
+        known = tuple((channel, writers) for channel, writers in reason.channels if channel in self._ends)
+        return _processes(known, self._ends)
+
     def _with_handlers(self, wait: Wait, wakers: Wakers) -> Wakers:
-        """Doubt that a program waits for ever for data that a signal handler may send it, as on the way to an end."""
-        reads = wait.target.kind is WaitKind.PIPE_READ and wait.thread.process in self._last.programs
+        """Doubt that a thread waits for ever for data that a signal handler may send it: through a self-pipe,
+        signal.set_wakeup_fd, or on the way to an end.
+        """
+        reads = wait.target.kind is WaitKind.PIPE_READ
         able = self._last.handlers.intersection(wakers.processes) if reads and wakers.doubt is None else ()
         return replace(wakers, doubt=Doubt.HANDLER, pids=tuple(sorted(each.pid for each in able))) if able else wakers
 
@@ -182,6 +195,9 @@ class Blocking:
         began = time.monotonic()
         found = find_ends(wanted, read_stat(root.pid))
         # A process that escaped a sweep that did not settle would be one that forks and ends again and again.
+        seen = {thread.process.pid for thread in self._last.reasons}
+        new = (found.ends[each] for each in wanted - self._asked)
+        self._has_new_ends = any((ends.readers | ends.writers) - seen for ends in new)
         self._ends, self._asked, self._hidden = dict(found.ends), wanted, found.hidden_kin
         self._due_s = now_s + max(_ASK_EVERY_S, _ASK_SHARE * (time.monotonic() - began))
         return True
@@ -221,12 +237,17 @@ def _those_asleep(blocks: Blocks) -> Blocks:
 
 def _wakers(reason: Reason, ends: Mapping[ChannelId, Ends], doubt: Wakers) -> Wakers:
     """Return everyone with the other end of what a thread waits for."""
-    pids: set[int] = set()
-    for channel, writers in reason.channels:
-        pids |= ends[channel].writers if writers else ends[channel].readers
-    processes = {stat.id for pid in pids if (stat := read_stat(pid)) is not None and not stat.ended}
     own = reason.wait.wakers
-    return replace(doubt, threads=own.threads, processes=tuple(sorted(processes | set(own.processes))))
+    processes = {*_processes(reason.channels, ends), *own.processes}
+    return replace(doubt, threads=own.threads, processes=tuple(sorted(processes)))
+
+
+def _processes(channels: Iterable[tuple[ChannelId, bool]], ends: Mapping[ChannelId, Ends]) -> tuple[ProcessId, ...]:
+    """Return the living processes that may wake who waits for these channels."""
+    pids: set[int] = set()
+    for channel, writers in channels:
+        pids |= ends[channel].writers if writers else ends[channel].readers
+    return tuple(stat.id for pid in sorted(pids) if (stat := read_stat(pid)) is not None and not stat.ended)
 
 
 def _only_thread(ends: Ends | None) -> ThreadId | None:
@@ -248,7 +269,11 @@ def _call(watched: Watched) -> Call | None:
     return None if blocked is None else blocked.call
 
 
-def _handles_signals(pid: int) -> bool:
+def _handles_signals(status: Status | None) -> bool:
     """Return True if the program has handlers of its own for signals, or if that cannot be read."""
-    status = read_status(pid)
     return status is None or bool(status.caught & OF_PROGRAM)
+
+
+def _has_alarm(status: Status | None) -> bool:
+    """Return True if the program handles SIGALRM: its timer itself is not seen (proc_pid_stat(5), itrealvalue)."""
+    return status is None or status.catches(Signals.SIGALRM)

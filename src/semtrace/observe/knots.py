@@ -43,6 +43,7 @@ class Knots:
             locks=tuple(self._lock(lock, blocks) for lock in snapshot.locks),
             thread_locks=tuple(_private(lock, blocks) for lock in snapshot.thread_locks),
             handlers=blocks.handlers,
+            alarms=blocks.alarms,
             processes=tuple(_process(process, blocks) for process in snapshot.processes),
             ended=blocks.ended,
             programs=blocks.programs,

@@ -1,5 +1,5 @@
 """Follow the programs that threads of a server wait for: their children that are no members, as a shell and what it
-runs.
+runs. A thread waits for the end of a program, or for what it writes or reads at the other end of a pipe.
 
 All threads of such a program must sleep in calls that the kernel alone explains, or nothing is concluded from any of
 them. An interval timer (setitimer, alarm) is not seen.
@@ -8,7 +8,7 @@ them. An interval timer (setitimer, alarm) is not seen.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from signal import Signals
 
@@ -47,15 +47,24 @@ class Followed:
         return frozenset(thread.process for thread in self.reasons)
 
 
+Others = Callable[[Reason], Iterable[ProcessId]]
+
+
+def _nobody(_: Reason) -> Iterable[ProcessId]:
+    return ()
+
+
 class Programs:
     """Remembers for how long the threads of the programs have slept."""
 
     def __init__(self) -> None:
         self._sleepers = Sleepers()
 
-    def follow(self, now_s: float, reasons: Iterable[Reason], about: About) -> Followed:
-        """Return the waits of the programs that these waits are for, and of those that they wait for in turn."""
-        found, ran_ns = _walk(reasons, about)
+    def follow(self, now_s: float, reasons: Iterable[Reason], about: About, others: Others = _nobody) -> Followed:
+        """Return the waits of the programs that these waits are for, and of those that they wait for in turn. `others`
+        gives the processes with the other ends of what a wait is for, as far as they are known.
+        """
+        found, ran_ns = _walk(reasons, about, others)
         if not found:
             self._sleepers = Sleepers()
             return Followed()
@@ -68,11 +77,14 @@ def _with_sleep(reason: Reason, slept_s: float | None) -> Reason:
     return replace(reason, wait=replace(reason.wait, asleep_s=slept_s, for_s=slept_s))
 
 
-def _walk(reasons: Iterable[Reason], about: About) -> tuple[dict[ThreadId, Reason], dict[ThreadId, int | None]]:
+def _walk(
+    reasons: Iterable[Reason], about: About, others: Others
+) -> tuple[dict[ThreadId, Reason], dict[ThreadId, int | None]]:
     found: dict[ThreadId, Reason] = {}
     ran_ns: dict[ThreadId, int | None] = {}
     seen: set[ProcessId] = set()
-    queue = deque((process, 0) for reason in reasons for process in _awaited(reason))
+    family = {process.pid for process in about.members}
+    queue = deque((process, 0) for reason in reasons for process in (*_awaited(reason), *_kin(others(reason), family)))
     while queue and len(seen) < MOST_PROCESSES:
         process, depth = queue.popleft()
         if process in seen or process in about.members:
@@ -84,10 +96,23 @@ def _walk(reasons: Iterable[Reason], about: About) -> tuple[dict[ThreadId, Reaso
         if len(known) < len(waits):
             continue
         found |= known
+        family.add(process.pid)
         ran_ns |= {thread: ran for thread, (_, ran) in threads.items()}
         if depth < MOST_DEPTH:
-            queue.extend((each, depth + 1) for reason in known.values() for each in _awaited(reason))
+            queue.extend(
+                (each, depth + 1)
+                for reason in known.values()
+                for each in (*_awaited(reason), *_kin(others(reason), family))
+            )
     return found, ran_ns
+
+
+def _kin(processes: Iterable[ProcessId], family: Collection[int]) -> Iterator[ProcessId]:
+    """Yield the children of members and of programs that were followed."""
+    for process in processes:
+        stat = read_stat(process.pid)
+        if stat is not None and stat.id == process and stat.ppid in family:
+            yield process
 
 
 def _awaited(reason: Reason) -> tuple[ProcessId, ...]:

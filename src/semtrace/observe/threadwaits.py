@@ -84,6 +84,8 @@ class ThreadWaits:
     def _holder(self, copy: Copy, owner: int | None) -> Holder | None:
         """Return its owner, where it keeps one, else who holds it by the frames."""
         hold = self._insiders.holding(copy.key) if owner is None else None
+        if hold is not None and not hold.sure and copy.lock.form == "rlock":
+            return None  # it has an owner: where that is no thread any more, no other one holds it
         tid = owner if hold is None else hold.tid
         if tid is None:
             return None

@@ -12,7 +12,7 @@ from semtrace.cpython.stack import PyFrame
 from semtrace.lazydata import dataclass
 from semtrace.linux.blocked import ANY_CHILD, Awaited, Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
-from semtrace.linux.filelocks import FileLock, holders_by_fdinfo, path_of
+from semtrace.linux.filelocks import FileLock, LockType, holders_by_fdinfo, path_of
 from semtrace.linux.process import children, read_stat
 from semtrace.model import Doubt, Frame, ProcessId, Target, ThreadId, Wait, WaitKind, Wakers, is_own
 from semtrace.observe.asleep import Sleeper
@@ -201,10 +201,12 @@ def _file(sleeper: Sleeper, about: About) -> Reason | None:
     wanted = [lock for lock in about.files() if any(_asks(each, sleeper) for each in lock.waiters)]
     if not wanted:
         return None
-    file = wanted[0].file
-    holders = {lock.pid for lock in wanted if lock.pid is not None}
-    held, hidden = holders_by_fdinfo([process.pid for process in about.members], {file})
-    holders |= {each.pid for each in held if each.lock.type is wanted[0].type}
+    file, kind = wanted[0].file, wanted[0].type
+    takers = {lock.pid for lock in wanted if lock.pid is not None}
+    held, hidden = holders_by_fdinfo({*takers, *(process.pid for process in about.members)}, {file})
+    # An flock is its open file's: its taker may have closed that, and left it to a child.
+    holders = {each.pid for each in held if each.lock.type is kind}
+    holders |= takers if kind is LockType.POSIX else takers.intersection(hidden)
     path = path_of(pid, file) or next((each.path for each in held), None)
     stats = [stat for holder in sorted(holders) if (stat := read_stat(holder)) is not None and not stat.ended]
     processes = tuple(stat.id for stat in stats)

@@ -46,6 +46,7 @@ from semtrace.model import (
     OutsiderMayRelease,
     Overlapped,
     OverReleased,
+    PoolWithoutThreads,
     RingLink,
     RLockKeepsCount,
     RoomLeft,
@@ -65,6 +66,7 @@ from semtrace.model import (
     UnusedRoom,
     VerdictReason,
     WaitedFor,
+    WaiterHolds,
     WaitersHoldUnits,
     WorkersBlocked,
     YoungerWorker,
@@ -349,6 +351,18 @@ def _(fact: WaitersHoldUnits) -> Iterator[str]:
 
 
 @_lines.register
+def _(fact: WaiterHolds) -> Iterator[str]:
+    yield f"{thread_name(fact.thread)} holds {lock_name(fact.lock)} while it waits itself"
+
+
+@_lines.register
+def _(fact: PoolWithoutThreads) -> Iterator[str]:
+    only = "has only this thread" if len(fact.processes) == 1 else "have only one thread each"
+    yield f"{pids_of(fact.processes)} {only}: the threads of the Pool, which pass results on, are not there"
+    yield "a fork does not copy them, and terminate() ends them"
+
+
+@_lines.register
 def _(fact: ChildEnded) -> Iterator[str]:
     how = ""
     if fact.exit_code is not None:
@@ -381,6 +395,7 @@ _DOUBTS: Mapping[Doubt | None, str] = {
     Doubt.UNREADABLE: "{pids} cannot be read",
     Doubt.OUTSIDER: "{pids}, outside this server, uses it too",
     Doubt.HANDLER: "a signal handler in {pids} could still end the wait",
+    Doubt.ALARM: "an alarm (SIGALRM) in {pids} could still interrupt the wait",
     Doubt.UNRECOGNISED: "semtrace does not know who could end the wait",
 }
 

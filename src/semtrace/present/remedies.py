@@ -51,7 +51,12 @@ ADVICE: Mapping[Advice, str] = {
     "or make a new lock in each child with os.register_at_fork(after_in_child=...).",
     Advice.TASK_DONE_IN_FINALLY: "Call task_done() in a finally block.",
     Advice.WAIT_WITH_TIMEOUT: "Wait with a timeout, and then check whether the other processes are alive.",
+    Advice.WAIT_FOR_THREADS_WITH_TIMEOUT: "Wait with a timeout, and then check whether the thread that should end the "
+    "wait is alive and free to do it.",
     Advice.TAKE_UNITS_BY_WITH: "Take units by `with`, so that an exception gives them back.",
+    Advice.NOT_WHILE_HOLDING: "Do not wait for what needs the lock while holding it: release it before.",
+    Advice.OWN_POOL: "Make the Pool in the process that uses it, after the fork, and take its results before "
+    "terminate().",
     Advice.CHECK_RESULTS: "Wait for results with a timeout, or use concurrent.futures.ProcessPoolExecutor, which "
     "raises BrokenProcessPool when a worker dies.",
     Advice.SEE_STACKS: "See what all threads are doing with the command below.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from semtrace.model import Elapsed, LockRef, ProcessId, ThreadRef
+from semtrace.model import FILE, Elapsed, LockRef, ProcessId, ThreadRef
 from semtrace.text import age, clean, exact
 
 _FEW = 4
@@ -60,6 +60,8 @@ def lock_kind(lock: LockRef) -> str:
     """Return `app.a (a threading lock)` of a private one, `app.a (a Manager's lock)`, else its name."""
     if lock.id is not None or lock.variable:
         return lock_name(lock)
+    if lock.kind == FILE:
+        return f"{lock_name(lock)} (a file lock)"
     whose = "a Manager's" if lock.managed else "a threading"
     return f"{lock_name(lock)} ({whose} lock)"
 

@@ -30,6 +30,7 @@ from semtrace.model import (
     HandsLocksOver,
     Lock,
     MayBeGate,
+    MayStillWake,
     OutsiderMayRelease,
     Remedy,
     RingLink,
@@ -75,6 +76,8 @@ def _doubt_of_one(wait: Wait, root: Root, snapshot: Snapshot) -> list[Fact]:
     """Return why a thread that waits for its own lock may go on; nothing where it cannot."""
     if root.proven:
         return []
+    if alarm := _alarm([wait]):
+        return alarm
     stuck = snapshot.waits.stuck
     single = {process.id for process in snapshot.processes if process.threads == 1}
     slept = {each.thread for each in (*root.waits, *root.behind)} | stuck
@@ -90,6 +93,8 @@ def _doubt_of_one(wait: Wait, root: Root, snapshot: Snapshot) -> list[Fact]:
 
 def _doubt_of_ring(cycle: Sequence[Wait], handed: Sequence[Lock], snapshot: Snapshot) -> list[Fact]:
     """The same of several: the program may be one that hands Locks from process to process, or thread to thread."""
+    if alarm := _alarm(cycle):
+        return alarm
     loose = next((ref for wait in cycle if wait.loose and (ref := target_ref(wait.target, snapshot))), None)
     if loose is not None:
         return [ThreadMayRelease(loose)]
@@ -100,6 +105,11 @@ def _doubt_of_ring(cycle: Sequence[Wait], handed: Sequence[Lock], snapshot: Snap
     if not handed or all(wait.bound for wait in cycle):
         return []
     return [HandsLocksOver(tuple(map(lock_ref, handed[:2])))]
+
+
+def _alarm(cycle: Sequence[Wait]) -> list[Fact]:
+    pids = tuple(sorted({wait.pid for wait in cycle if wait.wakers.doubt is Doubt.ALARM}))
+    return [MayStillWake(Doubt.ALARM, pids)] if pids else []
 
 
 def _handed_over(snapshot: Snapshot) -> list[Lock]:

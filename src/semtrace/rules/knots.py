@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from semtrace.model import (
+    FILE,
     BlockedOn,
     Elapsed,
     LockRef,
@@ -65,7 +66,9 @@ def target_ref(target: Target, snapshot: Snapshot) -> LockRef | None:
     if target.kind is WaitKind.MANAGER_LOCK:
         kind = target.part_of or "unknown"
         return LockRef(None, target.name, kind, target.process, managed=True) if target.name else None
-    if target.kind in (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL, WaitKind.FILE_LOCK):
+    if target.kind is WaitKind.FILE_LOCK:
+        return LockRef(None, target.name, FILE)
+    if target.kind in (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL):
         private = next((each.kind for each in snapshot.thread_locks if each.name == target.name), "unknown")
         return LockRef(
             None,

@@ -11,7 +11,7 @@ private lock that nobody can release, or on a stopped process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from semtrace.model import (
@@ -35,6 +35,7 @@ from semtrace.model import (
     MayStillWake,
     NobodyElse,
     OnlyOwnProcess,
+    PoolWithoutThreads,
     ProcessId,
     Remedy,
     Root,
@@ -47,6 +48,7 @@ from semtrace.model import (
     ThreadRef,
     UnfinishedTasks,
     Wait,
+    WaiterHolds,
     WaitersHoldUnits,
     WaitKind,
     WorkersBlocked,
@@ -55,7 +57,7 @@ from semtrace.model import (
 from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import cure_of_reentry
-from semtrace.rules.knots import blocked, is_deadlock, target_refs, thread_ref
+from semtrace.rules.knots import blocked, is_deadlock, target_ref, target_refs, thread_ref
 from semtrace.waits.workers import serving_waits_by_worker, worker_states, workers
 
 # Semaphores inside a Condition (Lib/multiprocessing/synchronize.py Condition.__init__), and of a JoinableQueue
@@ -89,7 +91,8 @@ def stuck(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         if root.proven and not is_deadlock(root) and not _is_orphan(root, snapshot) and _matters(root, snapshot):
             together.setdefault(_cause_key(root), []).append(root)
     for roots in together.values():
-        yield _worker_died(roots, snapshot) if _waits_for_pool(roots[0]) else _stuck(roots, snapshot)
+        lost = _waits_for_pool(roots[0]) and not _pools_without_threads(roots[0].waits, snapshot)
+        yield _worker_died(roots, snapshot) if lost else _stuck(roots, snapshot)
     if not together:
         yield from _all_workers(snapshot, limits)
     yield from _lost_results(snapshot, [root for roots in together.values() for root in roots])
@@ -153,6 +156,14 @@ def _waits_for_pool(root: Root) -> bool:
     return all(_is_private_signal(wait) for wait in root.waits) and any(map(_is_result, root.waits))
 
 
+def _pools_without_threads(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[ProcessId, ...]:
+    """Return the processes that wait for a Pool's result in their only thread: results come through threads of the pool
+    (Lib/multiprocessing/pool.py Pool._handle_results), which a fork does not copy, and which terminate() ends.
+    """
+    single = {process.id for process in snapshot.processes if process.threads == 1}
+    return tuple(dict.fromkeys(wait.thread.process for wait in waits if wait.thread.process in single))
+
+
 def _is_result(wait: Wait) -> bool:
     return any(frame.file.endswith(_POOL) and frame.function in _RESULTS for frame in wait.stack or ())
 
@@ -170,6 +181,7 @@ def _cause_key(root: Root) -> object:
 
 def _stuck(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
     waits = [wait for root in roots for wait in root.waits if not wait.idle] or list(roots[0].waits)
+    waits.sort(key=_is_consequence)
     behind = [wait for root in roots for wait in root.behind]
     why, advice = _cause(roots, waits, snapshot)
     since_s = min(root.since_s for root in roots)
@@ -183,6 +195,11 @@ def _stuck(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
         remedy=Remedy((*advice, Advice.RESTART_SERVER if shared else Advice.RESTART_PROCESS)),
         since=Elapsed(since_s),
     )
+
+
+def _is_consequence(wait: Wait) -> tuple[bool, bool]:
+    """Sort the waits for an end last, and before them those for a signal of their own process."""
+    return wait.target.kind in _ENDS, _is_private_signal(wait)
 
 
 def _worker_died(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
@@ -234,6 +251,8 @@ def _cause(
     handler = next((wait for wait in waits if wait.in_handler), None)
     if handler is not None:
         return (InHandler(thread_ref(handler)),), (Advice.NOT_IN_HANDLER,)
+    if _waits_for_pool(roots[0]) and (forked := _pools_without_threads(waits, snapshot)):
+        return (PoolWithoutThreads(forked),), (Advice.OWN_POOL,)
     if all(wait.target.kind is WaitKind.PRIVATE_LOCK for wait in waits):
         return _private_cause(waits, snapshot)
     if all(wait.target.kind is WaitKind.MANAGER_LOCK for wait in waits):
@@ -247,10 +266,27 @@ def _cause(
         return copied, (Advice.PARENT_FORKS_WITHOUT,)
     holders = {holder for wait in waits for holder in wait.holders or ()}
     if holders and roots[0].kind is RootKind.RING:
+        return _ring_cause(holders, waits, snapshot)
+    able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
+    alone = all(_is_private_signal(wait) and able == (wait.thread.process,) for wait in waits)
+    return (NobodyElse(able),), (Advice.WAIT_FOR_THREADS_WITH_TIMEOUT if alone else Advice.WAIT_WITH_TIMEOUT,)
+
+
+def _ring_cause(
+    holders: Collection[ThreadId], waits: Sequence[Wait], snapshot: Snapshot
+) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
+    """Of threads that wait for each other: who of them holds the units, or the lock, that the others wait for."""
+    if all(wait.target.semaphore and wait.target.kind is WaitKind.SIGNAL for wait in waits):
         members = tuple(thread_ref(wait) for wait in waits if wait.thread in holders)
         return (WaitersHoldUnits(members),), (Advice.TAKE_UNITS_BY_WITH,)
-    able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
-    return (NobodyElse(able),), (Advice.WAIT_WITH_TIMEOUT,)
+    at = {wait.thread: thread_ref(wait) for wait in waits}
+    held = {
+        WaiterHolds(at[holder], lock): None
+        for wait in waits
+        for holder in wait.holders or ()
+        if holder in at and (lock := target_ref(wait.target, snapshot)) is not None
+    }
+    return tuple(held), (Advice.NOT_WHILE_HOLDING,)
 
 
 def _copied_counts(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...]:

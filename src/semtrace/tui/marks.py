@@ -64,7 +64,7 @@ def stuck_processes(snapshot: Snapshot) -> frozenset[ProcessId]:
         if states.get(process.id) == "stuck"
         or (
             process.id not in states
-            and any(wait.thread in stuck for wait in serving_waits(process, waits.get(process.id, [])))
+            and any(wait.thread in stuck for wait in serving_waits(process, waits.get(process.id, []), stuck))
         )
     )
 

@@ -78,7 +78,21 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     known = {wait.thread for wait in waits}
     waits = [_with_sleep(wait, others[wait.thread]) if wait.thread in others else wait for wait in waits]
     waits += [_asked(wait) if assume_asked else wait for wait in snapshot.blocked if wait.thread not in known]
+    waits = [_with_alarm(wait) if _may_be_interrupted(wait, snapshot) else wait for wait in waits]
     return graph(waits, _living(snapshot), stopped)
+
+
+def _may_be_interrupted(wait: Wait, snapshot: Snapshot) -> bool:
+    """Return True for a wait that a timeout by signal.alarm or setitimer may end: its handler, which raises, runs in
+    the first thread (Modules/signalmodule.c).
+    """
+    return wait.thread.process in snapshot.alarms and wait.thread.tid == wait.pid and not wait.timed
+
+
+def _with_alarm(wait: Wait) -> Wait:
+    known = wait.wakers.doubt not in (None, Doubt.UNASKED)
+    wakers = wait.wakers if known else replace(wait.wakers, doubt=Doubt.ALARM, pids=(wait.pid,))
+    return replace(wait, wakers=wakers, bound=False)
 
 
 def _is_managed(wait: Wait | None) -> bool:

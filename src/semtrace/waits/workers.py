@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from semtrace.lazydata import dataclass
-from semtrace.model import Process, ProcessId, Snapshot, Wait, WaitGraph, WaitKind
+from semtrace.model import Process, ProcessId, Snapshot, ThreadId, Wait, WaitGraph, WaitKind
 from semtrace.waits.build import stopped_processes
 
 WorkerState = Literal["idle", "busy", "waiting", "stuck", "stopped"]
@@ -58,7 +58,8 @@ def worker_states(snapshot: Snapshot) -> Workers:
 def serving_waits_by_worker(snapshot: Snapshot) -> dict[ProcessId, list[Wait]]:
     """Return for each worker the waits that keep it from its work: an empty list for one that goes on."""
     waits = _by_process(snapshot.waits.waits)
-    return {each.id: serving_waits(each, waits.get(each.id, [])) for each in workers(snapshot)}
+    stuck = snapshot.waits.stuck
+    return {each.id: serving_waits(each, waits.get(each.id, []), stuck) for each in workers(snapshot)}
 
 
 def _by_process(waits: Iterable[Wait]) -> dict[ProcessId, list[Wait]]:
@@ -71,7 +72,7 @@ def _by_process(waits: Iterable[Wait]) -> dict[ProcessId, list[Wait]]:
 def _state(process: Process, waits: list[Wait], snapshot: Snapshot, stopped: frozenset[ProcessId]) -> WorkerState:
     if process.id in stopped:
         return "stopped"
-    serving = serving_waits(process, waits)
+    serving = serving_waits(process, waits, snapshot.waits.stuck)
     if any(wait.thread in snapshot.waits.stuck for wait in serving):
         return "stuck"
     if serving:
@@ -79,16 +80,20 @@ def _state(process: Process, waits: list[Wait], snapshot: Snapshot, stopped: fro
     return "idle" if process.idle or any(wait.idle for wait in waits) else "busy"
 
 
-def serving_waits(process: Process, waits: list[Wait]) -> list[Wait]:
-    """Return the waits that keep a process from its work.
+def serving_waits(process: Process, waits: list[Wait], stuck: Collection[ThreadId] = ()) -> list[Wait]:
+    """Return the waits that keep a process from its work: also for data, if that can never come.
 
     That is the wait of its first thread. A process whose first thread goes on is kept from it only when all of the
     others wait that are not idle.
     """
-    telling = [wait for wait in waits if not wait.idle and wait.target.kind in WAITING]
+    telling = [wait for wait in waits if not wait.idle and (wait.target.kind in WAITING or _is_starved(wait, stuck))]
     first = [wait for wait in telling if wait.thread.tid == process.pid]
     if first:
         return first
     idle = sum(wait.idle or wait.target.kind is WaitKind.UNKNOWN for wait in waits)
     others = process.threads - 1 - idle
     return telling if telling and len(telling) >= others else []
+
+
+def _is_starved(wait: Wait, stuck: Collection[ThreadId]) -> bool:
+    return wait.target.kind is WaitKind.PIPE_READ and wait.thread in stuck
