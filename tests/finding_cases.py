@@ -223,6 +223,9 @@ def _doubts() -> Iterator[tuple[str, Finding]]:
     taken = lock(state="unknown", value=0, waiters=waits, reason="in flux")
     yield "all workers wait, the master may help", _one(taken, code="stuck")
     yield "all workers wait, over", gone_by(_one(taken, code="stuck"), 5.0)
+    jobs = lock("app.jobs", 8, state="unknown", value=0, waiters=waits[:1], reason="in flux")
+    done = lock("app.done", 9, state="unknown", value=0, waiters=waits[1:], reason="in flux")
+    yield "all workers wait, for two locks", _one(jobs, done, code="stuck")
     own = tuple(replace(each, threads=2) for each in processes())
     yield (
         "all workers wait, another thread may help",
