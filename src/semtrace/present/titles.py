@@ -114,10 +114,21 @@ def _deadlock(finding: Finding) -> str:
 
 def _stopped(finding: Finding) -> str:
     who, first = pids([finding.threads[0].pid]), finding.fact(BlockedOn)
+    if first is None and not finding.locks:
+        return _stopped_alone(finding)
     what = target_text(first.target) if first else _name(finding)
     if finding.over_s is not None:
         return f"{who} was stopped while threads waited for {what}"
     return f"{who} is stopped: threads wait for {what} until it is continued"
+
+
+def _stopped_alone(finding: Finding) -> str:
+    """Return it for workers that no thread waits for."""
+    many, who = len(finding.threads) > 1, pids(each.pid for each in finding.threads)
+    if finding.over_s is not None:
+        return f"{who} {'were' if many else 'was'} stopped"
+    do, them = ("are stopped: they serve", "they are") if many else ("is stopped: it serves", "it is")
+    return f"{who} {do} no request until {them} continued"
 
 
 def _worker_died(finding: Finding) -> str:
