@@ -234,6 +234,9 @@ def _doubts() -> Iterator[tuple[str, Finding]]:
     taken = lock(state="unknown", value=0, waiters=waits, reason="in flux")
     yield "all workers wait, the master may help", _one(taken, code="stuck")
     yield "all workers wait, over", gone_by(_one(taken, code="stuck"), 5.0)
+    jobs = lock("app.jobs", 8, state="unknown", value=0, waiters=waits[:1], reason="in flux")
+    done = lock("app.done", 9, state="unknown", value=0, waiters=waits[1:], reason="in flux")
+    yield "all workers wait, for two locks", _one(jobs, done, code="stuck")
     own = tuple(replace(each, threads=2) for each in processes())
     yield (
         "all workers wait, another thread may help",
@@ -278,6 +281,11 @@ def _holds() -> Iterator[tuple[str, Finding]]:
     halt = _one(taken, code="stopped", processes=stopped)
     yield "a stopped holder", halt
     yield "a stopped holder, over", gone_by(halt, 5.0)
+    alone = _one(code="stopped", processes=stopped)
+    yield "a stopped worker that no thread waits for", alone
+    yield "a stopped worker that no thread waits for, over", gone_by(alone, 5.0)
+    every = tuple(replace(each, state="stopped") for each in processes())
+    yield "all workers are stopped", _one(code="stopped", processes=every)
     risk = _one(lock(holders=(holder(11, 16.0),)), code="timeout-risk", processes=busy(17.0))
     yield "gunicorn will kill the holder", risk
     yield "gunicorn would have killed the holder", gone_by(risk, 5.0)

@@ -26,8 +26,8 @@ semtrace release PID LOCK  what releasing an orphaned lock would do; --yes does 
 semtrace clean           semaphores and SharedMemory blocks that dead processes left in /dev/shm; --yes removes them
 
 PID is a master's, a worker's, or that of any other Python process. Nothing is stopped in the server, and nothing is
-changed in it but by release --yes.
-Exit codes: 0 fine, 1 failed, 2 usage, 3 findings of severity error, 4 not permitted, 5 no such server.
+changed in it except by release --yes.
+Exit codes: 0 fine, 1 failed, 2 usage, 3 doctor found an error, 4 not permitted, 5 no such server.
 """
 
 
@@ -82,7 +82,8 @@ def _add_serve(commands: Commands) -> None:
     command = commands.add_parser(
         "serve",
         help="the live view in a browser",
-        description="Serves the live view to browsers, at an address that nobody can guess. Whoever has it can look.",
+        description="Serves the live view to browsers, at an address that nobody can guess. Anyone who has it can "
+        "look.",
     )
     _add_pid(command)
     command.add_argument(
@@ -91,7 +92,7 @@ def _add_serve(commands: Commands) -> None:
     command.add_argument(
         "--port", type=_port, default=8321, metavar="PORT", help="listen there (default: 8321; 0: any that is free)"
     )
-    command.add_argument("--allow-release", action="store_true", help="whoever has the address can release locks, too")
+    command.add_argument("--allow-release", action="store_true", help="anyone with the address can release locks, too")
     _add_look(command)
     _add_audit(command)
     command.set_defaults(name="serve")
@@ -138,14 +139,14 @@ def _add_doctor(commands: Commands) -> None:
         type=_seconds,
         default=1.5,
         metavar="SECONDS",
-        help="watch so long before judging (default: 1.5)",
+        help="watch for this long before judging (default: 1.5)",
     )
     command.add_argument(
         "--long",
         type=_seconds,
         default=10.0,
         metavar="SECONDS",
-        help="from when on a hold or a wait is called long (default: 10)",
+        help="report holds and waits longer than this (default: 10)",
     )
     _add_ignore(command)
     command.set_defaults(name="doctor")
@@ -157,7 +158,7 @@ def _add_events(commands: Commands) -> None:
     )
     _add_pid(command)
     command.add_argument("--json", action="store_true", help="for programs: one object a line")
-    command.add_argument("--for", dest="seconds", type=_seconds, metavar="SECONDS", help="stop after so long")
+    command.add_argument("--for", dest="seconds", type=_seconds, metavar="SECONDS", help="stop after this long")
     command.set_defaults(name="events")
 
 
@@ -214,9 +215,7 @@ def _add_look(command: argparse.ArgumentParser) -> None:
 
 def _pid(text: str) -> int:
     if not _is_pid(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no PID, which is a number: `semtrace ps` lists those of the servers"
-        )
+        raise argparse.ArgumentTypeError(f"invalid PID {text!r}: use the number that `semtrace ps` shows")
     return int(text)
 
 

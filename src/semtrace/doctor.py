@@ -121,7 +121,7 @@ def unknown_timeout(server: Server) -> Iterator[Problem]:
         yield Problem(
             "tell gunicorn's --timeout",
             "neither its command line nor its memory shows it",
-            "so whom gunicorn is about to kill, or has killed, is not said",
+            "so findings do not show which worker gunicorn is about to kill, or has killed",
             unread="timeout",
         )
 

@@ -392,7 +392,9 @@ def test_the_address_is_the_first_line_and_what_it_allows_the_next(served: Serve
     address, second, third = served.log.read_text().splitlines()[:3]
     assert address == served.address
     assert address.startswith("http://127.0.0.1:")
-    assert second == "  Whoever has this address can look; nobody can act (--allow-release lets them). Ctrl-C ends it."
+    assert (
+        second == "  Anyone who has this address can look; nobody can act (--allow-release lets them). Ctrl-C ends it."
+    )
     assert f"ssh -L {served.host.rpartition(':')[2]}:127.0.0.1:" in third
 
 

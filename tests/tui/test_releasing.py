@@ -24,7 +24,7 @@ class Releaser:
     def __init__(self) -> None:
         self.asked: list[tuple[int, SemId]] = []
         self.may_end = threading.Event()
-        self.outcome: Sequence[str] | Exception = ["Released it: value 0 -> 1", "  PID 4714 waits no more: it got on"]
+        self.outcome: Sequence[str] | Exception = ["Released it: value 0 -> 1", "  PID 4714 continued"]
 
     def __call__(self, server: Server, semaphore: SemId) -> Sequence[str]:
         self.asked.append((server.pid, semaphore))
@@ -68,7 +68,7 @@ def test_a_confirmed_release_is_done_once_beside_the_view_and_its_outcome_shown(
         source.show(picture([lock(104, name="myapp.db.write_lock")]))
         await seen.press("Y")
         releaser.may_end.set()
-        await seen.sees("value 0 -> 1", "4714 waits no more")
+        await seen.sees("value 0 -> 1", "4714 continued")
         await seen.press("Y")
         assert releaser.asked == [(4710, sem(104))]
         await seen.press("escape")

@@ -16,7 +16,7 @@ def test_a_pid_that_is_none_is_told_what_a_pid_is(command: str, word: str, capsy
         parse([command, "--", word])
     said = capsys.readouterr().err
     assert caught.value.code == EXIT_USAGE
-    assert f"{word!r} is no PID, which is a number: `semtrace ps` lists those of the servers" in said
+    assert f"invalid PID {word!r}: use the number that `semtrace ps` shows" in said
     assert "command" not in said
 
 

@@ -100,7 +100,7 @@ def test_a_name_of_several_is_ambiguous_and_lists_their_ids_who_maps_each_and_th
     assert [line.strip() for line in caught.value.remedy.splitlines()] == [
         "0:27:7  orphaned, mapped by PID 4001 4002 4003",
         "0:27:6  free, mapped by PID 4002 4003",
-        "say which by its id: semtrace release 4001 0:27:7",
+        "give the id of one: semtrace release 4001 0:27:7",
     ]
 
 
@@ -155,10 +155,10 @@ def test_more_units_than_the_kernel_sets_at_once_are_refused() -> None:
 def test_the_evidence_has_the_reason_the_waiters_and_what_would_be_done() -> None:
     text = "\n".join([*report.evidence(ORPHAN), *report.not_done(4001, ORPHAN, "/var/log/a b")])
     assert "locked in 65 readings over 0.4 s" in text
-    assert "PID 4002 waits since ≥12s" in text
+    assert "PID 4002 has waited for at least 12s" in text
     assert "PID 4003 thread 4103 waits" in text
     assert "mapped by PID 4001 4002 4003" in text
-    assert "sets its value from 0 to 1, which lets in the first of 2 that wait" in text
+    assert "sets its value from 0 to 1, so the first of 2 waiters can continue" in text
     assert text.endswith("semtrace release 4001 myapp.lock --yes --audit '/var/log/a b'")
 
 
@@ -175,14 +175,14 @@ def _released(**changes: object) -> Released:
 def test_the_outcome_tells_who_got_on() -> None:
     text = "\n".join(report.outcome(_released()))
     assert "Released myapp.lock: value 0 -> 1; 2 threads were waiting for it." in text
-    assert "PID 4002 waits no more after ≥12s: it got on" in text
+    assert "PID 4002 continued after at least 12s" in text
     assert "now: contended, value 0, 1 still wait" in text
     assert "millisecond" not in text
 
 
 def test_the_outcome_hides_no_doubt() -> None:
     nobody = "\n".join(report.outcome(_released(got_on=(), still=False, now=ORPHAN)))
-    assert "none of those who waited was seen to get on within 2 s" in nobody
+    assert "no waiter was seen to continue within 2 s" in nobody
     assert "the last look was a millisecond old" in nobody
     assert "the server has ended" in "\n".join(report.outcome(_released(now=None)))
 

@@ -107,7 +107,19 @@ def test_stopped_holder_is_reported_at_once_if_somebody_waits(state: str) -> Non
     assert (finding.code, finding.severity, finding.pids) == ("stopped", "warning", (11, 12))
     assert finding.remedy.command == ("kill", "-CONT", "11")
     assert codes(taken) == []
-    assert codes(replace(taken, waiters=()), processes=stopped) == []
+
+
+@pytest.mark.parametrize(("state", "expected"), [("stopped", ["stopped"]), ("tracing-stop", [])])
+def test_stopped_worker_is_reported_unless_a_debugger_has_it(state: str, expected: list[str]) -> None:
+    stopped = tuple(replace(each, state=state) if each.pid == 11 else each for each in processes())
+    assert codes(lock(), processes=stopped) == expected
+    assert codes(lock(holders=(holder(11, 1.0),)), processes=stopped) == expected
+
+
+def test_stopped_worker_is_reported_once_if_threads_wait_for_it() -> None:
+    stopped = tuple(replace(each, state="stopped") if each.pid in (11, 13) else each for each in processes())
+    first, second = found(lock(holders=(holder(11, 1.0),), waiters=(waiter(12, 1.0),)), processes=stopped)
+    assert (first.pids, second.pids) == ((11, 12), (13,))
 
 
 def test_thread_that_waits_behind_a_stopped_worker_counts_once() -> None:

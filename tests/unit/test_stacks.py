@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,18 @@ from support import wait_until
 from semtrace import stacks
 from semtrace.linux.process import read_stat
 from semtrace.linux.source import SourceLines
-from semtrace.model import ProcessId, Waiter, is_own, place_of
+from semtrace.model import (
+    ProcessId,
+    Target,
+    ThreadId,
+    Wait,
+    Waiter,
+    WaitGraph,
+    WaitKind,
+    Wakers,
+    is_own,
+    place_of,
+)
 from semtrace.present.places import place_text
 from semtrace.reports.stacks import stack_lines, stack_report
 
@@ -267,6 +279,17 @@ def test_place_in_a_library_is_who_called_the_primitive() -> None:
     assert shown(waiter(12, stack=frames(lock, queue, run))) == text
     assert shown(waiter(12, stack=frames(run, run))) == f"{run[0]}:7 in run"
     assert shown(waiter(12, stack=frames(lock, queue, (USERS_FILE, "inner")))) == "/srv/app.py:7 in inner"
+
+
+def test_report_has_threads_that_wait_for_no_shared_lock() -> None:
+    stack = frames((USERS_FILE, "withdraw"))
+    target = Target(WaitKind.PROCESS_END, "", process=ProcessId(77, 1))
+    waits = (
+        Wait(ThreadId(ProcessId(12, 1), 12), target, False, Wakers(), stack=stack),
+        Wait(ThreadId(ProcessId(13, 1), 13), target, False, Wakers(), stack=stack, idle=True),
+    )
+    seen = replace(snapshot(), waits=WaitGraph(waits))
+    assert list(stack_report(seen)) == ["PID 12 waits for the end of PID 77", "    /srv/app.py:7 in withdraw"]
 
 
 def test_the_report_says_who_is_where() -> None:

@@ -40,7 +40,7 @@ def _holders(gap: NotChecked) -> str:
 
 
 def _timeout(gap: NotChecked) -> str:
-    return f"whom gunicorn is about to kill, as its --timeout is unknown: {clean(gap.reason)}"
+    return f"which worker gunicorn is about to kill, as its --timeout is unknown: {clean(gap.reason)}"
 
 
 def _shared_memory(gap: NotChecked) -> str:

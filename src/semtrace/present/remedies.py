@@ -27,14 +27,14 @@ ADVICE: Mapping[Advice, str] = {
     "ones. semtrace release cannot help while others use it. Take units by `with`: then only a kill loses one.",
     Advice.SAME_ORDER: "Take the locks in the same order everywhere.",
     Advice.SAME_ORDER_MEETS: "Take them in the same order everywhere. Two threads that do this at once are stuck.",
-    Advice.USE_SHARED_RLOCK: "Use a multiprocessing.RLock, or take the lock only once on the way.",
+    Advice.USE_SHARED_RLOCK: "Use a multiprocessing.RLock, or do not take the lock twice in one thread.",
     Advice.USE_SHARED_RLOCK_NO_GREENLETS: "Use a multiprocessing.RLock (not under gevent or eventlet: it takes all "
-    "greenlets for one thread), or take the lock only once on the way.",
-    Advice.USE_THREADING_RLOCK: "Use a threading.RLock, or take the lock only once on the way.",
+    "greenlets for one thread), or do not take the lock twice in one thread.",
+    Advice.USE_THREADING_RLOCK: "Use a threading.RLock, or do not take the lock twice in one thread.",
     Advice.USE_THREADING_RLOCK_NO_GREENLETS: "Use a threading.RLock (not under gevent or eventlet: it takes all "
-    "greenlets for one thread), or take the lock only once on the way.",
-    Advice.NO_RLOCK_FOR_GREENLETS: "Do not switch to another greenlet while holding it, and take it only once on the "
-    "way. An RLock does not help: it takes all greenlets of a worker for one thread, so it lets them in together.",
+    "greenlets for one thread), or do not take the lock twice in one thread.",
+    Advice.NO_RLOCK_FOR_GREENLETS: "Do not switch to another greenlet while holding it, and do not take it twice. "
+    "An RLock does not help: it takes all greenlets of a worker for one thread, so it lets them in together.",
     Advice.FINE_IF_RELEASED: "If another thread or process will release it, nothing is wrong. Otherwise:",
     Advice.RESTART_PROCESS: "Now: restart that process; this leaves no shared lock behind.",
     Advice.RESTART_SERVER: "Now: restart the server, for a worker that is killed may leave its lock orphaned.",
@@ -42,10 +42,12 @@ ADVICE: Mapping[Advice, str] = {
     "then semtrace can see who holds it. If another process should release it, that one is late.",
     Advice.LOCKS_INSTEAD_OF_SEMAPHORES: "If they are used as locks, restart the server, and use "
     "multiprocessing.Lock: then semtrace can see who holds them.",
-    Advice.RELEASE_IN_FINALLY: "Take the lock by `with`, so that an exception releases it, and only once on the way.",
+    Advice.RELEASE_IN_FINALLY: "Take the lock by `with`, so that an exception releases it, and never twice in one "
+    "thread.",
     Advice.NOT_IN_HANDLER: "Do not use locks, queues, events or conditions in a signal handler: set a plain flag "
     "there, or use signal.set_wakeup_fd, and act on it in the main program.",
-    Advice.READ_BEFORE_JOIN: "Read everything from the queue or pipe before join().",
+    Advice.READ_BEFORE_JOIN: "Read everything from the queue or pipe before join() or wait(); of a "
+    "subprocess, communicate() does both.",
     Advice.RELEASE_BEFORE_JOIN: "Release the lock before join().",
     Advice.NEW_AFTER_FORK: "No thread of the parent may hold the lock while it forks: fork before starting threads, "
     "or make a new lock in each child with os.register_at_fork(after_in_child=...).",

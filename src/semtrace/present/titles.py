@@ -5,6 +5,7 @@ Each code has a function. What passes by has a past form too, for a finding that
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from semtrace.model import (
@@ -30,6 +31,8 @@ from semtrace.present.waits import target_text
 from semtrace.present.wording import class_name, lasting, lock_name, lock_names, pids, thread_name, with_article
 from semtrace.text import clean, counted, counted_names, size
 
+_FEW = 3
+
 
 def title(finding: Finding) -> str:
     return TITLES[finding.code](finding)
@@ -51,8 +54,8 @@ def _orphaned(finding: Finding) -> str:
 
 
 def _stuck(finding: Finding) -> str:
-    workers, first, held = finding.fact(WorkersBlocked), finding.fact(BlockedOn), finding.fact(HeldBy)
-    what = f" for {target_text(first.target)}" if first else ""
+    workers, held = finding.fact(WorkersBlocked), finding.fact(HeldBy)
+    what = _waited_for(finding)
     verb = "waited" if finding.over_s is not None else "have waited" if finding.since else "wait"
     if workers is not None and (not workers.proven or workers.workers == workers.of_workers):
         many = f"{workers.workers} of {counted(workers.of_workers, 'worker')}"
@@ -71,6 +74,14 @@ def _stuck(finding: Finding) -> str:
     if len(finding.threads) == 1:
         return f"{threads} is stuck: it waits{what}, and nothing that lives can wake it"
     return f"{threads} are stuck: they wait{what}, and nothing that lives can wake them"
+
+
+def _waited_for(finding: Finding) -> str:
+    """Return ` for shop.jobs, shop.results`: all that the threads wait for, the most wanted first."""
+    wanted = Counter(target_text(fact.target) for fact in finding.facts if isinstance(fact, BlockedOn))
+    names = [name for name, _ in wanted.most_common()]
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return f" for {', '.join(names[:_FEW])}{more}" if names else ""
 
 
 def _same(one: ThreadRef, other: ThreadRef) -> bool:
@@ -103,10 +114,21 @@ def _deadlock(finding: Finding) -> str:
 
 def _stopped(finding: Finding) -> str:
     who, first = pids([finding.threads[0].pid]), finding.fact(BlockedOn)
+    if first is None and not finding.locks:
+        return _stopped_alone(finding)
     what = target_text(first.target) if first else _name(finding)
     if finding.over_s is not None:
         return f"{who} was stopped while threads waited for {what}"
     return f"{who} is stopped: threads wait for {what} until it is continued"
+
+
+def _stopped_alone(finding: Finding) -> str:
+    """Return it for workers that no thread waits for."""
+    many, who = len(finding.threads) > 1, pids(each.pid for each in finding.threads)
+    if finding.over_s is not None:
+        return f"{who} {'were' if many else 'was'} stopped"
+    do, them = ("are stopped: they serve", "they are") if many else ("is stopped: it serves", "it is")
+    return f"{who} {do} no request until {them} continued"
 
 
 def _worker_died(finding: Finding) -> str:

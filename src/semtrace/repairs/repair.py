@@ -88,7 +88,7 @@ def _choices(found: Iterable[Lock], server_pid: int) -> str:
     """A line for each, the orphaned first, and the command for the first."""
     each = sorted(found, key=lambda lock: (lock.state != "orphaned", lock.id))
     lines = [f"{lock.id}  {lock.state}, {_mappers(lock)}" for lock in each]
-    return "\n  ".join([*lines, f"say which by its id: semtrace release {server_pid} {each[0].id}"])
+    return "\n  ".join([*lines, f"give the id of one: semtrace release {server_pid} {each[0].id}"])
 
 
 def _mappers(lock: Lock) -> str:

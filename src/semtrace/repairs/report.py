@@ -21,13 +21,13 @@ def evidence(lock: Lock) -> Iterator[str]:
     yield f"  {lock.kind} {lock.id}  {file}"
     yield f"  {clean(lock.reason or '')}"
     yield f"  mapped by PID {' '.join(str(pid) for pid in sorted(process.pid for process in lock.mapped_by))}"
-    yield from (f"  {_waiter(waiter)} waits{_since(waiter)}" for waiter in lock.waiters)
+    yield from (f"  {_waiter(waiter)} {_waited(waiter)}" for waiter in lock.waiters)
     units = lock.maximum or 1
     lets_in = min(units, len(lock.waiters))
-    yield f"To release it sets its value from {lock.value} to {units}" + (
-        f", which lets in {'the first' if lets_in == 1 else lets_in} of {len(lock.waiters)} that wait."
+    yield f"Releasing it sets its value from {lock.value} to {units}" + (
+        f", so {'the first' if lets_in == 1 else lets_in} of {len(lock.waiters)} waiters can continue."
         if len(lock.waiters) > 1
-        else ", which lets in the one that waits."
+        else ", so its one waiter can continue."
         if lock.waiters
         else "; nobody waits."
     )
@@ -53,11 +53,11 @@ def outcome(released: Released) -> Iterator[str]:
         yield "  the server has ended since"
         return
     for waiter in released.got_on:
-        yield f"  {_waiter(waiter)} waits no more{_since(waiter, 'after')}: it got on"
+        yield f"  {_waiter(waiter)} continued{_after(waiter)}"
     for holder in now.holders:
         yield f"  PID {holder.pid} holds it now"
     if released.lock.waiters and not released.got_on and not now.holders:
-        yield f"  none of those who waited was seen to get on within {GETTING_ON_S:g} s"
+        yield f"  no waiter was seen to continue within {GETTING_ON_S:g} s"
     left = f"{len(now.waiters)} still wait" if now.waiters else "nobody waits"
     yield f"  now: {now.state}, value {'-' if now.value is None else now.value}, {left}"
     yield from map(_set_right, released.set_right)
@@ -104,5 +104,9 @@ def _waiter(waiter: Waiter) -> str:
     return f"PID {waiter.pid}{thread}"
 
 
-def _since(waiter: Waiter, word: str = "since") -> str:
-    return "" if waiter.for_s is None else f" {word} ≥{age(waiter.for_s)}"
+def _waited(waiter: Waiter) -> str:
+    return "waits" if waiter.for_s is None else f"has waited for at least {age(waiter.for_s)}"
+
+
+def _after(waiter: Waiter) -> str:
+    return "" if waiter.for_s is None else f" after at least {age(waiter.for_s)}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from semtrace.model import Frame, Holder, Lock, Snapshot, Waiter, is_own
+from semtrace.model import Frame, Holder, Lock, ProcessId, Snapshot, Waiter, is_own
+from semtrace.present.waits import target_text
 from semtrace.present.wording import thread
 from semtrace.text import clean, label
 
@@ -12,9 +13,18 @@ _MOST_OWN = 12
 
 
 def stack_report(snapshot: Snapshot) -> Iterator[str]:
-    """Of all holders and waiters whose stack is known, lock by lock."""
+    """Yield the known stacks of all holders and waiters, lock by lock, then of the threads that wait for other things:
+    a private lock, the end of a process, a pipe.
+    """
+    told: set[tuple[ProcessId, int | None]] = set()
     for lock in snapshot.locks:
+        threads: tuple[Holder | Waiter, ...] = (*lock.holders, *lock.waiters)
+        told.update((each.process, each.tid) for each in threads if each.stack)
         yield from _of_lock(lock)
+    for wait in snapshot.waits.waits:
+        if wait.stack and not wait.idle and wait.thread not in told:
+            yield f"{thread(wait.thread.process, wait.thread.tid)} waits for {target_text(wait.target)}"
+            yield from (f"    {line}" for line in stack_lines(wait.stack))
 
 
 def stack_lines(stack: Sequence[Frame]) -> Iterator[str]:

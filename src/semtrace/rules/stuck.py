@@ -58,6 +58,7 @@ from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import cure_of_reentry
 from semtrace.rules.knots import blocked, is_deadlock, target_ref, target_refs, thread_ref
+from semtrace.waits.build import stopped_processes
 from semtrace.waits.workers import serving_waits_by_worker, worker_states, workers
 
 # Semaphores inside a Condition (Lib/multiprocessing/synchronize.py Condition.__init__), and of a JoinableQueue
@@ -81,6 +82,9 @@ _COPIED = (WaitKind.PRIVATE_LOCK, WaitKind.MANAGER_LOCK)
 # Lib/multiprocessing/managers.py AcquirerProxy: the method that a client of a Manager's lock waits in.
 _ACQUIRE = "acquire"
 
+# Of many stopped workers the first are evidence enough.
+_FEW = 4
+
 _ENDS = (WaitKind.PROCESS_END, WaitKind.THREAD_END)
 
 
@@ -99,20 +103,41 @@ def stuck(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 
 
 def stopped(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield each stopped process that threads wait for."""
+    """Yield each stopped process that threads wait for, then the stopped workers that none waits for."""
+    told: set[ProcessId] = set()
     for root in snapshot.waits.roots:
-        told = [wait for wait in root.waits if not wait.idle]
-        near = told or list(root.behind)
+        awake = [wait for wait in root.waits if not wait.idle]
+        near = awake or list(root.behind)
         if root.kind is RootKind.STOPPED and near:
+            told.update(root.stopped)
             yield Finding(
                 code=FindingCode.STOPPED,
                 severity="warning",
                 locks=target_refs((wait.target for wait in root.waits), snapshot),
                 threads=(*map(ThreadRef, root.stopped), *map(thread_ref, near)),
-                facts=(*map(Stopped, root.stopped), *blocked(near), *(_behind(root) if told else ())),
+                facts=(*map(Stopped, root.stopped), *blocked(near), *(_behind(root) if awake else ())),
                 remedy=Remedy((Advice.CONTINUE_STOPPED,), ("kill", "-CONT", *(str(each.pid) for each in root.stopped))),
                 since=Elapsed(root.since_s),
             )
+    yield from _stopped_workers(snapshot, told)
+
+
+def _stopped_workers(snapshot: Snapshot, told: Collection[ProcessId]) -> Iterator[Finding]:
+    """Yield the stopped workers of a known server: their requests wait for them, and no thread shows that.
+
+    A worker in a debugger is left out: that is somebody's work.
+    """
+    known = [each for each in workers(snapshot) if each.role != "process" and each.state != "tracing-stop"]
+    idle = tuple(each.id for each in known if each.id in stopped_processes(snapshot).difference(told))
+    if idle:
+        yield Finding(
+            code=FindingCode.STOPPED,
+            severity="warning",
+            locks=(),
+            threads=tuple(map(ThreadRef, idle)),
+            facts=tuple(map(Stopped, idle[:_FEW])),
+            remedy=Remedy((Advice.CONTINUE_STOPPED,), ("kill", "-CONT", *(str(each.pid) for each in idle))),
+        )
 
 
 # -- which roots matter

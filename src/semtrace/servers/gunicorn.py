@@ -65,7 +65,7 @@ def choose(pid: int | None) -> Server:
         listed = ", ".join(f"{server.pid} ({server.title})" for server in servers)
         raise SeveralServers(
             f"{len(servers)} gunicorns are running: {listed}",
-            f"say which by its PID, for example {servers[0].pid}",
+            f"give the PID of one, for example {servers[0].pid}",
             tuple(server.pid for server in servers),
         )
     return servers[0]

@@ -39,6 +39,7 @@ from semtrace.present.waits import target_text, wait_place
 from semtrace.reports.stacks import stack_lines
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.tui.entry import Entry
+from semtrace.tui.marks import MARK_MEANINGS, mark_text, stuck_processes
 from semtrace.tui.rows import pids, units, wanted_holds
 from semtrace.tui.sentences import for_so_long, in_whose_hands, last_holder_phrase, names_of
 from semtrace.tui.signs import WARNING, lock_sign, process_sign
@@ -131,9 +132,13 @@ def process_entries(process: Process, snapshot: Snapshot, surroundings: Surround
     started = datetime.fromtimestamp(process.started_at).strftime("%Y-%m-%d %H:%M:%S")
     yield Entry("pid", f"{process.pid}, child of {process.ppid}", "strong")
     yield Entry("role", process.role)
-    yield Entry("state", f"{sign.sign} {process.state}", sign.style)
-    if sign.meaning:
-        yield Entry("", sign.meaning, "dim")
+    if process.id in stuck_processes(snapshot):
+        yield Entry("state", mark_text("stuck"), "bad")
+        yield Entry("", MARK_MEANINGS["stuck"], "dim")
+    else:
+        yield Entry("state", f"{sign.sign} {process.state}", sign.style)
+        if sign.meaning:
+            yield Entry("", sign.meaning, "dim")
     yield Entry("started", f"{started}, {age(snapshot.taken_at - process.started_at)} ago")
     yield Entry("cpu", f"{percent(process.cpu_percent)} % of a core")
     yield Entry("memory", f"{size(process.rss)} resident")

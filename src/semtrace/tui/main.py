@@ -98,7 +98,7 @@ class MainScreen(View):
         self.set_focus(self._pane("locks"))  # not AUTO_FOCUS: that waits for a terminal that has the focus
         self.say_keys()
         self.bar("too-small").say_text("terminal too small")
-        self._say_notice([f"Looking at process {self.looking.server.pid} …"])
+        self._say_notice([f"Reading process {self.looking.server.pid} …"])
         self._say_header()
         self._poller.start()
 

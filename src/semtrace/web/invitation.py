@@ -17,9 +17,9 @@ def lines(address: str, host: str, port: int, may_release: bool) -> Iterator[str
     """The first line is for programs, too: the address alone."""
     yield address
     can = "look, and release orphaned locks" if may_release else "look; nobody can act (--allow-release lets them)"
-    yield f"  Whoever has this address can {can}. Ctrl-C ends it."
+    yield f"  Anyone who has this address can {can}. Ctrl-C ends it."
     if is_loopback(host):
         yield f"  If your browser is on another machine, there: ssh -L {port}:{host}:{port} {names()[0]}"
     else:
-        yield "  It is not encrypted: whoever can read along on the network gets the address, too."
+        yield "  It is not encrypted: anyone who can read the network traffic gets the address, too."
         yield "  Safer: without --host, and by ssh -L from the machine of the browser."
