@@ -24,6 +24,13 @@ CASES = (
     Case("healthy_throttle", QUIET, ready(), long_s=1.0),
     Case("healthy_handover", QUIET, ready(), long_s=60.0),
     Case("healthy_gate", QUIET, ready(), long_s=60.0),
+    Case(
+        "healthy_gate",
+        Expected(exit=0, stuck={"threads": 0}),  # a warning, for nobody passes it
+        ready(),
+        "for long",
+        long_s=1.0,
+    ),
     Case("healthy_signal", QUIET, ready(), long_s=1.0),
     Case("healthy_pause", QUIET, ready(), long_s=1.0),
     Case("healthy_signal_child", QUIET, ready(), long_s=60.0),

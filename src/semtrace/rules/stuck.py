@@ -409,13 +409,15 @@ def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         root.proven and is_deadlock(root) for root in snapshot.waits.roots
     ):
         return
-    if all(map(_may_be_rest, waits)) and all(process.role == "process" for process in serving):
+    script = all(process.role == "process" for process in serving)
+    if script and all(map(_may_be_rest, waits)):
         return
+    gate = script and all(wait.target.kind is WaitKind.SIGNAL for wait in waits)
     doubt = next((wait.wakers for wait in waits if wait.wakers.doubt not in (None, Doubt.UNASKED)), waits[0].wakers)
     able = tuple(process.pid for process in doubt.processes if process not in {each.id for each in serving})
     yield Finding(
         code=FindingCode.STUCK,
-        severity="error",
+        severity="warning" if gate else "error",  # a script's processes wait for each other's signals as designed
         locks=target_refs((wait.target for wait in waits), snapshot),
         threads=tuple(map(thread_ref, waits)),
         facts=(
