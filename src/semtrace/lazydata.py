@@ -35,7 +35,7 @@ else:
         self.__init__(*arguments, **named)
 
     def _make(cls: type) -> None:
-        """Make the class and its bases. Whoever else uses it meanwhile waits in `_first`, which stays until the end."""
+        """Make the class and its bases. Another thread waits in `_first` meanwhile, which stays until the end."""
         with _making:
             for each in reversed(cls.__mro__):
                 if vars(each).get("__init__") is _first:
