@@ -185,8 +185,9 @@ def test_locks_that_only_running_functions_know_are_named_by_them(python: Path, 
     with start(str(python), str(PROGRAMS / "names_spawned.py"), method) as (_, log):
 
         def pids() -> dict[str, int]:
-            pairs = [line.split() for line in log.read_text().splitlines() if line.startswith(("parent ", "child "))]
-            return {who: int(pid) for who, pid in pairs} if len(pairs) == 2 else {}
+            whole = [line.split() for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            pairs = {line[0]: int(line[1]) for line in whole if line[0] in ("parent", "child")}
+            return pairs if len(pairs) == 2 else {}
 
         found = wait_until(pids, what="both processes")
         parent, child = named(walk_pid(found["parent"])), named(walk_pid(found["child"]))

@@ -16,6 +16,7 @@ from semtrace.linux.maps import SemaphoreMaps
 from semtrace.linux.post import open_semaphore
 
 SERVERS, PATIENCE_S = 2, 120.0
+ENOUGH = 8  # releases; `tests/bench/release.py` makes as many as you like
 
 
 @pytest.mark.slow
@@ -27,12 +28,12 @@ def test_two_holders_are_never_let_in(tmp_path: Path, capsys: pytest.CaptureFixt
     with capsys.disabled():
         print(f" seed {seed}, {dict(raced.outcomes)}, came in {raced.came_in}")
     assert raced.wrong == [0] * SERVERS
-    assert raced.outcomes["released"] >= 10
+    assert raced.outcomes["released"] >= ENOUGH
     assert set(raced.outcomes) <= {"released", "refused", "killed"}
 
 
 def _is_enough(so_far: Counter[str]) -> bool:
-    return so_far["released"] >= 10 and so_far["released"] + so_far["refused"] >= 300
+    return so_far["released"] >= ENOUGH and so_far["released"] + so_far["refused"] >= 150
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_files: needs root")

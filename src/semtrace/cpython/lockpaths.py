@@ -22,7 +22,7 @@ from semtrace.lazydata import dataclass
 MOST_FRAMES = 8
 MOST_STEPS = 3
 MOST_OBJECTS = 600  # that one frame's search looks at
-MOST_S = 0.3
+MOST_S = 1.0
 _MOST_ITEMS = 64
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3(\.\d+)?/|^<frozen ")
 _BOOTING = frozenset({"run", "_bootstrap_inner", "_bootstrap"})  # Lib/threading.py: who called what a thread runs

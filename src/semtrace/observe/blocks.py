@@ -29,6 +29,8 @@ from semtrace.observe.programs import Programs
 from semtrace.observe.waitfor import About, Reason
 from semtrace.observe.watched import Watched
 
+_OTHER_TIMERS = (Signals.SIGVTALRM, Signals.SIGPROF)
+
 # How often the machine is asked again who has the other ends of the same pipes, and how large a part of the time that
 # may take at most. Those who have them sleep, so there is seldom news.
 _ASK_EVERY_S = 10.0
@@ -275,5 +277,7 @@ def _handles_signals(status: Status | None) -> bool:
 
 
 def _has_alarm(status: Status | None) -> bool:
-    """Return True if the program handles SIGALRM: its timer itself is not seen (proc_pid_stat(5), itrealvalue)."""
-    return status is None or status.catches(Signals.SIGALRM)
+    """Return True if the program handles SIGALRM: its timer itself is not seen (proc_pid_stat(5), itrealvalue). A
+    program that handles the signals of all timers handles whatever would end it, to clean up first (billiard, celery).
+    """
+    return status is None or (status.catches(Signals.SIGALRM) and not status.catches(*_OTHER_TIMERS))
