@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from semtrace.model import ProcessId
+from collections.abc import Sequence
+
+from semtrace.model import ProcessId, SemId
 from semtrace.observe.activity import Activity
-from semtrace.observe.baselines import COUNTINGS, RAN_NS, STANDINGS, Baselines
+from semtrace.observe.baselines import COUNTINGS, RAN_NS, STANDINGS, Baselines, Rounds
 from semtrace.observe.verdict import Baseline, Claim
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
@@ -126,3 +128,31 @@ def test_a_process_that_is_gone_is_forgotten() -> None:
     baselines.note(claims((P, 0), (Q, 0)))
     baselines.keep([Q])
     assert set(baselines.known) == {Q}
+
+
+def turns(rounds: Rounds, now_s: float, locks: Sequence[SemId], each_s: float) -> list[SemId]:
+    """One refresh, in which each sample takes so long."""
+    rounds.begin(now_s)
+    had = []
+    for semaphore in locks:
+        if rounds.may(semaphore):
+            rounds.took(semaphore, each_s)
+            had.append(semaphore)
+    rounds.end(now_s)
+    return had
+
+
+def test_all_of_thousands_have_their_turn_before_one_comes_again() -> None:
+    locks = [SemId(0, 27, number) for number in range(10)]
+    rounds = Rounds()
+    assert turns(rounds, 10.0, locks, 0.125) == locks[:4]
+    assert turns(rounds, 11.0, locks, 0.125) == [], "so much time has to pass"
+    assert turns(rounds, 12.0, locks, 0.125) == locks[4:8]
+    assert turns(rounds, 14.0, locks, 0.125) == locks[8:]
+    assert turns(rounds, 16.0, locks, 0.125) == locks[:4]
+
+
+def test_few_have_their_turn_in_every_refresh() -> None:
+    locks = [SemId(0, 27, number) for number in range(10)]
+    rounds = Rounds()
+    assert all(turns(rounds, 10.0 + number / 5, locks, 1e-4) == locks for number in range(5))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from semtrace.lazydata import dataclass
-from semtrace.model import ProcessId
+from semtrace.model import ProcessId, SemId
 from semtrace.observe.activity import Activity
 from semtrace.observe.verdict import Baseline, Claim
 
@@ -156,3 +156,42 @@ class Baselines:
     def left_over(self) -> dict[ProcessId, int]:
         """The counts that stay above or below zero while their process holds nothing."""
         return {process: baseline.count for process, baseline in self.known.items() if baseline.count}
+
+
+class Rounds:
+    """Gives free locks their turns where there are thousands: none comes again before all had theirs, and all take no
+    more than a part of the time.
+    """
+
+    MOST_S = 0.5  # in one refresh
+    SHARE = 4  # so many times what it took passes until the next
+
+    def __init__(self) -> None:
+        self._had: set[SemId] = set()
+        self._from_s = 0.0
+        self._open = False
+        self._left = False
+        self._took_s = 0.0
+
+    def begin(self, now_s: float) -> None:
+        """Begin a refresh."""
+        self._open, self._left, self._took_s = now_s >= self._from_s, False, 0.0
+
+    def may(self, semaphore: SemId) -> bool:
+        """Return True if it is this lock's turn."""
+        if not self._open or semaphore in self._had:
+            return False
+        self._left |= self._took_s >= self.MOST_S
+        return not self._left
+
+    def took(self, semaphore: SemId, seconds: float) -> None:
+        """Note that it had its turn, and how long that took."""
+        self._had.add(semaphore)
+        self._took_s += seconds
+
+    def end(self, now_s: float) -> None:
+        """End a refresh."""
+        if self._open:
+            self._from_s = now_s + self.SHARE * self._took_s
+        if self._open and not self._left:
+            self._had.clear()

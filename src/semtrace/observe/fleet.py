@@ -137,6 +137,10 @@ class Fleet:
                 self.adopt()
         return found
 
+    def lacks(self, semaphore: SemId) -> bool:
+        """Return True if no process has shown a SemLock object for it yet."""
+        return not any(semaphore in watched.objects for watched in self.mappers[semaphore])
+
     def adopt(self) -> None:
         """Lets every process take over the objects that its relatives have, its parent's first."""
         able: list[Watched] = []

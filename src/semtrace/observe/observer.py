@@ -18,7 +18,7 @@ from semtrace.linux.sweep import Obstacle
 from semtrace.model import SEM_VALUE_MAX, Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
 from semtrace.observe import primitives, reading
 from semtrace.observe.activity import Activity
-from semtrace.observe.baselines import Baselines
+from semtrace.observe.baselines import Baselines, Rounds
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.heirs import Heirs
 from semtrace.observe.knots import Knots
@@ -44,8 +44,10 @@ from semtrace.tracing.speakers import Mapped
 SEARCH_BUDGET_S = 0.15
 # The same for a command that shows nothing before it is done.
 LONG_SEARCH_BUDGET_S = 0.4
-# Where a refresh takes long for its many locks, the search of memory gets such a part of it too.
+# Where a refresh takes long for its many locks, the search of memory gets such a part of it too, and in the first such
+# a time for each that has to be found.
 _SEARCH_SHARE = 0.3
+_SEARCH_EACH_S = 1e-4
 
 # New settings bring new workers; but many workers that come and go bring no new settings.
 _SETTINGS_S = 1.0
@@ -55,9 +57,6 @@ _STARVED = 5  # a command waits no longer than so many times its patience, howev
 
 _SAMPLES_OF_FREE = 4
 _SAMPLE_PAUSE_S = 0.001
-
-# Of thousands of locks that are free the counts are looked at no more often than takes such a part of the time.
-_SAMPLING_SHARE = 4
 
 # How often a lock is read again whose processes were found to map something else by now.
 _MOST_STALE = 4
@@ -108,8 +107,7 @@ class Observer:
         self._searching: bool | None = None  # asked once in a refresh, and only where it matters
         self._now_s = 0.0
         self._cost_s = 0.0
-        self._sampling_took_s = 0.0
-        self._sample_from_s = 0.0
+        self._rounds = Rounds()
         self._workers: frozenset[ProcessId] | None = None
         self._settings_due_s = 0.0
 
@@ -130,7 +128,7 @@ class Observer:
         self._learn_who(members)
         self._lives.update(self._now_s, (member.id for member in members))
         self._searching = None
-        self._sampling_took_s = 0.0
+        self._rounds.begin(self._now_s)
         judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
         members = self._with_newborn(members, judged)
         self._with_openers(members, judged)
@@ -141,8 +139,7 @@ class Observer:
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         snapshot = self._compose(members, judged)
         self._prover.note_waiters(self._now_s, snapshot.locks)
-        if self._now_s >= self._sample_from_s:
-            self._sample_from_s = time.monotonic() + _SAMPLING_SHARE * self._sampling_took_s
+        self._rounds.end(time.monotonic())
         snapshot = with_findings(self._knots.judge(snapshot), self._limits)
         self._cost_s = time.thread_time() - cpu_before
         snapshot = replace(snapshot, cost_s=self._cost_s)
@@ -244,7 +241,8 @@ class Observer:
         changed = self._fleet.follow(members, self._now_s)
         if not self._book.unvisited:  # a name spares the search for an owner
             self._ownership.want(self._fleet.mappers)
-        budget_s = max(self._budget_s, _SEARCH_SHARE * self._cost_s)
+        lacking = sum(map(self._fleet.lacks, self._fleet.mappers))
+        budget_s = max(self._budget_s, _SEARCH_SHARE * self._cost_s, _SEARCH_EACH_S * lacking)
         changed |= self._fleet.search(self._now_s, budget_s, self._prover.wanted(self._fleet.mappers))
         if self._book.update(self._now_s, self._fleet.all, self._names):
             self._fleet.adopt()  # a walk has met objects of one process, which spares the search of its children
@@ -335,19 +333,19 @@ class Observer:
         if read.maxvalue == SEM_VALUE_MAX and read.steady and not read.blind:
             baselines.count_units(read.value, read.claims)
         most = baselines.units if read.maxvalue == SEM_VALUE_MAX else read.maxvalue
-        if most is not None and read.value >= most and self._may_sample(baselines):
+        if most is not None and read.value >= most and self._may_sample(semaphore, baselines):
             began_s = time.thread_time()
             self._learn(semaphore, most)
-            self._sampling_took_s += time.thread_time() - began_s
+            self._rounds.took(semaphore, time.thread_time() - began_s)
         elif baselines.has_unproven and read.claims:
             self._heirs.learn(semaphore, self._fleet.mappers.get(semaphore, ()), read, baselines)
         verdict = judge(read, baselines.known, baselines.handed_over)
         certain = [claim.process for claim in verdict.holders if claim.certain]
         return with_settled(verdict, [p for p in certain if self._lost_children(p, baselines)]) if certain else verdict
 
-    def _may_sample(self, baselines: Baselines) -> bool:
-        """Return True for a free lock that is due, unless the last samples of all of them took too long."""
-        return baselines.due(self._now_s) and (baselines.has_unproven or self._now_s >= self._sample_from_s)
+    def _may_sample(self, semaphore: SemId, baselines: Baselines) -> bool:
+        """Return True for a free lock that is due, and that has its turn among thousands."""
+        return baselines.due(self._now_s) and (baselines.has_unproven or self._rounds.may(semaphore))
 
     def _lost_children(self, process: ProcessId, baselines: Baselines) -> bool:
         """Return True if a child of it may have released what it took, and have ended."""
@@ -441,11 +439,11 @@ def _in_flux(judged: Judged) -> Judged:
 
 
 def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:
-    """A snapshot that waits for searches and proofs that are under way, for `patience_s` after the first. Where the
-    processors are busy with others, memory may be read for so long by our own time on them.
+    """A snapshot that waits for searches and proofs that are under way, for `patience_s`. Where the processors are busy
+    with others, memory may be read for so long by our own time on them.
     """
-    snapshot = observer.snapshot()
     began_s, ran_s = time.monotonic(), time.thread_time()
+    snapshot = observer.snapshot()
     while observer.undecided() and snapshot.alive:
         took_s = time.monotonic() - began_s
         reads = observer.unread() and time.thread_time() - ran_s < patience_s
