@@ -109,7 +109,7 @@ class _Child:
             if pid and os.WIFSTOPPED(status):
                 self._stop_with_it()
             elif pid:
-                return _as_exit_code(status), None
+                return self._exit_code(status), None
             if time.monotonic() < due_s:
                 continue
             due_s = time.monotonic() + _LOOK_EVERY_S
@@ -139,6 +139,14 @@ class _Child:
             if data:
                 self._code = data[0]
 
+    def _exit_code(self, status: int) -> int:
+        """What it returned, also where a signal ended it after that: Python ends by SIGINT if KeyboardInterrupt was ever
+        raised in exec() of a text, as of dataclasses, and caught (3.8 to 3.15, pythonrun.c run_eval_code_obj).
+        """
+        if os.WIFSIGNALED(status):
+            self._hear()
+        return _as_exit_code(status) if self._code is None else self._code
+
     def _abandon(self) -> int:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)  # its other threads, and it itself if the file ever answers
@@ -157,6 +165,9 @@ def _work(command: Callable[[], int], result: int, mask: set[int | signal.Signal
         code = command()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else EXIT_FAILED
+        raise
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
         raise
     finally:
         with suppress(OSError):

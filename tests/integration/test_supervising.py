@@ -19,12 +19,16 @@ from semtrace.linux.syscalls import NUMBERS
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's commands are supervised")
 
 COMMAND = """
-import os, signal, sys, time
+import contextlib, os, signal, sys, time
 from semtrace.supervising import supervised
 def command():
     {}
 sys.exit(supervised(command, again=True))
 """
+
+
+# Caught or not: Python ends by the signal in the end.
+INTERRUPTED = "signal.raise_signal(signal.SIGINT)"
 
 
 def start(what: str) -> subprocess.Popen[str]:
@@ -41,6 +45,7 @@ def start(what: str) -> subprocess.Popen[str]:
         ("print('x' * 300_000, end=''); return 0", 0, "x" * 300_000),
         ("sys.exit(5)", 5, ""),
         ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, ""),
+        (f"with contextlib.suppress(KeyboardInterrupt): exec({INTERRUPTED!r})\n    return 130", 130, ""),
     ],
 )
 def test_output_and_exit_code_are_the_childs(what: str, code: int, out: str) -> None:
