@@ -80,6 +80,7 @@ _PATTERNS = (
     ("Condition", ("Rszz", "Lszz")),
     ("Queue", ("LLq", "LLb")),
 )
+_LONGEST = max(len(pattern) for _, patterns in _PATTERNS for pattern in patterns)
 
 
 def parts(made: Sequence[Made], mapped_by: Mapping[SemId, frozenset[object]]) -> dict[SemId, Part]:
@@ -90,8 +91,9 @@ def parts(made: Sequence[Made], mapped_by: Mapping[SemId, frozenset[object]]) ->
     for family in _families(made, mapped_by):
         at = 0
         while at < len(family):
-            name, pattern = _match(family[at:])
-            for member, mark in zip(family[at:], pattern, strict=False):
+            next_ones = family[at : at + _LONGEST]  # never all that follow: there may be thousands
+            name, pattern = _match(next_ones)
+            for member, mark in zip(next_ones, pattern, strict=False):
                 found[member.id] = Part(f"{name} {family[at].id}", signal=mark.islower())
             at += len(pattern) or 1
     return found
