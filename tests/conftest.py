@@ -30,8 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Five on two processors keep both busy: with six, five to seven processes waited for one at any time, and each test
-    took longer for nothing.
+    """Five on two processors keep both busy. With six, five to seven processes waited for one at any time, and each
+    test took longer for nothing.
     """
     return 5 * (os.cpu_count() or 1) // 2
 

@@ -140,8 +140,9 @@ class _Child:
                 self._code = data[0]
 
     def _exit_code(self, status: int) -> int:
-        """What it returned, also where a signal ended it after that: Python ends by SIGINT if KeyboardInterrupt was ever
-        raised in exec() of a text, as of dataclasses, and caught (3.8 to 3.15, pythonrun.c run_eval_code_obj).
+        """What it returned, also where a signal ended it after that. Python ends by SIGINT if KeyboardInterrupt was
+        once raised in exec() of a text, as of dataclasses, also if it was caught (3.8 to 3.15, Python/pythonrun.c
+        run_eval_code_obj).
         """
         if os.WIFSIGNALED(status):
             self._hear()
