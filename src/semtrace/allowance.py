@@ -9,14 +9,16 @@ _MOST_TIMES = 6
 
 
 class Allowance:
-    """Lasts for so many seconds of a processor; of time at least as long, and at most `_MOST_TIMES` as long."""
+    """Ends after so many seconds of our own time on a processor: not before as many seconds have passed, and at the
+    latest after `most_times` as many.
+    """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, most_times: float = _MOST_TIMES) -> None:
+        self._seconds, self._most_s = seconds, most_times * seconds
         self._began_s, self._ran_s = time.monotonic(), time.thread_time()
 
     def lasts(self) -> bool:
         passed_s = time.monotonic() - self._began_s
         if passed_s < self._seconds:
             return True
-        return passed_s < _MOST_TIMES * self._seconds and time.thread_time() - self._ran_s < self._seconds
+        return passed_s < self._most_s and time.thread_time() - self._ran_s < self._seconds

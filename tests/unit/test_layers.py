@@ -81,7 +81,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
-        "observer": "model linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
+        "observer": "model allowance linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
         "tracing.traced servers.tree .activity .baselines .fleet .heirs .knots .lasting .lastpicture .namebook "
         ".ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
     },
@@ -99,7 +99,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "speakers": "model linux",
         "admission": "model .events .speakers .state",
         "statefiles": "model wire linux .speakers .state .tracedirs",
-        "reader": "model errors wire linux signals .events .tracedirs",
+        "reader": "model errors wire linux .events .tracedirs",
         "follower": "model signals .admission .events .reader .speakers .state .statefiles .tracedirs",
         "traced": "model text wire .events .folding .state .tally",
     },

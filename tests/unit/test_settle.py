@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from sick import snapshot
 
+from semtrace import allowance
 from semtrace.model import Snapshot
 from semtrace.observe import observer as module
 from semtrace.observe.observer import settle
@@ -21,6 +22,7 @@ class Starved:
             monotonic=lambda: self.now_s, thread_time=lambda: self.now_s * share, sleep=lambda _: None
         )
         monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(allowance, "time", clock)
 
     def snapshot(self) -> Snapshot:
         self.now_s += 0.1

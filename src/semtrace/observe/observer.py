@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from semtrace.allowance import Allowance
 from semtrace.cpython.names import Named
 from semtrace.linux import files
 from semtrace.linux.process import read_stat
@@ -442,12 +443,10 @@ def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:
     """A snapshot that waits for searches and proofs that are under way, for `patience_s`. Where the processors are busy
     with others, memory may be read for so long by our own time on them.
     """
-    began_s, ran_s = time.monotonic(), time.thread_time()
+    deadline, allowance = time.monotonic() + patience_s, Allowance(patience_s, _STARVED)
     snapshot = observer.snapshot()
     while observer.undecided() and snapshot.alive:
-        took_s = time.monotonic() - began_s
-        reads = observer.unread() and time.thread_time() - ran_s < patience_s
-        if took_s >= (_STARVED * patience_s if reads else patience_s):
+        if time.monotonic() >= deadline and not (observer.unread() and allowance.lasts()):
             break
         time.sleep(_SETTLE_PAUSE_S)
         snapshot = observer.snapshot()
