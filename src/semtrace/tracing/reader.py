@@ -19,7 +19,6 @@ from semtrace.errors import SemtraceError
 from semtrace.linux import safefile
 from semtrace.linux.process import read_stat, still
 from semtrace.model import ProcessId
-from semtrace.signals import undisturbed
 from semtrace.tracing.events import Decoder, Event
 from semtrace.tracing.tracedirs import Directory
 
@@ -40,7 +39,9 @@ def this_viewer() -> ProcessId:
 
 
 class EventPipe:
-    """Opens in the constructor, which raises OSError where the directory does not let us; `close` removes the FIFO."""
+    """Opens in the constructor, which raises OSError where the directory does not let us; `close` removes the FIFO. No
+    signal may come between the two: its maker is `undisturbed` until somebody has it who will close it.
+    """
 
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
@@ -48,14 +49,13 @@ class EventPipe:
         self._name = wire.fifo_name(this_viewer(), next(_numbers))
         self._pid = os.getpid()
         remove_dead(directory)
-        with undisturbed():  # what is made here is removed by `close`, once it is made
-            os.mkfifo(self._name, 0o600, dir_fd=directory.fd)
-            try:
-                self.fd = self._open()
-            except BaseException:
-                os.unlink(self._name, dir_fd=directory.fd)
-                raise
-            atexit.register(self.close)
+        os.mkfifo(self._name, 0o600, dir_fd=directory.fd)
+        try:
+            self.fd = self._open()
+        except BaseException:
+            os.unlink(self._name, dir_fd=directory.fd)
+            raise
+        atexit.register(self.close)
 
     def _open(self) -> int:
         """Open for writing too: else it would be at its end whenever no worker has it open."""
