@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import platform
 import threading
@@ -150,6 +149,6 @@ def test_the_run_time_of_a_thread_grows_and_of_none_is_not_known() -> None:
 
 
 def test_zeros_of_a_kernel_that_does_not_count_are_no_run_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(futex, "open", lambda *_, **__: io.BytesIO(b"0 0 0\n"), raising=False)
+    monkeypatch.setattr(futex, "read_whole", lambda path, limit: b"0 0 0\n")
     assert run_time(os.getpid(), os.getpid()) is None
     assert run_time_ns(os.getpid(), os.getpid()) is None

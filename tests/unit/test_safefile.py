@@ -24,6 +24,7 @@ ALLOWED = {
     "linux/lease.py": "only through safefile",
     "linux/pagecount.py": "/proc/kpage* and /proc/PID/pagemap, from its own callers",
     "linux/commonpages.py": "/proc/PID/pagemap, and one constant file",
+    "linux/files.py": "read_whole() of files in /proc, whose callers are looked at, too",
     "linux/program.py": "read() of files in /proc, from its own callers",
     "linux/descriptors.py": "tables in /proc/PID/net, from its own callers",
     "linux/surroundings.py": "files of /proc/PID",
@@ -36,7 +37,18 @@ ALLOWED = {
     "tui/saving.py": "a descriptor of safefile's, which ends",
     "tracing/reader.py": "makes a FIFO by a descriptor of a directory that was checked",
 }
-OPENERS = {"open", "fdopen", "read_text", "read_bytes", "write_text", "write_bytes", "mkfifo", "mkstemp", "mkdtemp"}
+OPENERS = {
+    "open",
+    "read_whole",
+    "fdopen",
+    "read_text",
+    "read_bytes",
+    "write_text",
+    "write_bytes",
+    "mkfifo",
+    "mkstemp",
+    "mkdtemp",
+}
 CONSTANT = re.compile(r"(Path\()?f?[\"'](/proc/|/dev/)|os\.devnull|_YAMA$")
 
 

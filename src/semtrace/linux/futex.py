@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 
 from semtrace.lazydata import dataclass
+from semtrace.linux.files import read_whole
 from semtrace.linux.process import thread_ids
 from semtrace.linux.syscalls import NO_SYSCALL as NO_SYSCALL
 from semtrace.linux.syscalls import NUMBERS, SystemCall, parse_call, read_line
@@ -85,8 +86,7 @@ def run_time(pid: int, tid: int) -> RunTime | None:
     that does not count gives zeros (fs/proc/base.c proc_pid_schedstat).
     """
     try:
-        with open(f"/proc/{pid}/task/{tid}/schedstat", "rb", buffering=0) as f:
-            ns, _, slices = map(int, f.read().split()[:3])
+        ns, _, slices = map(int, read_whole(f"/proc/{pid}/task/{tid}/schedstat", 256).split()[:3])
     except (OSError, ValueError):
         return None
     return RunTime(ns, slices) if ns else None

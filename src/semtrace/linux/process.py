@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cache
+from functools import cache, lru_cache
 
 from semtrace.lazydata import dataclass
-from semtrace.linux.files import not_for_want_of
+from semtrace.linux.files import not_for_want_of, read_whole
 from semtrace.model import ProcessId
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+
+# The PIDs of more children than a machine can have (kernel/pid.c PID_MAX_LIMIT, 4 Mi, of seven digits and a blank).
+_MOST_OF_CHILDREN = 1 << 25
 
 # include/linux/sched.h: set by fork, cleared by execve, so a process that has it runs its parent's program image.
 PF_FORKNOEXEC = 0x00000040
@@ -88,6 +91,7 @@ def read_stat(pid: int) -> Stat | None:
     return parse_stat(pid, raw)
 
 
+@lru_cache(1024)  # the line of a process that sleeps is the same again
 def parse_stat(pid: int, raw: bytes) -> Stat | None:
     """None if `raw` is not a whole line. `comm` may itself hold blanks and parentheses: the last `)` ends it."""
     opening, closing = raw.find(b"("), raw.rfind(b")")
@@ -162,8 +166,7 @@ def children(stat: Stat) -> list[int]:
     found: list[int] = []
     for tid in [pid] if stat.threads == 1 else thread_ids(pid):
         try:
-            with open(f"/proc/{pid}/task/{tid}/children", "rb", buffering=0) as f:
-                found += map(int, f.read().split())
+            found += map(int, read_whole(f"/proc/{pid}/task/{tid}/children", _MOST_OF_CHILDREN).split())
         except OSError:
             continue
     return found
@@ -175,8 +178,7 @@ def last_pid() -> int:
     While it does not change nobody has forked, in this pid namespace or one below it, so no tree has grown.
     """
     try:
-        with open("/proc/loadavg", "rb", buffering=0) as f:
-            return int(f.read().split()[4])
+        return int(read_whole("/proc/loadavg", 256).split()[4])
     except OSError as error:
         not_for_want_of(error)
         raise

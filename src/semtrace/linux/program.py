@@ -10,6 +10,7 @@ import signal
 
 from semtrace.lazydata import dataclass
 from semtrace.linux import withheld
+from semtrace.linux.files import read_whole
 from semtrace.linux.process import Stat, read_stat
 from semtrace.model import ProcessId
 
@@ -60,12 +61,7 @@ def read(path: str, limit: int = _LIMIT) -> bytes | None:
     """The first `limit` bytes of the file, or None if it cannot be read."""
     try:
         withheld.check(path)
-        with open(path, "rb", buffering=0) as f:
-            pieces = []
-            while limit > 0 and (piece := f.read(min(limit, 65536))):
-                pieces.append(piece)
-                limit -= len(piece)
-            return b"".join(pieces)
+        return read_whole(path, limit)
     except OSError:
         return None
 

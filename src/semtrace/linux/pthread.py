@@ -6,6 +6,7 @@ there is believed only if the kernel lists that thread.
 
 from __future__ import annotations
 
+from semtrace.linux.files import read_whole
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import thread_ids
 
@@ -33,10 +34,7 @@ def innermost_ids(pid: int) -> frozenset[int]:
 def innermost_id(pid: int, tid: int) -> int | None:
     """What the thread is called inside its own pid namespace (`NSpid`, proc.rst): the last of its numbers."""
     try:
-        with open(f"/proc/{pid}/task/{tid}/status", "rb") as f:
-            for line in f:
-                if line.startswith(b"NSpid:"):
-                    return int(line.split()[-1])
-    except (OSError, ValueError):
-        pass
-    return None
+        _, name, rest = read_whole(f"/proc/{pid}/task/{tid}/status", 16384).partition(b"\nNSpid:")
+        return int(rest.partition(b"\n")[0].split()[-1]) if name else None
+    except (OSError, ValueError, IndexError):
+        return None
