@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import FrozenInstanceError, field, fields, replace
+from dataclasses import FrozenInstanceError, field, fields
+from functools import cached_property
 
 import pytest
 
-from semtrace.lazydata import _first, dataclass
+from semtrace.lazydata import _first, dataclass, replace
 
 
 def is_made(cls: type) -> bool:
@@ -75,3 +76,36 @@ def test_several_threads_may_be_the_first(point: type) -> None:
     for thread in threads:
         thread.join()
     assert made == [point(1)] * 8
+
+
+def test_replace_checks_names_and_forgets_what_was_computed() -> None:
+    @dataclass(frozen=True)
+    class Square:
+        side: int
+        color: str = field(default="red", kw_only=True)
+
+        @cached_property
+        def area(self) -> int:
+            return self.side * self.side
+
+    one = Square(2, color="blue")
+    assert one.area == 4
+    other = replace(one, side=3)
+    assert (other.side, other.color, other.area) == (3, "blue", 9)
+    with pytest.raises(TypeError):
+        replace(one, colour="green")
+    with pytest.raises(TypeError):
+        Square(2, "blue")  # type: ignore[misc]
+
+
+def test_replace_runs_what_follows_the_making_of_an_instance() -> None:
+    @dataclass(frozen=True)
+    class Positive:
+        number: int
+
+        def __post_init__(self) -> None:
+            if self.number <= 0:
+                raise ValueError("not positive")
+
+    with pytest.raises(ValueError, match="positive"):
+        replace(Positive(1), number=-1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.held import Evidence, HoldKind, evidence
 from semtrace.cpython.stack import Sample, StackReader
+from semtrace.lazydata import replace
 from semtrace.linux import futex
 from semtrace.linux.memory import Memory
 from semtrace.model import Frame, ProcessId

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Hashable, Iterator
-from dataclasses import replace
 
+from semtrace.lazydata import replace
 from semtrace.model import SEVERITIES, Finding, Lock, SemId, Snapshot
 
 # So long after its last worker a master may live and still be ending; one that lives longer went on without workers.

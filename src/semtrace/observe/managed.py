@@ -8,11 +8,10 @@ one, may release it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from semtrace.cpython.managers import ProxyCall, Service
 from semtrace.cpython.privatewait import WaitKind as Private
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux.blocked import Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
 from semtrace.linux.process import thread_age_s, thread_ids

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 
 from semtrace.cpython.naming import plain
 from semtrace.cpython.owners import Owner
+from semtrace.lazydata import replace
 from semtrace.model import ProcessId, SemId
 from semtrace.observe import primitives
 from semtrace.observe.primitives import Made, Part

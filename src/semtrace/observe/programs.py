@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from signal import Signals
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux.blocked import Blocked, Call, read_blocked
 from semtrace.linux.futex import run_time_ns
 from semtrace.linux.process import read_stat, thread_ids

@@ -7,9 +7,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux import futex
 from semtrace.linux.process import TICKS_PER_S, Stat, read_stat
 from semtrace.linux.sweep import Obstacle

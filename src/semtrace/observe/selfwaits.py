@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
+from semtrace.lazydata import replace
 from semtrace.model import Holder, Lock, Waiter
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.insiders import Insiders, Key

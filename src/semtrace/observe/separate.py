@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
+from semtrace.lazydata import replace
 from semtrace.model import Lock, LockState
 
 T = TypeVar("T")

@@ -5,9 +5,9 @@ they are shown to exclude nobody.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from semtrace.cpython.threadlock import read_thread_lock
+from semtrace.lazydata import replace
 from semtrace.model import Holder, Overlap, ProcessId, ThreadLock, ThreadLockUse
 from semtrace.observe.history import Since
 from semtrace.observe.insiders import Insiders, Key

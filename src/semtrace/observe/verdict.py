@@ -9,9 +9,9 @@ and claims account for each other; anything else is "unknown" with its reason.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, LockState, ProcessId
 
 

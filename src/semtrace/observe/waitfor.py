@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import takewhile
 
 from semtrace.cpython.privatewait import PrivateWait
 from semtrace.cpython.privatewait import WaitKind as Private
 from semtrace.cpython.stack import PyFrame
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux.blocked import ANY_CHILD, Awaited, Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
 from semtrace.linux.filelocks import FileLock, LockType, holders_by_fdinfo, path_of

@@ -5,8 +5,8 @@ silence, so each says only what the evidence carries.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
+from semtrace.lazydata import replace
 from semtrace.model import CODES, SEVERITIES, Finding, FindingCode, Snapshot
 from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_hold, over_release

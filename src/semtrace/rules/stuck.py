@@ -12,8 +12,8 @@ private lock that nobody can release, or on a stopped process.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 
+from semtrace.lazydata import replace
 from semtrace.model import (
     Advice,
     Behind,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+from semtrace.lazydata import replace
 from semtrace.model import ProcessId, SemId
 
 What = Literal["held", "waiting", "orphaned"]

@@ -12,10 +12,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain, islice
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.model import ProcessId, SemId, Snapshot, TracedEvent, Tracing
 from semtrace.timelines.spans import BUCKET_S, LONGEST_BUCKET_S, What, bucket_for, count, together
 from semtrace.timelines.spans import Key as Key

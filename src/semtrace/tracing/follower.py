@@ -7,9 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from typing import Protocol
 
+from semtrace.lazydata import replace
 from semtrace.model import ProcessId
 from semtrace.signals import undisturbed
 from semtrace.tracing import tracedirs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from semtrace.lazydata import replace
 
 # Threads of one process overtake each other: a number that is missing may still come within so many.
 REORDERED = 64

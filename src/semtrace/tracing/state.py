@@ -8,10 +8,10 @@ event left wrong. A State is never changed: a fold copies what its batch touches
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import TypeVar
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing.events import Event
 from semtrace.tracing.folding import Cell, Draft, Key, bounded_cells

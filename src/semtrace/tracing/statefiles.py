@@ -6,10 +6,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from hashlib import blake2b
 
 from semtrace import wire
+from semtrace.lazydata import replace
 from semtrace.linux.process import still
 from semtrace.model import ProcessId
 from semtrace.tracing.speakers import Speakers

@@ -7,9 +7,9 @@ process whose memory cannot be read do they say that it holds: then they are all
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.model import (
     DeadHolder,
     Holder,
