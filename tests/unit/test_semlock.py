@@ -253,3 +253,23 @@ def test_garbage_in_the_whole_of_memory_gives_nothing_and_does_not_raise() -> No
         image.put(at, struct.pack("<Q", random.choice([HANDLE, TYPE])))
     found = image.find(HANDLE)
     assert all(f.handle == HANDLE and f.type == TYPE for f in found.values())
+
+
+def test_objects_that_are_read_together_say_the_same() -> None:
+    """Whether they lie close to each other or far apart, and also once one is gone."""
+    image = Image()
+    places = (HEAP, HEAP + 72, HEAP + 4096, HEAP + 0x8000)
+    for place in places:
+        image.put(place, packed(handle=HANDLE + place - HEAP))
+    objects = [known for place in places if (known := semlock.read(image, place)) is not None]  # type: ignore[arg-type]
+    together = semlock.Together()
+    first = together.uses(image, objects)  # type: ignore[arg-type]
+    assert first == dict.fromkeys(places, (0, 0))
+    assert together.uses(image, objects) is first  # type: ignore[arg-type]
+    image.put(places[1], packed(handle=HANDLE + 72, count=1, tid=7))
+    image.put(places[3], packed(handle=HANDLE_2))
+    now = together.uses(image, objects)  # type: ignore[arg-type]
+    assert now == {each.address: semlock.read_use(image, each) for each in objects}  # type: ignore[arg-type]
+    assert now[places[1]] == (7, 1)
+    assert now[places[3]] is None
+    assert together.uses(image, objects[:1]) == {places[0]: (0, 0)}  # type: ignore[arg-type]

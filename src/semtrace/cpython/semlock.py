@@ -8,7 +8,7 @@ put other fields before it and are not recognised.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from semtrace.cpython.semtype import is_semlock_type
 from semtrace.lazydata import dataclass
@@ -21,15 +21,13 @@ SIZE = _LAYOUT.size
 HANDLE_AT = 16
 TYPE_AT = 8
 
-# The two words that an acquire and a release change.
-_USE = struct.Struct("<Qi")
-_USE_AT = 24
-_IDENTITY = struct.Struct("<QQ")
-
 # Objects and pointers lie at multiples of eight, so a search compares the lower halves of aligned words, and reads the
 # whole of each that it finds.
 _ALIGNED = 8
 _PIECE = 1 << 19
+
+# Objects no further apart are read together: they lie in one pool of the allocator (Objects/obmalloc.c POOL_SIZE).
+_CLOSE = 1 << 12
 
 # How many semaphores one search looks for singly because the types that are known have not led to their objects.
 _MOST_SINGLY = 4
@@ -55,12 +53,15 @@ def parse(address: int, raw: bytes | None) -> SemLock | None:
     if raw is None or len(raw) < SIZE:
         return None
     refcount, type_, handle, last_tid, count, maxvalue, kind, _ = _LAYOUT.unpack_from(raw)
-    # 3.14 keeps flags in the upper 16 bits of ob_refcnt (Include/refcount.h); bits 32 to 47 are zero in every version.
-    alive = refcount & 0xFFFFFFFF and not refcount >> 32 & 0xFFFF
     plausible = kind in (RECURSIVE_MUTEX, SEMAPHORE) and maxvalue > 0 and type_ % 8 == 0 and type_ and handle % 8 == 0
-    if not (alive and plausible):
+    if not (plausible and _is_alive(refcount)):
         return None
     return SemLock(address, type_, handle, last_tid, count, maxvalue, kind)
+
+
+def _is_alive(refcount: int) -> bool:
+    """3.14 keeps flags in the upper 16 bits of ob_refcnt (Include/refcount.h); bits 32 to 47 are always zero."""
+    return bool(refcount & 0xFFFFFFFF) and not refcount >> 32 & 0xFFFF
 
 
 def read(memory: Memory, address: int) -> SemLock | None:
@@ -70,10 +71,49 @@ def read(memory: Memory, address: int) -> SemLock | None:
 def read_use(memory: Memory, known: SemLock) -> tuple[int, int] | None:
     """(last_tid, count) of an object that was verified before, None if it is that object no more."""
     raw = memory.read(known.address, SIZE)
-    if raw is None or raw[TYPE_AT:_USE_AT] != _IDENTITY.pack(known.type, known.handle) or parse(0, raw) is None:
-        return None
-    last_tid, count = _USE.unpack_from(raw, _USE_AT)
-    return last_tid, count
+    return None if raw is None else _use(raw, 0, known)
+
+
+class Together:
+    """Reads all objects of one process, that were verified before, by one read for each page that they lie in."""
+
+    def __init__(self) -> None:
+        self._objects: list[SemLock] = []
+        self._clusters: list[list[SemLock]] = []
+        self._read: list[bytes | None] = []
+        self._uses: dict[int, tuple[int, int] | None] = {}
+
+    def uses(self, memory: Memory, objects: list[SemLock]) -> dict[int, tuple[int, int] | None]:
+        """Return what each object says, as `read_use` does, by its address: the same dict while nothing changes."""
+        known = objects == self._objects
+        if not known:
+            self._objects = objects
+            self._clusters = list(_clusters(sorted(objects, key=lambda each: each.address)))
+        read = [memory.read(each[0].address, each[-1].address + SIZE - each[0].address) for each in self._clusters]
+        if not known or read != self._read:
+            self._read, self._uses = read, {}
+            for close, raw in zip(self._clusters, read, strict=True):
+                for each in close:
+                    self._uses[each.address] = _use(raw, each.address - close[0].address, each) if raw else None
+        return self._uses
+
+
+def _clusters(objects: Iterable[SemLock]) -> Iterator[list[SemLock]]:
+    """Yield neighbours together; `objects` are in the order of their addresses."""
+    close: list[SemLock] = []
+    for each in objects:
+        if close and each.address - close[0].address > _CLOSE:
+            yield close
+            close = []
+        close.append(each)
+    if close:
+        yield close
+
+
+def _use(raw: bytes, at: int, known: SemLock) -> tuple[int, int] | None:
+    refcount, type_, handle, last_tid, count, maxvalue, kind, _ = _LAYOUT.unpack_from(raw, at)
+    same = type_ == known.type and handle == known.handle and maxvalue == known.maxvalue and kind == known.kind
+    return (last_tid, count) if same and _is_alive(refcount) else None
 
 
 def lower_half(pointer: int) -> int:

@@ -157,6 +157,7 @@ def semaphores_in(mappings: Iterator[Mapping] | list[Mapping]) -> list[SemMappin
 
 # include/uapi/linux/fs.h: struct procmap_query and its flags.
 _QUERY = struct.Struct("=9Q4I2Q")
+_ADDRESS, _ADDRESS_AT = struct.Struct("=Q"), 16
 _PROCMAP_QUERY = (3 << 30) | (_QUERY.size << 16) | (ord("f") << 8) | 17
 _READABLE, _WRITABLE, _EXECUTABLE, _SHARED, _COVERING_OR_NEXT, _FILE_BACKED = (1 << bit for bit in range(6))
 _WANTED = _READABLE | _WRITABLE | _SHARED | _COVERING_OR_NEXT | _FILE_BACKED
@@ -169,7 +170,7 @@ class SemaphoreMaps:
     The open file stays bound to the program image: after an exec or the end of the process there are none.
     """
 
-    __slots__ = ("_by_links", "_fd", "_last", "_many", "_name", "_pid", "_query", "by_ioctl")
+    __slots__ = ("_by_links", "_fd", "_last", "_many", "_name", "_pid", "_query", "_replies", "_template", "by_ioctl")
 
     def __init__(self, pid: int, *, by_ioctl: bool = True) -> None:
         """Raises OSError as `Memory` does, but needs fewer rights: Yama does not forbid it."""
@@ -183,6 +184,10 @@ class SemaphoreMaps:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._name = array("B", bytes(_NAME_SIZE))
         self._query = bytearray(_QUERY.size)
+        name_address, _ = self._name.buffer_info()
+        self._template = _QUERY.pack(_QUERY.size, _WANTED, *(0,) * 9, _NAME_SIZE, 0, name_address, 0)
+        # What each reply of the last time says: as most are the same again, that need not be taken apart.
+        self._replies: dict[bytes, tuple[int, SemMapping | None]] = {}
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -268,24 +273,33 @@ class SemaphoreMaps:
     def _by_ioctl(self) -> Iterator[SemMapping]:
         """Raises OSError: ENOTTY before Linux 6.11, ESRCH when the process has no memory any more, ENAMETOOLONG for any
         shared file's path of more than 4096 bytes."""
-        name_address, _ = self._name.buffer_info()
+        known, self._replies = self._replies, {}
         query, address = self._query, 0
         while True:
-            _QUERY.pack_into(query, 0, _QUERY.size, _WANTED, address, *(0,) * 8, _NAME_SIZE, 0, name_address, 0)
+            query[:] = self._template
+            _ADDRESS.pack_into(query, _ADDRESS_AT, address)
             try:
                 fcntl.ioctl(self._fd, _PROCMAP_QUERY, query)
             except OSError as error:
                 if error.errno == errno.ENOENT:  # no further mapping of this sort
                     return
                 raise
-            _, _, _, start, end, _, _, offset, inode, major, minor, name_size, *_ = _QUERY.unpack(query)
-            if end - start == PAGE_SIZE:
-                path = os.fsdecode(self._name[: max(name_size - 1, 0)].tobytes())
-                if is_semaphore(path, end - start, offset):
-                    yield SemMapping(SemId(major, minor, inode), start, path.removesuffix(_DELETED))
+            reply = bytes(query)
+            end, mapping = self._replies[reply] = known.get(reply) or self._parse(reply)
+            if mapping is not None:
+                yield mapping
             if end <= address:
                 return
             address = end
+
+    def _parse(self, reply: bytes) -> tuple[int, SemMapping | None]:
+        """Return where the mapping ends that the kernel has named last, and what it is if it is a semaphore."""
+        _, _, _, start, end, _, _, offset, inode, major, minor, name_size, *_ = _QUERY.unpack(reply)
+        if end - start == PAGE_SIZE:
+            path = os.fsdecode(self._name[: max(name_size - 1, 0)].tobytes())
+            if is_semaphore(path, end - start, offset):
+                return end, SemMapping(SemId(major, minor, inode), start, path.removesuffix(_DELETED))
+        return end, None
 
     def _by_text(self) -> list[SemMapping]:
         """What the text said the last time need not be taken apart again."""

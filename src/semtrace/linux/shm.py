@@ -52,6 +52,9 @@ _PYTHONS = b"/mp-"
 _PIECE = 1 << 19
 
 
+_ROOM_EVERY_S = 1.0
+
+
 class ShmDirectory:
     """One `/dev/shm` as one process sees it, listed again only when it has changed."""
 
@@ -62,6 +65,8 @@ class ShmDirectory:
         self.path = Path(DIRECTORY) if pid is None else Path(f"/proc/{pid}/root/dev/shm")
         self._changed_ns = -1
         self._names: dict[SemId, str] = {}
+        self._room: SharedMemory | None = None
+        self._room_due_s = 0.0
 
     def names(self) -> dict[SemId, str]:
         """What lies there by identity, semaphores under the names that sem_open was given (`/mp-…`); nothing if it
@@ -83,7 +88,13 @@ class ShmDirectory:
             return {SemId(major, minor, entry.inode()): "/" + entry.name.removeprefix(_PREFIX) for entry in entries}
 
     def room(self) -> SharedMemory | None:
-        """How large it is and how much of it is left to ordinary users; None if it cannot be asked."""
+        """How large it is and how much of it is left to ordinary users, asked once a second; None if it cannot be."""
+        now_s = time.monotonic()
+        if now_s >= self._room_due_s:
+            self._room_due_s, self._room = now_s + _ROOM_EVERY_S, self._ask_room()
+        return self._room
+
+    def _ask_room(self) -> SharedMemory | None:
         try:
             status = os.statvfs(self.path)
         except OSError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Collection
+from functools import cache, lru_cache
 
 from semtrace.lazydata import dataclass
 from semtrace.linux.futex import run_time_ns
@@ -56,11 +56,17 @@ def frozen(pid: int) -> bool | None:
     Documentation/admin-guide/cgroup-v2.rst: the file cgroup.events, which the root has not; cgroup-v1/freezer-subsystem
     .rst: freezer.state.
     """
-    groups = parse_cgroups(read(f"/proc/{pid}/cgroup", 65536) or b"")
+    groups = _cgroups(read(f"/proc/{pid}/cgroup", 65536) or b"")
     answers = [_is_frozen(controller, group, _mounts().get(controller)) for controller, group in groups.items()]
     if True in answers:
         return True
     return None if not answers or None in answers else False
+
+
+@lru_cache(64)
+def _cgroups(raw: bytes) -> dict[str, str]:
+    """The workers of a server are all in the same."""
+    return parse_cgroups(raw)
 
 
 @cache
@@ -142,12 +148,13 @@ class Defunct:
 _MOST_CHILDREN = 4096
 
 
-def defunct_children(parents: Iterable[Stat]) -> list[Defunct]:
+def defunct_children(parents: Collection[Stat]) -> list[Defunct]:
     """Return the children of these processes that have ended and are not reaped."""
     found = []
+    living = {parent.id.pid for parent in parents}
     for parent in parents:
         for pid in children(parent)[:_MOST_CHILDREN]:
-            stat = read_stat(pid)
+            stat = None if pid in living else read_stat(pid)
             if stat is not None and stat.ended:
                 found.append(Defunct(stat.id, parent.id.pid, stat.comm, _exit_code(pid), _ended_s(pid)))
     return found

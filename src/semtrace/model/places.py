@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import dropwhile, takewhile
 
 from semtrace.lazydata import dataclass
@@ -50,6 +51,7 @@ def _is_primitive(frame: Frame) -> bool:
     return frame.file.endswith(_WAITING)
 
 
+@lru_cache(1024)
 def is_own(file: str) -> bool:
     """Return False for a file of a library, by its folder: nobody knows where the target's Python is installed. The
     script by which an environment starts a program, as `…/bin/gunicorn`, is not the user's own either.

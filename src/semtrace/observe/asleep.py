@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.joined import awaited_child
@@ -17,6 +17,7 @@ from semtrace.cpython.managers import ProxyCall, Service, proxy_call, service
 from semtrace.cpython.privatewait import PrivateWait, private_wait
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, StackReader
 from semtrace.cpython.variables import interrupted
+from semtrace.lazydata import replace
 from semtrace.linux import futex
 from semtrace.linux.blocked import Blocked, Call, read_blocked
 from semtrace.linux.process import thread_ids
@@ -39,11 +40,11 @@ _ATTEMPTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Sleeper:
-    """A thread that has not run for `asleep_s`. `frames` is innermost first and without what lies before a fork, None
-    where they were not or cannot be read. `in_handler`: it is in a signal handler that interrupted its own code.
-    `joins` is the PID of a child of a fork server that it waits for. `private` is known of one that sleeps in a futex
-    on private memory and whose stack could be read. `proxy` is the call to a Manager whose answer it waits for,
-    `service` what it serves as a thread of a Manager.
+    """A thread that has not run for `asleep_s`, and had been on a processor for `ran_ns` before. `frames` is innermost
+    first and without what lies before a fork, None where they were not or cannot be read. `in_handler`: it is in a
+    signal handler that interrupted its own code. `joins` is the PID of a child of a fork server that it waits for.
+    `private` is known of one that sleeps in a futex on private memory and whose stack could be read. `proxy` is the
+    call to a Manager whose answer it waits for, `service` what it serves as a thread of a Manager.
     """
 
     thread: ThreadId
@@ -55,6 +56,7 @@ class Sleeper:
     private: PrivateWait | None = None
     proxy: ProxyCall | None = None
     service: Service | None = None
+    ran_ns: int | None = None
 
 
 @dataclass(slots=True)
@@ -119,6 +121,7 @@ class LongSleepers:
             known.private,
             known.proxy,
             known.service,
+            known.ran_ns,
         )
 
     def _threads(self, watched: Watched) -> Iterable[int]:
@@ -126,7 +129,7 @@ class LongSleepers:
 
     def _look(self, thread: ThreadId, watched: Watched) -> _Known | None:
         """Return what is known, None if it runs or ended."""
-        ran_ns = futex.run_time_ns(thread.process.pid, thread.tid)
+        ran_ns = self._sleepers.ran_ns(thread)
         before = self._known.get(thread)
         if before is not None and before.ran_ns == ran_ns:
             _refresh(before, watched)

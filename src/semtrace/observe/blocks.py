@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from functools import cache
 from signal import Signals
 
 from semtrace.cpython.layout import Layout
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux import futex
 from semtrace.linux.blocked import Call, read_blocked
 from semtrace.linux.channels import ChannelId, ChannelKind, Ends, ends_among, find_ends
@@ -67,6 +67,7 @@ class Blocking:
         self._names = names
         self._sleepers = LongSleepers()
         self._programs = Programs()
+        self._handling = _Handling()
         self._last = Blocks()
         self._ends: dict[ChannelId, Ends] = {}
         self._asked: frozenset[ChannelId] = frozenset()
@@ -83,14 +84,23 @@ class Blocking:
         """Return the layouts of the interpreters whose stacks were read."""
         return self._sleepers.layouts()
 
-    def read(self, now_s: float, watched: Sequence[Watched], serving: Collection[ProcessId] = ()) -> Blocks:
-        """Return what is known now: by a new pass where one is due, else by the last one, without who has run since."""
+    def read(
+        self,
+        now_s: float,
+        watched: Sequence[Watched],
+        serving: Collection[ProcessId] = (),
+        shown: Collection[ThreadId] = (),
+    ) -> Blocks:
+        """Return what is known now: by a new pass where one is due, else by the last one, without who has run since.
+
+        Of the stacks those of the threads `shown` are right in either case: others are not looked at again.
+        """
         if self._sleepers.due(now_s) or self.unfinished:
             self._has_new_ends = False
             self._last = self._pass(now_s, watched, serving)
             self._ends = {channel: ends for channel, ends in self._ends.items() if channel in self._asked}
         else:
-            self._last = _those_asleep(self._last)
+            self._last = _those_asleep(self._last, shown)
         return self._last
 
     def _pass(self, now_s: float, watched: Sequence[Watched], serving: Collection[ProcessId]) -> Blocks:
@@ -98,7 +108,8 @@ class Blocking:
         # Who is in a handler already is blocked in it; that it is called again helps nobody.
         in_handler = frozenset(each.thread for each in sleepers if each.in_handler)
         interrupted = {each.process for each in in_handler}
-        statuses = {each.id: read_status(each.id.pid) for each in watched if each.id not in interrupted}
+        first = {each.thread.process: each for each in sleepers if each.thread.tid == each.thread.process.pid}
+        statuses = self._handling.statuses(now_s, (each.id for each in watched if each.id not in interrupted), first)
         # Nor do the handlers that gunicorn installs know of the application.
         handlers = frozenset(each for each, status in statuses.items() if _handles_signals(status)) - set(serving)
         about = self._about(watched, handlers)
@@ -114,11 +125,10 @@ class Blocking:
             in_handler,
             handlers,
             frozenset(each for each, status in statuses.items() if _has_alarm(status)),
-            {each.thread: futex.run_time_ns(each.thread.process.pid, each.thread.tid) for each in sleepers}
-            | dict(followed.ran_ns),
-            tuple(_ended(each) for each in defunct_children(each.stat for each in watched)),
+            {each.thread: each.ran_ns for each in sleepers} | dict(followed.ran_ns),
+            tuple(_ended(each) for each in defunct_children([each.stat for each in watched])),
             frozenset(each.id for each in watched if frozen(each.id.pid)),
-            {each.id: call for each in watched if (call := _call(each)) is not None},
+            {each.id: call for each in watched if (call := _call(each, first.get(each.id))) is not None},
             followed.processes,
         )
 
@@ -217,12 +227,13 @@ def _reason(sleeper: Sleeper, about: About) -> Reason | None:
         return None
 
 
-def _those_asleep(blocks: Blocks) -> Blocks:
-    """Return the same without the threads that have run since."""
+def _those_asleep(blocks: Blocks, shown: Collection[ThreadId]) -> Blocks:
+    """Return the same without the threads that have run since, as far as that matters."""
     ran = {
         thread
         for thread, before in blocks.ran_ns.items()
-        if before is None or futex.run_time_ns(thread.process.pid, thread.tid) != before
+        if (thread in blocks.reasons or thread in shown or thread.process in blocks.programs)
+        and (before is None or futex.run_time_ns(thread.process.pid, thread.tid) != before)
     }
     if not ran:
         return blocks
@@ -263,12 +274,38 @@ def _ended(child: Defunct) -> EndedChild:
     return EndedChild(child.id, child.parent, child.exit_code, child.ended_s)
 
 
-def _call(watched: Watched) -> Call | None:
+def _call(watched: Watched, first: Sleeper | None) -> Call | None:
+    """Return the call that its first thread is in, which is known of one that has not run."""
+    if first is not None:
+        return first.blocked.call
     try:
         blocked = read_blocked(watched.id.pid, watched.id.pid, None)
     except PermissionError:
         return None
     return None if blocked is None else blocked.call
+
+
+class _Handling:
+    """Remembers the signal handlers of each process for as long as its first thread, which alone makes handlers in
+    Python, has not run; though not for long, for code in C may make them in any thread.
+    """
+
+    _AGAIN_S = 10.0
+
+    def __init__(self) -> None:
+        self._known: dict[ProcessId, tuple[int | None, float, Status | None]] = {}
+
+    def statuses(
+        self, now_s: float, processes: Iterable[ProcessId], first: Mapping[ProcessId, Sleeper]
+    ) -> dict[ProcessId, Status | None]:
+        before, self._known = self._known, {}
+        for process in processes:
+            ran_ns = first[process].ran_ns if process in first else None
+            known = before.get(process)
+            if known is None or known[0] != ran_ns or ran_ns is None or now_s - known[1] >= self._AGAIN_S:
+                known = ran_ns, now_s, read_status(process.pid)
+            self._known[process] = known
+        return {process: status for process, (_, _, status) in self._known.items()}
 
 
 def _handles_signals(status: Status | None) -> bool:

@@ -38,6 +38,9 @@ class Heirs:
         if read.maxvalue != 1 or not unproven or baselines.handed_over:
             return False
         now = {watched.id: watched.activity(semaphore) for watched in mappers if watched.id in unproven}
+        if before is not None and _nothing_new(before, read, now):
+            self._before[semaphore] = before
+            return False
         found = list(_proven(before, read, now)) if before and read.steady else []
         for claim in found:
             baselines.prove(claim)
@@ -48,6 +51,13 @@ class Heirs:
     def keep(self, semaphores: Mapping[SemId, object]) -> None:
         """Forget the semaphores that are gone."""
         self._before = {semaphore: each for semaphore, each in self._before.items() if semaphore in semaphores}
+
+
+def _nothing_new(before: _Sample, read: Reading, now: Mapping[ProcessId, Activity]) -> bool:
+    """Return True if the same claims stand, and those that are unproven have slept."""
+    then = before.activities
+    slept = now.keys() == then.keys() and all(now[process].asleep_since(then[process]) for process in now)
+    return slept and {claim.process: claim for claim in read.claims} == before.claims
 
 
 def _proven(before: _Sample, read: Reading, now: Mapping[ProcessId, Activity]) -> list[Claim]:

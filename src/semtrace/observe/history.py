@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import replace
 from typing import Generic, TypeVar
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import ProcessId
 
@@ -74,6 +73,11 @@ class Asleep(Generic[K]):
         """None for one that has run since the look began, or whose time is not known."""
         rest = self._seen.get(key) if self._seen else None
         return self._now_s - rest.since_s if rest and rest.since_s < self._now_s else None
+
+    def ran_ns(self, key: K) -> int | None:
+        """Return how long it had run when it was last looked at, None if that is not known."""
+        rest = self._seen.get(key) if self._seen else None
+        return rest.ran_ns if rest else None
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 
+from semtrace.lazydata import replace
 from semtrace.linux.blocked import Call
 from semtrace.model import Frame, Holder, Lock, Process, SemId, Snapshot, ThreadId, ThreadLock, ThreadLockUse, Waiter
 from semtrace.observe.blocks import Blocking, Blocks
@@ -37,7 +37,7 @@ class Knots:
     def judge(self, snapshot: Snapshot) -> Snapshot:
         now_s = snapshot.monotonic_s
         serving = {process.id for process in snapshot.processes if process.role != "process"}
-        blocks = self._blocking.read(now_s, self._fleet.all, serving)
+        blocks = self._blocking.read(now_s, self._fleet.all, serving, _shown(snapshot))
         snapshot = replace(
             snapshot,
             locks=tuple(self._lock(lock, blocks) for lock in snapshot.locks),
@@ -88,6 +88,16 @@ class Knots:
         )
 
 
+def _shown(snapshot: Snapshot) -> set[ThreadId]:
+    """Return the threads that hold a lock or wait for one."""
+    uses = [use for lock in snapshot.thread_locks for use in lock.processes]
+    holders = [holder for lock in snapshot.locks for holder in lock.holders]
+    holders += [use.holder for use in uses if use.holder is not None]
+    waiters = [waiter for lock in snapshot.locks for waiter in lock.waiters]
+    waiters += [waiter for use in uses for waiter in use.waiters or ()]
+    return {*map(_thread, waiters), *map(_holding_thread, holders)}
+
+
 def _suspects(snapshot: Snapshot) -> set[ThreadId]:
     """Return the threads of which it matters who could wake them: none where only idle threads wait for each other."""
     found = wait_graph(snapshot, assume_asked=True)
@@ -120,8 +130,12 @@ def _use(use: ThreadLockUse, blocks: Blocks) -> ThreadLockUse:
 
 
 def _holder(holder: Holder, stacks: Mapping[ThreadId, tuple[Frame, ...]]) -> Holder:
-    stack = stacks.get(ThreadId(holder.process, holder.tid or holder.pid))
+    stack = stacks.get(_holding_thread(holder))
     return holder if stack is None else replace(holder, stack=stack)
+
+
+def _holding_thread(holder: Holder) -> ThreadId:
+    return ThreadId(holder.process, holder.tid or holder.pid)
 
 
 def _waiter(waiter: Waiter, blocks: Blocks) -> Waiter:

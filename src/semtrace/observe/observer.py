@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from semtrace.allowance import Allowance
 from semtrace.cpython.names import Named
+from semtrace.lazydata import replace
 from semtrace.linux import files
 from semtrace.linux.process import read_stat
 from semtrace.linux.shm import ShmDirectory
@@ -295,8 +295,8 @@ class Observer:
         counting = {claim.process for claim in claims if claim.count}
         mappers = self._fleet.mappers.get(semaphore, ())
         source = next((watched for watched in mappers if watched.memory is not None), None)
-        asked = (watched for watched in mappers if watched is source or watched.id in counting)
-        return [watched for watched in asked if not watched.still_maps(semaphore)]
+        others = (each for each in mappers if each.id in counting and each is not source) if counting else ()
+        return [each for each in (source, *others) if each is not None and not each.still_maps(semaphore)]
 
     def _read(self, semaphore: SemId) -> tuple[Reading, int]:
         """Read the lock, and glibc's count of its waiters."""
@@ -367,6 +367,10 @@ class Observer:
         turns.
         """
         mappers, baselines = self._fleet.mappers.get(semaphore, ()), self._baselines[semaphore]
+        if at_rest := reading.at_rest(self._now_s, semaphore, mappers):
+            baselines.note(at_rest)
+            baselines.sample_free(self._now_s, (), ())
+            return
         standing: set[Claim] | None = None
         before: dict[ProcessId, Activity] = {}
         now: dict[ProcessId, Activity] = {}

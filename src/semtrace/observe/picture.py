@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from semtrace.cpython.names import Named
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
 from semtrace.observe import primitives
@@ -106,10 +105,10 @@ class Picture:
                 waits.setdefault(process, []).append(lock.id)
         self._cpu.keep(member.id for member in members)
         return tuple(
-            replace(
-                member.process(self._cpu.percent(member.id, now_s, member.stat.cpu_ticks)),
-                holds=tuple(holds.get(member.id, ())),
-                waits_on=tuple(waits.get(member.id, ())),
+            member.process(
+                self._cpu.percent(member.id, now_s, member.stat.cpu_ticks),
+                tuple(holds.get(member.id, ())),
+                tuple(waits.get(member.id, ())),
             )
             for member in members
         )

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.model import SEM_VALUE_MAX, ProcessId, SemId
 from semtrace.observe.verdict import Baseline, Claim, Reading, holds, judge, units
 from semtrace.observe.watched import Watched
@@ -63,6 +62,15 @@ def claims_on(semaphore: SemId, mappers: Sequence[Watched]) -> tuple[tuple[Claim
         elif not watched.dying:
             blind.append(watched.id)
     return tuple(claims), tuple(blind)
+
+
+def at_rest(refresh_s: float, semaphore: SemId, mappers: Sequence[Watched]) -> tuple[Claim, ...] | None:
+    """Return the claims that were read in this refresh if no count of any of them says anything, else None.
+
+    They may be some milliseconds old, so they are good for one thing only: a process whose count was 0 held nothing.
+    """
+    claims = [claim for each in mappers if (claim := each.claims_in(refresh_s).get(semaphore)) is not None]
+    return None if any(claim.count for claim in claims) else tuple(claims)
 
 
 def read_lock(

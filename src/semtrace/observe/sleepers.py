@@ -25,3 +25,7 @@ class Sleepers:
     def seconds(self, thread: Thread) -> float | None:
         """None for one that has run since the look began, or whose time is not known."""
         return self._asleep.seconds(thread)
+
+    def ran_ns(self, thread: Thread) -> int | None:
+        """Return how long it had been on a processor at the last look, None if that is not known."""
+        return self._asleep.ran_ns(thread)

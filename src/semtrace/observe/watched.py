@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Mapping as Dict
 from functools import cached_property
 
@@ -62,6 +62,10 @@ class Watched:
         self.memory = self._open_memory()
         self._maps = self._open_maps()
         self._listed: tuple[float, int] | None = None
+        self._together = semlock.Together()
+        self._uses: dict[int, tuple[int, int] | None] = {}
+        self._claims: dict[SemId, Claim] = {}
+        self._claims_s, self._claims_of = -1.0, (-1, -1)
         self._types: set[int] = set()
         self._former: list[int] = []  # where objects of semaphores that are gone lay
         self._search: Iterator[None] | None = None
@@ -184,6 +188,8 @@ class Watched:
 
     def lacking(self) -> list[SemId]:
         """Semaphores whose SemLock object is not known yet."""
+        if len(self.objects) == len(self.semaphores):
+            return []
         return [s for s in self.semaphores if s not in self.objects]
 
     # -- their SemLock objects
@@ -376,16 +382,38 @@ class Watched:
         """This process's count, over all of its objects for the semaphore; None if it has none that can be read."""
         if self.memory is None:
             return None
-        known = self.objects.get(semaphore, [])
-        uses = [use for o in known if (use := semlock.read_use(self.memory, o)) is not None]
-        if len(uses) < len(known):
+        known = self.objects.get(semaphore)
+        if not known:
+            return None
+        return self._claim(semaphore, [semlock.read_use(self.memory, each) for each in known])
+
+    def _claim(self, semaphore: SemId, read: Collection[tuple[int, int] | None]) -> Claim | None:
+        """Sum up what its objects for one semaphore say. Those that are gone are forgotten, and searched for again."""
+        uses = [use for use in read if use is not None]
+        if len(uses) < len(read):
             self.objects.pop(semaphore, None)
             self._retry_at_s = 0.0
         if not uses:
             return None
-        last_tid, _ = max(uses, key=lambda use: (use[1], use[0] != 0))
-        count = sum(count for _, count in uses)
-        return Claim(self.id, count, last_tid, self.parent, self.stat.forked, self.stat.reaped)
+        last_tid, count = uses[0]
+        if len(uses) > 1:
+            last_tid, _ = max(uses, key=lambda use: (use[1], use[0] != 0))
+            count = sum(count for _, count in uses)
+        stat = self.stat
+        return Claim(self.id, count, last_tid, self.parent, stat.forked, stat.reaped)
+
+    def claims_in(self, refresh_s: float) -> Dict[SemId, Claim]:
+        """Return its claims to all semaphores, read together and once in the refresh that began at `refresh_s`: of old
+        for whoever asks later in it.
+        """
+        if self._claims_s != refresh_s and self.memory is not None:
+            self._claims_s, before = refresh_s, self._uses
+            self._uses = self._together.uses(self.memory, [each for known in self.objects.values() for each in known])
+            if self._uses is not before or self._claims_of != (self.stat.reaped, self.parent):
+                self._claims_of = self.stat.reaped, self.parent
+                read = {s: [self._uses[each.address] for each in known] for s, known in self.objects.items()}
+                self._claims = {s: claim for s, uses in read.items() if (claim := self._claim(s, uses)) is not None}
+        return self._claims
 
     def threads(self, listed: bool = False) -> list[futex.Thread]:
         """Return where its threads are. `listed`: list them now, also if it had but one when it was last looked at."""

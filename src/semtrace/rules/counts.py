@@ -57,6 +57,8 @@ def inherited_counts(lock: Lock, snapshot: Snapshot) -> list[Stray]:
     count that stays is left by one who takes what others release.
     """
     strays = [stray for stray in lock.strays if stray.count > 0]
+    if not strays:
+        return []
     if is_read_lock(lock):
         return []  # a thread that reads a queue keeps it all the time, and the children only write
     if lock.signal or lock.maximum == SEM_VALUE_MAX or len(strays) < len(lock.strays):

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from semtrace.lazydata import dataclass
 from semtrace.linux.process import Stat, children, is_thread, last_pid, read_stat
 from semtrace.linux.program import is_spawned
-from semtrace.model import Process, ProcessId, Role, Server
+from semtrace.model import Process, ProcessId, Role, SemId, Server
 from semtrace.servers.heartbeat import age_s
 from semtrace.servers.processes import cmdline
 from semtrace.servers.roles import Roles
@@ -45,8 +45,10 @@ class Member:
     def pid(self) -> int:
         return self.stat.id.pid
 
-    def process(self, cpu_percent: float | None = None) -> Process:
-        """The member as the model has it, not yet with what it holds and waits for."""
+    def process(
+        self, cpu_percent: float | None = None, holds: tuple[SemId, ...] = (), waits_on: tuple[SemId, ...] = ()
+    ) -> Process:
+        """The member as the model has it."""
         s = self.stat
         return Process(
             id=s.id,
@@ -58,6 +60,8 @@ class Member:
             started_at=s.started_at,
             cpu_percent=cpu_percent,
             last_heartbeat_s=self.last_heartbeat_s,
+            holds=holds,
+            waits_on=waits_on,
         )
 
 
@@ -86,7 +90,7 @@ class Tree:
             # A process has its number before it can be seen, and children() may leave one out: look once more after.
             self._look_again = newest != self._last_pid
             self._last_pid = newest
-            self._grow()
+            self._grow(just_read=True)
         if self._members.keys() != before or self._look_again or self._roles.unsettled:
             self._roles.assign(self._members)
         now = time.monotonic()
@@ -144,12 +148,16 @@ class Tree:
             return True
         return self._spawned(stat)
 
-    def _grow(self) -> None:
+    def _grow(self, just_read: bool = False) -> None:
+        """List everybody's children. Members that were `just_read` are not read once more."""
         alive = set()
         queue = list(self._members.values())
+        parents = {stat.id.pid: stat.ppid for stat in queue} if just_read else {}
         while queue:
             parent = queue.pop()
             for pid in children(parent):
+                if parents.get(pid) == parent.id.pid:
+                    continue
                 child = read_stat(pid)
                 # Another parent: it ended between the two reads, and someone else has the pid or has adopted the child.
                 if child is None or child.ended or child.ppid != parent.id.pid:

@@ -7,8 +7,10 @@ one of these maps. The server's own user, root and whoever runs semtrace are tru
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import field
+from typing import NamedTuple
 
 from semtrace.lazydata import dataclass
 from semtrace.linux.process import still
@@ -19,6 +21,9 @@ from semtrace.model import ProcessId, SemId
 MOST_SEEN = 8192
 MOST_STRANGERS = 256
 
+_YOUNG_S = 5.0
+_ASK_EVERY_S = 10.0
+
 
 @dataclass(frozen=True)
 class Mapped:
@@ -26,6 +31,14 @@ class Mapped:
 
     of: Mapping[SemId, Collection[ProcessId]] = field(default_factory=dict)
     unknown: Collection[ProcessId] = ()
+
+
+class _Asked(NamedTuple):
+    """What a process's user was, and when to ask again."""
+
+    first_s: float
+    next_s: float
+    user: int | None
 
 
 class Speakers:
@@ -39,6 +52,7 @@ class Speakers:
         self._mapped: Mapped | None = None
         self._strangers: dict[ProcessId, bool] = {}
         self._tells: dict[tuple[int, SemId], bool] = {}
+        self._asked: dict[ProcessId, _Asked] = {}
 
     @property
     def users(self) -> list[int]:
@@ -50,7 +64,7 @@ class Speakers:
         self.members = tuple(members) or self.members
         self._mapped = mapped
         self._strangers, self._tells = {}, {}
-        now = {process: user for process in members if (user := effective_user(process)) is not None}
+        now = self._users(members)
         for process, user in now.items():
             self._seen[process] = self._seen.pop(process, frozenset()) | {user}
         for process in list(self._seen)[: max(len(self._seen) - MOST_SEEN, 0)]:
@@ -59,6 +73,19 @@ class Speakers:
             self._living = frozenset(now.values())
             owner = self._seen.get(next(iter(members)), frozenset())
             self.trusted = frozenset({0, os.geteuid()}) | owner
+
+    def _users(self, members: Collection[ProcessId]) -> dict[ProcessId, int]:
+        """Ask young processes each time, for servers change their user soon after a fork, and all others seldom."""
+        now_s = time.monotonic()
+        last, self._asked = self._asked, {}
+        for process in members:
+            asked = last.get(process)
+            if asked is None or now_s >= asked.next_s:
+                first_s = now_s if asked is None else asked.first_s
+                pause_s = 0.0 if now_s - first_s < _YOUNG_S else _ASK_EVERY_S
+                asked = _Asked(first_s, now_s + pause_s, effective_user(process))
+            self._asked[process] = asked
+        return {process: asked.user for process, asked in self._asked.items() if asked.user is not None}
 
     def may_speak(self, user: int, process: ProcessId) -> bool:
         """Return True if what this user's files say of the process counts.

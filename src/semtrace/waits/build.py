@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.model import (
     SEM_VALUE_MAX,
     Doubt,
@@ -58,6 +57,8 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     With `assume_asked` a lock counts as mapped by the server alone where nobody asked the other processes yet: what is
     stuck then is worth the question.
     """
+    if not _has_waits(snapshot):
+        return WaitGraph()
     stopped = stopped_processes(snapshot)
     server = _Server(
         frozenset(process.id for process in snapshot.processes if process.threads == 1),
@@ -80,6 +81,13 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
     waits += [_asked(wait) if assume_asked else wait for wait in snapshot.blocked if wait.thread not in known]
     waits = [_with_alarm(wait) if _may_be_interrupted(wait, snapshot) else wait for wait in waits]
     return graph(waits, _living(snapshot), stopped)
+
+
+def _has_waits(snapshot: Snapshot) -> bool:
+    """Nobody waits in most refreshes."""
+    uses = (use for lock in snapshot.thread_locks for use in lock.processes)
+    waited = any(lock.waiters for lock in snapshot.locks) or any(use.waiters for use in uses)
+    return waited or bool(snapshot.blocked)
 
 
 def _may_be_interrupted(wait: Wait, snapshot: Snapshot) -> bool:
