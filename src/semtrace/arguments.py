@@ -3,63 +3,181 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Collection, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from semtrace import __version__
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-COMMANDS = ("attach", "run", "serve", "ps", "dump", "doctor", "events", "release", "clean")
+from semtrace.errors import EXIT_USAGE
 
 _EPILOG = """\
-semtrace                 the live view of the only gunicorn, or a choice of several
-semtrace PID             the same for the server that this process belongs to
-semtrace ps              which gunicorns run here, and their workers
-semtrace dump PID        one snapshot as text; --json for programs, --watch 1 to repeat
-semtrace run -- gunicorn …  starts a server with its locks traced, and the live view beside it
-semtrace serve PID       the live view in a browser
-semtrace events PID      each act of traced locks as it happens; --json for programs
-semtrace doctor PID      what is wrong with its locks, on what evidence, and what to do
-semtrace release PID LOCK  what releasing an orphaned lock would do; --yes does it
-semtrace clean           semaphores and SharedMemory blocks that dead processes left in /dev/shm; --yes removes them
-
 PID is a master's, a worker's, or that of any other Python process. Nothing is stopped in the server, and nothing is
-changed in it except by release --yes.
+changed in it except by release --yes. `semtrace help COMMAND` has an example of each command.
 Exit codes: 0 fine, 1 failed, 2 usage, 3 doctor found an error, 4 not permitted, 5 no such server.
 """
 
 
+class _Help(argparse.HelpFormatter):
+    """Wraps a description, and leaves lines as they are that are laid out already."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Understands whole words alone: an abbreviation such as `--y` would release a lock."""
+
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, "formatter_class": _Help, **named})
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and how this very command is used. Exits with 2."""
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"semtrace: {message}\n")
+
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[_Parser]
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """`name` is the command's; without one it is `attach`. Exits with 2 on what it does not understand."""
-    bare = not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version")
-    options = _parser(bare).parse_args(["attach", *arguments] if bare else arguments)
-    if options.name == "run" and options.command[:1] == ["--"]:
+    parser, commands = command_line()
+    name, rest = _split(arguments, parser, commands)
+    command = commands[name]
+    options, unknown = command.parse_known_args(rest if name == "run" else _options_first(rest, command))
+    if unknown:
+        command.error(_unknown(unknown[0], command))
+    _settle_pid(options, command)
+    if name == "run" and options.command[:1] == ["--"]:
         del options.command[0]
     return options
 
 
-def _parser(bare: bool) -> argparse.ArgumentParser:
-    """`bare`: no command was given, so what is no PID may have been meant for one."""
-    parser = argparse.ArgumentParser(
+def command_line() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser of everything, for help, completion and the manual, and that of each command."""
+    parser = _Parser(
         prog="semtrace",
-        description="Shows which worker of a pre-forked server holds which lock, and who waits for it.",
+        usage="semtrace [PID]\n       semtrace COMMAND [PID] [options]",
+        description="Shows which worker of a pre-forked server holds which lock, who waits for it, and why nothing "
+        "moves.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"semtrace {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    _add_attach(commands, _pid_or_command if bare else _pid)
-    for add in (_add_run, _add_serve, _add_ps, _add_dump, _add_doctor, _add_events, _add_release, _add_clean):
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=_Parser, prog="semtrace"
+    )
+    for add in _ADD:
         add(commands)
-    return parser
+    return parser, dict(commands.choices)
 
 
-def _add_attach(commands: Commands, pid: Callable[[str], int]) -> None:
-    command = commands.add_parser("attach", help="the live view (the default)", description="The live view.")
-    _add_pid(command, pid)
+def _split(
+    arguments: list[str], parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser]
+) -> tuple[str, list[str]]:
+    """Return the name of the command, which may come after the PID and options, and all else."""
+    first = arguments[0] if arguments else ""
+    if first in commands:
+        return first, arguments[1:]
+    if first in ("-h", "--help", "--version"):
+        parser.parse_args(arguments[:1])
+    if first == "help":
+        _help(arguments[1:], parser, commands)
+    takes_value = {option for command in commands.values() for option in _options(command) if _options(command)[option]}
+    before = ""
+    for at, word in enumerate(arguments):
+        if word == "--":
+            break
+        if before not in takes_value:
+            if word in commands:
+                return word, arguments[:at] + arguments[at + 1 :]
+            if not word.startswith("-") and not _is_pid(word):
+                parser.exit(EXIT_USAGE, f"semtrace: {_unknown_command(word, commands)}\n")
+        before = word
+    return "attach", arguments
+
+
+def _help(
+    words: list[str], parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser]
+) -> NoReturn:
+    if words and words[0] not in commands:
+        parser.exit(EXIT_USAGE, f"semtrace: {_unknown_command(words[0], commands)}\n")
+    (commands[words[0]] if words else parser).print_help()
+    parser.exit()
+
+
+def _options_first(words: list[str], command: argparse.ArgumentParser) -> list[str]:
+    """Return the same with the options before all else, for argparse takes a PID that may be missing for missing where
+    an option comes first.
+    """
+    options: list[str] = []
+    others: list[str] = []
+    rest = iter(words)
+    known = _options(command)
+    for word in rest:
+        if word == "--":
+            others += rest
+        elif word.startswith("-") and word != "-":
+            options.append(word)
+            if known.get(word):
+                options += islice(rest, 1)
+        else:
+            others.append(word)
+    return [*options, "--", *others] if others else options
+
+
+def _options(command: argparse.ArgumentParser) -> dict[str, bool]:
+    """Return the options that it understands, and whether each takes a value."""
+    return {option: action.nargs != 0 for action in command._actions for option in action.option_strings}
+
+
+def _settle_pid(options: argparse.Namespace, command: argparse.ArgumentParser) -> None:
+    """The PID may be given as an option."""
+    by_option = vars(options).pop("pid_option", None)
+    if by_option is not None:
+        if options.pid not in (None, by_option):
+            command.error(f"there are two PIDs, {options.pid} and {by_option}: give one")
+        options.pid = by_option
+    if options.name == "release" and options.pid is None:
+        command.error("release needs a PID: use a number that `semtrace ps` shows")
+
+
+def _unknown_command(word: str, commands: Collection[str]) -> str:
+    close = _closest(word, commands)
+    return f"unknown command {word!r}" + (f"; did you mean {close}?" if close else ": `semtrace help` lists them")
+
+
+def _unknown(word: str, command: argparse.ArgumentParser) -> str:
+    if not word.startswith("-"):
+        return f"{word!r} is one argument too many"
+    close = _closest(word.partition("=")[0], [option for option in _options(command) if option.startswith("--")])
+    return f"unknown option {word!r}" + (f"; did you mean {close}?" if close else "")
+
+
+def _closest(word: str, known: Collection[str]) -> str | None:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word, known, 1)), None)
+
+
+def _examples(*lines: str) -> str:
+    """Lay out lines of two parts, what to type and what it does, as the end of a command's help."""
+    parts = [line.partition("  ") for line in lines]
+    wide = max(len(typed) for typed, _, _ in parts)
+    return "examples:\n" + "".join(f"  {typed:{wide}}  {what.strip()}\n" for typed, _, what in parts)
+
+
+def _add_attach(commands: Commands) -> None:
+    command = commands.add_parser(
+        "attach",
+        help="the live view (the default)",
+        description="The live view of a running server. Without PID of the only one, else of one that you choose.",
+        epilog=_examples(
+            "semtrace 4321  the server that this process belongs to", "semtrace  the only one, or a choice"
+        ),
+    )
+    _add_pid(command)
     _add_look(command)
     _add_ignore(command)
     _add_audit(command)
@@ -70,7 +188,10 @@ def _add_attach(commands: Commands, pid: Callable[[str], int]) -> None:
 
 def _add_run(commands: Commands) -> None:
     command = commands.add_parser(
-        "run", help="start a server with its locks traced", description="Starts a server, traced, and the live view."
+        "run",
+        help="start a server with its locks traced",
+        description="Starts a server, traced, and the live view next to it.",
+        epilog=_examples("semtrace run -- gunicorn -w 4 --preload shop:app  with exact times of each lock"),
     )
     command.add_argument("--headless", action="store_true", help="no live view: semtrace becomes the server")
     _add_look(command)
@@ -84,6 +205,7 @@ def _add_serve(commands: Commands) -> None:
         help="the live view in a browser",
         description="Serves the live view to browsers, at an address that nobody can guess. Anyone who has it can "
         "look.",
+        epilog=_examples("semtrace serve 4321  prints the address to open"),
     )
     _add_pid(command)
     command.add_argument(
@@ -99,7 +221,12 @@ def _add_serve(commands: Commands) -> None:
 
 
 def _add_ps(commands: Commands) -> None:
-    command = commands.add_parser("ps", help="every gunicorn of this machine", description="Lists the gunicorns.")
+    command = commands.add_parser(
+        "ps",
+        help="every gunicorn of this machine",
+        description="Lists the gunicorns.",
+        epilog=_examples("semtrace ps  each with its workers, as a table", "semtrace ps --json  for programs"),
+    )
     command.add_argument("--json", action="store_true", help="for programs")
     command.set_defaults(name="ps")
 
@@ -115,9 +242,20 @@ def _add_ignore(command: argparse.ArgumentParser) -> None:
 
 
 def _add_dump(commands: Commands) -> None:
-    command = commands.add_parser("dump", help="one snapshot as text", description="One snapshot, as text or JSON.")
+    command = commands.add_parser(
+        "dump",
+        help="one snapshot as text",
+        description="One snapshot, as text, JSON or CSV.",
+        epilog=_examples(
+            "semtrace dump 4321  who holds and who waits, now",
+            "semtrace dump --stacks 4321  also at which line",
+            "semtrace dump --json --watch 1 4321  one object a second, for programs",
+        ),
+    )
     _add_pid(command)
-    command.add_argument("--json", action="store_true", help="for programs: the schema is in the README")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs: the schema is in the README")
+    form.add_argument("--csv", action="store_true", help="for a spreadsheet: one row for each lock")
     command.add_argument(
         "--all", action="store_true", help="also signals inside Condition, Event, Queue; libraries' threading locks"
     )
@@ -129,10 +267,19 @@ def _add_dump(commands: Commands) -> None:
 
 def _add_doctor(commands: Commands) -> None:
     command = commands.add_parser(
-        "doctor", help="what is wrong, and what to do", description="Watches for a while and says what is wrong."
+        "doctor",
+        help="what is wrong, and what to do",
+        description="Watches for a while and says what is wrong.",
+        epilog=_examples(
+            "semtrace doctor 4321  what is wrong now",
+            "semtrace doctor --watch 4321  whenever that changes, until the server ends",
+            "semtrace doctor --brief --fail-on warning 4321  one line a finding, for monitoring",
+        ),
     )
     _add_pid(command)
-    command.add_argument("--json", action="store_true", help="for programs")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--brief", action="store_true", help="one line for each finding, without evidence and remedy")
     command.add_argument(
         "--for",
         dest="seconds",
@@ -148,13 +295,28 @@ def _add_doctor(commands: Commands) -> None:
         metavar="SECONDS",
         help="report holds and waits longer than this (default: 10)",
     )
+    command.add_argument(
+        "--watch", action="store_true", help="go on, and report whenever the findings change, until the server ends"
+    )
+    command.add_argument(
+        "--fail-on",
+        choices=("error", "warning", "note", "nothing"),
+        default="error",
+        metavar="SEVERITY",
+        help="exit with 3 on findings as severe as this: error (the default), warning, note, or nothing",
+    )
     _add_ignore(command)
     command.set_defaults(name="doctor")
 
 
 def _add_events(commands: Commands) -> None:
     command = commands.add_parser(
-        "events", help="what traced locks do, as it happens", description="Each act of the traced locks, one line each."
+        "events",
+        help="what traced locks do, as it happens",
+        description="Each act of the traced locks, one line each.",
+        epilog=_examples(
+            "semtrace events 4321  each act as it happens", "semtrace events --json --for 10 4321  ten seconds"
+        ),
     )
     _add_pid(command)
     command.add_argument("--json", action="store_true", help="for programs: one object a line")
@@ -168,8 +330,12 @@ def _add_release(commands: Commands) -> None:
         help="release an orphaned lock",
         description="Releases a lock that a dead process left locked: only what is proved orphaned, and proved again "
         "right before. Without --yes it says what it would do.",
+        epilog=_examples(
+            "semtrace release 4321 shop.lock  what that would do",
+            "semtrace release 4321 shop.lock --yes  release it",
+        ),
     )
-    command.add_argument("pid", type=_pid, metavar="PID", help="of a process of the server")
+    _add_pid(command)
     command.add_argument("lock", metavar="LOCK", help="its name or id, as dump shows them")
     _add_yes(command)
     command.set_defaults(name="release")
@@ -181,9 +347,21 @@ def _add_clean(commands: Commands) -> None:
         help="remove semaphores and SharedMemory blocks that dead processes left in /dev/shm",
         description="Removes the semaphores and SharedMemory blocks that Python made in /dev/shm and that no process "
         "uses. Without --yes it lists them.",
+        epilog=_examples("semtrace clean  what there is", "semtrace clean --yes  remove it"),
     )
     _add_yes(command)
     command.set_defaults(name="clean")
+
+
+def _add_config(commands: Commands) -> None:
+    command = commands.add_parser(
+        "config",
+        help="the settings in force, and where each comes from",
+        description="Prints the settings in force, as the file could have them, and where each comes from.",
+        epilog=_examples("semtrace config  to be changed and saved where it says"),
+    )
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.set_defaults(name="config")
 
 
 def _add_yes(command: argparse.ArgumentParser) -> None:
@@ -195,14 +373,15 @@ def _add_audit(command: argparse.ArgumentParser) -> None:
     command.add_argument("--audit", metavar="FILE", help="append each act to this file, as a line of JSON")
 
 
-def _add_pid(command: argparse.ArgumentParser, pid: Callable[[str], int] | None = None) -> None:
+def _add_pid(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "pid",
         nargs="?",
-        type=pid or _pid,
+        type=_pid,
         metavar="PID",
         help="of a master, a worker or any Python process of the server",
     )
+    command.add_argument("-p", "--pid", dest="pid_option", type=_pid, metavar="PID", help="the same")
 
 
 def _add_look(command: argparse.ArgumentParser) -> None:
@@ -216,12 +395,6 @@ def _add_look(command: argparse.ArgumentParser) -> None:
 def _pid(text: str) -> int:
     if not _is_pid(text):
         raise argparse.ArgumentTypeError(f"invalid PID {text!r}: use the number that `semtrace ps` shows")
-    return int(text)
-
-
-def _pid_or_command(text: str) -> int:
-    if not _is_pid(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a command ({', '.join(COMMANDS)}) nor a PID")
     return int(text)
 
 
@@ -243,3 +416,17 @@ def _seconds(text: str) -> float:
     if not 0.02 <= seconds <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time in seconds, from 0.02 to 86400")
     return seconds
+
+
+_ADD = (
+    _add_attach,
+    _add_doctor,
+    _add_ps,
+    _add_dump,
+    _add_events,
+    _add_run,
+    _add_serve,
+    _add_release,
+    _add_clean,
+    _add_config,
+)

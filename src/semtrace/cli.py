@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
@@ -13,6 +14,7 @@ from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, Semtrace
 from semtrace.printing import emit, emit_json, emit_prose, lenient, say, tell, wants_colour, width
 
 if TYPE_CHECKING:
+    from semtrace.doctor import Doctor
     from semtrace.model import Snapshot
     from semtrace.rules import Limits
 
@@ -106,7 +108,7 @@ def dump(options: argparse.Namespace) -> int:
     )
     try:
         snapshot = settle(observer)
-        _show(snapshot, options, observer.snapshot)
+        _show(snapshot, options, observer.snapshot, first=True)
         while options.watch and snapshot.alive:
             _pause(options.watch)
             snapshot = observer.snapshot()
@@ -150,27 +152,62 @@ def clean(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def config(options: argparse.Namespace) -> int:
+    """The settings in force."""
+    from semtrace import settings
+
+    if options.json:
+        import json
+
+        emit_json(json.dumps(settings.as_json(), indent=2))
+    else:
+        emit(settings.as_toml())
+    return EXIT_OK
+
+
 def doctor(options: argparse.Namespace) -> int:
-    """What is wrong, after a little watching."""
+    """What is wrong, after a little watching; with `--watch` again whenever that changes."""
     from semtrace.doctor import Doctor
-    from semtrace.reports.doctor import doctor_json, doctor_text
+    from semtrace.reports.doctor import as_severe_as, is_news
     from semtrace.servers import gunicorn
 
     patient = Doctor(gunicorn.choose(options.pid), _limits(options))
     try:
-        diagnosis = patient.watch(options.seconds)
+        snapshot = _examine(patient, options)
+        failed = as_severe_as(options.fail_on, snapshot)
+        while options.watch and snapshot.alive:
+            patient.forget_passed()
+            snapshot = _examine(patient, options, partial(is_news, snapshot))
+            failed |= as_severe_as(options.fail_on, snapshot)
     finally:
         patient.close()
+    if failed:
+        return EXIT_FINDINGS
+    return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
+
+
+def _examine(
+    patient: Doctor, options: argparse.Namespace, worth_it: Callable[[Snapshot], bool] = lambda snapshot: True
+) -> Snapshot:
+    """Watch once, and print what there is if that is `worth_it`."""
+    from semtrace.reports.doctor import doctor_brief, doctor_json, doctor_text
+
+    diagnosis = patient.watch(options.seconds)
     snapshot = diagnosis.snapshot
+    if not worth_it(snapshot):
+        return snapshot
     if options.json:
         import json
 
-        emit_json(json.dumps(doctor_json(snapshot), indent=2))
+        emit_json(json.dumps(doctor_json(snapshot), indent=None if options.watch else 2), flush=options.watch)
+    elif options.brief:
+        emit(doctor_brief(snapshot, at=options.watch), flush=options.watch)
     else:
-        emit(doctor_text(snapshot, diagnosis.looks, colour=wants_colour(), width=width()))
-    if any(finding.severity == "error" for finding in snapshot.findings):
-        return EXIT_FINDINGS
-    return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
+        from semtrace.text import iso
+
+        lines = doctor_text(snapshot, diagnosis.looks, colour=wants_colour(), width=width())
+        emit([f"At {iso(snapshot.taken_at)}:", "", *lines, ""] if options.watch else lines, flush=options.watch)
+    return snapshot
 
 
 def _limits(options: argparse.Namespace) -> Limits:
@@ -182,11 +219,18 @@ def _limits(options: argparse.Namespace) -> Limits:
     return Limits(long_s, long_s, frozenset((*load().ignore, *options.ignore)))
 
 
-def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[[], Snapshot]) -> None:
+def _show(
+    snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[[], Snapshot], first: bool = False
+) -> None:
     if options.stacks:
         from semtrace.stacks import confirmed, with_stacks
 
         snapshot = confirmed(with_stacks(snapshot), look_again())
+    if options.csv:
+        from semtrace.reports.csvdump import csv_header, csv_rows
+
+        emit([*([csv_header()] if first else []), *csv_rows(snapshot)], flush=True)
+        return
     if options.json:
         import json
 
@@ -221,5 +265,5 @@ def _refuse_other_systems() -> None:
 
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
-    function.__name__: function for function in (attach, run, serve, ps, dump, doctor, events, release, clean)
+    function.__name__: function for function in (attach, run, serve, ps, dump, doctor, events, release, clean, config)
 }

@@ -66,6 +66,10 @@ class Doctor:
             known = time.monotonic() if unread else known
         return Diagnosis(self._judge(snapshot), self._looks)
 
+    def forget_passed(self) -> None:
+        """What was found so far and is over by the next judgement is not reported again."""
+        self._seen.clear()
+
     def _goes_on(self, passed_s: float, seconds: float, known_s: float) -> bool:
         if passed_s < seconds + _PATIENCE_S:
             return passed_s < seconds or known_s < min(seconds, _KNOWN_S) or self._observer.undecided()

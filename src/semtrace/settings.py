@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -50,21 +51,64 @@ def state_path() -> Path:
 
 def load(given: Path | None = None) -> Settings:
     """The user's settings, the defaults where there is no file. Raises UsageError on what it cannot understand."""
+    table = _table(given)
+    return Settings() if table is None else from_table(table, str(given or config_path()))
+
+
+def _table(given: Path | None) -> dict[str, Any] | None:
+    """Return what the file has, None where there is none."""
     path = given or config_path()
     try:
         text = safefile.read(path, MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        return Settings()
+        return None
     except OSError as error:
         if given is None and not _can_enter(path.parent):
-            return Settings()
+            return None
         raise UsageError(f"cannot read {path}: {error.strerror}", "make it readable, or move it away") from error
     if len(text) > MOST_BYTES:
         raise UsageError(f"{path} is larger than a megabyte", "is it the right file?")
     try:
-        return from_table(tomllib.loads(text.decode()), str(path))
+        table: dict[str, Any] = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is no TOML: {error}", "mend that line, or move the file away") from error
+    return table
+
+
+def as_json() -> dict[str, Any]:
+    """Return each setting in force, and whether it comes from the file or is the default."""
+    table, settings = _table(None), load()
+    return {
+        "file": str(config_path()),
+        "exists": table is not None,
+        "settings": {
+            each.name: {
+                "value": getattr(settings, each.name),
+                "from": "file" if each.name in (table or {}) else "default",
+            }
+            for each in fields(Settings)
+        },
+    }
+
+
+def as_toml() -> Iterator[str]:
+    """Yield the same as the file could have it; what is no setting of the file is a comment, with its default."""
+    found = as_json()
+    yield f"# {found['file']}{'' if found['exists'] else ': there is no such file, so all are the defaults'}"
+    yield "# Options of the command line come before these."
+    yield ""
+    for name, each in found["settings"].items():
+        if name != "keys":
+            yield f"{'' if each['from'] == 'file' else '# '}{name} = {_toml(each['value'])}"
+    yield ""
+    yield "[keys]  # commands and their keys, where they are not the usual ones"
+    for command, keys in found["settings"]["keys"]["value"].items():
+        yield f"{command} = {_toml(keys.split(','))}"
+
+
+def _toml(value: object) -> str:
+    """JSON writes numbers, texts, lists of texts and truth as TOML has them (toml.io 1.0.0: basic strings)."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
 
 
 def _can_enter(folder: Path) -> bool:

@@ -21,9 +21,10 @@ from semtrace.model import (
     Unchecked,
     Unread,
 )
-from semtrace.reports.doctor import doctor_json, doctor_text
+from semtrace.reports.doctor import as_severe_as, doctor_brief, doctor_json, doctor_text, is_news
 from semtrace.rules import findings
 from semtrace.rules.coverage import not_checked
+from semtrace.text import iso
 
 
 def sick() -> Snapshot:
@@ -147,3 +148,33 @@ def test_the_json_has_the_keys_of_the_contract() -> None:
     assert told["findings"][0]["lock"] == "0:27:1"
     assert told["findings"][1]["lock"] is None
     assert told["not_checked"][-1]["what"] == "other-waits"
+
+
+def test_brief_has_the_headline_and_one_line_for_each_finding() -> None:
+    snapshot = replace(sick(), problems=blind(12))
+    lines = list(doctor_brief(snapshot))
+    assert lines[0].startswith("ORPHANED: ")
+    assert [line.split(":")[0] for line in lines[1:-1]] == [
+        f"{finding.severity.upper()} {finding.code}" for finding in snapshot.findings
+    ]
+    assert lines[-1] == "NOT SEEN: PID 12: cannot read its memory: Permission denied"
+    assert all(line.startswith(iso(snapshot.taken_at)) for line in doctor_brief(snapshot, at=True))
+
+
+@pytest.mark.parametrize(("limit", "fails"), [("error", False), ("warning", True), ("note", True), ("nothing", False)])
+def test_a_warning_fails_only_where_it_is_asked_to(limit: str, fails: bool) -> None:
+    warned = tuple(replace(finding, severity="warning") for finding in sick().findings)
+    assert warned
+    assert as_severe_as(limit, replace(sick(), findings=warned)) == fails
+    assert as_severe_as(limit, sick()) == (limit != "nothing")
+
+
+def test_what_is_wrong_is_news_once() -> None:
+    healthy, ill = snapshot(lock()), sick()
+    assert is_news(healthy, ill)
+    assert is_news(ill, healthy)
+    assert not is_news(ill, replace(ill, taken_at=ill.taken_at + 1))
+    assert is_news(healthy, replace(healthy, alive=False))
+    over = replace(healthy, findings=tuple(replace(finding, over_s=1.0) for finding in ill.findings))
+    assert is_news(healthy, over)
+    assert not is_news(over, healthy)

@@ -112,6 +112,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     },
     "reports": {
         "doctor": "model present rules.coverage rules.headline text .dump .schema",
+        "csvdump": "model text",
         "schema": "model present text waits",
         "stacks": "model present text",
         "dump": "model observe.separate present rules.headline text waits .stacks",
@@ -139,14 +140,15 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "tui": "model errors linux.safefile present rules.coverage rules.headline timelines.raster reports.schema "
     "observe.separate settings timelines.spans reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
-    "arguments": "",
+    "arguments": "errors",
     "printing": "errors text",
     "signals": "",
     "showing": "model errors tracing.follower servers.gunicorn launch linux repairs.mend observe.observer printing "
     "rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
-    "cli": "arguments settings model doctor reports.doctor errors linux.privileges linux.rights rules stacks "
+    "cli": "arguments settings model doctor reports.csvdump reports.doctor text errors linux.privileges linux.rights "
+    "rules stacks "
     "servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving showing "
     "signals supervising tailing",
     "__main__": "cli",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from semtrace.errors import UsageError
-from semtrace.settings import Settings, config_path, load, state_path
+from semtrace.settings import Settings, as_json, as_toml, config_path, load, state_path
 
 
 def written(folder: Path, text: str) -> Path:
@@ -81,3 +81,23 @@ def test_a_user_without_a_home_has_the_settings_as_they_come(monkeypatch: pytest
     monkeypatch.setattr(Path, "home", nowhere)
     assert load() == Settings()
     assert state_path().is_absolute()
+
+
+def test_config_prints_what_is_in_force_so_that_it_can_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "semtrace").mkdir()
+    assert as_json()["exists"] is False
+    assert {each["from"] for each in as_json()["settings"].values()} == {"default"}
+    path = written(tmp_path / "semtrace", 'interval = 0.5\nignore = ["a.b"]\n[keys]\npause = ["z", "f12"]\n')
+    found = as_json()
+    assert (found["file"], found["exists"]) == (str(path), True)
+    assert {name for name, each in found["settings"].items() if each["from"] == "file"} == {
+        "interval",
+        "ignore",
+        "keys",
+    }
+    before = load()
+    path.write_text("\n".join(as_toml()).replace("\n# interval", "\ninterval"))
+    assert load() == before

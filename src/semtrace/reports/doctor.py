@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
-from semtrace.model import CODES, Finding, Severity, Snapshot
+from semtrace.model import CODES, SEVERITIES, Finding, Severity, Snapshot
 from semtrace.present.coverage import not_checked_text
 from semtrace.present.findings import advice, command, evidence, title
 from semtrace.present.headline import headline_text
-from semtrace.reports.dump import problems
+from semtrace.reports.dump import problem_lines, problems
 from semtrace.reports.schema import SCHEMA, finding_json, problem_json, server_json
 from semtrace.rules.coverage import not_checked
 from semtrace.rules.headline import headline
@@ -35,6 +35,34 @@ def doctor_text(snapshot: Snapshot, looks: int, *, colour: bool = False, width: 
         if number:
             yield ""
         yield from part
+
+
+def doctor_brief(snapshot: Snapshot, *, at: bool = False) -> Iterator[str]:
+    """The headline, and one line for each finding: for monitoring. `at` puts the time before each."""
+    time = f"{iso(snapshot.taken_at)} " if at else ""
+    yield f"{time}{headline_text(headline(snapshot))}"
+    for finding in snapshot.findings:
+        yield f"{time}{finding.severity.upper()} {finding.code}: {title(finding)}"
+    for line, _ in problem_lines(snapshot.problems):
+        yield f"{time}NOT SEEN: {line}"
+
+
+def as_severe_as(limit: str, snapshot: Snapshot) -> bool:
+    """Return True if there is a finding that is at least so severe; nothing is as severe as "nothing"."""
+    return any(SEVERITIES.index(finding.severity) <= _FAILS_UP_TO[limit] for finding in snapshot.findings)
+
+
+_FAILS_UP_TO: dict[str, int] = {"nothing": -1} | {severity: place for place, severity in enumerate(SEVERITIES)}
+
+
+def is_news(before: Snapshot, now: Snapshot) -> bool:
+    """Return True if other things are wrong now, or something has passed since, or the server has ended."""
+
+    def present(snapshot: Snapshot) -> set[tuple[Hashable, Severity]]:
+        return {(each.key, each.severity) for each in snapshot.findings if each.over_s is None}
+
+    over = any(finding.over_s is not None for finding in now.findings)
+    return over or present(before) != present(now) or before.alive != now.alive
 
 
 def doctor_json(snapshot: Snapshot) -> dict[str, Any]:

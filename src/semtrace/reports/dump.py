@@ -202,14 +202,20 @@ def _counts(statistics: Statistics) -> str:
 
 def problems(found: Iterable[Problem]) -> Iterator[str]:
     """What could not be seen, the same for several processes in one line, each with its remedy."""
+    yield "PROBLEMS"
+    for line, remedy in problem_lines(found):
+        yield f"  {line}"
+        yield f"    {remedy}"
+
+
+def problem_lines(found: Iterable[Problem]) -> Iterator[tuple[str, str]]:
+    """Yield what could not be seen, and the remedy: the same for several processes once."""
     alike: dict[tuple[str, str], list[Problem]] = {}
     for problem in found:
         alike.setdefault((problem.what, problem.error), []).append(problem)
-    yield "PROBLEMS"
     for (what, error), these in alike.items():
         who = _pids([p.process for p in these if p.process])
-        yield f"  {'PID ' + who + ': ' if who != UNKNOWN else ''}cannot {what}: {error}"
-        yield f"    {these[0].remedy}"
+        yield f"{'PID ' + who + ': ' if who != UNKNOWN else ''}cannot {what}: {error}", these[0].remedy
 
 
 def _pids(processes: Sequence[ProcessId]) -> str:
