@@ -332,7 +332,21 @@ def _holds() -> Iterator[tuple[str, Finding]]:
     ring = _one(a, b, code="long-wait")
     yield "a ring of Semaphores", ring
     yield "a ring of Semaphores, over", gone_by(ring, 5.0)
+    yield from _tasks()
     yield from _crowds()
+
+
+def _tasks() -> Iterator[tuple[str, Finding]]:
+    """An asyncio lock that tasks wait for."""
+    guard = thread_lock("app.stock_lock", locked=(11, 12), kind="asyncio.Lock")
+    first, second, _ = guard.processes
+    held = holder(11, stack=frames(("/srv/app.py", "sell")))
+    uses = (replace(first, tasks=2, tasks_s=15.0, holder=held), replace(second, tasks=1, tasks_s=11.0))
+    late = _one(code="long-wait", thread_locks=(replace(guard, processes=uses),))
+    yield "tasks wait for an asyncio lock", late
+    yield "tasks wait for an asyncio lock, over", gone_by(late, 5.0)
+    short = replace(first, tasks=1, tasks_s=1.3)
+    yield "a task waits for an asyncio lock", _one(code="long-wait", thread_locks=(replace(guard, processes=(short,)),))
 
 
 def _crowds() -> Iterator[tuple[str, Finding]]:

@@ -20,7 +20,7 @@ from semtrace.cpython.modules import Modules, Zone
 from semtrace.cpython.naming import Naming, plain
 from semtrace.cpython.pages import Pages, Readable
 from semtrace.cpython.runtime import UnreadableError, locate
-from semtrace.cpython.threadlock import FoundThreadLock, form_of, kind_of, resolve
+from semtrace.cpython.threadlock import FoundThreadLock, form_of, kind_of, queue_slot, resolve
 from semtrace.lazydata import dataclass
 from semtrace.linux.maps import Mapping, read_mappings
 
@@ -171,6 +171,7 @@ def _thread_locks(crawl: Crawl, naming: Naming, everything: bool) -> tuple[Found
                 slot=slot,
                 own=any(node.own for node in ways),
                 value_type=crawl.objects.type_of(crawl.objects.pages.u64(slot)) if slot else 0,
+                queue_slot=queue_slot(crawl.classes, address, cls),
             )
         )
     return tuple(sorted(found, key=lambda lock: lock.name))

@@ -97,6 +97,15 @@ class WaitedFor:
 
 
 @dataclass(frozen=True)
+class TasksWait:
+    """So many tasks of a process wait for an asyncio lock, the first of them since."""
+
+    process: ProcessId
+    tasks: int
+    since: Elapsed
+
+
+@dataclass(frozen=True)
 class At:
     """Where these threads are, and nothing else."""
 
@@ -567,6 +576,7 @@ Fact = (
     | HolderUnknown
     | HeldBy
     | WaitedFor
+    | TasksWait
     | At
     | BetweenRequests
     | DeadByFile

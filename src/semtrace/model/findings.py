@@ -102,6 +102,7 @@ class Advice(Word):
     LOCKS_INSTEAD_OF_SEMAPHORES = auto()
     # threads that are stuck
     RELEASE_IN_FINALLY = auto()
+    RELEASE_BY_ASYNC_WITH = auto()
     NOT_IN_HANDLER = auto()
     READ_BEFORE_JOIN = auto()
     RELEASE_BEFORE_JOIN = auto()

@@ -58,6 +58,7 @@ from semtrace.model import (
     TakenInOrder,
     TakerDied,
     TakerGone,
+    TasksWait,
     ThreadMayRelease,
     TimeoutKills,
     UnfinishedTasks,
@@ -126,6 +127,13 @@ def _(fact: WaitedFor) -> Iterator[str]:
     one = ", the longest" if since and len(fact.threads) > 1 else ""
     yield f"{many} for it{one}{since}: {pids(each.pid for each in fact.threads)}"
     yield from place_lines(fact.threads)
+
+
+@_lines.register
+def _(fact: TasksWait) -> Iterator[str]:
+    many = counted(fact.tasks, "task waits", "tasks wait")
+    first = ", the first" if fact.tasks > 1 else ""
+    yield f"{many} for it in the event loop of PID {fact.process.pid}{first}{lasting(fact.since, 'wait')}"
 
 
 @_lines.register

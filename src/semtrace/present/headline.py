@@ -50,8 +50,11 @@ def _blocked(line: Headline) -> str:
     return f"{many} for {', '.join(names[:_FEW])}{more}"
 
 
+_GAPS = {Unchecked.PRIVATE_LOCKS: "private locks", Unchecked.ASYNC_TASKS: "asyncio tasks"}
+
+
 def _gaps(line: Headline) -> str:
-    parts = [counted(gap.count, "process") if gap.what is Unchecked.PROCESSES else "private locks" for gap in line.gaps]
+    parts = [counted(gap.count, "process") if gap.what is Unchecked.PROCESSES else _GAPS[gap.what] for gap in line.gaps]
     return f"; not checked: {', '.join(parts)}" if parts else ""
 
 

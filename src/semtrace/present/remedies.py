@@ -44,6 +44,8 @@ ADVICE: Mapping[Advice, str] = {
     "multiprocessing.Lock: then semtrace can see who holds them.",
     Advice.RELEASE_IN_FINALLY: "Take the lock by `with`, so that an exception releases it, and never twice in one "
     "thread.",
+    Advice.RELEASE_BY_ASYNC_WITH: "Take the lock by `async with`, so that an exception or a cancellation releases it. "
+    "Take several locks in the same order in every task.",
     Advice.NOT_IN_HANDLER: "Do not use locks, queues, events or conditions in a signal handler: set a plain flag "
     "there, or use signal.set_wakeup_fd, and act on it in the main program.",
     Advice.READ_BEFORE_JOIN: "Read everything from the queue or pipe before join() or wait(); of a "

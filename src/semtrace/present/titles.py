@@ -22,6 +22,7 @@ from semtrace.model import (
     SeparateSemaphores,
     TakerDied,
     TakerGone,
+    TasksWait,
     ThreadRef,
     UnitsLost,
     UnusedNames,
@@ -199,9 +200,15 @@ def _long_wait(finding: Finding) -> str:
         have = "" if over else "have " if len(finding.threads) > 1 else "has "
         who = counted(len(finding.threads), "thread") if len(finding.threads) > 1 else thread_name(finding.threads[0])
         return f"{who} {have}waited for {target_text(waits[0].target)}{since}"
+    if finding.fact(TasksWait):
+        return f"{_tasks(finding)} {'' if over else 'have '}waited for {_name(finding)}{since}"
     ended = finding.fact(TakerDied) or finding.fact(TakerGone)
     died = ", and the process that had it died" if ended else ""
     return f"{thread_name(finding.threads[0])} {'' if over else 'has '}waited for {_name(finding)}{since}{died}"
+
+
+def _tasks(finding: Finding) -> str:
+    return f"asyncio tasks of {pids(finding.pids)}"
 
 
 def _contention(finding: Finding) -> str:

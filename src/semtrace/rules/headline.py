@@ -21,7 +21,7 @@ _WORDS: dict[FindingCode, Verdict] = {
 }
 
 # Without these "OK" would be an answer to a smaller question.
-_LARGE = (Unchecked.PROCESSES, Unchecked.PRIVATE_LOCKS)
+_LARGE = (Unchecked.PROCESSES, Unchecked.PRIVATE_LOCKS, Unchecked.ASYNC_TASKS)
 
 
 @dataclass(frozen=True)
