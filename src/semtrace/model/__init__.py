@@ -8,6 +8,7 @@ from __future__ import annotations
 from semtrace.model.coverage import NotChecked, Unchecked
 from semtrace.model.facts import (
     FILE,
+    IMPORT,
     AboveMaximum,
     AllWaitThemselves,
     Asleep,
@@ -42,6 +43,7 @@ from semtrace.model.facts import (
     LockedInParent,
     LockedSinceFork,
     LockRef,
+    MasterStopped,
     MayBeGate,
     MayStillWake,
     Measure,
@@ -102,11 +104,12 @@ from semtrace.model.private import Overlap, ThreadLock, ThreadLockUse
 from semtrace.model.server import EndedChild, Process, Server, Surroundings
 from semtrace.model.snapshot import Problem, SharedMemory, Snapshot
 from semtrace.model.tracing import Durations, LockOrder, Statistics, TracedEvent, Tracing
-from semtrace.model.waits import Doubt, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
+from semtrace.model.waits import Doubt, Inside, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
 
 __all__ = [
     "CODES",
     "FILE",
+    "IMPORT",
     "RECURSIVE_MUTEX",
     "SEMAPHORE",
     "SEM_VALUE_MAX",
@@ -152,6 +155,7 @@ __all__ = [
     "HolderUnknown",
     "InHandler",
     "Inherited",
+    "Inside",
     "KilledByTimeout",
     "LastHolder",
     "LastSeen",
@@ -163,6 +167,7 @@ __all__ = [
     "LockedInParent",
     "LockedSinceFork",
     "Lost",
+    "MasterStopped",
     "MayBeGate",
     "MayStillWake",
     "Measure",

@@ -25,8 +25,8 @@ class Elapsed:
     measure: Measure = "at-least"
 
 
-# The kind of a file's lock, where other locks have the name of their class.
-FILE = "file"
+# The kinds of a file's lock and of a module's import lock, where other locks have the name of their class.
+FILE, IMPORT = "file", "import"
 
 
 @dataclass(frozen=True)
@@ -514,6 +514,13 @@ class Stopped:
 
 
 @dataclass(frozen=True)
+class MasterStopped:
+    """The master of the server is stopped, and its workers go on."""
+
+    process: ProcessId
+
+
+@dataclass(frozen=True)
 class Beat:
     """How old the last heartbeat of a worker is, None where none can be seen; gunicorn kills it at `timeout_s`."""
 
@@ -627,6 +634,7 @@ Fact = (
     | SeparateSemaphores
     | HeldAtOnce
     | Stopped
+    | MasterStopped
     | Beat
     | Crowd
     | Contended

@@ -39,6 +39,7 @@ from semtrace.model import (
     LeakedName,
     LockedInParent,
     LockedSinceFork,
+    MasterStopped,
     MayBeGate,
     MayStillWake,
     NobodyElse,
@@ -489,6 +490,11 @@ def _(fact: HeldAtOnce) -> Iterator[str]:
 @_lines.register
 def _(fact: Stopped) -> Iterator[str]:
     yield f"PID {fact.process.pid} is stopped"
+
+
+@_lines.register
+def _(fact: MasterStopped) -> Iterator[str]:
+    yield f"PID {fact.process.pid} is the master: meanwhile it replaces no worker that dies, and ends none that hangs"
 
 
 @_lines.register

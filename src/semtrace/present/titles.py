@@ -16,6 +16,7 @@ from semtrace.model import (
     FindingCode,
     HeldBy,
     LockedSinceFork,
+    MasterStopped,
     OverReleased,
     RingLink,
     RoomLeft,
@@ -128,6 +129,8 @@ def _stopped_alone(finding: Finding) -> str:
     many, who = len(finding.threads) > 1, pids(each.pid for each in finding.threads)
     if finding.over_s is not None:
         return f"{who} {'were' if many else 'was'} stopped"
+    if finding.fact(MasterStopped):
+        return f"{who}, the master, is stopped: nobody looks after the workers until it is continued"
     do, them = ("are stopped: they serve", "they are") if many else ("is stopped: it serves", "it is")
     return f"{who} {do} no request until {them} continued"
 

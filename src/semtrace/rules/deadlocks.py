@@ -43,7 +43,7 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.evidence import lock_ref
-from semtrace.rules.knots import blocked, is_deadlock, target_ref, target_refs, thread_ref, waited
+from semtrace.rules.knots import blocked, is_deadlock, restart, target_ref, target_refs, thread_ref, waited
 
 
 def deadlock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -158,14 +158,16 @@ def _advice(cycle: Sequence[Wait], server: Server, doubtful: bool) -> Iterator[A
     if len(cycle) == 1:
         yield cure_of_reentry(WaitKind.SHARED_LOCK in kinds, server)
     elif WaitKind.PIPE_WRITE in kinds:
-        yield Advice.READ_BEFORE_JOIN
+        joins = kinds & {WaitKind.PROCESS_END, WaitKind.THREAD_END}
+        locks = kinds - {WaitKind.PIPE_WRITE, WaitKind.PIPE_READ}
+        yield Advice.READ_BEFORE_JOIN if joins else Advice.NOT_WHILE_HOLDING if locks else Advice.READ_WHILE_WRITING
     elif WaitKind.PROCESS_END in kinds or WaitKind.THREAD_END in kinds:
         yield Advice.RELEASE_BEFORE_JOIN
     else:
         yield Advice.SAME_ORDER
     if not doubtful:
         shared = WaitKind.MANAGER_LOCK in kinds or any(wait.target.semaphore is not None for wait in cycle)
-        yield Advice.RESTART_SERVER if shared else Advice.RESTART_PROCESS
+        yield restart(cycle, shared)
 
 
 def cure_of_reentry(shared: bool, server: Server) -> Advice:
