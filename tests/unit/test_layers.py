@@ -108,7 +108,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     # what people and programs get to read
     "timelines": {
         "spans": "model",
-        "timeline": "model .spans",
+        "timeline": "model waits .spans",
         "bitrows": "model .spans",
         "raster": "model .bitrows .spans .timeline",
     },
