@@ -187,7 +187,9 @@ class Blocking:
         """Ask the server's own processes who has the other ends of what these threads wait for: that is cheap. Return
         True if there is an answer that is new.
         """
-        wanted = self._channels(threads) - self._ends.keys()
+        # A Manager's client holds what others wait for, whether or not it could be stuck itself.
+        clients = {each.client for each in self._last.reasons.values() if each.client is not None}
+        wanted = (self._channels(threads) | clients) - self._ends.keys()
         if not wanted:
             return False
         ends, _ = ends_among(wanted, [member.pid for member in members])
