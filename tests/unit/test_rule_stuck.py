@@ -6,15 +6,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sick import codes, found, frames, holder, lock, pid, processes, snapshot, waiter
+from sick import SERVER, codes, found, frames, holder, lock, pid, processes, snapshot, waiter
 
 from semtrace.model import (
     Advice,
     Finding,
+    GreenletMayHold,
     Inside,
     LockRef,
     Process,
     RootKind,
+    Server,
     Target,
     ThreadId,
     Wait,
@@ -137,3 +139,23 @@ def test_connection_pool_has_no_jobs_that_a_worker_lost() -> None:
 def other_thread(number: int) -> Wait:
     target = Target(WaitKind.PRIVATE_LOCK, "app.other", process=pid(number), address=1)
     return replace(wait(number, target), thread=ThreadId(pid(number), 99))
+
+
+GEVENT = replace(SERVER, worker_class="gevent")
+
+
+@pytest.mark.parametrize("server", [GEVENT, replace(SERVER, worker_class="eventlet")])
+def test_suspended_greenlet_is_named_as_a_possible_holder(server: Server) -> None:
+    (private,) = stuck(wait(11, copy(11)), server=server)
+    assert private.fact(GreenletMayHold) == GreenletMayHold(server.worker_class)
+    held = lock(holders=(holder(11, 29.0, asleep_s=29.0),), waiters=(waiter(12, 20.0),))
+    for rest in (held, replace(held, holders=(holder(11, within=True),), waiters=(waiter(11, 60.0),))):
+        findings = found(rest, server=replace(server, timeout_s=None))
+        assert any(finding.fact(GreenletMayHold) for finding in findings)
+
+
+def test_greenlets_are_known_by_the_stack_of_any_server() -> None:
+    stack = frames(("/v/site-packages/gevent/baseserver.py", "do_handle"))
+    (finding,) = stuck(wait(11, copy(11), stack=stack), server=replace(SERVER, kind="python", worker_class=None))
+    assert finding.fact(GreenletMayHold) == GreenletMayHold(None)
+    assert all(each.fact(GreenletMayHold) is None for each in stuck(wait(11, copy(11))))

@@ -122,6 +122,15 @@ class BetweenRequests:
     site: str | None = None
 
 
+@dataclass(frozen=True)
+class GreenletMayHold:
+    """The threads run greenlets: one that is suspended shows in no stack, and may hold the lock. `worker_class` is
+    gunicorn's, None of another server.
+    """
+
+    worker_class: str | None
+
+
 # -- holders that died
 
 
@@ -586,6 +595,7 @@ Fact = (
     | TasksWait
     | At
     | BetweenRequests
+    | GreenletMayHold
     | DeadByFile
     | LastSeen
     | HolderNotSeen

@@ -27,6 +27,7 @@ from semtrace.model import (
     Fact,
     ForkCopies,
     FreeElsewhere,
+    GreenletMayHold,
     HandsLocksOver,
     HeldAtOnce,
     HeldBy,
@@ -224,6 +225,12 @@ def _(fact: SemaphoreMayBeLock) -> Iterator[str]:
 def _(fact: BetweenRequests) -> Iterator[str]:
     took = f"the code that took it, at {clean(fact.site)}," if fact.site else "the code that took it"
     yield f"{thread_name(fact.thread)} waits for its next request or job: {took} ended without releasing it"
+
+
+@_lines.register
+def _(fact: GreenletMayHold) -> Iterator[str]:
+    kind = f" (worker class {clean(fact.worker_class)})" if fact.worker_class else ""
+    yield f"its threads run greenlets{kind}: a suspended greenlet, which shows in no stack, may hold it"
 
 
 # -- rings

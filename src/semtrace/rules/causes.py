@@ -36,6 +36,7 @@ from semtrace.model import (
 )
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import cure_of_reentry
+from semtrace.rules.greenlets import may_hold
 from semtrace.rules.knots import target_ref, thread_ref
 
 # Semaphores inside a Condition (Lib/multiprocessing/synchronize.py Condition.__init__), and of a JoinableQueue
@@ -148,7 +149,8 @@ def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fac
     again = [wait for wait in waits if wait.thread in (wait.holders or ())]
     if again:
         held = tuple(Hold(ThreadRef(wait.thread.process, wait.thread.tid), None) for wait in again)
-        return (HeldBy(held),), (cure_of_reentry(False, snapshot.server),)
+        greenlets = may_hold(snapshot.server, [again[0].stack])
+        return (HeldBy(held), *greenlets), (cure_of_reentry(False, snapshot.server),)
     owners = {wait.thread.process for wait in waits}
     threads = {process.id: process.threads for process in snapshot.processes}
     facts: list[Fact] = [OnlyOwnProcess(each, threads.get(each, 1)) for each in sorted(owners)[:_FEW]]
@@ -163,7 +165,8 @@ def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fac
     if inherited:
         return (*facts, LockedSinceFork(inherited, workers=False)), (at_fork,)
     free = tuple(use.process for use in uses if not use.locked and use.process not in owners)
-    return (*facts, *([FreeElsewhere(free)] if free else ())), (at_fork if inside else Advice.RELEASE_IN_FINALLY,)
+    facts += [*([FreeElsewhere(free)] if free else ()), *may_hold(snapshot.server, [wait.stack for wait in waits])]
+    return tuple(facts), (at_fork if inside else Advice.RELEASE_IN_FINALLY,)
 
 
 def _manager_cause(waits: Sequence[Wait]) -> tuple[Fact, ...]:

@@ -43,6 +43,7 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.evidence import lock_ref
+from semtrace.rules.greenlets import has_greenlets, may_hold
 from semtrace.rules.knots import blocked, is_deadlock, restart, target_ref, target_refs, thread_ref, waited
 
 
@@ -131,6 +132,7 @@ def _finding(cycle: Sequence[Wait], root: Root, snapshot: Snapshot, doubt: list[
             *_links(cycle, snapshot, took=bool(doubt)),
             Asleep(len(cycle), root.since_s, for_ever=not doubt),
             *doubt,
+            *(may_hold(snapshot.server, [cycle[0].stack]) if again else ()),
             *([Behind(len(behind), of_one=again)] if behind else []),
         ),
         remedy=Remedy(tuple(_advice(cycle, snapshot.server, bool(doubt)))),
@@ -172,9 +174,8 @@ def _advice(cycle: Sequence[Wait], server: Server, doubtful: bool) -> Iterator[A
 
 def cure_of_reentry(shared: bool, server: Server) -> Advice:
     """To an RLock all greenlets of a process are one thread: it lets the second in while the first is inside."""
-    kind = server.worker_class
-    if kind is not None and ("gevent" in kind or "eventlet" in kind):
+    if has_greenlets(server):
         return Advice.NO_RLOCK_FOR_GREENLETS
-    if kind is None:
+    if server.worker_class is None:
         return Advice.USE_SHARED_RLOCK_NO_GREENLETS if shared else Advice.USE_THREADING_RLOCK_NO_GREENLETS
     return Advice.USE_SHARED_RLOCK if shared else Advice.USE_THREADING_RLOCK
