@@ -142,15 +142,16 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "observe.separate settings timelines.spans reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "",
-    "printing": "errors text",
+    "progress": "text",
+    "printing": "errors progress text",
     "signals": "",
     "showing": "model errors tracing.follower servers.gunicorn launch linux repairs.mend observe.observer printing "
     "rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
     "cli": "arguments settings model doctor reports.doctor errors linux.privileges linux.rights rules stacks "
-    "servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving showing "
-    "signals supervising tailing",
+    "servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving "
+    "showing signals supervising tailing",
     "__main__": "cli",
 }
 
