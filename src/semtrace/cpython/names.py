@@ -70,11 +70,12 @@ def walk(
     budget_s: float = 1.0,
     max_objects: int = 200_000,
     all_thread_locks: bool = False,
+    only_user: bool = False,
 ) -> Walk:
     """Names every lock that the modules of process `pid` lead to.
 
     Threading and asyncio locks are those that the user's own modules and classes lead to, with `all_thread_locks`
-    every one.
+    every one. `only_user` leaves out all other modules: what they name is not found.
     """
     begun = time.perf_counter()
     pages = Pages(memory)
@@ -91,7 +92,7 @@ def walk(
     budget = Budget(budget_s, max_objects)
     modules = Modules(objects, runtime.modules, budget)
     frames = tuple(read_frames(objects, classes, runtime.interpreters, budget))
-    crawl = Crawl(objects, classes, modules, budget, frames)
+    crawl = Crawl(objects, classes, modules, budget, frames, only_user)
     crawl.run()
     naming = Naming(objects, classes)
     semlocks = _semlocks(crawl, naming)

@@ -27,6 +27,9 @@ _RETRY_S, _RETRY_MOST_S = 1.0, 60.0
 # How often one of the processes that were walked is walked again, for what is new in it.
 _AGAIN_S = 15.0
 
+# Of the processes of a server so many are asked early for locks of their own; a resource tracker has none.
+_MOST_TRIED = 4
+
 
 @dataclass(slots=True)
 class _Visit:
@@ -43,12 +46,15 @@ class _Visit:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """`siblings` have not been walked: what this one has may be in them under the same names."""
+    """`siblings` have not been walked: what this one has may be in them under the same names. Those of them that are
+    `spawned` inherited nothing by a fork.
+    """
 
     process: ProcessId
     must_walk: bool
     known_modules: frozenset[str]
     siblings: tuple[ProcessId, ...]
+    spawned: tuple[ProcessId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class _Done:
     walk: Walk | None
     modules: frozenset[str]
     alike: Mapping[ProcessId, Walk] = field(default_factory=dict)
+    goes_on: bool = False  # it is the first part, and the job is still at work
 
 
 class NameBook:
@@ -153,8 +160,11 @@ class NameBook:
         learned = False
         while not self._done.empty():
             done = self._done.get()
-            self._running = None
             self._alike.update(done.alike)
+            if done.goes_on:
+                learned = True
+                continue
+            self._running = None
             if done.process == self._root:
                 self._modules = done.modules
             if done.process == self._root and done.walk is not None:
@@ -194,7 +204,8 @@ class NameBook:
             semlock.address in root.semlocks for known in watched.objects.values() for semlock in known
         )
         siblings = tuple(each.id for each in able if each.id not in self._visits)
-        job = _Job(watched.id, watched.id == self._root or not shared, self._modules, siblings)
+        spawned = tuple(each.id for each in able if each.id in siblings and not each.stat.forked)
+        job = _Job(watched.id, watched.id == self._root or not shared, self._modules, siblings, spawned)
         # A daemon, for the end of the program must not wait for it.
         threading.Thread(target=self._work, args=(job,), name="semtrace-names", daemon=True).start()
 
@@ -206,6 +217,8 @@ class NameBook:
         try:
             with Memory(job.process.pid) as memory:
                 modules = module_names(job.process.pid, memory) or frozenset()
+                if early := self._early(job):
+                    self._done.put(_Done(job.process, None, modules, early, goes_on=True))
                 if job.must_walk or modules - job.known_modules - sys.stdlib_module_names:
                     found = walk(job.process.pid, memory, all_thread_locks=self._all_thread_locks)
             if found is not None and job.process != self._root:
@@ -216,6 +229,23 @@ class NameBook:
             found = Walk(reason=f"semtrace failed: {error!r}")
         finally:
             self._done.put(_Done(job.process, found, modules, alike))
+
+    def _early(self, job: _Job) -> dict[ProcessId, Walk]:
+        """Return private locks of workers that are no forks of the root: their own modules are walked in a fraction of
+        the time that all others take, and what is held at once may be over by then.
+        """
+        if job.process != self._root or len(job.spawned) < 2:
+            return {}
+        for process in job.spawned[:_MOST_TRIED]:
+            try:
+                with Memory(process.pid) as memory:
+                    found = walk(process.pid, memory, only_user=True)
+            except OSError:
+                continue
+            if found.thread_locks and found.layout is not None:
+                others = [each for each in job.spawned if each != process]
+                return {process: found, **_alike(others, found)}
+        return {}
 
 
 def _alike(siblings: Sequence[ProcessId], known: Walk) -> dict[ProcessId, Walk]:

@@ -108,6 +108,8 @@ class ThreadLocks:
         """
         if copy.lock.form == "semaphore":
             return False
+        if not copy.watched.stat.forked:
+            return True  # it began as a program of its own, and inherited nothing
         parents = self._addresses.get(copy.watched.stat.ppid)
         if copy.key in self._seen_free or parents is None:
             return copy.key in self._seen_free
