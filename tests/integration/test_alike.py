@@ -36,3 +36,12 @@ def test_locks_of_a_sibling_are_found_without_a_walk(version: str) -> None:
             assert alike.layout is not None
             assert by_name(alike) == by_name(walk(other.pid, memory))
             assert read_thread_lock(memory, by_name(alike)["__main__.guard"], alike.layout)
+
+
+def test_own_modules_are_walked_without_all_others() -> None:
+    with start(need("3.11"), str(PROGRAMS / "two_locks.py")) as (popen, log):
+        wait_until(partial(_is_ready, log), what="the locks")
+        with Memory(popen.pid) as memory:
+            whole, own = walk(popen.pid, memory), walk(popen.pid, memory, only_user=True)
+    assert by_name(own) == by_name(whole)
+    assert own.objects < whole.objects / 10
