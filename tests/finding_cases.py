@@ -31,6 +31,7 @@ from semtrace.model import (
     EndedChild,
     Finding,
     Frame,
+    Inside,
     LastHolder,
     LeakedName,
     Lock,
@@ -190,19 +191,31 @@ def _private() -> Iterator[tuple[str, Finding]]:
     inside = Wait(ThreadId(pid(11), 11), hidden, False, _by(11), asleep_s=60.0)
     yield "a private lock of which a variable is known", _one(code="stuck", blocked=(inside,))
     yield "a private lock that is free elsewhere", _one(code="stuck", thread_locks=(replace(guard, processes=uses),))
-    copied = _wait(11, WaitKind.PRIVATE_LOCK, "a BufferedWriter's lock", wakers=_by(11))
+    copied = _wait(11, WaitKind.PRIVATE_LOCK, "app.log_guard", wakers=_by(11))
     copied = replace(copied, parent_copy=(pid(10), 4, 40), stack=USERS)
     yield "a private lock that the parent held at the fork", _one(code="stuck", blocked=(copied,))
+    for name, inside in (("log_file", Inside.FILE), ("_lock", Inside.LOGGING), ("json", Inside.IMPORT)):
+        of_library = replace(copied, target=replace(copied.target, name=name, inside=inside, named=False))
+        yield f"a private lock that the parent held at the fork, of {inside}", _one(code="stuck", blocked=(of_library,))
+    yield "copies of a private signal", _one(code="stuck", blocked=tuple(map(_parked, (11, 12, 13))))
     join = _wait(11, WaitKind.PROCESS_END, wakers=_by(12), target=pid(12))
     full = _wait(12, WaitKind.PIPE_WRITE, "a full pipe that only PID 11 reads", wakers=_by(11))
     knot = _one(code="deadlock", blocked=(join, full))
     yield "join() before the pipe is read", knot
     yield "join() before the pipe is read, over", gone_by(knot, 5.0)
+    back = _wait(11, WaitKind.PIPE_WRITE, wakers=_by(12))
+    yield "two full pipes", _one(code="deadlock", blocked=(back, full))
     held = lock(holders=(holder(11, within=True),), waiters=(waiter(12, 60.0),))
+    yield "a full pipe and a lock", _one(held, code="deadlock", blocked=(back,))
     flock = _wait(11, WaitKind.FILE_LOCK, "/run/app.lock", wakers=_by(12), holders=(ThreadId(pid(12), 12),))
     yield "a lock and a file's lock in different orders", _one(held, code="deadlock", blocked=(flock,))
     yield "join() while holding the lock", _one(held, code="deadlock", blocked=(join,))
     yield from _managed()
+
+
+def _parked(number: int) -> Wait:
+    target = Target(WaitKind.SIGNAL, "app.done", process=pid(number), address=64, part_of="threading.Event")
+    return replace(_wait(number, WaitKind.SIGNAL, wakers=_by(number)), target=target)
 
 
 def _managed() -> Iterator[tuple[str, Finding]]:
@@ -284,7 +297,11 @@ def _holds() -> Iterator[tuple[str, Finding]]:
     alone = _one(code="stopped", processes=stopped)
     yield "a stopped worker that no thread waits for", alone
     yield "a stopped worker that no thread waits for, over", gone_by(alone, 5.0)
-    every = tuple(replace(each, state="stopped") for each in processes())
+    master = tuple(replace(each, state="stopped") if each.role == "master" else each for each in processes())
+    asleep = _one(code="stopped", processes=master)
+    yield "a stopped master", asleep
+    yield "a stopped master, over", gone_by(asleep, 5.0)
+    every = tuple(replace(each, state="stopped") for each in processes() if each.role == "worker")
     yield "all workers are stopped", _one(code="stopped", processes=every)
     risk = _one(lock(holders=(holder(11, 16.0),)), code="timeout-risk", processes=busy(17.0))
     yield "gunicorn will kill the holder", risk
@@ -332,7 +349,21 @@ def _holds() -> Iterator[tuple[str, Finding]]:
     ring = _one(a, b, code="long-wait")
     yield "a ring of Semaphores", ring
     yield "a ring of Semaphores, over", gone_by(ring, 5.0)
+    yield from _tasks()
     yield from _crowds()
+
+
+def _tasks() -> Iterator[tuple[str, Finding]]:
+    """An asyncio lock that tasks wait for."""
+    guard = thread_lock("app.stock_lock", locked=(11, 12), kind="asyncio.Lock")
+    first, second, _ = guard.processes
+    held = holder(11, stack=frames(("/srv/app.py", "sell")))
+    uses = (replace(first, tasks=2, tasks_s=15.0, holder=held), replace(second, tasks=1, tasks_s=11.0))
+    late = _one(code="long-wait", thread_locks=(replace(guard, processes=uses),))
+    yield "tasks wait for an asyncio lock", late
+    yield "tasks wait for an asyncio lock, over", gone_by(late, 5.0)
+    short = replace(first, tasks=1, tasks_s=1.3)
+    yield "a task waits for an asyncio lock", _one(code="long-wait", thread_locks=(replace(guard, processes=(short,)),))
 
 
 def _crowds() -> Iterator[tuple[str, Finding]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
-from semtrace.printing import emit, emit_json, emit_prose, lenient, say, tell, wants_colour, width
+from semtrace.printing import emit, emit_json, emit_prose, lenient, say, tell, wants_colour, width, working
 
 if TYPE_CHECKING:
     from semtrace.doctor import Doctor
@@ -138,7 +138,8 @@ def release(options: argparse.Namespace) -> int:
 
     with ending_on_signals():
         server = gunicorn.choose(options.pid)
-        emit_prose(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
+        with working(f"proving that nobody holds {options.lock}"):
+            emit_prose(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
     return EXIT_OK
 
 

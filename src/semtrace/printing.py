@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from semtrace import progress
 from semtrace.errors import SemtraceError
 from semtrace.text import WIDTH, clean, fitted
 
@@ -58,6 +60,22 @@ def say(sentence: str) -> None:
     pass_on([f"semtrace: {sentence}"])
 
 
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say on stderr what is being done, if that is a terminal and it takes long; erased by whatever is printed next."""
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    with progress.shown(f"semtrace: {what}", _to_terminal):
+        yield
+
+
+def _to_terminal(text: str) -> None:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
 def tell(error: SemtraceError) -> int:
     """What went wrong and what would help; returns its exit code. Titles and names in it are the target's own choice:
     the terminal must not obey them."""
@@ -73,6 +91,7 @@ def pass_on(lines: Iterable[str]) -> None:
     """To stderr. What it does not take is lost: that changes nothing of what was done."""
     if sys.stderr is None:
         return
+    progress.erase()
     try:
         for line in lines:
             print(harmless(line.replace("\t", "  ")), file=sys.stderr, flush=True)  # noqa: T201
@@ -97,6 +116,7 @@ def wants_colour() -> bool:
 def _write(text: str, flush: bool) -> None:
     if sys.stdout is None:
         raise SemtraceError("there is no output to write to", "it was closed: give semtrace one")
+    progress.erase()
     try:
         sys.stdout.write(text)
         if flush:

@@ -37,6 +37,8 @@ def exact(seconds: float | None) -> str:
     """
     if seconds is None:
         return UNKNOWN
+    if seconds <= 0:
+        return "0s"
     for unit, factor in (("ns", 1e9), ("µs", 1e6), ("ms", 1e3), ("s", 1.0)):
         value = max(seconds, 0.0) * factor
         if value < 999.5 and (unit != "s" or value < 99.95):

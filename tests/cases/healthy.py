@@ -38,6 +38,7 @@ CASES = (
     Case("healthy_wakeup_fd", QUIET, ready(), long_s=60.0),
     Case("healthy_coprocess", QUIET, ready(), long_s=60.0),
     Case("healthy_flock_kept", QUIET, ready(), arguments=("{folder}/lock",), long_s=60.0),
+    Case("healthy_tasks", QUIET, ready(), rests=False, watch_s=2.0, long_s=1.0),
     Case("healthy_alarm", QUIET, ready(), "private", arguments=("private",), long_s=60.0),
     Case(
         "healthy_alarm",

@@ -129,6 +129,24 @@ CASES = (
         rests=False,
         watch_s=2.5,
     ),
+    # Tasks of an event loop that wait for an asyncio lock: no thread sleeps in it.
+    *(
+        Case(
+            program,
+            Expected(
+                tuple(Found(frozenset({"long-wait"}), "warning", pids=root, lock=lock) for lock in locks),
+                never=NOT_INHERITED | STUCK,
+            ),
+            ready(),
+            rests=False,
+            watch_s=2.5,
+            long_s=1.0,
+        )
+        for program, locks in (
+            ("tasks_ring", ("left_lock", "right_lock")),
+            ("tasks_forgotten", ("stock_lock",)),
+        )
+    ),
     # Locked by another thread at the fork: here, and only here, "inherited" is right.
     Case(
         "fork_held",

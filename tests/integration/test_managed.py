@@ -69,8 +69,11 @@ def clients(tmp_path: Path) -> Iterator[Callable[[str, str], Clients]]:
 
 
 @pytest.mark.parametrize("version", SOME)
-def test_holder_of_a_managers_rlock_is_its_client(version: str, clients: Callable[[str, str], Clients]) -> None:
-    program = clients(version, "rlock")
+@pytest.mark.parametrize("case", ["rlock", "network_rlock"])
+def test_holder_of_a_managers_rlock_is_its_client(
+    version: str, case: str, clients: Callable[[str, str], Clients]
+) -> None:
+    program = clients(version, case)
     snapshot, wait = program.seen(lambda _, wait: wait.holders and wait.holders[0].process.pid == program.holder)
     assert wait.holders is not None
     assert wait.holders == (ThreadId(wait.holders[0].process, program.holder),)

@@ -25,7 +25,8 @@ NEWEST = ("3.13", "3.15")  # what differs in them: parked threads, and locks tha
 
 TOGETHER = (
     *("lock", "timed_acquire", "attribute", "class_attribute", "context", "rlock", "itself", "logging", "print"),
-    *("queue", "simple_queue", "event", "future", "join", "pool_end", "import", "buffered", "c_library", "queue_lock"),
+    *("queue", "simple_queue", "event", "future", "copied_pool", "join", "pool_end", "import", "buffered"),
+    *("c_library", "queue_lock"),
 )
 
 
@@ -130,6 +131,7 @@ def test_a_lock_is_known_by_what_leads_to_it(
         ("queue", "queue.Queue", "get"),
         ("simple_queue", "_queue.SimpleQueue", "get"),
         ("event", "threading.Event", "wait"),
+        ("copied_pool", "dispatch.pool.MapResult", "get"),
         ("future", "concurrent.futures._base.Future", "result"),
     ],
 )

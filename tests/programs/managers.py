@@ -88,6 +88,12 @@ def network(folder):
     return manager, *wants_after(manager, manager.Lock(), holder=take_and_die)
 
 
+def network_rlock(folder):
+    manager = SyncManager(("127.0.0.1", 0), ctx=mp)
+    manager.start()
+    return manager, *wants_after(manager, manager.RLock())
+
+
 def address(folder):
     manager = SyncManager(folder + "/manager", ctx=mp)
     manager.start()

@@ -149,6 +149,25 @@ def in_event():
     waits(event.wait)
 
 
+COPY_OF_POOL = """
+import threading
+class MapResult:
+    def __init__(self):
+        self._event = threading.Event()
+    def wait(self):
+        self._event.wait()
+    def get(self):
+        self.wait()
+"""
+
+
+def in_copied_pool():
+    """The result of a job in an installed copy of multiprocessing."""
+    names = {"__name__": "dispatch.pool"}
+    exec(compile(COPY_OF_POOL, "/venv/lib/python3/site-packages/dispatch/pool.py", "exec"), names)
+    waits(names["MapResult"]().get)
+
+
 def in_future():
     waits(concurrent.futures.Future().result)
 

@@ -15,10 +15,14 @@ from tui.looking import SIZES, Looking, looking
 
 from semtrace.model import (
     EndedChild,
+    Finding,
+    FindingCode,
     Problem,
+    Remedy,
     Snapshot,
     Target,
     ThreadId,
+    ThreadRef,
     Wait,
     WaitKind,
     Wakers,
@@ -29,7 +33,7 @@ from semtrace.tui.blocking import blocking_rows
 from semtrace.tui.grid import Column, Row
 from semtrace.tui.marks import Marks
 from semtrace.waits.graph import graph
-from semtrace.waits.tree import forest
+from semtrace.waits.tree import forest, walk
 from semtrace.waits.workers import worker_states
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
@@ -114,6 +118,36 @@ def ring() -> Snapshot:
 def self_taken() -> Snapshot:
     """4711 waits for a private lock that it holds itself; the copy of 4712 is free."""
     return graphed([held_by(thread(4711), nameless(4711), 4711)], 4711, 4712)
+
+
+def through_a_pipe() -> Snapshot:
+    """4711 joins 4712, of which a thread writes into a full pipe that only 4711 reads."""
+    end = Target(WaitKind.PROCESS_END, "", process=pid(4712))
+    feeder = Target(WaitKind.THREAD_END, "QueueFeederThread", process=pid(4712), address=4720)
+    waits = [
+        wait(thread(4711), end, Wakers((), (pid(4712),))),
+        wait(thread(4712), feeder, Wakers((thread(4712, 4720),))),
+        wait(thread(4712, 4720), pipe(), Wakers((), (pid(4711),))),
+    ]
+    there = [worker(4711, threads=1), worker(4712, threads=2)]
+    judged = Finding(
+        FindingCode.DEADLOCK,
+        "error",
+        (),
+        tuple(ThreadRef(each.thread.process, each.thread.tid) for each in waits),
+        (),
+        Remedy(()),
+    )
+    return picture((), there, waits=graph(waits, {pid(4711): 1, pid(4712): 2}), findings=(judged,))
+
+
+def test_ring_through_a_pipe_and_an_end_is_marked_where_it_hangs() -> None:
+    snapshot = through_a_pipe()
+    marks = Marks(snapshot)
+    things = [node.target for node, _ in walk(forest(snapshot.waits)) if node.wait is None and not node.again]
+    assert len(things) == 3
+    assert [marks.of_target(each) for each in things] == ["deadlock"] * 3
+    assert any(node.cycle for node, _ in walk(forest(snapshot.waits)))
 
 
 # ---- the first line

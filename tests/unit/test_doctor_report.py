@@ -21,9 +21,11 @@ from semtrace.model import (
     Unchecked,
     Unread,
 )
+from semtrace.present.headline import headline_text
 from semtrace.reports.doctor import as_severe_as, doctor_brief, doctor_json, doctor_text, is_news
 from semtrace.rules import findings
 from semtrace.rules.coverage import not_checked
+from semtrace.rules.headline import headline
 from semtrace.text import iso
 
 
@@ -104,6 +106,13 @@ def test_unread_parts_are_named_as_not_checked() -> None:
         problem = Problem("ask", "no lease", "look as root", unread=what)
         gaps = not_checked(snapshot(lock(), shared_memory=shm, problems=(problem,)))
         assert [(each.what, each.reason) for each in gaps[:-1]] == [(what, "no lease")]
+
+
+def test_event_loops_are_named_as_not_checked() -> None:
+    loops = tuple(replace(each, event_loop=each.role == "worker") for each in processes())
+    picture = snapshot(lock(), processes=loops)
+    assert NotChecked(Unchecked.ASYNC_TASKS, count=3) in not_checked(picture)
+    assert headline_text(headline(picture)).endswith("; not checked: asyncio tasks")
 
 
 def test_waits_that_nobody_can_judge_are_named() -> None:

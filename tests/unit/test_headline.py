@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -30,6 +31,18 @@ def test_deadlock_counts_the_workers_behind_it() -> None:
     a, b = embrace()
     behind = replace(a, waiters=(*a.waiters, waiter(13)))
     assert said(snapshot(behind, b)).startswith("DEADLOCK: 3 of 3 workers wait for app.a, app.b, since ")
+
+
+def test_old_hang_is_as_old_in_the_next_dump() -> None:
+    """The scheduler's clock gives another lower bound each time."""
+
+    def since(asleep_s: float) -> str:
+        held = lock(holders=(holder(11, within=True),), waiters=(waiter(11, asleep_s), waiter(12, asleep_s)))
+        return said(snapshot(held)).partition(", since ")[2]
+
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", since(20.0))
+    assert re.fullmatch(r"about \d\d:\d\d", since(600.0))
+    assert since(600.0) == since(598.5)
 
 
 def test_orphan_nobody_waits_for_is_not_blamed_for_other_waits() -> None:

@@ -188,7 +188,8 @@ def test_types_and_values_are_the_contracts() -> None:
     assert found["processes"][1]["holds"] == ["0:27:42"]
     assert found["processes"][1]["waits_on"] == ["0:27:42"]
     assert found["processes"][1]["rss"] == 41 << 20
-    assert found["thread_locks"][0]["processes"] == [{"pid": 11, "locked": True, "holder": None, "waiters": []}]
+    use = {"pid": 11, "locked": True, "holder": None, "waiters": [], "tasks": 0}
+    assert found["thread_locks"][0]["processes"] == [use]
     assert [p["pid"] for p in found["problems"]] == [11, None]
     finding, note = found["findings"]
     assert (finding["code"], finding["severity"], finding["lock"], finding["pids"]) == (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semtrace.text import age, clean, clip, clip_start, counted, fitted, iso, percent, size, table
+from semtrace.text import age, clean, clip, clip_start, counted, exact, fitted, iso, percent, size, table
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,7 @@ def test_only_prose_that_is_too_long_is_broken_and_a_command_never() -> None:
         command,
         "-" * 50,
     ]
+
+
+def test_no_time_at_all_is_given_in_seconds():
+    assert [exact(each) for each in (0.0, -1.0, 1e-9)] == ["0s", "0s", "1ns"]

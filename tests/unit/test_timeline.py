@@ -8,7 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, TracedEvent, Tracing, Waiter
+from semtrace.model import (
+    Holder,
+    Lock,
+    Process,
+    ProcessId,
+    SemId,
+    Server,
+    Snapshot,
+    Target,
+    ThreadId,
+    TracedEvent,
+    Tracing,
+    Wait,
+    Waiter,
+    WaitGraph,
+    WaitKind,
+    Wakers,
+)
 from semtrace.timelines.raster import Raster, around, of_row
 from semtrace.timelines.spans import BUCKET_S, together
 from semtrace.timelines.timeline import KEPT_S, MOST_NAMES, MOST_OLDER, MOST_SINGLE, REACH_S, Span, Timeline
@@ -427,3 +444,31 @@ def test_cells_agree_with_the_spans_however_they_are_drawn(
             every = [each for each in (*timeline.closed, *timeline.open) if each.process == who and each.what == what]
             length = sum(each.end - each.start for each in every)
             assert sum(getattr(cell, what) for cell in cells) * 0.3 == pytest.approx(length, abs=1e-4)
+
+
+def stuck_in(target: Target, asleep_s: float, who: ProcessId = B) -> Wait:
+    thread = ThreadId(who, who.pid)
+    return Wait(thread, target, False, Wakers(), asleep_s, asleep_s)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target(WaitKind.SIGNAL, "app.jobs._sem", LOCK, part_of="app.jobs"),
+        Target(WaitKind.PRIVATE_LOCK, "app.guard", process=B, address=64),
+        Target(WaitKind.PIPE_WRITE, "", address=7),
+    ],
+)
+def test_worker_that_anything_keeps_from_work_is_not_idle(target: Target) -> None:
+    full = lock(signal=True)
+    waits = [WaitGraph((stuck_in(target, 5.0 + i),)) for i in range(3)]
+    timeline = told(*(replace(at(10.0 + i, full), waits=graph) for i, graph in enumerate(waits)))
+    assert spans(timeline) == [("waiting", B.pid, 5.0, 12.0, False)]
+    raster = Raster(timeline, "worker", 1.0)
+    assert [cell.cover for cell in raster.cells(B, 10, 2, raster.update(10))] == ["waiting"] * 2
+
+
+def test_wait_is_as_long_as_the_thread_is_known_to_sleep() -> None:
+    slow = lock(None, None, waiters=(Waiter(B, B.pid, 3.0, asleep_s=3.0),))
+    timeline = told(at(10.0), at(10.5, lock()), at(11.0, slow))
+    assert spans(timeline) == [("waiting", B.pid, 8.0, 11.0, False)]

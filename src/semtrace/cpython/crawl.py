@@ -59,13 +59,14 @@ class Node:
 @dataclass(slots=True)
 class Crawl:
     """One walk. `found` holds the nodes of everything that looks like a lock, in the order in which they were met: the
-    same lock once for each way that leads to it."""
+    same lock once for each way that leads to it. `only_user`: the walk ends after the user's own modules."""
 
     objects: Objects
     classes: Classes
     modules: Modules
     budget: Budget
     frames: tuple[Frame, ...] = ()
+    only_user: bool = False
     found: list[Node] = field(default_factory=list)
     _followed: set[int] = field(default_factory=set)
     _keeping: Keeping = field(init=False)
@@ -87,6 +88,8 @@ class Crawl:
                 name = self.modules.name_of(frame.namespace)
                 if name and self.modules.zone(name) is zone:
                     self._locals(frame, f"{name}.{frame.function}.<locals>", zone)
+            if self.only_user:
+                return
 
     def _walk(self, level: list[Node]) -> None:
         while level:

@@ -41,6 +41,7 @@ FRAME_STACK, BLOCKS, BLOCK_SIZE, BLOCK_LEVEL = 64, 20, 12, 8
 PROXY_MAPPING = 16  # Objects/descrobject.c mappingproxyobject.mapping
 SET_MASK, SET_TABLE = 32, 40  # Include/setobject.h PySetObject; a setentry is (key, hash)
 DEQUE_LEFT, DEQUE_INDEX = 24, 40  # Modules/_collectionsmodule.c dequeobject.leftblock, .leftindex
+DEQUE_STATE = 56  # the same struct: state, 3.8 to 3.15
 DEQUE_BLOCK = 64  # the same file: BLOCKLEN; a block is leftlink, data[BLOCKLEN], rightlink
 UNICODE_LENGTH, UNICODE_STATE = 16, 32  # Include/cpython/unicodeobject.h PyASCIIObject
 LONG_DIGITS = 24  # Include/cpython/longintrepr.h (up to 3.10: Include/longintrepr.h) ob_digit: 30 bits each

@@ -20,7 +20,7 @@ from semtrace.cpython.modules import Modules, Zone
 from semtrace.cpython.naming import Naming, plain
 from semtrace.cpython.pages import Pages, Readable
 from semtrace.cpython.runtime import UnreadableError, locate
-from semtrace.cpython.threadlock import FoundThreadLock, form_of, kind_of, resolve
+from semtrace.cpython.threadlock import FoundThreadLock, form_of, kind_of, queue_slot, resolve
 from semtrace.lazydata import dataclass
 from semtrace.linux.maps import Mapping, read_mappings
 
@@ -70,11 +70,12 @@ def walk(
     budget_s: float = 1.0,
     max_objects: int = 200_000,
     all_thread_locks: bool = False,
+    only_user: bool = False,
 ) -> Walk:
     """Names every lock that the modules of process `pid` lead to.
 
     Threading and asyncio locks are those that the user's own modules and classes lead to, with `all_thread_locks`
-    every one.
+    every one. `only_user` leaves out all other modules: what they name is not found.
     """
     begun = time.perf_counter()
     pages = Pages(memory)
@@ -91,7 +92,7 @@ def walk(
     budget = Budget(budget_s, max_objects)
     modules = Modules(objects, runtime.modules, budget)
     frames = tuple(read_frames(objects, classes, runtime.interpreters, budget))
-    crawl = Crawl(objects, classes, modules, budget, frames)
+    crawl = Crawl(objects, classes, modules, budget, frames, only_user)
     crawl.run()
     naming = Naming(objects, classes)
     semlocks = _semlocks(crawl, naming)
@@ -171,6 +172,7 @@ def _thread_locks(crawl: Crawl, naming: Naming, everything: bool) -> tuple[Found
                 slot=slot,
                 own=any(node.own for node in ways),
                 value_type=crawl.objects.type_of(crawl.objects.pages.u64(slot)) if slot else 0,
+                queue_slot=queue_slot(crawl.classes, address, cls),
             )
         )
     return tuple(sorted(found, key=lambda lock: lock.name))

@@ -31,8 +31,10 @@ _RUNTIME_SIZES = {
     (3, 15): 0x549C8,
 }
 _MOST_BUFFERED = 32
-# Modules that wait for others through threading.Condition or a lock, so that what waits is an object of theirs.
+# Modules that wait for others through threading.Condition or a lock, so that what waits is an object of theirs; of
+# multiprocessing those of which installed packages have copies (billiard, multiprocess, loky).
 _PRIMITIVES = ("/threading.py", "/queue.py", "/concurrent/futures/", "/multiprocessing/", "/asyncio/")
+_COPIED = ("/pool.py", "/queues.py", "/managers.py", "/synchronize.py", "/connection.py")
 _IMPORTS = "<frozen importlib._bootstrap>"
 
 
@@ -134,13 +136,18 @@ def _primitive(sample: Sample, thread: PyThread) -> tuple[int | None, str | None
     """Return the outermost object whose methods the thread is in, and the outermost of these methods."""
     found: tuple[int | None, str | None] = (None, None)
     for frame in thread.frames:
-        if not any(part in frame.file for part in _PRIMITIVES):
+        if not _is_primitives(frame.file):
             break
         address = local(sample, frame, "self")
         if not address or frame.function in ("run", "_bootstrap", "_bootstrap_inner"):
             break
         found = address, frame.function
     return found
+
+
+def _is_primitives(file: str) -> bool:
+    copied = file.endswith(_COPIED) and is_library(file)
+    return copied or any(part in file for part in _PRIMITIVES)
 
 
 def _import_lock(sample: Sample, frame: PyFrame) -> PrivateWait | None:

@@ -19,6 +19,8 @@ from semtrace.lazydata import dataclass
 _WORD, _WORDS = struct.Struct("<Q"), struct.Struct("<QQ")
 # Python/lock.c `_PyMutex_LockTimed` keeps what is waited with on the same stack, a frame or two away.
 _NEAR = 1 << 14
+_DEQUE = b"collections.deque\0"
+_MOST_TASKS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class FoundThreadLock:
     `kind` is the class that the user's source names: Lock, RLock, Condition, Semaphore, asyncio.Lock, a subclass.
     `address` is the object's that says whether it is locked, for a Condition its inner lock's; `type_address` is its
     type. `slot` is where a Semaphore keeps the pointer to its counter, an asyncio.Lock (a "flag") the one to True or
-    False; `value_type` is the type of what it points at. `own` is False if only other people's classes lead to it.
+    False; `value_type` is the type of what it points at. `queue_slot` is where an asyncio.Lock keeps the pointer to its
+    waiters. `own` is False if only other people's classes lead to it.
     """
 
     name: str
@@ -40,6 +43,24 @@ class FoundThreadLock:
     slot: int = 0
     own: bool = True
     value_type: int = 0
+    queue_slot: int = 0
+
+
+@dataclass(frozen=True)
+class TaskQueue:
+    """The waiters of an asyncio.Lock: their deque, how many are in it, and a counter of all changes to it."""
+
+    address: int
+    size: int
+    changes: int
+
+    def begins_as(self, before: TaskQueue) -> bool:
+        """Return True if nobody has left since `before`: then the first is still the same.
+
+        A change that adds one makes the size grow by 1, each other one makes it smaller or leaves it.
+        """
+        grown = self.size - before.size
+        return self.address == before.address and before.size > 0 and self.changes - before.changes == grown
 
 
 def read_thread_lock(memory: Readable, lock: FoundThreadLock, layout: Layout) -> bool | None:
@@ -58,6 +79,29 @@ def read_thread_lock(memory: Readable, lock: FoundThreadLock, layout: Layout) ->
         return bool(head[start] & 1)
     count = int.from_bytes(head[start : start + layout.rlock_count_size], "little")
     return bool(count & 1) if layout.rlock_count_size == 1 else count > 0
+
+
+def read_task_queue(memory: Readable, lock: FoundThreadLock) -> TaskQueue | None:
+    """Return who waits for an asyncio.Lock, None for nobody. Four reads of a few bytes.
+
+    Lib/asyncio/locks.py Lock._waiters, 3.8 to 3.15: None or a deque of futures, in which each waiter stays until its
+    task runs. Modules/_collectionsmodule.c: `state` counts all changes of a deque.
+    """
+    pointer = memory.read(lock.queue_slot, 8) if lock.queue_slot else None
+    if pointer is None or _type_of(memory, lock.address) != lock.type_address:
+        return None
+    address = int.from_bytes(pointer, "little")
+    head = memory.read(address, at.DEQUE_STATE + 8) if address and not address & 7 else None
+    if head is None or not _is_deque(memory, int.from_bytes(head[at.OB_TYPE : at.OB_TYPE + 8], "little")):
+        return None
+    size, changes = (int.from_bytes(head[place : place + 8], "little") for place in (at.OB_SIZE, at.DEQUE_STATE))
+    return TaskQueue(address, size, changes) if 0 < size <= _MOST_TASKS else None
+
+
+def _is_deque(memory: Readable, kind: int) -> bool:
+    name = memory.read(kind + 8 * at.TP_NAME, 8) if kind and not kind & 7 else None
+    text = memory.read(int.from_bytes(name, "little"), len(_DEQUE)) if name else None
+    return text == _DEQUE
 
 
 def parked_at(memory: Readable, futex: int) -> int | None:
@@ -116,6 +160,11 @@ def resolve(objects: Objects, classes: Classes, address: int, cls: Class) -> tup
         return (inner, found, 0) if found and found.form in (Form.THREAD_LOCK, Form.THREAD_RLOCK) else None
     slot = classes.attribute_slot(address, cls, "_locked" if cls.form is Form.ASYNC_LOCK else "_value")
     return (address, cls, slot) if slot and objects.integer(objects.pages.u64(slot)) is not None else None
+
+
+def queue_slot(classes: Classes, address: int, cls: Class) -> int:
+    """Return where an asyncio.Lock keeps the pointer to its waiters, 0 of any other lock."""
+    return classes.attribute_slot(address, cls, "_waiters") if cls.form is Form.ASYNC_LOCK else 0
 
 
 def form_of(cls: Class) -> Literal["lock", "rlock", "semaphore", "flag"]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from semtrace.model.coverage import NotChecked, Unchecked
 from semtrace.model.facts import (
     FILE,
+    IMPORT,
     AboveMaximum,
     AllWaitThemselves,
     Asleep,
@@ -29,6 +30,7 @@ from semtrace.model.facts import (
     Fact,
     ForkCopies,
     FreeElsewhere,
+    GreenletMayHold,
     HandsLocksOver,
     HeldAtOnce,
     HeldBy,
@@ -42,6 +44,7 @@ from semtrace.model.facts import (
     LockedInParent,
     LockedSinceFork,
     LockRef,
+    MasterStopped,
     MayBeGate,
     MayStillWake,
     Measure,
@@ -62,6 +65,7 @@ from semtrace.model.facts import (
     TakenInOrder,
     TakerDied,
     TakerGone,
+    TasksWait,
     ThreadMayRelease,
     ThreadRef,
     TimeoutKills,
@@ -101,11 +105,12 @@ from semtrace.model.private import Overlap, ThreadLock, ThreadLockUse
 from semtrace.model.server import EndedChild, Process, Server, Surroundings
 from semtrace.model.snapshot import Problem, SharedMemory, Snapshot
 from semtrace.model.tracing import Durations, LockOrder, Statistics, TracedEvent, Tracing
-from semtrace.model.waits import Doubt, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
+from semtrace.model.waits import Doubt, Inside, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
 
 __all__ = [
     "CODES",
     "FILE",
+    "IMPORT",
     "RECURSIVE_MUTEX",
     "SEMAPHORE",
     "SEM_VALUE_MAX",
@@ -142,6 +147,7 @@ __all__ = [
     "ForkCopies",
     "Frame",
     "FreeElsewhere",
+    "GreenletMayHold",
     "HandsLocksOver",
     "HeldAtOnce",
     "HeldBy",
@@ -151,6 +157,7 @@ __all__ = [
     "HolderUnknown",
     "InHandler",
     "Inherited",
+    "Inside",
     "KilledByTimeout",
     "LastHolder",
     "LastSeen",
@@ -162,6 +169,7 @@ __all__ = [
     "LockedInParent",
     "LockedSinceFork",
     "Lost",
+    "MasterStopped",
     "MayBeGate",
     "MayStillWake",
     "Measure",
@@ -202,6 +210,7 @@ __all__ = [
     "TakerDied",
     "TakerGone",
     "Target",
+    "TasksWait",
     "ThreadId",
     "ThreadLock",
     "ThreadLockUse",

@@ -19,6 +19,7 @@ class Unchecked(Word):
     TIMEOUT = auto()
     SHARED_MEMORY = auto()
     UNUSED_NAMES = auto()
+    ASYNC_TASKS = auto()
     OTHER_WAITS = auto()
 
 

@@ -25,8 +25,8 @@ class Elapsed:
     measure: Measure = "at-least"
 
 
-# The kind of a file's lock, where other locks have the name of their class.
-FILE = "file"
+# The kinds of a file's lock and of a module's import lock, where other locks have the name of their class.
+FILE, IMPORT = "file", "import"
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,15 @@ class WaitedFor:
 
 
 @dataclass(frozen=True)
+class TasksWait:
+    """So many tasks of a process wait for an asyncio lock, the first of them since."""
+
+    process: ProcessId
+    tasks: int
+    since: Elapsed
+
+
+@dataclass(frozen=True)
 class At:
     """Where these threads are, and nothing else."""
 
@@ -111,6 +120,15 @@ class BetweenRequests:
 
     thread: ThreadRef
     site: str | None = None
+
+
+@dataclass(frozen=True)
+class GreenletMayHold:
+    """The threads run greenlets: one that is suspended shows in no stack, and may hold the lock. `worker_class` is
+    gunicorn's, None of another server.
+    """
+
+    worker_class: str | None
 
 
 # -- holders that died
@@ -505,6 +523,13 @@ class Stopped:
 
 
 @dataclass(frozen=True)
+class MasterStopped:
+    """The master of the server is stopped, and its workers go on."""
+
+    process: ProcessId
+
+
+@dataclass(frozen=True)
 class Beat:
     """How old the last heartbeat of a worker is, None where none can be seen; gunicorn kills it at `timeout_s`."""
 
@@ -567,8 +592,10 @@ Fact = (
     | HolderUnknown
     | HeldBy
     | WaitedFor
+    | TasksWait
     | At
     | BetweenRequests
+    | GreenletMayHold
     | DeadByFile
     | LastSeen
     | HolderNotSeen
@@ -617,6 +644,7 @@ Fact = (
     | SeparateSemaphores
     | HeldAtOnce
     | Stopped
+    | MasterStopped
     | Beat
     | Crowd
     | Contended

@@ -16,6 +16,7 @@ class ThreadLockUse:
     itself; of a Lock it is the one thread inside `with` it, which is asked only when somebody has long waited.
     `inherited`: it is locked since the fork. It was never seen free, nobody of the process is seen to have taken it,
     and the parent was seen to hold the same lock. `address` is that of the lock in the process's memory.
+    `tasks` is how many tasks wait for an asyncio lock; the first has done so for at least `tasks_s`, None if unknown.
     """
 
     process: ProcessId
@@ -24,6 +25,8 @@ class ThreadLockUse:
     waiters: tuple[Waiter, ...] | None = ()
     inherited: bool = False
     address: int | None = None
+    tasks: int = 0
+    tasks_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class Process:
     `state` is the kernel's word ("running", "sleeping", "stopped", …); `cpu_percent` is of one core, between two
     refreshes; `started_at` is in seconds since the epoch; `holds` and `waits_on` name semaphores. `frozen`: its cgroup
     is, so it can do nothing until somebody thaws it. `idle`: its first thread waits for work; None if not asked.
+    `event_loop`: its first thread runs an asyncio event loop.
     """
 
     id: ProcessId
@@ -53,6 +54,7 @@ class Process:
     waits_on: tuple[SemId, ...] = ()
     frozen: bool = False
     idle: bool | None = None
+    event_loop: bool = False
 
     @property
     def pid(self) -> int:

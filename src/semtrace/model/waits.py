@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from semtrace.lazydata import dataclass
 from semtrace.model.names import Evidence, Frame, ProcessId, SemId, ThreadId, Word
 
@@ -21,6 +19,14 @@ class WaitKind(Word):
     FILE_LOCK = "file-lock"
     MANAGER_LOCK = "manager-lock"
     UNKNOWN = "unknown"
+
+
+class Inside(Word):
+    """What a private lock guards that the program did not make itself."""
+
+    FILE = "file"  # a buffered file of the io module
+    LOGGING = "logging"
+    IMPORT = "import"  # a module that is being imported
 
 
 class Doubt(Word):
@@ -50,14 +56,15 @@ class Wakers:
 
 @dataclass(frozen=True)
 class Target:
-    """The thing that a thread is blocked on. Threads that are blocked on one thing have equal targets.
+    """The thing that a thread is blocked on. Threads that are blocked on one thing have equal targets, also where each
+    knows it by another name: the name counts only of what has no semaphore and no address.
 
     `name` is its name in the source or a description of the object that leads to it. `semaphore` is set for shared
     locks and signals. `process` is the owner process of a private lock or signal, or the process whose end is awaited.
-    `address` identifies a private lock, or a pipe by its inode. `part_of` and `attribute` as in Lock; of a lock of a
-    Manager, which is the `process`, the name of its class and the method that was called.
-    `units` is how many a semaphore has at most, None where it does not keep that. `variable`: its name is only that of
-    a variable of a function.
+    `address` identifies a private lock, a pipe by its inode, or a file by its device and inode. `part_of` and
+    `attribute` as in Lock; of a lock of a Manager, which is the `process`, the name of its class and the method that
+    was called. `units` is how many a semaphore has at most, None where it does not keep that. `variable`: its name is
+    only that of a variable of a function. `inside` is what a private lock of a library guards.
     """
 
     kind: WaitKind
@@ -66,11 +73,24 @@ class Target:
     process: ProcessId | None = None
     address: int | None = None
     path: str | None = None
-    part_of: str | None = field(default=None, compare=False)
-    attribute: str | None = field(default=None, compare=False)
-    named: bool = field(default=True, compare=False)
-    units: int | None = field(default=None, compare=False)
-    variable: bool = field(default=False, compare=False)
+    part_of: str | None = None
+    attribute: str | None = None
+    named: bool = True
+    units: int | None = None
+    variable: bool = False
+    inside: Inside | None = None
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Return what tells it from all other things."""
+        name = self.name if self.semaphore is None and self.address is None else ""
+        return self.kind, self.semaphore, self.process, self.address, name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Target) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
 
 
 @dataclass(frozen=True)

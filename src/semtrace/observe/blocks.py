@@ -24,6 +24,7 @@ from semtrace.linux.stopped import Defunct, defunct_children, frozen
 from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, WaitKind, Wakers
 from semtrace.observe import waitfor
 from semtrace.observe.asleep import LongSleepers, Sleeper
+from semtrace.observe.eventloops import EventLoops
 from semtrace.observe.managed import managed
 from semtrace.observe.programs import Programs
 from semtrace.observe.waitfor import About, Reason
@@ -43,7 +44,7 @@ class Blocks:
 
     `idle` are threads that wait for work in a library. `doing` is the call that the first thread of a process is in.
     `programs` are the processes outside the server that its threads wait for and whose threads wait themselves: all of
-    each.
+    each. `loops` are the processes whose first thread runs an asyncio event loop.
     """
 
     taken_s: float = 0.0
@@ -58,6 +59,7 @@ class Blocks:
     frozen: frozenset[ProcessId] = frozenset()
     doing: Mapping[ProcessId, Call] = field(default_factory=dict)
     programs: frozenset[ProcessId] = frozenset()
+    loops: frozenset[ProcessId] = frozenset()
 
 
 class Blocking:
@@ -68,6 +70,7 @@ class Blocking:
         self._sleepers = LongSleepers()
         self._programs = Programs()
         self._handling = _Handling()
+        self._loops = EventLoops()
         self._last = Blocks()
         self._ends: dict[ChannelId, Ends] = {}
         self._asked: frozenset[ChannelId] = frozenset()
@@ -117,6 +120,7 @@ class Blocking:
         reasons |= managed(sleepers, reasons, about)
         followed = self._programs.follow(now_s, reasons.values(), about, self._others)
         stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
+        doing = {each.id: call for each in watched if (call := _call(each, first.get(each.id))) is not None}
         return Blocks(
             now_s,
             {**reasons, **followed.reasons},
@@ -128,8 +132,9 @@ class Blocking:
             {each.thread: each.ran_ns for each in sleepers} | dict(followed.ran_ns),
             tuple(_ended(each) for each in defunct_children([each.stat for each in watched])),
             frozenset(each.id for each in watched if frozen(each.id.pid)),
-            {each.id: call for each in watched if (call := _call(each, first.get(each.id))) is not None},
+            doing,
             followed.processes,
+            self._loops.read(now_s, watched, doing),
         )
 
     def _about(self, watched: Sequence[Watched], handlers: Collection[ProcessId]) -> About:
@@ -192,7 +197,9 @@ class Blocking:
         """Ask the server's own processes who has the other ends of what these threads wait for: that is cheap. Return
         True if there is an answer that is new.
         """
-        wanted = self._channels(threads) - self._ends.keys()
+        # A Manager's client holds what others wait for, whether or not it could be stuck itself.
+        clients = {each.client for each in self._last.reasons.values() if each.client is not None}
+        wanted = (self._channels(threads) | clients) - self._ends.keys()
         if not wanted:
             return False
         ends, _ = ends_among(wanted, [member.pid for member in members])

@@ -114,7 +114,8 @@ _FOR_WORK = (Call.ACCEPT, Call.EPOLL, Call.POLL, Call.SELECT, Call.PAUSE)
 def _process(process: Process, blocks: Blocks) -> Process:
     call = blocks.doing.get(process.id)
     idle = None if call is None else call in _FOR_WORK
-    return replace(process, frozen=process.id in blocks.frozen, idle=idle)
+    loop = process.id in blocks.loops
+    return replace(process, frozen=process.id in blocks.frozen, idle=idle, event_loop=loop)
 
 
 def _private(lock: ThreadLock, blocks: Blocks) -> ThreadLock:

@@ -15,6 +15,7 @@ from semtrace.lazydata import dataclass, replace
 from semtrace.linux.blocked import Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
 from semtrace.linux.process import thread_age_s, thread_ids
+from semtrace.linux.tcppeers import TcpPeers
 from semtrace.model import Doubt, ProcessId, Target, ThreadId, Wait, WaitKind, Wakers
 from semtrace.observe.asleep import Sleeper
 from semtrace.observe.waitfor import About, Reason, made
@@ -75,31 +76,38 @@ def managed(sleepers: Sequence[Sleeper], known: Mapping[ThreadId, Reason], about
     """Return the waits of clients and of their managers' threads, in place of those that were known of them."""
     if not any(each.proxy or each.service for each in sleepers):
         return {}
-    lines = [line for each in sleepers if each.service and (line := _line(each, each.service)) is not None]
+    peers = TcpPeers()
+    lines = [line for each in sleepers if each.service and (line := _line(each, each.service, peers)) is not None]
     by_socket = {line.own: line for line in lines if line.own is not None}
-    clients = [client for each in sleepers if (client := _client(each, by_socket)) is not None]
+    clients = [client for each in sleepers if (client := _client(each, by_socket, peers)) is not None]
     return _Managers(lines, clients, known, about).reasons()
 
 
-def _line(sleeper: Sleeper, service: Service) -> _Line | None:
-    found = _channel(sleeper, service.fd)
+def _line(sleeper: Sleeper, service: Service, peers: TcpPeers) -> _Line | None:
+    found = _channel(sleeper, service.fd, peers)
     return None if found is None else _Line(sleeper, service, found.id, found.peer)
 
 
-def _client(sleeper: Sleeper, by_socket: Mapping[ChannelId, _Line]) -> _Client | None:
+def _client(sleeper: Sleeper, by_socket: Mapping[ChannelId, _Line], peers: TcpPeers) -> _Client | None:
     call, blocked = sleeper.proxy, sleeper.blocked
     if call is None or blocked.call not in _RECEIVES or [each.fd for each in blocked.fds] != [call.fd]:
         return None
-    found = _channel(sleeper, call.fd)
+    found = _channel(sleeper, call.fd, peers)
     return None if found is None else _Client(sleeper, call, by_socket.get(found.peer) if found.peer else None)
 
 
-def _channel(sleeper: Sleeper, fd: int) -> Channel | None:
+def _channel(sleeper: Sleeper, fd: int, peers: TcpPeers) -> Channel | None:
+    """Return the socket; of one over TCP with its peer, if that is on this machine."""
     try:
         found = channel(sleeper.thread.process.pid, fd)
     except PermissionError:
         return None
-    return found if found and found.kind in (ChannelKind.UNIX_SOCKET, ChannelKind.SOCKET) else None
+    if found is None or found.kind not in (ChannelKind.UNIX_SOCKET, ChannelKind.SOCKET):
+        return None
+    if found.kind is ChannelKind.SOCKET and found.id is not None and found.peer is None:
+        inode = peers.peer(sleeper.thread.process.pid, found.id.number)
+        return found if inode is None else replace(found, peer=found.id._replace(number=inode))
+    return found
 
 
 @dataclass(frozen=True)

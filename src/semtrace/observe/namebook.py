@@ -9,9 +9,10 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from semtrace.cpython.alike import locks_alike
 from semtrace.cpython.imported import module_names
 from semtrace.cpython.names import Named, Walk, walk
 from semtrace.cpython.threadlock import FoundThreadLock
@@ -25,6 +26,9 @@ _RETRY_S, _RETRY_MOST_S = 1.0, 60.0
 
 # How often one of the processes that were walked is walked again, for what is new in it.
 _AGAIN_S = 15.0
+
+# Of the processes of a server so many are asked early for locks of their own; a resource tracker has none.
+_MOST_TRIED = 4
 
 
 @dataclass(slots=True)
@@ -42,9 +46,15 @@ class _Visit:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """`siblings` have not been walked: what this one has may be in them under the same names. Those of them that are
+    `spawned` inherited nothing by a fork.
+    """
+
     process: ProcessId
     must_walk: bool
     known_modules: frozenset[str]
+    siblings: tuple[ProcessId, ...]
+    spawned: tuple[ProcessId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,8 @@ class _Done:
     process: ProcessId
     walk: Walk | None
     modules: frozenset[str]
+    alike: Mapping[ProcessId, Walk] = field(default_factory=dict)
+    goes_on: bool = False  # it is the first part, and the job is still at work
 
 
 class NameBook:
@@ -59,6 +71,7 @@ class NameBook:
 
     def __init__(self, root: ProcessId, all_thread_locks: bool = False) -> None:
         self.walks: dict[ProcessId, Walk] = {}
+        self._alike: dict[ProcessId, Walk] = {}  # private locks that a sibling has too, until the own walk
         self._root = root
         self._all_thread_locks = all_thread_locks
         self._modules: frozenset[str] = frozenset()
@@ -79,10 +92,11 @@ class NameBook:
         able = [w for w in watched if w.memory is not None]
         living = {w.id for w in able}
         self.walks = {process: found for process, found in self.walks.items() if process in living}
+        self._alike = {process: found for process, found in self._alike.items() if process in living}
         self._visits = {process: visit for process, visit in self._visits.items() if process in living}
         learned = self._take(able)
         if self._running is None and (due := next(self._due(now_s, able, named), None)) is not None:
-            self._start(now_s, due)
+            self._start(now_s, due, able)
         self.unvisited = self._running is not None or any(w.id not in self._visits for w in able)
         return learned
 
@@ -116,10 +130,10 @@ class NameBook:
         return self._users[process]
 
     def thread_locks(self, process: ProcessId) -> tuple[Walk, tuple[FoundThreadLock, ...]] | None:
-        """The threading locks that a process should have: by its own walk, else by that of the master it was forked
-        from.
+        """The threading locks that a process should have: by its own walk, else by their names in another worker, or by
+        the walk of the master it was forked from.
         """
-        known = self.walks.get(process) or self.walks.get(self._root)
+        known = self.walks.get(process) or self._alike.get(process) or self.walks.get(self._root)
         return None if known is None else (known, known.thread_locks)
 
     def private_names(self, process: ProcessId) -> dict[int, str]:
@@ -146,6 +160,10 @@ class NameBook:
         learned = False
         while not self._done.empty():
             done = self._done.get()
+            self._alike.update(done.alike)
+            if done.goes_on:
+                learned = True
+                continue
             self._running = None
             if done.process == self._root:
                 self._modules = done.modules
@@ -176,7 +194,7 @@ class NameBook:
             walked = (watched for watched in able if watched.id in self.walks)
             yield from sorted(walked, key=lambda watched: self._visits[watched.id].at_s)[:1]
 
-    def _start(self, now_s: float, watched: Watched) -> None:
+    def _start(self, now_s: float, watched: Watched, able: Sequence[Watched]) -> None:
         visit = self._visits.get(watched.id)
         retry_s = min(2 * visit.retry_s, _RETRY_MOST_S) if visit else _RETRY_S
         self._visits[watched.id] = _Visit(frozenset(watched.semaphores), now_s, retry_s)
@@ -185,7 +203,9 @@ class NameBook:
         shared = root is not None and all(
             semlock.address in root.semlocks for known in watched.objects.values() for semlock in known
         )
-        job = _Job(watched.id, watched.id == self._root or not shared, self._modules)
+        siblings = tuple(each.id for each in able if each.id not in self._visits)
+        spawned = tuple(each.id for each in able if each.id in siblings and not each.stat.forked)
+        job = _Job(watched.id, watched.id == self._root or not shared, self._modules, siblings, spawned)
         # A daemon, for the end of the program must not wait for it.
         threading.Thread(target=self._work, args=(job,), name="semtrace-names", daemon=True).start()
 
@@ -193,14 +213,50 @@ class NameBook:
         """Runs in its own thread, with an open file of its own."""
         found: Walk | None = None
         modules: frozenset[str] = frozenset()
+        alike: dict[ProcessId, Walk] = {}
         try:
             with Memory(job.process.pid) as memory:
                 modules = module_names(job.process.pid, memory) or frozenset()
+                if early := self._early(job):
+                    self._done.put(_Done(job.process, None, modules, early, goes_on=True))
                 if job.must_walk or modules - job.known_modules - sys.stdlib_module_names:
                     found = walk(job.process.pid, memory, all_thread_locks=self._all_thread_locks)
+            if found is not None and job.process != self._root:
+                alike = _alike(job.siblings, found)
         except OSError:  # it ended, or may not be read: `Watched` says so
             pass
         except Exception as error:  # noqa: BLE001  names are a help: a fault of ours must not cost the picture
             found = Walk(reason=f"semtrace failed: {error!r}")
         finally:
-            self._done.put(_Done(job.process, found, modules))
+            self._done.put(_Done(job.process, found, modules, alike))
+
+    def _early(self, job: _Job) -> dict[ProcessId, Walk]:
+        """Return private locks of workers that are no forks of the root: their own modules are walked in a fraction of
+        the time that all others take, and what is held at once may be over by then.
+        """
+        if job.process != self._root or len(job.spawned) < 2:
+            return {}
+        for process in job.spawned[:_MOST_TRIED]:
+            try:
+                with Memory(process.pid) as memory:
+                    found = walk(process.pid, memory, only_user=True)
+            except OSError:
+                continue
+            if found.thread_locks and found.layout is not None:
+                others = [each for each in job.spawned if each != process]
+                return {process: found, **_alike(others, found)}
+        return {}
+
+
+def _alike(siblings: Sequence[ProcessId], known: Walk) -> dict[ProcessId, Walk]:
+    """Return the private locks of the same names in processes that are still to be walked, which takes longer."""
+    found: dict[ProcessId, Walk] = {}
+    for process in siblings if known.thread_locks else ():
+        try:
+            with Memory(process.pid) as memory:
+                locks = locks_alike(process.pid, memory, known.thread_locks)
+        except OSError:
+            continue
+        if locks is not None:
+            found[process] = locks
+    return found

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from semtrace.cpython import layout as at
 from semtrace.cpython.layout import Layout
 from semtrace.cpython.threadlock import FoundThreadLock, read_thread_lock
-from semtrace.model import ProcessId, ThreadId, Wait, WaitKind
+from semtrace.model import Inside, ProcessId, ThreadId, Wait, WaitKind
 from semtrace.observe.watched import Watched
 
 _MOST = 256
@@ -31,6 +31,8 @@ class ParentCopies:
             child, address = by_id.get(wait.thread.process), wait.target.address
             if wait.target.kind is not WaitKind.PRIVATE_LOCK or child is None or address is None:
                 continue
+            if wait.target.inside in (Inside.FILE, Inside.IMPORT):
+                continue  # no lock object lies there
             parent = by_pid.get(child.stat.ppid) if child.stat.forked else None
             layout = layouts.get(child.id)
             locked = None if parent is None or layout is None else _locked(child, parent, address, layout)

@@ -48,7 +48,7 @@ def _one(locks: Sequence[Lock]) -> Lock:
         holders=tuple(_in_order(lock.holders for lock in locks)),
         waiters=tuple(_in_order(lock.waiters for lock in locks)),
         mapped_by=tuple(_in_order(lock.mapped_by for lock in locks)),
-        reason="; ".join([f"{len(locks)} separate locks, {each}: none excludes anybody in another", *notes]),
+        reason="; ".join([f"{len(locks)} separate locks, {each}: none protects across processes", *notes]),
     )
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from semtrace.cpython.threadlock import read_thread_lock
+from semtrace.cpython.threadlock import FoundThreadLock, read_thread_lock
 from semtrace.lazydata import replace
 from semtrace.model import Holder, Overlap, ProcessId, ThreadLock, ThreadLockUse
 from semtrace.observe.history import Since
 from semtrace.observe.insiders import Insiders, Key
 from semtrace.observe.namebook import NameBook
-from semtrace.observe.threadwaits import Copy, ThreadWaits, Waits, waiting_in
+from semtrace.observe.taskwaits import TaskWait, TaskWaits
+from semtrace.observe.threadwaits import SUSPECT_S, Copy, ThreadWaits, Waits, waiting_in
 from semtrace.observe.watched import Watched
 
 # Each costs a read in each process and refresh.
@@ -40,6 +41,8 @@ class ThreadLocks:
         self._overlaps: dict[str, Overlap] = {}
         self._insiders = Insiders()
         self._waits = ThreadWaits(self._insiders)
+        self._task_waits = TaskWaits()
+        self._tasks: dict[Key, TaskWait] = {}
         self._seen_free: set[Key] = set()
         self._ever_locked: set[Key] = set()
         self._locked: Since[Key] = Since()
@@ -50,6 +53,7 @@ class ThreadLocks:
         self._remember(now_s, states)
         waits = self._waits.read(now_s, [copy for found in states.values() for copy, locked in found if locked])
         waited = {key for key, each in waits.items() if each.waiters}
+        self._tasks = self._task_waits.read(now_s, _flags(states))
         self._insiders.keep({copy.key for copy in self._ask(now_s, states, waits)} | waited)
         locks = (self._one(now_s, name, taken_at, found, waits) for name, found in states.items())
         return tuple(lock for lock in locks if lock.processes)
@@ -87,8 +91,16 @@ class ThreadLocks:
     def _questionable(self, now_s: float, found: Sequence[tuple[Copy, bool]]) -> list[Copy]:
         locked = [copy for copy, is_locked in found if is_locked]
         several = len(locked) > 1
-        old = (copy for copy in locked if not self._shown_by_itself(copy) and self._is_old(now_s, copy))
+        old = (
+            copy
+            for copy in locked
+            if self._is_awaited(copy) or (not self._shown_by_itself(copy) and self._is_old(now_s, copy))
+        )
         return locked if several else list(old)  # of several the places are told
+
+    def _is_awaited(self, copy: Copy) -> bool:
+        wait = self._tasks.get(copy.key)
+        return wait is not None and (wait.for_s or 0.0) >= SUSPECT_S
 
     def _shown_by_itself(self, copy: Copy) -> bool:
         """Seen free, or not its parent's, so whoever locked it is of this process. A semaphore without units is no sign
@@ -96,6 +108,8 @@ class ThreadLocks:
         """
         if copy.lock.form == "semaphore":
             return False
+        if not copy.watched.stat.forked:
+            return True  # it began as a program of its own, and inherited nothing
         parents = self._addresses.get(copy.watched.stat.ppid)
         if copy.key in self._seen_free or parents is None:
             return copy.key in self._seen_free
@@ -128,6 +142,7 @@ class ThreadLocks:
                 waits.get(copy.key),
                 locked and self._is_inherited(now_s, copy),
                 self._waits.found_holder(copy) if locked else None,
+                self._tasks.get(copy.key) if locked else None,
             )
             for copy, locked in states
         )
@@ -172,6 +187,18 @@ def _locked(copy: Copy) -> bool | None:
     return None if memory is None else read_thread_lock(memory, copy.lock, copy.layout)
 
 
-def _use(copy: Copy, locked: bool, waits: Waits | None, inherited: bool, found: Holder | None) -> ThreadLockUse:
+def _use(
+    copy: Copy, locked: bool, waits: Waits | None, inherited: bool, found: Holder | None, tasks: TaskWait | None
+) -> ThreadLockUse:
     holder, waiters = (waits.holder, waits.waiters) if waits else (None, ())
-    return ThreadLockUse(copy.watched.id, locked, holder or found, waiters, inherited, copy.lock.address)
+    count, for_s = (tasks.tasks, tasks.for_s) if tasks else (0, None)
+    return ThreadLockUse(copy.watched.id, locked, holder or found, waiters, inherited, copy.lock.address, count, for_s)
+
+
+def _flags(states: States) -> dict[Watched, list[FoundThreadLock]]:
+    """Return the locks of asyncio that are locked."""
+    found: dict[Watched, list[FoundThreadLock]] = {}
+    for copy, locked in (each for copies in states.values() for each in copies):
+        if locked and copy.lock.form == "flag":
+            found.setdefault(copy.watched, []).append(copy.lock)
+    return found

@@ -13,7 +13,7 @@ from semtrace.linux.blocked import ANY_CHILD, Awaited, Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
 from semtrace.linux.filelocks import FileLock, LockType, holders_by_fdinfo, path_of
 from semtrace.linux.process import children, read_stat
-from semtrace.model import Doubt, Frame, ProcessId, Target, ThreadId, Wait, WaitKind, Wakers, is_own
+from semtrace.model import Doubt, Frame, Inside, ProcessId, SemId, Target, ThreadId, Wait, WaitKind, Wakers, is_own
 from semtrace.observe.asleep import Sleeper
 
 # The functions in which a thread of a pool waits for work, as designed, by the end of the file's path:
@@ -36,6 +36,7 @@ _IDLE = (
     ("/managers.py", "accepter"),
 )
 _INNER_FRAMES = 8
+_INSIDE = {Private.BUFFERED: Inside.FILE, Private.LOGGING: Inside.LOGGING, Private.IMPORT_LOCK: Inside.IMPORT}
 _NEVER_IDLE = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END)
 
 
@@ -131,7 +132,16 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
     name = name or variable or private.module or private.primitive or ""
     whole = private.primitive if kind is WaitKind.SIGNAL else None
     address = private.lock or blocked.futex
-    target = Target(kind, name, process=process, address=address, part_of=whole, named=named, variable=bool(variable))
+    target = Target(
+        kind,
+        name,
+        process=process,
+        address=address,
+        part_of=whole,
+        named=named,
+        variable=bool(variable),
+        inside=_INSIDE.get(private.kind),
+    )
     owner = (
         about.tid_of(process, private.owner_pthread) if private.owner_pthread and kind is not WaitKind.SIGNAL else None
     )
@@ -211,10 +221,15 @@ def _file(sleeper: Sleeper, about: About) -> Reason | None:
     processes = tuple(stat.id for stat in stats)
     unseen = hidden or not processes  # a process outside the server may have the descriptor of one that died
     wakers = Wakers((), processes, Doubt.UNREADABLE if unseen else None, hidden)
-    target = Target(WaitKind.FILE_LOCK, path or "", address=file.inode, path=path)
+    target = Target(WaitKind.FILE_LOCK, path or "", address=_number(file), path=path)
     single = tuple(ThreadId(stat.id, stat.id.pid) for stat in stats if stat.threads == 1)
     wait = made(sleeper, target, wakers)
     return Reason(replace(wait, holders=single) if processes and len(single) == len(processes) else wait)
+
+
+def _number(file: SemId) -> int:
+    """Return device and inode as one number."""
+    return (file.major << 32 | file.minor) << 64 | file.inode
 
 
 def _asks(waiter: FileLock, sleeper: Sleeper) -> bool:

@@ -39,6 +39,14 @@ def _holders(gap: NotChecked) -> str:
     return f"who holds {lock_names(gap.locks)}, for which {waits}{reason}"
 
 
+def _tasks(gap: NotChecked) -> str:
+    loops = counted(gap.count, "process has", "processes have")
+    return (
+        f"the tasks of asyncio, of which {loops} an event loop: tasks that wait for each other, or for a future that "
+        "nobody sets, look idle; only waits for asyncio locks with a name are checked"
+    )
+
+
 def _timeout(gap: NotChecked) -> str:
     return f"which worker gunicorn is about to kill, as its --timeout is unknown: {clean(gap.reason)}"
 
@@ -66,5 +74,6 @@ _TEXTS: Mapping[Unchecked, Callable[[NotChecked], str]] = {
     Unchecked.TIMEOUT: _timeout,
     Unchecked.SHARED_MEMORY: _shared_memory,
     Unchecked.UNUSED_NAMES: _unused_names,
+    Unchecked.ASYNC_TASKS: _tasks,
     Unchecked.OTHER_WAITS: _other_waits,
 }

@@ -27,6 +27,7 @@ from semtrace.model import (
     Fact,
     ForkCopies,
     FreeElsewhere,
+    GreenletMayHold,
     HandsLocksOver,
     HeldAtOnce,
     HeldBy,
@@ -39,6 +40,7 @@ from semtrace.model import (
     LeakedName,
     LockedInParent,
     LockedSinceFork,
+    MasterStopped,
     MayBeGate,
     MayStillWake,
     NobodyElse,
@@ -58,6 +60,7 @@ from semtrace.model import (
     TakenInOrder,
     TakerDied,
     TakerGone,
+    TasksWait,
     ThreadMayRelease,
     TimeoutKills,
     UnfinishedTasks,
@@ -126,6 +129,13 @@ def _(fact: WaitedFor) -> Iterator[str]:
     one = ", the longest" if since and len(fact.threads) > 1 else ""
     yield f"{many} for it{one}{since}: {pids(each.pid for each in fact.threads)}"
     yield from place_lines(fact.threads)
+
+
+@_lines.register
+def _(fact: TasksWait) -> Iterator[str]:
+    many = counted(fact.tasks, "task waits", "tasks wait")
+    first = ", the first" if fact.tasks > 1 else ""
+    yield f"{many} for it in the event loop of PID {fact.process.pid}{first}{lasting(fact.since, 'wait')}"
 
 
 @_lines.register
@@ -215,6 +225,12 @@ def _(fact: SemaphoreMayBeLock) -> Iterator[str]:
 def _(fact: BetweenRequests) -> Iterator[str]:
     took = f"the code that took it, at {clean(fact.site)}," if fact.site else "the code that took it"
     yield f"{thread_name(fact.thread)} waits for its next request or job: {took} ended without releasing it"
+
+
+@_lines.register
+def _(fact: GreenletMayHold) -> Iterator[str]:
+    kind = f" (worker class {clean(fact.worker_class)})" if fact.worker_class else ""
+    yield f"its threads run greenlets{kind}: a suspended greenlet, which shows in no stack, may hold it"
 
 
 # -- rings
@@ -481,6 +497,11 @@ def _(fact: HeldAtOnce) -> Iterator[str]:
 @_lines.register
 def _(fact: Stopped) -> Iterator[str]:
     yield f"PID {fact.process.pid} is stopped"
+
+
+@_lines.register
+def _(fact: MasterStopped) -> Iterator[str]:
+    yield f"PID {fact.process.pid} is the master: meanwhile it replaces no worker that dies, and ends none that hangs"
 
 
 @_lines.register

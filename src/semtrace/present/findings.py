@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from semtrace.model import Finding, FindingCode
+from semtrace.model import IMPORT, Finding, FindingCode
 from semtrace.present.facts import fact_lines
 from semtrace.present.remedies import advice_text, command_text
 from semtrace.present.titles import title
@@ -22,7 +22,10 @@ def evidence(finding: Finding) -> tuple[str, ...]:
 
 def name(finding: Finding) -> str:
     """Return what it is about: one lock, or the two of a pair, for the first may be in other pairs as well."""
-    return lock_names(finding.locks) if finding.code == FindingCode.LOCK_ORDER else clean(finding.name)
+    if finding.code == FindingCode.LOCK_ORDER:
+        return lock_names(finding.locks)
+    imports = finding.main_lock is not None and finding.main_lock.kind == IMPORT
+    return lock_names(finding.locks[:1]) if imports else clean(finding.name)
 
 
 def advice(finding: Finding) -> str:

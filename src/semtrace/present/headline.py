@@ -22,7 +22,7 @@ def headline_text(line: Headline) -> str:
 
 def _answer(line: Headline) -> str:
     if line.finding is not None:
-        since = f", since {_clock(line.since_at)}" if line.since_at is not None else ""
+        since = f", since {_clock(line.since_at, line.about)}" if line.since_at is not None else ""
         if line.verdict != "warning" and line.blocked and line.targets and len(line.workers) > 1:
             return f"{_blocked(line)}{since}"
         return f"{title(line.finding)}{since}"
@@ -50,11 +50,14 @@ def _blocked(line: Headline) -> str:
     return f"{many} for {', '.join(names[:_FEW])}{more}"
 
 
+_GAPS = {Unchecked.PRIVATE_LOCKS: "private locks", Unchecked.ASYNC_TASKS: "asyncio tasks"}
+
+
 def _gaps(line: Headline) -> str:
-    parts = [counted(gap.count, "process") if gap.what is Unchecked.PROCESSES else "private locks" for gap in line.gaps]
+    parts = [counted(gap.count, "process") if gap.what is Unchecked.PROCESSES else _GAPS[gap.what] for gap in line.gaps]
     return f"; not checked: {', '.join(parts)}" if parts else ""
 
 
-def _clock(epoch_s: float) -> str:
-    """Return the time of day as the reader's own clock shows it."""
-    return datetime.fromtimestamp(epoch_s).strftime("%H:%M:%S")
+def _clock(epoch_s: float, about: bool) -> str:
+    """Return the time of day as the reader's own clock shows it: `09:09:12`, `about 09:09`."""
+    return datetime.fromtimestamp(epoch_s).strftime("about %H:%M" if about else "%H:%M:%S")

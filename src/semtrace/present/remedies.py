@@ -37,6 +37,7 @@ ADVICE: Mapping[Advice, str] = {
     "An RLock does not help: it takes all greenlets of a worker for one thread, so it lets them in together.",
     Advice.FINE_IF_RELEASED: "If another thread or process will release it, nothing is wrong. Otherwise:",
     Advice.RESTART_PROCESS: "Now: restart that process; this leaves no shared lock behind.",
+    Advice.RESTART_PROCESSES: "Now: restart these processes; this leaves no shared lock behind.",
     Advice.RESTART_SERVER: "Now: restart the server, for a worker that is killed may leave its lock orphaned.",
     Advice.LOCK_INSTEAD_OF_SEMAPHORE: "If it is used as a lock, restart the server, and use a multiprocessing.Lock: "
     "then semtrace can see who holds it. If another process should release it, that one is late.",
@@ -44,13 +45,23 @@ ADVICE: Mapping[Advice, str] = {
     "multiprocessing.Lock: then semtrace can see who holds them.",
     Advice.RELEASE_IN_FINALLY: "Take the lock by `with`, so that an exception releases it, and never twice in one "
     "thread.",
+    Advice.RELEASE_BY_ASYNC_WITH: "Take the lock by `async with`, so that an exception or a cancellation releases it. "
+    "Take several locks in the same order in every task.",
     Advice.NOT_IN_HANDLER: "Do not use locks, queues, events or conditions in a signal handler: set a plain flag "
     "there, or use signal.set_wakeup_fd, and act on it in the main program.",
     Advice.READ_BEFORE_JOIN: "Read everything from the queue or pipe before join() or wait(); of a "
     "subprocess, communicate() does both.",
+    Advice.READ_WHILE_WRITING: "Read what the other side sends while writing: in another thread, or with "
+    "non-blocking writes.",
     Advice.RELEASE_BEFORE_JOIN: "Release the lock before join().",
     Advice.NEW_AFTER_FORK: "No thread of the parent may hold the lock while it forks: fork before starting threads, "
     "or make a new lock in each child with os.register_at_fork(after_in_child=...).",
+    Advice.NO_WRITE_AT_FORK: "No thread of the parent may use this file while it forks: fork before starting threads, "
+    "or open the file again in each child.",
+    Advice.NO_LOG_AT_FORK: "No thread of the parent may log while it forks: fork before starting threads, or set up "
+    "the logging handlers again in each child.",
+    Advice.NO_IMPORT_AT_FORK: "No thread of the parent may import this module while it forks: import it before "
+    "starting threads.",
     Advice.TASK_DONE_IN_FINALLY: "Call task_done() in a finally block.",
     Advice.WAIT_WITH_TIMEOUT: "Wait with a timeout, and then check whether the other processes are alive.",
     Advice.WAIT_FOR_THREADS_WITH_TIMEOUT: "Wait with a timeout, and then check whether the thread that should end the "

@@ -16,12 +16,14 @@ from semtrace.model import (
     FindingCode,
     HeldBy,
     LockedSinceFork,
+    MasterStopped,
     OverReleased,
     RingLink,
     RoomLeft,
     SeparateSemaphores,
     TakerDied,
     TakerGone,
+    TasksWait,
     ThreadRef,
     UnitsLost,
     UnusedNames,
@@ -127,6 +129,8 @@ def _stopped_alone(finding: Finding) -> str:
     many, who = len(finding.threads) > 1, pids(each.pid for each in finding.threads)
     if finding.over_s is not None:
         return f"{who} {'were' if many else 'was'} stopped"
+    if finding.fact(MasterStopped):
+        return f"{who}, the master, is stopped: nobody looks after the workers until it is continued"
     do, them = ("are stopped: they serve", "they are") if many else ("is stopped: it serves", "it is")
     return f"{who} {do} no request until {them} continued"
 
@@ -199,9 +203,15 @@ def _long_wait(finding: Finding) -> str:
         have = "" if over else "have " if len(finding.threads) > 1 else "has "
         who = counted(len(finding.threads), "thread") if len(finding.threads) > 1 else thread_name(finding.threads[0])
         return f"{who} {have}waited for {target_text(waits[0].target)}{since}"
+    if finding.fact(TasksWait):
+        return f"{_tasks(finding)} {'' if over else 'have '}waited for {_name(finding)}{since}"
     ended = finding.fact(TakerDied) or finding.fact(TakerGone)
     died = ", and the process that had it died" if ended else ""
     return f"{thread_name(finding.threads[0])} {'' if over else 'has '}waited for {_name(finding)}{since}{died}"
+
+
+def _tasks(finding: Finding) -> str:
+    return f"asyncio tasks of {pids(finding.pids)}"
 
 
 def _contention(finding: Finding) -> str:

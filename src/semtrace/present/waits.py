@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from semtrace.model import Target, Wait, WaitKind, place_of
+from semtrace.model import Inside, Target, Wait, WaitKind, place_of
 from semtrace.present.places import line_text
-from semtrace.present.wording import variable_name
+from semtrace.present.wording import import_lock, variable_name
 from semtrace.text import clean
 
 _NAMELESS = {
@@ -31,6 +31,8 @@ def target_text(target: Target) -> str:
         return f"the lock of {clean(target.path)}"
     if target.kind is WaitKind.SIGNAL and target.semaphore is not None and target.part_of:
         return clean(target.part_of)
+    if target.inside is Inside.IMPORT:
+        return import_lock(target.name)
     if target.variable and target.kind is WaitKind.PRIVATE_LOCK:
         return variable_name(target.name)
     return clean(target.name) or _NAMELESS[target.kind]

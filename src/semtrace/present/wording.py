@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from semtrace.model import FILE, Elapsed, LockRef, ProcessId, ThreadRef
+from semtrace.model import FILE, IMPORT, Elapsed, LockRef, ProcessId, ThreadRef
 from semtrace.text import age, clean, exact
 
 _FEW = 4
@@ -44,6 +44,8 @@ def lasting(elapsed: Elapsed | None, what: str = "hold") -> str:
 
 
 def lock_name(lock: LockRef) -> str:
+    if lock.kind == IMPORT:
+        return import_lock(lock.name)
     return variable_name(lock.name) if lock.variable else clean(lock.name)
 
 
@@ -52,13 +54,18 @@ def variable_name(name: str) -> str:
     return f"a private lock (variable {clean(name)})"
 
 
+def import_lock(module: str) -> str:
+    """Return `the import lock of module shop`; without a module that of all imports."""
+    return f"the import lock of module {clean(module)}" if module else "the lock of all imports"
+
+
 def lock_names(locks: Iterable[LockRef]) -> str:
     return ", ".join(map(lock_name, locks))
 
 
 def lock_kind(lock: LockRef) -> str:
     """Return `app.a (a threading lock)` of a private one, `app.a (a Manager's lock)`, else its name."""
-    if lock.id is not None or lock.variable:
+    if lock.id is not None or lock.variable or lock.kind == IMPORT:
         return lock_name(lock)
     if lock.kind == FILE:
         return f"{lock_name(lock)} (a file lock)"

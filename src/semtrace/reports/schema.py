@@ -289,6 +289,7 @@ def _use(use: ThreadLockUse) -> dict[str, Any]:
         "locked": use.locked,
         "holder": _holder(use.holder) if use.holder else None,
         "waiters": None if use.waiters is None else [_waiter(waiter) for waiter in use.waiters],
+        "tasks": use.tasks,
     }
 
 

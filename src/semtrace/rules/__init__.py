@@ -19,6 +19,7 @@ from semtrace.rules.others import long_waits
 from semtrace.rules.semaphores import semaphore_wait
 from semtrace.rules.sharing import locked_at_fork, private_lock, unshared_lock
 from semtrace.rules.stuck import stopped, stuck
+from semtrace.rules.tasks import waiting_tasks
 
 __all__ = ["USUAL", "Limits", "findings", "gone_by", "with_findings", "worst_first"]
 
@@ -38,6 +39,7 @@ RULES: tuple[Rule, ...] = (
     over_release,
     keeps_waiting,
     long_waits,
+    waiting_tasks,
     semaphore_wait,
     lock_order,
     leaked_name,

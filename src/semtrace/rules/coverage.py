@@ -22,8 +22,16 @@ def not_checked(snapshot: Snapshot) -> tuple[NotChecked, ...]:
         *_unread(snapshot),
         *_semaphores(snapshot),
         *_holders(snapshot),
+        *_tasks(snapshot),
         NotChecked(Unchecked.OTHER_WAITS),
     )
+
+
+def _tasks(snapshot: Snapshot) -> Iterator[NotChecked]:
+    """A task that waits leaves no trace in a thread: only named locks of asyncio are looked into."""
+    loops = sum(process.event_loop for process in snapshot.processes)
+    if loops:
+        yield NotChecked(Unchecked.ASYNC_TASKS, count=loops)
 
 
 def _processes(snapshot: Snapshot) -> Iterator[NotChecked]:

@@ -43,7 +43,8 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.evidence import lock_ref
-from semtrace.rules.knots import blocked, is_deadlock, target_ref, target_refs, thread_ref, waited
+from semtrace.rules.greenlets import has_greenlets, may_hold
+from semtrace.rules.knots import blocked, is_deadlock, restart, target_ref, target_refs, thread_ref, waited
 
 
 def deadlock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -131,6 +132,7 @@ def _finding(cycle: Sequence[Wait], root: Root, snapshot: Snapshot, doubt: list[
             *_links(cycle, snapshot, took=bool(doubt)),
             Asleep(len(cycle), root.since_s, for_ever=not doubt),
             *doubt,
+            *(may_hold(snapshot.server, [cycle[0].stack]) if again else ()),
             *([Behind(len(behind), of_one=again)] if behind else []),
         ),
         remedy=Remedy(tuple(_advice(cycle, snapshot.server, bool(doubt)))),
@@ -158,21 +160,22 @@ def _advice(cycle: Sequence[Wait], server: Server, doubtful: bool) -> Iterator[A
     if len(cycle) == 1:
         yield cure_of_reentry(WaitKind.SHARED_LOCK in kinds, server)
     elif WaitKind.PIPE_WRITE in kinds:
-        yield Advice.READ_BEFORE_JOIN
+        joins = kinds & {WaitKind.PROCESS_END, WaitKind.THREAD_END}
+        locks = kinds - {WaitKind.PIPE_WRITE, WaitKind.PIPE_READ}
+        yield Advice.READ_BEFORE_JOIN if joins else Advice.NOT_WHILE_HOLDING if locks else Advice.READ_WHILE_WRITING
     elif WaitKind.PROCESS_END in kinds or WaitKind.THREAD_END in kinds:
         yield Advice.RELEASE_BEFORE_JOIN
     else:
         yield Advice.SAME_ORDER
     if not doubtful:
         shared = WaitKind.MANAGER_LOCK in kinds or any(wait.target.semaphore is not None for wait in cycle)
-        yield Advice.RESTART_SERVER if shared else Advice.RESTART_PROCESS
+        yield restart(cycle, shared)
 
 
 def cure_of_reentry(shared: bool, server: Server) -> Advice:
     """To an RLock all greenlets of a process are one thread: it lets the second in while the first is inside."""
-    kind = server.worker_class
-    if kind is not None and ("gevent" in kind or "eventlet" in kind):
+    if has_greenlets(server):
         return Advice.NO_RLOCK_FOR_GREENLETS
-    if kind is None:
+    if server.worker_class is None:
         return Advice.USE_SHARED_RLOCK_NO_GREENLETS if shared else Advice.USE_THREADING_RLOCK_NO_GREENLETS
     return Advice.USE_SHARED_RLOCK if shared else Advice.USE_THREADING_RLOCK

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from semtrace.lazydata import dataclass
-from semtrace.model import CODES, Finding, FindingCode, NotChecked, Snapshot, Target, ThreadId, Unchecked, Wait
+from semtrace.model import CODES, Elapsed, Finding, FindingCode, NotChecked, Snapshot, Target, ThreadId, Unchecked, Wait
 from semtrace.rules.coverage import not_checked
 from semtrace.waits.workers import Workers, serving_waits_by_worker, worker_states
 
@@ -20,8 +20,11 @@ _WORDS: dict[FindingCode, Verdict] = {
     FindingCode.ORPHANED_LOCK: "orphaned",
 }
 
+# From then on the time of day is given in minutes, unless events know it exactly.
+_OLD_S = 60.0
+
 # Without these "OK" would be an answer to a smaller question.
-_LARGE = (Unchecked.PROCESSES, Unchecked.PRIVATE_LOCKS)
+_LARGE = (Unchecked.PROCESSES, Unchecked.PRIVATE_LOCKS, Unchecked.ASYNC_TASKS)
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class Headline:
     """`verdict` in a word, and `workers` by their state. `finding` is the worst one where the verdict comes from it.
 
     `blocked` workers are kept from their work, by what the finding is about where there is one. They wait for
-    `targets`, the most wanted first; since `since_at`, in seconds since the epoch. `gaps` are large parts of the server
-    that were not checked.
+    `targets`, the most wanted first; since `since_at`, in seconds since the epoch. `about`: that is a lower bound of an
+    old wait, which two snapshots give a little differently. `gaps` are large parts of the server that were not checked.
     """
 
     verdict: Verdict
@@ -39,6 +42,7 @@ class Headline:
     blocked: int = 0
     targets: tuple[Target, ...] = ()
     since_at: float | None = None
+    about: bool = False
     gaps: tuple[NotChecked, ...] = ()
 
 
@@ -55,7 +59,7 @@ def headline(snapshot: Snapshot) -> Headline:
         word = _WORDS.get(worst.code)
         if word is None:
             return Headline("error", states, worst)
-        return Headline(word, states, worst, *_blocked(snapshot, worst), since)
+        return Headline(word, states, worst, *_blocked(snapshot, worst), since, _is_rough(worst.since))
     blocked, targets = _blocked(snapshot)
     if blocked and blocked == len(states):
         return Headline("waiting", states, None, blocked, targets)
@@ -67,6 +71,11 @@ def headline(snapshot: Snapshot) -> Headline:
         return Headline("unknown", states)
     gaps = tuple(gap for gap in not_checked(snapshot) if gap.what in _LARGE)
     return Headline("ok", states, gaps=gaps)
+
+
+def _is_rough(since: Elapsed | None) -> bool:
+    """Return True where the scheduler's clock, which tells how long a thread has slept, may differ by seconds."""
+    return since is not None and since.measure != "exact" and since.seconds >= _OLD_S
 
 
 def _warns(finding: Finding) -> bool:

@@ -22,12 +22,14 @@ from semtrace.model import (
     Remedy,
     RootKind,
     SemId,
+    Server,
     Snapshot,
     is_own,
 )
 from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, worth_a_word
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.evidence import holding, known, lock_ref, longest_first, thread_ref, waiting, waiting_threads
+from semtrace.rules.greenlets import has_greenlets, may_hold
 from semtrace.rules.knots import explained as explained_locks
 from semtrace.waits.build import is_signal
 
@@ -57,11 +59,13 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
         found = (
-            _unreleased(lock, snapshot, present) or _timeout_risk(lock, snapshot, present) or _long_hold(lock, limits)
+            _unreleased(lock, snapshot, present)
+            or _timeout_risk(lock, snapshot, present)
+            or _long_hold(lock, limits, snapshot.server)
         )
         # Units of a semaphore may come back from others than their takers, and inherited counts tell who waits and why.
         if found is None and not is_signal(lock) and not inherited_counts(lock, snapshot):
-            found = _long_wait(lock, limits, snapshot.server.pid)
+            found = _long_wait(lock, limits, snapshot.server)
         if found is not None:
             yield found
         elif (
@@ -127,7 +131,7 @@ def _unreleased(lock: Lock, snapshot: Snapshot, present: dict[ProcessId, Process
     idle = {wait.thread.process for wait in snapshot.waits.waits if wait.idle}
     for holder in lock.sure_holders:
         process, held_s = present.get(holder.process), unbroken_s(lock, holder) or 0.0
-        if process is not None and held_s >= _ENDED_S and _is_between_requests(holder, process, idle):
+        if process is not None and held_s >= _ENDED_S and _is_between_requests(holder, process, idle, snapshot.server):
             return Finding(
                 code=FindingCode.LONG_HOLD,
                 severity="warning",
@@ -140,9 +144,14 @@ def _unreleased(lock: Lock, snapshot: Snapshot, present: dict[ProcessId, Process
     return None
 
 
-def _is_between_requests(holder: Holder, process: Process, idle: set[ProcessId]) -> bool:
+def _is_between_requests(holder: Holder, process: Process, idle: set[ProcessId], server: Server) -> bool:
     frames = holder.stack or ()
-    if process.threads != 1 or holder.within or any(is_own(frame.file) for frame in frames):
+    if (
+        process.threads != 1
+        or holder.within
+        or has_greenlets(server, [frames])
+        or any(is_own(frame.file) for frame in frames)
+    ):
         return False
     in_loop = any(frame.file.endswith(file) and frame.function == name for frame in frames for file, name in _LOOPS)
     return holder.process in idle or (in_loop and bool(process.idle))
@@ -152,7 +161,7 @@ def _is_internal(lock: Lock) -> bool:
     return not lock.own or lock.name is None or lock.name.rpartition(".")[2].startswith("_")
 
 
-def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
+def _long_hold(lock: Lock, limits: Limits, server: Server) -> Finding | None:
     """Of a library's own lock only where somebody waits: to keep it may be what it is for, as of loky's, which a worker
     is given when it may exit.
     """
@@ -166,14 +175,14 @@ def _long_hold(lock: Lock, limits: Limits) -> Finding | None:
                 severity="warning",
                 locks=(lock_ref(lock),),
                 threads=(thread_ref(holder),),
-                facts=(At((thread_ref(holder),)), *waiting(lock)),
+                facts=(At((thread_ref(holder),)), *may_hold(server, [holder.stack]), *waiting(lock)),
                 remedy=Remedy((Advice.HOLD_SHORTER,), ("semtrace", "dump", "--stacks", str(holder.pid))),
                 since=known(held_s, holder.evidence),
             )
     return None
 
 
-def _long_wait(lock: Lock, limits: Limits, server: int) -> Finding | None:
+def _long_wait(lock: Lock, limits: Limits, server: Server) -> Finding | None:
     found = longest_wait(lock, limits.wait_s)
     if found is None:
         return None
@@ -184,8 +193,8 @@ def _long_wait(lock: Lock, limits: Limits, server: int) -> Finding | None:
         severity="warning",
         locks=(lock_ref(lock),),
         threads=longest_first(lock, longest),
-        facts=(*unknown, *holding(lock), *waiting(lock)),
-        remedy=Remedy((Advice.SET_TIMEOUT,), ("semtrace", "dump", "--stacks", str(server))),
+        facts=(*unknown, *holding(lock), *may_hold(server, [longest.stack]), *waiting(lock)),
+        remedy=Remedy((Advice.SET_TIMEOUT,), ("semtrace", "dump", "--stacks", str(server.pid))),
         since=known(waited_s, longest.evidence),
     )
 

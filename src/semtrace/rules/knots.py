@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from semtrace.model import (
     FILE,
+    IMPORT,
+    Advice,
     BlockedOn,
     Elapsed,
+    Inside,
     LockRef,
     Root,
     RootKind,
@@ -56,6 +59,14 @@ def thread_ref(wait: Wait) -> ThreadRef:
     return ThreadRef(wait.thread.process, wait.thread.tid, place_of(wait))
 
 
+def restart(waits: Sequence[Wait], shared: bool) -> Advice:
+    """Return what helps now; `shared`: a lock that others use is part of it."""
+    if shared:
+        return Advice.RESTART_SERVER
+    several = len({wait.thread.process for wait in waits}) > 1
+    return Advice.RESTART_PROCESSES if several else Advice.RESTART_PROCESS
+
+
 def target_ref(target: Target, snapshot: Snapshot) -> LockRef | None:
     """Refer to a lock or signal; None for anything else that is waited for."""
     lock = next((lock for lock in snapshot.locks if lock.id == target.semaphore), None) if target.semaphore else None
@@ -68,6 +79,8 @@ def target_ref(target: Target, snapshot: Snapshot) -> LockRef | None:
         return LockRef(None, target.name, kind, target.process, managed=True) if target.name else None
     if target.kind is WaitKind.FILE_LOCK:
         return LockRef(None, target.name, FILE)
+    if target.inside is Inside.IMPORT:
+        return LockRef(None, target.name, IMPORT, target.process)
     if target.kind in (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL):
         private = next((each.kind for each in snapshot.thread_locks if each.name == target.name), "unknown")
         return LockRef(
@@ -81,7 +94,10 @@ def target_ref(target: Target, snapshot: Snapshot) -> LockRef | None:
 
 
 def target_refs(targets: Iterable[Target], snapshot: Snapshot) -> tuple[LockRef, ...]:
-    found = (target_ref(target, snapshot) for target in targets)
+    best: dict[Target, Target] = {}  # one lock may have several names: what the source calls it comes first
+    for target in targets:
+        best[target] = target if target.named and not best.get(target, target).named else best.get(target, target)
+    found = (target_ref(target, snapshot) for target in best.values())
     return tuple(dict.fromkeys(each for each in found if each is not None))
 
 

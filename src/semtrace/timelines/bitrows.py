@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Literal
 
-from semtrace.model import SemId
-from semtrace.timelines.spans import Span
+from semtrace.timelines.spans import Span, Thing
 
 By = Literal["worker", "lock", "server"]
 
@@ -31,8 +30,8 @@ class Row:
 
     def __init__(self) -> None:
         self.held, self.waiting = Shares(), Shares()
-        self.held_of: dict[SemId, int] = {}
-        self.waits_of: dict[SemId, int] = {}
+        self.held_of: dict[Thing, int] = {}
+        self.waits_of: dict[Thing, int] = {}
         self.orphaned = self.sampled = self.thinned = self.counted = 0
 
 
@@ -45,7 +44,7 @@ class Drawing:
     def __init__(self, by: By, cell_s: float, base: int) -> None:
         self.base = base
         self.rows: dict[Hashable, Row] = {}
-        self.waited: dict[SemId, int] = {}
+        self.waited: dict[Thing, int] = {}
         self._by = by
         self._cell_s = cell_s
 
@@ -115,5 +114,5 @@ class Drawing:
             parts[place] = parts.get(place, 0.0) + share
 
 
-def _shifted(masks: dict[SemId, int], by: int) -> dict[SemId, int]:
+def _shifted(masks: dict[Thing, int], by: int) -> dict[Thing, int]:
     return {lock: bits >> by for lock, bits in masks.items() if bits >> by}

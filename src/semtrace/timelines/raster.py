@@ -9,10 +9,10 @@ from collections.abc import Hashable, Iterable
 from itertools import islice
 from typing import Literal, NamedTuple
 
-from semtrace.model import ProcessId, SemId
+from semtrace.model import ProcessId
 from semtrace.timelines.bitrows import NOISE, NOTHING, Drawing, Shares
 from semtrace.timelines.bitrows import By as By
-from semtrace.timelines.spans import Key, Span
+from semtrace.timelines.spans import Key, Span, Thing
 from semtrace.timelines.timeline import Life, Timeline
 
 Cover = Literal["idle", "held", "contended", "waiting", "orphaned", "began", "ended", "unknown"]
@@ -206,7 +206,7 @@ def of_row(span: Span, by: By, row: Hashable) -> bool:
     return (span.process if by == "worker" else span.lock) == row
 
 
-def _union(some: dict[SemId, int], others: dict[SemId, int], window: int) -> dict[SemId, int]:
+def _union(some: dict[Thing, int], others: dict[Thing, int], window: int) -> dict[Thing, int]:
     """What both have, as far as it is in the window."""
     union = {lock: bits & window for lock, bits in some.items() if bits & window}
     for lock, bits in others.items():
@@ -215,7 +215,7 @@ def _union(some: dict[SemId, int], others: dict[SemId, int], window: int) -> dic
     return union
 
 
-def _either(masks: dict[SemId, int]) -> int:
+def _either(masks: dict[Thing, int]) -> int:
     either = 0
     for bits in masks.values():
         either |= bits

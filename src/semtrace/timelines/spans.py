@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from semtrace.lazydata import replace
-from semtrace.model import ProcessId, SemId
+from semtrace.model import ProcessId, SemId, Target
 
 What = Literal["held", "waiting", "orphaned"]
-Key = tuple[SemId, "ProcessId | None", "int | None", What]
+Thing = SemId | Target  # a lock, or what else keeps a worker from its work
+Key = tuple[Thing, "ProcessId | None", "int | None", What]
 
 BUCKET_S = 0.25
 LONGEST_BUCKET_S = 4.0
@@ -26,7 +27,7 @@ class Span:
     above 1 only so many of them were read, and the share is estimated from those.
     """
 
-    lock: SemId
+    lock: Thing
     process: ProcessId | None
     tid: int | None
     what: What

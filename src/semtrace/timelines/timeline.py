@@ -1,7 +1,8 @@
 """Who held and who waited when: spans of time, gathered from the snapshots and the events in them. Pure, and bounded.
 
 A sample says where somebody was at that moment: its spans reach from look to look, and what was shorter than the
-interval is missing. An event says it exactly. Whoever waits for a signal is kept waiting by nobody: no span.
+interval is missing; but a thread that is known to have slept all along has waited all along. An event says it exactly.
+Whoever waits for a signal is kept waiting by nobody: no span, unless it keeps a worker from its work.
 
 Each span is kept as it was while there is room, the oldest are then counted together. Where events come so fast that a
 snapshot has only some of them, the short ones are from the start: a single one would look as if it had been the only.
@@ -15,10 +16,11 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from semtrace.lazydata import dataclass, replace
-from semtrace.model import ProcessId, SemId, Snapshot, TracedEvent, Tracing
-from semtrace.timelines.spans import BUCKET_S, LONGEST_BUCKET_S, What, bucket_for, count, together
+from semtrace.model import ProcessId, SemId, Snapshot, TracedEvent, Tracing, Wait
+from semtrace.timelines.spans import BUCKET_S, LONGEST_BUCKET_S, Thing, What, bucket_for, count, together
 from semtrace.timelines.spans import Key as Key
 from semtrace.timelines.spans import Span as Span
+from semtrace.waits.workers import serving_waits_by_worker
 
 KEPT_S = 660.0
 MOST_SINGLE = 60_000  # of the newest; more than a minute of as many events as a snapshot tells
@@ -122,23 +124,45 @@ class Timeline:
                 self._see(known.pop(held, None), held, who.evidence == "events", who.since_s, who.site, now)
             for each in lock.waiters:
                 waits: Key = (lock.id, each.process, each.tid, "waiting")
-                self._see(known.pop(waits, None), waits, each.evidence == "events", each.for_s, each.site, now)
+                exact = each.evidence == "events"
+                self._see(known.pop(waits, None), waits, exact, each.for_s, each.site, now, each.asleep_s)
             if lock.state == "orphaned" or (lock.state == "unknown" and lock.orphaned_s is not None):
                 orphaned: Key = (lock.id, None, None, "orphaned")
                 self._see(known.pop(orphaned, None), orphaned, False, None, None, now)
+        for key, wait in self._other_waits(snapshot):
+            self._see(known.pop(key, None), key, False, wait.for_s, wait.site, now, wait.asleep_s)
         for span in known.values():
             self._close(span)
 
+    def _other_waits(self, snapshot: Snapshot) -> Iterator[tuple[Key, Wait]]:
+        """Yield what keeps workers from their work besides the locks: a full queue, a private lock, a file, a join."""
+        for waits in serving_waits_by_worker(snapshot).values():
+            for wait in waits:
+                thing: Thing = wait.target
+                key: Key = (thing, wait.thread.process, wait.thread.tid, "waiting")
+                if wait.target.semaphore not in self.names and key not in self._open:
+                    yield key, wait
+
     def _see(
-        self, known: Span | None, key: Key, exact: bool, for_s: float | None, site: str | None, now: float
+        self,
+        known: Span | None,
+        key: Key,
+        exact: bool,
+        for_s: float | None,
+        site: str | None,
+        now: float,
+        asleep_s: float | None = None,
     ) -> None:
-        """`known` is what the last look saw of the same: it goes on, or it has ended and began anew meanwhile."""
+        """`known` is what the last look saw of the same: it goes on, or it has ended and began anew meanwhile. A thread
+        that has slept for `asleep_s` did the same all that time.
+        """
         start = now - max(for_s or 0.0, 0.0)
+        slept = now - (asleep_s or 0.0)
         told = self._just_told.get(key)
         if told is not None and (told.end > now or (exact and abs(told.start - start) <= SAME_S)):
             return  # it ended while the look went on: an event has told all of it
         if known is not None and (start <= known.start + SAME_S if exact else self._unbroken):
-            known.start = min(known.start, start) if exact else known.start
+            known.start = min(known.start, start if exact else slept)
             known.end, known.exact, known.site = now, exact, site or known.site
             self._open[key] = known
             return
@@ -146,7 +170,7 @@ class Timeline:
             known.end = max(min(known.end, start), known.start) if exact else known.end
             self._close(known)
         if not exact and self.last is not None:
-            start = max(start, self.last if self._unbroken else now)
+            start = min(max(start, self.last if self._unbroken else now), slept)
         self._open[key] = Span(*key, start, now, exact, site)
 
     # ---- events

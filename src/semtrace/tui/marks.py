@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Literal
 
-from semtrace.model import FindingCode, Lock, ProcessId, Snapshot, Target
+from semtrace.model import FindingCode, Lock, ProcessId, Root, RootKind, Snapshot, Target
 from semtrace.tui.signs import CYCLE, WARNING
 from semtrace.waits.workers import serving_waits, waits_by_process, worker_states
 
@@ -30,7 +30,13 @@ class Marks:
             if finding.code is FindingCode.DEADLOCK and finding.over_s is None
             for lock in finding.locks
         }
-        rings = (root for root in graph.roots if any(_ref(target) in found for target in root.targets))
+        ring = {
+            (each.process, each.tid)
+            for finding in snapshot.findings
+            if finding.code is FindingCode.DEADLOCK and finding.over_s is None
+            for each in finding.threads
+        }
+        rings = (root for root in graph.roots if _is_ring(root, found, ring))
         self._marks: dict[Hashable, Mark] = {
             _key(wait.target): "stuck" for wait in graph.waits if wait.thread in graph.stuck and not wait.idle
         }
@@ -67,6 +73,13 @@ def stuck_processes(snapshot: Snapshot) -> frozenset[ProcessId]:
             and any(wait.thread in stuck for wait in serving_waits(process, waits.get(process.id, []), stuck))
         )
     )
+
+
+def _is_ring(root: Root, things: Collection[Hashable], threads: Collection[Hashable]) -> bool:
+    """Return True if a deadlock is about the root: by its locks, or, of pipes and ends, by its threads."""
+    if any(_ref(target) in things for target in root.targets):
+        return True
+    return root.kind is RootKind.RING and any((each.thread.process, each.thread.tid) in threads for each in root.waits)
 
 
 def _ref(target: Target) -> Hashable:

@@ -7,10 +7,11 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from semtrace.model import ProcessId, SemId, Snapshot
+from semtrace.model import ProcessId, Snapshot, Target
+from semtrace.present.waits import target_text
 from semtrace.text import age, clean, exact
 from semtrace.timelines.raster import By, around, of_row
-from semtrace.timelines.spans import Key, What
+from semtrace.timelines.spans import Key, Thing, What
 from semtrace.timelines.spans import Span as Stretch
 from semtrace.timelines.timeline import Timeline
 from semtrace.tui.line import Line, Span
@@ -44,7 +45,7 @@ def tell(
     width, height = room
     found = around(timeline, *times)
     mine = [span for span in found if of_row(span, by, row)]
-    of_lock: dict[SemId, list[Stretch]] = {}
+    of_lock: dict[Thing, list[Stretch]] = {}
     for span in found:
         of_lock.setdefault(span.lock, []).append(span)
     locks = {span.lock for span in mine}
@@ -97,7 +98,8 @@ def readout(span: Stretch, snapshot: Snapshot, timeline: Timeline, who: bool = T
 
 
 def _subject(span: Stretch, timeline: Timeline, who: bool = True) -> str:
-    name = clean(timeline.names.get(span.lock, str(span.lock)))
+    thing = span.lock
+    name = target_text(thing) if isinstance(thing, Target) else clean(timeline.names.get(thing, str(thing)))
     if span.what == "orphaned":
         return f"{name} is orphaned"
     return f"{_who(span.process, span.tid)} {'holds' if span.what == 'held' else 'waits for'} {name}" if who else name

@@ -34,7 +34,7 @@ class Signs(NamedTuple):
 SIGNS: dict[Cover, Signs] = {
     "held": Signs("█", "⡇", "━", "held", "held", "held, and nobody waited"),
     "contended": Signs("▓", "⣿", "╪", "contended", "others wait", "held while others waited for it"),
-    "waiting": Signs("░", "⠶", "┄", "bad", "waits", "waited for a lock"),
+    "waiting": Signs("░", "⠶", "┄", "bad", "waits", "kept from its work: waited for a lock, a queue, a file, an end"),
     "orphaned": Signs("✖", "✖", "✖", "bad", "orphaned", "locked, and no living process held it"),
     "idle": Signs("·", "·", "·", "dim", "idle", "neither held nor waited"),
     "began": Signs("├", "├", "├", "dim", "began", "the process began"),

@@ -11,6 +11,7 @@ from semtrace.model import ProcessId, Target, ThreadId, Wait, WaitGraph, WaitKin
 
 MOST_NODES = 5000
 MOST_DEPTH = 50
+_PIPES = (WaitKind.PIPE_READ, WaitKind.PIPE_WRITE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class _Forest:
             if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN:
                 self._waits[wait.thread] = wait
                 self._waiters.setdefault(wait.target, []).append(wait)
-        self._blockers = {target: _blockers(waits, self._waits) for target, waits in self._waiters.items()}
+        self._stuck = graph.stuck
+        self._blockers = {target: self._blockers_of(waits) for target, waits in self._waiters.items()}
         self._held_by: dict[ThreadId, list[Target]] = {}
         for target, threads in self._blockers.items():
             for thread in threads:
@@ -85,7 +87,7 @@ class _Forest:
             len(waits) + sum(child.blocks for child in children),
             _longest(children, waits),
             children,
-            target in self._cyclic and len(self._blockers[target]) == 1,
+            target in self._cyclic and self._must_end(target),
         )
 
     def _waiting(self, wait: Wait, path: tuple[Target, ...], depth: int) -> Node:
@@ -93,6 +95,18 @@ class _Forest:
         below = tuple(self._tree(each, path, depth) for each in held if self._room())
         longest = max((child.longest_s for child in below if child.longest_s is not None), default=None)
         return Node(wait.target, wait, sum(child.blocks for child in below), longest, below)
+
+    def _must_end(self, target: Target) -> bool:
+        """Return True if the way down leads through everybody who could end these waits."""
+        blockers = self._blockers[target]
+        return len(blockers) == 1 or self._stuck.issuperset(blockers)
+
+    def _blockers_of(self, waits: Sequence[Wait]) -> tuple[ThreadId, ...]:
+        """Return the threads that have to act before these waits end. Of a pipe they are known only where none of those
+        who have its other end can go on.
+        """
+        pipe = waits[0].target.kind in _PIPES and all(wait.thread in self._stuck for wait in waits)
+        return _of_processes(waits[0], self._waits) if pipe else _blockers(waits, self._waits)
 
     def _waits_itself(self, target: Target) -> bool:
         """Return True if none of those who could end these waits can go on: it then hangs below what they wait for."""
@@ -119,16 +133,20 @@ class _Forest:
 
 
 def _blockers(waits: Sequence[Wait], all_waits: Mapping[ThreadId, Wait]) -> tuple[ThreadId, ...]:
-    """Return the threads that have to act before these waits end: the holders; of the end of a process or a thread,
-    those that wait in it. A process with a thread that goes on is no blocker that could be shown below another.
+    """Return the holders; of the end of a process or a thread, those that wait in it. A process with a thread that goes
+    on is no blocker that could be shown below another.
     """
     wait = waits[0]
     if wait.target.kind is WaitKind.PROCESS_END:
-        ending: set[ProcessId] = set(wait.wakers.processes)
-        return tuple(sorted(thread for thread in all_waits if thread.process in ending))
+        return _of_processes(wait, all_waits)
     if wait.target.kind is WaitKind.THREAD_END:
         return wait.wakers.threads
     return wait.holders or ()
+
+
+def _of_processes(wait: Wait, all_waits: Mapping[ThreadId, Wait]) -> tuple[ThreadId, ...]:
+    able: set[ProcessId] = set(wait.wakers.processes)
+    return tuple(sorted(thread for thread in all_waits if thread.process in able))
 
 
 def walk(nodes: Sequence[Node], depth: int = 0) -> Iterator[tuple[Node, int]]:

@@ -1,0 +1,195 @@
+"""Why threads are stuck, as far as the evidence shows, and how to write it instead. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from semtrace.model import (
+    Advice,
+    ClientEnded,
+    ClientMayHaveEnded,
+    Fact,
+    FreeElsewhere,
+    HeldBy,
+    Hold,
+    InHandler,
+    Inherited,
+    Inside,
+    LockedInParent,
+    LockedSinceFork,
+    NobodyElse,
+    OnlyOwnProcess,
+    PoolWithoutThreads,
+    ProcessId,
+    Root,
+    RootKind,
+    SleeperDied,
+    Snapshot,
+    Target,
+    ThreadId,
+    ThreadRef,
+    UnfinishedTasks,
+    Wait,
+    WaiterHolds,
+    WaitersHoldUnits,
+    WaitKind,
+)
+from semtrace.rules.counts import inherited_counts
+from semtrace.rules.deadlocks import cure_of_reentry
+from semtrace.rules.greenlets import may_hold
+from semtrace.rules.knots import target_ref, thread_ref
+
+# Semaphores inside a Condition (Lib/multiprocessing/synchronize.py Condition.__init__), and of a JoinableQueue
+# (queues.py JoinableQueue.__init__).
+_WOKEN, _UNFINISHED = "_woken_count", "_unfinished_tasks"
+
+# Where a thread waits for the result of a job that it gave to a Pool: Lib/multiprocessing/pool.py ApplyResult.wait,
+# IMapIterator.next, 3.8 to 3.15; billiard and multiprocess have copies.
+_POOL, _RESULTS = "/pool.py", ("wait", "get", "next")
+# Their classes: ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator. A pool of connections has others.
+_OF_RESULTS = ("Result", "Iterator")
+
+# Lib/multiprocessing/managers.py AcquirerProxy: the method that a client of a Manager's lock waits in.
+_ACQUIRE = "acquire"
+
+# What a program can do for a lock that it did not make: there is none to make anew.
+_AT_FORK: Mapping[Inside, Advice] = {
+    Inside.FILE: Advice.NO_WRITE_AT_FORK,
+    Inside.LOGGING: Advice.NO_LOG_AT_FORK,
+    Inside.IMPORT: Advice.NO_IMPORT_AT_FORK,
+}
+
+# Of many processes with copies of one lock the first are evidence enough.
+_FEW = 4
+
+
+def is_private_signal(wait: Wait) -> bool:
+    return wait.target.kind is WaitKind.SIGNAL and wait.target.semaphore is None
+
+
+def waits_for_pool(root: Root) -> bool:
+    return all(is_private_signal(wait) for wait in root.waits) and any(map(is_result, root.waits))
+
+
+def pools_without_threads(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[ProcessId, ...]:
+    """Return the processes that wait for a Pool's result in their only thread: results come through threads of the pool
+    (Lib/multiprocessing/pool.py Pool._handle_results), which a fork does not copy, and which terminate() ends.
+    """
+    single = {process.id for process in snapshot.processes if process.threads == 1}
+    return tuple(dict.fromkeys(wait.thread.process for wait in waits if wait.thread.process in single))
+
+
+def is_result(wait: Wait) -> bool:
+    """Return True for a wait for the result of a job of a Pool."""
+    kind = wait.target.part_of if is_private_signal(wait) else None
+    if kind is not None and "." in kind and not kind.startswith("threading.") and not kind.endswith(_OF_RESULTS):
+        return False
+    return any(frame.file.endswith(_POOL) and frame.function in _RESULTS for frame in wait.stack or ())
+
+
+def cause(
+    roots: Sequence[Root], waits: Sequence[Wait], snapshot: Snapshot
+) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
+    """Return the facts that show why, and how to write it instead."""
+    handlers = [wait for wait in waits if wait.in_handler]
+    if handlers:
+        return tuple(InHandler(thread_ref(each)) for each in handlers[:_FEW]), (Advice.NOT_IN_HANDLER,)
+    if waits_for_pool(roots[0]) and (forked := pools_without_threads(waits, snapshot)):
+        return (PoolWithoutThreads(forked),), (Advice.OWN_POOL,)
+    if all(wait.target.kind is WaitKind.PRIVATE_LOCK for wait in waits):
+        return _private_cause(waits, snapshot)
+    if all(wait.target.kind is WaitKind.MANAGER_LOCK for wait in waits):
+        return _manager_cause(waits), (Advice.WAIT_WITH_TIMEOUT,)
+    if any(wait.target.attribute == _WOKEN for wait in waits):
+        return (SleeperDied(),), (Advice.WAIT_WITH_TIMEOUT,)
+    unfinished = [count for wait in waits for count in _unfinished(wait.target, snapshot)]
+    if unfinished:
+        return (UnfinishedTasks(unfinished[0]),), (Advice.TASK_DONE_IN_FINALLY,)
+    if copied := _copied_counts(waits, snapshot):
+        return copied, (Advice.PARENT_FORKS_WITHOUT,)
+    holders = {holder for wait in waits for holder in wait.holders or ()}
+    if holders and roots[0].kind is RootKind.RING:
+        return _ring_cause(holders, waits, snapshot)
+    able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
+    if all(is_private_signal(wait) and wait.wakers.processes == (wait.thread.process,) for wait in waits):
+        return tuple(NobodyElse((each,)) for each in able[:_FEW]), (Advice.WAIT_FOR_THREADS_WITH_TIMEOUT,)
+    return (NobodyElse(able),), (Advice.WAIT_WITH_TIMEOUT,)
+
+
+def _ring_cause(
+    holders: Collection[ThreadId], waits: Sequence[Wait], snapshot: Snapshot
+) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
+    """Of threads that wait for each other: who of them holds the units, or the lock, that the others wait for."""
+    if all(wait.target.semaphore and wait.target.kind is WaitKind.SIGNAL for wait in waits):
+        members = tuple(thread_ref(wait) for wait in waits if wait.thread in holders)
+        return (WaitersHoldUnits(members),), (Advice.TAKE_UNITS_BY_WITH,)
+    at = {wait.thread: thread_ref(wait) for wait in waits}
+    held = {
+        WaiterHolds(at[holder], lock): None
+        for wait in waits
+        for holder in wait.holders or ()
+        if holder in at and (lock := target_ref(wait.target, snapshot)) is not None
+    }
+    return tuple(held), (Advice.NOT_WHILE_HOLDING,)
+
+
+def _copied_counts(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...]:
+    """Return which processes count a shared lock as held that they did not take."""
+    wanted = {wait.target.semaphore for wait in waits}
+    for lock in snapshot.locks:
+        strays = inherited_counts(lock, snapshot) if lock.id in wanted else []
+        if strays:
+            certain = all(stray.certain for stray in strays)
+            return (Inherited(tuple(stray.process for stray in strays), certain, lock.maximum),)
+    return ()
+
+
+def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
+    """Of a private lock, or its copies in several processes: whether the parent holds it too, and where it is free."""
+    again = [wait for wait in waits if wait.thread in (wait.holders or ())]
+    if again:
+        held = tuple(Hold(ThreadRef(wait.thread.process, wait.thread.tid), None) for wait in again)
+        greenlets = may_hold(snapshot.server, [again[0].stack])
+        return (HeldBy(held), *greenlets), (cure_of_reentry(False, snapshot.server),)
+    owners = {wait.thread.process for wait in waits}
+    threads = {process.id: process.threads for process in snapshot.processes}
+    facts: list[Fact] = [OnlyOwnProcess(each, threads.get(each, 1)) for each in sorted(owners)[:_FEW]]
+    inside = next((wait.target.inside for wait in waits if wait.target.inside), None)
+    at_fork = _AT_FORK.get(inside, Advice.NEW_AFTER_FORK) if inside else Advice.NEW_AFTER_FORK
+    parents = [LockedInParent(*wait.parent_copy) for wait in waits if wait.parent_copy and wait.parent_copy[1]]
+    if parents:
+        return (*facts, parents[0]), (at_fork,)
+    names = {wait.target.name for wait in waits if wait.target.named}
+    uses = [use for lock in snapshot.thread_locks if lock.name in names for use in lock.processes]
+    inherited = tuple(use.process for use in uses if use.inherited and use.process in owners)
+    if inherited:
+        return (*facts, LockedSinceFork(inherited, workers=False)), (at_fork,)
+    free = tuple(use.process for use in uses if not use.locked and use.process not in owners)
+    facts += [*([FreeElsewhere(free)] if free else ()), *may_hold(snapshot.server, [wait.stack for wait in waits])]
+    return tuple(facts), (at_fork if inside else Advice.RELEASE_IN_FINALLY,)
+
+
+def _manager_cause(waits: Sequence[Wait]) -> tuple[Fact, ...]:
+    """Of a Manager's lock: whether its holder is known to have ended."""
+    able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
+    if any(not wait.wakers.threads and not wait.wakers.processes for wait in waits):
+        return (ClientEnded(),)
+    return (*unrecorded(waits), NobodyElse(able))
+
+
+def unrecorded(waits: Sequence[Wait]) -> tuple[Fact, ...]:
+    """Say of a Manager's lock that has no known holder who may have had it."""
+    taken = (
+        wait.target.kind is WaitKind.MANAGER_LOCK and wait.target.attribute == _ACQUIRE and not wait.holders
+        for wait in waits
+    )
+    return (ClientMayHaveEnded(),) if all(taken) else ()
+
+
+def _unfinished(target: Target, snapshot: Snapshot) -> Iterator[int]:
+    """Yield the number of unfinished tasks of the JoinableQueue that this is a signal of."""
+    if target.kind is not WaitKind.SIGNAL or target.part_of is None:
+        return
+    for lock in snapshot.locks:
+        if lock.part_of == target.part_of and lock.attribute == _UNFINISHED and lock.value:
+            yield lock.value
