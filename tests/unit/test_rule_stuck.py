@@ -137,7 +137,7 @@ def test_connection_pool_has_no_jobs_that_a_worker_lost() -> None:
 
 
 def other_thread(number: int) -> Wait:
-    target = Target(WaitKind.PRIVATE_LOCK, "app.other", process=pid(number), address=1)
+    target = Target(WaitKind.SIGNAL, "", process=pid(number), address=1, part_of="threading.Event")
     return replace(wait(number, target), thread=ThreadId(pid(number), 99))
 
 
