@@ -128,12 +128,21 @@ def test_pool_that_each_worker_inherited_is_one_finding() -> None:
     assert [finding.pids for finding in stuck(*waits)] == [(11, 12)]
 
 
-def test_connection_pool_has_no_jobs_that_a_worker_lost() -> None:
-    stack = frames(("/v/site-packages/psycopg_pool/pool.py", "wait"), ("/srv/app.py", "query"))
-    of_pool = copy(11, WaitKind.SIGNAL, named=False, part_of="psycopg_pool.pool.WaitingClient")
-    single = tuple(replace(each, threads=2) for each in processes())
-    (finding,) = found(blocked=(wait(11, of_pool, stack=stack), other_thread(11)), processes=single)
-    assert finding.code == "stuck"
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("psycopg_pool.pool.WaitingClient", "stuck"),
+        ("psycopg_pool.pool.ConnectionPool", "stuck"),
+        ("multiprocess.pool.Pool", "worker-died"),
+        ("multiprocessing.pool.MapResult", "worker-died"),
+    ],
+)
+def test_connection_pool_has_no_jobs_that_a_worker_lost(kind: str, code: str) -> None:
+    stack = frames((f"/v/site-packages/{kind.split('.')[0]}/pool.py", "wait"), ("/srv/app.py", "query"))
+    of_pool = copy(11, WaitKind.SIGNAL, named=False, part_of=kind)
+    two = tuple(replace(each, threads=2) for each in processes())
+    (finding,) = found(blocked=(wait(11, of_pool, stack=stack), other_thread(11)), processes=two)
+    assert finding.code == code
 
 
 def other_thread(number: int) -> Wait:

@@ -46,8 +46,8 @@ _WOKEN, _UNFINISHED = "_woken_count", "_unfinished_tasks"
 # Where a thread waits for the result of a job that it gave to a Pool: Lib/multiprocessing/pool.py ApplyResult.wait,
 # IMapIterator.next, 3.8 to 3.15; billiard and multiprocess have copies.
 _POOL, _RESULTS = "/pool.py", ("wait", "get", "next")
-# Their classes: ApplyResult, MapResult, IMapIterator, IMapUnorderedIterator. A pool of connections has others.
-_OF_RESULTS = ("Result", "Iterator")
+# The classes of that file. A pool of connections has others, though its file may be called the same.
+_OF_POOLS = (".Pool", ".ThreadPool", ".ApplyResult", ".MapResult", ".IMapIterator", ".IMapUnorderedIterator")
 
 # Lib/multiprocessing/managers.py AcquirerProxy: the method that a client of a Manager's lock waits in.
 _ACQUIRE = "acquire"
@@ -82,7 +82,7 @@ def pools_without_threads(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Pr
 def is_result(wait: Wait) -> bool:
     """Return True for a wait for the result of a job of a Pool."""
     kind = wait.target.part_of if is_private_signal(wait) else None
-    if kind is not None and "." in kind and not kind.startswith("threading.") and not kind.endswith(_OF_RESULTS):
+    if kind is not None and "." in kind and not kind.startswith("threading.") and not kind.endswith(_OF_POOLS):
         return False
     return any(frame.file.endswith(_POOL) and frame.function in _RESULTS for frame in wait.stack or ())
 
