@@ -11,7 +11,7 @@ from semtrace import __version__
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-COMMANDS = ("attach", "run", "serve", "ps", "dump", "doctor", "events", "release", "clean")
+COMMANDS = ("attach", "run", "serve", "ps", "dump", "doctor", "check", "events", "metrics", "release", "clean")
 
 _EPILOG = """\
 semtrace                 the live view of the only gunicorn, or a choice of several
@@ -22,12 +22,14 @@ semtrace run -- gunicorn …  starts a server with its locks traced, and the liv
 semtrace serve PID       the live view in a browser
 semtrace events PID      each act of traced locks as it happens; --json for programs
 semtrace doctor PID      what is wrong with its locks, on what evidence, and what to do
+semtrace check PID       one line and an exit code, for probes
+semtrace metrics         metrics of all gunicorns for Prometheus
 semtrace release PID LOCK  what releasing an orphaned lock would do; --yes does it
 semtrace clean           semaphores and SharedMemory blocks that dead processes left in /dev/shm; --yes removes them
 
 PID is a master's, a worker's, or that of any other Python process. Nothing is stopped in the server, and nothing is
 changed in it except by release --yes.
-Exit codes: 0 fine, 1 failed, 2 usage, 3 doctor found an error, 4 not permitted, 5 no such server.
+Exit codes: 0 fine, 1 failed, 2 usage, 3 doctor or check found an error, 4 not permitted, 5 no such server.
 """
 
 
@@ -52,7 +54,9 @@ def _parser(bare: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     _add_attach(commands, _pid_or_command if bare else _pid)
-    for add in (_add_run, _add_serve, _add_ps, _add_dump, _add_doctor, _add_events, _add_release, _add_clean):
+    for add in (_add_run, _add_serve, _add_ps, _add_dump, _add_doctor, _add_check, _add_events, _add_metrics):
+        add(commands)
+    for add in (_add_release, _add_clean):
         add(commands)
     return parser
 
@@ -141,6 +145,48 @@ def _add_doctor(commands: Commands) -> None:
         metavar="SECONDS",
         help="watch for this long before judging (default: 1.5)",
     )
+    _add_long(command)
+    _add_ignore(command)
+    command.set_defaults(name="doctor")
+
+
+def _add_check(commands: Commands) -> None:
+    command = commands.add_parser(
+        "check",
+        help="one line and an exit code, for probes",
+        description="Says in one line whether the server moves. Exits with 3 if it is stuck, deadlocked or keeps all "
+        "its workers waiting, or if a lock is orphaned. Without PID it checks all gunicorns of this machine.",
+    )
+    _add_pid(command)
+    _add_long(command)
+    _add_ignore(command)
+    command.set_defaults(name="check")
+
+
+def _add_metrics(commands: Commands) -> None:
+    command = commands.add_parser(
+        "metrics",
+        help="metrics for Prometheus",
+        description="Exports metrics of servers, for Prometheus to scrape or for node_exporter's textfile collector.",
+    )
+    command.add_argument("pid", nargs="*", type=_pid, metavar="PID", help="watch only the servers of these processes")
+    command.add_argument("--all", action="store_true", help="watch all gunicorns, as they come and go (the default)")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--listen", metavar="ADDRESS", help="listen there (default: 127.0.0.1:9877, this machine alone)")
+    where.add_argument("--textfile", metavar="FILE", help="write them to this file instead; its name ends with .prom")
+    command.add_argument(
+        "--interval", type=_seconds, default=2.0, metavar="SECONDS", help="between two samples (default: 2)"
+    )
+    command.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
+    command.add_argument("--tls-key", metavar="FILE", help="its key, if the certificate's file does not have it")
+    command.add_argument("--tls-client-ca", metavar="FILE", help="ask clients for a certificate of this authority")
+    command.add_argument("--auth-file", metavar="FILE", help="ask clients for the USER:PASSWORD in this file")
+    _add_long(command)
+    _add_ignore(command)
+    command.set_defaults(name="metrics")
+
+
+def _add_long(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--long",
         type=_seconds,
@@ -148,8 +194,6 @@ def _add_doctor(commands: Commands) -> None:
         metavar="SECONDS",
         help="report holds and waits longer than this (default: 10)",
     )
-    _add_ignore(command)
-    command.set_defaults(name="doctor")
 
 
 def _add_events(commands: Commands) -> None:

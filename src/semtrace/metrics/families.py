@@ -61,7 +61,9 @@ def _server_gauges(readings: Readings) -> Iterator[Metric]:
     yield single("semtrace_unreadable_processes", "Processes that semtrace may not read", lambda r: r.unreadable)
     workers = GaugeMetricFamily("semtrace_workers", "Workers by what they do", labels=["server", "state"])
     waiting = GaugeMetricFamily(
-        "semtrace_waiting_threads", "Blocked threads by what they wait for, without idle ones", labels=["server", "kind"]
+        "semtrace_waiting_threads",
+        "Blocked threads by what they wait for, without idle ones",
+        labels=["server", "kind"],
     )
     verdicts = GaugeMetricFamily("semtrace_verdict", "1 for the verdict on the server", labels=["server", "verdict"])
     for server, reading in readings.items():
@@ -98,7 +100,12 @@ _LOCK_GAUGES: tuple[tuple[str, str, str, Callable[[LockReading], float]], ...] =
     ("holders", "", "Processes that hold the lock, or units of it", lambda each: each.holders),
     ("longest_wait_seconds", "seconds", "Longest wait at present, at least", lambda each: each.longest_wait_s),
     ("held_seconds", "seconds", "Longest hold at present, at least", lambda each: each.held_s),
-    ("orphaned", "", "Semaphores of this name that are locked and held by no living process", lambda each: each.orphaned),
+    (
+        "orphaned",
+        "",
+        "Semaphores of this name that are locked and held by no living process",
+        lambda each: each.orphaned,
+    ),
     ("unknown", "", "Semaphores of this name of which nobody can tell who holds them", lambda each: each.unknown),
 )
 _COUNTERS: tuple[tuple[str, str, Callable[[Counts], float]], ...] = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from semtrace.model import Lock, ProcessId, Server
 from semtrace.text import clean
@@ -57,7 +58,7 @@ def _candidates(words: list[str]) -> Iterator[str]:
     if not words:
         return
     if words[0].startswith(("python", "pypy")):
-        yield from (after for before, after in zip(words, words[1:], strict=False) if before == "-m")
+        yield from (after for before, after in pairwise(words) if before == "-m")
         if len(words) > 1 and not words[1].startswith("-"):
             yield words[1].rpartition("/")[2]
         return

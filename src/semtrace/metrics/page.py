@@ -6,16 +6,12 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
 from semtrace.lazydata import dataclass
 from semtrace.metrics.families import Readings, families
-
-# Versions that every Prometheus since 2.5 understands.
-PLAIN_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,13 @@ class Pages:
 
     def render(self, readings: Readings) -> Page:
         self._collector.publish(readings)
-        return Page(generate_latest(self._registry), openmetrics.generate_latest(self._registry))
+        return Page(generate_latest(self._registry), _openmetrics(self._registry))
 
     def plain(self, readings: Readings) -> bytes:
         self._collector.publish(readings)
         return generate_latest(self._registry)
+
+
+def _openmetrics(registry: Collector) -> bytes:
+    rendered: bytes = generate_openmetrics(registry)  # type: ignore[no-untyped-call]
+    return rendered

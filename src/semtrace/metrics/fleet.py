@@ -1,0 +1,71 @@
+"""All servers under watch, as they come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from semtrace.errors import NoServer
+from semtrace.metrics.labels import server_labels
+from semtrace.metrics.reading import Reading
+from semtrace.metrics.watch import Watch
+from semtrace.model import ProcessId, Server
+from semtrace.servers import gunicorn
+
+# A thread each; more servers than these are not one machine's.
+MOST_SERVERS = 100
+
+
+class Fleet:
+    """Watches what `find` finds. Not for several threads at once."""
+
+    def __init__(self, find: Callable[[], Iterable[Server]], watch: Callable[[Server], Watch]) -> None:
+        self._find, self._watch = find, watch
+        self._watches: dict[ProcessId, Watch] = {}
+        self.refused = 0  # servers above MOST_SERVERS
+
+    def look(self) -> None:
+        """Begin to watch new servers. What is known of the others, as the addresses they listen on, is updated."""
+        self._forget_ended()
+        self.refused = 0
+        for server in self._find():
+            if server.id in self._watches:
+                self._watches[server.id].server = server
+            elif len(self._watches) < MOST_SERVERS:
+                self._watches[server.id] = watch = self._watch(server)
+                watch.start()
+            else:
+                self.refused += 1
+
+    def readings(self) -> dict[str, Reading]:
+        """Return the newest reading of each server that lives, by its label."""
+        self._forget_ended()
+        labels = server_labels(watch.server for watch in self._watches.values())
+        return {labels[server]: watch.reading for server, watch in self._watches.items() if watch.reading is not None}
+
+    def __len__(self) -> int:
+        self._forget_ended()
+        return len(self._watches)
+
+    def stop(self) -> None:
+        for watch in self._watches.values():
+            watch.stop()
+
+    def _forget_ended(self) -> None:
+        for server in [server for server, watch in self._watches.items() if watch.ended]:
+            del self._watches[server]
+
+
+def of_pids(pids: Sequence[int]) -> Callable[[], list[Server]]:
+    """Return what finds the servers of these processes; those that have ended are left out."""
+
+    def find() -> list[Server]:
+        found: dict[ProcessId, Server] = {}
+        for pid in pids:
+            try:
+                server = gunicorn.server_of(pid)
+            except NoServer:
+                continue
+            found[server.id] = server
+        return list(found.values())
+
+    return find
