@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, NoServer
 from semtrace.lazydata import dataclass
+from semtrace.linux.futex import run_time_ns
+from semtrace.linux.process import thread_ids
+from semtrace.linux.sleep import slept_s
 from semtrace.model import FindingCode, Server, Snapshot
 from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.present.headline import headline_text
@@ -13,11 +17,17 @@ from semtrace.rules import Limits
 from semtrace.rules.headline import Headline, headline
 from semtrace.servers import gunicorn
 from semtrace.text import clean, clip
+from semtrace.waits.workers import workers
 
-# Two snapshots suffice for a server that moves. Where a worker waits, or a proof is under way, more are taken.
+Thread = tuple[int, int]  # its process and its own number
+
+# Two snapshots suffice for a server that moves. Where a worker waits, a proof is under way, or nobody knows how long a
+# thread has slept, more are taken.
 _LEAST_LOOKS = 2
 _PAUSE_S = 0.02
 _PATIENCE_S = 3.0
+# A wait that began just before is known to be one after so long (observe.asleep: two passes).
+_WATCH_S = 2.2
 
 # An error in how locks are made is there from the beginning: the server moves, and a restart does not help.
 _DESIGN = (FindingCode.UNSHARED_LOCK, FindingCode.PRIVATE_LOCK)
@@ -63,21 +73,35 @@ def answer_for(server: Server, limits: Limits) -> Answer:
 def _decided(observer: Observer) -> Snapshot:
     deadline_s = time.monotonic() + _PATIENCE_S
     snapshot, looks = observer.snapshot(), 1
-    while snapshot.alive and (looks < _LEAST_LOOKS or _may_change(observer, snapshot)):
+    resting = _resting(snapshot)
+    while snapshot.alive and (looks < _LEAST_LOOKS or _may_change(observer, snapshot, resting)):
         if time.monotonic() > deadline_s:
             break
         time.sleep(_PAUSE_S)
         snapshot, looks = observer.snapshot(), looks + 1
+        resting = {thread: ran_ns for thread, ran_ns in resting.items() if run_time_ns(*thread) == ran_ns}
     return snapshot
 
 
-def _may_change(observer: Observer, snapshot: Snapshot) -> bool:
+def _may_change(observer: Observer, snapshot: Snapshot, resting: Mapping[Thread, int]) -> bool:
     """Return True if a server that seems to move may still be found to be stuck, or the reason is still unknown."""
     line = headline(snapshot)
     if _exit_code(line, snapshot) == EXIT_FINDINGS:
         return False
-    waits = line.workers.count("waiting") + line.workers.count("stuck")
-    return observer.deciding() or (waits > 0 and observer.undecided())
+    waits = line.workers.count("waiting") + line.workers.count("stuck") > 0
+    if observer.deciding() or (waits and observer.undecided()):
+        return True
+    return (waits or bool(resting)) and snapshot.watched_s < _WATCH_S
+
+
+def _resting(snapshot: Snapshot) -> dict[Thread, int]:
+    """Return the threads of workers of which nobody knows how long they have slept, and how long each has run: any of
+    them may be stuck. A worker of one thread that waits for work is not.
+    """
+    able = [process for process in workers(snapshot) if not (process.idle and process.threads == 1)]
+    threads = [(process.pid, tid) for process in able for tid in thread_ids(process.pid)]
+    ran = {thread: ran_ns for thread in threads if (ran_ns := run_time_ns(*thread)) is not None}
+    return {thread: ran_ns for thread, ran_ns in ran.items() if slept_s(*thread, ran_ns) is None}
 
 
 def _exit_code(line: Headline, snapshot: Snapshot) -> int:

@@ -66,7 +66,7 @@ class Listener:
             os.close(page)
 
     def stop(self) -> None:
-        """Close the channel, on which the listener ends, and wait for that. It is another user's: it cannot be killed."""
+        """Close the channel, which ends the listener, and wait for that. It is another user's: it cannot be killed."""
         self._channel.close()
         deadline_s = time.monotonic() + _END_S
         with suppress(ChildProcessError):
