@@ -17,17 +17,18 @@ from semtrace.rules import Limits
 from semtrace.rules.headline import Headline, headline
 from semtrace.servers import gunicorn
 from semtrace.text import clean, clip
-from semtrace.waits.workers import workers
+from semtrace.waits.workers import serving_waits_by_worker, workers
 
 Thread = tuple[int, int]  # its process and its own number
 
-# Two snapshots suffice for a server that moves. Where a worker waits, a proof is under way, or nobody knows how long a
+# Two snapshots suffice for a server that moves. Where a worker has waited for long, a proof is under way, or nobody knows how long a
 # thread has slept, more are taken.
 _LEAST_LOOKS = 2
 _PAUSE_S = 0.02
 _PATIENCE_S = 3.0
 # A wait that began just before is known to be one after so long (observe.asleep: two passes).
 _WATCH_S = 2.2
+_LONG_S = 1.0
 
 # An error in how locks are made is there from the beginning: the server moves, and a restart does not help.
 _DESIGN = (FindingCode.UNSHARED_LOCK, FindingCode.PRIVATE_LOCK)
@@ -88,7 +89,8 @@ def _may_change(observer: Observer, snapshot: Snapshot, resting: Mapping[Thread,
     line = headline(snapshot)
     if _exit_code(line, snapshot) == EXIT_FINDINGS:
         return False
-    waits = line.workers.count("waiting") + line.workers.count("stuck") > 0
+    serving = (wait for waits in serving_waits_by_worker(snapshot).values() for wait in waits)
+    waits = any((wait.asleep_s or 0.0) >= _LONG_S for wait in serving)
     if observer.deciding() or (waits and observer.undecided()):
         return True
     return (waits or bool(resting)) and snapshot.watched_s < _WATCH_S
