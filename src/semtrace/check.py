@@ -21,8 +21,8 @@ from semtrace.waits.workers import serving_waits_by_worker, workers
 
 Thread = tuple[int, int]  # its process and its own number
 
-# Two snapshots suffice for a server that moves. Where a worker has waited for long, a proof is under way, or nobody knows
-# for how long a thread has slept, more are taken.
+# Two snapshots suffice for a server that moves. Where a worker has waited for long, a proof is under way, or
+# nobody knows for how long a thread has slept, more are taken.
 _LEAST_LOOKS = 2
 _PAUSE_S = 0.02
 _PATIENCE_S = 3.0
