@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -43,7 +44,14 @@ class Exporter:
     def value(self, series: str) -> float | None:
         """Return the value of `name{labels}`, of which the labels may be any part; None without such a series."""
         name, _, labels = series.rstrip("}").partition("{")
-        for line in self.get().splitlines():
+        try:
+            page = self.get()
+        except urllib.error.HTTPError as error:
+            if error.code != 503:  # that is the answer before the first page
+                raise
+            error.close()
+            return None
+        for line in page.splitlines():
             if line.startswith((f"{name}{{", f"{name} ")) and all(each in line for each in labels.split(",") if each):
                 return float(line.rsplit(" ", 1)[1])
         return None
