@@ -28,6 +28,7 @@ _DISCOVER_S = 5.0
 _TICK_S = 1.0
 # Many servers are sampled one after another; a page for each would cost more than sampling.
 _LEAST_GAP_S = 0.25
+_SHARE = 0.05  # of a processor, for pages
 # A scrape needs the interpreter of the listener alone, but discovery and rendering should not wait for samplers.
 _SWITCH_S = 0.001
 
@@ -78,13 +79,13 @@ def _follow(fleet: Fleet, pages: Pages, put: Put, changed: threading.Event, opti
             refused = fleet.refused
         if options.pid and not len(fleet):
             raise NoServer("the servers that were named have ended", "without PIDs all gunicorns are watched")
+        gap_s = 0.0
         if changed.is_set() or now_s - page_s > _DISCOVER_S:
             changed.clear()
-            page_s = now_s
+            page_s, began_s = now_s, time.thread_time()
             put(fleet, pages)
-        gap_s = max(_LEAST_GAP_S, options.interval / 2) - (time.monotonic() - page_s)
-        if gap_s > 0:
-            time.sleep(gap_s)
+            gap_s = max(_LEAST_GAP_S, options.interval / 2, (time.thread_time() - began_s) / _SHARE)
+        time.sleep(gap_s)
         changed.wait(_TICK_S)
 
 

@@ -190,11 +190,21 @@ def test_tls_and_password_keep_strangers_out(tmp_path: Path) -> None:
             refused.value.close()
             request.full_url = request.full_url.replace("/metrics", "/-/healthy")
             request.add_header("Authorization", "Basic cHJvbWV0aGV1czpzM2NyZXQ=")
-            with urllib.request.urlopen(request, context=context, timeout=10) as answer:
-                assert answer.status == 200
+            wait_until(lambda: _is_answered(request, context), what="health")
         finally:
             for each in silent:
                 each.close()
+
+
+def _is_answered(request: urllib.request.Request, context: ssl.SSLContext) -> bool:
+    try:
+        with urllib.request.urlopen(request, context=context, timeout=10):
+            return True
+    except urllib.error.HTTPError as error:  # 503 before the first page
+        error.close()
+        if error.code != 503:
+            raise
+        return False
 
 
 def test_textfile_is_whole_and_goes_with_the_command(tmp_path: Path) -> None:

@@ -153,7 +153,10 @@ async def _serve(listening: socket.socket, channel: socket.socket, access: Acces
 
 def _receive(channel: socket.socket) -> tuple[bytes, bytes | None] | None:
     """Return the next page; None if the parent has gone. Raises BlockingIOError."""
-    message, descriptors, _, _ = socket.recv_fds(channel, _LENGTHS.size, 1)
+    try:
+        message, descriptors, _, _ = socket.recv_fds(channel, _LENGTHS.size, 1)
+    except ConnectionResetError:
+        return None
     if not message or not descriptors:
         return None
     plain, openmetrics = _LENGTHS.unpack(message)
