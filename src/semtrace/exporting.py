@@ -29,6 +29,7 @@ _TICK_S = 1.0
 # Many servers are sampled one after another; a page for each would cost more than sampling.
 _LEAST_GAP_S = 0.25
 _SHARE = 0.05  # of a processor, for pages
+_STALE_S = 30.0  # without a page for so long the command is not healthy
 # A scrape needs the interpreter of the listener alone, but discovery and rendering should not wait for samplers.
 _SWITCH_S = 0.001
 
@@ -84,7 +85,8 @@ def _follow(fleet: Fleet, pages: Pages, put: Put, changed: threading.Event, opti
             changed.clear()
             page_s, began_s = now_s, time.thread_time()
             put(fleet, pages)
-            gap_s = max(_LEAST_GAP_S, options.interval / 2, (time.thread_time() - began_s) / _SHARE)
+            costly_s = min((time.thread_time() - began_s) / _SHARE, _DISCOVER_S)
+            gap_s = max(_LEAST_GAP_S, options.interval / 2, costly_s)
         time.sleep(gap_s)
         changed.wait(_TICK_S)
 
@@ -118,7 +120,7 @@ def _listening(options: argparse.Namespace) -> Iterator[Put]:
     port = listening.getsockname()[1]
     if not access.is_loopback(host) and entrance.authorization is None and options.tls_client_ca is None:
         say("everybody who reaches this machine can read the metrics: --auth-file and --tls-client-ca limit that")
-    stale_s = max(10.0, 5 * options.interval)
+    stale_s = max(_STALE_S, 5 * options.interval)
     with listener.started(listening, entrance, stale_s) as server:
         shown = f"[{host}]" if ":" in host else host or "*"
         say(f"metrics are at http{'s' if tls else ''}://{shown}:{port}/metrics")

@@ -31,7 +31,7 @@ from exporting import (
     installed,
     monitoring,
 )
-from support import Running, start, start_gunicorn, wait_until
+from support import Running, alive, start, start_gunicorn, wait_until
 
 from semtrace.linux import files
 from semtrace.linux.endings import Endings
@@ -169,6 +169,8 @@ def test_listener_has_no_rights() -> None:
         status = Path(f"/proc/{family[-1]}/status").read_text()
         assert re.search(r"^Uid:\t65534\t65534\t65534\t65534$", status, re.MULTILINE)
         assert set(re.findall(r"^Cap(?:Inh|Prm|Eff|Amb):\t0*(\w)$", status, re.MULTILINE)) == {"0"}
+        os.kill(family[-2], signal.SIGKILL)
+        wait_until(lambda: not alive(family[-1]), what="the listener to end with the sampler")
 
 
 @pytest.mark.skipif(not installed("openssl"), reason="openssl is not installed")

@@ -140,7 +140,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "textfile": "errors linux.safefile",
         "access": "errors linux.safefile",
         "answering": ".access",
-        "listener": "errors linux.privileges .access .answering",
+        "listener": "errors linux.privileges linux.process .access .answering",
     },
     # the commands
     "stacks": "model linux cpython.threadids",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import errno
 import ipaddress
+import os
 import socket
 import ssl
 import stat
+import time
 from pathlib import Path
 
 from semtrace.errors import SemtraceError, UsageError
@@ -15,6 +18,9 @@ from semtrace.linux import safefile
 
 DEFAULT = "127.0.0.1:9877"
 _LONGEST_SECRET = 4096
+_BACKLOG = 1024
+# A listener whose sampler was killed needs a moment to notice.
+_IN_USE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,15 +54,21 @@ def is_loopback(host: str) -> bool:
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket. Raises SemtraceError."""
-    try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        listening = socket.create_server(address[:2], family=family, backlog=1024)
-    except OSError as error:
-        what = f"cannot listen on {host or '*'}:{port}: {error.strerror}"
-        raise SemtraceError(what, "give another address: --listen HOST:PORT") from error
-    listening.setblocking(False)
-    return listening
+    deadline_s = time.monotonic() + _IN_USE_S
+    while True:
+        try:
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, _, _, _, address = found[0]
+            listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < deadline_s:
+                time.sleep(0.1)
+                continue
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            what = f"cannot listen on {host or '*'}:{port}: {why}"
+            raise SemtraceError(what, "give another address: --listen HOST:PORT") from error
+        listening.setblocking(False)
+        return listening
 
 
 def tls_context(certificate: str | None, key: str | None, client_ca: str | None) -> ssl.SSLContext | None:

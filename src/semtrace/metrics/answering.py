@@ -20,6 +20,7 @@ MOST_CONNECTIONS = 64
 REQUEST_S = 5.0
 ANSWER_S = 10.0
 _LONGEST_HEAD = 8192
+_PIECE = 1 << 16
 
 _PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _OPENMETRICS = "application/openmetrics-text"
@@ -107,7 +108,8 @@ class Request(asyncio.Protocol):
     def __init__(self, site: Site) -> None:
         self._site = site
         self._head = b""
-        self._answered = False
+        self._answered = self._paused = False
+        self._rest = memoryview(b"")
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -144,9 +146,24 @@ class Request(asyncio.Protocol):
         fields = {"Content-Type": "text/plain", **fields, "Content-Length": str(len(body)), "Connection": "close"}
         lines = [f"HTTP/1.1 {status} {_WORDS[status]}", *(f"{name}: {value}" for name, value in fields.items())]
         self._transport.write("\r\n".join([*lines, "", ""]).encode())
-        if with_body:
-            self._transport.write(body)
-        self._transport.close()
+        self._rest = memoryview(body if with_body else b"")
+        self._send()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._send()
+
+    def _send(self) -> None:
+        """Write in pieces: for a client that does not read, no more than a piece is copied."""
+        assert self._transport is not None
+        while self._rest and not self._paused:
+            piece, self._rest = self._rest[:_PIECE], self._rest[_PIECE:]
+            self._transport.write(piece)
+        if self._answered and not self._rest:
+            self._transport.close()
 
     def _expire(self, seconds: float) -> None:
         assert self._transport is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from semtrace.errors import NoServer
@@ -13,6 +14,7 @@ from semtrace.servers import gunicorn
 
 # A thread each; more servers than these are not one machine's.
 MOST_SERVERS = 100
+_END_S = 2.0
 
 
 class Fleet:
@@ -47,8 +49,12 @@ class Fleet:
         return len(self._watches)
 
     def stop(self) -> None:
+        """End all threads; those that hang are left behind."""
         for watch in self._watches.values():
             watch.stop()
+        deadline_s = time.monotonic() + _END_S
+        for watch in self._watches.values():
+            watch.join(max(deadline_s - time.monotonic(), 0.0))
 
     def _forget_ended(self) -> None:
         for server in [server for server, watch in self._watches.items() if watch.ended]:

@@ -6,7 +6,6 @@ It gets each new page as a file in memory, and keeps only the newest. A page tha
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from contextlib import contextmanager, suppress
 
 from semtrace.errors import SemtraceError
 from semtrace.linux import privileges
+from semtrace.linux.process import read_stat
 from semtrace.metrics.access import Access
 from semtrace.metrics.answering import Site
 
@@ -27,8 +27,8 @@ _WANTED_S = 120.0
 _ASK_EVERY_S = 10.0
 
 _END_S = 1.0
+_LOOK_EVERY_S = 1.0
 
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _NOBODY = 65534
 
 
@@ -103,10 +103,8 @@ def _be_listener(
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process, too
         _give_up_rights()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() == parent:
-            asyncio.run(_serve(listening, channel, access, stale_s))
-            code = 0
+        asyncio.run(_serve(parent, listening, channel, access, stale_s))
+        code = 0
     finally:
         os._exit(code)
 
@@ -121,7 +119,7 @@ def _give_up_rights() -> None:
     privileges.drop_all()
 
 
-async def _serve(listening: socket.socket, channel: socket.socket, access: Access, stale_s: float) -> None:
+async def _serve(parent: int, listening: socket.socket, channel: socket.socket, access: Access, stale_s: float) -> None:
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     asked_s = -_ASK_EVERY_S
@@ -146,9 +144,18 @@ async def _serve(listening: socket.socket, channel: socket.socket, access: Acces
                     return
                 site.put(*page)
 
+    def look() -> None:
+        """End with a parent that was killed and cannot go, because a file that it reads does not answer."""
+        stat = read_stat(parent)
+        if os.getppid() != parent or (stat is not None and stat.ended):
+            ended.cancel()
+        loop.call_later(_LOOK_EVERY_S, look)
+
     loop.add_reader(channel, take)
+    look()
     async with await loop.create_server(site.protocol, sock=listening):
-        await ended
+        with suppress(asyncio.CancelledError):
+            await ended
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, bytes | None] | None:

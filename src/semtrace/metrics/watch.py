@@ -51,9 +51,11 @@ class Watch:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, wait_s: float = 1.0) -> None:
-        """End the thread, and wait a moment so that the pipes of traced locks are removed."""
+    def stop(self) -> None:
+        """Let the thread end, which removes the pipes of traced locks."""
         self._stopped.set()
+
+    def join(self, wait_s: float) -> None:
         if self._thread.ident is not None:
             self._thread.join(wait_s)
 
