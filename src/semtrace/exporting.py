@@ -40,30 +40,23 @@ def metrics(options: argparse.Namespace, limits: Limits) -> int:
     """Return when all servers that were named have ended."""
     if find_spec("prometheus_client") is None:
         raise SemtraceError("metrics needs the package prometheus-client", "pip install 'semtrace[metrics]'")
+    from semtrace.metrics.fleet import Fleet, of_pids
     from semtrace.metrics.page import Pages
+    from semtrace.metrics.watch import Watch
 
     if options.all and options.pid:
         raise UsageError("--all and PIDs exclude each other", "leave out one of them")
-    for pid in options.pid:
-        gunicorn.server_of(pid)
+    find = of_pids(options.pid) if options.pid else gunicorn.find_servers
     sys.setswitchinterval(_SWITCH_S)
     files.allow_many()
     changed = threading.Event()
     with ending_on_signals(), _exporter(options) as put:
-        fleet = _fleet(options, limits, changed)
+        fleet = Fleet(find, lambda server: Watch(server, options.interval, limits, changed.set, say))
         try:
             _follow(fleet, Pages(), put, changed, options)
         finally:
             fleet.stop()
     return 0
-
-
-def _fleet(options: argparse.Namespace, limits: Limits, changed: threading.Event) -> Fleet:
-    from semtrace.metrics.fleet import Fleet, of_pids
-    from semtrace.metrics.watch import Watch
-
-    find = of_pids(options.pid) if options.pid else gunicorn.find_servers
-    return Fleet(find, lambda server: Watch(server, options.interval, limits, changed.set, say))
 
 
 def _follow(fleet: Fleet, pages: Pages, put: Put, changed: threading.Event, options: argparse.Namespace) -> None:

@@ -136,7 +136,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "families": "rules.headline .grouping .reading .traced",
         "page": ".families",
         "watch": "model errors linux observe.observer rules tracing.follower waits .deaths .reading",
-        "fleet": "model errors servers.gunicorn .labels .reading .watch",
+        "fleet": "model errors linux.process servers.gunicorn .labels .reading .watch",
         "textfile": "errors linux.safefile",
         "access": "errors linux.safefile",
         "answering": ".access",

@@ -27,8 +27,11 @@ class Endings:
         self._open: dict[ProcessId, int] = {}
 
     def follow(self, processes: Iterable[ProcessId]) -> None:
-        """Open a descriptor of each process that is new."""
-        for process in processes:
+        """Open a descriptor of each process that is new, and close those of others than these."""
+        wanted = set(processes)
+        for process in self._open.keys() - wanted:
+            os.close(self._open.pop(process))
+        for process in wanted:
             if process in self._open or len(self._open) >= self._most:
                 continue
             try:

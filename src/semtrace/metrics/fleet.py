@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
-from semtrace.errors import NoServer
+from semtrace.errors import NoServer, NotPermitted
+from semtrace.linux.process import read_stat
 from semtrace.metrics.labels import server_labels
 from semtrace.metrics.reading import Reading
 from semtrace.metrics.watch import Watch
@@ -62,16 +64,24 @@ class Fleet:
 
 
 def of_pids(pids: Sequence[int]) -> Callable[[], list[Server]]:
-    """Return what finds the servers of these processes; those that have ended are left out."""
+    """Return what finds the servers that these processes belong to now, as long as they live. Raises SemtraceError.
+
+    Another process that gets the number of one of them later is not watched.
+    """
+    servers = {server.id: server for server in map(gunicorn.server_of, pids)}
 
     def find() -> list[Server]:
-        found: dict[ProcessId, Server] = {}
-        for pid in pids:
-            try:
-                server = gunicorn.server_of(pid)
-            except NoServer:
-                continue
-            found[server.id] = server
-        return list(found.values())
+        return [found for server in servers.values() if (found := _again(server)) is not None]
 
     return find
+
+
+def _again(server: Server) -> Server | None:
+    """Return it as it is now, None if it has ended."""
+    stat = read_stat(server.pid)
+    if stat is None or stat.id != server.id or stat.ended:
+        return None
+    with suppress(NoServer, NotPermitted):
+        found = gunicorn.server_of(server.pid)
+        return found if found.id == server.id else server
+    return server
