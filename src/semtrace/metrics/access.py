@@ -18,7 +18,7 @@ from semtrace.linux import safefile
 
 DEFAULT = "127.0.0.1:9877"
 _LONGEST_SECRET = 4096
-_BACKLOG = 1024
+BACKLOG = 256
 # A listener whose sampler was killed needs a moment to notice.
 _IN_USE_S = 2.0
 
@@ -59,7 +59,7 @@ def listen(host: str, port: int) -> socket.socket:
         try:
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             family, _, _, _, address = found[0]
-            listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+            listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
         except OSError as error:
             if error.errno == errno.EADDRINUSE and time.monotonic() < deadline_s:
                 time.sleep(0.1)

@@ -6,6 +6,7 @@ It gets each new page as a file in memory, and keeps only the newest. A page tha
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from contextlib import contextmanager, suppress
 from semtrace.errors import SemtraceError
 from semtrace.linux import privileges
 from semtrace.linux.process import read_stat
-from semtrace.metrics.access import Access
+from semtrace.metrics.access import BACKLOG, Access
 from semtrace.metrics.answering import Site
 
 _LENGTHS = struct.Struct("=QQ")
@@ -120,6 +121,7 @@ def _give_up_rights() -> None:
 
 
 async def _serve(parent: int, listening: socket.socket, channel: socket.socket, access: Access, stale_s: float) -> None:
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # no client fills the log with what it does wrong
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     asked_s = -_ASK_EVERY_S
@@ -153,7 +155,7 @@ async def _serve(parent: int, listening: socket.socket, channel: socket.socket, 
 
     loop.add_reader(channel, take)
     look()
-    async with await loop.create_server(site.protocol, sock=listening):
+    async with await loop.create_server(site.protocol, sock=listening, backlog=BACKLOG):
         with suppress(asyncio.CancelledError):
             await ended
 
