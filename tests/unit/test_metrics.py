@@ -205,6 +205,11 @@ def test_orphaned_lock_counts_one_death_of_a_holder() -> None:
         (-9, 0.1, Cause.SIGNAL),
         (-9, 29.0, Cause.TIMEOUT),
         (1, 29.0, Cause.TIMEOUT),
+        (0, 29.0, Cause.TIMEOUT),
+        (0, 26.0, Cause.UNKNOWN),
+        (-9, 26.0, Cause.UNKNOWN),
+        (-11, 26.0, Cause.SIGNAL),
+        (0, 24.0, Cause.EXITED),
         (-11, 29.0, Cause.SIGNAL),
         (None, 29.0, Cause.TIMEOUT),
         (None, 5.0, Cause.UNKNOWN),
@@ -212,7 +217,7 @@ def test_orphaned_lock_counts_one_death_of_a_holder() -> None:
     ],
 )
 def test_cause_of_death_needs_evidence(code: int | None, silent_s: float | None, expected: Cause) -> None:
-    assert cause(code, sick.worker(11, last_heartbeat_s=silent_s), 30.0) is expected
+    assert cause(code, sick.worker(11, last_heartbeat_s=silent_s), 5.0, 30.0) is expected
 
 
 def test_worker_that_left_the_server_alive_did_not_die() -> None:

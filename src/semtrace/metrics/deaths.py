@@ -12,8 +12,8 @@ from semtrace.waits.workers import workers
 
 
 class Cause(Word):
-    """How a worker ended. EXITED is with code 0, as after a reload. A death at gunicorn's timeout that cannot be told
-    from others counts as SIGNAL or FAILED.
+    """How a worker ended. EXITED is with code 0, as after a reload, FAILED with another. Where it may or may not have
+    been gunicorn's timeout, UNKNOWN.
     """
 
     EXITED = auto()
@@ -23,18 +23,23 @@ class Cause(Word):
     UNKNOWN = auto()
 
 
-# gunicorn/arbiter.py murder_workers: SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), and
-# SIGKILL at the next look.
-_BY_TIMEOUT = (None, 1, -signal.SIGABRT, -signal.SIGKILL)
+# gunicorn/arbiter.py murder_workers: SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), or with 0 if
+# the application catches that, and SIGKILL at the next look.
+_BY_TIMEOUT = (None, 0, 1, -signal.SIGABRT, -signal.SIGKILL)
 # A sample shortly before the death shows nearly all of the silence.
 _NEARLY = 0.9
 
 
-def cause(exit_code: int | None, worker: Process, timeout_s: float | None) -> Cause:
-    """Return the cause by the exit code, None where nobody knows it, and by the last sample of the worker."""
+def cause(exit_code: int | None, worker: Process, later_s: float, timeout_s: float | None) -> Cause:
+    """Return the cause by the exit code, None where nobody knows it, and by the last sample of the worker, `later_s`
+    before it was found to be gone.
+    """
     silent_s = worker.last_heartbeat_s
-    if timeout_s and silent_s is not None and silent_s >= _NEARLY * timeout_s and exit_code in _BY_TIMEOUT:
-        return Cause.TIMEOUT
+    if timeout_s and silent_s is not None and exit_code in _BY_TIMEOUT:
+        if silent_s >= _NEARLY * timeout_s:
+            return Cause.TIMEOUT
+        if silent_s + later_s >= timeout_s:
+            return Cause.UNKNOWN
     if exit_code is None:
         return Cause.UNKNOWN
     return Cause.SIGNAL if exit_code < 0 else Cause.FAILED if exit_code else Cause.EXITED
@@ -51,6 +56,7 @@ class Deaths:
         self._exit_code, self._lives = exit_code, lives
         self._workers: dict[ProcessId, Process] = {}
         self._counts = dict.fromkeys(Cause, 0)
+        self._sampled_s = 0.0
 
     def add(self, snapshot: Snapshot) -> Mapping[Cause, int]:
         present = {process.id for process in snapshot.processes}
@@ -59,7 +65,9 @@ class Deaths:
             if not self._lives(gone):
                 code = self._exit_code(gone)
                 code = ended.get(gone) if code is None else code
-                self._counts[cause(code, self._workers[gone], snapshot.server.timeout_s)] += 1
+                later_s = snapshot.monotonic_s - self._sampled_s
+                self._counts[cause(code, self._workers[gone], later_s, snapshot.server.timeout_s)] += 1
+        self._sampled_s = snapshot.monotonic_s
         self._workers = {process.id: process for process in workers(snapshot)}
         return dict(self._counts)
 
