@@ -23,8 +23,8 @@ class Cause(Word):
     UNKNOWN = auto()
 
 
-# gunicorn/arbiter.py murder_workers: SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), or with 0 if
-# the application catches that, and SIGKILL at the next look.
+# gunicorn/arbiter.py murder_workers: SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), or with 0
+# where that is caught, and SIGKILL at the next look.
 _BY_TIMEOUT = (None, 0, 1, -signal.SIGABRT, -signal.SIGKILL)
 # A sample shortly before the death shows nearly all of the silence.
 _NEARLY = 0.9
