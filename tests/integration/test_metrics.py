@@ -291,7 +291,8 @@ def test_ending_of_another_process_is_known() -> None:
         "import os, sys, time\n"
         "child = os.fork()\n"
         "if not child: input(); os._exit(7)\n"
-        "print(child, flush=True); os.waitpid(child, 0); print('reaped', flush=True)\n"
+        "print(child, flush=True); os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT); print('ended', flush=True)\n"
+        "input(); os.waitpid(child, 0); print('reaped', flush=True)\n"
     )
     popen = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with popen:
@@ -301,6 +302,12 @@ def test_ending_of_another_process_is_known() -> None:
         assert stat is not None
         endings = Endings()
         endings.follow([stat.id, ProcessId(stat.id.pid, stat.id.start_ticks + 1)])
+        popen.stdin.write("\n")
+        popen.stdin.flush()
+        assert popen.stdout.readline() == "ended\n"
+        unreaped = Endings()
+        unreaped.follow([stat.id])
+        assert unreaped.exit_code(stat.id) == 7
         popen.stdin.write("\n")
         popen.stdin.flush()
         assert popen.stdout.readline() == "reaped\n"

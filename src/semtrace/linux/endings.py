@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable
 
 from semtrace.linux.process import read_stat
+from semtrace.linux.stopped import exit_code
 from semtrace.model import ProcessId
 
 # include/uapi/linux/pidfd.h (6.15): struct pidfd_info in its first published size. `mask` comes first, and `exit_code`,
@@ -45,24 +46,36 @@ class Endings:
             self._open[process] = descriptor
 
     def exit_code(self, process: ProcessId) -> int | None:
-        """Return how it ended, as subprocess does: negative for a signal. None where the kernel does not show it, and
-        for a process that nobody has reaped yet. Its descriptor is closed.
+        """Return how it ended, as subprocess does: negative for a signal. None where the kernel does not show it. Its
+        descriptor is closed.
         """
         descriptor = self._open.pop(process, None)
+        unreaped = _unreaped(process)
         if descriptor is None:
-            return None
-        information = bytearray(_SIZE)
-        struct.pack_into("=Q", information, 0, _INFO_EXIT)
+            return unreaped
         try:
-            fcntl.ioctl(descriptor, _GET_INFO, information)
-        except OSError:  # older than 6.13
-            return None
+            return _reaped(descriptor) if unreaped is None else unreaped
         finally:
             os.close(descriptor)
-        (mask,) = struct.unpack_from("=Q", information, 0)
-        (status,) = struct.unpack_from("=i", information, _EXIT_CODE_AT)
-        return os.waitstatus_to_exitcode(status) if mask & _INFO_EXIT else None
 
     def close(self) -> None:
         while self._open:
             os.close(self._open.popitem()[1])
+
+
+def _unreaped(process: ProcessId) -> int | None:
+    """Return the exit code of one that its parent has not reaped yet."""
+    stat = read_stat(process.pid)
+    return exit_code(process.pid) if stat is not None and stat.id == process and stat.ended else None
+
+
+def _reaped(descriptor: int) -> int | None:
+    information = bytearray(_SIZE)
+    struct.pack_into("=Q", information, 0, _INFO_EXIT)
+    try:
+        fcntl.ioctl(descriptor, _GET_INFO, information)
+    except OSError:  # older than 6.13
+        return None
+    (mask,) = struct.unpack_from("=Q", information, 0)
+    (status,) = struct.unpack_from("=i", information, _EXIT_CODE_AT)
+    return os.waitstatus_to_exitcode(status) if mask & _INFO_EXIT else None

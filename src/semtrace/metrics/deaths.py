@@ -60,11 +60,9 @@ class Deaths:
 
     def add(self, snapshot: Snapshot) -> Mapping[Cause, int]:
         present = {process.id for process in snapshot.processes}
-        ended = {child.id: child.exit_code for child in snapshot.ended}
         for gone in self._workers.keys() - present:
             if not self._lives(gone):
                 code = self._exit_code(gone)
-                code = ended.get(gone) if code is None else code
                 later_s = snapshot.monotonic_s - self._sampled_s
                 self._counts[cause(code, self._workers[gone], later_s, snapshot.server.timeout_s)] += 1
         self._sampled_s = snapshot.monotonic_s
