@@ -14,7 +14,7 @@ from semtrace.errors import EXIT_USAGE
 _EPILOG = """\
 PID is a master's, a worker's, or that of any other Python process. Nothing is stopped in the server, and nothing is
 changed in it except by release --yes. `semtrace help COMMAND` has an example of each command.
-Exit codes: 0 fine, 1 failed, 2 usage, 3 doctor found an error, 4 not permitted, 5 no such server.
+Exit codes: 0 fine, 1 failed, 2 usage, 3 doctor or check found an error, 4 not permitted, 5 no such server.
 """
 
 
@@ -288,13 +288,7 @@ def _add_doctor(commands: Commands) -> None:
         metavar="SECONDS",
         help="watch for this long before judging (default: 1.5)",
     )
-    command.add_argument(
-        "--long",
-        type=_seconds,
-        default=10.0,
-        metavar="SECONDS",
-        help="report holds and waits longer than this (default: 10)",
-    )
+    _add_long(command)
     command.add_argument(
         "--watch", action="store_true", help="go on, and report whenever the findings change, until the server ends"
     )
@@ -307,6 +301,59 @@ def _add_doctor(commands: Commands) -> None:
     )
     _add_ignore(command)
     command.set_defaults(name="doctor")
+
+
+def _add_check(commands: Commands) -> None:
+    command = commands.add_parser(
+        "check",
+        help="one line and an exit code, for probes",
+        description="Says in one line whether the server moves. Exits with 3 if it is stuck, deadlocked or keeps all "
+        "its workers waiting, or if a lock is orphaned. Without PID it checks all gunicorns of this machine.",
+        epilog=_examples(
+            "semtrace check  for cron and probes: a line and an exit code", "semtrace check 4321  of one server"
+        ),
+    )
+    _add_pid(command)
+    _add_long(command)
+    _add_ignore(command)
+    command.set_defaults(name="check")
+
+
+def _add_metrics(commands: Commands) -> None:
+    command = commands.add_parser(
+        "metrics",
+        help="metrics for Prometheus",
+        description="Exports metrics of servers, for Prometheus to scrape or for node_exporter's textfile collector.",
+        epilog=_examples(
+            "semtrace metrics  of all gunicorns, at http://127.0.0.1:9877/metrics",
+            "semtrace metrics --textfile /var/lib/node_exporter/semtrace.prom  for node_exporter",
+        ),
+    )
+    command.add_argument("pid", nargs="*", type=_pid, metavar="PID", help="watch only the servers of these processes")
+    command.add_argument("--all", action="store_true", help="watch all gunicorns, as they come and go (the default)")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--listen", metavar="ADDRESS", help="listen there (default: 127.0.0.1:9877, this machine alone)")
+    where.add_argument("--textfile", metavar="FILE", help="write them to this file instead; its name ends with .prom")
+    command.add_argument(
+        "--interval", type=_seconds, default=2.0, metavar="SECONDS", help="between two samples (default: 2)"
+    )
+    command.add_argument("--tls-cert", metavar="FILE", help="serve HTTPS with this certificate (PEM)")
+    command.add_argument("--tls-key", metavar="FILE", help="its key, if the certificate's file does not have it")
+    command.add_argument("--tls-client-ca", metavar="FILE", help="ask clients for a certificate of this authority")
+    command.add_argument("--auth-file", metavar="FILE", help="ask clients for the USER:PASSWORD in this file")
+    _add_long(command)
+    _add_ignore(command)
+    command.set_defaults(name="metrics")
+
+
+def _add_long(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--long",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="report holds and waits longer than this (default: 10)",
+    )
 
 
 def _add_events(commands: Commands) -> None:
@@ -423,7 +470,9 @@ _ADD = (
     _add_doctor,
     _add_ps,
     _add_dump,
+    _add_check,
     _add_events,
+    _add_metrics,
     _add_run,
     _add_serve,
     _add_release,

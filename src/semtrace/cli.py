@@ -39,7 +39,8 @@ def _with_least_rights(options: argparse.Namespace, typed: Sequence[str]) -> int
     """Run it without the rights that it does not need; the server that `run` starts keeps all of them."""
     from semtrace.linux import privileges
 
-    kept = {"run": None, "serve": privileges.TO_SERVE, "ps": privileges.TO_LOOK, "dump": privileges.TO_LOOK}
+    kept = {"run": None, "serve": privileges.TO_SERVE, "metrics": privileges.TO_EXPORT}
+    kept |= dict.fromkeys(("ps", "dump", "check"), privileges.TO_LOOK)
     if (rights := kept.get(options.name, privileges.TO_ACT)) is not None:
         privileges.drop_all_but(rights)
     return _run(options, typed)
@@ -211,6 +212,22 @@ def _examine(
     return snapshot
 
 
+def check(options: argparse.Namespace) -> int:
+    """One line that answers whether the server moves."""
+    from semtrace.check import check as check_servers
+
+    line, code = check_servers(options.pid, _limits(options))
+    emit([line])
+    return code
+
+
+def metrics(options: argparse.Namespace) -> int:
+    """Metrics for Prometheus, until a signal ends it."""
+    from semtrace import exporting
+
+    return exporting.metrics(options, _limits(options))
+
+
 def _limits(options: argparse.Namespace) -> Limits:
     """Return what the command line and the user's file say about findings."""
     from semtrace.rules import USUAL, Limits
@@ -266,5 +283,6 @@ def _refuse_other_systems() -> None:
 
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
-    function.__name__: function for function in (attach, run, serve, ps, dump, doctor, events, release, clean, config)
+    function.__name__: function
+    for function in (attach, run, serve, ps, dump, doctor, check, events, metrics, release, clean, config)
 }

@@ -129,9 +129,26 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "audit": "model errors linux servers.processes text .repair",
         "mend": "model errors linux.users observe.observer signals text .audit .leftovers .repair .report",
     },
+    # metrics for Prometheus
+    "metrics": {
+        "labels": "model text",
+        "grouping": "model text .labels",
+        "traced": "model .grouping",
+        "deaths": "model waits .grouping",
+        "reading": "model rules waits .deaths .grouping .traced",
+        "families": "rules.headline .grouping .reading .traced",
+        "page": ".families",
+        "watch": "model errors linux observe.observer rules tracing.follower waits .deaths .reading",
+        "fleet": "model errors linux.process servers.gunicorn .labels .reading .watch",
+        "textfile": "errors linux.safefile",
+        "access": "errors linux.safefile",
+        "answering": ".access",
+        "listener": "errors linux.privileges linux.process .access .answering",
+    },
     # the commands
     "stacks": "model linux cpython.threadids",
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
+    "check": "model errors linux observe.observer present.headline rules servers.gunicorn text waits",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
     "tailing": "model errors tracing.events tracing.follower observe.observer tracing.reader reports.schema "
     "tracing.speakers "
@@ -150,10 +167,11 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
-    "cli": "arguments settings model doctor reports.csvdump reports.doctor text errors linux.privileges linux.rights "
-    "rules stacks "
-    "servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving showing "
-    "signals supervising tailing",
+    "exporting": "errors linux.files metrics printing rules servers.gunicorn signals",
+    "cli": "arguments check exporting settings model doctor reports.csvdump reports.doctor text errors "
+    "linux.privileges linux.rights rules "
+    "stacks servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving "
+    "showing signals supervising tailing",
     "__main__": "cli",
 }
 
@@ -174,6 +192,7 @@ ALLOWED = _flat(LAYERS)
 
 # Who may import what is neither ours nor in the standard library.
 OUTSIDERS = {"servers.processes": "psutil", "settings": "tomli", "tui": "textual rich", "web": "aiohttp textual_serve"}
+OUTSIDERS |= {"metrics.families": "prometheus_client", "metrics.page": "prometheus_client"}
 
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 

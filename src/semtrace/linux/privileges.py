@@ -9,7 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 
 # include/uapi/linux/capability.h
-CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, NET_BIND_SERVICE = 0, 1, 2, 3, 10
+CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, SETGID, SETUID, NET_BIND_SERVICE = 0, 1, 2, 3, 6, 7, 10
 SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SYS_RESOURCE, LEASE, CHECKPOINT_RESTORE = 18, 19, 21, 24, 28, 40
 _HIGHEST = 63
 _VERSION_3 = 0x20080522
@@ -34,6 +34,9 @@ TO_ACT = TO_LOOK | {CHOWN, FOWNER}
 # To listen on a port below 1024.
 TO_SERVE = TO_ACT | {NET_BIND_SERVICE}
 
+# To be nobody in the process that listens (`metrics`).
+TO_EXPORT = TO_SERVE | {SETGID, SETUID}
+
 
 def drop_all_but(kept: Collection[int]) -> None:
     """Keep no more of what this thread, and all that it starts, may do; nothing happens without capabilities."""
@@ -46,6 +49,14 @@ def drop_all_but(kept: Collection[int]) -> None:
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     with suppress(AttributeError, OSError):
         _restrict(libc, kept)
+
+
+def drop_all() -> None:
+    """Keep no capability, also as another user than root, who may have ambient ones."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    with suppress(AttributeError, OSError):
+        _restrict(libc, ())
 
 
 def _restrict(libc: ctypes.CDLL, kept: Collection[int]) -> None:

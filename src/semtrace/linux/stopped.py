@@ -156,11 +156,11 @@ def defunct_children(parents: Collection[Stat]) -> list[Defunct]:
         for pid in children(parent)[:_MOST_CHILDREN]:
             stat = None if pid in living else read_stat(pid)
             if stat is not None and stat.ended:
-                found.append(Defunct(stat.id, parent.id.pid, stat.comm, _exit_code(pid), _ended_s(pid)))
+                found.append(Defunct(stat.id, parent.id.pid, stat.comm, exit_code(pid), _ended_s(pid)))
     return found
 
 
-def _exit_code(pid: int) -> int | None:
+def exit_code(pid: int) -> int | None:
     """Return field 52 of `/proc/PID/stat`, a wait status. Who may not read the process is given a 0 (fs/proc/array.c
     do_task_stat): that is no exit code.
     """

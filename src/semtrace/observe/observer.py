@@ -155,6 +155,10 @@ class Observer:
         """True while memory is still to be read, which takes as long as the processors let us."""
         return self._searches() or self._book.unvisited or self._ownership.pending or self._knots.unfinished
 
+    def deciding(self) -> bool:
+        """Return True while a further snapshot soon may find that something is stuck; names may still be unknown."""
+        return self._prover.unproved or self._searches() or self._knots.unfinished
+
     def _searches(self) -> bool:
         """Return True while the memory of a process is searched for SemLock objects for the first time."""
         return any(watched.searches_soon(self._now_s) for watched in self._fleet.all)

@@ -1,0 +1,55 @@
+"""`semtrace check`: one line and an exit code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import sick
+
+from semtrace import check, cli
+from semtrace.model import Problem, Snapshot
+from semtrace.rules import Limits, with_findings
+from semtrace.rules.headline import headline
+
+BLIND = tuple(Problem("read", "refused", "sudo", process.id) for process in sick.processes())
+
+
+def judged(snapshot: Snapshot) -> tuple[str, int]:
+    found = with_findings(snapshot)
+    return headline(found).verdict, check._exit_code(headline(found), found)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "verdict", "code"),
+    [
+        (sick.snapshot(), "ok", 0),
+        (sick.snapshot(*sick.embrace()), "deadlock", 3),
+        (sick.snapshot(sick.lock(state="orphaned", value=0)), "orphaned", 3),
+        (sick.snapshot(thread_locks=(sick.thread_lock(locked=(11, 12), overlap=sick.overlap(11, 12)),)), "error", 0),
+        (sick.snapshot(problems=BLIND), "unknown", 4),
+    ],
+)
+def test_exit_code_follows_from_what_is_found(snapshot: Snapshot, verdict: str, code: int) -> None:
+    assert judged(snapshot) == (verdict, code)
+
+
+def test_worst_of_several_servers_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {10: sick.snapshot(), 20: sick.snapshot(*sick.embrace())}
+    servers = [replace(sick.SERVER, id=sick.pid(number)) for number in found]
+    monkeypatch.setattr(check.gunicorn, "find_servers", lambda: servers)
+
+    def answer(server: object, limits: Limits) -> check.Answer:
+        shown = with_findings(found[server.pid])  # type: ignore[attr-defined]
+        return check.Answer(server, headline(shown), check._exit_code(headline(shown), shown))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(check, "answer_for", answer)
+    line, code = check.check(None, Limits())
+    assert code == 3
+    assert line.startswith("DEADLOCK: ")
+    assert line.endswith("(PID 20; 1 of 2 servers are fine)")
+
+
+def test_process_that_is_not_there_is_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "4194305"]) == 5
+    assert capsys.readouterr().out == ""
