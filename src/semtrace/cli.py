@@ -108,7 +108,8 @@ def dump(options: argparse.Namespace) -> int:
         limits=_limits(options),
     )
     try:
-        snapshot = settle(observer)
+        with working(f"reading the server of PID {observer.server.pid}"):
+            snapshot = settle(observer)
         _show(snapshot, options, observer.snapshot, first=True)
         while options.watch and snapshot.alive:
             _pause(options.watch)
@@ -194,7 +195,8 @@ def _examine(
     """Watch once, and print what there is if that is `worth_it`."""
     from semtrace.reports.doctor import doctor_brief, doctor_json, doctor_text
 
-    diagnosis = patient.watch(options.seconds)
+    with working(f"watching the server of PID {patient.server.pid}"):
+        diagnosis = patient.watch(options.seconds)
     snapshot = diagnosis.snapshot
     if not worth_it(snapshot):
         return snapshot

@@ -66,6 +66,10 @@ class Doctor:
             known = time.monotonic() if unread else known
         return Diagnosis(self._judge(snapshot), self._looks)
 
+    @property
+    def server(self) -> Server:
+        return self._observer.server
+
     def forget_passed(self) -> None:
         """What was found so far and is over by the next judgement is not reported again."""
         self._seen.clear()
