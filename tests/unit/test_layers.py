@@ -116,6 +116,19 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "stacks": "model present text",
         "dump": "model observe.separate present rules.headline text waits .stacks",
     },
+    # recordings
+    "record": {
+        "numbers": "",
+        "moments": "",
+        "codec": ".numbers",
+        "schema": ".codec .numbers",
+        "chunks": ".numbers",
+        "groups": "model .chunks .codec .numbers .schema",
+        "head": "model errors .chunks .numbers .schema",
+        "sink": "errors linux.safefile .chunks",
+        "reader": "errors linux.safefile .chunks .groups .head .moments .numbers",
+        "replay": "model doctor errors rules .groups .head .moments .reader",
+    },
     # what acts, when told to
     "repairs": {
         "leaks": "model linux.users text .leftovers",
