@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semtrace import __version__
+from semtrace.record.moments import FORMS, Moment, parse_moment
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-COMMANDS = ("attach", "run", "serve", "ps", "dump", "doctor", "events", "release", "clean")
+COMMANDS = (
+    "attach",
+    "run",
+    "serve",
+    "ps",
+    "dump",
+    "doctor",
+    "events",
+    "record",
+    "export",
+    "diff",
+    "release",
+    "clean",
+)
 
 _EPILOG = """\
 semtrace                 the live view of the only gunicorn, or a choice of several
@@ -22,6 +38,9 @@ semtrace run -- gunicorn …  starts a server with its locks traced, and the liv
 semtrace serve PID       the live view in a browser
 semtrace events PID      each act of traced locks as it happens; --json for programs
 semtrace doctor PID      what is wrong with its locks, on what evidence, and what to do
+semtrace record PID -o FILE  records it: dump, doctor and events read FILE where they take a PID
+semtrace export FILE --to html  a recording for other tools and other people
+semtrace diff A B        what changed between two recordings
 semtrace release PID LOCK  what releasing an orphaned lock would do; --yes does it
 semtrace clean           semaphores and SharedMemory blocks that dead processes left in /dev/shm; --yes removes them
 
@@ -53,6 +72,8 @@ def _parser(bare: bool) -> argparse.ArgumentParser:
 
     _add_attach(commands, _pid_or_command if bare else _pid)
     for add in (_add_run, _add_serve, _add_ps, _add_dump, _add_doctor, _add_events, _add_release, _add_clean):
+        add(commands)
+    for add in (_add_record, _add_export, _add_diff):
         add(commands)
     return parser
 
@@ -116,7 +137,7 @@ def _add_ignore(command: argparse.ArgumentParser) -> None:
 
 def _add_dump(commands: Commands) -> None:
     command = commands.add_parser("dump", help="one snapshot as text", description="One snapshot, as text or JSON.")
-    _add_pid(command)
+    _add_source(command)
     command.add_argument("--json", action="store_true", help="for programs: the schema is in the README")
     command.add_argument(
         "--all", action="store_true", help="also signals inside Condition, Event, Queue; libraries' threading locks"
@@ -131,7 +152,7 @@ def _add_doctor(commands: Commands) -> None:
     command = commands.add_parser(
         "doctor", help="what is wrong, and what to do", description="Watches for a while and says what is wrong."
     )
-    _add_pid(command)
+    _add_source(command)
     command.add_argument("--json", action="store_true", help="for programs")
     command.add_argument(
         "--for",
@@ -156,10 +177,86 @@ def _add_events(commands: Commands) -> None:
     command = commands.add_parser(
         "events", help="what traced locks do, as it happens", description="Each act of the traced locks, one line each."
     )
-    _add_pid(command)
+    _add_source(command)
     command.add_argument("--json", action="store_true", help="for programs: one object a line")
     command.add_argument("--for", dest="seconds", type=_seconds, metavar="SECONDS", help="stop after this long")
     command.set_defaults(name="events")
+
+
+def _add_record(commands: Commands) -> None:
+    command = commands.add_parser(
+        "record",
+        help="record a server into a file",
+        description="Records snapshots of a server until it ends, or until SIGINT or SIGTERM. Changes nothing in it.",
+    )
+    _add_pid(command)
+    command.add_argument("-o", dest="out", type=Path, required=True, metavar="FILE", help="a new file; --all: a folder")
+    command.add_argument(
+        "--interval", type=_seconds, default=0.2, metavar="SECONDS", help="between two snapshots (default: 0.2)"
+    )
+    command.add_argument(
+        "--for", dest="duration", type=_duration, metavar="TIME", help="stop after this long, as 90s or 10m"
+    )
+    command.add_argument("--max-size", type=_size, metavar="SIZE", help="stop before the file is larger, as 50M or 1G")
+    command.add_argument(
+        "--keep",
+        type=_duration,
+        metavar="TIME",
+        help="keep only so much, in memory; write it when an error is found, a worker dies, or at SIGUSR1, and go on",
+    )
+    command.add_argument("--also-events", action="store_true", help="also each act of traced locks")
+    command.add_argument("--no-stacks", action="store_true", help="not where holders and waiters are, by py-spy")
+    command.add_argument("--all", action="store_true", help="every gunicorn of this machine, also those started later")
+    _add_ignore(command)
+    command.set_defaults(name="record")
+
+
+def _add_export(commands: Commands) -> None:
+    command = commands.add_parser(
+        "export", help="turn a recording into another format", description="Turns a recording into another format."
+    )
+    command.add_argument("file", type=Path, metavar="FILE", help="a recording")
+    command.add_argument("--to", required=True, choices=("perfetto", "chrome", "csv", "html"), help="the format")
+    command.add_argument("-o", dest="out", type=Path, metavar="OUT", help="a new file (default: FILE with another end)")
+    _add_range(command, "--until")
+    command.set_defaults(name="export", ignore=[])
+
+
+def _add_diff(commands: Commands) -> None:
+    command = commands.add_parser(
+        "diff",
+        help="compare two recordings",
+        description="Shows what changed for each lock between two recordings: waits, holds, contention, lock orders, "
+        "findings.",
+    )
+    command.add_argument("before", type=Path, metavar="A", help="a recording")
+    command.add_argument("after", type=Path, metavar="B", help="a later one")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument(
+        "--threshold",
+        type=_percent,
+        metavar="PERCENT",
+        help="exit code 3 if waits or holds are so much longer, or if there is a new error or lock order",
+    )
+    command.set_defaults(name="diff", ignore=[])
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    """A PID, or a recording and which part of it."""
+    command.add_argument(
+        "pid",
+        nargs="?",
+        type=_pid_or_file,
+        metavar="PID|FILE",
+        help="of a master, a worker or any Python process of the server; or a recording",
+    )
+    _add_range(command)
+    command.add_argument("--at", type=_moment, metavar="TIME", help=f"of a recording: the snapshot of then, {FORMS}")
+
+
+def _add_range(command: argparse.ArgumentParser, end: str = "--to") -> None:
+    command.add_argument("--from", dest="since", type=_moment, metavar="TIME", help="of a recording: begin then")
+    command.add_argument(end, dest="until", type=_moment, metavar="TIME", help="of a recording: end then")
 
 
 def _add_release(commands: Commands) -> None:
@@ -223,6 +320,48 @@ def _pid_or_command(text: str) -> int:
     if not _is_pid(text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a command ({', '.join(COMMANDS)}) nor a PID")
     return int(text)
+
+
+def _pid_or_file(text: str) -> int | Path:
+    """A number is a PID; a recording of such a name can be given as ./NAME."""
+    if _is_pid(text):
+        return int(text)
+    if "/" in text or text.endswith(".semrec") or Path(text).is_file():
+        return Path(text)
+    raise argparse.ArgumentTypeError(f"invalid PID {text!r}: use the number that `semtrace ps` shows, or a recording")
+
+
+def _moment(text: str) -> Moment:
+    try:
+        return parse_moment(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: give it {FORMS}") from None
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d|)", text)
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else 0.0
+    if not 0.02 <= seconds <= 366 * 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration, as 90s, 10m or 2h")
+    return seconds
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+)([kKMGT]?)B?", text)
+    number = int(found[1]) << {"": 0, "k": 10, "K": 10, "M": 20, "G": 30, "T": 40}[found[2]] if found else 0
+    if not 1 << 16 <= number <= 1 << 50:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size of at least 64k, as 50M or 1G")
+    return number
+
+
+def _percent(text: str) -> float:
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage")
+    return number
 
 
 def _is_pid(text: str) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
@@ -28,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # A second `run` would start a second server, a second `release --yes` may have acted already, and a page does not
     # understand a second live view.
-    again = options.name != "run" and not getattr(options, "yes", False) and not getattr(options, "browser", None)
+    once = options.name in ("run", "record") or getattr(options, "yes", False) or getattr(options, "browser", None)
     left = "the server that it started runs on: `semtrace ps`, or ps, has its PID" if options.name == "run" else ""
-    return supervised(lambda: _with_least_rights(options, typed), again=again, left=left)
+    return supervised(lambda: _with_least_rights(options, typed), again=not once, left=left)
 
 
 def _with_least_rights(options: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -95,6 +96,10 @@ def ps(options: argparse.Namespace) -> int:
 
 def dump(options: argparse.Namespace) -> int:
     """One snapshot, or one every so often until the server ends."""
+    if isinstance(options.pid, Path):
+        from semtrace.record import reading
+
+        return reading.dump(options, _limits(options), _print)
     from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer, settle
     from semtrace.servers import gunicorn
 
@@ -118,6 +123,10 @@ def dump(options: argparse.Namespace) -> int:
 
 def events(options: argparse.Namespace) -> int:
     """What the traced locks do, line by line, until the server or the time ends."""
+    if isinstance(options.pid, Path):
+        from semtrace.record import reading
+
+        return reading.events(options)
     from semtrace.servers import gunicorn
     from semtrace.signals import ending_on_signals
     from semtrace.tailing import lines
@@ -152,8 +161,11 @@ def clean(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """What is wrong, after a little watching."""
+    if isinstance(options.pid, Path):
+        from semtrace.record import reading
+
+        return reading.doctor(options, _limits(options), _tell)
     from semtrace.doctor import Doctor
-    from semtrace.reports.doctor import doctor_json, doctor_text
     from semtrace.servers import gunicorn
 
     patient = Doctor(gunicorn.choose(options.pid), _limits(options))
@@ -161,13 +173,46 @@ def doctor(options: argparse.Namespace) -> int:
         diagnosis = patient.watch(options.seconds)
     finally:
         patient.close()
-    snapshot = diagnosis.snapshot
+    return _tell(diagnosis.snapshot, diagnosis.looks, options)
+
+
+def record(options: argparse.Namespace) -> int:
+    """Snapshots of a server into a file."""
+    from semtrace.record.command import Order, record
+    from semtrace.record.recorder import Wanted
+
+    wanted = Wanted(options.interval, options.keep, options.also_events, not options.no_stacks, _limits(options))
+    order = Order(options.out, wanted, options.pid, options.duration, options.max_size, options.all)
+    return record(order, say)
+
+
+def export(options: argparse.Namespace) -> int:
+    """A recording in another format."""
+    from semtrace.export.command import export
+
+    say(export(options.file, options.to, options.out, (options.since, options.until), _limits(options)))
+    return EXIT_OK
+
+
+def diff(options: argparse.Namespace) -> int:
+    """What changed between two recordings."""
+    from semtrace.record.diffing import diff
+
+    lines, worse = diff(options.before, options.after, _limits(options), options.threshold, as_json=options.json)
+    emit(lines)
+    return EXIT_FINDINGS if worse else EXIT_OK
+
+
+def _tell(snapshot: Snapshot, looks: int, options: argparse.Namespace) -> int:
+    """Print a diagnosis and return the exit code."""
+    from semtrace.reports.doctor import doctor_json, doctor_text
+
     if options.json:
         import json
 
         emit_json(json.dumps(doctor_json(snapshot), indent=2))
     else:
-        emit(doctor_text(snapshot, diagnosis.looks, colour=wants_colour(), width=width()))
+        emit(doctor_text(snapshot, looks, colour=wants_colour(), width=width()))
     if any(finding.severity == "error" for finding in snapshot.findings):
         return EXIT_FINDINGS
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
@@ -187,18 +232,22 @@ def _show(snapshot: Snapshot, options: argparse.Namespace, look_again: Callable[
         from semtrace.stacks import confirmed, with_stacks
 
         snapshot = confirmed(with_stacks(snapshot), look_again())
+    _print(snapshot, options, bool(options.watch))
+
+
+def _print(snapshot: Snapshot, options: argparse.Namespace, several: bool) -> None:
     if options.json:
         import json
 
         from semtrace.reports.schema import snapshot_json
 
         # One line a snapshot when there are several, for whoever reads them as they come.
-        emit_json(json.dumps(snapshot_json(snapshot), indent=None if options.watch else 2))
+        emit_json(json.dumps(snapshot_json(snapshot), indent=None if several else 2))
         return
     from semtrace.reports.dump import report
 
     emit(report(snapshot, colour=wants_colour(), signals=options.all))
-    if options.watch and snapshot.alive:
+    if several and snapshot.alive:
         emit([""])
 
 
@@ -221,5 +270,6 @@ def _refuse_other_systems() -> None:
 
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
-    function.__name__: function for function in (attach, run, serve, ps, dump, doctor, events, release, clean)
+    function.__name__: function
+    for function in (attach, run, serve, ps, dump, doctor, events, record, export, diff, release, clean)
 }

@@ -141,10 +141,12 @@ def json_lines(found: Iterable[Batch]) -> Iterator[str]:
             yield json.dumps({"event": "lost", "pid": process.pid, "count": count})
 
 
-def text_lines(found: Iterable[Batch], colour: bool) -> Iterator[str]:
-    """In columns that stay where they are: of a long name the end is shown, JSON has all of it."""
+def text_lines(found: Iterable[Batch], colour: bool, began: float | None = None) -> Iterator[str]:
+    """In columns that stay where they are: of a long name the end is shown, JSON has all of it. `began` is what the
+    wall clock showed when CLOCK_MONOTONIC was 0, by default this machine's.
+    """
     paint: Callable[[str, str], str] = _painted if colour else lambda line, _: line
-    began = time.time() - time.monotonic()
+    began = time.time() - time.monotonic() if began is None else began
     for events, lost in found:
         for event in events:
             who = str(event.process.pid) if event.tid in (0, event.process.pid) else f"{event.process.pid}/{event.tid}"

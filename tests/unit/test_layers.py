@@ -102,6 +102,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "reader": "model errors wire linux .events .tracedirs",
         "follower": "model signals .admission .events .reader .speakers .state .statefiles .tracedirs",
         "traced": "model text wire .events .folding .state .tally",
+        "drain": ".reader",
+        "losses": "model .events .sequence",
     },
     # what people and programs get to read
     "timelines": {
@@ -128,6 +130,16 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "sink": "errors linux.safefile .chunks",
         "reader": "errors linux.safefile .chunks .groups .head .moments .numbers",
         "replay": "model doctor errors rules .groups .head .moments .reader",
+        "eventlog": "model wire .chunks .numbers",
+        "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments .numbers "
+        ".reader",
+        "reading": "model errors printing rules tailing .reader .replay .tracedevents",
+        "stackbook": "model",
+        "collecting": "model tracing.drain tracing.follower tracing.speakers tracing.state .eventlog",
+        "recorder": "model observe.observer rules stacks tracing.follower .chunks .collecting .eventlog .groups .head "
+        ".numbers .sink .stackbook",
+        "asked": "",
+        "command": "model errors servers.gunicorn text .asked .recorder .sink",
     },
     # what acts, when told to
     "repairs": {
@@ -152,14 +164,14 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "tui": "model errors linux.safefile present rules.coverage rules.headline timelines.raster reports.schema "
     "observe.separate settings timelines.spans reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
-    "arguments": "",
+    "arguments": "record.moments",
     "printing": "errors text",
     "signals": "",
     "showing": "model errors tracing.follower servers.gunicorn launch linux repairs.mend observe.observer printing "
     "rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
-    "cli": "arguments settings model doctor reports.doctor errors linux.privileges linux.rights rules stacks "
+    "cli": "export.command record.command record.diffing record.reading record.recorder arguments settings model doctor reports.doctor errors linux.privileges linux.rights rules stacks "
     "servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving showing "
     "signals supervising tailing",
     "__main__": "cli",

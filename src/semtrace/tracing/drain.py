@@ -1,0 +1,130 @@
+"""Empty pipes in a thread that does nothing else: what comes fast waits in memory to be decoded, not in a small pipe.
+
+The memory is bounded. When it is full, the pipes fill up, and the server counts what it cannot write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from semtrace.tracing.reader import EventPipe
+
+MOST_BYTES = 64 << 20
+_PIECE = 1 << 20
+# A pipe of this size takes 300,000 records a second for 50 ms. Of a smaller one each piece is read as it comes.
+_LARGE, _PAUSE_S = 1 << 20, 0.005
+_FULL_PAUSE_S = 0.005
+_PATIENCE_MS = 250
+
+
+class Drain:
+    """Takes what comes through the pipes that it follows. `take` gives all that came since the last time.
+
+    It reads descriptors of its own, so that a pipe can be closed at any time by whoever made it.
+    """
+
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        self._most = most
+        self._came = self._taken = 0  # bytes; each is counted by one thread alone
+        self._pieces: deque[tuple[EventPipe, bytes]] = deque()
+        self._fds: dict[EventPipe, int] = {}
+        self._wanted: tuple[EventPipe, ...] = ()
+        self._changed = threading.Event()
+        self._stopped = False
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="semtrace-drain", daemon=True)
+
+    def follow(self, pipes: Iterable[EventPipe]) -> None:
+        """Read from these, and from no others any more. Returns when it does."""
+        wanted = tuple(pipes)
+        if wanted == self._wanted:
+            return
+        for pipe in wanted:
+            if pipe not in self._wanted:
+                self._fds[pipe] = os.dup(pipe.fd)
+        self._wanted = wanted
+        self._changed.clear()
+        if self._thread.ident is None:
+            self._thread.start()
+        os.eventfd_write(self._wake, 1)
+        self._changed.wait(1.0)
+
+    def take(self) -> list[tuple[EventPipe, bytes]]:
+        """Return what came, in the order in which it came through each pipe."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._ready)
+        found = []
+        for _ in range(len(self._pieces)):
+            pipe, data = self._pieces.popleft()
+            self._taken += len(data)
+            found.append((pipe, data))
+        return found
+
+    def wait(self, seconds: float) -> None:
+        """Return as soon as there is something to take."""
+        if not self._pieces:
+            select.select([self._ready], [], [], max(seconds, 0.0))
+
+    @property
+    def ready(self) -> int:
+        """Return a descriptor that can be read when there is something to take."""
+        return self._ready
+
+    def close(self) -> None:
+        if self._stopped:
+            return
+        self._stopped = True
+        os.eventfd_write(self._wake, 1)
+        if self._thread.ident is not None:
+            self._thread.join(2.0)
+        if not self._thread.is_alive():
+            for fd in (*self._fds.values(), self._wake, self._ready):
+                os.close(fd)
+
+    def _run(self) -> None:
+        poll: select.poll | None = None
+        while not self._stopped:
+            if poll is None or not self._changed.is_set():
+                poll = self._adopt()
+            events = poll.poll(_PATIENCE_MS)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+            if self._came - self._taken >= self._most:
+                time.sleep(_FULL_PAUSE_S)
+                continue
+            ready = {fd for fd, _ in events}
+            self._read([pipe for pipe in self._wanted if self._fds.get(pipe) in ready])
+
+    def _adopt(self) -> select.poll:
+        """Take over which pipes are wanted, and close the others."""
+        wanted = self._wanted
+        for pipe in [pipe for pipe in list(self._fds) if pipe not in wanted]:
+            os.close(self._fds.pop(pipe))
+        poll = select.poll()
+        for fd in (*(self._fds[pipe] for pipe in wanted), self._wake):
+            poll.register(fd, select.POLLIN)
+        if wanted == self._wanted:
+            self._changed.set()
+        return poll
+
+    def _read(self, pipes: Iterable[EventPipe]) -> None:
+        large = True
+        for pipe in pipes:
+            try:
+                data = os.read(self._fds[pipe], _PIECE)
+            except BlockingIOError:
+                continue
+            self._pieces.append((pipe, data))
+            self._came += len(data)
+            large &= pipe.capacity >= _LARGE
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_write(self._ready, 1)
+        if large:
+            time.sleep(_PAUSE_S)  # what comes meanwhile is read in one piece
