@@ -131,15 +131,26 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "reader": "errors linux.safefile .chunks .groups .head .moments .numbers",
         "replay": "model doctor errors rules .groups .head .moments .reader",
         "eventlog": "model wire .chunks .numbers",
-        "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments .numbers "
-        ".reader",
+        "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments "
+        ".numbers .reader",
         "reading": "model errors printing rules tailing .reader .replay .tracedevents",
         "stackbook": "model",
         "collecting": "model tracing.drain tracing.follower tracing.speakers tracing.state .eventlog",
         "recorder": "model observe.observer rules stacks tracing.follower .chunks .collecting .eventlog .groups .head "
         ".numbers .sink .stackbook",
+        "diffing": "model rules text .replay .tracedevents",
         "asked": "",
         "command": "model errors servers.gunicorn text .asked .recorder .sink",
+    },
+    "export": {
+        "story": "model errors record.moments record.replay record.tracedevents timelines.spans timelines.timeline",
+        "owners": "model timelines.spans .story",
+        "table": "text .story",
+        "chrome": "model present text .owners .story",
+        "perfetto": "model present record.numbers text timelines.spans .owners .story",
+        "page": "model present reports.stacks rules.headline text timelines.spans .owners .story",
+        "command": "errors linux.safefile record.moments record.replay record.sink rules text .chrome .page .perfetto "
+        ".story .table",
     },
     # what acts, when told to
     "repairs": {
@@ -171,7 +182,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
-    "cli": "export.command record.command record.diffing record.reading record.recorder arguments settings model doctor reports.doctor errors linux.privileges linux.rights rules stacks "
+    "cli": "export.command record.command record.diffing record.reading record.recorder "
+    "arguments settings model doctor reports.doctor errors linux.privileges linux.rights rules stacks "
     "servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving showing "
     "signals supervising tailing",
     "__main__": "cli",
