@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
-from semtrace.printing import emit, emit_json, emit_prose, lenient, say, tell, wants_colour, width
+from semtrace.printing import emit, emit_ascii, emit_json, emit_prose, lenient, say, tell, wants_colour, width
 
 if TYPE_CHECKING:
     from semtrace.model import Snapshot
@@ -129,11 +129,14 @@ def events(options: argparse.Namespace) -> int:
         return reading.events(options)
     from semtrace.servers import gunicorn
     from semtrace.signals import ending_on_signals
-    from semtrace.tailing import lines
+    from semtrace.tailing import json_blocks, lines
 
     with ending_on_signals():
         server = gunicorn.choose(options.pid)
-        emit(lines(server, as_json=options.json, for_s=options.seconds, colour=wants_colour()), flush=True)
+        if options.json:
+            emit_ascii(json_blocks(server, for_s=options.seconds))
+        else:
+            emit(lines(server, for_s=options.seconds, colour=wants_colour()), flush=True)
     return EXIT_OK
 
 

@@ -104,6 +104,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "traced": "model text wire .events .folding .state .tally",
         "drain": ".reader",
         "losses": "model .events .sequence",
+        "lines": "model wire .events .traced",
     },
     # what people and programs get to read
     "timelines": {
@@ -166,7 +167,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "stacks": "model linux cpython.threadids",
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
-    "tailing": "model errors tracing.events tracing.follower observe.observer tracing.reader reports.schema "
+    "tailing": "model errors wire tracing.drain tracing.events tracing.follower tracing.lines tracing.losses "
+    "observe.observer reports.schema "
     "tracing.speakers "
     "tracing.state text tracing.traced",
     "runlogs": "model linux",

@@ -56,21 +56,29 @@ class Drain:
         os.eventfd_write(self._wake, 1)
         self._changed.wait(1.0)
 
-    def take(self) -> list[tuple[EventPipe, bytes]]:
-        """Return what came, in the order in which it came through each pipe."""
+    def take(self, most: int | None = None) -> list[tuple[EventPipe, bytes]]:
+        """Return what came, in the order in which it came through each pipe; about `most` bytes of it, or all."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._ready)
-        found = []
+        found, size = [], 0
         for _ in range(len(self._pieces)):
             pipe, data = self._pieces.popleft()
             self._taken += len(data)
+            size += len(data)
             found.append((pipe, data))
+            if most is not None and size >= most:
+                break
         return found
 
     def wait(self, seconds: float) -> None:
         """Return as soon as there is something to take."""
         if not self._pieces:
             select.select([self._ready], [], [], max(seconds, 0.0))
+
+    @property
+    def waiting(self) -> int:
+        """Return how many bytes wait to be taken."""
+        return self._came - self._taken
 
     @property
     def ready(self) -> int:
@@ -96,7 +104,7 @@ class Drain:
             events = poll.poll(_PATIENCE_MS)
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._wake)
-            if self._came - self._taken >= self._most:
+            if self.waiting >= self._most:
                 time.sleep(_FULL_PAUSE_S)
                 continue
             ready = {fd for fd, _ in events}

@@ -95,6 +95,13 @@ class Places:
             found.setdefault(pipe.directory.uid, []).extend(pipe.read())
         return self._admission.admit(found, time.monotonic_ns())
 
+    def decoded(self, pieces: Iterable[tuple[EventPipe, bytes]]) -> list[Event]:
+        """Return the events in what somebody else has read from the pipes, those that count."""
+        found: dict[int, list[Event]] = {}
+        for pipe, data in pieces:
+            found.setdefault(pipe.directory.uid, []).extend(pipe.decode(data))
+        return self._admission.admit(found, time.monotonic_ns())
+
     def with_files(self, state: State) -> State:
         """The state with what the files say now."""
         files = self._files.read(self.directories.values())

@@ -91,6 +91,10 @@ class EventPipe:
                 break
         return events
 
+    def decode(self, data: bytes) -> list[Event]:
+        """Return the events in what was read from `fd` by somebody else."""
+        return self._decoder.decode(data)
+
     def close(self) -> None:
         """Also by `atexit`; a fork of ours leaves it alone."""
         atexit.unregister(self.close)
