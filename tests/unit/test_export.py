@@ -22,8 +22,9 @@ from semtrace.export.command import export
 from semtrace.model import Lock, Snapshot
 from semtrace.record.chunks import encode
 from semtrace.record.diffing import diff
-from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chunk, legend_of, restored, shuffled
+from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chunk, legend_of
 from semtrace.rules import Limits
+from semtrace.tracing.packing import packed, restored, shuffled, unpacked
 from semtrace.wire import EventType
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -59,8 +60,8 @@ def traced_bytes(count: int, wait_ns: int = 0) -> bytes:
     found = []
     for number in range(count):
         at = 100 * S + number * 10_000_000
-        found.append(record(EventType.ACQUIRED, 2 * number + 1, at, wait_ns, P))
-        found.append(record(EventType.RELEASED, 2 * number + 2, at + 1_000_000, 1_000_000, P))
+        found.append(record(EventType.ACQUIRED, at, 2 * number + 1, wait_ns, P))
+        found.append(record(EventType.RELEASED, at + 1_000_000, 2 * number + 2, 1_000_000, P))
     return b"".join(map(wire.encode_event, found))
 
 
@@ -76,7 +77,7 @@ def traced_snapshot(plain: Snapshot) -> Snapshot:
 
 def test_events_come_back_as_they_were_with_their_legend() -> None:
     data = traced_bytes(5000) + b"half"
-    assert restored(shuffled(data)) == data
+    assert restored(shuffled(data)) == unpacked(packed(data)) == data
     chunks = list(event_chunks(7, data, 1 << 60))
     assert [events_of(chunk)[0] for chunk in chunks] == [7] * len(chunks)
     assert b"".join(events_of(chunk)[1] for chunk in chunks) == data

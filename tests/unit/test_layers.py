@@ -102,7 +102,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "reader": "model errors wire linux .events .tracedirs",
         "follower": "model signals .admission .events .reader .speakers .state .statefiles .tracedirs",
         "traced": "model text wire .events .folding .state .tally",
-        "drain": ".reader",
+        "packing": "wire",
+        "drain": ".packing .reader",
         "losses": "model .events .sequence",
         "lines": "model wire .events .traced",
     },
@@ -131,7 +132,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "sink": "errors linux.safefile .chunks",
         "reader": "errors linux.safefile .chunks .groups .head .moments .numbers",
         "replay": "model doctor errors rules .groups .head .moments .reader",
-        "eventlog": "model wire .chunks .numbers",
+        "eventlog": "model wire tracing.packing .chunks .numbers",
         "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments "
         ".numbers .reader",
         "reading": "model errors printing rules tailing .reader .replay .tracedevents",

@@ -12,6 +12,7 @@ from semtrace.lazydata import dataclass
 from semtrace.model import ProcessId, SemId
 from semtrace.record.chunks import LONGEST_PLAIN, Chunk, ChunkKind, Compression, deflated, plain, zstd
 from semtrace.record.numbers import Damaged
+from semtrace.tracing.packing import restored, shuffled
 from semtrace.wire import EVENT_SIZE
 
 # Of one chunk: what is compressed at once.
@@ -83,22 +84,6 @@ def events_of(chunk: Chunk) -> tuple[int, bytes]:
     if len(data) < _USER.size:
         raise Damaged("it has no events")
     return _USER.unpack_from(data)[0], restored(data[_USER.size :])
-
-
-def shuffled(data: bytes) -> bytes:
-    """Return the first bytes of all records, then the second ones, and so on: alike, they compress well."""
-    whole = len(data) - len(data) % EVENT_SIZE
-    return b"".join([data[place:whole:EVENT_SIZE] for place in range(EVENT_SIZE)]) + data[whole:]
-
-
-def restored(data: bytes) -> bytes:
-    """Undo `shuffled`."""
-    whole = len(data) - len(data) % EVENT_SIZE
-    count = whole // EVENT_SIZE
-    found = bytearray(data)
-    for place in range(EVENT_SIZE):
-        found[place:whole:EVENT_SIZE] = data[place * count : (place + 1) * count]
-    return bytes(found)
 
 
 def legend_chunk(legend: Legend, now_ns: int) -> Chunk:
