@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from recordings import S, frames, moving, recorded
-from sick import holder, lock, processes, snapshot, waiter
+from sick import holder, lock, pid, processes, snapshot, waiter
 from telling import LOCK, P, record
 
 from semtrace import wire
 from semtrace.errors import SemtraceError, UsageError
 from semtrace.export.command import export
-from semtrace.model import Lock, Snapshot
+from semtrace.model import Death, DeathCause, Lock, Snapshot
 from semtrace.record.chunks import encode
 from semtrace.record.diffing import diff
 from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chunk, legend_of
@@ -38,8 +38,9 @@ def contended(count: int = 50, name: str = "app.lock") -> list[Snapshot]:
         one, other = (11, 12) if number // 5 % 2 else (12, 11)
         passed = number % 5 * 0.2
         busy = lock(name, holders=(holder(one, passed),), waiters=(waiter(other, passed),))
-        there = processes(3 if number < count - 5 else 2)
-        found.append(replace(plain, locks=(busy,), processes=there))
+        gone = number >= count - 5
+        deaths = (Death(pid(13), "worker", DeathCause.SIGNAL, -9, 0.2),) if gone else ()
+        found.append(replace(plain, locks=(busy,), processes=processes(2 if gone else 3), deaths=deaths))
     return found
 
 
@@ -119,7 +120,7 @@ def test_slices_of_a_chrome_track_nest(tmp_path: Path) -> None:
             tracks[event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
     assert len(tracks) == 2
     assert any("Lock contention on a app.lock lock (owner tid: 1" in event["name"] for event in events)
-    assert [event["name"] for event in events if event["ph"] == "i"] == ["worker 13 died"]
+    assert [event["name"] for event in events if event["ph"] == "i"] == ["worker 13 was killed by SIGKILL"]
     assert {event["ph"] for event in events} >= {"X", "C", "M", "s", "f"}
 
 
@@ -144,7 +145,7 @@ def test_perfetto_reads_what_was_written(tmp_path: Path) -> None:
     tracks = {packet.track_descriptor.uuid: packet.track_descriptor for packet in trace.packet}
     assert {each.thread.tid for each in tracks.values() if each.HasField("thread")} == {11, 12}
     assert any(each.name == "waiters of app.lock" for each in tracks.values())
-    assert "worker 13 died" in names.values()
+    assert "worker 13 was killed by SIGKILL" in names.values()
 
 
 def page_data(page: str) -> dict[str, object]:

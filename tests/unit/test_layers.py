@@ -63,6 +63,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "ownership": "model cpython .primitives .watched",
         "separate": "model",
         "lastpicture": "model",
+        "deaths": "model linux.pidfd",
         "namebook": "model linux cpython .watched",
         "insiders": "model cpython linux .watched",
         "sleepers": "model linux .history",
@@ -82,7 +83,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
         "observer": "model allowance linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
-        "tracing.traced servers.tree .activity .baselines .fleet .heirs .knots .lasting .lastpicture .namebook "
+        "tracing.traced servers.tree .activity .baselines .deaths .fleet .heirs .knots .lasting .lastpicture .namebook "
         ".ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
     },
     # its traced locks
@@ -138,14 +139,15 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "reading": "model errors printing rules tailing .reader .replay .tracedevents",
         "stackbook": "model",
         "collecting": "model tracing.drain tracing.follower tracing.speakers tracing.state .eventlog",
-        "recorder": "model observe.observer rules stacks tracing.follower .chunks .collecting .eventlog .groups .head "
-        ".numbers .sink .stackbook",
+        "recorder": "model observe.observer present.deaths rules stacks tracing.follower .chunks .collecting "
+        ".eventlog .groups .head .numbers .sink .stackbook",
         "diffing": "model rules text .replay .tracedevents",
         "asked": "",
         "command": "model errors servers.gunicorn text .asked .recorder .sink",
     },
     "export": {
-        "story": "model errors record.moments record.replay record.tracedevents timelines.spans timelines.timeline",
+        "story": "model errors present.deaths record.moments record.replay record.tracedevents timelines.spans "
+        "timelines.timeline",
         "owners": "model timelines.spans .story",
         "table": "text .story",
         "chrome": "model present text .owners .story",

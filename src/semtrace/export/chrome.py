@@ -51,9 +51,8 @@ def _others(story: Story, server: int) -> Iterator[dict[str, Any]]:
         for time, count in counts:
             name = f"waiters of {story.name(lock)}"
             yield {"ph": "C", "name": name, "pid": server, "ts": _us(story, time), "args": {"waiters": count}}
-    for life in story.deaths():
-        name = f"{life.role} {life.process.pid} died"
-        yield {"ph": "i", "s": "p", "name": name, "pid": server, "ts": _us(story, life.end)}
+    for time, text in story.deaths():
+        yield {"ph": "i", "s": "p", "name": text, "pid": server, "ts": _us(story, time)}
     for sighting in story.sightings:
         if sighting.finding.severity != "note":
             name = f"{sighting.finding.severity}: {clean(title(sighting.finding))}"

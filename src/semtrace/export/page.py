@@ -81,7 +81,7 @@ def _finding(story: Story, sighting: Sighting) -> dict[str, Any]:
 
 
 def _marks(story: Story) -> list[dict[str, Any]]:
-    marks = [(life.end, "death", f"{life.role} {life.process.pid} died") for life in story.deaths()]
+    marks = [(time, "death", text) for time, text in story.deaths()]
     for each in story.sightings:
         if each.finding.severity != "note":
             marks.append((each.first_s, each.finding.severity, clean(title(each.finding))))

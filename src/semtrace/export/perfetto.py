@@ -103,7 +103,7 @@ class _Writer:
                 yield self._event(time, _number(9, _COUNTER) + _number(11, track) + _number(30, count))
 
     def instants(self) -> Iterator[bytes]:
-        moments = [(life.end, f"{life.role} {life.process.pid} died") for life in self._story.deaths()]
+        moments = list(self._story.deaths())
         for sighting in self._story.sightings:
             if sighting.finding.severity != "note":
                 moments.append((sighting.first_s, f"{sighting.finding.severity}: {title(sighting.finding)}"))

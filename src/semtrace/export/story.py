@@ -8,7 +8,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 from semtrace.errors import UsageError
 from semtrace.lazydata import dataclass
-from semtrace.model import Finding, ProcessId, SemId, Snapshot
+from semtrace.model import Death, Finding, ProcessId, SemId, Snapshot
+from semtrace.present.deaths import death_text
 from semtrace.record.moments import Moment
 from semtrace.record.replay import Replay, values_that_no_server_has
 from semtrace.record.tracedevents import traced_batches
@@ -45,6 +46,7 @@ class Story:
     spans: Sequence[Span]
     names: Mapping[SemId, str]
     lives: Mapping[ProcessId, Life]
+    certificates: Mapping[ProcessId, Death]
     sightings: Sequence[Sighting]
     counts: Mapping[SemId, Sequence[tuple[float, int]]]
     gaps: Sequence[tuple[float, float]]
@@ -52,9 +54,13 @@ class Story:
     def name(self, lock: SemId) -> str:
         return self.names.get(lock) or str(lock)
 
-    def deaths(self) -> Iterator[Life]:
-        """Yield the processes that went while others stayed."""
-        return (life for life in self.lives.values() if life.ended)
+    def deaths(self) -> Iterator[tuple[float, str]]:
+        """Yield when processes went while others stayed, and how."""
+        for life in self.lives.values():
+            if life.ended:
+                death = self.certificates.get(life.process)
+                how = death_text(death.cause, death.exit_code, death.silent_s) if death else "ended"
+                yield life.end, f"{life.role} {life.process.pid} {how}"
 
 
 def gather(replay: Replay, since: Moment | None = None, until: Moment | None = None) -> Story:
@@ -75,6 +81,7 @@ class _Gatherer:
         self._exact: list[Span] = []
         self._names: dict[SemId, str] = {}
         self._lives: dict[ProcessId, Life] = {}
+        self._certificates: dict[ProcessId, Death] = {}
         self._seen: dict[Hashable, Sighting] = {}
         self._counts: dict[SemId, list[tuple[float, int]]] = defaultdict(list)
         self._counted = 0
@@ -95,6 +102,7 @@ class _Gatherer:
             known = self._seen.get(finding.key)
             first_s = known.first_s if known else snapshot.monotonic_s
             self._seen[finding.key] = Sighting(finding, first_s, snapshot.monotonic_s)
+        self._certificates |= {death.id: death for death in snapshot.deaths}
         self._count(snapshot)
         if len(self._sampled) + len(self._exact) > MOST_SPANS or self._counted > MOST_COUNTS:
             raise UsageError("the recording is too long for one export", _PART)
@@ -119,6 +127,7 @@ class _Gatherer:
             spans=spans,
             names=self._names,
             lives=self._lives,
+            certificates=self._certificates,
             sightings=list(self._seen.values()),
             counts=dict(self._counts),
             gaps=list(self._timeline.gaps),

@@ -43,11 +43,12 @@ class Asked:
         asked, self._write = self._write, False
         return asked
 
-    def wait(self, seconds: float, fds: Iterable[int] = ()) -> None:
-        """Sleep for so long, or until a signal comes or one of the descriptors can be read."""
+    def wait(self, seconds: float, fds: Iterable[int] = ()) -> set[int]:
+        """Sleep for so long, or until a signal comes or some of the descriptors can be read: those are returned."""
         poll = select.poll()
         for fd in (self._wake, *fds):
             poll.register(fd, select.POLLIN)
-        poll.poll(max(seconds, 0.0) * 1000)
+        ready = {fd for fd, _ in poll.poll(max(seconds, 0.0) * 1000)}
         with suppress(BlockingIOError):
             os.eventfd_read(self._wake)
+        return ready

@@ -80,7 +80,10 @@ class _Recording:
                     self._unless_full(recorder, lambda recorder=recorder: recorder.write("SIGUSR1"))  # type: ignore[misc]
                     self._say_why(recorder)
             fds = [fd for recorder in self._recorders for fd in recorder.ready]
-            asked.wait(min(due_s, self._end_s) - time.monotonic(), fds)
+            ends = [fd for recorder in self._recorders for fd in recorder.ends]
+            ready = asked.wait(min(due_s, self._end_s) - time.monotonic(), (*fds, *ends))
+            if not ready.isdisjoint(ends):
+                due_s = time.monotonic()  # somebody has died: one snapshot now
         self._step()  # what was between the last snapshot and the end
 
     def close(self) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 
 from semtrace.lazydata import dataclass
-from semtrace.model import Finding, SemId, Server, Snapshot
+from semtrace.model import DeathCause, Finding, ProcessId, SemId, Server, Snapshot
 from semtrace.observe.observer import Observer
+from semtrace.present.deaths import death_text
 from semtrace.record.chunks import Chunk, ChunkKind
 from semtrace.record.collecting import Collecting
 from semtrace.record.eventlog import event_chunks, legend_chunk
@@ -25,6 +26,8 @@ from semtrace.tracing.follower import Glance
 _STACKS_EVERY_S = 2.0
 # What follows a reason to write is worth as much as what led to it.
 _AFTER_NS = 10_000_000_000
+# So long after a death it may still become known how it was.
+_UNDECIDED_S = 4.0
 _MOST_KEPT = 256 << 20
 
 Take = Callable[[Snapshot], Snapshot]
@@ -62,6 +65,7 @@ class Recorder:
         self._open_until_ns = 0
         self._errors: set[Hashable] = set()
         self._seen: set[Hashable] = set()
+        self._dead: set[ProcessId] = set()
         self._stacks = StackBook()
         self._stacks_due_s = 0.0
         head = new_head(wanted.interval_s, tuple(sorted(wanted.limits.ignore)), server.pid)
@@ -72,6 +76,11 @@ class Recorder:
     def ready(self) -> tuple[int, ...]:
         """Return descriptors that can be read when there are events to store."""
         return (self._collecting.drain.ready,) if self._collecting else ()
+
+    @property
+    def ends(self) -> list[int]:
+        """Return descriptors that can be read once a process of the server has ended: then a snapshot is due."""
+        return self._observer.ends
 
     @property
     def is_empty(self) -> bool:
@@ -141,11 +150,13 @@ class Recorder:
         for key in errors.keys() - self._errors:
             yield f"{errors[key].code}"
         self._errors = set(errors)
-        if self.last is not None and self.last.alive and snapshot.alive:
-            living = {process.id for process in snapshot.processes}
-            for process in self.last.processes:
-                if process.role == "worker" and process.id not in living:
-                    yield f"worker {process.pid} died"
+        for death in snapshot.deaths:
+            undecided = death.cause is DeathCause.UNKNOWN and death.ended_s < _UNDECIDED_S
+            if death.id in self._dead or undecided:
+                continue
+            self._dead.add(death.id)
+            if death.role == "worker" and death.exit_code != 0:
+                yield f"worker {death.pid} {death_text(death.cause, death.exit_code, death.silent_s)}"
 
     # -- stacks
 
