@@ -23,6 +23,7 @@ COMMANDS = (
     "doctor",
     "events",
     "record",
+    "open",
     "export",
     "diff",
     "release",
@@ -39,6 +40,7 @@ semtrace serve PID       the live view in a browser
 semtrace events PID      each act of traced locks as it happens; --json for programs
 semtrace doctor PID      what is wrong with its locks, on what evidence, and what to do
 semtrace record PID -o FILE  records it: dump, doctor and events read FILE where they take a PID
+semtrace open FILE       the live view of a recording
 semtrace export FILE --to html  a recording for other tools and other people
 semtrace diff A B        what changed between two recordings
 semtrace release PID LOCK  what releasing an orphaned lock would do; --yes does it
@@ -73,7 +75,7 @@ def _parser(bare: bool) -> argparse.ArgumentParser:
     _add_attach(commands, _pid_or_command if bare else _pid)
     for add in (_add_run, _add_serve, _add_ps, _add_dump, _add_doctor, _add_events, _add_release, _add_clean):
         add(commands)
-    for add in (_add_record, _add_export, _add_diff):
+    for add in (_add_record, _add_open, _add_export, _add_diff):
         add(commands)
     return parser
 
@@ -209,6 +211,19 @@ def _add_record(commands: Commands) -> None:
     command.add_argument("--all", action="store_true", help="every gunicorn of this machine, also those started later")
     _add_ignore(command)
     command.set_defaults(name="record")
+
+
+def _add_open(commands: Commands) -> None:
+    command = commands.add_parser(
+        "open",
+        help="the live view of a recording",
+        description="The live view of a recording: it plays, stands, goes by steps, and to the next finding.",
+    )
+    command.add_argument("file", type=Path, metavar="FILE", help="a recording")
+    command.add_argument("--at", type=_moment, metavar="TIME", help=f"begin then, {FORMS}")
+    _add_look(command)
+    _add_ignore(command)
+    command.set_defaults(name="open")
 
 
 def _add_export(commands: Commands) -> None:

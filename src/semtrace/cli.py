@@ -68,6 +68,13 @@ def attach(options: argparse.Namespace) -> int:
     return showing.attach(options)
 
 
+def open_recording(options: argparse.Namespace) -> int:
+    """The live view of a recording."""
+    from semtrace import showing
+
+    return showing.open_recording(options)
+
+
 def run(options: argparse.Namespace) -> int:
     """A server of our own, traced; with the live view beside it, or in our place."""
     if options.headless:
@@ -276,3 +283,4 @@ _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     function.__name__: function
     for function in (attach, run, serve, ps, dump, doctor, events, record, export, diff, release, clean)
 }
+_FUNCTIONS["open"] = open_recording

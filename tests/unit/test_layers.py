@@ -133,6 +133,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "sink": "errors linux.safefile .chunks",
         "reader": "errors linux.safefile .chunks .groups .head .moments .numbers",
         "replay": "model doctor errors rules .groups .head .moments .reader",
+        "player": "model rules text .groups .moments .reader .replay",
         "eventlog": "model wire tracing.packing .chunks .numbers",
         "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments "
         ".numbers .reader",
@@ -183,8 +184,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "arguments": "record.moments",
     "printing": "errors text",
     "signals": "",
-    "showing": "model errors tracing.follower servers.gunicorn launch linux repairs.mend observe.observer printing "
-    "rules settings signals stacks tui",
+    "showing": "model errors record.player tracing.follower servers.gunicorn launch linux repairs.mend "
+    "observe.observer printing rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
     "cli": "export.command record.command record.diffing record.reading record.recorder "

@@ -35,13 +35,13 @@ class Replay:
         """Return the snapshot of that time, by default the last one."""
         with values_that_no_server_has(self.path):
             time = self.recording.span()[1] if moment is None else self.recording.resolve(moment)
-            return self._judged(self.recording.at(time))
+            return self.judged(self.recording.at(time))
 
     def between(self, since: Moment | None, until: Moment | None) -> Iterator[Snapshot]:
         """Yield the snapshots of that time, by default all, with `watched_s` as the recorder knew it."""
         with values_that_no_server_has(self.path):
             for frame in self.recording.frames(*self._bounds(since, until)):
-                yield self._judged(frame)
+                yield self.judged(frame)
 
     def examined(self, since: Moment | None, until: Moment | None) -> tuple[Snapshot, int]:
         """Return the last snapshot of that time with what passed by before it, and how many there were."""
@@ -65,7 +65,7 @@ class Replay:
             raise UsageError("--from is later than --to", "exchange them")
         return begin, end
 
-    def _judged(self, frame: Frame) -> Snapshot:
+    def judged(self, frame: Frame) -> Snapshot:
         """Return the snapshot with its findings; those of a last picture are of the time before, and stay."""
         return with_findings(frame.snapshot, self._limits) if frame.snapshot.alive else frame.snapshot
 
