@@ -34,8 +34,9 @@ from semtrace.linux.syscalls import parse_call
 from semtrace.linux.withheld import FILE
 from semtrace.model import Lock, ProcessId, SemId, Snapshot
 from semtrace.printing import harmless
-from semtrace.record.chunks import Chunk, ChunkKind, Compression, walk
+from semtrace.record.chunks import Chunk, ChunkKind, Compression, deflated, plain, walk
 from semtrace.record.codec import Shared
+from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chunk, legend_of
 from semtrace.record.groups import GroupReader
 from semtrace.record.head import NotARecording
 from semtrace.record.numbers import Damaged
@@ -269,6 +270,12 @@ def recordings(random_: random.Random) -> None:
         with contextlib.suppress(Damaged, NotARecording), values_that_no_server_has("x"):
             if (frame := reader.frame(chunk)) is not None:
                 replayed(frame.snapshot)
+    with contextlib.suppress(Damaged):
+        told = legend_chunk(Legend({3: ("/a.py", 7)}, {LOCK: "a"}, {P: 1000}, frozenset({0})), 1)
+        legend_of(told._replace(payload=deflated(damaged(plain(told), random_))))
+    for each in event_chunks(0, damaged(bytes(640), random_), 1):
+        with contextlib.suppress(Damaged):
+            events_of(each._replace(payload=damaged(each.payload, random_)))
     list(walk(Piece(damaged(b"".join(recorded(frames(moving(3)))), random_)).at, 0, 1 << 16))
 
 

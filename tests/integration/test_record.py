@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -106,7 +105,6 @@ def test_commands_read_a_recording_where_they_take_a_pid(server: Running, tmp_pa
     assert sum(event["event"] == "acquired" for event in events) == 10
     assert {event["name"].removeprefix("traced_") for event in events} == {"app.lock", "app.bounded"}
     assert all("traced_app.py" in event["site"] for event in events)
-    assert run("events", path, "--from", "+1h").returncode == 1
 
 
 def has_pipe(server: Running) -> bool:
@@ -167,18 +165,9 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(server: Running, tmp_path:
     for out, code, says in [
         (there, 2, "is there already"),
         (tmp_path / "no" / "x", 1, "No such file or directory"),
-        (Path("/proc/x"), 1, "cannot make /proc/x"),
     ]:
         done = run("record", server.pid, "-o", out)
         assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
     assert there.read_text() == "mine"
     assert run("record", 2**22 + 5, "-o", tmp_path / "y").returncode == 5
     assert run("dump", there).returncode == 1
-    assert run("doctor", tmp_path / "none.semrec").returncode == 1
-
-
-def test_a_file_of_another_version_says_so(tmp_path: Path) -> None:
-    from recordings import HEAD, frames, moving, write
-
-    write(tmp_path / "x", frames(moving(2)), head=replace(HEAD, version="99.0"))
-    assert run("dump", tmp_path / "x").returncode == 0  # its types are the same

@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta
 from semtrace.lazydata import dataclass
 
 _OFFSET = re.compile(r"([+-])(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
+_FRACTION = re.compile(r"\.(\d+)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 FORMS = "as 14:03:20, 2025-01-31T14:03:20Z, +90s from the start, or =-5m from the end"
 
@@ -49,14 +50,16 @@ def parse_moment(text: str) -> Moment:
         return Moment(clock=time.fromisoformat(_padded(text)))
     if not re.match(r"\d{4}-\d\d-\d\d", text):
         raise ValueError(text)
-    found = datetime.fromisoformat(text.replace("Z", "+00:00") if text.endswith("Z") else text)
+    found = datetime.fromisoformat(_FRACTION.sub(_six, text).replace("Z", "+00:00"))
     if found.year < date(1971, 1, 1).year:
         raise ValueError(text)
     return Moment(at=found.timestamp())
 
 
 def _padded(text: str) -> str:
-    """Return it as `fromisoformat` of Python 3.10 reads it: two digits for the hour, three or six behind the point."""
-    clock, point, rest = text.partition(".")
-    clock = clock if len(clock.partition(":")[0]) == 2 else f"0{clock}"
-    return clock + (point + rest[:6].ljust(6, "0") if point else "")
+    """Return it as `fromisoformat` of Python 3.10 reads it: two digits for the hour, six behind the point."""
+    return _FRACTION.sub(_six, text if len(text.partition(":")[0]) == 2 else f"0{text}")
+
+
+def _six(found: re.Match[str]) -> str:
+    return f".{found[1][:6]:0<6}"

@@ -67,6 +67,9 @@ class Replay:
 
     def judged(self, frame: Frame) -> Snapshot:
         """Return the snapshot with its findings; those of a last picture are of the time before, and stay."""
+        ids = {lock.id for lock in frame.snapshot.locks}
+        if not all(ids.issuperset((*each.holds, *each.waits_on)) for each in frame.snapshot.processes):
+            raise LookupError("a process holds, or waits for, a lock that is not there")
         return with_findings(frame.snapshot, self._limits) if frame.snapshot.alive else frame.snapshot
 
 
