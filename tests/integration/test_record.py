@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -157,6 +158,19 @@ def test_a_ring_is_written_when_a_worker_dies(tmp_path: Path) -> None:
     found.close()
     assert workers[0] in pids[0]
     assert workers[0] not in pids[-1]
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_whole(server: Running, tmp_path: Path) -> None:
+    path = tmp_path / "x.semrec"
+    command = [sys.executable, "-m", "semtrace", "record", str(server.pid), "-o", str(path), "--interval", "0.02"]
+    env = {**os.environ, "PYTHONPATH": SOURCE}
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (6000, 6000))
+    done = subprocess.run([*command, "--also-events"], env=env, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 1
+    assert "File too large; what was recorded before can be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert has_snapshots(path, 1)
+    assert not has_pipe(server)
 
 
 def test_what_goes_wrong_is_one_line_and_an_exit_code(server: Running, tmp_path: Path) -> None:

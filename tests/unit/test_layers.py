@@ -140,7 +140,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "reading": "model errors printing rules tailing .reader .replay .tracedevents",
         "stackbook": "model",
         "collecting": "model tracing.drain tracing.follower tracing.speakers tracing.state .eventlog",
-        "recorder": "model observe.observer present.deaths rules stacks tracing.follower .chunks .collecting "
+        "recorder": "model wire observe.observer present.deaths rules stacks tracing.follower .chunks .collecting "
         ".eventlog .groups .head .numbers .sink .stackbook",
         "diffing": "model rules text .replay .tracedevents",
         "asked": "",

@@ -5,13 +5,13 @@ reading the template.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semtrace.export.owners import thread_of
 from semtrace.export.story import Sighting, Story
-from semtrace.model import SEVERITIES, Lock, Process
+from semtrace.model import SEVERITIES, Lock, Process, SemId
 from semtrace.present.findings import advice, command, evidence, title
 from semtrace.present.headline import headline_text
 from semtrace.reports.stacks import stack_report
@@ -130,10 +130,10 @@ def _units(story: Story, span: Span, unit_ms: float) -> tuple[int, int]:
 
 
 def _tables(story: Story) -> dict[str, Any]:
-    last = story.last
+    last, lengths = story.last, _lengths(story)
     return {
         "lock_columns": _LOCK_COLUMNS,
-        "locks": [_lock(lock) for lock in last.locks if not lock.signal],
+        "locks": [_lock(lock, lengths) for lock in last.locks if not lock.signal],
         "process_columns": ["PID", "role", "state", "CPU %", "memory", "threads"],
         "processes": [_process(each) for each in last.processes],
     }
@@ -146,14 +146,32 @@ def _process(each: Process) -> list[object]:
     return [each.pid, each.role, each.state, percent(each.cpu_percent), size(each.rss), each.threads]
 
 
-def _lock(lock: Lock) -> list[object]:
-    holders = ", ".join(str(holder.pid) for holder in lock.holders)
-    row: list[object] = [clean(lock.label), lock.kind, lock.state, holders, len(lock.waiters)]
+Lengths = Mapping[tuple[SemId, str], Sequence[float]]
+
+
+def _lengths(story: Story) -> Lengths:
+    """Return how long the holds and waits of each lock were, as events tell it, in rising order."""
+    found: dict[tuple[SemId, str], list[float]] = {}
+    for span in story.spans:
+        if span.exact:
+            found.setdefault((span.lock, span.what), []).append(span.end - span.start)
+    return {key: sorted(several) for key, several in found.items()}
+
+
+def _lock(lock: Lock, lengths: Lengths) -> list[object]:
+    """A row of the table. The times are those of the recording's events, else what the server counted."""
     told = lock.statistics
-    if told is None:
-        return [*row, "", "", "", ""]
-    share = "" if told.contention is None else f"{told.contention * 100:.1f} %"
-    return [*row, told.acquired, share, exact(told.wait.p95_s), exact(told.hold.p95_s)]
+    holders = ", ".join(str(holder.pid) for holder in lock.holders)
+    share = "" if told is None or told.contention is None else f"{told.contention * 100:.1f} %"
+    row: list[object] = [clean(lock.label), lock.kind, lock.state, holders, len(lock.waiters)]
+    row += ["" if told is None else told.acquired, share]
+    for what, counted_s in (
+        ("waiting", told.wait.p95_s if told else None),
+        ("held", told.hold.p95_s if told else None),
+    ):
+        several = lengths.get((lock.id, what), ())
+        row.append(exact(several[int(0.95 * len(several))] if several else counted_s))
+    return row
 
 
 def _stacks(story: Story) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from semtrace.lazydata import dataclass
 from semtrace.model import ProcessId, Server, Snapshot
 from semtrace.record.asked import Asked
 from semtrace.record.recorder import Recorder, Wanted
-from semtrace.record.sink import File, Full
+from semtrace.record.sink import CannotWrite, File, Full
 from semtrace.servers import gunicorn
 from semtrace.text import age, clean, counted, size
 
@@ -88,7 +88,7 @@ class _Recording:
 
     def close(self) -> None:
         for recorder in list(self._recorders):
-            with suppress(Full):
+            with suppress(Full, CannotWrite):
                 recorder.store_events()
             self._end(recorder)
 
@@ -148,9 +148,11 @@ def _summary(recorder: Recorder) -> Iterator[str]:
             recorder.file.path.unlink()
         yield f"{counted(recorder.taken, 'snapshot')} taken; nothing happened, so nothing was written"
         return
+    events = f", {counted(recorder.events, 'event')}" if recorder.wants_events else ""
     lost = f", {recorder.unrecordable} could not be recorded" if recorder.unrecordable else ""
     watched = f" over {age(recorder.last.watched_s)}" if recorder.last is not None else ""
-    yield f"{counted(recorder.written, 'snapshot')}{watched}{lost}, {size(recorder.file.size)} in {recorder.file.path}"
+    what = f"{counted(recorder.written, 'snapshot')}{events}{watched}{lost}"
+    yield f"{what}, {size(recorder.file.size)} in {recorder.file.path}"
 
 
 def nothing_seen(snapshot: Snapshot) -> bool:

@@ -21,6 +21,7 @@ from semtrace.record.stackbook import StackBook
 from semtrace.rules import Limits
 from semtrace.stacks import confirmed, with_stacks
 from semtrace.tracing.follower import Glance
+from semtrace.wire import EVENT_SIZE
 
 # py-spy takes 10 to 50 ms for each process: not more often than this.
 _STACKS_EVERY_S = 2.0
@@ -47,14 +48,14 @@ class Wanted:
 class Recorder:
     """Takes snapshots when `step` is called, until the server has ended. `close` gives everything back.
 
-    `written` counts the snapshots in the file, `reasons` say why a ring was written.
+    `written` counts the snapshots in the file, `events` the events that came, `reasons` say why a ring was written.
     """
 
     def __init__(self, server: Server, wanted: Wanted, file: File) -> None:
         self.server = server
         self.file = file
         self.ended = False
-        self.written = self.taken = self.unrecordable = 0
+        self.written = self.taken = self.unrecordable = self.events = 0
         self.reasons: list[str] = []
         self.last: Snapshot | None = None
         self._wanted = wanted
@@ -71,6 +72,10 @@ class Recorder:
         head = new_head(wanted.interval_s, tuple(sorted(wanted.limits.ignore)), server.pid)
         self.file.write([encode_head(head, schema())])
         self._head_size = self.file.size
+
+    @property
+    def wants_events(self) -> bool:
+        return self._collecting is not None
 
     @property
     def ready(self) -> tuple[int, ...]:
@@ -117,6 +122,7 @@ class Recorder:
         if legend := self._collecting.legend():
             self._put([legend_chunk(legend, now_ns)], now_ns)
         for user, data in self._collecting.events():
+            self.events += len(data) // EVENT_SIZE
             self._put(event_chunks(user, data, time.monotonic_ns()), now_ns)
 
     def write(self, reason: str) -> None:
