@@ -26,6 +26,8 @@ from semtrace.model import (
     SEM_VALUE_MAX,
     Contended,
     DeadHolder,
+    Death,
+    DeathCause,
     Doubt,
     Durations,
     EndedChild,
@@ -76,9 +78,9 @@ def _one(*locks: Lock, code: str, **changes: Any) -> Finding:
 
 def _orphans() -> Iterator[tuple[str, Finding]]:
     def orphan(**changes: Any) -> Finding:
-        server = changes.pop("server", SERVER)
+        server, deaths = changes.pop("server", SERVER), changes.pop("deaths", ())
         proved = lock(state="orphaned", reason="locked in all 40 samples over 4.8 s; nobody holds it")
-        return _one(replace(proved, **changes), code="orphaned-lock", server=server)
+        return _one(replace(proved, **changes), code="orphaned-lock", server=server, deaths=deaths)
 
     waiters = (waiter(12, 75.0, stack=USERS), waiter(13, 3.0))
     yield "orphaned, nobody saw the holder", orphan(waiters=waiters)
@@ -88,6 +90,14 @@ def _orphans() -> Iterator[tuple[str, Finding]]:
     yield "orphaned, no heartbeat until the timeout", orphan(last_holder=replace(LAST, silent_s=29.0))
     yield "orphaned, killed early", orphan(last_holder=replace(LAST, held_s=5.0))
     yield "orphaned, state file, until the timeout", orphan(dead_holder=DEAD)
+    for cause, code in (
+        (DeathCause.SIGNAL, -9),
+        (DeathCause.TIMEOUT, -6),
+        (DeathCause.MEMORY, -9),
+        (DeathCause.EXIT, 1),
+    ):
+        death = Death(pid(11), "worker", cause, code, 3.5, silent_s=31.0)
+        yield f"orphaned, death certificate: {cause}", orphan(last_holder=LAST, deaths=(death,))
     yield "orphaned, state file, unknown end", orphan(dead_holder=replace(DEAD, alive_s=None, gone_s=None))
     yield "orphaned, lock of a queue", orphan(name="app.q._wlock", part_of="app.q")
     barred = lock(state="unknown", value=0, reason="PID 7 may map it and cannot be read", barred=True)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Collection, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from semtrace import __version__
 from semtrace.errors import EXIT_USAGE
+from semtrace.record.moments import FORMS, Moment, parse_moment
 
 _EPILOG = """\
 PID is a master's, a worker's, or that of any other Python process. Nothing is stopped in the server, and nothing is
 changed in it except by release --yes. `semtrace help COMMAND` has an example of each command.
 Exit codes: 0 fine, 1 failed, 2 usage, 3 doctor or check found an error, 4 not permitted, 5 no such server.
 """
+
+
+_RECORDING = ".semrec"
 
 
 class _Help(argparse.HelpFormatter):
@@ -92,6 +98,8 @@ def _split(
         if before not in takes_value:
             if word in commands:
                 return word, arguments[:at] + arguments[at + 1 :]
+            if word.endswith(_RECORDING):
+                return "open", arguments
             if not word.startswith("-") and not _is_pid(word):
                 parser.exit(EXIT_USAGE, f"semtrace: {_unknown_command(word, commands)}\n")
         before = word
@@ -252,7 +260,7 @@ def _add_dump(commands: Commands) -> None:
             "semtrace dump --json --watch 1 4321  one object a second, for programs",
         ),
     )
-    _add_pid(command)
+    _add_source(command)
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for programs: the schema is in the README")
     form.add_argument("--csv", action="store_true", help="for a spreadsheet: one row for each lock")
@@ -276,7 +284,7 @@ def _add_doctor(commands: Commands) -> None:
             "semtrace doctor --brief --fail-on warning 4321  one line a finding, for monitoring",
         ),
     )
-    _add_pid(command)
+    _add_source(command)
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for programs")
     form.add_argument("--brief", action="store_true", help="one line for each finding, without evidence and remedy")
@@ -365,10 +373,109 @@ def _add_events(commands: Commands) -> None:
             "semtrace events 4321  each act as it happens", "semtrace events --json --for 10 4321  ten seconds"
         ),
     )
-    _add_pid(command)
+    _add_source(command)
     command.add_argument("--json", action="store_true", help="for programs: one object a line")
     command.add_argument("--for", dest="seconds", type=_seconds, metavar="SECONDS", help="stop after this long")
     command.set_defaults(name="events")
+
+
+def _add_record(commands: Commands) -> None:
+    command = commands.add_parser(
+        "record",
+        help="record a server into a file",
+        description="Records snapshots of a server until it ends, or until SIGINT or SIGTERM. Changes nothing in it.",
+        epilog=_examples(
+            "semtrace record 4321 -o shop.semrec  until it is stopped",
+            "semtrace record 4321 --keep 10m -o shop.semrec  the last minutes, when an error is found",
+        ),
+    )
+    _add_pid(command)
+    command.add_argument("-o", dest="out", type=Path, required=True, metavar="FILE", help="a new file; --all: a folder")
+    command.add_argument(
+        "--interval", type=_seconds, default=0.2, metavar="SECONDS", help="between two snapshots (default: 0.2)"
+    )
+    command.add_argument(
+        "--for", dest="duration", type=_duration, metavar="TIME", help="stop after this long, as 90s or 10m"
+    )
+    command.add_argument("--max-size", type=_size, metavar="SIZE", help="stop before the file is larger, as 50M or 1G")
+    command.add_argument(
+        "--keep",
+        type=_duration,
+        metavar="TIME",
+        help="keep only so much, in memory; write it when an error is found, a worker dies, or at SIGUSR1, and go on",
+    )
+    command.add_argument("--also-events", action="store_true", help="also each act of traced locks")
+    command.add_argument("--no-stacks", action="store_true", help="not where holders and waiters are, by py-spy")
+    command.add_argument("--all", action="store_true", help="every gunicorn of this machine, also those started later")
+    _add_ignore(command)
+    command.set_defaults(name="record")
+
+
+def _add_open(commands: Commands) -> None:
+    command = commands.add_parser(
+        "open",
+        help="the live view of a recording",
+        description="The live view of a recording: it plays, stands, goes by steps, and to the next finding.",
+        epilog=_examples("semtrace open shop.semrec  as if it were now"),
+    )
+    command.add_argument("file", type=Path, metavar="FILE", help="a recording")
+    command.add_argument("--at", type=_moment, metavar="TIME", help=f"begin then, {FORMS}")
+    _add_look(command)
+    _add_ignore(command)
+    command.set_defaults(name="open")
+
+
+def _add_export(commands: Commands) -> None:
+    command = commands.add_parser(
+        "export",
+        help="turn a recording into another format",
+        description="Turns a recording into another format.",
+        epilog=_examples("semtrace export shop.semrec --to html  one page for a colleague"),
+    )
+    command.add_argument("file", type=Path, metavar="FILE", help="a recording")
+    command.add_argument("--to", required=True, choices=("perfetto", "chrome", "csv", "html"), help="the format")
+    command.add_argument("-o", dest="out", type=Path, metavar="OUT", help="a new file (default: FILE with another end)")
+    _add_range(command, "--until")
+    command.set_defaults(name="export", ignore=[])
+
+
+def _add_diff(commands: Commands) -> None:
+    command = commands.add_parser(
+        "diff",
+        help="compare two recordings",
+        description="Shows what changed for each lock between two recordings: waits, holds, contention, lock orders, "
+        "findings.",
+        epilog=_examples("semtrace diff before.semrec after.semrec --threshold 20%  exits with 3 if it got worse"),
+    )
+    command.add_argument("before", type=Path, metavar="A", help="a recording")
+    command.add_argument("after", type=Path, metavar="B", help="a later one")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument(
+        "--threshold",
+        type=_percent,
+        metavar="PERCENT",
+        help="exit code 3 if waits or holds are so much longer, or if there is a new error or lock order",
+    )
+    command.set_defaults(name="diff", ignore=[])
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    """A PID, or a recording and which part of it."""
+    command.add_argument(
+        "pid",
+        nargs="?",
+        type=_pid_or_file,
+        metavar="PID|FILE",
+        help="of a master, a worker or any Python process of the server; or a recording",
+    )
+    _add_pid_option(command)
+    _add_range(command)
+    command.add_argument("--at", type=_moment, metavar="TIME", help=f"of a recording: the snapshot of then, {FORMS}")
+
+
+def _add_range(command: argparse.ArgumentParser, end: str = "--to") -> None:
+    command.add_argument("--from", dest="since", type=_moment, metavar="TIME", help="of a recording: begin then")
+    command.add_argument(end, dest="until", type=_moment, metavar="TIME", help="of a recording: end then")
 
 
 def _add_release(commands: Commands) -> None:
@@ -428,6 +535,10 @@ def _add_pid(command: argparse.ArgumentParser) -> None:
         metavar="PID",
         help="of a master, a worker or any Python process of the server",
     )
+    _add_pid_option(command)
+
+
+def _add_pid_option(command: argparse.ArgumentParser) -> None:
     command.add_argument("-p", "--pid", dest="pid_option", type=_pid, metavar="PID", help="the same")
 
 
@@ -443,6 +554,48 @@ def _pid(text: str) -> int:
     if not _is_pid(text):
         raise argparse.ArgumentTypeError(f"invalid PID {text!r}: use the number that `semtrace ps` shows")
     return int(text)
+
+
+def _pid_or_file(text: str) -> int | Path:
+    """A number is a PID; a recording of such a name can be given as ./NAME."""
+    if _is_pid(text):
+        return int(text)
+    if "/" in text or text.endswith(_RECORDING) or Path(text).is_file():
+        return Path(text)
+    raise argparse.ArgumentTypeError(f"invalid PID {text!r}: use the number that `semtrace ps` shows, or a recording")
+
+
+def _moment(text: str) -> Moment:
+    try:
+        return parse_moment(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: give it {FORMS}") from None
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d|)", text)
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else 0.0
+    if not 0.02 <= seconds <= 366 * 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration, as 90s, 10m or 2h")
+    return seconds
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"(\d+)([kKMGT]?)B?", text)
+    number = int(found[1]) << {"": 0, "k": 10, "K": 10, "M": 20, "G": 30, "T": 40}[found[2]] if found else 0
+    if not 1 << 16 <= number <= 1 << 50:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size of at least 64k, as 50M or 1G")
+    return number
+
+
+def _percent(text: str) -> float:
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage")
+    return number
 
 
 def _is_pid(text: str) -> bool:
@@ -475,6 +628,10 @@ _ADD = (
     _add_metrics,
     _add_run,
     _add_serve,
+    _add_record,
+    _add_open,
+    _add_export,
+    _add_diff,
     _add_release,
     _add_clean,
     _add_config,

@@ -7,11 +7,24 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain, repeat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
-from semtrace.printing import emit, emit_json, emit_prose, lenient, say, tell, wants_colour, width, working
+from semtrace.printing import (
+    emit,
+    emit_ascii,
+    emit_json,
+    emit_prose,
+    lenient,
+    say,
+    tell,
+    wants_colour,
+    width,
+    working,
+)
 
 if TYPE_CHECKING:
     from semtrace.doctor import Doctor
@@ -30,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # A second `run` would start a second server, a second `release --yes` may have acted already, and a page does not
     # understand a second live view.
-    again = options.name != "run" and not getattr(options, "yes", False) and not getattr(options, "browser", None)
+    once = options.name in ("run", "record") or getattr(options, "yes", False) or getattr(options, "browser", None)
     left = "the server that it started runs on: `semtrace ps`, or ps, has its PID" if options.name == "run" else ""
-    return supervised(lambda: _with_least_rights(options, typed), again=again, left=left)
+    return supervised(lambda: _with_least_rights(options, typed), again=not once, left=left)
 
 
 def _with_least_rights(options: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -70,6 +83,13 @@ def attach(options: argparse.Namespace) -> int:
     return showing.attach(options)
 
 
+def open_recording(options: argparse.Namespace) -> int:
+    """The live view of a recording."""
+    from semtrace import showing
+
+    return showing.open_recording(options)
+
+
 def run(options: argparse.Namespace) -> int:
     """A server of our own, traced; with the live view beside it, or in our place."""
     if options.headless:
@@ -98,6 +118,13 @@ def ps(options: argparse.Namespace) -> int:
 
 def dump(options: argparse.Namespace) -> int:
     """One snapshot, or one every so often until the server ends."""
+    if isinstance(options.pid, Path):
+        from semtrace.record import reading
+
+        first = chain([True], repeat(False))
+        return reading.dump(
+            options, _limits(options), lambda snapshot, own, several: _print(snapshot, own, several, next(first))
+        )
     from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer, settle
     from semtrace.servers import gunicorn
 
@@ -122,13 +149,20 @@ def dump(options: argparse.Namespace) -> int:
 
 def events(options: argparse.Namespace) -> int:
     """What the traced locks do, line by line, until the server or the time ends."""
+    if isinstance(options.pid, Path):
+        from semtrace.record import reading
+
+        return reading.events(options)
     from semtrace.servers import gunicorn
     from semtrace.signals import ending_on_signals
-    from semtrace.tailing import lines
+    from semtrace.tailing import json_blocks, lines
 
     with ending_on_signals():
         server = gunicorn.choose(options.pid)
-        emit(lines(server, as_json=options.json, for_s=options.seconds, colour=wants_colour()), flush=True)
+        if options.json:
+            emit_ascii(json_blocks(server, for_s=options.seconds))
+        else:
+            emit(lines(server, for_s=options.seconds, colour=wants_colour()), flush=True)
     return EXIT_OK
 
 
@@ -170,8 +204,13 @@ def config(options: argparse.Namespace) -> int:
 
 def doctor(options: argparse.Namespace) -> int:
     """What is wrong, after a little watching; with `--watch` again whenever that changes."""
-    from semtrace.doctor import Doctor
     from semtrace.reports.doctor import as_severe_as, is_news
+
+    if isinstance(options.pid, Path):
+        from semtrace.record import reading
+
+        return reading.doctor(options, _limits(options), _tell)
+    from semtrace.doctor import Doctor
     from semtrace.servers import gunicorn
 
     patient = Doctor(gunicorn.choose(options.pid), _limits(options))
@@ -193,13 +232,26 @@ def _examine(
     patient: Doctor, options: argparse.Namespace, worth_it: Callable[[Snapshot], bool] = lambda snapshot: True
 ) -> Snapshot:
     """Watch once, and print what there is if that is `worth_it`."""
-    from semtrace.reports.doctor import doctor_brief, doctor_json, doctor_text
-
     with working(f"watching the server of PID {patient.server.pid}"):
         diagnosis = patient.watch(options.seconds)
-    snapshot = diagnosis.snapshot
-    if not worth_it(snapshot):
-        return snapshot
+    if worth_it(diagnosis.snapshot):
+        _report(diagnosis.snapshot, diagnosis.looks, options)
+    return diagnosis.snapshot
+
+
+def _tell(snapshot: Snapshot, looks: int, options: argparse.Namespace) -> int:
+    """Print a diagnosis and return the exit code."""
+    from semtrace.reports.doctor import as_severe_as
+
+    _report(snapshot, looks, options)
+    if as_severe_as(options.fail_on, snapshot):
+        return EXIT_FINDINGS
+    return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
+
+
+def _report(snapshot: Snapshot, looks: int, options: argparse.Namespace) -> None:
+    from semtrace.reports.doctor import doctor_brief, doctor_json, doctor_text
+
     if options.json:
         import json
 
@@ -209,9 +261,8 @@ def _examine(
     else:
         from semtrace.text import iso
 
-        lines = doctor_text(snapshot, diagnosis.looks, colour=wants_colour(), width=width())
+        lines = doctor_text(snapshot, looks, colour=wants_colour(), width=width())
         emit([f"At {iso(snapshot.taken_at)}:", "", *lines, ""] if options.watch else lines, flush=options.watch)
-    return snapshot
 
 
 def check(options: argparse.Namespace) -> int:
@@ -230,6 +281,33 @@ def metrics(options: argparse.Namespace) -> int:
     return exporting.metrics(options, _limits(options))
 
 
+def record(options: argparse.Namespace) -> int:
+    """Snapshots of a server into a file."""
+    from semtrace.record.command import Order, record
+    from semtrace.record.recorder import Wanted
+
+    wanted = Wanted(options.interval, options.keep, options.also_events, not options.no_stacks, _limits(options))
+    order = Order(options.out, wanted, options.pid, options.duration, options.max_size, options.all)
+    return record(order, say)
+
+
+def export(options: argparse.Namespace) -> int:
+    """A recording in another format."""
+    from semtrace.export.command import export
+
+    say(export(options.file, options.to, options.out, (options.since, options.until), _limits(options)))
+    return EXIT_OK
+
+
+def diff(options: argparse.Namespace) -> int:
+    """What changed between two recordings."""
+    from semtrace.record.diffing import diff
+
+    lines, worse = diff(options.before, options.after, _limits(options), options.threshold, as_json=options.json)
+    emit(lines)
+    return EXIT_FINDINGS if worse else EXIT_OK
+
+
 def _limits(options: argparse.Namespace) -> Limits:
     """Return what the command line and the user's file say about findings."""
     from semtrace.rules import USUAL, Limits
@@ -246,6 +324,10 @@ def _show(
         from semtrace.stacks import confirmed, with_stacks
 
         snapshot = confirmed(with_stacks(snapshot), look_again())
+    _print(snapshot, options, bool(options.watch), first)
+
+
+def _print(snapshot: Snapshot, options: argparse.Namespace, several: bool, first: bool) -> None:
     if options.csv:
         from semtrace.reports.csvdump import csv_header, csv_rows
 
@@ -257,12 +339,12 @@ def _show(
         from semtrace.reports.schema import snapshot_json
 
         # One line a snapshot when there are several, for whoever reads them as they come.
-        emit_json(json.dumps(snapshot_json(snapshot), indent=None if options.watch else 2))
+        emit_json(json.dumps(snapshot_json(snapshot), indent=None if several else 2))
         return
     from semtrace.reports.dump import report
 
     emit(report(snapshot, colour=wants_colour(), signals=options.all))
-    if options.watch and snapshot.alive:
+    if several and snapshot.alive:
         emit([""])
 
 
@@ -286,5 +368,22 @@ def _refuse_other_systems() -> None:
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     function.__name__: function
-    for function in (attach, run, serve, ps, dump, doctor, check, events, metrics, release, clean, config)
+    for function in (
+        attach,
+        run,
+        serve,
+        ps,
+        dump,
+        doctor,
+        check,
+        events,
+        metrics,
+        record,
+        export,
+        diff,
+        release,
+        clean,
+        config,
+    )
 }
+_FUNCTIONS["open"] = open_recording

@@ -38,6 +38,14 @@ def emit_json(text: str, flush: bool = False) -> None:
     emit(text.split("\n"), flush)
 
 
+def emit_ascii(blocks: Iterable[str]) -> None:
+    """Many lines at once, of which JSON's escapes leave nothing that a terminal would obey."""
+    for block in blocks:
+        if block:
+            assert block.isascii(), "what is not ASCII goes through `emit`"
+            _write(block, flush=True)
+
+
 def harmless(line: str, colour: bool = False) -> str:
     """The line without what a terminal would obey, but for our own colours where they are wanted.
 

@@ -15,6 +15,7 @@ from semtrace.linux.surroundings import read_surroundings
 from semtrace.model import Frame, Problem, ProcessId, SemId, Server
 from semtrace.observe.observer import Observer
 from semtrace.printing import emit, pass_on, say
+from semtrace.record.player import Player
 from semtrace.repairs import mend
 from semtrace.rules import Limits
 from semtrace.servers import gunicorn
@@ -49,6 +50,18 @@ def attach(options: argparse.Namespace) -> int:
             tools=_in_browser(tools, options.browser) if options.browser else tools,
             remembered=None if options.browser else _remembered(settings),
         )
+
+
+def open_recording(options: argparse.Namespace) -> int:
+    """The live view of a recording."""
+    _need_terminal(f"semtrace dump {options.file}")
+    settings = settings_of(options)
+    player = Player(options.file, Limits(ignore=frozenset(settings.ignore)), options.at)
+    server = player.snapshot().server
+    tools = Tools(folder=Path(settings.folder).expanduser(), player=player)
+    return app.run(
+        lambda: (server,), lambda _: player, settings=settings, tools=tools, remembered=_remembered(settings)
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ PATIENCE_LOOKS = 4
 MOST_ATTEMPTS = 8
 _LOOK_EVERY_S = 1.0
 
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 # The main screen, the cursor, no mouse, no bracketed paste, no colour (xterm's ctlseqs).

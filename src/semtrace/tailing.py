@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import PurePath
 
@@ -13,16 +14,20 @@ from semtrace.model import ProcessId, SemId, Server, Snapshot, TracedEvent
 from semtrace.observe.observer import Observer, settle
 from semtrace.reports.schema import event_json
 from semtrace.text import clean, clip_start, exact
+from semtrace.tracing.drain import Drain
 from semtrace.tracing.events import Event
 from semtrace.tracing.follower import Places
-from semtrace.tracing.reader import EventPipe, wait_for_events
+from semtrace.tracing.lines import JsonLines
+from semtrace.tracing.losses import Losses
 from semtrace.tracing.speakers import Mapped
-from semtrace.tracing.state import State, fold
+from semtrace.tracing.state import State
 from semtrace.tracing.traced import traced_event
+from semtrace.wire import Site
 
 _LOOK_EVERY_S = 1.0
 _LEARN_EVERY_S = 0.05
-_BATCH_S = 0.02
+_MOST_AT_ONCE = 1 << 20  # of bytes: more would be late, and a lot of memory once it is decoded
+_GARBAGE = 200_000  # events are in no cycles: to look for some at each 700 objects took a third of the time
 _LOCK_ACTS = ("wait", "acquired", "released", "failed")
 _COLOURS = {"wait": "33", "acquired": "32", "failed": "31", "released": "2", "lost": "1;31"}
 
@@ -33,32 +38,23 @@ Batch = tuple[list[TracedEvent], dict[ProcessId, int]]
 TO_TRACE = "start the server with: semtrace run -- gunicorn …   (or call semtrace.install() in it)"
 
 
-def batches(server: Server, for_s: float | None = None) -> Generator[Batch, None, None]:
-    """Events in the order of their times within a batch, and how many of each process were lost since the last one.
-
-    Ends with the server, or after `for_s` seconds.
+class Tail:
+    """One server's events, with the names and lines that they are about. They are taken out of the pipes by a thread
+    that does nothing else, whatever decoding and printing take.
     """
-    with closing(_Tail(server)) as tail:
-        end_s = float("inf") if for_s is None else time.monotonic() + for_s
-        while tail.alive and (left := end_s - time.monotonic()) > 0:
-            wait_for_events(tail.pipes, min(left, 0.25))
-            time.sleep(min(max(end_s - time.monotonic(), 0.0), _BATCH_S))
-            yield tail.next()
-        yield tail.next()
 
-
-class _Tail:
-    """One server's events, with the names and lines that they are about."""
-
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, for_s: float | None = None) -> None:
         self._members = _Members()
         self._observer = Observer(server, telling=self._members)
         self._places = Places(live=True)
+        self._drain = Drain()
         self._state = State()
+        self._losses = Losses()
         self._names: dict[SemId, str] = {}
         self._looked_s = 0.0
         self._learned_s = 0.0
-        self._told: dict[ProcessId, int] = {}
+        self._end_s = float("inf") if for_s is None else time.monotonic() + for_s
+        self.version = 0
         try:
             self._begin(server)
         except BaseException:
@@ -75,45 +71,71 @@ class _Tail:
 
     def close(self) -> None:
         self._observer.close()
+        self._drain.close()
         self._places.close()
 
     @property
-    def pipes(self) -> list[EventPipe]:
-        return list(self._places.pipes.values())
+    def sites(self) -> Mapping[int, Site]:
+        return self._state.sites
 
-    def next(self) -> Batch:
-        events = self._places.events()
+    @property
+    def names(self) -> Mapping[SemId, str]:
+        return {**self._state.names, **self._names}
+
+    def batches(self) -> Iterator[tuple[list[Event], dict[ProcessId, int]]]:
+        """Yield events in the order of their times within a batch, and how many of each process were lost since the
+        last one. Ends with the server, or when the time is over, with all that came until then.
+        """
+        while self.alive and (left := self._end_s - time.monotonic()) > 0:
+            self._drain.wait(min(left, 0.25))
+            yield self._next()
+        self._drain.follow(())
+        while self._drain.waiting:
+            yield self._next()
+        yield self._noted(self._places.events())  # what came since the thread has read last
+
+    def traced(self, event: Event) -> TracedEvent:
+        return traced_event(event, self._state, self._names)
+
+    def _next(self) -> tuple[list[Event], dict[ProcessId, int]]:
+        events = self._places.decoded(self._drain.take(_MOST_AT_ONCE))
         if time.monotonic() - self._looked_s >= _LOOK_EVERY_S or self._places.waits:
             self._take(self._observer.snapshot())
         elif self._is_new(events):
             self._learn()
-        self._state = fold(self._state, events)
-        events.sort(key=lambda event: event.time_ns)
-        return [traced_event(event, self._state, self._names) for event in events], self._newly_lost()
+        return self._noted(events)
+
+    def _noted(self, events: list[Event]) -> tuple[list[Event], dict[ProcessId, int]]:
+        events.sort(key=_time_of)
+        told = {process: stream.told_lost for process, stream in self._state.streams.items()}
+        return events, self._losses.note(events, told)
 
     def _take(self, snapshot: Snapshot) -> None:
         self.alive = snapshot.alive
-        self._names = {lock.id: lock.name for lock in snapshot.locks if lock.name}
+        names = {lock.id: lock.name for lock in snapshot.locks if lock.name}
+        self.version += names != self._names
+        self._names = names
         self._places.look(self._members.known, self._members.mapped)
+        self._drain.follow(self._places.pipes.values())
         self._looked_s = time.monotonic()
         self._learn()
 
     def _learn(self) -> None:
-        """Reads the files, not more often than they cost little; meanwhile the pipe keeps what comes."""
-        time.sleep(max(self._learned_s + _LEARN_EVERY_S - time.monotonic(), 0.0))
-        self._state = self._places.with_files(self._state)
+        """Reads the files, not more often than they cost little; meanwhile memory keeps what comes. `version` counts
+        how often names or lines have changed.
+        """
+        if self._learned_s + _LEARN_EVERY_S > time.monotonic():
+            time.sleep(self._learned_s + _LEARN_EVERY_S - time.monotonic())
+        before = self._state
+        self._state = self._places.with_files(before)
+        self.version += (before.sites, before.names) != (self._state.sites, self._state.names)
         self._learned_s = time.monotonic()
 
     def _is_new(self, events: Iterable[Event]) -> bool:
         """Whether one is about a line or a process that we have not read of yet."""
         sites, files = self._state.sites, self._state.files
-        return any((e.site and e.site not in sites) or e.origin.process not in files for e in events)
-
-    def _newly_lost(self) -> dict[ProcessId, int]:
-        now = {process: stream.lost for process, stream in self._state.streams.items() if stream.lost}
-        new = {process: lost - self._told.get(process, 0) for process, lost in now.items()}
-        self._told = now
-        return {process: lost for process, lost in new.items() if lost > 0}
+        seen = {(event[0], event[1] & 0xFFFFFFFF) for event in events}
+        return any((site and site not in sites) or origin.process not in files for origin, site in seen)
 
 
 class _Members:
@@ -138,13 +160,15 @@ def json_lines(found: Iterable[Batch]) -> Iterator[str]:
             if event.event in _LOCK_ACTS:
                 yield json.dumps(event_json(event))
         for process, count in lost.items():
-            yield json.dumps({"event": "lost", "pid": process.pid, "count": count})
+            yield json.dumps(_lost(process, count))
 
 
-def text_lines(found: Iterable[Batch], colour: bool) -> Iterator[str]:
-    """In columns that stay where they are: of a long name the end is shown, JSON has all of it."""
+def text_lines(found: Iterable[Batch], colour: bool, began: float | None = None) -> Iterator[str]:
+    """In columns that stay where they are: of a long name the end is shown, JSON has all of it. `began` is what the
+    wall clock showed when CLOCK_MONOTONIC was 0, by default this machine's.
+    """
     paint: Callable[[str, str], str] = _painted if colour else lambda line, _: line
-    began = time.time() - time.monotonic()
+    began = time.time() - time.monotonic() if began is None else began
     for events, lost in found:
         for event in events:
             who = str(event.process.pid) if event.tid in (0, event.process.pid) else f"{event.process.pid}/{event.tid}"
@@ -178,6 +202,29 @@ def _painted(line: str, event: str) -> str:
     return f"\x1b[{sgr}m{line}\x1b[0m" if sgr else line
 
 
-def lines(server: Server, *, as_json: bool, for_s: float | None, colour: bool) -> Iterator[str]:
-    with closing(batches(server, for_s)) as found:
-        yield from json_lines(found) if as_json else text_lines(found, colour)
+def lines(server: Server, *, for_s: float | None, colour: bool) -> Iterator[str]:
+    """Yield the lines for people."""
+    with closing(Tail(server, for_s)) as tail:
+        found = (([tail.traced(event) for event in events], lost) for events, lost in tail.batches())
+        yield from text_lines(found, colour)
+
+
+def json_blocks(server: Server, *, for_s: float | None) -> Iterator[str]:
+    """Yield the lines for programs, many at once, each with its end."""
+    gc.set_threshold(_GARBAGE)
+    made, version = JsonLines(), -1
+    with closing(Tail(server, for_s)) as tail:
+        for events, lost in tail.batches():
+            if tail.version != version:
+                made.forget()
+                made.sites, made.names, version = tail.sites, tail.names, tail.version
+            block = made.text(events)
+            yield block + "".join(f"{json.dumps(_lost(process, count))}\n" for process, count in lost.items())
+
+
+def _lost(process: ProcessId, count: int) -> dict[str, object]:
+    return {"event": "lost", "pid": process.pid, "count": count}
+
+
+def _time_of(event: Event) -> int:
+    return event[3]

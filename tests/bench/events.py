@@ -46,7 +46,7 @@ RATES = (100_000, 300_000, 600_000)
 
 def main() -> None:
     if sys.argv[1:2] == ["write"]:
-        write(int(sys.argv[2]), float(sys.argv[3]))
+        write(int(sys.argv[2]), float(sys.argv[3]), int((*sys.argv, "1")[4]))
         return
     for name in sys.argv[1:] or ["fold", "follow", "tui"]:
         {"fold": bench_fold, "follow": bench_follow, "tui": bench_tui, "soak": bench_soak}[name]()
@@ -82,11 +82,11 @@ class Teller:
         self._fds: dict[str, int] = {}
         self._sequence = 0
 
-    def has_viewers(self) -> bool:
+    def has_viewers(self, count: int = 1) -> bool:
         for path in self._server.fifos:
             if path.name not in self._fds:
                 self._fds[path.name] = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-        return bool(self._fds)
+        return len(self._fds) >= count
 
     def tell(self) -> None:
         at_ns = time.monotonic_ns()
@@ -103,13 +103,13 @@ class Teller:
                 self.left = True
 
 
-def write(rate: int, seconds: float) -> None:
-    """Tells the viewers of `rate` acts a second of a lock of its own; prints how many, and how many did not fit."""
+def write(rate: int, seconds: float, viewers: int = 1) -> None:
+    """Tells so many viewers of `rate` acts a second of a lock of its own; prints how many, and how many did not fit."""
     lock = multiprocessing.Lock()
     (mapped,) = SemaphoreMaps(os.getpid()).semaphores()
     teller = Teller(mapped.id)
     print("ready", flush=True)
-    while not teller.has_viewers():
+    while not teller.has_viewers(viewers):
         time.sleep(0.01)
     began = time.monotonic()
     while (passed := time.monotonic() - began) < seconds and not teller.left:
@@ -121,9 +121,9 @@ def write(rate: int, seconds: float) -> None:
 
 
 @contextmanager
-def telling(rate: int, seconds: float, base: str) -> Iterator[subprocess.Popen[str]]:
+def telling(rate: int, seconds: float, base: str, viewers: int = 1) -> Iterator[subprocess.Popen[str]]:
     environment = {**os.environ, wire.SHM_VARIABLE: base}
-    command = [sys.executable, __file__, "write", str(rate), str(seconds)]
+    command = [sys.executable, __file__, "write", str(rate), str(seconds), str(viewers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import struct
 import time
+import zlib
 from collections.abc import Callable
 
+from recordings import TYPES, any_snapshot, frames, moving, recorded
 from support import start_ticks
 from telling import LOCK, OTHER, P, Q, record
 
@@ -29,9 +32,20 @@ from semtrace.linux.shm import parse_sem, parse_shared
 from semtrace.linux.sockdiag import parse_answer, parse_dump
 from semtrace.linux.syscalls import parse_call
 from semtrace.linux.withheld import FILE
-from semtrace.model import Lock, ProcessId, SemId
+from semtrace.model import Lock, ProcessId, SemId, Snapshot
 from semtrace.printing import harmless
+from semtrace.record.chunks import Chunk, ChunkKind, Compression, deflated, plain, walk
+from semtrace.record.codec import Shared
+from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chunk, legend_of
+from semtrace.record.groups import GroupReader
+from semtrace.record.head import NotARecording
+from semtrace.record.numbers import Damaged
+from semtrace.record.replay import values_that_no_server_has
 from semtrace.repairs.report import not_done
+from semtrace.reports.doctor import doctor_json, doctor_text
+from semtrace.reports.dump import report
+from semtrace.reports.schema import snapshot_json
+from semtrace.rules import with_findings
 from semtrace.servers import gunicorn_options
 from semtrace.servers.gunicornctl import parse_config
 from semtrace.text import clean, clip, label
@@ -159,6 +173,9 @@ class Piece:
         at = address - BASE
         return self.data[at : at + size] if at >= 0 and at + size <= len(self.data) else None
 
+    def at(self, at: int, size: int) -> bytes:
+        return self.data[at : at + size]
+
     def u64(self, address: int) -> int | None:
         data = self.read(address, 8)
         return None if data is None else int.from_bytes(data, "little")
@@ -239,6 +256,36 @@ def command_lines(random_: random.Random) -> None:
     gunicorn_options.short_class(words[0])
 
 
+def recordings(random_: random.Random) -> None:
+    """Damaged below the checksum: what a hostile writer makes, through all that shows it."""
+    writer, reader = Shared(), GroupReader(TYPES.reader(TYPES.description))
+    several = [any_snapshot(random_)] if random_.random() < 0.3 else moving(3)
+    packer, before = zlib.compressobj(1, zlib.DEFLATED, -15), None
+    for number, each in enumerate(several):
+        writer.clock.move(each.monotonic_s)
+        new = TYPES.codec.whole(each, writer) if before is None else TYPES.codec.changes(each, before, writer)
+        before = each
+        data = packer.compress(struct.pack(">d", each.monotonic_s) + damaged(new, random_)) + packer.flush(2)
+        chunk = Chunk(ChunkKind.NEXT if number else ChunkKind.GROUP, Compression.DEFLATE, number, number, data[:-4])
+        with contextlib.suppress(Damaged, NotARecording), values_that_no_server_has("x"):
+            if (frame := reader.frame(chunk)) is not None:
+                replayed(frame.snapshot)
+    with contextlib.suppress(Damaged):
+        told = legend_chunk(Legend({3: ("/a.py", 7)}, {LOCK: "a"}, {P: 1000}, frozenset({0})), 1)
+        legend_of(told._replace(payload=deflated(damaged(plain(told), random_))))
+    for each in event_chunks(0, damaged(bytes(640), random_), 1):
+        with contextlib.suppress(Damaged):
+            events_of(each._replace(payload=damaged(each.payload, random_)))
+    list(walk(Piece(damaged(b"".join(recorded(frames(moving(3)))), random_)).at, 0, 1 << 16))
+
+
+def replayed(snapshot: Snapshot) -> None:
+    snapshot = with_findings(snapshot) if snapshot.alive else snapshot
+    list(report(snapshot))
+    list(doctor_text(snapshot, 1))
+    json.dumps([snapshot_json(snapshot), doctor_json(snapshot)])
+
+
 FUZZERS: dict[str, Fuzzer] = {
     function.__name__: function
     for function in (
@@ -254,5 +301,6 @@ FUZZERS: dict[str, Fuzzer] = {
         kernel_tables,
         code_tables,
         command_lines,
+        recordings,
     )
 }

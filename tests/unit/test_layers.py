@@ -63,6 +63,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "ownership": "model cpython .primitives .watched",
         "separate": "model",
         "lastpicture": "model",
+        "deaths": "model linux.pidfd",
         "namebook": "model linux cpython .watched",
         "insiders": "model cpython linux .watched",
         "sleepers": "model linux .history",
@@ -84,7 +85,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
         "observer": "model allowance linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
-        "tracing.traced servers.tree .activity .baselines .fleet .heirs .knots .lasting .lastpicture .namebook "
+        "tracing.traced servers.tree .activity .baselines .deaths .fleet .heirs .knots .lasting .lastpicture .namebook "
         ".ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
     },
     # its traced locks
@@ -104,6 +105,10 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "reader": "model errors wire linux .events .tracedirs",
         "follower": "model signals .admission .events .reader .speakers .state .statefiles .tracedirs",
         "traced": "model text wire .events .folding .state .tally",
+        "packing": "wire",
+        "drain": ".packing .reader",
+        "losses": "model .events .sequence",
+        "lines": "model wire .events .traced",
     },
     # what people and programs get to read
     "timelines": {
@@ -118,6 +123,42 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "schema": "model present text waits",
         "stacks": "model present text",
         "dump": "model observe.separate present rules.headline text waits .stacks",
+    },
+    # recordings
+    "record": {
+        "numbers": "",
+        "moments": "",
+        "codec": ".numbers",
+        "schema": ".codec .numbers",
+        "chunks": ".numbers",
+        "groups": "model .chunks .codec .numbers .schema",
+        "head": "model errors .chunks .numbers .schema",
+        "sink": "errors linux.safefile .chunks",
+        "reader": "errors linux.safefile .chunks .groups .head .moments .numbers",
+        "replay": "model doctor errors rules .groups .head .moments .reader",
+        "player": "model rules text .groups .moments .reader .replay",
+        "eventlog": "model wire tracing.packing .chunks .numbers",
+        "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments "
+        ".numbers .reader",
+        "reading": "model errors printing rules tailing .reader .replay .tracedevents",
+        "stackbook": "model",
+        "collecting": "model tracing.drain tracing.follower tracing.speakers tracing.state .eventlog",
+        "recorder": "model wire observe.observer present.deaths rules stacks tracing.follower .chunks .collecting "
+        ".eventlog .groups .head .numbers .sink .stackbook",
+        "diffing": "model rules text .replay .tracedevents",
+        "asked": "",
+        "command": "model errors servers.gunicorn text .asked .recorder .sink",
+    },
+    "export": {
+        "story": "model errors present.deaths present.waits record.moments record.replay record.tracedevents "
+        "timelines.spans timelines.timeline",
+        "owners": "model timelines.spans .story",
+        "table": "text .story",
+        "chrome": "timelines.spans model present text .owners .story",
+        "perfetto": "model present record.numbers text timelines.spans .owners .story",
+        "page": "model present reports.stacks rules.headline text timelines.spans .owners .story",
+        "command": "errors linux.safefile record.moments record.replay record.sink rules text .chrome .page .perfetto "
+        ".story .table",
     },
     # what acts, when told to
     "repairs": {
@@ -150,7 +191,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
     "check": "model errors linux observe.observer present.headline rules servers.gunicorn text waits",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
-    "tailing": "model errors tracing.events tracing.follower observe.observer tracing.reader reports.schema "
+    "tailing": "model errors wire tracing.drain tracing.events tracing.follower tracing.lines tracing.losses "
+    "observe.observer reports.schema "
     "tracing.speakers "
     "tracing.state text tracing.traced",
     "runlogs": "model linux",
@@ -159,16 +201,17 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "tui": "model errors linux.safefile present rules.coverage rules.headline timelines.raster reports.schema "
     "observe.separate settings timelines.spans reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
-    "arguments": "errors",
+    "arguments": "errors record.moments",
     "progress": "text",
     "printing": "errors progress text",
     "signals": "",
-    "showing": "model errors tracing.follower servers.gunicorn launch linux repairs.mend observe.observer printing "
-    "rules settings signals stacks tui",
+    "showing": "model errors record.player tracing.follower servers.gunicorn launch linux repairs.mend "
+    "observe.observer printing rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
     "exporting": "errors linux.files metrics printing rules servers.gunicorn signals",
-    "cli": "arguments check exporting settings model doctor reports.csvdump reports.doctor text errors "
+    "cli": "export.command record.command record.diffing record.reading record.recorder "
+    "arguments check exporting settings model doctor reports.csvdump reports.doctor text errors "
     "linux.privileges linux.rights rules "
     "stacks servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving "
     "showing signals supervising tailing",

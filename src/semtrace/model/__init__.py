@@ -6,6 +6,7 @@ Nothing here reads anything. Times ending in `_s` are seconds, sizes are bytes, 
 from __future__ import annotations
 
 from semtrace.model.coverage import NotChecked, Unchecked
+from semtrace.model.deaths import Death, DeathCause, HeldAtDeath
 from semtrace.model.facts import (
     FILE,
     IMPORT,
@@ -24,6 +25,7 @@ from semtrace.model.facts import (
     CopyOfEach,
     Crowd,
     DeadByFile,
+    DiedOf,
     Elapsed,
     EndedOtherwise,
     EndUnknown,
@@ -133,6 +135,9 @@ __all__ = [
     "Crowd",
     "DeadByFile",
     "DeadHolder",
+    "Death",
+    "DeathCause",
+    "DiedOf",
     "Doubt",
     "Durations",
     "Elapsed",
@@ -149,6 +154,7 @@ __all__ = [
     "FreeElsewhere",
     "GreenletMayHold",
     "HandsLocksOver",
+    "HeldAtDeath",
     "HeldAtOnce",
     "HeldBy",
     "Hold",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from semtrace.lazydata import dataclass
+from semtrace.model.deaths import DeathCause
 from semtrace.model.names import LeakedName, ProcessId, SemId
 from semtrace.model.places import Place
 from semtrace.model.tracing import Statistics
@@ -176,6 +177,16 @@ class EndedOtherwise:
     """The hold was far shorter than gunicorn's --timeout: something else ended the holder."""
 
     timeout_s: float
+
+
+@dataclass(frozen=True)
+class DiedOf:
+    """The death certificate of the holder; the fields are those of a Death."""
+
+    process: ProcessId
+    cause: DeathCause
+    exit_code: int | None
+    silent_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -601,6 +612,7 @@ Fact = (
     | HolderNotSeen
     | KilledByTimeout
     | EndedOtherwise
+    | DiedOf
     | EndUnknown
     | TimeoutKills
     | UnitsLost

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 
 from semtrace.lazydata import dataclass
+from semtrace.model.deaths import Death
 from semtrace.model.findings import Finding
 from semtrace.model.locks import Lock
 from semtrace.model.names import LeakedName, ProcessId, Unread
@@ -51,7 +52,7 @@ class Snapshot:
     anything but the locks above, as far as that was asked. `handlers` are processes whose program handles signals
     itself, `alarms` those that handle SIGALRM. `waits` is the wait graph of all. `ended` are children that nobody has
     reaped. `programs` are processes outside the server that its threads wait for, and of which every thread has a wait
-    in `blocked`.
+    in `blocked`. `deaths` are processes of the server that ended while it was watched, the newest last.
     """
 
     server: Server
@@ -73,6 +74,7 @@ class Snapshot:
     waits: WaitGraph = field(default_factory=WaitGraph)
     ended: tuple[EndedChild, ...] = ()
     programs: frozenset[ProcessId] = frozenset()
+    deaths: tuple[Death, ...] = ()
 
     def unread(self, wanted: Unread) -> Problem | None:
         """Return why this part of the server was not looked at, None if it was."""

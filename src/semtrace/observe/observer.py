@@ -20,6 +20,7 @@ from semtrace.model import SEM_VALUE_MAX, Lock, Problem, ProcessId, SemId, Serve
 from semtrace.observe import primitives, reading
 from semtrace.observe.activity import Activity
 from semtrace.observe.baselines import Baselines, Rounds
+from semtrace.observe.deaths import Deaths
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.heirs import Heirs
 from semtrace.observe.knots import Knots
@@ -103,6 +104,7 @@ class Observer:
         self._traced = telling or Glance()
         self._knots = Knots(self._fleet, self._book, self._linked)
         self._last = LastPicture()
+        self._deaths = Deaths()
         self._unread: tuple[Problem, ...] = ()
         self._end: Snapshot | None = None
         self._searching: bool | None = None  # asked once in a refresh, and only where it matters
@@ -115,6 +117,7 @@ class Observer:
     def close(self) -> None:
         self._fleet.close()
         self._traced.close()
+        self._deaths.close()
 
     def snapshot(self) -> Snapshot:
         """The server as it is now; once it has ended its last picture, from before its workers went, with `alive`
@@ -145,7 +148,13 @@ class Observer:
         self._cost_s = time.thread_time() - cpu_before
         snapshot = replace(snapshot, cost_s=self._cost_s)
         self._last.add(snapshot)
+        self._deaths.note(snapshot)
         return snapshot
+
+    @property
+    def ends(self) -> list[int]:
+        """Return descriptors that can be read once a process of the server has ended."""
+        return self._deaths.fds
 
     def undecided(self) -> bool:
         """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
@@ -186,9 +195,10 @@ class Observer:
     def _ended(self) -> Snapshot:
         """It stays the same from then on."""
         if self._end is None:
+            deaths = self._deaths.last(self._now_s, self.server)
             self.close()
             nothing = Snapshot(self.server, time.time(), self._now_s, (), (), alive=False)
-            self._end = self._last.ended(self._now_s) or nothing
+            self._end = replace(self._last.ended(self._now_s) or nothing, deaths=deaths)
         return self._end
 
     # -- who and what there is
@@ -411,6 +421,7 @@ class Observer:
             tracing=tracing,
             watched_s=self._now_s - self._began_s,
             shared_memory=self._directories[0].room() or self._directories[1].room(),
+            deaths=self._deaths.update(self._now_s, self.server, {member.id: member.role for member in members}),
         )
 
     def _with_traces(

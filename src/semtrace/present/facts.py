@@ -21,6 +21,7 @@ from semtrace.model import (
     CopyOfEach,
     Crowd,
     DeadByFile,
+    DiedOf,
     Doubt,
     EndedOtherwise,
     EndUnknown,
@@ -74,6 +75,7 @@ from semtrace.model import (
     WorkersBlocked,
     YoungerWorker,
 )
+from semtrace.present.deaths import death_text
 from semtrace.present.places import place_lines, place_text
 from semtrace.present.waits import target_text
 from semtrace.present.wording import (
@@ -180,6 +182,11 @@ def _(fact: EndedOtherwise) -> Iterator[str]:
         f"that is far less than gunicorn's --timeout ({fact.timeout_s:g} s): most likely something else ended it "
         "(kill, out of memory); gunicorn's log names the signal"
     )
+
+
+@_lines.register
+def _(fact: DiedOf) -> Iterator[str]:
+    yield f"it {death_text(fact.cause, fact.exit_code, fact.silent_s)}"
 
 
 @_lines.register

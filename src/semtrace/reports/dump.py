@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from semtrace.model import (
     SEM_VALUE_MAX,
+    Death,
     EndedChild,
     Holder,
     Lock,
@@ -20,6 +21,7 @@ from semtrace.model import (
     Waiter,
 )
 from semtrace.observe.separate import combine
+from semtrace.present.deaths import death_text
 from semtrace.present.findings import title
 from semtrace.present.headline import headline_text
 from semtrace.present.waits import target_text
@@ -70,6 +72,7 @@ def _processes(snapshot: Snapshot) -> Iterator[str]:
     waits = waits_by_process(snapshot.waits)
     rows += [_process(process, snapshot.taken_at, labels, waits) for process in snapshot.processes]
     rows += [_ended(child) for child in snapshot.ended]
+    rows += [_dead(death) for death in snapshot.deaths[-_FEW:]]
     return table(rows, "><<>>>>><<")
 
 
@@ -77,6 +80,13 @@ def _ended(child: EndedChild) -> list[str]:
     code = "" if child.exit_code is None else f" ({child.exit_code})"
     ago = f" {age(child.ended_s)} ago" if child.ended_s is not None else ""
     return [str(child.pid), "child", f"defunct{code}", "", "", "", "", "", f"ended{ago}", ""]
+
+
+def _dead(death: Death) -> list[str]:
+    """A process that is gone: how it ended, and what it held."""
+    how = death_text(death.cause, death.exit_code, death.silent_s)
+    held = _few([clean(each.name) for each in death.held])
+    return [str(death.pid), death.role, "gone", "", "", "", age(death.ended_s), age(death.silent_s), held, how]
 
 
 def _process(

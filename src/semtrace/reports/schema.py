@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from semtrace.model import (
+    Death,
     Durations,
     EndedChild,
     Finding,
     Frame,
+    HeldAtDeath,
     Holder,
     LeakedName,
     Lock,
@@ -29,6 +31,7 @@ from semtrace.model import (
     Wait,
     Waiter,
 )
+from semtrace.present.deaths import death_text
 from semtrace.present.findings import evidence, name, remedy, title
 from semtrace.present.places import place_text
 from semtrace.present.waits import target_text, wait_place
@@ -54,6 +57,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "waits": [wait_json(wait, snapshot) for wait in snapshot.waits.waits],
         "stuck": stuck_json(snapshot),
         "ended": [_ended(child) for child in snapshot.ended],
+        "deaths": [death_json(death) for death in snapshot.deaths],
         "alive": snapshot.alive,
     }
 
@@ -83,6 +87,25 @@ def stuck_json(snapshot: Snapshot) -> dict[str, Any]:
         "of_workers": len(states),
         "states": {state: states.count(state) for state in ("idle", "busy", "waiting", "stuck", "stopped")},
     }
+
+
+def death_json(death: Death) -> dict[str, Any]:
+    """A process of the server that ended while it was watched: `exit_code` is negative for a signal."""
+    return {
+        "pid": death.pid,
+        "role": death.role,
+        "cause": str(death.cause),
+        "exit_code": death.exit_code,
+        "ended_s": _rounded(death.ended_s),
+        "silent_s": _rounded(death.silent_s),
+        "text": death_text(death.cause, death.exit_code, death.silent_s),
+        "held": [_held_json(each) for each in death.held],
+    }
+
+
+def _held_json(held: HeldAtDeath) -> dict[str, Any]:
+    place = place_text(held.place) if held.place else None
+    return {"lock": str(held.lock), "name": held.name, "tid": held.tid, "place": place}
 
 
 def _ended(child: EndedChild) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from semtrace.model import (
     Advice,
     DeadByFile,
     DeadHolder,
+    DeathCause,
+    DiedOf,
     Elapsed,
     EndedOtherwise,
     EndUnknown,
@@ -19,6 +21,7 @@ from semtrace.model import (
     LastHolder,
     LastSeen,
     Lock,
+    ProcessId,
     Remedy,
     Server,
     Snapshot,
@@ -126,6 +129,9 @@ def _end(lock: Lock, snapshot: Snapshot) -> Iterator[Fact]:
 def _by_its_file(dead: DeadHolder, snapshot: Snapshot) -> Iterator[Fact]:
     """From when on it had the lock is exact; when it ended lies between two snapshots, or before the first."""
     yield DeadByFile(dead.process, dead.alive_s, dead.gone_s, snapshot.watched_s)
+    if (seen := _certificate(dead.process, snapshot)) is not None:
+        yield seen
+        return
     if dead.alive_s is None or dead.gone_s is None:
         least_s, most_s = None, dead.acquired_s - snapshot.watched_s
     else:
@@ -140,6 +146,9 @@ def _by_its_file(dead: DeadHolder, snapshot: Snapshot) -> Iterator[Fact]:
 def _last_seen(last: LastHolder, ended_s: float, snapshot: Snapshot) -> Iterator[Fact]:
     held = Elapsed(last.unbroken_s) if last.unbroken_s else Elapsed(last.held_s, "samples") if last.held_s else None
     yield LastSeen(ThreadRef(last.process, last.tid), last.seen_s, held, ended_s)
+    if (seen := _certificate(last.process, snapshot)) is not None:
+        yield seen
+        return
     if last.held_s is None:
         return
     timeout_s = _timeout_s(snapshot)
@@ -150,6 +159,12 @@ def _last_seen(last: LastHolder, ended_s: float, snapshot: Snapshot) -> Iterator
     how = _how(last.unbroken_s, last.held_s if from_its_beginning else None, snapshot)
     if how is not None:
         yield how
+
+
+def _certificate(process: ProcessId, snapshot: Snapshot) -> DiedOf | None:
+    """Return how it ended, where that was seen."""
+    known = (each for each in snapshot.deaths if each.id == process and each.cause is not DeathCause.UNKNOWN)
+    return next((DiedOf(each.id, each.cause, each.exit_code, each.silent_s) for each in known), None)
 
 
 def _how(least_s: float | None, most_s: float | None, snapshot: Snapshot) -> Fact | None:

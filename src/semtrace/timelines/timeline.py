@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 from semtrace.lazydata import dataclass, replace
@@ -90,6 +90,11 @@ class Timeline:
         ended = chain(reversed(self.closed), reversed(self.older))
         found = (each for each in ended if each.process == process and each.what == what)
         return sorted([*going_on[-most:], *islice(found, most)], key=_end, reverse=True)[:most]
+
+    @staticmethod
+    def spans_of(events: Iterable[TracedEvent]) -> Iterator[Span]:
+        """Yield the spans that these events end."""
+        return (span for event in events if (span := _told(event, 1)) is not None)
 
     def add(self, snapshot: Snapshot) -> None:
         if not snapshot.alive:

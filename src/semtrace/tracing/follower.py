@@ -55,11 +55,22 @@ class Places:
         self._files = StateFiles(self._speakers)
         self._admission = Admission(self._speakers)
         self._viewer = this_viewer()
+        self._users: dict[ProcessId, int] = {}
 
     @property
     def waits(self) -> bool:
         """Some events cannot be judged before the next look."""
         return self._admission.waits
+
+    @property
+    def users(self) -> dict[ProcessId, int]:
+        """Return who owns the state file of each process."""
+        return self._users
+
+    @property
+    def trusted(self) -> frozenset[int]:
+        """Return the users who may speak of every process and lock."""
+        return self._speakers.trusted
 
     def look(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
         """Opens what is new and closes what is gone. A server whose processes have all ended keeps its directories."""
@@ -84,9 +95,17 @@ class Places:
             found.setdefault(pipe.directory.uid, []).extend(pipe.read())
         return self._admission.admit(found, time.monotonic_ns())
 
+    def decoded(self, pieces: Iterable[tuple[EventPipe, bytes]]) -> list[Event]:
+        """Return the events in what somebody else has read from the pipes, those that count."""
+        found: dict[int, list[Event]] = {}
+        for pipe, data in pieces:
+            found.setdefault(pipe.directory.uid, []).extend(pipe.decode(data))
+        return self._admission.admit(found, time.monotonic_ns())
+
     def with_files(self, state: State) -> State:
         """The state with what the files say now."""
         files = self._files.read(self.directories.values())
+        self._users = dict(files.users)
         self._admission.look(files)
         return replace(fold(state, files, self._viewer), refused=Refused(self._admission.refused, files.refused))
 

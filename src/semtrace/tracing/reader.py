@@ -22,8 +22,9 @@ from semtrace.model import ProcessId
 from semtrace.tracing.events import Decoder, Event
 from semtrace.tracing.tracedirs import Directory
 
-# fcntl(2): 1 MiB is what everybody may have (/proc/sys/fs/pipe-max-size), as long as his pipes are not too many.
-_SIZES = (1 << 20, 1 << 18, 1 << 17)
+# fcntl(2): 1 MiB is what everybody may have (/proc/sys/fs/pipe-max-size), as long as his pipes are not too many. Root
+# may have more: room for 400 ms of 300,000 records a second, in which a busy machine may not let us run.
+_SIZES = (1 << 23, 1 << 20, 1 << 18, 1 << 17)
 _F_SETPIPE_SZ = 1031
 _PIECE = 1 << 18
 
@@ -90,6 +91,10 @@ class EventPipe:
             if len(data) < _PIECE:
                 break
         return events
+
+    def decode(self, data: bytes) -> list[Event]:
+        """Return the events in what was read from `fd` by somebody else."""
+        return self._decoder.decode(data)
 
     def close(self) -> None:
         """Also by `atexit`; a fork of ours leaves it alone."""

@@ -12,6 +12,7 @@ from dataclasses import field
 from semtrace.lazydata import dataclass, replace
 from semtrace.model import (
     DeadHolder,
+    EventName,
     Holder,
     Lock,
     LockOrder,
@@ -37,7 +38,7 @@ _NOT_BELIEVED = (
 )
 
 End = tuple[float, float]
-_NAMES = {
+ACTS: Mapping[EventType, EventName] = {
     EventType.WAIT: "wait",
     EventType.ACQUIRED: "acquired",
     EventType.RELEASED: "released",
@@ -305,7 +306,7 @@ def traced_event(event: Event, state: State, names: Mapping[SemId, str]) -> Trac
         t_s=event.time_ns / 1e9,
         process=origin.process,
         tid=event.tid,
-        event=_NAMES[origin.type],  # type: ignore[arg-type]
+        event=ACTS[origin.type],
         lock=origin.lock,
         name=names.get(origin.lock) or state.names.get(origin.lock) if origin.lock else None,
         wait_s=seconds if origin.type in (EventType.ACQUIRED, EventType.FAILED) else None,

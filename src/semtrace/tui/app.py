@@ -91,6 +91,7 @@ class SemtraceApp(App[int]):
         *commands.bindings(
             *("help", "settings", "findings", "blocking", "timeline", "events", "problems"),
             *("pause", "slower", "faster", "copy", "save", "palette", "quit"),
+            *("play_slower", "play_faster", "step_back", "step_on", "skip_back", "skip_on", "event_back", "event_on"),
         ),
     ]
 
@@ -225,12 +226,16 @@ class SemtraceApp(App[int]):
         """
         if action == "command_palette" and terminal.too_small(*self.size):
             return False
+        if action in ("speed", "step", "skip", "event") and self._tools.player is None:
+            return False
         if action in ("view", "pause", "slower", "faster", "copy", "save", "command_palette"):
             return isinstance(self.screen, View) and not self.screen.asks
         return action != "quit" or not isinstance(self.screen, Leaving)
 
     def action_pause(self) -> None:
-        if self.main is not None:
+        if self._tools.player is not None:
+            self._play(self._tools.player.toggle, jumps=False)
+        elif self.main is not None:
             self.main.pause()
             if isinstance(self.screen, View):
                 self.screen.renew()
@@ -242,6 +247,38 @@ class SemtraceApp(App[int]):
     def action_faster(self) -> None:
         if self.main is not None:
             self.main.faster()
+
+    def action_speed(self, steps: int) -> None:
+        if (player := self._tools.player) is not None:
+            self._play(partial(player.faster, steps), jumps=False)
+
+    def action_step(self, by: int) -> None:
+        if (player := self._tools.player) is not None:
+            self._play(partial(player.step, by))
+
+    def action_skip(self, seconds: int) -> None:
+        if (player := self._tools.player) is not None:
+            self._play(partial(player.skip, seconds))
+
+    def action_event(self, by: int) -> None:
+        if (player := self._tools.player) is not None:
+            self._play(partial(player.event, by))
+
+    def _play(self, act: Callable[[], object], jumps: bool = True) -> None:
+        """Obey a key of a recording. What raises was in the file: the view says it, and stays."""
+        player, main = self._tools.player, self.main
+        if player is None or main is None:
+            return
+        try:
+            found = act()
+            if jumps:
+                main.jump(player.history())
+        except SemtraceError as error:
+            main.say(f"{error}", "warning")
+            return
+        main.look_now()
+        if found is False and isinstance(self.screen, View):
+            self.screen.say("there is no other finding or death")
 
     def action_copy(self) -> None:
         if isinstance(self.screen, View):

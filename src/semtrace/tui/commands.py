@@ -84,6 +84,17 @@ COMMANDS: dict[str, Command] = {
         priority=False,
     ),
     "back": Command(("escape", "b"), "back", "out of a filter, a sheet; then to the list of servers, if several", 10),
+    "play": Command(("space",), "play", "play, or stand still", 1, "app.pause", where="recording"),
+    "play_slower": Command(("less_than_sign",), "slower", "play more slowly", 9, "app.speed(-1)", where="recording"),
+    "play_faster": Command(
+        ("greater_than_sign",), "faster", "play faster, to 100 times", 9, "app.speed(1)", where="recording"
+    ),
+    "step_back": Command(("left_square_bracket",), "step", "the snapshot before", 1, "app.step(-1)", where="recording"),
+    "step_on": Command(("right_square_bracket",), "step", "the next snapshot", 1, "app.step(1)", where="recording"),
+    "skip_back": Command(("left_curly_bracket",), "10 s", "ten seconds back", 3, "app.skip(-10)", where="recording"),
+    "skip_on": Command(("right_curly_bracket",), "10 s", "ten seconds on", 3, "app.skip(10)", where="recording"),
+    "event_back": Command(("N",), "finding", "to the finding or death before", 2, "app.event(-1)", where="recording"),
+    "event_on": Command(("n",), "finding", "to the next finding or death", 2, "app.event(1)", where="recording"),
     "rows": Command(
         ("l", "tab"),
         "workers/locks",

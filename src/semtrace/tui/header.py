@@ -60,6 +60,7 @@ class Gauge:
     rate: float | None = None
     cpu_percent: float | None = None
     paused: bool = False
+    replay: str = ""  # where a recording is, in words
 
 
 def headline_line(answer: Headline, server: Server, snapshot: Snapshot, gauge: Gauge, width: int, alone: bool) -> Line:
@@ -205,6 +206,8 @@ def _alerts(snapshot: Snapshot | None, gauge: Gauge) -> list[Item]:
 
 def _rate(gauge: Gauge) -> Line:
     """The interval; and what really comes through where that is clearly less."""
+    if gauge.replay:
+        return (Span(gauge.replay, "badge"),)
     line = (Span(f"every {gauge.interval_s:g}s"),)
     if gauge.rate is not None and not gauge.paused and gauge.rate < 0.75 / gauge.interval_s:
         return (*line, Span(f", shown {gauge.rate:.1f}/s", "warning"))

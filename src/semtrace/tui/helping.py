@@ -37,6 +37,10 @@ def help_entries(keymap: Keymap, ascii_too: bool = False) -> Iterator[Entry]:
     for key, does in help_lines(keymap, "timeline"):
         yield Entry(spelled(key) if ascii_too else key, does)
     yield Entry("", "")
+    yield Entry("", "In a recording (semtrace open FILE):", "strong")
+    for key, does in help_lines(keymap, "recording"):
+        yield Entry(spelled(key) if ascii_too else key, does)
+    yield Entry("", "")
     for drawn, meaning, style in timeline_rows.sign_entries():
         yield Entry(drawn, meaning, style)
     yield Entry("", "")

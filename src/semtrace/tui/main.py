@@ -118,7 +118,7 @@ class MainScreen(View):
 
     def on_pictured(self, message: Pictured) -> None:
         self.looking.collect(message.snapshot)
-        if not message.snapshot.alive:
+        if not message.snapshot.alive and self.looking.tools.player is None:
             self._poller.stop()
         self._say_states()
         self._catch_up()
@@ -164,6 +164,16 @@ class MainScreen(View):
         self._say_header()
         if (top := self._top()) is not None:
             top.freshen()
+
+    def jump(self, history: Sequence[Snapshot]) -> None:
+        """Go to another moment of a recording."""
+        self.looking.jump(history)
+        self._raster = None
+
+    def look_now(self) -> None:
+        """Have the next picture read at once."""
+        self._poller.set_interval(self._poller.interval_s)
+        self._say_header()
 
     def slower(self) -> None:
         self._set_interval(slower(self._poller.interval_s))
@@ -271,7 +281,9 @@ class MainScreen(View):
 
     def _say_header(self) -> None:
         looking, snapshot, answer = self.looking, self.snapshot, self._answer
-        gauge = header.Gauge(self._poller.interval_s, looking.meter.rate, looking.meter.cpu_percent, looking.paused)
+        meter, player = looking.meter, looking.tools.player
+        replay = player.words() if player is not None else ""
+        gauge = header.Gauge(self._poller.interval_s, meter.rate, meter.cpu_percent, looking.paused, replay)
         alone = answer is None or snapshot is None
         self.bar("header").say(partial(header.header_line, looking.server, snapshot, gauge, alone=alone))
         if answer is not None and snapshot is not None:

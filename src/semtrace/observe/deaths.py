@@ -1,0 +1,153 @@
+"""Watch how processes of a server end: their exit codes by pidfd, and what the last snapshot before showed of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from semtrace.lazydata import dataclass
+from semtrace.linux.pidfd import Pidfd, kills_in, out_of_memory_kills
+from semtrace.model import Death, DeathCause, HeldAtDeath, ProcessId, Role, Server, Snapshot, place_of
+
+# The newest stay in the snapshots, for so long.
+MOST_KEPT = 64
+_KEPT_S = 600.0
+# A process of which nobody is told how it ended within this time was reaped by a kernel that does not say it.
+_PATIENCE_S = 3.0
+# More workers than these have no descriptor of their own.
+_MOST_WATCHED = 512
+
+_LAST_LOOKS, _LAST_PAUSE_S = 5, 0.01
+
+_SIGKILL, _SIGABRT = -9, -6
+
+
+@dataclass(frozen=True)
+class _Watched:
+    pidfd: Pidfd
+    role: Role
+    memory: tuple[str, int] | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One that has ended: when that was found, and whether its exit code may still come."""
+
+    death: Death
+    at_s: float
+    pidfd: Pidfd | None
+    memory: tuple[str, int] | None = None
+
+
+class Deaths:
+    """`update` takes every refresh, `note` every snapshot, in their order; `close` gives the descriptors back."""
+
+    def __init__(self) -> None:
+        self._watched: dict[ProcessId, _Watched] = {}
+        self._unwatchable: set[ProcessId] = set()
+        self._found: list[_Found] = []
+        self._held: Mapping[ProcessId, tuple[HeldAtDeath, ...]] = {}
+        self._silent: Mapping[ProcessId, float | None] = {}
+
+    @property
+    def fds(self) -> list[int]:
+        """Return descriptors that can be read once their processes have ended."""
+        return [watched.pidfd.fd for watched in self._watched.values()]
+
+    def update(self, now_s: float, server: Server, members: Mapping[ProcessId, Role]) -> tuple[Death, ...]:
+        """Return the deaths until now, the newest last."""
+        for process in [process for process in self._watched if process not in members]:
+            self._leave(now_s, process)
+        for process, role in members.items():
+            if process not in self._watched and process not in self._unwatchable:
+                self._watch(process, role)
+        self._unwatchable.intersection_update(members)
+        self._found = [self._again(now_s, server, each) for each in self._found if now_s - each.at_s < _KEPT_S]
+        self._found = self._found[-MOST_KEPT:]
+        return tuple(replace(each.death, ended_s=max(now_s - each.at_s, 0.0)) for each in self._found)
+
+    def last(self, now_s: float, server: Server) -> tuple[Death, ...]:
+        """Return the deaths of all that were left. Whoever started the server may take a moment to reap it."""
+        deaths = self.update(now_s, server, {})
+        for _ in range(_LAST_LOOKS):
+            if not any(self._open()):
+                break
+            time.sleep(_LAST_PAUSE_S)
+            deaths = self.update(now_s, server, {})
+        return deaths
+
+    def note(self, snapshot: Snapshot) -> None:
+        """Remember what to say of a process if it ends before the next snapshot."""
+        held: dict[ProcessId, list[HeldAtDeath]] = {}
+        for lock in snapshot.locks:
+            for holder in lock.holders if not lock.signal else ():
+                one = HeldAtDeath(lock.id, lock.label, holder.tid, place_of(holder))
+                held.setdefault(holder.process, []).append(one)
+        self._held = {process: tuple(several) for process, several in held.items()}
+        self._silent = {process.id: process.last_heartbeat_s for process in snapshot.processes}
+
+    def close(self) -> None:
+        for pidfd in (*(each.pidfd for each in self._watched.values()), *self._open()):
+            pidfd.close()
+        self._watched.clear()
+
+    def _open(self) -> Iterator[Pidfd]:
+        return (each.pidfd for each in self._found if each.pidfd is not None)
+
+    def _watch(self, process: ProcessId, role: Role) -> None:
+        if len(self._watched) >= _MOST_WATCHED:
+            return
+        try:
+            self._watched[process] = _Watched(Pidfd(process), role, out_of_memory_kills(process.pid))
+        except OSError:  # it has just ended, or this kernel has none
+            self._unwatchable.add(process)
+
+    def _leave(self, now_s: float, process: ProcessId) -> None:
+        """It is no member any more: it has ended, or has become another program."""
+        watched = self._watched.pop(process)
+        if not watched.pidfd.ended:
+            watched.pidfd.close()
+            return
+        death = Death(
+            process,
+            watched.role,
+            DeathCause.UNKNOWN,
+            None,
+            0.0,
+            self._held.get(process, ()),
+            self._silent.get(process),
+        )
+        self._found.append(_Found(death, now_s, watched.pidfd, watched.memory))
+
+    def _again(self, now_s: float, server: Server, found: _Found) -> _Found:
+        """Ask once more how it ended: that is known once its parent has reaped it."""
+        if found.pidfd is None:
+            return found
+        code = found.pidfd.exit_code()
+        if code is None and now_s - found.at_s < _PATIENCE_S:
+            return found
+        found.pidfd.close()
+        cause = cause_of(code, found.death.silent_s, server.timeout_s, _was_short_of_memory(found.memory))
+        return _Found(replace(found.death, exit_code=code, cause=cause), found.at_s, None)
+
+
+def cause_of(code: int | None, silent_s: float | None, timeout_s: float | None, short_of_memory: bool) -> DeathCause:
+    """Return what ended a process. gunicorn sends SIGABRT, then SIGKILL, to a worker that has not beaten for so long
+    (gunicorn/arbiter.py murder_workers); it looks once a second. A worker that catches SIGABRT exits with 1
+    (gunicorn/workers/base.py handle_abort).
+    """
+    if code is None:
+        return DeathCause.UNKNOWN
+    if code == _SIGKILL and short_of_memory:
+        return DeathCause.MEMORY
+    if code in (_SIGKILL, _SIGABRT, 1) and timeout_s and silent_s is not None and silent_s >= timeout_s - 1.0:
+        return DeathCause.TIMEOUT
+    return DeathCause.SIGNAL if code < 0 else DeathCause.EXIT
+
+
+def _was_short_of_memory(before: tuple[str, int] | None) -> bool:
+    if before is None:
+        return False
+    now = kills_in(before[0])
+    return now is not None and now > before[1]

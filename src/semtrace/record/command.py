@@ -1,0 +1,160 @@
+"""`semtrace record`: from servers to files, until somebody stops it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from semtrace.errors import EXIT_NOT_PERMITTED, EXIT_OK, NoServer, UsageError
+from semtrace.lazydata import dataclass
+from semtrace.model import ProcessId, Server, Snapshot
+from semtrace.record.asked import Asked
+from semtrace.record.recorder import Recorder, Wanted
+from semtrace.record.sink import CannotWrite, File, Full
+from semtrace.servers import gunicorn
+from semtrace.text import age, clean, counted, size
+
+# With --all: how often new servers are looked for.
+_LOOK_EVERY_S = 5.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the command line asks for. `every`: all gunicorns, now and later, into files in the folder `out`."""
+
+    out: Path
+    wanted: Wanted
+    pid: int | None = None
+    for_s: float | None = None
+    most: int | None = None
+    every: bool = False
+
+
+def record(order: Order, say: Say) -> int:
+    """Record until the time is over, the server has ended, the file is full, or a signal ends it."""
+    recording = _Recording(order, say)
+    try:
+        with Asked() as asked:
+            recording.start()
+            recording.run(asked)
+    finally:
+        recording.close()
+    return EXIT_NOT_PERMITTED if recording.blind else EXIT_OK
+
+
+class _Recording:
+    def __init__(self, order: Order, say: Say) -> None:
+        self._order = order
+        self._say = say
+        self._recorders: list[Recorder] = []
+        self._known: set[ProcessId] = set()
+        self._look_due_s = 0.0
+        self._end_s = float("inf") if order.for_s is None else time.monotonic() + order.for_s
+        self.blind = False
+
+    def start(self) -> None:
+        if self._order.every:
+            if not self._order.out.is_dir():
+                raise UsageError(f"{self._order.out} is not a folder", "with --all, -o names a folder")
+            self._look_for_servers()
+            if not self._recorders:
+                self._say("no gunicorn is running on this machine yet")
+            return
+        self._begin(gunicorn.choose(self._order.pid), self._order.out)
+
+    def run(self, asked: Asked) -> None:
+        due_s = time.monotonic()
+        while asked.stop is None and (self._recorders or self._order.every) and time.monotonic() < self._end_s:
+            if time.monotonic() >= due_s:
+                due_s = max(due_s + self._order.wanted.interval_s, time.monotonic())
+                self._step()
+            else:
+                for recorder in self._recorders:
+                    self._unless_full(recorder, recorder.store_events)
+            if asked.to_write():
+                for recorder in self._recorders:
+                    self._unless_full(recorder, lambda recorder=recorder: recorder.write("SIGUSR1"))  # type: ignore[misc]
+                    self._say_why(recorder)
+            fds = [fd for recorder in self._recorders for fd in recorder.ready]
+            ends = [fd for recorder in self._recorders for fd in recorder.ends]
+            ready = asked.wait(min(due_s, self._end_s) - time.monotonic(), (*fds, *ends))
+            if not ready.isdisjoint(ends):
+                due_s = time.monotonic()  # somebody has died: one snapshot now
+        self._step()  # what was between the last snapshot and the end
+
+    def close(self) -> None:
+        for recorder in list(self._recorders):
+            with suppress(Full, CannotWrite):
+                recorder.store_events()
+            self._end(recorder)
+
+    def _step(self) -> None:
+        if self._order.every and time.monotonic() >= self._look_due_s:
+            self._look_for_servers()
+        for recorder in list(self._recorders):
+            self._unless_full(recorder, recorder.step)
+            self._say_why(recorder)
+            if recorder.ended and recorder in self._recorders:
+                self._say(f"the server {recorder.server.pid} has ended")
+                self._end(recorder)
+
+    def _unless_full(self, recorder: Recorder, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Full:
+            self._say(f"{recorder.file.path} has reached --max-size")
+            self._end(recorder)
+
+    def _look_for_servers(self) -> None:
+        self._look_due_s = time.monotonic() + _LOOK_EVERY_S
+        with suppress(NoServer):
+            for server in gunicorn.find_servers():
+                if server.id not in self._known:
+                    began = time.strftime("%Y%m%d-%H%M%S")
+                    self._begin(server, self._order.out / f"semtrace-{server.pid}-{began}.semrec")
+
+    def _begin(self, server: Server, path: Path) -> None:
+        self._known.add(server.id)
+        file = File(path, self._order.most)
+        try:
+            recorder = Recorder(server, self._order.wanted, file)
+        except BaseException:
+            file.close()
+            raise
+        self._recorders.append(recorder)
+        to = "memory, to be written to" if self._order.wanted.keep_s is not None else "to"
+        self._say(f"recording {clean(server.title)} (PID {server.pid}) {to} {path}")
+
+    def _say_why(self, recorder: Recorder) -> None:
+        for reason in recorder.reasons:
+            self._say(f"wrote what was kept to {recorder.file.path}: {reason}")
+        recorder.reasons.clear()
+
+    def _end(self, recorder: Recorder) -> None:
+        self._recorders.remove(recorder)
+        recorder.close()
+        self.blind |= recorder.last is not None and nothing_seen(recorder.last)
+        for sentence in _summary(recorder):
+            self._say(sentence)
+
+
+def _summary(recorder: Recorder) -> Iterator[str]:
+    if recorder.is_empty:  # a ring that was never written: a file without a snapshot would only mislead
+        with suppress(OSError):
+            recorder.file.path.unlink()
+        yield f"{counted(recorder.taken, 'snapshot')} taken; nothing happened, so nothing was written"
+        return
+    events = f", {counted(recorder.events, 'event')}" if recorder.wants_events else ""
+    lost = f", {recorder.unrecordable} could not be recorded" if recorder.unrecordable else ""
+    watched = f" over {age(recorder.last.watched_s)}" if recorder.last is not None else ""
+    what = f"{counted(recorder.written, 'snapshot')}{events}{watched}{lost}"
+    yield f"{what}, {size(recorder.file.size)} in {recorder.file.path}"
+
+
+def nothing_seen(snapshot: Snapshot) -> bool:
+    """Return True if the kernel showed the inside of not one process."""
+    return {p.process for p in snapshot.problems} >= {p.id for p in snapshot.processes} != set()

@@ -1,0 +1,161 @@
+"""Plays a recording as a source of snapshots: forwards at some speed, by steps, or to a moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from pathlib import Path
+
+from semtrace.model import Snapshot
+from semtrace.record.groups import Frame
+from semtrace.record.moments import Moment
+from semtrace.record.reader import time_of
+from semtrace.record.replay import Replay, values_that_no_server_has
+from semtrace.rules import Limits
+from semtrace.text import age, iso
+
+SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+# What lies before a moment that was jumped to, for the timeline.
+HISTORY_S = 60.0
+# Frames around the moment that are kept decoded.
+_AHEAD_S = 10.0
+_EPSILON_S = 1e-4
+
+
+class Player:
+    """Where a recording is being looked at. For two threads: one reads pictures, the other obeys keys.
+
+    `snapshot` gives the picture of now; `position` is in seconds since the epoch.
+    """
+
+    def __init__(
+        self, path: Path, limits: Limits, moment: Moment | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._replay = Replay(path, limits)
+        self._lock = threading.RLock()
+        self._now = now
+        self._path = path
+        with values_that_no_server_has(path):
+            self.began, self.ended = self._replay.recording.span()
+            self.position = self.began if moment is None else self._within(self._replay.recording.resolve(moment))
+        self.playing = False
+        self.speed = SPEEDS[0]
+        self._moved_s = now()
+        self._window: list[Frame] = []
+        self._window_to = 0.0
+        self._shown: tuple[Frame, Snapshot] | None = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._replay.recording.close()
+
+    def snapshot(self) -> Snapshot:
+        """Return the picture of this moment, moving on if it plays."""
+        with self._lock, values_that_no_server_has(self._path):
+            self._move()
+            frame = self._frame_at(self.position)
+            if self._shown is None or self._shown[0] is not frame:
+                self._shown = frame, self._replay.judged(frame)
+            return self._shown[1]
+
+    def history(self) -> list[Snapshot]:
+        """Return the pictures before this moment, the oldest first, without findings: a timeline does not need them."""
+        with self._lock, values_that_no_server_has(self._path):
+            found = self._replay.recording.frames(self.position - HISTORY_S, self.position)
+            return [frame.snapshot for frame in found]
+
+    def words(self) -> str:
+        """Return where it is, in a few words."""
+        sign = f"×{self.speed:g}" if self.playing else "stands"
+        passed, whole = age(self.position - self.began), age(self.ended - self.began)
+        return f"{iso(self.position)[11:19]}Z +{passed} of {whole}, {sign}"
+
+    # -- keys
+
+    def toggle(self) -> None:
+        with self._lock:
+            self._move()
+            if not self.playing and self.position >= self.ended:
+                self.position = self.began
+            self.playing = not self.playing
+
+    def faster(self, steps: int) -> None:
+        with self._lock:
+            self._move()
+            place = SPEEDS.index(self.speed) + steps
+            self.speed = SPEEDS[min(max(place, 0), len(SPEEDS) - 1)]
+
+    def step(self, by: int) -> None:
+        """Go to the next or the previous picture, and stay there."""
+        with self._lock, values_that_no_server_has(self._path):
+            self._move()
+            self.playing = False
+            here = time_of(self._frame_at(self.position))
+            if by > 0:
+                several = self._replay.recording.frames(here, None)
+                next(several, None)
+                after = next(several, None)
+                self.position = self.ended if after is None else self._within(time_of(after))
+            else:
+                before = self._replay.recording.at(here - _EPSILON_S)
+                self.position = self._within(time_of(before))
+
+    def skip(self, seconds: float) -> None:
+        with self._lock:
+            self._move()
+            self.position = self._within(self.position + seconds)
+
+    def event(self, by: int) -> bool:
+        """Go to the next or the previous picture with a finding or a death that the one before it has not; return False
+        if there is none.
+        """
+        with self._lock, values_that_no_server_has(self._path):
+            self._move()
+            self.playing = False
+            if by > 0:
+                marks = self._marks(self.position, None)
+                found = next((at for at in marks if at > self.position + _EPSILON_S), None)
+            else:
+                found = None
+                for at in self._marks(self.began, self.position - _EPSILON_S):
+                    found = at
+            if found is not None:
+                self.position = self._within(found)
+            return found is not None
+
+    # -- inside
+
+    def _marks(self, since: float, until: float | None) -> Iterator[float]:
+        before: set[Hashable] | None = None
+        for frame in self._replay.recording.frames(since, until):
+            judged = self._replay.judged(frame)
+            keys: set[Hashable] = {each.key for each in judged.findings if each.severity != "note"}
+            keys |= {death.id for death in judged.deaths}
+            if (keys - before) if before is not None else (keys and since == self.began):
+                yield time_of(frame)
+            before = keys
+
+    def _move(self) -> None:
+        now = self._now()
+        if self.playing:
+            self.position = self._within(self.position + (now - self._moved_s) * self.speed)
+            self.playing = self.position < self.ended
+        self._moved_s = now
+
+    def _within(self, moment: float) -> float:
+        return min(max(moment, self.began), self.ended)
+
+    def _frame_at(self, moment: float) -> Frame:
+        """Return the frame of that time. The frames that come next are kept, for they are asked for soon."""
+        if not (self._window and time_of(self._window[0]) <= moment <= self._window_to):
+            self._window = list(self._replay.recording.frames(moment, moment + _AHEAD_S))
+            self._window_to = moment + _AHEAD_S
+            if not self._window:
+                self._window = [self._replay.recording.at(moment)]
+        found = self._window[0]
+        for frame in self._window:
+            if time_of(frame) > moment:
+                break
+            found = frame
+        return found

@@ -1,0 +1,38 @@
+"""How many records never came, by the numbers of those that did. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from semtrace.model import ProcessId
+from semtrace.tracing.events import Event
+from semtrace.tracing.sequence import Stream
+
+
+class Losses:
+    """Counts the records of each process that never came, by their numbers."""
+
+    def __init__(self) -> None:
+        self._streams: dict[ProcessId, Stream] = {}
+        self._told: dict[ProcessId, int] = {}
+
+    def note(self, events: Iterable[Event], told: Mapping[ProcessId, int] | None = None) -> dict[ProcessId, int]:
+        """Return how many were found to be lost with these. `told` is what the state files say: they know at once what
+        did not fit, the numbers show as well what never came for other reasons.
+        """
+        streams = self._streams
+        for origin, _, sequence, _, _ in events:
+            stream = streams.get(origin.process)
+            if stream is None:
+                stream = streams[origin.process] = Stream()
+            if sequence == stream.next:
+                stream.next = sequence + 1
+            else:
+                stream.surprise(sequence)
+        now = dict(told or {})
+        for process, stream in streams.items():
+            stream.settle()
+            now[process] = max(stream.skipped, now.get(process, 0))
+        new = {process: lost - self._told.get(process, 0) for process, lost in now.items()}
+        self._told.update(now)
+        return {process: lost for process, lost in new.items() if lost > 0}

@@ -1,0 +1,90 @@
+"""Recordings for the tests: values of any type of the schema, and files of several snapshots."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sick import holder, lock, snapshot, waiter
+
+from semtrace.model import Snapshot
+from semtrace.record.chunks import encode
+from semtrace.record.groups import Frame, GroupWriter
+from semtrace.record.head import Head, encode_head, schema
+
+TYPES = schema()
+HEAD = Head(100_000_000_000, 1_700_000_100.0, 0.2, "9.9")
+S = 1_000_000_000
+
+
+def value(described: Any, random_: random.Random, depth: int = 0) -> Any:
+    """Return any value of a type as the schema describes it."""
+    if isinstance(described, str):
+        return _SCALARS[described](random_)
+    word, *rest = described
+    if word == "maybe":
+        return value(rest[0], random_, depth) if random_.random() < 0.6 else None
+    if word in ("of", "word"):
+        return random_.choice(rest if word == "of" else list(TYPES.classes[rest[0]]))  # type: ignore[call-overload]
+    if word in ("class", "one"):
+        return instance(random_.choice(rest), random_, depth)
+    if word == "fixed":
+        return tuple(value(each, random_, depth) for each in rest)
+    most = (2 if word == "set" else 3) if depth < 5 else 1  # of a set the order is nobody's choice, and shows in repr
+    several = (value(rest[0], random_, depth + 1) for _ in range(random_.randrange(most)))
+    return frozenset(several) if word == "set" else tuple(several)
+
+
+def instance(name: str, random_: random.Random, depth: int = 0) -> Any:
+    """Return any value of a class."""
+    fields = TYPES.description[name]
+    return TYPES.classes[name](*(value(described, random_, depth + 1) for _, described in fields))
+
+
+def any_snapshot(random_: random.Random, before: Snapshot | None = None) -> Snapshot:
+    """Return any snapshot, or one of which some fields are those of the one before."""
+    found = replace(instance("Snapshot", random_), monotonic_s=random_.random() * 1e6)
+    if before is None:
+        return found
+    kept = {name for name, _ in TYPES.description["Snapshot"] if random_.random() < 0.6} - {"monotonic_s"}
+    return replace(found, **{name: getattr(before, name) for name in kept})
+
+
+_SCALARS: dict[str, Callable[[random.Random], Any]] = {
+    "int": lambda r: r.choice([0, 1, -1, r.getrandbits(64), -r.getrandbits(70), r.randrange(300)]),
+    "float": lambda r: r.choice([0.0, -0.0, 7, r.random(), -r.random() * 10 ** r.randrange(300)]),
+    "time": lambda r: r.random() * 2e9,
+    "str": lambda r: r.choice(["app.lock", "\udc80x", "", "\x1b[2J", "\U0001f512", str(r.randrange(9))]),
+    "bool": lambda r: r.random() < 0.5,
+}
+
+
+def moving(count: int, start_s: float = 100.0, step_s: float = 0.2) -> list[Snapshot]:
+    """One server as it goes on: a hold that grows, a waiter that comes and goes, a worker's heartbeat."""
+    found = []
+    for number in range(count):
+        passed = number * step_s
+        waiting = (waiter(12, passed),) if number % 3 else ()
+        one = snapshot(lock(holders=(holder(11, 5.0 + passed),), waiters=waiting), lock("app.other", 2))
+        found.append(
+            replace(one, monotonic_s=start_s + passed, taken_at=one.taken_at + passed, watched_s=20.0 + passed)
+        )
+    return found
+
+
+def frames(snapshots: Iterable[Snapshot]) -> list[Frame]:
+    return [Frame(round(each.monotonic_s * S), each) for each in snapshots]
+
+
+def recorded(several: Iterable[Frame], head: Head = HEAD, group_ns: int = 10 * S) -> list[bytes]:
+    """The chunks of a recording, the head first."""
+    writer = GroupWriter(TYPES, group_ns)
+    return [encode(encode_head(head, TYPES)), *(encode(writer.chunk(frame)) for frame in several)]
+
+
+def write(path: Path, several: Iterable[Frame], **changes: Any) -> Path:
+    path.write_bytes(b"".join(recorded(several, **changes)))
+    return path

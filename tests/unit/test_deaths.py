@@ -1,0 +1,107 @@
+"""Death certificates: how a process ended, also where it is nobody's child that we know."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from sick import SERVER, frames, holder, lock, pid, snapshot
+from support import start_ticks, wait_until
+
+from semtrace.linux.pidfd import Pidfd
+from semtrace.model import Death, DeathCause, HeldAtDeath, ProcessId, place_of
+from semtrace.observe.deaths import Deaths, cause_of
+from semtrace.present.deaths import death_text
+
+# A grandchild: its parent reaps it, as gunicorn does.
+PARENT = "import subprocess, sys; p = subprocess.Popen(['cat']); print(p.pid, flush=True); p.wait(); sys.stdin.read()"
+
+
+@pytest.fixture
+def grandchild() -> Iterator[ProcessId]:
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        number = int(parent.stdout.readline())
+        yield ProcessId(number, start_ticks(number) or 0)
+        parent.kill()
+
+
+def knows_exit_codes() -> bool:
+    child = os.fork()
+    if not child:
+        os._exit(3)
+    fd = Pidfd.__new__(Pidfd)
+    fd.fd = os.pidfd_open(child)
+    os.waitpid(child, 0)
+    try:
+        return fd.exit_code() == 3
+    finally:
+        fd.close()
+
+
+def test_a_killed_process_has_its_signal_and_what_it_held(grandchild: ProcessId) -> None:
+    deaths, now = Deaths(), 100.0
+    assert deaths.update(now, SERVER, {grandchild: "worker"}) == ()
+    held = holder(11, process=grandchild, tid=7, stack=frames(("/srv/app.py", "pay")))
+    deaths.note(snapshot(lock(holders=(held,))))
+    assert deaths.update(now, SERVER, {grandchild: "worker"}) == ()
+    (fd,) = deaths.fds
+    os.kill(grandchild.pid, signal.SIGKILL)
+    wait_until(lambda: start_ticks(grandchild.pid) is None, what="the parent to notice")
+    (death,) = deaths.update(now + 1, SERVER, {})
+    known = knows_exit_codes()
+    assert (death.exit_code, death.cause) == ((-9, DeathCause.SIGNAL) if known else (None, DeathCause.UNKNOWN))
+    assert death.held == (HeldAtDeath(lock().id, "app.lock", 7, place_of(held)),)
+    assert deaths.update(now + 3, SERVER, {})[0].ended_s == 2.0
+    assert deaths.fds == []
+    deaths.close()
+    if known:
+        with pytest.raises(OSError):  # noqa: PT011
+            os.fstat(fd)
+
+
+def test_a_process_that_became_another_program_is_not_dead(grandchild: ProcessId) -> None:
+    deaths = Deaths()
+    deaths.update(1.0, SERVER, {grandchild: "worker"})
+    assert deaths.update(2.0, SERVER, {}) == ()
+    deaths.close()
+
+
+def test_a_reused_pid_is_not_watched() -> None:
+    deaths = Deaths()
+    deaths.update(1.0, SERVER, {ProcessId(os.getpid(), 1): "worker", pid(2**22 + 1): "worker"})
+    assert deaths.fds == []
+
+
+@pytest.mark.parametrize(
+    ("code", "silent_s", "short", "cause"),
+    [
+        (None, 40.0, True, DeathCause.UNKNOWN),
+        (0, 1.0, False, DeathCause.EXIT),
+        (1, 1.0, False, DeathCause.EXIT),
+        (1, 29.5, False, DeathCause.TIMEOUT),
+        (-9, 29.5, False, DeathCause.TIMEOUT),
+        (-6, 31.0, False, DeathCause.TIMEOUT),
+        (-9, 31.0, True, DeathCause.MEMORY),
+        (-9, None, False, DeathCause.SIGNAL),
+        (-9, 5.0, False, DeathCause.SIGNAL),
+        (-15, 40.0, False, DeathCause.SIGNAL),
+    ],
+)
+def test_a_cause_is_named_only_on_evidence(
+    code: int | None, silent_s: float | None, short: bool, cause: DeathCause
+) -> None:
+    assert cause_of(code, silent_s, 30.0, short) is cause
+
+
+def test_the_text_names_signals_and_codes() -> None:
+    death = Death(pid(11), "worker", DeathCause.SIGNAL, -11, 0.0)
+    assert death_text(death.cause, death.exit_code) == "was killed by SIGSEGV"
+    assert death_text(DeathCause.SIGNAL, -99) == "was killed by signal 99"
+    assert death_text(DeathCause.EXIT, 3) == "exited with 3"
+    assert death_text(DeathCause.UNKNOWN, None) == "ended; how is unknown"

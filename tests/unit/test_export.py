@@ -1,0 +1,211 @@
+"""Exports and comparisons of recordings: what other tools and other people get."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from recordings import S, frames, moving, recorded
+from sick import holder, lock, pid, processes, snapshot, waiter
+from telling import LOCK, P, record
+
+from semtrace import wire
+from semtrace.errors import SemtraceError, UsageError
+from semtrace.export.command import export
+from semtrace.model import Death, DeathCause, Lock, Snapshot, WaitGraph
+from semtrace.record.chunks import encode
+from semtrace.record.diffing import diff
+from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chunk, legend_of
+from semtrace.rules import Limits
+from semtrace.tracing.packing import packed, restored, shuffled, unpacked
+from semtrace.wire import EventType
+
+HOSTILE = "</script><script>alert(1)</script>"
+NOTHING = (None, None)
+
+
+def contended(count: int = 50, name: str = "app.lock") -> list[Snapshot]:
+    """Two threads take a lock by turns; the other one waits. A worker goes in the end."""
+    found = []
+    for number, plain in enumerate(moving(count)):
+        one, other = (11, 12) if number // 5 % 2 else (12, 11)
+        passed = number % 5 * 0.2
+        busy = lock(name, holders=(holder(one, passed),), waiters=(waiter(other, passed),))
+        gone = number >= count - 5
+        deaths = (Death(pid(13), "worker", DeathCause.SIGNAL, -9, 0.2),) if gone else ()
+        found.append(replace(plain, locks=(busy,), processes=processes(2 if gone else 3), deaths=deaths))
+    return found
+
+
+def file(path: Path, several: list[Snapshot], *more: bytes) -> Path:
+    path.write_bytes(b"".join([*recorded(frames(several)), *more]))
+    return path
+
+
+def exported(path: Path, to: str) -> bytes:
+    out = path.with_suffix(f".{to}")
+    export(path, to, out, NOTHING, Limits())
+    assert out.stat().st_mode & 0o777 == 0o600
+    return out.read_bytes()
+
+
+def traced_bytes(count: int, wait_ns: int = 0) -> bytes:
+    """One thread of P acquires and releases, each hold 1 ms."""
+    found = []
+    for number in range(count):
+        at = 100 * S + number * 10_000_000
+        found.append(record(EventType.ACQUIRED, at, 2 * number + 1, wait_ns, P))
+        found.append(record(EventType.RELEASED, at + 1_000_000, 2 * number + 2, 1_000_000, P))
+    return b"".join(map(wire.encode_event, found))
+
+
+def with_events(path: Path, data: bytes, legend: Legend | None = None) -> Path:
+    legend = legend or Legend({}, {LOCK: "app.traced"}, {}, frozenset({0}))
+    chunks = [legend_chunk(legend, 100 * S), *event_chunks(0, data, 1 << 60)]
+    return file(path, [traced_snapshot(each) for each in moving(20)], *map(encode, chunks))
+
+
+def traced_snapshot(plain: Snapshot) -> Snapshot:
+    return replace(plain, locks=(Lock(LOCK, "Lock", "free", 1, 1, "app.traced"),), waits=WaitGraph())
+
+
+def test_events_come_back_as_they_were_with_their_legend() -> None:
+    data = traced_bytes(5000) + b"half"
+    assert restored(shuffled(data)) == unpacked(packed(data)) == data
+    chunks = list(event_chunks(7, data, 1 << 60))
+    assert [events_of(chunk)[0] for chunk in chunks] == [7] * len(chunks)
+    assert b"".join(events_of(chunk)[1] for chunk in chunks) == data
+    assert sum(chunk.size for chunk in chunks) < len(data) / 5
+    legend = Legend({3: ("/app/a.py", 7)}, {LOCK: "a"}, {P: 1000}, frozenset({0}))
+    assert legend_of(legend_chunk(legend, 1)) == legend
+    assert not legend.beyond(legend)
+    assert legend.may_tell(1000, P)
+    assert not legend.may_tell(1001, P)
+
+
+def test_csv_has_a_row_for_each_hold_and_wait(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(exported(file(tmp_path / "x", contended()), "csv").decode().splitlines()))
+    assert {row["what"] for row in rows} == {"held", "waiting"}
+    assert {row["pid"] for row in rows} == {"11", "12"}
+    assert {row["name"] for row in rows} == {"app.lock"}
+
+
+def test_csv_gives_a_spreadsheet_no_formula(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(exported(file(tmp_path / "x", contended(9, "=cmd()")), "csv").decode().splitlines()))
+    assert {row["name"] for row in rows} == {"'=cmd()"}
+
+
+def test_events_give_exact_spans(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(exported(with_events(tmp_path / "x", traced_bytes(30)), "csv").decode().splitlines()))
+    assert [(row["name"], row["seconds"], row["exact"]) for row in rows] == [("app.traced", "0.001000000", "1")] * 30
+
+
+def test_events_of_who_may_not_speak_are_left_out(tmp_path: Path) -> None:
+    path = with_events(tmp_path / "x", traced_bytes(30), Legend({}, {}, {P: 1000}, frozenset()))
+    assert len(exported(path, "csv").splitlines()) == 1
+
+
+def test_slices_of_a_chrome_track_nest(tmp_path: Path) -> None:
+    events = json.loads(exported(file(tmp_path / "x", contended()), "chrome"))["traceEvents"]
+    tracks = defaultdict(list)
+    for event in events:
+        if event["ph"] == "X":
+            tracks[event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
+    assert len(tracks) == 2
+    assert any("Lock contention on a app.lock lock (owner tid: 1" in event["name"] for event in events)
+    assert [event["name"] for event in events if event["ph"] == "i"] == ["worker 13 was killed by SIGKILL"]
+    assert {event["ph"] for event in events} >= {"X", "C", "M", "s", "f"}
+
+
+def test_perfetto_reads_what_was_written(tmp_path: Path) -> None:
+    pytest.importorskip("google.protobuf")
+    pb2 = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
+    trace = pb2.Trace()
+    trace.ParseFromString(exported(file(tmp_path / "x", contended()), "perfetto"))
+    names, open_slices, ends, slices = {}, {}, {}, []
+    for packet in trace.packet:
+        names |= {each.iid: each.name for each in packet.interned_data.event_names}
+        event, at = packet.track_event, packet.timestamp
+        if event.type == event.TYPE_SLICE_BEGIN:
+            assert event.track_uuid not in open_slices, "slices of one track must not overlap"
+            assert at >= ends.get(event.track_uuid, 0)
+            open_slices[event.track_uuid] = names[event.name_iid]
+        elif event.type == event.TYPE_SLICE_END:
+            slices.append(open_slices.pop(event.track_uuid))
+            ends[event.track_uuid] = at
+    assert not open_slices
+    assert {"app.lock_lock_held", "Lock contention on a app.lock lock (owner tid: 11)"} <= set(slices)
+    tracks = {packet.track_descriptor.uuid: packet.track_descriptor for packet in trace.packet}
+    assert {each.thread.tid for each in tracks.values() if each.HasField("thread")} == {11, 12}
+    assert any(each.name == "waiters of app.lock" for each in tracks.values())
+    assert "worker 13 was killed by SIGKILL" in names.values()
+
+
+def page_data(page: str) -> dict[str, object]:
+    return json.loads(re.findall(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)[0])
+
+
+def test_a_page_fetches_nothing_and_runs_nothing_of_the_target(tmp_path: Path) -> None:
+    page = exported(file(tmp_path / "x", contended(50, HOSTILE)), "html").decode()
+    assert page.count("<script") == 2
+    assert not re.findall(r"https?://|src=|href=", page)
+    assert "default-src 'none'" in page
+    assert page_data(page)["locks"][0][0] == HOSTILE  # type: ignore[index]
+
+
+def test_a_page_of_ten_busy_minutes_is_below_a_megabyte(tmp_path: Path) -> None:
+    several = [replace(each, monotonic_s=100.0 + number * 0.6) for number, each in enumerate(contended(1000))]
+    path = file(tmp_path / "x", several, *map(encode, event_chunks(0, traced_bytes(20_000), 1 << 60)))
+    assert len(exported(path, "html")) < 1 << 20
+
+
+@pytest.mark.slow
+def test_a_page_draws_itself_in_a_browser(tmp_path: Path) -> None:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    path = file(tmp_path / "x", contended())
+    exported(path, "html")
+    command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"]
+    page = subprocess.run([*command, f"file://{path}.html"], capture_output=True, text=True, timeout=60).stdout
+    assert 'data-drawn="4"' in page
+    assert "<td>app.lock</td>" in page
+
+
+def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
+    path = file(tmp_path / "x.semrec", contended(3))
+    export(path, "csv", None, NOTHING, Limits())
+    with pytest.raises(UsageError, match="is there already"):
+        export(path, "csv", None, NOTHING, Limits())
+    with pytest.raises(SemtraceError, match="No such file"):
+        export(path, "csv", tmp_path / "no" / "x", NOTHING, Limits())
+
+
+# -- diff
+
+
+def test_a_later_recording_with_longer_waits_is_worse(tmp_path: Path) -> None:
+    before = with_events(tmp_path / "a", traced_bytes(50, wait_ns=2_000_000))
+    after = with_events(tmp_path / "b", traced_bytes(50, wait_ns=9_000_000))
+    lines, worse = diff(before, after, Limits(), 50.0, as_json=False)
+    assert worse
+    assert any("app.traced: 95 % of the waits were below 2.00ms, now below 9.00ms" in line for line in lines)
+    assert diff(before, after, Limits(), 400.0, as_json=False)[1] is False
+    assert diff(after, before, Limits(), 0.0, as_json=False)[1] is False
+    assert diff(before, after, Limits(), None, as_json=False)[1] is False
+
+
+def test_a_new_error_is_worse_whatever_the_threshold(tmp_path: Path) -> None:
+    orphan = lock(state="orphaned", reason="locked in all 40 samples over 4.8 s; nobody holds it")
+    before, after = file(tmp_path / "a", moving(3)), file(tmp_path / "b", [snapshot(orphan)])
+    told = json.loads("\n".join(diff(before, after, Limits(), 1e6, as_json=True)[0]))
+    assert told["worse"] == ["app.lock: new error orphaned-lock"]
+    assert told["new_findings"] == [{"code": "orphaned-lock", "name": "app.lock", "severity": "error"}]
+    assert {each["name"] for each in told["locks"]} == {"app.lock", "app.other"}
