@@ -171,8 +171,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "stacks": "model linux cpython.threadids",
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
-    "tailing": "model errors wire tracing.drain tracing.events tracing.follower tracing.lines tracing.losses "
-    "observe.observer reports.schema "
+    "tailing": "model errors present.deaths wire tracing.drain tracing.events tracing.follower tracing.lines "
+    "tracing.losses observe.observer reports.schema "
     "tracing.speakers "
     "tracing.state text tracing.traced",
     "runlogs": "model linux",
