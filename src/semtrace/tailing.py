@@ -10,9 +10,10 @@ from contextlib import closing
 from pathlib import PurePath
 
 from semtrace.errors import NotPermitted, SemtraceError
-from semtrace.model import ProcessId, SemId, Server, Snapshot, TracedEvent
+from semtrace.model import Death, DeathCause, ProcessId, SemId, Server, Snapshot, TracedEvent
 from semtrace.observe.observer import Observer, settle
-from semtrace.reports.schema import event_json
+from semtrace.present.deaths import death_text
+from semtrace.reports.schema import death_json, event_json
 from semtrace.text import clean, clip_start, exact
 from semtrace.tracing.drain import Drain
 from semtrace.tracing.events import Event
@@ -25,6 +26,7 @@ from semtrace.tracing.traced import traced_event
 from semtrace.wire import Site
 
 _LOOK_EVERY_S = 1.0
+_UNDECIDED_S = 4.0  # so long after a death it may still become known how it was
 _LEARN_EVERY_S = 0.05
 _MOST_AT_ONCE = 1 << 20  # of bytes: more would be late, and a lot of memory once it is decoded
 _GARBAGE = 200_000  # events are in no cycles: to look for some at each 700 objects took a third of the time
@@ -51,6 +53,7 @@ class Tail:
         self._state = State()
         self._losses = Losses()
         self._names: dict[SemId, str] = {}
+        self._dead: dict[ProcessId, Death | None] = {}  # None: it was told
         self._looked_s = 0.0
         self._learned_s = 0.0
         self._end_s = float("inf") if for_s is None else time.monotonic() + for_s
@@ -94,6 +97,11 @@ class Tail:
             yield self._next()
         yield self._noted(self._places.events())  # what came since the thread has read last
 
+    def died(self) -> list[Death]:
+        """Return the deaths that have become known since the last time, each once and with its cause if it has one."""
+        told, self._dead = self._dead, dict.fromkeys(self._dead)
+        return [death for death in told.values() if death is not None]
+
     def traced(self, event: Event) -> TracedEvent:
         return traced_event(event, self._state, self._names)
 
@@ -112,6 +120,9 @@ class Tail:
 
     def _take(self, snapshot: Snapshot) -> None:
         self.alive = snapshot.alive
+        for death in snapshot.deaths:
+            if death.id not in self._dead and (death.cause is not DeathCause.UNKNOWN or death.ended_s > _UNDECIDED_S):
+                self._dead[death.id] = death
         names = {lock.id: lock.name for lock in snapshot.locks if lock.name}
         self.version += names != self._names
         self._names = names
@@ -205,8 +216,12 @@ def _painted(line: str, event: str) -> str:
 def lines(server: Server, *, for_s: float | None, colour: bool) -> Iterator[str]:
     """Yield the lines for people."""
     with closing(Tail(server, for_s)) as tail:
-        found = (([tail.traced(event) for event in events], lost) for events, lost in tail.batches())
-        yield from text_lines(found, colour)
+        for events, lost in tail.batches():
+            yield from text_lines([([tail.traced(event) for event in events], lost)], colour)
+            for death in tail.died():
+                how = death_text(death.cause, death.exit_code, death.silent_s)
+                line = f"{death.role} {death.pid} {how}"
+                yield _painted(line, "lost") if colour else line
 
 
 def json_blocks(server: Server, *, for_s: float | None) -> Iterator[str]:
@@ -219,7 +234,9 @@ def json_blocks(server: Server, *, for_s: float | None) -> Iterator[str]:
                 made.forget()
                 made.sites, made.names, version = tail.sites, tail.names, tail.version
             block = made.text(events)
-            yield block + "".join(f"{json.dumps(_lost(process, count))}\n" for process, count in lost.items())
+            more = [_lost(process, count) for process, count in lost.items()]
+            more += [{"event": "died", **death_json(death)} for death in tail.died()]
+            yield block + "".join(f"{json.dumps(each)}\n" for each in more)
 
 
 def _lost(process: ProcessId, count: int) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """What recording costs, and whether anything is lost: prints each figure beside the limit of the project.
 
-    python tests/bench/record.py [NAME …]        names: idle codec events burst sustained seek page
+    python tests/bench/record.py [NAME …]        names: idle codec events burst sustained seek
 
 CPU time is user and system time, of the recorder and its children.
 """

@@ -114,6 +114,8 @@ def test_events_tells_every_act_of_a_known_number_of_requests(base: Path) -> Non
             running.signal(signal.SIGTERM)
             said = [json.loads(line) for line in (first, *following.stdout)]
             assert following.wait(PATIENCE_S) == 0, "it ends with its server"
+        died, said = [e for e in said if e["event"] == "died"], [e for e in said if e["event"] != "died"]
+        assert {(each["cause"], each["exit_code"]) for each in died} <= {("exit", 0), ("unknown", None)}
         acts = Counter((each["event"], each["name"]) for each in said)
         assert acts["acquired", "traced_app.lock"] == acts["released", "traced_app.lock"] == 50
         assert acts["acquired", "traced_app.bounded"] == 50

@@ -191,8 +191,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
     "check": "model errors linux observe.observer present.headline rules servers.gunicorn text waits",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
-    "tailing": "model errors wire tracing.drain tracing.events tracing.follower tracing.lines tracing.losses "
-    "observe.observer reports.schema "
+    "tailing": "model errors present.deaths wire tracing.drain tracing.events tracing.follower tracing.lines "
+    "tracing.losses observe.observer reports.schema "
     "tracing.speakers "
     "tracing.state text tracing.traced",
     "runlogs": "model linux",

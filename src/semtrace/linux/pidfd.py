@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import struct
@@ -24,6 +25,8 @@ class Pidfd:
     def __init__(self, process: ProcessId) -> None:
         """Raises OSError if it has ended, or if this kernel has no such descriptors."""
         self.process = process
+        if not hasattr(os, "pidfd_open"):
+            raise OSError(errno.ENOSYS, "this Python was built without pidfd_open")
         self.fd = os.pidfd_open(process.pid)
         if not still(process):
             self.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 
 from semtrace.lazydata import dataclass
@@ -30,8 +30,6 @@ _AFTER_NS = 10_000_000_000
 # So long after a death it may still become known how it was.
 _UNDECIDED_S = 4.0
 _MOST_KEPT = 256 << 20
-
-Take = Callable[[Snapshot], Snapshot]
 
 
 @dataclass(frozen=True)

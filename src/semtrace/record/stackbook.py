@@ -15,15 +15,15 @@ class StackBook:
 
     def __init__(self) -> None:
         self._stacks: dict[tuple[ProcessId, int], tuple[float, tuple[Frame, ...]]] = {}
+        self._before = self._stacks
         self._now_s = 0.0
 
     def filled(self, snapshot: Snapshot) -> Snapshot:
         """Return the snapshot with what is known; forget what is not true any more, and learn what is new."""
-        before, self._stacks, self._now_s = self._stacks, {}, snapshot.monotonic_s
-        self._before = before
+        self._before, self._stacks, self._now_s = self._stacks, {}, snapshot.monotonic_s
         locks = tuple(map(self._lock, snapshot.locks))
         private = tuple(map(self._private, snapshot.thread_locks))
-        if not before:
+        if not self._before:
             return snapshot
         return replace(snapshot, locks=locks, thread_locks=private)
 
