@@ -25,7 +25,7 @@ def _is_ready(log: Path) -> bool:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_locks_of_a_sibling_are_found_without_a_walk(version: str) -> None:
-    command = (need(version), str(PROGRAMS / "two_locks.py"))
+    command = (need(version), str(PROGRAMS / "two_private_locks.py"))
     with start(*command) as (one, first), start(*command) as (other, second):
         for log in (first, second):
             wait_until(partial(_is_ready, log), what="the locks")
@@ -39,7 +39,7 @@ def test_locks_of_a_sibling_are_found_without_a_walk(version: str) -> None:
 
 
 def test_own_modules_are_walked_without_all_others() -> None:
-    with start(need("3.11"), str(PROGRAMS / "two_locks.py")) as (popen, log):
+    with start(need("3.11"), str(PROGRAMS / "two_private_locks.py")) as (popen, log):
         wait_until(partial(_is_ready, log), what="the locks")
         with Memory(popen.pid) as memory:
             whole, own = walk(popen.pid, memory), walk(popen.pid, memory, only_user=True)

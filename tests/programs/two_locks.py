@@ -1,11 +1,20 @@
-"""A module with two private locks of its own; it says so when it has them."""
+"""A WSGI application with two locks: `/there` and `/back` are their orders, `/gated/…` takes a third around them."""
 
-import asyncio
-import sys
-import threading
+import contextlib
+import multiprocessing
 
-guard = threading.Lock()
-turn = asyncio.Lock() if sys.version_info >= (3, 10) else None
-guard.acquire()
-print("ready", flush=True)
-threading.Event().wait()
+first, second, gate = multiprocessing.Lock(), multiprocessing.Lock(), multiprocessing.RLock()
+
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    with gate if path.startswith("/gated") else contextlib.nullcontext():
+        for _ in range(20):
+            if path.endswith("/back"):
+                with second, first:
+                    pass
+            else:
+                with first, second:
+                    pass
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"done"]
