@@ -166,6 +166,14 @@ def config(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def completion(options: argparse.Namespace) -> int:
+    """Completion of commands and options, as a script for a shell."""
+    from semtrace.completion import script
+
+    emit(script(options.shell))
+    return EXIT_OK
+
+
 def doctor(options: argparse.Namespace) -> int:
     """What is wrong, after a little watching; with `--watch` again whenever that changes."""
     from semtrace.doctor import Doctor
@@ -266,5 +274,6 @@ def _refuse_other_systems() -> None:
 
 
 _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
-    function.__name__: function for function in (attach, run, serve, ps, dump, doctor, events, release, clean, config)
+    function.__name__: function
+    for function in (attach, run, serve, ps, dump, doctor, events, release, clean, config, completion)
 }

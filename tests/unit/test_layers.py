@@ -143,6 +143,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "observe.separate settings timelines.spans reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "errors",
+    "completion": "arguments errors",
     "progress": "text",
     "printing": "errors progress text",
     "signals": "",
@@ -150,8 +151,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
-    "cli": "arguments settings model doctor reports.csvdump reports.doctor text errors linux.privileges linux.rights "
-    "rules stacks "
+    "cli": "arguments completion settings model doctor reports.csvdump reports.doctor text errors linux.privileges "
+    "linux.rights rules stacks "
     "servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving showing "
     "signals supervising tailing",
     "__main__": "cli",
@@ -173,7 +174,13 @@ def _flat(layers: dict[str, str | dict[str, str]]) -> dict[str, str]:
 ALLOWED = _flat(LAYERS)
 
 # Who may import what is neither ours nor in the standard library.
-OUTSIDERS = {"servers.processes": "psutil", "settings": "tomli", "tui": "textual rich", "web": "aiohttp textual_serve"}
+OUTSIDERS = {
+    "servers.processes": "psutil",
+    "settings": "tomli",
+    "completion": "shtab",
+    "tui": "textual rich",
+    "web": "aiohttp textual_serve",
+}
 
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 
