@@ -42,6 +42,7 @@ class Program(NamedTuple):
 
     path: Path
     own_shm: int = 0
+    arguments: tuple[str, ...] = ()
 
 
 SOURCES: dict[str, Scene | Program] = {
@@ -56,7 +57,7 @@ SOURCES: dict[str, Scene | Program] = {
     "over-release": Scene("overrelease"),
     "timeout-risk": Scene("leak", timeout_s=12),
     "long-hold": Program(EXAMPLES / "programs" / "long_hold.py"),
-    "long-wait": Program(EXAMPLES / "programs" / "long_wait.py"),
+    "long-wait": Program(SICK / "healthy_manager.py", arguments=("RLock",)),
     "contention": Scene("convoy"),
     "lock-order": Scene("order"),
     "shm-full": Program(SICK / "shm_full.py", own_shm=1),
@@ -80,7 +81,7 @@ def started(source: Scene | Program) -> Iterator[int]:
         with staged(source) as pid:
             yield pid
         return
-    command = [sys.executable, str(source.path)]
+    command = [sys.executable, str(source.path), *source.arguments]
     if source.own_shm:
         command = ["unshare", "-m", "sh", "-c", f"{SMALL.format(size=source.own_shm)} && exec {' '.join(command)}"]
     program = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
