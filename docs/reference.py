@@ -1,5 +1,6 @@
-"""Make docs/findings.md: `python docs/reference.py`. Severities, evidence and cures come from the code: the table CODES,
-the cases of tests/finding_cases.py, and present/. What a code means is written here; the examples are docs/examples/.
+"""Make docs/findings.md: `python docs/reference.py`. Severities, evidence and cures come from the code: the table
+CODES, the cases of tests/finding_cases.py, and present/. What a code means is written here; docs/examples/ has the
+examples.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from finding_cases import cases  # noqa: E402
 
-from semtrace.model import CODES, SEVERITIES, CodeInfo, Finding, FindingCode  # noqa: E402
+from semtrace.model import CODES, SEVERITIES, CodeInfo, Finding, FindingCode, Severity  # noqa: E402
 from semtrace.present.facts import fact_lines  # noqa: E402
 from semtrace.present.remedies import ADVICE  # noqa: E402
 from semtrace.text import wrapped  # noqa: E402
@@ -26,8 +27,8 @@ BEGIN = """\
 
 # Findings
 
-`semtrace doctor` reports findings, the worst first. Each has a title, evidence, a remedy, and its code in brackets. The code
-is a contract: it does not change, and JSON has it too.
+`semtrace doctor` reports findings, the worst first. Each has a title, evidence, a remedy, and its code in brackets.
+The code is a contract: it does not change, and JSON has it too.
 
 | severity | means |
 |---|---|
@@ -35,8 +36,8 @@ is a contract: it does not change, and JSON has it too.
 | warning | probable, or harmful soon |
 | note | worth knowing |
 
-`doctor` exits with 3 on errors, unless [`--fail-on`](commands.md#doctor) says otherwise. A finding that has passed while
-`doctor` watched is still reported, as "over by now".
+`doctor` exits with 3 on errors, unless [`--fail-on`](commands.md#doctor) says otherwise. A finding that has passed
+while `doctor` watched is still reported, as "over by now".
 
 "Nothing wrong" names what was checked, and what was not. [Limits](limits.md) lists what semtrace cannot see.
 """
@@ -44,47 +45,53 @@ is a contract: it does not change, and JSON has it too.
 # What each code means: for a reader who sees it for the first time.
 MEANINGS: dict[FindingCode, str] = {
     FindingCode.ORPHANED_LOCK: """\
-The lock is locked, or a unit of the semaphore is lost, and no living process holds it. The process that held it died: a
-semaphore does not know who took it, so the kernel gives nothing back. Every thread that asks for the lock is stuck.
+The lock is locked, or a unit of the semaphore is lost, and no living process holds it. The process that held it
+died: a semaphore does not know who took it, so the kernel gives nothing back. Every thread that asks for the lock
+is stuck.
 
-It is an error where that is proved. It is a warning where a process could not be read, and where only units are lost.""",
+It is an error where that is proved. It is a warning where a process could not be read, and where only units are
+lost.""",
     FindingCode.STUCK: """\
 Threads wait, and nothing that lives can wake them. [The wait graph](wait-graph.md) explains how that is proved.
 
-The same code is reported where all workers have waited for longer than `--long`, without proof that nothing can wake
-them. Then the evidence names the doubt.""",
+The same code is reported where all workers have waited for longer than `--long`, without proof that nothing can
+wake them. Then the evidence names the doubt. It is a warning where processes of a script wait for signals: they may do
+so as designed.""",
     FindingCode.DEADLOCK: """\
-Threads wait for each other in a ring, or one thread waits for a lock that it holds itself. None of them can continue.
+Threads wait for each other in a ring, or one thread waits for a lock that it holds itself. None of them can
+continue.
 
 It is a warning where another thread or process could still release one of the locks.""",
     FindingCode.STOPPED: """\
-A process is stopped: by SIGSTOP, Ctrl-Z, a debugger or a frozen cgroup. Threads wait for it, or it is a worker and serves
-no request. Nothing is broken: it continues when somebody continues it.""",
+A process is stopped: by SIGSTOP, Ctrl-Z, a debugger or a frozen cgroup. Threads wait for it, or it is a worker and
+serves no request. Nothing is broken: it continues when somebody continues it.""",
     FindingCode.WORKER_DIED: """\
 A thread waits for the result of a job, and no worker of its pool is at work. The worker that had the job died, and
 `multiprocessing.Pool` never notices that. The result never comes.""",
     FindingCode.UNSHARED_LOCK: """\
-Several semaphores have one name, and each is mapped by one worker only. Each worker made the lock for itself, usually
-because gunicorn runs without `--preload`. The lock protects within one worker, and not across workers.
+Several semaphores have one name, and each is mapped by one worker only. Each worker made the lock for itself,
+usually because gunicorn runs without `--preload`. The lock protects within one worker, and not across workers.
 
-It is an error for a lock with a name of its own in workers. Everything else is a warning: a worker may have made a queue, an
-event or a lock in a list for processes that it starts itself.""",
+It is an error for a lock with a name of its own in workers. Everything else is a warning: a worker may have made a
+queue, an event or a lock in a list for processes that it starts itself.""",
     FindingCode.PRIVATE_LOCK: """\
-The lock is a `threading` or `asyncio` lock. It lives in the memory of one process, and a fork gives each worker a copy. So
-it does not protect across workers.
+The lock is a `threading` or `asyncio` lock. It lives in the memory of one process, and a fork gives each worker a
+copy. So it does not protect across workers.
 
-A module-level `threading.Lock` alone is a note. If two workers were seen to hold their copies at once, it is an error where
-each of them has one thread. It is a warning where they have several threads, and for an `asyncio.Lock`.""",
+A module-level `threading.Lock` alone is a note. If two workers were seen to hold their copies at once, it is an
+error where each of them has one thread. It is a warning where they have several threads, and for an `asyncio.Lock`.""",
     FindingCode.INHERITED_HOLD: """\
-A fork copied the lock while it was held. The child counts it as held, or has a copy that is locked, and never took it. An
-RLock that has such a count is never released by that process. A private lock stays locked in the child, for nobody there
-can release it.""",
+A fork copied the lock while it was held. The child counts it as held, or has a copy that is locked, and never took
+it. An RLock that has such a count is never released by that process. A private lock stays locked in the child, for
+nobody there can release it.""",
     FindingCode.OVER_RELEASE: """\
 A process released a lock that it did not hold. After that, two threads may be inside at once. The usual cause is an
-acquire with a timeout whose result nobody checks.""",
+acquire with a timeout whose result nobody checks.
+
+It is a note where a parent may have taken the lock for its child to release.""",
     FindingCode.TIMEOUT_RISK: """\
-The holder has not answered gunicorn for most of `--timeout`. gunicorn will soon kill it, and that may leave the lock
-orphaned.""",
+The holder has not answered gunicorn for most of `--timeout`. gunicorn will soon kill it, and that may leave the
+lock orphaned.""",
     FindingCode.LONG_HOLD: """\
 One thread has held the lock for longer than `--long`, without a break. Others may wait for it all that time.""",
     FindingCode.LONG_WAIT: """\
@@ -97,11 +104,15 @@ happened yet. Only [traced locks](traced-locks.md) report it.""",
     FindingCode.SHM_FULL: """\
 `/dev/shm` has hardly any room left. A new lock needs room there. Without it, making one fails with ENOSPC.""",
     FindingCode.LEAKED_NAME: """\
-Semaphores or SharedMemory blocks in `/dev/shm` are used by no process. A process that was killed left them. They take room
-until somebody removes them.
+Semaphores or SharedMemory blocks in `/dev/shm` are used by no process. A process that was killed left them. They
+take room until somebody removes them.
 
 `doctor` reports it in one line, for it concerns the machine. The evidence is in `--json` and in the live view.""",
 }
+
+
+# Severities that the code gives, and none of the cases.
+MORE_SEVERITIES: dict[FindingCode, Severity] = {FindingCode.STUCK: "warning", FindingCode.OVER_RELEASE: "note"}
 
 
 def page() -> str:
@@ -115,13 +126,13 @@ def _overview(found: dict[FindingCode, list[Finding]]) -> Iterator[str]:
     yield "| code | severity |"
     yield "|---|---|"
     for code in CODES:
-        yield f"| [`{code}`](#{code}) | {', '.join(_severities(found[code]))} |"
+        yield f"| [`{code}`](#{code}) | {', '.join(_severities(code, found[code]))} |"
 
 
 def _section(code: FindingCode, findings: list[Finding]) -> Iterator[str]:
     yield f"## {code}"
     yield ""
-    yield f"*Severity:* {' or '.join(_severities(findings))}. {_kind(CODES[code])}"
+    yield f"*Severity:* {' or '.join(_severities(code, findings))}. {_kind(CODES[code])}"
     yield ""
     yield MEANINGS[code]
     yield ""
@@ -145,8 +156,8 @@ def _section(code: FindingCode, findings: list[Finding]) -> Iterator[str]:
     yield ""
 
 
-def _severities(findings: Iterable[Finding]) -> list[str]:
-    seen = {finding.severity for finding in findings}
+def _severities(code: FindingCode, findings: Iterable[Finding]) -> list[str]:
+    seen = {finding.severity for finding in findings} | {MORE_SEVERITIES.get(code, CODES[code].severity)}
     return [severity for severity in SEVERITIES if severity in seen]
 
 
