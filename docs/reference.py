@@ -132,7 +132,7 @@ def _overview(found: dict[FindingCode, list[Finding]]) -> Iterator[str]:
 def _section(code: FindingCode, findings: list[Finding]) -> Iterator[str]:
     yield f"## {code}"
     yield ""
-    yield f"*Severity:* {' or '.join(_severities(code, findings))}. {_kind(CODES[code])}"
+    yield f"*Severity:* {', '.join(_severities(code, findings))}. {_kind(CODES[code])}"
     yield ""
     yield MEANINGS[code]
     yield ""
@@ -143,7 +143,7 @@ def _section(code: FindingCode, findings: list[Finding]) -> Iterator[str]:
         yield from wrapped(line, 110, "- ", "  ")
     yield "```"
     yield ""
-    yield "**Cure.** The remedy picks what fits from these:"
+    yield "**Cure.** The remedy picks what fits from these, and ends with a command to paste where one helps:"
     yield ""
     for advice in dict.fromkeys(each for finding in findings for each in finding.remedy.advice):
         yield from wrapped(ADVICE[advice].replace("{lock}", "NAME"), 118, "- ", "  ")

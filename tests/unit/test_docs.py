@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -12,8 +13,10 @@ from statistics import median
 import pytest
 
 from demo_app.scenarios import SCENARIOS
+from semtrace import errors
 from semtrace.arguments import command_line, parse
-from semtrace.model import CODES
+from semtrace.model import CODES, WaitKind
+from semtrace.reports import csvdump, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -100,6 +103,36 @@ def test_every_option_is_in_the_documents() -> None:
         options = re.findall(r"--[a-z-]+", command.format_usage())
         assert [option for option in options if option not in text] == [], name
         assert f"| `semtrace {name}" in (ROOT / "README.md").read_text()
+
+
+def test_files_and_tables_that_a_recipe_names_are_there() -> None:
+    for document in (ROOT / "docs" / "extending.md", ROOT / "CONTRIBUTING.md"):
+        text = document.read_text()
+        paths = re.findall(r"`((?:src|tests|docs|man|\.ci)/[\w./-]+\w)/?`", text)
+        assert [path for path in paths if not (ROOT / path).exists()] == [], document.name
+        code = "".join((ROOT / path).read_text() for path in paths if (ROOT / path).is_file())
+        tables = re.findall(r"`(_?[A-Z][A-Z_]{3,})`", text) if document.name == "extending.md" else []
+        assert [table for table in tables if not re.search(rf"\b{table}\b", code)] == [], document.name
+
+
+def test_every_field_and_kind_of_the_json_is_documented() -> None:
+    text = (ROOT / "docs" / "json.md").read_text()
+    tree = ast.parse(Path(schema.__file__).read_text())
+    keys = {key.value for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys if _is_text(key)}
+    assert [key for key in keys if f'"{key}"' not in text and f"`{key}`" not in text] == ["note"]
+    for document in ("json.md", "wait-graph.md"):
+        assert [kind for kind in WaitKind if f"`{kind}`" not in (ROOT / "docs" / document).read_text()] == []
+    assert [column for column in csvdump.csv_header().split(",") if f"`{column}`" not in text] == []
+
+
+def _is_text(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def test_every_exit_code_is_documented() -> None:
+    text = (ROOT / "docs" / "json.md").read_text()
+    codes = [value for name, value in vars(errors).items() if name.startswith("EXIT_")]
+    assert [code for code in codes if f"| {code} |" not in text] == []
 
 
 def test_every_page_is_in_the_site() -> None:
