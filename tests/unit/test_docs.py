@@ -40,7 +40,8 @@ def test_what_a_document_links_to_is_there(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_what_a_document_tells_to_type_is_understood(document: Path) -> None:
-    blocks = re.findall(r"^```\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+    blocks = [block for language, block in fenced if not language]
     lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
     for line in lines:
         typed = line.startswith(("semtrace ", "python -m demo_app")) and "  " not in line  # else: what a screen shows
@@ -53,7 +54,7 @@ def test_what_a_document_tells_to_type_is_understood(document: Path) -> None:
 
 def sentences(document: Path) -> list[str]:
     """Return the sentences outside code, tables by their cells. Links and code in a line count as their words."""
-    text = re.sub(r"^ *```.*?^ *```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"<!--.*?-->|^\|[-|]+\|$", "", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"`[^`]+`", "`code`", text)
