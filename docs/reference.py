@@ -75,8 +75,8 @@ usually because gunicorn runs without `--preload`. The lock protects within one 
 It is an error for a lock with a name of its own in workers. Everything else is a warning: a worker may have made a
 queue, an event or a lock in a list for processes that it starts itself.""",
     FindingCode.PRIVATE_LOCK: """\
-The lock is a `threading` or `asyncio` lock. It lives in the memory of one process, and a fork gives each worker a
-copy. So it does not protect across workers.
+Each worker has its own copy of a `threading` or `asyncio` lock, so it does not protect across workers. Such a lock
+lives in the memory of one process, and a fork copies it.
 
 A module-level `threading.Lock` alone is a note. If two workers were seen to hold their copies at once, it is an
 error where each of them has one thread. It is a warning where they have several threads, and for an `asyncio.Lock`.""",
@@ -123,10 +123,15 @@ def page() -> str:
 
 
 def _overview(found: dict[FindingCode, list[Finding]]) -> Iterator[str]:
-    yield "| code | severity |"
-    yield "|---|---|"
+    yield "| code | severity | means |"
+    yield "|---|---|---|"
     for code in CODES:
-        yield f"| [`{code}`](#{code}) | {', '.join(_severities(code, found[code]))} |"
+        yield f"| [`{code}`](#{code}) | {', '.join(_severities(code, found[code]))} | {_short(code)} |"
+
+
+def _short(code: FindingCode) -> str:
+    """Return the first sentence of what it means."""
+    return " ".join(MEANINGS[code].split()).partition(". ")[0]
 
 
 def _section(code: FindingCode, findings: list[Finding]) -> Iterator[str]:
