@@ -90,12 +90,17 @@ acquire with a timeout whose result nobody checks.
 
 It is a note where a parent may have taken the lock for its child to release.""",
     FindingCode.TIMEOUT_RISK: """\
-The holder has not answered gunicorn for most of `--timeout`. gunicorn will soon kill it, and that may leave the
-lock orphaned.""",
+The holder has not answered gunicorn for more than half of `--timeout`. gunicorn kills it at the end of that time, and
+that may leave the lock orphaned.""",
     FindingCode.LONG_HOLD: """\
-One thread has held the lock for longer than `--long`, without a break. Others may wait for it all that time.""",
+One thread has held the lock for longer than `--long`, without a break. Others may wait for it all that time.
+
+It is reported after one second where others wait and the holder waits for its next request or job. Then the code that
+took the lock has ended without releasing it.""",
     FindingCode.LONG_WAIT: """\
-A thread has waited for longer than `--long`, and no other finding explains it. The holder may be unknown, or slow.""",
+A thread has waited for longer than `--long`, and no other finding explains it. The holder may be unknown, or slow.
+
+Tasks that wait for an `asyncio.Lock` are a note from one second on, and a warning from `--long` on.""",
     FindingCode.CONTENTION: """\
 The lock works, and many threads wait for it. On average, at least one thread waited all the time.""",
     FindingCode.LOCK_ORDER: """\
@@ -104,8 +109,8 @@ happened yet. Only [traced locks](traced-locks.md) report it.""",
     FindingCode.SHM_FULL: """\
 `/dev/shm` has hardly any room left. A new lock needs room there. Without it, making one fails with ENOSPC.""",
     FindingCode.LEAKED_NAME: """\
-Semaphores or SharedMemory blocks in `/dev/shm` are used by no process. A process that was killed left them. They
-take room until somebody removes them.
+Semaphores or SharedMemory blocks in `/dev/shm` are used by no process. A process that was killed left them. They take
+room until somebody removes them. Only those that are older than a minute are reported.
 
 `doctor` reports it in one line, for it concerns the machine. The evidence is in `--json` and in the live view.""",
 }
