@@ -367,7 +367,7 @@ def _add_config(commands: Commands) -> None:
 def _add_completion(commands: Commands) -> None:
     command = commands.add_parser(
         "completion",
-        help="what lets the shell complete commands and options",
+        help="print a script that completes commands in the shell",
         description="Prints a script with which the shell completes commands and options.",
         epilog=_examples(
             "semtrace completion bash  save it as ~/.local/share/bash-completion/completions/semtrace",
