@@ -262,7 +262,7 @@ def _add_dump(commands: Commands) -> None:
     )
     _add_source(command)
     form = command.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="for programs: the schema is in the README")
+    form.add_argument("--json", action="store_true", help="for programs: docs/json.md has the schema")
     form.add_argument("--csv", action="store_true", help="for a spreadsheet: one row for each lock")
     command.add_argument(
         "--all", action="store_true", help="also signals inside Condition, Event, Queue; libraries' threading locks"
@@ -518,6 +518,21 @@ def _add_config(commands: Commands) -> None:
     command.set_defaults(name="config")
 
 
+def _add_completion(commands: Commands) -> None:
+    command = commands.add_parser(
+        "completion",
+        help="print a script that completes commands in the shell",
+        description="Prints a script with which the shell completes commands and options.",
+        epilog=_examples(
+            "semtrace completion bash  save it as ~/.local/share/bash-completion/completions/semtrace",
+            "semtrace completion zsh  save it as _semtrace, in a folder of $fpath",
+            "semtrace completion fish  save it as ~/.config/fish/completions/semtrace.fish",
+        ),
+    )
+    command.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that reads it")
+    command.set_defaults(name="completion")
+
+
 def _add_yes(command: argparse.ArgumentParser) -> None:
     command.add_argument("--yes", action="store_true", help="do it")
     _add_audit(command)
@@ -635,4 +650,5 @@ _ADD = (
     _add_release,
     _add_clean,
     _add_config,
+    _add_completion,
 )

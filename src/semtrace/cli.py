@@ -202,6 +202,14 @@ def config(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def completion(options: argparse.Namespace) -> int:
+    """Completion of commands and options, as a script for a shell."""
+    from semtrace.completion import script
+
+    emit(script(options.shell))
+    return EXIT_OK
+
+
 def doctor(options: argparse.Namespace) -> int:
     """What is wrong, after a little watching; with `--watch` again whenever that changes."""
     from semtrace.reports.doctor import as_severe_as, is_news
@@ -384,6 +392,7 @@ _FUNCTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
         release,
         clean,
         config,
+        completion,
     )
 }
 _FUNCTIONS["open"] = open_recording

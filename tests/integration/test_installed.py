@@ -43,6 +43,7 @@ def test_the_wheel_has_what_it_needs_and_no_tests(wheel: Path) -> None:
     assert wanted >= {"semtrace/py.typed", "semtrace/tui/semtrace.tcss", "semtrace/web/page.html"}
     assert wanted <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert any(name.endswith("/share/man/man1/semtrace.1") for name in names)
     assert not any(name.startswith(("tests/", "demo_app/")) for name in names)
 
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from demo_app.scenarios import SCENARIOS
-from semtrace.arguments import parse
+from semtrace import errors
+from semtrace.arguments import command_line, parse
+from semtrace.model import CODES, WaitKind
+from semtrace.reports import csvdump, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+# CHANGELOG.md and ARCHITECTURE.md are not held to this yet.
+PROSE = [path for path in DOCUMENTS if path.name not in ("CHANGELOG.md", "ARCHITECTURE.md")]
+MOST_WORDS, MEDIAN_WORDS = 30, 15
+BANNED = re.compile(
+    r"\b(told|tells|said|anew|so long as it|is none|is no|shall|whom|without end|be rid of|mend|in vain|beside"
+    r"|the whole of|of its own accord|for ever)\b",
+    re.IGNORECASE,
+)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 
 
@@ -25,7 +40,8 @@ def test_what_a_document_links_to_is_there(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_what_a_document_tells_to_type_is_understood(document: Path) -> None:
-    blocks = re.findall(r"^```\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
+    blocks = [block for language, block in fenced if not language]
     lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
     for line in lines:
         typed = line.startswith(("semtrace ", "python -m demo_app")) and "  " not in line  # else: what a screen shows
@@ -34,6 +50,103 @@ def test_what_a_document_tells_to_type_is_understood(document: Path) -> None:
             parse(words[1:])
         elif words:
             assert words[3:4] == [] or words[3] in SCENARIOS, line
+
+
+def sentences(document: Path) -> list[str]:
+    """Return the sentences outside code, tables by their cells. Links and code in a line count as their words."""
+    text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"<!--.*?-->|^\|[-|]+\|$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"`[^`]+`", "`code`", text)
+    text = re.sub(r"^(#.*|\|.*)$", r"\n\1\n", text, flags=re.MULTILINE)  # a heading and a row end by themselves
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )|\|", text)
+    return [
+        " ".join(sentence.split())
+        for block in blocks
+        for sentence in re.split(r"(?<=[.!?])(?:\*\*)?\s+", block)
+        if sentence.strip(" *#-\n")
+    ]
+
+
+@pytest.mark.parametrize("document", PROSE, ids=lambda path: path.name)
+def test_sentences_are_short_and_have_no_banned_words(document: Path) -> None:
+    found = sentences(document)
+    assert [each for each in found if len(each.split()) > MOST_WORDS] == []
+    assert [each for each in found if BANNED.search(each)] == []
+
+
+def test_half_of_the_sentences_of_the_documents_are_short() -> None:
+    lengths = [
+        len(each.split()) for document in PROSE for each in sentences(document) if each.endswith((".", ":", "?"))
+    ]
+    assert median(lengths) < MEDIAN_WORDS
+
+
+def test_every_finding_code_has_its_section() -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "docs" / "findings.md").read_text(), re.MULTILINE)
+    assert headings == [str(code) for code in CODES]
+
+
+def test_findings_reference_is_as_the_code_makes_it() -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", "import reference; print(reference.page(), end='')"],
+        cwd=ROOT / "docs",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout == (ROOT / "docs" / "findings.md").read_text(), "run python docs/reference.py"
+
+
+def test_every_option_is_in_the_documents() -> None:
+    text = "".join(document.read_text() for document in DOCUMENTS)
+    for name, command in command_line()[1].items():
+        options = re.findall(r"--[a-z-]+", command.format_usage())
+        assert [option for option in options if option not in text] == [], name
+        assert f"| `semtrace {name}" in (ROOT / "README.md").read_text()
+
+
+def test_files_and_tables_that_a_recipe_names_are_there() -> None:
+    for document in (ROOT / "docs" / "extending.md", ROOT / "CONTRIBUTING.md"):
+        text = document.read_text()
+        paths = re.findall(r"`((?:src|tests|docs|man|\.ci)/[\w./-]+\w)/?`", text)
+        assert [path for path in paths if not (ROOT / path).exists()] == [], document.name
+        code = "".join((ROOT / path).read_text() for path in paths if (ROOT / path).is_file())
+        tables = re.findall(r"`(_?[A-Z][A-Z_]{3,})`", text) if document.name == "extending.md" else []
+        assert [table for table in tables if not re.search(rf"\b{table}\b", code)] == [], document.name
+
+
+def test_every_field_and_kind_of_the_json_is_documented() -> None:
+    text = (ROOT / "docs" / "json.md").read_text()
+    tree = ast.parse(Path(schema.__file__).read_text())
+    keys = {key.value for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys if _is_text(key)}
+    assert [key for key in keys if f'"{key}"' not in text and f"`{key}`" not in text] == ["note"]
+    for document in ("json.md", "wait-graph.md"):
+        assert [kind for kind in WaitKind if f"`{kind}`" not in (ROOT / "docs" / document).read_text()] == []
+    assert [column for column in csvdump.csv_header().split(",") if f"`{column}`" not in text] == []
+
+
+def _is_text(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def test_every_exit_code_is_documented() -> None:
+    text = (ROOT / "docs" / "json.md").read_text()
+    codes = [value for name, value in vars(errors).items() if name.startswith("EXIT_")]
+    assert [code for code in codes if f"| {code} |" not in text] == []
+
+
+def test_every_page_is_in_the_site() -> None:
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "findings" / "index.html").exists()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -202,6 +202,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "observe.separate settings timelines.spans reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "errors record.moments",
+    "completion": "arguments errors",
     "progress": "text",
     "printing": "errors progress text",
     "signals": "",
@@ -211,7 +212,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "serving": "errors linux.files servers.gunicorn printing showing web",
     "exporting": "errors linux.files metrics printing rules servers.gunicorn signals",
     "cli": "export.command record.command record.diffing record.reading record.recorder "
-    "arguments check exporting settings model doctor reports.csvdump reports.doctor text errors "
+    "arguments check completion exporting settings model doctor reports.csvdump reports.doctor text errors "
     "linux.privileges linux.rights rules "
     "stacks servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving "
     "showing signals supervising tailing",
@@ -234,7 +235,13 @@ def _flat(layers: dict[str, str | dict[str, str]]) -> dict[str, str]:
 ALLOWED = _flat(LAYERS)
 
 # Who may import what is neither ours nor in the standard library.
-OUTSIDERS = {"servers.processes": "psutil", "settings": "tomli", "tui": "textual rich", "web": "aiohttp textual_serve"}
+OUTSIDERS = {
+    "servers.processes": "psutil",
+    "settings": "tomli",
+    "completion": "shtab",
+    "tui": "textual rich",
+    "web": "aiohttp textual_serve",
+}
 OUTSIDERS |= {"metrics.families": "prometheus_client", "metrics.page": "prometheus_client"}
 
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
