@@ -245,6 +245,8 @@ def test_the_orders_of_a_server_that_semtrace_runs(customers: int, pages: tuple[
         with asked(server.port, customers, *pages):
             returned, found = doctor(server.pid, "--for", "3")
         assert (returned, [finding["code"] for finding in found]) == (0, codes), found
+        dumped = json.loads(semtrace("dump", "--json", str(server.pid)).stdout)
+        assert [lock["name"] for lock in dumped["thread_locks"] if lock["name"].startswith("semtrace.")] == []  # ours
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ _MOST_MODULES = 20_000
 _MOST_NAMES = 20_000
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _EGGS = (".egg/", ".pex/", ".whl/")
+# In a server whose locks are traced; it may run from a clone.
+_OURS = "semtrace"
 # Pure Python modules of every version here; the folder that holds them is the standard library's.
 _LANDMARKS = ("os", "abc", "codecs", "io", "stat", "threading", "weakref")
 
@@ -102,7 +104,7 @@ class Modules:
         if not module.file:
             known = top in sys.stdlib_module_names or top in sys.builtin_module_names
             return Zone.STANDARD if known and top not in ("__main__", "__mp_main__") else Zone.USER
-        if any(part in module.file for part in (*_INSTALLED, *_EGGS)):
+        if top == _OURS or any(part in module.file for part in (*_INSTALLED, *_EGGS)):
             return Zone.INSTALLED
         if module.file.startswith(self._standard):
             return Zone.STANDARD
