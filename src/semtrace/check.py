@@ -38,7 +38,7 @@ _LONGEST = 200
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one server, and the exit code that follows."""
+    """The line for one server, and the exit code that follows."""
 
     server: Server
     line: Headline

@@ -160,14 +160,14 @@ def _lengths(story: Story) -> Lengths:
 
 def _lock(lock: Lock, lengths: Lengths) -> list[object]:
     """A row of the table. The times are those of the recording's events, else what the server counted."""
-    told = lock.statistics
+    statistics = lock.statistics
     holders = ", ".join(str(holder.pid) for holder in lock.holders)
-    share = "" if told is None or told.contention is None else f"{told.contention * 100:.1f} %"
+    share = "" if statistics is None or statistics.contention is None else f"{statistics.contention * 100:.1f} %"
     row: list[object] = [clean(lock.label), lock.kind, lock.state, holders, len(lock.waiters)]
-    row += ["" if told is None else told.acquired, share]
+    row += ["" if statistics is None else statistics.acquired, share]
     for what, counted_s in (
-        ("waiting", told.wait.p95_s if told else None),
-        ("held", told.hold.p95_s if told else None),
+        ("waiting", statistics.wait.p95_s if statistics else None),
+        ("held", statistics.hold.p95_s if statistics else None),
     ):
         several = lengths.get((lock.id, what), ())
         row.append(exact(several[int(0.95 * len(several))] if several else counted_s))

@@ -116,7 +116,7 @@ class _Writer:
         return _packet(stamp, interned, _bytes(11, event))
 
     def _name(self, text: str) -> tuple[bytes, bytes]:
-        """Return TrackEvent.name_iid = 10, and what tells the name if it is new: InternedData.event_names = 2."""
+        """Return TrackEvent.name_iid = 10, and what carries the name if it is new: InternedData.event_names = 2."""
         known = self._names.get(text)
         if known is not None:
             return _number(10, known), b""

@@ -1,4 +1,4 @@
-"""What a recording tells, gathered once for all exports: who held and waited when, what was found, who died."""
+"""What a recording shows, gathered once for all exports: who held and waited when, what was found, who died."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class _Gatherer:
 
 
 def _not_among(exact: Sequence[Span], sampled: Iterable[Span]) -> Iterator[Span]:
-    """Yield the sampled spans of which no event tells: of locks that are not traced, and what has not ended."""
+    """Yield the sampled spans that no event reports: of locks that are not traced, and what has not ended."""
     ends: dict[object, list[float]] = defaultdict(list)
     starts: dict[object, list[float]] = defaultdict(list)
     for span in sorted(exact, key=lambda span: span.end):

@@ -48,7 +48,7 @@ def cause(exit_code: int | None, worker: Process, later_s: float, timeout_s: flo
 class Deaths:
     """Compares the workers of each snapshot with those of the one before.
 
-    `exit_code` returns how a process that has gone ended, None if nobody knows. `lives` tells whether it goes on
+    `exit_code` returns how a process that has gone ended, None if nobody knows. `lives` says whether it goes on
     outside the server.
     """
 

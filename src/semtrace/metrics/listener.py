@@ -1,4 +1,4 @@
-"""The listener: a process of its own without any rights, so that whoever scrapes reaches neither sampling nor memory.
+"""The listener: a process of its own without any rights, so that a scraper reaches neither sampling nor memory.
 
 It gets each new page as a file in memory, and keeps only the newest. A page that it has no time for is skipped.
 """
@@ -39,7 +39,7 @@ class Listener:
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self.pid = pid
         self._channel = channel
-        self._wanted_until_s = time.monotonic() + _WANTED_S  # Prometheus asks for it if nobody told it otherwise
+        self._wanted_until_s = time.monotonic() + _WANTED_S  # Prometheus asks for it unless it was set otherwise
 
     def check(self) -> None:
         """Raise SemtraceError if the listener has ended."""

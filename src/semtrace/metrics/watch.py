@@ -27,7 +27,7 @@ _RETRY_S = 5.0
 
 
 class Watch:
-    """`reading` is None before the first sample, and stays as it was where sampling hangs or fails: its time tells.
+    """`reading` is None before the first sample, and stays as it was where sampling hangs or fails: its time shows it.
 
     `changed` is called after each sample, `report` with what went wrong.
     """
@@ -62,15 +62,15 @@ class Watch:
     def _run(self) -> None:
         endings = Endings()
         counting = Counting(Deaths(endings.exit_code, _lives))
-        said = ""
+        reported = ""
         while not self._stopped.is_set() and not self.ended:
             try:
                 self._follow(counting, endings)
             except Exception as error:  # noqa: BLE001  a sampler that ended in silence would leave the server unwatched
                 why = f"{self.server.title}: {'' if isinstance(error, SemtraceError) else 'sampling failed: '}{error}"
-                if why != said:
+                if why != reported:
                     self._report(why)
-                said = why
+                reported = why
                 self._stopped.wait(_RETRY_S)
         endings.close()
         self._changed()

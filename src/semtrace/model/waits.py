@@ -82,7 +82,7 @@ class Target:
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Return what tells it from all other things."""
+        """Return what distinguishes it from all other things."""
         name = self.name if self.semaphore is None and self.address is None else ""
         return self.kind, self.semaphore, self.process, self.address, name
 

@@ -13,7 +13,7 @@ from semtrace.model import Death, DeathCause, HeldAtDeath, ProcessId, Role, Serv
 # The newest stay in the snapshots, for so long.
 MOST_KEPT = 64
 _KEPT_S = 600.0
-# A process of which nobody is told how it ended within this time was reaped by a kernel that does not say it.
+# A process whose end is still unknown after this time was reaped by a kernel that does not say it.
 _PATIENCE_S = 3.0
 # More workers than these have no descriptor of their own.
 _MOST_WATCHED = 512
@@ -68,7 +68,7 @@ class Deaths:
         return tuple(replace(each.death, ended_s=max(now_s - each.at_s, 0.0)) for each in self._found)
 
     def last(self, now_s: float, server: Server) -> tuple[Death, ...]:
-        """Return the deaths of all that were left. Whoever started the server may take a moment to reap it."""
+        """Return the deaths of all that were left. The process that started the server may take a moment to reap it."""
         deaths = self.update(now_s, server, {})
         for _ in range(_LAST_LOOKS):
             if not any(self._open()):

@@ -403,8 +403,8 @@ class Watched:
         return Claim(self.id, count, last_tid, self.parent, stat.forked, stat.reaped)
 
     def claims_in(self, refresh_s: float) -> Dict[SemId, Claim]:
-        """Return its claims to all semaphores, read together and once in the refresh that began at `refresh_s`: of old
-        for whoever asks later in it.
+        """Return its claims to all semaphores, read together and once in the refresh that began at `refresh_s`: they
+        may be old for a caller later in it.
         """
         if self._claims_s != refresh_s and self.memory is not None:
             self._claims_s, before = refresh_s, self._uses

@@ -147,9 +147,9 @@ class _Gathered:
             contention=contended / acquired if acquired else None,
         )
 
-    def _times(self, locks: list[SemId], told: dict[SemId, list[float]], what: str, minutes: float) -> Times:
+    def _times(self, locks: list[SemId], times: dict[SemId, list[float]], what: str, minutes: float) -> Times:
         exactly = any(lock in self._acts for lock in locks)
-        found = sorted(each for lock in locks for each in told.get(lock, ()))
+        found = sorted(each for lock in locks for each in times.get(lock, ()))
         if not exactly:
             found = sorted(each for lock in locks for each in self._sampled.get((lock, what), {}).values())
         if not found:

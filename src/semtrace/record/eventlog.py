@@ -87,13 +87,13 @@ def events_of(chunk: Chunk) -> tuple[int, bytes]:
 
 
 def legend_chunk(legend: Legend, now_ns: int) -> Chunk:
-    told = {
+    table = {
         "sites": [[number, *site] for number, site in legend.sites.items()],
         "locks": [[*lock, name] for lock, name in legend.locks.items()],
         "users": [[*process, user] for process, user in legend.users.items()],
         "trusted": sorted(legend.trusted),
     }
-    data = json.dumps(told).encode()
+    data = json.dumps(table).encode()
     if len(data) > LONGEST_PLAIN:
         data = b"{}"
     return Chunk(ChunkKind.LEGEND, Compression.DEFLATE, now_ns, now_ns, deflated(data))
@@ -102,23 +102,23 @@ def legend_chunk(legend: Legend, now_ns: int) -> Chunk:
 def legend_of(chunk: Chunk) -> Legend:
     """Return what a chunk adds to the legend. Raises Damaged."""
     try:
-        told = json.loads(plain(chunk))
+        table = json.loads(plain(chunk))
     except Damaged:
         raise
     except (ValueError, RecursionError) as error:
         raise Damaged("the legend is not JSON") from error
-    if not isinstance(told, dict):
+    if not isinstance(table, dict):
         raise Damaged("the legend is not an object")
     return Legend(
-        {row[0]: (row[1], row[2]) for row in _rows(told, "sites", (int, str, int))},
-        {SemId(*row[:3]): row[3] for row in _rows(told, "locks", (int, int, int, str))},
-        {ProcessId(*row[:2]): row[2] for row in _rows(told, "users", (int, int, int))},
-        frozenset(each for each in _list(told, "trusted") if type(each) is int),
+        {row[0]: (row[1], row[2]) for row in _rows(table, "sites", (int, str, int))},
+        {SemId(*row[:3]): row[3] for row in _rows(table, "locks", (int, int, int, str))},
+        {ProcessId(*row[:2]): row[2] for row in _rows(table, "users", (int, int, int))},
+        frozenset(each for each in _list(table, "trusted") if type(each) is int),
     )
 
 
-def _rows(told: Mapping[str, Any], name: str, types: Collection[type]) -> Iterator[list[Any]]:
-    for row in _list(told, name):
+def _rows(table: Mapping[str, Any], name: str, types: Collection[type]) -> Iterator[list[Any]]:
+    for row in _list(table, name):
         if not isinstance(row, list) or [type(each) for each in row] != list(types):
             raise Damaged("a row of the legend is not one of the format")
         if any(isinstance(each, str) and len(each) > _LONGEST for each in row):
@@ -126,8 +126,8 @@ def _rows(told: Mapping[str, Any], name: str, types: Collection[type]) -> Iterat
         yield row
 
 
-def _list(told: Mapping[str, Any], name: str) -> Iterable[Any]:
-    found = told.get(name, [])
+def _list(table: Mapping[str, Any], name: str) -> Iterable[Any]:
+    found = table.get(name, [])
     if not isinstance(found, list) or len(found) > _MOST_NAMED:
         raise Damaged("the legend is larger than the format allows")
     return found

@@ -114,7 +114,7 @@ def _now(cursor: Cursor) -> float:
 
 
 def lean(snapshot: Snapshot) -> Snapshot:
-    """Return the snapshot without what the rules find in it anew. The findings of a server's last picture are those of
+    """Return the snapshot without what the rules find in it again. The findings of a server's last picture are those of
     the time before.
     """
     return replace(snapshot, findings=()) if snapshot.alive and snapshot.findings else snapshot

@@ -57,7 +57,7 @@ def new_head(interval_s: float, ignore: tuple[str, ...], pid: int) -> Head:
 
 
 def encode_head(head: Head, types: Schema) -> Chunk:
-    told = {
+    table = {
         "format": FORMAT,
         "semtrace": head.version,
         "began_at": head.began_at,
@@ -68,7 +68,9 @@ def encode_head(head: Head, types: Schema) -> Chunk:
         "root": types.root,
         "types": types.description,
     }
-    return Chunk(ChunkKind.HEAD, Compression.DEFLATE, head.began_ns, head.began_ns, deflated(json.dumps(told).encode()))
+    return Chunk(
+        ChunkKind.HEAD, Compression.DEFLATE, head.began_ns, head.began_ns, deflated(json.dumps(table).encode())
+    )
 
 
 def decode_head(chunk: Chunk | None, types: Schema) -> tuple[Head, Reader]:
@@ -76,49 +78,49 @@ def decode_head(chunk: Chunk | None, types: Schema) -> tuple[Head, Reader]:
     if chunk is None or chunk.kind != ChunkKind.HEAD:
         raise NotARecording("it is not a recording of semtrace", "record one with: semtrace record PID -o FILE")
     try:
-        told = json.loads(plain(chunk, _LONGEST))
+        table = json.loads(plain(chunk, _LONGEST))
     except (ValueError, RecursionError) as error:
         raise NotARecording("the head of the recording is damaged", "copy the file again") from error
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        raise NotARecording(_other_version(told, "it has another format"), "open it with that version")
+    if not isinstance(table, dict) or table.get("format") != FORMAT:
+        raise NotARecording(_other_version(table, "it has another format"), "open it with that version")
     try:
-        reader = types.reader(told.get("types"))
-        return _head(told, chunk), reader
+        reader = types.reader(table.get("types"))
+        return _head(table, chunk), reader
     except Strange as error:
-        raise NotARecording(_other_version(told, str(error)), "open it with that version") from error
+        raise NotARecording(_other_version(table, str(error)), "open it with that version") from error
     except Damaged as error:
         raise NotARecording("the head of the recording is damaged", "copy the file again") from error
 
 
-def _head(told: Mapping[str, Any], chunk: Chunk) -> Head:
-    ignore = told.get("ignore")
+def _head(table: Mapping[str, Any], chunk: Chunk) -> Head:
+    ignore = table.get("ignore")
     return Head(
         began_ns=chunk.first_ns,
-        began_at=_number(told.get("began_at"), 2e11),
-        interval_s=_number(told.get("interval_s"), 1e6),
-        version=_word(told.get("semtrace")),
+        began_at=_number(table.get("began_at"), 2e11),
+        interval_s=_number(table.get("interval_s"), 1e6),
+        version=_word(table.get("semtrace")),
         ignore=tuple(map(_word, ignore)) if isinstance(ignore, list) else (),
-        machine=_words(told.get("machine")),
-        limits=_words(told.get("limits")),
+        machine=_words(table.get("machine")),
+        limits=_words(table.get("limits")),
     )
 
 
-def _number(told: object, most: float) -> float:
-    if isinstance(told, (int, float)) and 0 <= told <= most:
-        return float(told)
+def _number(table: object, most: float) -> float:
+    if isinstance(table, (int, float)) and 0 <= table <= most:
+        return float(table)
     raise Damaged("a number of the head is not one of the format")
 
 
-def _words(told: object) -> dict[str, str]:
-    return {_word(key): _word(value) for key, value in told.items()} if isinstance(told, dict) else {}
+def _words(table: object) -> dict[str, str]:
+    return {_word(key): _word(value) for key, value in table.items()} if isinstance(table, dict) else {}
 
 
-def _word(told: object) -> str:
-    return told[:_LONGEST_WORD] if isinstance(told, str) else ""
+def _word(table: object) -> str:
+    return table[:_LONGEST_WORD] if isinstance(table, str) else ""
 
 
-def _other_version(told: object, why: str) -> str:
-    version = _word(told.get("semtrace")) if isinstance(told, dict) else ""
+def _other_version(table: object, why: str) -> str:
+    version = _word(table.get("semtrace")) if isinstance(table, dict) else ""
     return f"the recording was written by semtrace {version or 'of an unknown version'}: {why}"
 
 

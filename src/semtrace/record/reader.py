@@ -171,8 +171,8 @@ def _last(frames: Iterable[Frame]) -> Frame | None:
 
 
 def time_of(frame: Frame) -> float:
-    """Return when a snapshot was taken, in seconds since the epoch as the clock of the machine said then; of a server's
-    last picture when it was found to have ended.
+    """Return when a snapshot was taken, in seconds since the epoch as the clock of the machine showed then. For a
+    server's last picture return when it was found to have ended.
     """
     snapshot = frame.snapshot
     since_s = 0.0 if snapshot.alive else max(frame.at_ns / 1e9 - snapshot.monotonic_s, 0.0)

@@ -173,11 +173,11 @@ class Recorder:
         locks = _locks_of(new)
         if not locks:
             return snapshot
-        told = with_stacks(snapshot, locks)
+        stacked = with_stacks(snapshot, locks)
         self._stacks_due_s = time.monotonic() + _STACKS_EVERY_S
-        if told is snapshot:
+        if stacked is snapshot:
             return snapshot
-        return replace(confirmed(told, self._observer.snapshot()), problems=snapshot.problems)
+        return replace(confirmed(stacked, self._observer.snapshot()), problems=snapshot.problems)
 
 
 def _locks_of(findings: Iterable[Finding]) -> set[SemId]:

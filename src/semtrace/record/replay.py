@@ -76,7 +76,7 @@ class Replay:
 @contextmanager
 def values_that_no_server_has(path: Path | str) -> Iterator[None]:
     """Turn what fails inside into NotARecording: a file can hold a snapshot of the right types that contradicts itself,
-    as a waiter of a process that is not there, and whoever wrote it chose what.
+    as a waiter of a process that is not there, and its writer chose what.
     """
     try:
         yield

@@ -14,10 +14,10 @@ class Losses:
 
     def __init__(self) -> None:
         self._streams: dict[ProcessId, Stream] = {}
-        self._told: dict[ProcessId, int] = {}
+        self._reported: dict[ProcessId, int] = {}
 
-    def note(self, events: Iterable[Event], told: Mapping[ProcessId, int] | None = None) -> dict[ProcessId, int]:
-        """Return how many were found to be lost with these. `told` is what the state files say: they know at once what
+    def note(self, events: Iterable[Event], known: Mapping[ProcessId, int] | None = None) -> dict[ProcessId, int]:
+        """Return how many were found to be lost with these. `known` is what the state files say: they know at once what
         did not fit, the numbers show as well what never came for other reasons.
         """
         streams = self._streams
@@ -29,10 +29,10 @@ class Losses:
                 stream.next = sequence + 1
             else:
                 stream.surprise(sequence)
-        now = dict(told or {})
+        now = dict(known or {})
         for process, stream in streams.items():
             stream.settle()
             now[process] = max(stream.skipped, now.get(process, 0))
-        new = {process: lost - self._told.get(process, 0) for process, lost in now.items()}
-        self._told.update(now)
+        new = {process: lost - self._reported.get(process, 0) for process, lost in now.items()}
+        self._reported.update(now)
         return {process: lost for process, lost in new.items() if lost > 0}
