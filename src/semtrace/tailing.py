@@ -56,7 +56,8 @@ class Tail:
         self._dead: dict[ProcessId, Death | None] = {}  # None: it was told
         self._looked_s = 0.0
         self._learned_s = 0.0
-        self._end_s = float("inf") if for_s is None else time.monotonic() + for_s
+        self._for_s = float("inf") if for_s is None else for_s
+        self._ending = False
         self.version = 0
         try:
             self._begin(server)
@@ -87,14 +88,18 @@ class Tail:
 
     def batches(self) -> Iterator[tuple[list[Event], dict[ProcessId, int]]]:
         """Yield events in the order of their times within a batch, and how many of each process were lost since the
-        last one. Ends with the server, or when the time is over, with all that came until then.
+        last one. Ends with the server, or when the time is over, which begins now, with all that came until then.
         """
-        while self.alive and (left := self._end_s - time.monotonic()) > 0:
+        end_s = time.monotonic() + self._for_s
+        while self.alive and (left := end_s - time.monotonic()) > 0:
             self._drain.wait(min(left, 0.25))
             yield self._next()
+        self._ending = True
         self._drain.follow(())
         while self._drain.waiting:
             yield self._next()
+        if self._places.waits:  # events that only one more look can judge
+            self._take(self._observer.snapshot())
         yield self._noted(self._places.events())  # what came since the thread has read last
 
     def died(self) -> list[Death]:
@@ -127,7 +132,8 @@ class Tail:
         self.version += names != self._names
         self._names = names
         self._places.look(self._members.known, self._members.mapped)
-        self._drain.follow(self._places.pipes.values())
+        if not self._ending:
+            self._drain.follow(self._places.pipes.values())
         self._looked_s = time.monotonic()
         self._learn()
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
 from tracing import directories, generation
 
-from semtrace import wire
+from semtrace import tailing, wire
 from semtrace.instrument import bootstrap
 from semtrace.model import Lock, Snapshot, Statistics
 from semtrace.observe.observer import Observer, settle
@@ -156,6 +157,23 @@ def test_events_for_a_time_and_for_people(base: Path) -> None:
         assert " held " in line
         assert "programs/traced_app.py:" in line
         assert "\x1b" not in done.stdout
+
+
+def test_time_of_events_begins_once_the_server_is_known(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(observer: Observer) -> Snapshot:
+        time.sleep(2.1)
+        return settle(observer)
+
+    monkeypatch.setattr(tailing, "settle", slow)
+    with serving(1) as running, contextlib.closing(tailing.Tail(server_of(running.pid), for_s=2.0)) as tail:
+        stop = threading.Event()
+        loading = threading.Thread(target=lambda: [running.get("/add") for _ in iter(stop.is_set, True)])
+        loading.start()
+        try:
+            assert any(events for events, _ in tail.batches())
+        finally:
+            stop.set()
+            loading.join()
 
 
 def test_without_traced_locks_events_says_how_to_trace(base: Path) -> None:

@@ -53,7 +53,7 @@ class _Recording:
         self._recorders: list[Recorder] = []
         self._known: set[ProcessId] = set()
         self._look_due_s = 0.0
-        self._end_s = float("inf") if order.for_s is None else time.monotonic() + order.for_s
+        self._end_s = float("inf")
         self.blind = False
 
     def start(self) -> None:
@@ -67,7 +67,10 @@ class _Recording:
         self._begin(gunicorn.choose(self._order.pid), self._order.out)
 
     def run(self, asked: Asked) -> None:
+        """Record until it is asked to stop, or for the time that was ordered: that begins now."""
         due_s = time.monotonic()
+        if self._order.for_s is not None:
+            self._end_s = due_s + self._order.for_s
         while asked.stop is None and (self._recorders or self._order.every) and time.monotonic() < self._end_s:
             if time.monotonic() >= due_s:
                 due_s = max(due_s + self._order.wanted.interval_s, time.monotonic())
