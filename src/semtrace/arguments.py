@@ -90,7 +90,7 @@ def _split(
         parser.parse_args(arguments[:1])
     if first == "help":
         _help(arguments[1:], parser, commands)
-    takes_value = {option for command in commands.values() for option in _options(command) if _options(command)[option]}
+    takes_value = {option for each in commands.values() for option, takes in _options(each).items() if takes}
     before = ""
     for at, word in enumerate(arguments):
         if word == "--":

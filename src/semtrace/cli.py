@@ -231,9 +231,7 @@ def doctor(options: argparse.Namespace) -> int:
             failed |= as_severe_as(options.fail_on, snapshot)
     finally:
         patient.close()
-    if failed:
-        return EXIT_FINDINGS
-    return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
+    return _exit_code(failed, snapshot)
 
 
 def _examine(
@@ -252,7 +250,11 @@ def _tell(snapshot: Snapshot, looks: int, options: argparse.Namespace) -> int:
     from semtrace.reports.doctor import as_severe_as
 
     _report(snapshot, looks, options)
-    if as_severe_as(options.fail_on, snapshot):
+    return _exit_code(as_severe_as(options.fail_on, snapshot), snapshot)
+
+
+def _exit_code(failed: bool, snapshot: Snapshot) -> int:
+    if failed:
         return EXIT_FINDINGS
     return EXIT_NOT_PERMITTED if _nothing_seen(snapshot) else EXIT_OK
 
