@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
+import fcntl
 import os
 import select
 import struct
@@ -25,9 +25,7 @@ class Pidfd:
     def __init__(self, process: ProcessId) -> None:
         """Raises OSError if it has ended, or if this kernel has no such descriptors."""
         self.process = process
-        if not hasattr(os, "pidfd_open"):
-            raise OSError(errno.ENOSYS, "this Python was built without pidfd_open")
-        self.fd = os.pidfd_open(process.pid)
+        self.fd = open_pidfd(process.pid)
         if not still(process):
             self.close()
             raise ProcessLookupError(f"process {process.pid} has ended")
@@ -46,12 +44,25 @@ class Pidfd:
 
     def exit_code(self) -> int | None:
         """Return how it ended, as in subprocess: negative for a signal; None if that is not known, or not yet."""
-        data = bytearray(_INFO.pack(_EXIT, *[0] * 13))
-        buffer = (ctypes.c_char * len(data)).from_buffer(data)
-        if ctypes.CDLL(None, use_errno=True).ioctl(self.fd, ctypes.c_ulong(_GET_INFO), buffer):
-            return None
-        found = _INFO.unpack(data)
-        return os.waitstatus_to_exitcode(found[-1]) if found[0] & _EXIT else None
+        return exit_code_of(self.fd)
+
+
+def open_pidfd(pid: int) -> int:
+    """Return a descriptor of the process. Raises OSError, also where kernel or Python have none."""
+    if not hasattr(os, "pidfd_open"):
+        raise OSError(errno.ENOSYS, "this Python was built without pidfd_open")
+    return os.pidfd_open(pid)
+
+
+def exit_code_of(pidfd: int) -> int | None:
+    """Return how a process ended that its parent has reaped, as in subprocess; None before Linux 6.15, or not yet."""
+    data = bytearray(_INFO.pack(_EXIT, *[0] * 13))
+    try:
+        fcntl.ioctl(pidfd, _GET_INFO, data)
+    except OSError:
+        return None
+    mask, *_, status = _INFO.unpack(data)
+    return os.waitstatus_to_exitcode(status) if mask & _EXIT else None
 
 
 def out_of_memory_kills(pid: int) -> tuple[str, int] | None:
