@@ -403,7 +403,7 @@ def _(fact: YoungerWorker) -> Iterator[str]:
 
 @_lines.register
 def _(fact: MayStillWake) -> Iterator[str]:
-    yield f"not proven to last for ever: {_doubt(fact)}"
+    yield f"this is not proven: {_doubt(fact)}"
 
 
 def _doubt(fact: MayStillWake) -> str:
