@@ -81,7 +81,18 @@ from semtrace.model.facts import (
     YoungerWorker,
 )
 from semtrace.model.findings import CODES, SEVERITIES, Advice, CodeInfo, Finding, FindingCode, Remedy
-from semtrace.model.locks import DeadHolder, Holder, LastHolder, Lock, Lost, Stray, Waiter
+from semtrace.model.locks import (
+    DeadHolder,
+    FileClaim,
+    FileLockType,
+    Holder,
+    LastHolder,
+    Lock,
+    LockedFile,
+    Lost,
+    Stray,
+    Waiter,
+)
 from semtrace.model.names import (
     RECURSIVE_MUTEX,
     SEM_VALUE_MAX,
@@ -142,6 +153,8 @@ __all__ = [
     "EventName",
     "Evidence",
     "Fact",
+    "FileClaim",
+    "FileLockType",
     "Finding",
     "FindingCode",
     "ForkCopies",
@@ -166,6 +179,7 @@ __all__ = [
     "LockOrder",
     "LockRef",
     "LockState",
+    "LockedFile",
     "LockedInParent",
     "LockedSinceFork",
     "Lost",
