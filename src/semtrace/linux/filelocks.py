@@ -158,11 +158,13 @@ def holders_by_fdinfo(pids: Collection[int], files: Collection[SemId]) -> tuple[
     return held, tuple(hidden)
 
 
-def locked_descriptors(pid: int, inodes: Collection[int]) -> Iterator[HeldFile | None]:
+def locked_descriptors(
+    pid: int, inodes: Collection[int], paths: Collection[str] | None = None
+) -> Iterator[HeldFile | None]:
     """Yield each descriptor with a lock on a file of one of these inode numbers, and None for each other one: so the
-    caller can pause. Raises OSError.
+    caller can pause. With `paths` only what is open under one of these is asked. Raises OSError.
     """
-    for fd, path, info in _files(pid):
+    for fd, path, info in _files(pid, paths=paths):
         number = _NUMBERS.search(info)
         if number is None or number[2] is None or int(number[2]) in inodes:
             locks = (_parse(line.split()[1:]) for line in _LOCK_LINES.findall(info))
@@ -177,7 +179,9 @@ def _held(pid: int, inodes: Collection[int]) -> Iterator[HeldFile]:
         yield from (HeldFile(pid, fd, path, lock) for lock in locks if lock is not None)
 
 
-def _files(pid: int, inodes: Collection[int] | None = None) -> Iterator[tuple[int, str, bytes]]:
+def _files(
+    pid: int, inodes: Collection[int] | None = None, paths: Collection[str] | None = None
+) -> Iterator[tuple[int, str, bytes]]:
     """Yield descriptor, path and fdinfo of each open file of one of these inode numbers, or of all. Raises OSError."""
     stat = read_stat(pid)
     if stat is None or stat.dying:
@@ -191,7 +195,7 @@ def _files(pid: int, inodes: Collection[int] | None = None) -> Iterator[tuple[in
             path = os.readlink(f"/proc/{tid}/fd/{name}")
         except (FileNotFoundError, ProcessLookupError):
             continue  # closed meanwhile
-        if not path.startswith("/"):
+        if not path.startswith("/") or (paths is not None and path not in paths):
             continue
         info = read(f"/proc/{tid}/fdinfo/{name}", 65536) or b""
         number = _NUMBERS.search(info)

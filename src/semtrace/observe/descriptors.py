@@ -7,18 +7,22 @@ on over several refreshes, and begins only where the kernel's list of locks leav
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from semtrace.lazydata import dataclass
 from semtrace.linux.filelocks import HeldFile, locked_descriptors
 from semtrace.linux.files import not_for_want_of
+from semtrace.linux.process import process_ids, read_stat, still
 from semtrace.model import ProcessId, SemId
 
 # How long one refresh may ask, and after how long a process is asked again about the same files.
-_BUDGET_S = 0.0004
-_AGAIN_S = 10.0
+_BUDGET_S = 0.0002
+_URGENT_BUDGET_S = 0.002  # while the answer decides who keeps somebody waiting
+_AGAIN_S = 30.0
 # What nobody of the server waits for is not asked about more often than this.
 _PAUSE_S = 2.0
+# How long one refresh may look for a holder outside the server, which is done only where somebody waits for nobody.
+_SEARCH_BUDGET_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,32 @@ class _Round:
 class Descriptors:
     def __init__(self) -> None:
         self._rounds: dict[ProcessId, _Round] = {}
+        self._strangers: dict[ProcessId, _Round] = {}
         self._work: Iterator[None] | None = None
+        self._search: Iterator[None] | None = None
+        self._search_due_s = 0.0
+        self._wanted: tuple[frozenset[SemId], frozenset[SemId]] = frozenset(), frozenset()
+        self._inodes: frozenset[int] = frozenset()
+        self._urgent: frozenset[int] = frozenset()
+        self._searched: frozenset[SemId] = frozenset()
         self.unfinished = False
 
     def step(
-        self, now_s: float, members: Sequence[ProcessId], wanted: Collection[SemId], awaited: Collection[SemId]
+        self, now_s: float, members: Sequence[ProcessId], wanted: frozenset[SemId], awaited: frozenset[SemId]
     ) -> None:
-        """Ask on. `wanted` are all files about which there is a question, `awaited` those that threads wait for."""
+        """Ask on. `wanted` are files about which there is a question, `awaited` those that threads wait for, too."""
         living = set(members)
         self._rounds = {process: last for process, last in self._rounds.items() if process in living}
-        if not wanted:
+        if not wanted and not awaited:
             self._work, self.unfinished = None, False
             return
-        inodes, urgent = frozenset(f.inode for f in wanted), frozenset(f.inode for f in awaited)
-        end_s = time.thread_time() + _BUDGET_S
+        if (wanted, awaited) != self._wanted:
+            self._wanted = wanted, awaited
+            self._inodes = frozenset(file.inode for file in (*wanted, *awaited))
+            self._urgent = frozenset(file.inode for file in awaited)
+        inodes, urgent = self._inodes, self._urgent
+        pressing = any(not self._covers(each, urgent) for each in members)
+        end_s = time.thread_time() + (_URGENT_BUDGET_S if pressing else _BUDGET_S)
         while time.thread_time() < end_s:
             if self._work is None:
                 due = next((each for each in members if self._is_due(now_s, each, inodes, urgent)), None)
@@ -68,7 +84,9 @@ class Descriptors:
         if last is None or not urgent <= last.inodes:
             return True
         age_s = now_s - last.began_s
-        return age_s >= (_PAUSE_S if urgent or not inodes <= last.inodes else _AGAIN_S)
+        if age_s < _PAUSE_S:
+            return False
+        return bool(urgent) or age_s >= _AGAIN_S or not inodes <= last.inodes
 
     def _ask(self, now_s: float, process: ProcessId, inodes: frozenset[int]) -> Iterator[None]:
         held: list[HeldFile] = []
@@ -85,14 +103,56 @@ class Descriptors:
             return
         self._rounds[process] = _Round(now_s, inodes, tuple(held))
 
+    def search(
+        self,
+        now_s: float,
+        members: Collection[ProcessId],
+        awaited: Collection[SemId],
+        lost: Mapping[SemId, str],
+    ) -> None:
+        """Look for locks among all other processes of the machine, by the paths of their files: those whose taker ended
+        and that nobody of the server has. An heir has left the server when its parent ended.
+        """
+        new = not self._searched.issuperset(lost)
+        self._strangers = {
+            process: last
+            for process, last in self._strangers.items()
+            if process not in members and still(process) and any(each.lock.file in awaited for each in last.held or ())
+        }
+        if not lost:
+            self._search = None
+        elif self._search is None and (new or now_s >= self._search_due_s):
+            self._searched, self._search_due_s = frozenset(lost), now_s + _AGAIN_S
+            self._search = self._ask_strangers(now_s, frozenset(members), lost)
+        end_s = time.thread_time() + _SEARCH_BUDGET_S
+        while self._search is not None and time.thread_time() < end_s:
+            if next(self._search, self) is self:
+                self._search = None
+        self.unfinished |= self._search is not None
+
+    def _ask_strangers(self, now_s: float, members: frozenset[ProcessId], lost: Mapping[SemId, str]) -> Iterator[None]:
+        inodes, paths = frozenset(file.inode for file in lost), frozenset(lost.values())
+        found: dict[ProcessId, _Round] = {}
+        for pid in sorted(process_ids(), reverse=True):
+            stat = read_stat(pid)
+            if stat is None or stat.id in members or stat.ended:
+                continue
+            held = []
+            try:
+                for each in locked_descriptors(pid, inodes, paths):
+                    held += [each] if each is not None else []
+                    yield None
+            except OSError as error:
+                not_for_want_of(error)
+            if held:
+                found[stat.id] = _Round(now_s, inodes, tuple(held))
+            yield None
+        self._strangers |= found
+
     def of(self, file: SemId) -> list[tuple[ProcessId, HeldFile]]:
         """Return who has the file open with a lock, as it was last seen."""
-        return [
-            (process, each)
-            for process, last in self._rounds.items()
-            for each in last.held or ()
-            if each.lock.file == file
-        ]
+        everybody = (*self._rounds.items(), *self._strangers.items())
+        return [(process, each) for process, last in everybody for each in last.held or () if each.lock.file == file]
 
     def files(self) -> set[SemId]:
         return {each.lock.file for last in self._rounds.values() for each in last.held or ()}

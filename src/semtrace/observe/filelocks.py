@@ -37,7 +37,7 @@ FILE = "file"
 _DELETED = " (deleted)"
 
 # How large a part of the time reading the machine's list may take.
-_SHARE = 50
+_SHARE = 500
 _MOST_FILES = 256
 _MOST_THREADS = 256
 
@@ -77,6 +77,20 @@ class _Held:
     unknown: bool
 
 
+@dataclass(frozen=True)
+class _Index:
+    """The machine's locks, sorted once for each new list or new processes. `undecided` are files that others locked, or
+    whose locks name nobody; `own` those that members locked.
+    """
+
+    locks: tuple[FileLock, ...] = ()
+    pids: frozenset[int] = frozenset()
+    by_file: Mapping[SemId, Sequence[FileLock]] = field(default_factory=dict)
+    asked: tuple[FileLock, ...] = ()
+    undecided: frozenset[SemId] = frozenset()
+    own: frozenset[SemId] = frozenset()
+
+
 class FileLocks:
     """Keeps the clocks: since when each holder and waiter was seen."""
 
@@ -87,8 +101,7 @@ class FileLocks:
         self._holding: Since[tuple[SemId, ProcessId]] = Since()
         self._waiting: Since[tuple[SemId, ThreadId]] = Since()
         self._sleepers = Sleepers()
-        self._all: tuple[FileLock, ...] = ()
-        self._readable = True
+        self._index = _Index()
         self._due_s = 0.0
         self._paths: dict[SemId, str | None] = {}
 
@@ -99,34 +112,35 @@ class FileLocks:
 
     def read(self, now_s: float, watched: Sequence[Watched], semaphores: Collection[SemId]) -> FileLocksSeen:
         """Return the locks of the server now. Files that are semaphores are left out: semtrace itself locks those."""
-        self._list(now_s)
         members = {each.id.pid: each for each in watched}
+        self._list(now_s, frozenset(members))
+        index = self._index
         pollers = self._pollers.read(now_s, watched)
-        if not self._all and not pollers:
-            self._descriptors.step(now_s, (), (), ())
+        if not index.locks and not pollers:
+            self._descriptors.step(now_s, (), frozenset(), frozenset())
             return FileLocksSeen()
-        awaited = [lock for lock in self._all if any(_asked_by(each, members) for each in lock.waiters)]
-        undecided = {lock.file for lock in self._all if lock.pid not in members}
-        polled = {_polled_file(each, self._all, self._descriptors) for each in pollers}
-        wanted = {lock.file for lock in awaited if lock.type is not FileLockType.POSIX} | (
-            {lock.file for lock in self._all if lock.type is not FileLockType.POSIX} & {f for f in polled if f}
-        )
+        awaited = [lock for lock in index.asked if any(_asked_by(each, members) for each in lock.waiters)]
+        polled = {_polled_file(each, index.by_file, self._descriptors) for each in pollers}
+        urgent = {lock.file for lock in awaited if lock.type is not FileLockType.POSIX}
+        urgent |= {file for file in polled if file is not None and _is_shared(index.by_file.get(file, ()))}
         ids = [each.id for each in watched]
-        self._descriptors.step(now_s, ids, undecided | wanted, wanted)
+        self._descriptors.step(now_s, ids, index.undecided, frozenset(urgent))
         waits = {wait.thread: wait for wait in self._waits(now_s, awaited, pollers, members)}
-        files = {lock.file for lock in self._all if lock.pid in members} | self._descriptors.files()
+        lost = {w.file: w.path for w in waits.values() if w.path and not w.holders and w.type is not FileLockType.SOFT}
+        self._descriptors.search(now_s, ids, {wait.file for wait in waits.values()}, lost)
+        files = set(index.own) | {file for file in self._descriptors.files() if file in index.by_file}
         files |= {wait.file for wait in waits.values()}
         files = set(sorted(files.difference(semaphores))[:_MOST_FILES])
         return self._seen(now_s, files, waits, members)
 
-    def _list(self, now_s: float) -> None:
-        if now_s < self._due_s:
-            return
-        began = time.thread_time()
-        found = self._table.read()
-        self._readable = found is not None
-        self._all = found or ()
-        self._due_s = now_s + _SHARE * (time.thread_time() - began)
+    def _list(self, now_s: float, pids: frozenset[int]) -> None:
+        locks = self._index.locks
+        if now_s >= self._due_s:
+            began = time.thread_time()
+            locks = self._table.read() or ()
+            self._due_s = now_s + _SHARE * (time.thread_time() - began)
+        if locks is not self._index.locks or pids != self._index.pids:
+            self._index = _sorted(locks, pids)
 
     # -- who holds
 
@@ -184,13 +198,13 @@ class FileLocks:
         return self._wait(now_s, thread, file, asked[0][1].type, asked[0][1].exclusive, held, members)
 
     def _polled_wait(self, now_s: float, poller: Poller, members: Mapping[int, Watched]) -> FileWait:
-        file = _polled_file(poller, self._all, self._descriptors) or SemId(0, 0, 0)
+        file = _polled_file(poller, self._index.by_file, self._descriptors) or SemId(0, 0, 0)
         call = poller.polling
         if call.soft:
             holder = soft_holder(poller.thread.process.pid, poller.path)
             holders = (holder.process,) if holder is not None and holder.process is not None else ()
             return FileWait(poller.thread, file, poller.path, True, FileLockType.SOFT, holders, False, (), poller)
-        asked = [lock for lock in self._all if lock.file == file and (call.exclusive or lock.exclusive)]
+        asked = [lock for lock in self._index.by_file.get(file, ()) if call.exclusive or lock.exclusive]
         held = [self._held(lock, members) for lock in asked]
         kind = asked[0].type if asked else FileLockType.FLOCK
         return self._wait(now_s, poller.thread, file, kind, call.exclusive, held, members, poller)
@@ -230,10 +244,8 @@ class FileLocks:
         self, now_s: float, files: Collection[SemId], waits: Mapping[ThreadId, FileWait], members: Mapping[int, Watched]
     ) -> FileLocksSeen:
         self._paths = {file: path for file, path in self._paths.items() if file in files}
-        held: dict[SemId, list[_Held]] = {file: [] for file in files}
-        for lock in self._all:
-            if lock.file in held:
-                held[lock.file].append(self._held(lock, members))
+        by_file = self._index.by_file
+        held = {file: [self._held(lock, members) for lock in by_file.get(file, ())] for file in files}
         waiting: dict[SemId, list[FileWait]] = {file: [] for file in files}
         for wait in waits.values():
             if wait.file in waiting:
@@ -359,11 +371,24 @@ def _blocked_threads(watched: Watched) -> Iterator[tuple[int, Blocked]]:
             yield tid, blocked
 
 
-def _polled_file(poller: Poller, locks: Sequence[FileLock], descriptors: Descriptors) -> SemId | None:
+def _sorted(locks: tuple[FileLock, ...], pids: frozenset[int]) -> _Index:
+    by_file: dict[SemId, list[FileLock]] = {}
+    for lock in locks:
+        by_file.setdefault(lock.file, []).append(lock)
+    undecided = frozenset(lock.file for lock in locks if lock.pid not in pids)
+    own = frozenset(lock.file for lock in locks if lock.pid in pids)
+    return _Index(locks, pids, by_file, tuple(lock for lock in locks if lock.waiters), undecided, own)
+
+
+def _is_shared(locks: Sequence[FileLock]) -> bool:
+    return any(lock.type is not FileLockType.POSIX for lock in locks)
+
+
+def _polled_file(poller: Poller, by_file: Mapping[SemId, Sequence[FileLock]], descriptors: Descriptors) -> SemId | None:
     """Return the kernel's identity of the file: stat(2) can show another device (btrfs, overlayfs), and then a
     descriptor with this path and a lock decides.
     """
-    if poller.file is None or any(lock.file == poller.file for lock in locks):
+    if poller.file is None or poller.file in by_file:
         return poller.file
     for file in descriptors.files():
         if any(_is_at(each, poller.path) for _, each in descriptors.of(file)):

@@ -452,9 +452,9 @@ class Observer:
 
     def _hidden_files(self) -> Iterator[Problem]:
         """Say whose open files would decide who holds a file lock."""
-        refused = {each.process for watched in self._fleet.all for each in watched.problems}
+        known = {each.process for watched in self._fleet.all for each in watched.problems}
         for process in self._files.hidden:
-            if process not in refused:
+            if process not in known:
                 yield refused(process, "list its open files: file locks that it inherited", PermissionError())
 
 
