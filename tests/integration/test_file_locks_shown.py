@@ -32,6 +32,8 @@ TYPES = {
     "fasteners": FileLockType.POSIX,
 }
 
+FILE_CODES = ("inherited-file", "shared-file", "stale-lock-file")
+
 pytestmark = pytest.mark.skipif(not NUMBERS, reason="the system calls of this processor are not known")
 
 
@@ -78,27 +80,29 @@ def finding(snapshot: Snapshot, code: str) -> Finding:
     return found[0]
 
 
-@pytest.mark.parametrize("preload", [True, False], ids=["preload", "no-preload"])
-def test_each_library_shows_its_holder_and_waiter(tmp_path: Path, preload: bool) -> None:
-    options = ["-w", str(len(TYPES) + 1), "-t", "0", *(["--preload"] if preload else [])]
+@pytest.mark.parametrize(
+    ("preload", "ways"), [(True, tuple(TYPES)), (False, ("flock", "filelock"))], ids=["preload", "no-preload"]
+)
+def test_each_library_shows_its_holder_and_waiter(tmp_path: Path, preload: bool, ways: tuple[str, ...]) -> None:
+    options = ["-w", str(len(ways) + 1), "-t", "0", *(["--preload"] if preload else [])]
     env = {"LOCKS": str(tmp_path)}
     with start_gunicorn("file_locks:app", *options, env=env) as server, observing(server.pid) as observer:
-        server.wait_workers(len(TYPES) + 1)
+        server.wait_workers(len(ways) + 1)
         ask(server.get, "hold")
         wait_until((tmp_path / "has-hold").exists, what="all locks to be held")
-        for way in TYPES:
+        for way in ways:
             ask(server.get, way)
 
         def ready() -> dict[str, Lock] | None:
             found = by_name(settle(observer, 0.5))
-            return found if all(name in found and found[name].waiters for name in TYPES) else None
+            return found if all(name in found and found[name].waiters for name in ways) else None
 
         locks = wait_until(ready, what="each lock to have its waiter")
         snapshot = observer.snapshot()
         holders = {lock.holders[0].pid for name, lock in locks.items() if lock.holders}
         assert len(holders) == 1
-        for name, kind in TYPES.items():
-            lock = locks[name]
+        for name in ways:
+            lock, kind = locks[name], TYPES[name]
             assert lock.file is not None
             assert (lock.kind, lock.state, lock.file.path, lock.file.type) == (
                 "file",
@@ -108,7 +112,7 @@ def test_each_library_shows_its_holder_and_waiter(tmp_path: Path, preload: bool)
             )
             assert [holder.pid for holder in lock.holders] == list(holders)
             assert len(lock.waiters) == 1
-        assert len({lock.waiters[0].pid for lock in locks.values()}) == len(TYPES)
+        assert len({locks[name].waiters[0].pid for name in ways}) == len(ways)
         posix = locks["posix"].file
         assert posix is not None
         assert [(claim.start, claim.end) for claim in posix.claims] == [(5, 14)]
@@ -150,9 +154,28 @@ def test_child_that_inherited_the_file_is_the_holder(tmp_path: Path) -> None:
             assert lock.file is not None
             assert [claim.inherited for claim in lock.file.claims] == [True]
             assert not snapshot.waits.stuck
+            found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
+            assert [each.code for each in found if each.code in FILE_CODES] == ["inherited-file"]
         finally:
             for each in by_name(observer.snapshot())["flock"].holders:
                 os.kill(each.pid, signal.SIGKILL)
+
+
+def test_lock_on_a_file_opened_before_the_fork_is_reported(tmp_path: Path) -> None:
+    with program(tmp_path, "shared", "") as (pid, (taker, other)), observing(pid) as observer:
+        found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
+        assert [each.code for each in found if each.code in FILE_CODES] == ["shared-file"]
+        everybody = {pid, taker, other}
+        wait_until(lambda: {each.pid for each in by_name(observer.snapshot())["flock"].holders} == everybody)
+
+
+def test_lock_file_of_a_dead_owner_is_reported_with_the_command(tmp_path: Path) -> None:
+    with program(tmp_path, "left_over", "") as (pid, (poller,)), observing(pid) as observer:
+        snapshot, lock = until(observer, "soft")
+        found = finding(snapshot, "stale-lock-file")
+        assert found.remedy.command == ("rm", str(tmp_path / "soft"))
+        assert ([each.pid for each in lock.waiters], lock.state) == ([poller], "unknown")
+        assert not snapshot.waits.stuck
 
 
 def test_deleted_file_says_so_and_release_refuses_it(tmp_path: Path) -> None:

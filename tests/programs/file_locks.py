@@ -126,6 +126,36 @@ def inherited(_):
     return (start(flock),)
 
 
+def shared(_):
+    """Two children have the file that their parent opened: one locks it, and it does not keep the other out."""
+    file = open(path("flock"), "w")
+    ready = os.pipe()
+
+    def take():
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.write(ready[1], b".")
+        signal.pause()
+
+    children = start(take), start(signal.pause)
+    os.read(ready[0], 1)
+    return children
+
+
+def left_over(_):
+    """A lock file names a process that has ended, as older versions of filelock leave it, and a child polls."""
+    gone = start(lambda: None)
+    os.waitpid(gone, 0)
+    with open(path("soft"), "w") as file:
+        file.write(f"{gone}\n{os.uname().nodename}\n")
+    import filelock
+
+    class Strict(filelock.SoftFileLock):
+        def _try_break_stale_lock(self):
+            """Leave it."""
+
+    return (start(lambda: Strict(path("soft")).acquire()),)
+
+
 def many(way):
     """Several files are open, and one lock."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (1 << 12, 1 << 12))

@@ -71,7 +71,13 @@ def _filelock(sample: Sample, frame: PyFrame) -> Polling | None:
     limit = _number(sample, timeout)
     cancels = bool(cancel) and _class_name(sample, cancel) != "NoneType"
     timed = limit is None or limit >= 0 or cancels
-    return Polling(path, True, timed, "Soft" in _class_name(sample, own), own, _number(sample, began))
+    return Polling(path, True, timed, _is_soft(sample, own), own, _number(sample, began))
+
+
+def _is_soft(sample: Sample, lock: int) -> bool:
+    """Return True for an object of SoftFileLock, or of a class that is derived from it."""
+    cls = sample.classes.of(lock)
+    return cls is not None and any("Soft" in each.name for each in (cls, *sample.classes.mro(cls)))
 
 
 def _items(sample: Sample, address: int) -> tuple[int, ...]:

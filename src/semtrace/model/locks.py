@@ -143,7 +143,7 @@ class FileClaim:
 
     `process` is who holds it, None where that is not known. An flock or OFD lock that several processes share through
     one open file has a claim for each. `fd` is the descriptor by which that was seen, None where the kernel's list says
-    it. `inherited`: its taker ended, or is another process, which passed on the open file.
+    it. `taker` is the PID of who took it, `inherited`: that is another process, which passed on the open file.
     """
 
     process: ProcessId | None
@@ -152,13 +152,19 @@ class FileClaim:
     start: int = 0
     end: int | None = None
     fd: int | None = None
-    inherited: bool = False
+    taker: int | None = None
+
+    @property
+    def inherited(self) -> bool:
+        return self.process is not None and self.taker is not None and self.taker != self.process.pid
 
 
 @dataclass(frozen=True)
 class LockedFile:
     """The file that processes lock. `path` is as the server sees it, None where no process shows it; `deleted`: the
     file has no name any more. `type` and `exclusive` are those of the first claim, or of what is waited for.
+    `ended_owner` is the PID that a soft lock file names and that has ended; `other_host` the host that it names, if
+    that is another.
     """
 
     path: str | None
@@ -166,6 +172,8 @@ class LockedFile:
     exclusive: bool
     deleted: bool = False
     claims: tuple[FileClaim, ...] = ()
+    ended_owner: int | None = None
+    other_host: str | None = None
 
 
 @dataclass(frozen=True)

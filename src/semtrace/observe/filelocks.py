@@ -30,7 +30,7 @@ from semtrace.observe.descriptors import Descriptors
 from semtrace.observe.history import Since, longer
 from semtrace.observe.pollers import Poller, Pollers
 from semtrace.observe.sleepers import Sleepers
-from semtrace.observe.softlocks import soft_holder
+from semtrace.observe.softlocks import SoftHolder, soft_holder
 from semtrace.observe.watched import Watched
 
 FILE = "file"
@@ -39,6 +39,8 @@ _DELETED = " (deleted)"
 # How large a part of the time reading the machine's list may take.
 _SHARE = 500
 _MOST_FILES = 256
+# Of a lock that was held for so long it is asked who else has the open file.
+_LONG_S = 0.5
 _MOST_THREADS = 256
 
 
@@ -57,6 +59,7 @@ class FileWait:
     complete: bool = False
     hidden: tuple[int, ...] = ()
     poller: Poller | None = None
+    owner: SoftHolder | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class FileLocks:
         self._waiting: Since[tuple[SemId, ThreadId]] = Since()
         self._sleepers = Sleepers()
         self._index = _Index()
+        self._long_held: frozenset[SemId] = frozenset()
         self._due_s = 0.0
         self._paths: dict[SemId, str | None] = {}
 
@@ -124,7 +128,9 @@ class FileLocks:
         urgent = {lock.file for lock in awaited if lock.type is not FileLockType.POSIX}
         urgent |= {file for file in polled if file is not None and _is_shared(index.by_file.get(file, ()))}
         ids = [each.id for each in watched]
-        self._descriptors.step(now_s, ids, index.undecided, frozenset(urgent))
+        long = self._long_held
+        wanted = index.undecided if long <= index.undecided else index.undecided | long
+        self._descriptors.step(now_s, ids, wanted, frozenset(urgent))
         waits = {wait.thread: wait for wait in self._waits(now_s, awaited, pollers, members)}
         lost = {w.file: w.path for w in waits.values() if w.path and not w.holders and w.type is not FileLockType.SOFT}
         self._descriptors.search(now_s, ids, {wait.file for wait in waits.values()}, lost)
@@ -151,7 +157,7 @@ class FileLocks:
             return _Held(lock, (_claim(lock, taker),) if taker is not None else (), unknown=taker is None)
         hits = [each for each in self._descriptors.of(lock.file) if _is_same(each[1].lock, lock)]
         claims = tuple(
-            _claim(lock, process, each.fd, inherited=lock.pid not in (None, process.pid))
+            _claim(lock, process, each.fd)
             for process, each in {process: (process, each) for process, each in hits}.values()
         )
         asked = taker is not None and self._descriptors.asked_since(0.0, lock.file, (taker,))
@@ -203,7 +209,9 @@ class FileLocks:
         if call.soft:
             holder = soft_holder(poller.thread.process.pid, poller.path)
             holders = (holder.process,) if holder is not None and holder.process is not None else ()
-            return FileWait(poller.thread, file, poller.path, True, FileLockType.SOFT, holders, False, (), poller)
+            return FileWait(
+                poller.thread, file, poller.path, True, FileLockType.SOFT, holders, False, (), poller, holder
+            )
         asked = [lock for lock in self._index.by_file.get(file, ()) if call.exclusive or lock.exclusive]
         held = [self._held(lock, members) for lock in asked]
         kind = asked[0].type if asked else FileLockType.FLOCK
@@ -252,6 +260,12 @@ class FileLocks:
                 waiting[wait.file].append(wait)
         holding = {file: _holders(each, waiting[file]) for file, each in held.items()}
         self._holding.update(now_s, [(file, process) for file, all_ in holding.items() for process in all_])
+        self._long_held = frozenset(
+            file
+            for file, all_ in holding.items()
+            if any((self._holding.seconds(now_s, (file, each)) or 0.0) >= _LONG_S for each in all_)
+            and _is_shared(by_file.get(file, ()))
+        )
         self._waiting.update(now_s, [(wait.file, wait.thread) for wait in waits.values()])
         single = [(p, p.pid) for all_ in holding.values() for p in all_ if _is_single(p, members)]
         self._sleepers.update(now_s, {*single, *((w.thread.process, w.thread.tid) for w in waits.values())})
@@ -275,6 +289,7 @@ class FileLocks:
         waiters = sorted((self._waiter(now_s, each) for each in waiting), key=lambda each: -(each.for_s or 0.0))
         claims = tuple(claim for each in held for claim in each.claims)
         first = claims[0] if claims else None
+        owner = next((each.owner for each in waiting if each.owner is not None), None)
         path = self._row_path(file, holding, waiting)
         deleted = path is not None and path.endswith(_DELETED)
         unknown = not holders and (any(each.unknown for each in held) or bool(waiting))
@@ -295,6 +310,8 @@ class FileLocks:
                 first.exclusive if first else waiting[0].exclusive,
                 deleted,
                 claims,
+                owner.pid if owner is not None and owner.ended else None,
+                owner.host if owner is not None and owner.elsewhere else None,
             ),
         )
 
@@ -355,8 +372,8 @@ def _is_same(seen: FileLock, lock: FileLock) -> bool:
     )
 
 
-def _claim(lock: FileLock, process: ProcessId | None, fd: int | None = None, inherited: bool = False) -> FileClaim:
-    return FileClaim(process, lock.type, lock.exclusive, lock.start, lock.end, fd, inherited)
+def _claim(lock: FileLock, process: ProcessId | None, fd: int | None = None) -> FileClaim:
+    return FileClaim(process, lock.type, lock.exclusive, lock.start, lock.end, fd, lock.pid)
 
 
 def _blocked_threads(watched: Watched) -> Iterator[tuple[int, Blocked]]:

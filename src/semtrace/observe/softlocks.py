@@ -18,13 +18,14 @@ _MOST_PID = 1 << 22
 @dataclass(frozen=True)
 class SoftHolder:
     """`pid` and `host` are as the file has them; `process` is that process, None if it ended or cannot be told.
-    `ended`: it is sure that no such process lives on this host.
+    `ended`: it is sure that no such process lives on this host. `elsewhere`: the file names another host.
     """
 
     pid: int
     host: str
     process: ProcessId | None
     ended: bool
+    elsewhere: bool = False
 
 
 def soft_holder(pid: int, path: str) -> SoftHolder | None:
@@ -47,7 +48,7 @@ def soft_holder(pid: int, path: str) -> SoftHolder | None:
         return None
     number, host = int(lines[0]), lines[1].strip()
     if host != socket.gethostname() or len(namespace_pids(pid)) != 1 or len(namespace_pids(os.getpid())) != 1:
-        return SoftHolder(number, host, None, ended=False)
+        return SoftHolder(number, host, None, ended=False, elsewhere=host != socket.gethostname())
     stat = read_stat(number)
     ended = stat is None or stat.ended
     return SoftHolder(number, host, None if stat is None or ended else stat.id, ended)
