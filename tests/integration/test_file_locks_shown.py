@@ -165,8 +165,7 @@ def test_lock_on_a_file_opened_before_the_fork_is_reported(tmp_path: Path) -> No
     with program(tmp_path, "shared", "") as (pid, (taker, other)), observing(pid) as observer:
         found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
         assert [each.code for each in found if each.code in FILE_CODES] == ["shared-file"]
-        everybody = {pid, taker, other}
-        wait_until(lambda: {each.pid for each in by_name(observer.snapshot())["flock"].holders} == everybody)
+        assert {each.pid for each in by_name(observer.snapshot())["flock"].holders} == {taker, other}
 
 
 def test_lock_file_of_a_dead_owner_is_reported_with_the_command(tmp_path: Path) -> None:

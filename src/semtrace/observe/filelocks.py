@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 
-from semtrace.lazydata import dataclass
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux.blocked import Blocked, Call, read_blocked
 from semtrace.linux.filelocks import FileLock, HeldFile, LockTable, file_of, path_of
 from semtrace.linux.process import read_stat, thread_ids
@@ -215,6 +215,8 @@ class FileLocks:
         asked = [lock for lock in self._index.by_file.get(file, ()) if call.exclusive or lock.exclusive]
         held = [self._held(lock, members) for lock in asked]
         kind = asked[0].type if asked else FileLockType.FLOCK
+        if poller.asked_s < now_s and any(each.process == poller.thread.process for one in held for each in one.claims):
+            poller = replace(poller, unbroken=False)  # it may have the lock by now, and poll no more
         return self._wait(now_s, poller.thread, file, kind, call.exclusive, held, members, poller)
 
     def _wait(

@@ -1,4 +1,4 @@
-"""Threads that poll for a file lock, which the kernel does not show as waiters. Asked about once a second.
+"""Threads that poll for a file lock, which the kernel does not show as waiters. Asked about twice a second.
 
 Only a process with a thread that sleeps for a time is asked for its stacks, and one in which no thread polls is asked
 less and less often.
@@ -22,8 +22,11 @@ from semtrace.model import ProcessId, SemId, ThreadId
 from semtrace.observe.history import Since
 from semtrace.observe.watched import Watched
 
-_EVERY_S = 1.0
-_SHARE = 100
+_EVERY_S = 0.5
+_SHARE = 50
+# A thread that has polled for a second, as a stuck one has, was at it when any other was asked less than that ago.
+_FRESH_S = 1.0
+_FORGET_S = 5.0
 _BUDGET_S = 0.02
 _PAUSE_S, _MOST_PAUSE_S = 2.0, 16.0
 _MOST_THREADS = 64
@@ -32,23 +35,37 @@ _MOST_THREADS = 64
 @dataclass(frozen=True)
 class Poller:
     """A thread in `acquire`. `path` is absolute, as the process sees it; `file` is what lies there, as stat(2) has it.
-    `for_s` is for how long it has been in this call, `unbroken`: the library's own record of its start says so.
+    It was so at `asked_s`. `for_s` is for how long it has been in this call; `unbroken`: the library itself recorded its
+    start says so, and it was asked less than a second ago.
     """
 
     thread: ThreadId
     polling: Polling
     path: str
     file: SemId | None
+    asked_s: float
     for_s: float | None = None
     unbroken: bool = False
     frames: tuple[PyFrame, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """The last answer of a process, and when it is due to be asked again, after which pause."""
+
+    asked_s: float
+    again_s: float
+    pause_s: float
+    found: tuple[Poller, ...] = ()
+
+
+_NEVER = _Asked(0.0, 0.0, _PAUSE_S / 2)
+
+
 class Pollers:
     def __init__(self) -> None:
         self._readers: dict[ProcessId, StackReader] = {}
-        self._again: dict[ProcessId, tuple[float, float]] = {}  # when to ask it, and the pause before
-        self._last: tuple[Poller, ...] = ()
+        self._asked: dict[ProcessId, _Asked] = {}
         self._since: Since[tuple[ThreadId, str, float | None]] = Since()
         self._due_s = 0.0
 
@@ -56,31 +73,32 @@ class Pollers:
         """Return those of the last pass, with how long they have polled; a pass is made where one is due."""
         if now_s >= self._due_s:
             self._pass(now_s, watched)
-        living = {each.id for each in watched}
-        return tuple(self._timed(now_s, each) for each in self._last if each.thread.process in living)
+        asked = [self._asked[each.id] for each in watched if each.id in self._asked]
+        return tuple(
+            self._timed(now_s, poller) for each in asked if now_s - each.asked_s < _FORGET_S for poller in each.found
+        )
 
     def _pass(self, now_s: float, watched: Sequence[Watched]) -> None:
         began = time.thread_time()
         living = {each.id for each in watched}
         self._readers = {process: reader for process, reader in self._readers.items() if process in living}
-        self._again = {process: again for process, again in self._again.items() if process in living}
-        found: list[Poller] = []
-        kept = {each.thread.process for each in self._last}
-        for each in sorted(watched, key=lambda each: each.id not in kept):
-            due_s, pause_s = self._again.get(each.id, (0.0, _PAUSE_S / 2))
-            if now_s < due_s or each.memory is None or time.thread_time() - began > _BUDGET_S:
+        self._asked = {process: asked for process, asked in self._asked.items() if process in living}
+        for each in sorted(watched, key=lambda each: self._asked.get(each.id, _NEVER).asked_s):
+            asked = self._asked.get(each.id, _NEVER)
+            if now_s < asked.again_s or each.memory is None:
                 continue
+            if time.thread_time() - began > _BUDGET_S:
+                break
             threads = list(_sleeping(each))
-            mine = self._pollers(each, threads) if threads else []
-            found += mine
-            pause_s = 0.0 if mine else min(2 * pause_s, _MOST_PAUSE_S)
+            found = self._pollers(now_s, each, threads) if threads else ()
             # To ask which call a thread is in is cheap; it is the stacks that cost.
-            self._again[each.id] = (now_s + (pause_s if threads else 0.0), pause_s or _PAUSE_S / 2)
-        self._last = tuple(found)
-        self._since.update(now_s, map(_key, found))
+            vain = bool(threads) and not found
+            pause_s = min(2 * asked.pause_s, _MOST_PAUSE_S) if vain else _PAUSE_S / 2
+            self._asked[each.id] = _Asked(now_s, now_s + pause_s if vain else now_s, pause_s, found)
+        self._since.update(now_s, (_key(each) for asked in self._asked.values() for each in asked.found))
         self._due_s = now_s + max(_EVERY_S, _SHARE * (time.thread_time() - began))
 
-    def _pollers(self, watched: Watched, threads: Sequence[ThreadId]) -> list[Poller]:
+    def _pollers(self, now_s: float, watched: Watched, threads: Sequence[ThreadId]) -> tuple[Poller, ...]:
         assert watched.memory is not None
         reader = self._readers.get(watched.id) or StackReader(watched.id.pid, watched.memory)
         self._readers[watched.id] = reader
@@ -93,12 +111,12 @@ class Pollers:
             call = polling(sample, frames) if frames and sample else None
             if asked is not None and call is not None:
                 path = _absolute(watched.id.pid, call.path)
-                found.append(Poller(asked, call, path, _file(watched.id.pid, path), frames=tuple(frames)))
-        return found
+                found.append(Poller(asked, call, path, _file(watched.id.pid, path), now_s, frames=tuple(frames)))
+        return tuple(found)
 
     def _timed(self, now_s: float, poller: Poller) -> Poller:
         began_s = poller.polling.began_s
-        if began_s is not None and 0 < began_s <= now_s:
+        if now_s - poller.asked_s < _FRESH_S and began_s is not None and 0 < began_s <= now_s:
             return replace(poller, for_s=now_s - began_s, unbroken=True)
         return replace(poller, for_s=self._since.seconds(now_s, _key(poller)))
 
