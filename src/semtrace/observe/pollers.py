@@ -35,8 +35,8 @@ _MOST_THREADS = 64
 @dataclass(frozen=True)
 class Poller:
     """A thread in `acquire`. `path` is absolute, as the process sees it; `file` is what lies there, as stat(2) has it.
-    It was so at `asked_s`. `for_s` is for how long it has been in this call; `unbroken`: the library itself recorded its
-    start says so, and it was asked less than a second ago.
+    It was so at `asked_s`. `for_s` is for how long it has been in this call; `unbroken`: the library itself keeps when
+    the call began, and the thread was asked less than a second ago.
     """
 
     thread: ThreadId

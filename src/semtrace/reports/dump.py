@@ -20,6 +20,7 @@ from semtrace.model import (
     Waiter,
 )
 from semtrace.observe.separate import combine
+from semtrace.present.files import file_text
 from semtrace.present.findings import title
 from semtrace.present.headline import headline_text
 from semtrace.present.waits import target_text
@@ -185,7 +186,8 @@ def _notes(lock: Lock) -> Iterator[str]:
         yield f"    {_counts(lock.statistics)}"
     said = lock.signal or (lock.name or "").startswith(lock.part_of or "")
     part = "" if said else f"part of {lock.part_of}"
-    note = "; ".join(filter(None, [part, lock.reason]))
+    file = file_text(lock.file) if lock.file else ""
+    note = "; ".join(filter(None, [part, file, lock.reason]))
     if note:
         yield f"    {clean(note)}"
 
