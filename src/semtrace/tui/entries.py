@@ -35,6 +35,7 @@ from semtrace.model import (
     Waiter,
 )
 from semtrace.present.facts import fact_lines
+from semtrace.present.files import file_text
 from semtrace.present.findings import evidence, remedy, title
 from semtrace.present.waits import target_text, wait_place
 from semtrace.reports.stacks import stack_lines
