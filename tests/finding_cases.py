@@ -84,6 +84,7 @@ def _files() -> Iterator[tuple[str, Finding]]:
 
     yield "of a dead taker", _one(file(claims=(claim(13, 99),)), code="inherited-file")
     yield "opened before the fork", _one(file(claims=(claim(11, 11), claim(13, 11))), code="shared-file")
+    yield "open twice", _one(file(open_twice=(pid(11),)), code="fragile-file-lock")
     yield "left over", _one(file(ended_owner=99), code="stale-lock-file")
     yield "of another host", _one(file(other_host="web-2"), code="stale-lock-file")
 

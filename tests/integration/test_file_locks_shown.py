@@ -32,7 +32,7 @@ TYPES = {
     "fasteners": FileLockType.POSIX,
 }
 
-FILE_CODES = ("inherited-file", "shared-file", "stale-lock-file")
+FILE_CODES = ("fragile-file-lock", "inherited-file", "shared-file", "stale-lock-file")
 
 pytestmark = pytest.mark.skipif(not NUMBERS, reason="the system calls of this processor are not known")
 
@@ -166,6 +166,14 @@ def test_lock_on_a_file_opened_before_the_fork_is_reported(tmp_path: Path) -> No
         found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
         assert [each.code for each in found if each.code in FILE_CODES] == ["shared-file"]
         assert {each.pid for each in by_name(observer.snapshot())["flock"].holders} == {taker, other}
+
+
+def test_posix_lock_of_a_file_that_is_open_twice_is_noted(tmp_path: Path) -> None:
+    with program(tmp_path, "twice", "") as (pid, (child,)), observing(pid) as observer:
+        found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
+        assert [(each.code, each.severity, each.pids) for each in found if each.code in FILE_CODES] == [
+            ("fragile-file-lock", "note", (child,))
+        ]
 
 
 def test_lock_file_of_a_dead_owner_is_reported_with_the_command(tmp_path: Path) -> None:

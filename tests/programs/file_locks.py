@@ -141,6 +141,21 @@ def shared(_):
     return children
 
 
+def twice(_):
+    """A child has its lock file open a second time."""
+
+    def take():
+        kept = by_fasteners(), open(path("fasteners"))
+        os.write(ready[1], b".")
+        signal.pause()
+        del kept
+
+    ready = os.pipe()
+    child = start(take)
+    os.read(ready[0], 1)
+    return (child,)
+
+
 def left_over(_):
     """A lock file names a process that has ended, as older versions of filelock leave it, and a child polls."""
     gone = start(lambda: None)

@@ -216,6 +216,15 @@ def path_of(pid: int, file: SemId) -> str | None:
     return None
 
 
+def count_open(pid: int, file: SemId, path: str) -> int:
+    """Return how many descriptors of a process are open on this file, under this path; 0 if it may not be asked."""
+    try:
+        return sum(file_of(pid, fd) == file for fd, _, _ in _files(pid, {file.inode}, {path}))
+    except OSError as error:
+        not_for_want_of(error)
+        return 0
+
+
 def file_of(pid: int, fd: int) -> SemId | None:
     """Return the device and inode by which the kernel knows an open file, as `/proc/locks` shows them; None if that
     cannot be seen, as before Linux 5.14. The file is not asked.

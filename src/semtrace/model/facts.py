@@ -532,6 +532,13 @@ class FileShared:
 
 
 @dataclass(frozen=True)
+class FileOpenTwice:
+    """These hold a POSIX lock on a file that they have open more than once: to close any of these drops the lock."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
 class LockFileNames:
     """A lock file names its owner: a process that has ended, or one of another host."""
 
@@ -669,6 +676,7 @@ Fact = (
     | HeldAtOnce
     | FileTakerEnded
     | FileShared
+    | FileOpenTwice
     | LockFileNames
     | Stopped
     | MasterStopped

@@ -38,6 +38,7 @@ class FindingCode(Word):
     INHERITED_FILE = auto()
     SHARED_FILE = auto()
     STALE_LOCK_FILE = auto()
+    FRAGILE_FILE_LOCK = auto()
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ CODES: Mapping[FindingCode, CodeInfo] = {
     FindingCode.LONG_HOLD: CodeInfo("warning", passes=True, instead=True),
     FindingCode.LONG_WAIT: CodeInfo("warning", passes=True, instead=True),
     FindingCode.CONTENTION: CodeInfo("note"),
+    FindingCode.FRAGILE_FILE_LOCK: CodeInfo("note", passes=True),
     FindingCode.LOCK_ORDER: CodeInfo("warning"),
     FindingCode.SHM_FULL: CodeInfo("warning", of_the_machine=True, about="/dev/shm"),
     FindingCode.LEAKED_NAME: CodeInfo("warning", of_the_machine=True, in_brief=True, about="/dev/shm"),
@@ -153,6 +155,7 @@ class Advice(Word):
     # file locks
     CLOSE_IN_CHILDREN = auto()
     OPEN_AFTER_FORK = auto()
+    OPEN_ONCE = auto()
     REMOVE_LOCK_FILE = auto()
     REMOVE_IF_ENDED_THERE = auto()
     # /dev/shm

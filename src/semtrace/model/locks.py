@@ -163,6 +163,7 @@ class FileClaim:
 class LockedFile:
     """The file that processes lock. `path` is as the server sees it, None where no process shows it; `deleted`: the
     file has no name any more. `type` and `exclusive` are those of the first claim, or of what is waited for.
+    `open_twice` are those that hold a POSIX lock on all of it and have the file open more than once.
     `ended_owner` is the PID that a soft lock file names and that has ended; `other_host` the host that it names, if
     that is another.
     """
@@ -172,6 +173,7 @@ class LockedFile:
     exclusive: bool
     deleted: bool = False
     claims: tuple[FileClaim, ...] = ()
+    open_twice: tuple[ProcessId, ...] = ()
     ended_owner: int | None = None
     other_host: str | None = None
 

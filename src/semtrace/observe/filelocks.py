@@ -13,7 +13,7 @@ from dataclasses import field
 
 from semtrace.lazydata import dataclass, replace
 from semtrace.linux.blocked import Blocked, Call, read_blocked
-from semtrace.linux.filelocks import FileLock, HeldFile, LockTable, file_of, path_of
+from semtrace.linux.filelocks import FileLock, HeldFile, LockTable, count_open, file_of, path_of
 from semtrace.linux.process import read_stat, thread_ids
 from semtrace.model import (
     FileClaim,
@@ -41,6 +41,8 @@ _SHARE = 500
 _MOST_FILES = 256
 # Of a lock that was held for so long it is asked who else has the open file.
 _LONG_S = 0.5
+# How often it is asked how many times a file is open.
+_OPEN_AGAIN_S = 10.0
 _MOST_THREADS = 256
 
 
@@ -108,6 +110,7 @@ class FileLocks:
         self._long_held: frozenset[SemId] = frozenset()
         self._due_s = 0.0
         self._paths: dict[SemId, str | None] = {}
+        self._open: dict[tuple[SemId, ProcessId], tuple[float | None, int]] = {}
 
     @property
     def unfinished(self) -> bool:
@@ -254,6 +257,7 @@ class FileLocks:
         self, now_s: float, files: Collection[SemId], waits: Mapping[ThreadId, FileWait], members: Mapping[int, Watched]
     ) -> FileLocksSeen:
         self._paths = {file: path for file, path in self._paths.items() if file in files}
+        self._open = {key: asked for key, asked in self._open.items() if key[0] in files}
         by_file = self._index.by_file
         held = {file: [self._held(lock, members) for lock in by_file.get(file, ())] for file in files}
         waiting: dict[SemId, list[FileWait]] = {file: [] for file in files}
@@ -312,10 +316,31 @@ class FileLocks:
                 first.exclusive if first else waiting[0].exclusive,
                 deleted,
                 claims,
+                tuple(self._open_twice(now_s, file, path, claims, members)),
                 owner.pid if owner is not None and owner.ended else None,
                 owner.host if owner is not None and owner.elsewhere else None,
             ),
         )
+
+    def _open_twice(
+        self, now_s: float, file: SemId, path: str | None, claims: Sequence[FileClaim], members: Mapping[int, Watched]
+    ) -> Iterator[ProcessId]:
+        """Yield who would lose its POSIX lock by closing another descriptor of the file. Databases lock single bytes,
+        and know that.
+        """
+        for claim in claims:
+            whole = (claim.type, claim.exclusive, claim.start, claim.end) == (FileLockType.POSIX, True, 0, None)
+            process = claim.process
+            if not whole or path is None or process is None or process.pid not in members:
+                continue
+            if (self._holding.seconds(now_s, (file, process)) or 0.0) < _LONG_S:
+                continue
+            asked_s, times = self._open.get((file, process), (None, 0))
+            if asked_s is None or now_s - asked_s >= _OPEN_AGAIN_S:
+                times = count_open(process.pid, file, path)
+                self._open[file, process] = now_s, times
+            if times > 1:
+                yield process
 
     def _row_path(self, file: SemId, holding: Sequence[ProcessId], waiting: Sequence[FileWait]) -> str | None:
         polled = next((each.path for each in waiting if each.path is not None), None)

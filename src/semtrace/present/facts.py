@@ -25,6 +25,7 @@ from semtrace.model import (
     EndedOtherwise,
     EndUnknown,
     Fact,
+    FileOpenTwice,
     FileShared,
     FileTakerEnded,
     ForkCopies,
@@ -507,6 +508,12 @@ def _(fact: FileTakerEnded) -> Iterator[str]:
 def _(fact: FileShared) -> Iterator[str]:
     have = "has" if len(fact.others) == 1 else "have"
     yield f"PID {fact.holder.pid} holds it through an open file that {pids_of(fact.others)} {have} since a fork"
+
+
+@_lines.register
+def _(fact: FileOpenTwice) -> Iterator[str]:
+    have = "has" if len(fact.processes) == 1 else "have"
+    yield f"{pids_of(fact.processes)} {have} the file open more than once; closing any of them drops the POSIX lock"
 
 
 @_lines.register

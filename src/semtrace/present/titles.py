@@ -265,6 +265,10 @@ def _shared_file(finding: Finding) -> str:
     return f"the lock of {_name(finding)} does not exclude processes that share the open file"
 
 
+def _fragile_file_lock(finding: Finding) -> str:
+    return f"the POSIX lock of {_name(finding)} is lost as soon as its holder closes another descriptor of the file"
+
+
 def _stale_lock_file(finding: Finding) -> str:
     names = finding.fact(LockFileNames)
     if names is not None and names.host is not None:
@@ -292,4 +296,5 @@ TITLES: Mapping[FindingCode, Callable[[Finding], str]] = {
     FindingCode.INHERITED_FILE: _inherited_file,
     FindingCode.SHARED_FILE: _shared_file,
     FindingCode.STALE_LOCK_FILE: _stale_lock_file,
+    FindingCode.FRAGILE_FILE_LOCK: _fragile_file_lock,
 }

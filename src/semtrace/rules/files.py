@@ -1,4 +1,4 @@
-"""inherited-file, shared-file, stale-lock-file: file locks that the wrong process holds, or nobody. Pure."""
+"""inherited-file, shared-file, stale-lock-file, fragile-file-lock: locks that do not do what they are for. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from semtrace.model import (
     Fact,
     FileClaim,
     FileLockType,
+    FileOpenTwice,
     FileShared,
     FileTakerEnded,
     Finding,
@@ -17,6 +18,7 @@ from semtrace.model import (
     LockFileNames,
     ProcessId,
     Remedy,
+    Severity,
     Snapshot,
 )
 from semtrace.rules.basis import Limits
@@ -32,7 +34,7 @@ def file_locks(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for lock in snapshot.locks:
         if lock.file is None:
             continue
-        found = _stale(lock) or _inherited(lock) or _shared(lock, parents)
+        found = _stale(lock) or _inherited(lock) or _shared(lock, parents) or _fragile(lock)
         if found is not None:
             yield found
 
@@ -85,15 +87,24 @@ def _shared(lock: Lock, parents: dict[ProcessId, int]) -> Finding | None:
     return None
 
 
+def _fragile(lock: Lock) -> Finding | None:
+    """A POSIX lock whose holder has the file open twice: fcntl(2), "Record locks"."""
+    processes = lock.file.open_twice if lock.file is not None else ()
+    if not processes:
+        return None
+    fact = FileOpenTwice(processes)
+    return _finding(FindingCode.FRAGILE_FILE_LOCK, lock, fact, Remedy((Advice.OPEN_ONCE,)), "note")
+
+
 def _processes(claims: list[FileClaim]) -> tuple[ProcessId, ...]:
     return tuple(sorted({claim.process for claim in claims if claim.process is not None}))
 
 
-def _finding(code: FindingCode, lock: Lock, fact: Fact, remedy: Remedy) -> Finding:
+def _finding(code: FindingCode, lock: Lock, fact: Fact, remedy: Remedy, severity: Severity = "warning") -> Finding:
     holders = process_refs(holder.process for holder in lock.holders)
     return Finding(
         code=code,
-        severity="warning",
+        severity=severity,
         locks=(lock_ref(lock),),
         threads=(*holders, *waiting_threads(lock)),
         facts=(fact, *waiting(lock)),
