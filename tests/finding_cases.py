@@ -82,7 +82,7 @@ def _files() -> Iterator[tuple[str, Finding]]:
     def claim(number: int, taker: int) -> FileClaim:
         return FileClaim(pid(number), FileLockType.FLOCK, True, fd=9, taker=taker)
 
-    yield "of a dead taker", _one(file(claims=(claim(13, 99),)), code="inherited-file")
+    yield "of a dead taker", _one(file(claims=(replace(claim(13, 99), taker_ended=True),)), code="inherited-file")
     yield "opened before the fork", _one(file(claims=(claim(11, 11), claim(13, 11))), code="shared-file")
     yield "open twice", _one(file(open_twice=(pid(11),)), code="fragile-file-lock")
     yield "left over", _one(file(ended_owner=99), code="stale-lock-file")

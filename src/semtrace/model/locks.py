@@ -144,6 +144,7 @@ class FileClaim:
     `process` is who holds it, None where that is not known. An flock or OFD lock that several processes share through
     one open file has a claim for each. `fd` is the descriptor by which that was seen, None where the kernel's list says
     it. `taker` is the PID of who took it, `inherited`: that is another process, which passed on the open file.
+    `taker_ended`: no process of that PID lives.
     """
 
     process: ProcessId | None
@@ -153,6 +154,7 @@ class FileClaim:
     end: int | None = None
     fd: int | None = None
     taker: int | None = None
+    taker_ended: bool = False
 
     @property
     def inherited(self) -> bool:

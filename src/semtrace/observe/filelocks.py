@@ -159,8 +159,9 @@ class FileLocks:
         if lock.type is FileLockType.POSIX:
             return _Held(lock, (_claim(lock, taker),) if taker is not None else (), unknown=taker is None)
         hits = [each for each in self._descriptors.of(lock.file) if _is_same(each[1].lock, lock)]
+        ended = lock.pid is not None and taker is None
         claims = tuple(
-            _claim(lock, process, each.fd)
+            replace(_claim(lock, process, each.fd), taker_ended=ended)
             for process, each in {process: (process, each) for process, each in hits}.values()
         )
         asked = taker is not None and self._descriptors.asked_since(0.0, lock.file, (taker,))

@@ -171,6 +171,7 @@ def _file_claim(claim: FileClaim) -> dict[str, Any]:
         "end": claim.end,
         "fd": claim.fd,
         "inherited": claim.inherited,
+        "taker": claim.taker,
     }
 
 

@@ -60,10 +60,9 @@ def _stale(lock: Lock) -> Finding | None:
 def _inherited(lock: Lock) -> Finding | None:
     """An flock whose taker has ended while others wait: it has no claim of its own any more."""
     claims = lock.file.claims if lock.file is not None else ()
-    heirs = [claim for claim in claims if claim.inherited and claim.type is FileLockType.FLOCK]
+    heirs = [each for each in claims if each.taker_ended and each.inherited and each.type is FileLockType.FLOCK]
     takers = {claim.taker for claim in heirs}
-    living = {claim.process.pid for claim in claims if claim.process is not None}
-    if not heirs or len(takers) != 1 or takers & living or not _is_waited(lock):
+    if not heirs or len(takers) != 1 or not _is_waited(lock):
         return None
     fact = FileTakerEnded(heirs[0].taker or 0, _processes(heirs))
     return _finding(FindingCode.INHERITED_FILE, lock, fact, Remedy((Advice.CLOSE_IN_CHILDREN,)))
