@@ -31,12 +31,15 @@ from semtrace.model import (
     Doubt,
     Durations,
     EndedChild,
+    FileClaim,
+    FileLockType,
     Finding,
     Frame,
     Inside,
     LastHolder,
     LeakedName,
     Lock,
+    LockedFile,
     LockOrder,
     Lost,
     MayStillWake,
@@ -70,6 +73,22 @@ def cases() -> Iterator[tuple[str, Finding]]:
     yield from _sharing()
     yield from _counts()
     yield from _others()
+    yield from _files()
+
+
+def _files() -> Iterator[tuple[str, Finding]]:
+    def file(**changes: Any) -> Lock:
+        locked = LockedFile("/srv/report.lock", FileLockType.FLOCK, True, **changes)
+        return lock(None, kind="file", value=None, maximum=None, waiters=(waiter(12, 7.0),), file=locked)
+
+    def claim(number: int, taker: int) -> FileClaim:
+        return FileClaim(pid(number), FileLockType.FLOCK, True, fd=9, taker=taker)
+
+    yield "of a dead taker", _one(file(claims=(replace(claim(13, 99), taker_ended=True),)), code="inherited-file")
+    yield "opened before the fork", _one(file(claims=(claim(11, 11), claim(13, 11))), code="shared-file")
+    yield "open twice", _one(file(open_twice=(pid(11),)), code="fragile-file-lock")
+    yield "left over", _one(file(ended_owner=99), code="stale-lock-file")
+    yield "of another host", _one(file(other_host="web-2"), code="stale-lock-file")
 
 
 def _one(*locks: Lock, code: str, **changes: Any) -> Finding:

@@ -14,9 +14,9 @@ import pytest
 from blocking import Blocking, blocking
 from support import child_pids, wait_until
 
-from semtrace.linux.filelocks import FileLock, HeldFile, LockType, file_of, holders_by_fdinfo, path_of, read_file_locks
+from semtrace.linux.filelocks import FileLock, HeldFile, file_of, holders_by_fdinfo, path_of, read_file_locks
 from semtrace.linux.syscalls import NUMBERS
-from semtrace.model import SemId
+from semtrace.model import FileLockType, SemId
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,17 @@ def identity(target: Blocking, name: str) -> SemId:
 
 def test_an_flock_has_its_holder_and_waiter(target: Blocking) -> None:
     file = identity(target, "flock")
-    asked = FileLock(LockType.FLOCK, True, target.pid, file)
+    asked = FileLock(FileLockType.FLOCK, True, target.pid, file)
     (held,) = locks_of(file)
-    assert held == FileLock(LockType.FLOCK, True, target.pid, file, waiters=(asked,))
+    assert held == FileLock(FileLockType.FLOCK, True, target.pid, file, waiters=(asked,))
     found, hidden = holders_by_fdinfo([target.pid], [file])
     fd, _, path, *_ = target.about["flock"]
     assert path_of(target.pid, file) == path
     assert path_of(os.getpid(), file) is path_of(target.pid, file._replace(minor=77)) is None
-    assert (found, hidden) == ([HeldFile(target.pid, fd, path, FileLock(LockType.FLOCK, True, target.pid, file))], ())
+    assert (found, hidden) == (
+        [HeldFile(target.pid, fd, path, FileLock(FileLockType.FLOCK, True, target.pid, file))],
+        (),
+    )
 
 
 def test_a_posix_lock_has_its_range_and_the_process_that_waits(target: Blocking) -> None:
@@ -56,7 +59,7 @@ def test_a_posix_lock_has_its_range_and_the_process_that_waits(target: Blocking)
     (child,) = child_pids(target.pid)
     (held,) = locks_of(file)
     assert held == FileLock(
-        LockType.POSIX, True, child, file, 3, 9, (FileLock(LockType.POSIX, False, target.pid, file),)
+        FileLockType.POSIX, True, child, file, 3, 9, (FileLock(FileLockType.POSIX, False, target.pid, file),)
     )
     found, _ = holders_by_fdinfo([target.pid, child], [file])
     assert {each.pid for each in found} == {child}
@@ -65,8 +68,8 @@ def test_a_posix_lock_has_its_range_and_the_process_that_waits(target: Blocking)
 def test_an_ofd_lock_names_no_process_and_is_found_by_its_descriptor(target: Blocking) -> None:
     file = identity(target, "ofd")
     (held,) = locks_of(file)
-    assert (held.type, held.pid, held.start, held.end) == (LockType.OFD, None, 5, 14)
-    assert [(each.type, each.pid) for each in held.waiters] == [(LockType.OFD, None)]
+    assert (held.type, held.pid, held.start, held.end) == (FileLockType.OFD, None, 5, 14)
+    assert [(each.type, each.pid) for each in held.waiters] == [(FileLockType.OFD, None)]
     found, _ = holders_by_fdinfo([target.pid], [file])
     assert [(each.pid, each.fd) for each in found] == [(target.pid, target.about["ofd"][0])]
 

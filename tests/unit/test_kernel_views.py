@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semtrace.linux import filelocks, stopped
-from semtrace.linux.filelocks import FileLock, LockType, parse_file_locks, read_file_locks
+from semtrace.linux.filelocks import FileLock, parse_file_locks, read_file_locks
 from semtrace.linux.sockdiag import UnixSocket, parse_answer, parse_dump
 from semtrace.linux.stopped import frozen, parse_cgroups, parse_mounts
-from semtrace.model import SemId
+from semtrace.model import FileLockType, SemId
 
 LOCKS = b"""1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF
 2: FLOCK  ADVISORY  WRITE 3517 fd:00:2531448 0 EOF
@@ -30,16 +30,16 @@ LOCKS = b"""1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF
 def test_locks_are_parsed_with_their_waiters() -> None:
     file = SemId(0xFD, 0, 2531448)
     assert list(parse_file_locks(LOCKS)) == [
-        FileLock(LockType.POSIX, True, 3568, SemId(0xFD, 0, 2531452)),
+        FileLock(FileLockType.POSIX, True, 3568, SemId(0xFD, 0, 2531452)),
         FileLock(
-            LockType.FLOCK,
+            FileLockType.FLOCK,
             True,
             3517,
             file,
-            waiters=(FileLock(LockType.FLOCK, True, 3518, file), FileLock(LockType.FLOCK, False, 3519, file)),
+            waiters=(FileLock(FileLockType.FLOCK, True, 3518, file), FileLock(FileLockType.FLOCK, False, 3519, file)),
         ),
-        FileLock(LockType.OFD, False, None, SemId(0xFD, 0, 2531452), 128, 135),
-        FileLock(LockType.FLOCK, True, None, SemId(0, 0x1B, 7)),
+        FileLock(FileLockType.OFD, False, None, SemId(0xFD, 0, 2531452), 128, 135),
+        FileLock(FileLockType.FLOCK, True, None, SemId(0, 0x1B, 7)),
     ]
 
 

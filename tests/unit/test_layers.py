@@ -73,20 +73,24 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "fleet": "model linux allowance servers.tree .watched",
         "selfwaits": "model .fleet .insiders .watched",
         "asleep": "model cpython linux .sleepers .watched",
-        "waitfor": "model cpython linux .asleep",
+        "descriptors": "model linux",
+        "softlocks": "model linux",
+        "pollers": "model cpython linux .history .watched",
+        "filelocks": "model linux .descriptors .history .pollers .sleepers .softlocks .watched",
+        "waitfor": "model cpython linux .asleep .filelocks",
         "programs": "model linux .asleep .sleepers .waitfor",
         "managed": "model cpython linux .asleep .waitfor",
         "eventloops": "model cpython linux .watched",
-        "blocks": "model cpython.layout linux .asleep .eventloops .managed .programs .waitfor .watched",
+        "blocks": "model cpython.layout linux .asleep .eventloops .filelocks .managed .programs .waitfor .watched",
         "outsiders": "model .outside .watched",
         "parentcopies": "model cpython .watched",
-        "knots": "model linux.blocked waits .blocks .fleet .namebook .outsiders .parentcopies",
+        "knots": "model linux.blocked waits .blocks .filelocks .fleet .namebook .outsiders .parentcopies .waitfor",
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
         "observer": "model allowance linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
-        "tracing.traced servers.tree .activity .baselines .deaths .fleet .heirs .knots .lasting .lastpicture .namebook "
-        ".ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
+        "tracing.traced servers.tree .activity .baselines .deaths .filelocks .fleet .heirs .knots .lasting "
+        ".lastpicture .namebook .ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
     },
     # its traced locks
     "tracing": {

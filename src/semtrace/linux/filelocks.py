@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from semtrace.lazydata import dataclass
@@ -16,24 +16,14 @@ from semtrace.linux.files import not_for_want_of
 from semtrace.linux.openfiles import MOST_DESCRIPTORS
 from semtrace.linux.process import door, read_stat
 from semtrace.linux.program import read
-from semtrace.model import SemId, Word
+from semtrace.model import FileLockType, SemId
 
 # A machine with more locks than fit here is not read: some 60,000.
 _MOST_BYTES = 4 << 20
 
 
-class LockType(Word):
-    """FLOCK: flock(2), of an open file. POSIX: fcntl(2) F_SETLK, of a process. OFD: fcntl(2) F_OFD_SETLK, of an open
-    file.
-    """
-
-    FLOCK = "flock"
-    POSIX = "posix"
-    OFD = "ofd"
-
-
 # fs/locks.c lock_get_status. Leases and delegations are no locks.
-_TYPES = {b"FLOCK": LockType.FLOCK, b"POSIX": LockType.POSIX, b"OFDLCK": LockType.OFD}
+_TYPES = {b"FLOCK": FileLockType.FLOCK, b"POSIX": FileLockType.POSIX, b"OFDLCK": FileLockType.OFD}
 
 
 @dataclass(frozen=True)
@@ -45,7 +35,7 @@ class FileLock:
     another. `start` and `end` are bytes, both included; `end` is None up to the end of the file.
     """
 
-    type: LockType
+    type: FileLockType
     exclusive: bool
     pid: int | None
     file: SemId
@@ -72,7 +62,47 @@ def read_file_locks() -> list[FileLock] | None:
     return None if raw is None or len(raw) == _MOST_BYTES else list(parse_file_locks(raw))
 
 
-def parse_file_locks(raw: bytes) -> Iterator[FileLock]:
+class LockTable:
+    """Reads `/proc/locks` again and again. A line that was there before is not parsed again: the machine may have
+    thousands that the server has nothing to do with.
+    """
+
+    def __init__(self) -> None:
+        self._raw: bytes | None = b""
+        self._locks: tuple[FileLock, ...] = ()
+        self._parsed: dict[bytes, _Line] = {}
+
+    def read(self) -> tuple[FileLock, ...] | None:
+        """Return as read_file_locks does."""
+        raw = read("/proc/locks", _MOST_BYTES)
+        if raw != self._raw:
+            self._raw = raw
+            readable = raw is not None and len(raw) < _MOST_BYTES
+            self._locks = tuple(self._parse(raw or b"")) if readable else ()
+        return None if raw is None or len(raw) == _MOST_BYTES else self._locks
+
+    def _parse(self, raw: bytes) -> Iterator[FileLock]:
+        before, self._parsed = self._parsed, {}
+
+        def known(text: bytes) -> _Line:
+            line = before[text] if text in before else _parse_line(text)
+            self._parsed[text] = line
+            return line
+
+        return parse_file_locks(raw, known)
+
+
+_Line = tuple[bool, "FileLock | None"]
+
+
+def _parse_line(text: bytes) -> _Line:
+    """Parse a line without its number; the first value says that it is a waiter's."""
+    fields = text.split()
+    waits = fields[:1] == [b"->"]
+    return waits, _parse(fields[1:] if waits else fields)
+
+
+def parse_file_locks(raw: bytes, parse: Callable[[bytes], _Line] = _parse_line) -> Iterator[FileLock]:
     """Yield each lock with its waiters, whose lines follow: `1: -> FLOCK ADVISORY WRITE 123 00:1b:399741 0 EOF`.
 
     Waiters that wait behind other waiters are among them, too.
@@ -80,17 +110,15 @@ def parse_file_locks(raw: bytes) -> Iterator[FileLock]:
     held: FileLock | None = None
     waiters: list[FileLock] = []
     for line in raw.splitlines():
-        fields = line.split()[1:]
-        waits = fields[:1] == [b"->"]
-        lock = _parse(fields[1:] if waits else fields)
+        waits, lock = parse(line.partition(b":")[2])
         if waits:
             waiters += [lock] if lock is not None and held is not None else []
             continue
         if held is not None:
-            yield replace(held, waiters=tuple(waiters))
+            yield replace(held, waiters=tuple(waiters)) if waiters else held
         held, waiters = lock, []
     if held is not None:
-        yield replace(held, waiters=tuple(waiters))
+        yield replace(held, waiters=tuple(waiters)) if waiters else held
 
 
 def _parse(fields: list[bytes]) -> FileLock | None:
@@ -130,6 +158,20 @@ def holders_by_fdinfo(pids: Collection[int], files: Collection[SemId]) -> tuple[
     return held, tuple(hidden)
 
 
+def locked_descriptors(
+    pid: int, inodes: Collection[int], paths: Collection[str] | None = None
+) -> Iterator[HeldFile | None]:
+    """Yield each descriptor with a lock on a file of one of these inode numbers, and None for each other one: so the
+    caller can pause. With `paths` only what is open under one of these is asked. Raises OSError.
+    """
+    for fd, path, info in _files(pid, paths=paths):
+        number = _NUMBERS.search(info)
+        if number is None or number[2] is None or int(number[2]) in inodes:
+            locks = (_parse(line.split()[1:]) for line in _LOCK_LINES.findall(info))
+            yield from (HeldFile(pid, fd, path, lock) for lock in locks if lock is not None)
+        yield None
+
+
 def _held(pid: int, inodes: Collection[int]) -> Iterator[HeldFile]:
     """Yield its descriptors with a lock on a file of one of these inode numbers. Raises OSError."""
     for fd, path, info in _files(pid, inodes):
@@ -137,8 +179,10 @@ def _held(pid: int, inodes: Collection[int]) -> Iterator[HeldFile]:
         yield from (HeldFile(pid, fd, path, lock) for lock in locks if lock is not None)
 
 
-def _files(pid: int, inodes: Collection[int]) -> Iterator[tuple[int, str, bytes]]:
-    """Yield descriptor, path and fdinfo of each open file of one of these inode numbers. Raises OSError."""
+def _files(
+    pid: int, inodes: Collection[int] | None = None, paths: Collection[str] | None = None
+) -> Iterator[tuple[int, str, bytes]]:
+    """Yield descriptor, path and fdinfo of each open file of one of these inode numbers, or of all. Raises OSError."""
     stat = read_stat(pid)
     if stat is None or stat.dying:
         return
@@ -151,11 +195,11 @@ def _files(pid: int, inodes: Collection[int]) -> Iterator[tuple[int, str, bytes]
             path = os.readlink(f"/proc/{tid}/fd/{name}")
         except (FileNotFoundError, ProcessLookupError):
             continue  # closed meanwhile
-        if not path.startswith("/"):
+        if not path.startswith("/") or (paths is not None and path not in paths):
             continue
         info = read(f"/proc/{tid}/fdinfo/{name}", 65536) or b""
         number = _NUMBERS.search(info)
-        if number is None or number[2] is None or int(number[2]) in inodes:
+        if inodes is None or number is None or number[2] is None or int(number[2]) in inodes:
             yield int(name), path, info
 
 
@@ -170,6 +214,15 @@ def path_of(pid: int, file: SemId) -> str | None:
     except OSError as error:
         not_for_want_of(error)
     return None
+
+
+def count_open(pid: int, file: SemId, path: str) -> int:
+    """Return how many descriptors of a process are open on this file, under this path; 0 if it may not be asked."""
+    try:
+        return sum(file_of(pid, fd) == file for fd, _, _ in _files(pid, {file.inode}, {path}))
+    except OSError as error:
+        not_for_want_of(error)
+        return 0
 
 
 def file_of(pid: int, fd: int) -> SemId | None:

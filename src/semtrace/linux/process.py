@@ -115,6 +115,11 @@ def parse_stat(pid: int, raw: bytes) -> Stat | None:
         return None
 
 
+def process_ids() -> set[int]:
+    """Return the PIDs that can be seen."""
+    return {int(name) for name in os.listdir("/proc") if name.isdecimal()}
+
+
 def still(process: ProcessId) -> bool:
     """True while this very process, not a later one of the same pid, is alive."""
     stat = read_stat(process.pid)

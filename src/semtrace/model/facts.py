@@ -527,6 +527,37 @@ class HeldAtOnce:
 
 
 @dataclass(frozen=True)
+class FileTakerEnded:
+    """The process that took a file lock has ended, and these keep the open file that they inherited from it."""
+
+    taker: int
+    heirs: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
+class FileShared:
+    """A process holds a file lock through an open file that the others have as well, since a fork."""
+
+    holder: ProcessId
+    others: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
+class FileOpenTwice:
+    """These hold a POSIX lock on a file that they have open more than once: to close any of these drops the lock."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
+class LockFileNames:
+    """A lock file names its owner: a process that has ended, or one of another host."""
+
+    owner: int | None
+    host: str | None
+
+
+@dataclass(frozen=True)
 class Stopped:
     """The process is stopped, by a signal or a debugger."""
 
@@ -655,6 +686,10 @@ Fact = (
     | CopyOfEach
     | SeparateSemaphores
     | HeldAtOnce
+    | FileTakerEnded
+    | FileShared
+    | FileOpenTwice
+    | LockFileNames
     | Stopped
     | MasterStopped
     | Beat

@@ -35,6 +35,10 @@ class FindingCode(Word):
     LOCK_ORDER = auto()
     LEAKED_NAME = auto()
     SHM_FULL = auto()
+    INHERITED_FILE = auto()
+    SHARED_FILE = auto()
+    STALE_LOCK_FILE = auto()
+    FRAGILE_FILE_LOCK = auto()
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,14 @@ CODES: Mapping[FindingCode, CodeInfo] = {
     FindingCode.PRIVATE_LOCK: CodeInfo("error"),
     FindingCode.INHERITED_HOLD: CodeInfo("warning", instead=True),
     FindingCode.OVER_RELEASE: CodeInfo("warning"),
+    FindingCode.STALE_LOCK_FILE: CodeInfo("warning", passes=True),
+    FindingCode.INHERITED_FILE: CodeInfo("warning", passes=True),
+    FindingCode.SHARED_FILE: CodeInfo("warning"),
     FindingCode.TIMEOUT_RISK: CodeInfo("warning", passes=True, instead=True),
     FindingCode.LONG_HOLD: CodeInfo("warning", passes=True, instead=True),
     FindingCode.LONG_WAIT: CodeInfo("warning", passes=True, instead=True),
     FindingCode.CONTENTION: CodeInfo("note"),
+    FindingCode.FRAGILE_FILE_LOCK: CodeInfo("note", passes=True),
     FindingCode.LOCK_ORDER: CodeInfo("warning"),
     FindingCode.SHM_FULL: CodeInfo("warning", of_the_machine=True, about="/dev/shm"),
     FindingCode.LEAKED_NAME: CodeInfo("warning", of_the_machine=True, in_brief=True, about="/dev/shm"),
@@ -144,6 +152,12 @@ class Advice(Word):
     SET_TIMEOUT = auto()
     LESS_CONTENTION = auto()
     WATCH_LONGER = auto()
+    # file locks
+    CLOSE_IN_CHILDREN = auto()
+    OPEN_AFTER_FORK = auto()
+    OPEN_ONCE = auto()
+    REMOVE_LOCK_FILE = auto()
+    REMOVE_IF_ENDED_THERE = auto()
     # /dev/shm
     PREVIEW_CLEAN = auto()
     PREVIEW_CLEAN_BLOCKS = auto()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from semtrace.lazydata import dataclass
-from semtrace.model.names import Evidence, Frame, LockState, ProcessId, SemId
+from semtrace.model.names import Evidence, Frame, LockState, ProcessId, SemId, Word
 from semtrace.model.tracing import Statistics
 
 
@@ -126,9 +126,63 @@ class Lost:
     for_s: float | None = None
 
 
+class FileLockType(Word):
+    """FLOCK: flock(2), of an open file. POSIX: fcntl(2) F_SETLK, of a process. OFD: fcntl(2) F_OFD_SETLK, of an open
+    file. SOFT: no lock of the kernel's, but a file that exists while the lock is held.
+    """
+
+    FLOCK = "flock"
+    POSIX = "posix"
+    OFD = "ofd"
+    SOFT = "soft"
+
+
+@dataclass(frozen=True)
+class FileClaim:
+    """A lock on bytes of a file, `start` and `end` included, `end` None up to the end of the file.
+
+    `process` is who holds it, None where that is not known. An flock or OFD lock that several processes share through
+    one open file has a claim for each. `fd` is the descriptor by which that was seen, None where the kernel's list says
+    it. `taker` is the PID of who took it, `inherited`: that is another process, which passed on the open file.
+    `taker_ended`: no process of that PID lives.
+    """
+
+    process: ProcessId | None
+    type: FileLockType
+    exclusive: bool
+    start: int = 0
+    end: int | None = None
+    fd: int | None = None
+    taker: int | None = None
+    taker_ended: bool = False
+
+    @property
+    def inherited(self) -> bool:
+        return self.process is not None and self.taker is not None and self.taker != self.process.pid
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    """The file that processes lock. `path` is as the server sees it, None where no process shows it; `deleted`: the
+    file has no name any more. `type` and `exclusive` are those of the first claim, or of what is waited for.
+    `open_twice` are those that hold a POSIX lock on all of it and have the file open more than once.
+    `ended_owner` is the PID that a soft lock file names and that has ended; `other_host` the host that it names, if
+    that is another.
+    """
+
+    path: str | None
+    type: FileLockType
+    exclusive: bool
+    deleted: bool = False
+    claims: tuple[FileClaim, ...] = ()
+    open_twice: tuple[ProcessId, ...] = ()
+    ended_owner: int | None = None
+    other_host: str | None = None
+
+
 @dataclass(frozen=True)
 class Lock:
-    """One semaphore as the verdict sees it.
+    """One semaphore as the verdict sees it, or a file with locks: then `file` is set and `kind` is "file".
 
     `kind` is the class of the object in the source (Lock, RLock, Semaphore, BoundedSemaphore, or a subclass's own
     name), "unknown" without a SemLock. `names` are all names that lead to it, `name` the best of them; `part_of` is the
@@ -173,6 +227,7 @@ class Lock:
     strays: tuple[Stray, ...] = ()
     waited_s: float = 0.0
     orphaned_s: float | None = None
+    file: LockedFile | None = None
 
     @property
     def sure_holders(self) -> tuple[Holder, ...]:
@@ -181,5 +236,5 @@ class Lock:
 
     @property
     def label(self) -> str:
-        """What to call it: its name in the source where it is known, else its identity."""
-        return self.name or str(self.id)
+        """What to call it: its name in the source where it is known, a file's path, else its identity."""
+        return self.name or (self.file and self.file.path) or str(self.id)

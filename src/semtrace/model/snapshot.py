@@ -76,6 +76,11 @@ class Snapshot:
     programs: frozenset[ProcessId] = frozenset()
     deaths: tuple[Death, ...] = ()
 
+    @property
+    def semaphores(self) -> tuple[Lock, ...]:
+        """Return the locks that are no files."""
+        return tuple(lock for lock in self.locks if lock.file is None)
+
     def unread(self, wanted: Unread) -> Problem | None:
         """Return why this part of the server was not looked at, None if it was."""
         return next((problem for problem in self.problems if problem.unread == wanted), None)

@@ -25,6 +25,7 @@ from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, 
 from semtrace.observe import waitfor
 from semtrace.observe.asleep import LongSleepers, Sleeper
 from semtrace.observe.eventloops import EventLoops
+from semtrace.observe.filelocks import FileWait
 from semtrace.observe.managed import managed
 from semtrace.observe.programs import Programs
 from semtrace.observe.waitfor import About, Reason
@@ -93,6 +94,7 @@ class Blocking:
         watched: Sequence[Watched],
         serving: Collection[ProcessId] = (),
         shown: Collection[ThreadId] = (),
+        files: Mapping[ThreadId, FileWait] | None = None,
     ) -> Blocks:
         """Return what is known now: by a new pass where one is due, else by the last one, without who has run since.
 
@@ -100,13 +102,19 @@ class Blocking:
         """
         if self._sleepers.due(now_s) or self.unfinished:
             self._has_new_ends = False
-            self._last = self._pass(now_s, watched, serving)
+            self._last = self._pass(now_s, watched, serving, files or {})
             self._ends = {channel: ends for channel, ends in self._ends.items() if channel in self._asked}
         else:
             self._last = _those_asleep(self._last, shown)
         return self._last
 
-    def _pass(self, now_s: float, watched: Sequence[Watched], serving: Collection[ProcessId]) -> Blocks:
+    def _pass(
+        self,
+        now_s: float,
+        watched: Sequence[Watched],
+        serving: Collection[ProcessId],
+        files: Mapping[ThreadId, FileWait],
+    ) -> Blocks:
         sleepers = self._sleepers.read(now_s, watched)
         # Who is in a handler already is blocked in it; that it is called again helps nobody.
         in_handler = frozenset(each.thread for each in sleepers if each.in_handler)
@@ -115,7 +123,7 @@ class Blocking:
         statuses = self._handling.statuses(now_s, (each.id for each in watched if each.id not in interrupted), first)
         # Nor do the handlers that gunicorn installs know of the application.
         handlers = frozenset(each for each, status in statuses.items() if _handles_signals(status)) - set(serving)
-        about = self._about(watched, handlers)
+        about = self._about(watched, handlers, files)
         reasons = {each.thread: found for each in sleepers if (found := _reason(each, about)) is not None}
         reasons |= managed(sleepers, reasons, about)
         followed = self._programs.follow(now_s, reasons.values(), about, self._others)
@@ -137,7 +145,9 @@ class Blocking:
             self._loops.read(now_s, watched, doing),
         )
 
-    def _about(self, watched: Sequence[Watched], handlers: Collection[ProcessId]) -> About:
+    def _about(
+        self, watched: Sequence[Watched], handlers: Collection[ProcessId], files: Mapping[ThreadId, FileWait]
+    ) -> About:
         children: dict[ProcessId, list[ProcessId]] = {}
         by_pid, by_id = {each.id.pid: each.id for each in watched}, {each.id: each for each in watched}
         for each in watched:
@@ -151,6 +161,7 @@ class Blocking:
             cache(lambda: read_file_locks() or ()),
             by_id,
             handlers,
+            files,
         )
 
     def waits(self, now_s: float) -> tuple[Wait, ...]:

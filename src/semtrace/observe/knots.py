@@ -8,10 +8,12 @@ from semtrace.lazydata import replace
 from semtrace.linux.blocked import Call
 from semtrace.model import Frame, Holder, Lock, Process, SemId, Snapshot, ThreadId, ThreadLock, ThreadLockUse, Waiter
 from semtrace.observe.blocks import Blocking, Blocks
+from semtrace.observe.filelocks import FileWait
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.namebook import NameBook
 from semtrace.observe.outsiders import Outsiders
 from semtrace.observe.parentcopies import ParentCopies
+from semtrace.observe.waitfor import polled, stack
 from semtrace.waits.build import wait_graph
 
 Linked = Callable[[], Collection[SemId]]
@@ -28,16 +30,19 @@ class Knots:
         self._blocking = Blocking(book.private_names)
         self._outsiders = Outsiders()
         self._parents = ParentCopies()
+        self._files: Mapping[ThreadId, FileWait] = {}
 
     @property
     def unfinished(self) -> bool:
         """True while stacks of sleeping threads are still to be read."""
         return self._blocking.unfinished
 
-    def judge(self, snapshot: Snapshot) -> Snapshot:
+    def judge(self, snapshot: Snapshot, files: Mapping[ThreadId, FileWait] | None = None) -> Snapshot:
+        """Return the snapshot with its waits; `files` are those for file locks, as they are now."""
         now_s = snapshot.monotonic_s
+        self._files = files or {}
         serving = {process.id for process in snapshot.processes if process.role != "process"}
-        blocks = self._blocking.read(now_s, self._fleet.all, serving, _shown(snapshot))
+        blocks = self._blocking.read(now_s, self._fleet.all, serving, _shown(snapshot), self._files)
         snapshot = replace(
             snapshot,
             locks=tuple(self._lock(lock, blocks) for lock in snapshot.locks),
@@ -53,11 +58,13 @@ class Knots:
         if self._blocking.ask_members(suspects, [each.id for each in self._fleet.all]):
             snapshot = self._with_waits(snapshot)
             suspects = _suspects(snapshot)
-        semaphores = {lock.id for lock in snapshot.locks if any(_thread(each) in suspects for each in lock.waiters)}
+        semaphores = {
+            lock.id for lock in snapshot.semaphores if any(_thread(each) in suspects for each in lock.waiters)
+        }
         new = self._outsiders.ask(now_s, semaphores, self._fleet.mappers, self._linked() if semaphores else ())
         new |= self._blocking.ask_everybody(now_s, suspects, snapshot.server.id)
         if new:
-            locks = tuple(replace(lock, outsiders=self._outsiders.of(lock.id)) for lock in snapshot.locks)
+            locks = tuple(replace(each, outsiders=self._outsiders.of(each.id)) for each in snapshot.locks)
             snapshot = self._with_waits(replace(snapshot, locks=locks))
         return self._with_parents(replace(snapshot, waits=wait_graph(snapshot)))
 
@@ -74,12 +81,30 @@ class Knots:
         return replace(snapshot, waits=replace(snapshot.waits, roots=roots))
 
     def _with_waits(self, snapshot: Snapshot) -> Snapshot:
-        return replace(snapshot, blocked=self._blocking.waits(snapshot.monotonic_s))
+        single = frozenset(process.id for process in snapshot.processes if process.threads == 1)
+        polling = (polled(each, single) for each in self._files.values() if each.poller is not None)
+        return replace(snapshot, blocked=(*self._blocking.waits(snapshot.monotonic_s), *polling))
+
+    def _file(self, lock: Lock, blocks: Blocks) -> Lock:
+        """The holder of a file lock is a process: which of several threads took it is not known."""
+        return replace(
+            lock,
+            holders=tuple(_holder(each, blocks.stacks) if each.tid is not None else each for each in lock.holders),
+            waiters=tuple(self._file_waiter(each, blocks) for each in lock.waiters),
+        )
+
+    def _file_waiter(self, waiter: Waiter, blocks: Blocks) -> Waiter:
+        wait = self._files.get(_thread(waiter))
+        if wait is None or wait.poller is None:
+            return _waiter(waiter, blocks)
+        return replace(waiter, stack=stack(wait.poller.frames))
 
     def _lock(self, lock: Lock, blocks: Blocks) -> Lock:
         outsiders = self._outsiders.of(lock.id)
         if not lock.holders and not lock.waiters and outsiders == lock.outsiders:
             return lock  # as most are of thousands
+        if lock.file is not None:
+            return self._file(lock, blocks)
         return replace(
             lock,
             holders=tuple(_holder(holder, blocks.stacks) for holder in lock.holders),

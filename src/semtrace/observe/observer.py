@@ -14,6 +14,7 @@ from semtrace.cpython.names import Named
 from semtrace.lazydata import replace
 from semtrace.linux import files
 from semtrace.linux.process import read_stat
+from semtrace.linux.rights import refused
 from semtrace.linux.shm import ShmDirectory
 from semtrace.linux.sweep import Obstacle
 from semtrace.model import SEM_VALUE_MAX, Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
@@ -21,6 +22,7 @@ from semtrace.observe import primitives, reading
 from semtrace.observe.activity import Activity
 from semtrace.observe.baselines import Baselines, Rounds
 from semtrace.observe.deaths import Deaths
+from semtrace.observe.filelocks import FileLocks, FileLocksSeen
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.heirs import Heirs
 from semtrace.observe.knots import Knots
@@ -102,6 +104,8 @@ class Observer:
         self._picture = Picture(self._fleet, self._directories, self._baselines)
         self._lives = Lives()
         self._traced = telling or Glance()
+        self._file_locks = FileLocks()
+        self._files = FileLocksSeen()
         self._knots = Knots(self._fleet, self._book, self._linked)
         self._last = LastPicture()
         self._deaths = Deaths()
@@ -142,9 +146,9 @@ class Observer:
         members = self._with_newborn(members, judged, suspects)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
         snapshot = self._compose(members, judged)
-        self._prover.note_waiters(self._now_s, snapshot.locks)
+        self._prover.note_waiters(self._now_s, snapshot.semaphores)
         self._rounds.end(time.monotonic())
-        snapshot = with_findings(self._knots.judge(snapshot), self._limits)
+        snapshot = with_findings(self._knots.judge(snapshot, self._files.waits), self._limits)
         self._cost_s = time.thread_time() - cpu_before
         snapshot = replace(snapshot, cost_s=self._cost_s)
         self._last.add(snapshot)
@@ -162,7 +166,13 @@ class Observer:
 
     def unread(self) -> bool:
         """True while memory is still to be read, which takes as long as the processors let us."""
-        return self._searches() or self._book.unvisited or self._ownership.pending or self._knots.unfinished
+        return (
+            self._searches()
+            or self._book.unvisited
+            or self._ownership.pending
+            or self._knots.unfinished
+            or self._file_locks.unfinished
+        )
 
     def deciding(self) -> bool:
         """Return True while a further snapshot soon may find that something is stuck; names may still be unknown."""
@@ -410,6 +420,8 @@ class Observer:
         taken_at = time.time()
         locks = count_separate(self._picture.locks(self._now_s, judged, self._names, self._parts, members))
         locks, tracing = self._with_traces(locks, [member.id for member in members])
+        self._files = self._file_locks.read(self._now_s, self._fleet.all, self._fleet.mappers)
+        locks = (*locks, *self._files.locks)
         return Snapshot(
             server=self.server,
             taken_at=taken_at,
@@ -450,7 +462,15 @@ class Observer:
         for watched in self._fleet.all:
             yield from watched.problems
         yield from self._book.problems()
+        yield from self._hidden_files()
         yield from self._unread
+
+    def _hidden_files(self) -> Iterator[Problem]:
+        """Say whose open files would decide who holds a file lock."""
+        known = {each.process for watched in self._fleet.all for each in watched.problems}
+        for process in self._files.hidden:
+            if process not in known:
+                yield refused(process, "list its open files: file locks that it inherited", PermissionError())
 
 
 def _in_flux(judged: Judged) -> Judged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import field
 from itertools import takewhile
 
 from semtrace.cpython.privatewait import PrivateWait
@@ -11,10 +12,24 @@ from semtrace.cpython.stack import PyFrame
 from semtrace.lazydata import dataclass, replace
 from semtrace.linux.blocked import ANY_CHILD, Awaited, Call
 from semtrace.linux.channels import Channel, ChannelId, ChannelKind, channel
-from semtrace.linux.filelocks import FileLock, LockType, holders_by_fdinfo, path_of
+from semtrace.linux.filelocks import FileLock, holders_by_fdinfo, path_of
 from semtrace.linux.process import children, read_stat
-from semtrace.model import Doubt, Frame, Inside, ProcessId, SemId, Target, ThreadId, Wait, WaitKind, Wakers, is_own
+from semtrace.model import (
+    Doubt,
+    FileLockType,
+    Frame,
+    Inside,
+    ProcessId,
+    SemId,
+    Target,
+    ThreadId,
+    Wait,
+    WaitKind,
+    Wakers,
+    is_own,
+)
 from semtrace.observe.asleep import Sleeper
+from semtrace.observe.filelocks import FileWait
 
 # The functions in which a thread of a pool waits for work, as designed, by the end of the file's path:
 # concurrent/futures/thread.py, process.py and multiprocessing/pool.py of 3.8 to 3.15; joblib and loky have copies.
@@ -43,8 +58,8 @@ _NEVER_IDLE = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END)
 @dataclass(frozen=True)
 class About:
     """What else is known of the server: the living children of each process, the names of its private locks by their
-    address, the threads by pthread id, the file locks of the machine (asked for once, where somebody waits), and the
-    processes whose program handles signals itself.
+    address, the threads by pthread id, the file locks of the machine (asked for once, where somebody outside the server
+    waits), the processes whose program handles signals itself, and the waits of the server's threads for file locks.
     """
 
     children: Mapping[ProcessId, Collection[ProcessId]]
@@ -53,6 +68,7 @@ class About:
     files: Callable[[], Sequence[FileLock]]
     members: Collection[ProcessId]
     handlers: Collection[ProcessId]
+    file_waits: Mapping[ThreadId, FileWait] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -206,6 +222,10 @@ def _living_children(process: ProcessId) -> Iterator[ProcessId]:
 
 def _file(sleeper: Sleeper, about: About) -> Reason | None:
     """Make the wait for a file lock: those who hold it by the kernel's list, or by a descriptor they inherited."""
+    known = about.file_waits.get(sleeper.thread)
+    if known is not None:
+        wakers, single = _file_wakers(known, None)
+        return Reason(replace(made(sleeper, _file_target(known), wakers), holders=single))
     pid = sleeper.thread.process.pid
     wanted = [lock for lock in about.files() if any(_asks(each, sleeper) for each in lock.waiters)]
     if not wanted:
@@ -215,7 +235,7 @@ def _file(sleeper: Sleeper, about: About) -> Reason | None:
     held, hidden = holders_by_fdinfo({*takers, *(process.pid for process in about.members)}, {file})
     # An flock is its open file's: its taker may have closed that, and left it to a child.
     holders = {each.pid for each in held if each.lock.type is kind}
-    holders |= takers if kind is LockType.POSIX else takers.intersection(hidden)
+    holders |= takers if kind is FileLockType.POSIX else takers.intersection(hidden)
     path = path_of(pid, file) or next((each.path for each in held), None)
     stats = [stat for holder in sorted(holders) if (stat := read_stat(holder)) is not None and not stat.ended]
     processes = tuple(stat.id for stat in stats)
@@ -225,6 +245,43 @@ def _file(sleeper: Sleeper, about: About) -> Reason | None:
     single = tuple(ThreadId(stat.id, stat.id.pid) for stat in stats if stat.threads == 1)
     wait = made(sleeper, target, wakers)
     return Reason(replace(wait, holders=single) if processes and len(single) == len(processes) else wait)
+
+
+def _file_wakers(wait: FileWait, single: Collection[ProcessId] | None) -> tuple[Wakers, tuple[ThreadId, ...] | None]:
+    """Return who could end the wait, and the threads that hold the lock, None where a process has several. `single`
+    are the processes of one thread; without it they are asked.
+    """
+    doubt = None if wait.complete else Doubt.UNREADABLE
+    wakers = Wakers((), wait.holders, doubt, wait.hidden)
+    alone = [each for each in wait.holders if (_has_one_thread(each) if single is None else each in single)]
+    known = bool(alone) and len(alone) == len(wait.holders)
+    return wakers, tuple(ThreadId(each, each.pid) for each in alone) if known else None
+
+
+def _has_one_thread(process: ProcessId) -> bool:
+    stat = read_stat(process.pid)
+    return stat is not None and stat.id == process and stat.threads == 1
+
+
+def _file_target(wait: FileWait) -> Target:
+    return Target(WaitKind.FILE_LOCK, wait.path or "", address=_number(wait.file), path=wait.path)
+
+
+def polled(wait: FileWait, single: Collection[ProcessId]) -> Wait:
+    """Return the wait of a thread that polls: it runs now and then, but stays in the same call."""
+    poller = wait.poller
+    assert poller is not None
+    wakers, holders = _file_wakers(wait, single)
+    return Wait(
+        wait.thread,
+        _file_target(wait),
+        timed=poller.polling.timed,
+        wakers=wakers,
+        asleep_s=poller.for_s if poller.unbroken else None,
+        for_s=poller.for_s,
+        holders=holders,
+        stack=stack(poller.frames),
+    )
 
 
 def _number(file: SemId) -> int:

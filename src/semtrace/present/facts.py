@@ -26,6 +26,9 @@ from semtrace.model import (
     EndedOtherwise,
     EndUnknown,
     Fact,
+    FileOpenTwice,
+    FileShared,
+    FileTakerEnded,
     ForkCopies,
     FreeElsewhere,
     GreenletMayHold,
@@ -41,6 +44,7 @@ from semtrace.model import (
     LeakedName,
     LockedInParent,
     LockedSinceFork,
+    LockFileNames,
     MasterStopped,
     MayBeGate,
     MayStillWake,
@@ -496,6 +500,35 @@ def _(fact: SeparateSemaphores) -> Iterator[str]:
 @_lines.register
 def _(fact: HeldAtOnce) -> Iterator[str]:
     yield f"{pids_of(fact.processes)} hold it at the same time"
+
+
+# -- locks of files
+
+
+@_lines.register
+def _(fact: FileTakerEnded) -> Iterator[str]:
+    keeps = "keeps" if len(fact.heirs) == 1 else "keep"
+    yield f"PID {fact.taker}, which took it, has ended; {pids_of(fact.heirs)} {keeps} the open file, and so the lock"
+
+
+@_lines.register
+def _(fact: FileShared) -> Iterator[str]:
+    have = "has" if len(fact.others) == 1 else "have"
+    yield f"PID {fact.holder.pid} holds it through an open file that {pids_of(fact.others)} {have} since a fork"
+
+
+@_lines.register
+def _(fact: FileOpenTwice) -> Iterator[str]:
+    have = "has" if len(fact.processes) == 1 else "have"
+    yield f"{pids_of(fact.processes)} {have} the file open more than once; closing any of them drops the POSIX lock"
+
+
+@_lines.register
+def _(fact: LockFileNames) -> Iterator[str]:
+    if fact.host is not None:
+        yield f"the lock file says that a process of host {clean(fact.host)} holds it"
+    else:
+        yield f"the lock file says that PID {fact.owner} holds it, which has ended"
 
 
 # -- locks that keep others waiting

@@ -16,6 +16,14 @@ _NEW_PROGRAMS = (
 )
 
 ADVICE: Mapping[Advice, str] = {
+    Advice.CLOSE_IN_CHILDREN: "Close the file in children that do not need it, or start them as new programs: Python "
+    "does not pass open files on to those. Now: end that process, or have it close the file.",
+    Advice.OPEN_AFTER_FORK: "Open the file in each worker, after the fork: then each has a lock of its own.",
+    Advice.OPEN_ONCE: "Open the lock file once, and read or write nothing through it; or lock it with flock, which "
+    "belongs to the open file.",
+    Advice.REMOVE_LOCK_FILE: "Check that its owner has ended, then remove the file with the command below.",
+    Advice.REMOVE_IF_ENDED_THERE: "Check on that host that its owner has ended, then remove the file with the command "
+    "below.",
     Advice.PREVIEW_RELEASE: "Preview with the command below; add --yes to release the lock.",
     Advice.PREVIEW_RELEASE_TO_WAITERS: "Preview with the command below; add --yes to release the lock and let the "
     "first waiter continue.",

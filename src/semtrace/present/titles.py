@@ -12,10 +12,12 @@ from semtrace.model import (
     AboveMaximum,
     BlockedOn,
     Crowd,
+    FileTakerEnded,
     Finding,
     FindingCode,
     HeldBy,
     LockedSinceFork,
+    LockFileNames,
     MasterStopped,
     OverReleased,
     RingLink,
@@ -253,6 +255,27 @@ def _them(finding: Finding) -> str:
     return "it" if len(finding.threads) == 1 else "them"
 
 
+def _inherited_file(finding: Finding) -> str:
+    ended = finding.fact(FileTakerEnded)
+    heirs = pids(each.pid for each in ended.heirs) if ended is not None else "a child"
+    return f"the lock of {_name(finding)} outlived the process that took it: {heirs} inherited the open file"
+
+
+def _shared_file(finding: Finding) -> str:
+    return f"the lock of {_name(finding)} does not exclude processes that share the open file"
+
+
+def _fragile_file_lock(finding: Finding) -> str:
+    return f"the POSIX lock of {_name(finding)} is lost as soon as its holder closes another descriptor of the file"
+
+
+def _stale_lock_file(finding: Finding) -> str:
+    names = finding.fact(LockFileNames)
+    if names is not None and names.host is not None:
+        return f"{_name(finding)} may be left over: it names an owner on another host"
+    return f"{_name(finding)} is left over: the process that made it has ended, and others wait for it to go"
+
+
 TITLES: Mapping[FindingCode, Callable[[Finding], str]] = {
     FindingCode.ORPHANED_LOCK: _orphaned,
     FindingCode.STUCK: _stuck,
@@ -270,4 +293,8 @@ TITLES: Mapping[FindingCode, Callable[[Finding], str]] = {
     FindingCode.LOCK_ORDER: _lock_order,
     FindingCode.LEAKED_NAME: _leaked_name,
     FindingCode.SHM_FULL: _shm_full,
+    FindingCode.INHERITED_FILE: _inherited_file,
+    FindingCode.SHARED_FILE: _shared_file,
+    FindingCode.STALE_LOCK_FILE: _stale_lock_file,
+    FindingCode.FRAGILE_FILE_LOCK: _fragile_file_lock,
 }

@@ -99,14 +99,14 @@ def _mappers(lock: Lock) -> str:
 def choose(observer: Observer, which: str) -> Lock:
     """The lock of that name or id, once it is proved orphaned; SemtraceError with the reason if it is not."""
     snapshot = observer.snapshot()
-    if all(which != str(lock.id) for lock in snapshot.locks):
+    if all(which != str(lock.id) for lock in snapshot.semaphores):
         snapshot = settle(observer, PATIENCE_S)  # names take their time
-    if not snapshot.locks and (blind := _blind(snapshot, [process.id.pid for process in snapshot.processes])):
+    if not snapshot.semaphores and (blind := _blind(snapshot, [process.id.pid for process in snapshot.processes])):
         raise NotPermitted(f"the locks of process {blind} cannot be seen", remedy(blind))
     for private in snapshot.thread_locks:
         if private.name == which and not any(which in (lock.name, *lock.names) for lock in snapshot.locks):
             raise _private(private, observer.server.pid)
-    return _proved(observer, find(snapshot.locks, which, observer.server.pid).id)
+    return _proved(observer, find(snapshot.semaphores, which, observer.server.pid).id)
 
 
 def _private(lock: ThreadLock, server_pid: int) -> Refused:

@@ -120,12 +120,15 @@ def _nothing_wrong(snapshot: Snapshot, looks: int, other: bool, width: int) -> I
 
 
 def _checked(snapshot: Snapshot) -> Iterator[str]:
-    locks = [lock for lock in snapshot.locks if not lock.signal]
+    locks = [lock for lock in snapshot.semaphores if not lock.signal]
     states = Counter(lock.state for lock in locks)
     told = f" ({', '.join(f'{count} {state}' for state, count in states.most_common())})" if states else ""
     blind = {problem.process for problem in snapshot.problems if problem.process}
     yield counted(len([each for each in snapshot.processes if each.id not in blind]), "process")
     yield f"{counted(len(locks), 'shared lock')}{told}"
+    files = len(snapshot.locks) - len(snapshot.semaphores)
+    if files:
+        yield counted(files, "file lock")
     if snapshot.thread_locks:
         yield counted(len(snapshot.thread_locks), "private lock")
     if snapshot.shared_memory is not None and snapshot.shared_memory.leaked is not None:

@@ -22,6 +22,7 @@ from semtrace.model import (
 )
 from semtrace.observe.separate import combine
 from semtrace.present.deaths import death_text
+from semtrace.present.files import file_text
 from semtrace.present.findings import title
 from semtrace.present.headline import headline_text
 from semtrace.present.waits import target_text
@@ -195,7 +196,8 @@ def _notes(lock: Lock) -> Iterator[str]:
         yield f"    {_counts(lock.statistics)}"
     said = lock.signal or (lock.name or "").startswith(lock.part_of or "")
     part = "" if said else f"part of {lock.part_of}"
-    note = "; ".join(filter(None, [part, lock.reason]))
+    file = file_text(lock.file) if lock.file else ""
+    note = "; ".join(filter(None, [part, file, lock.reason]))
     if note:
         yield f"    {clean(note)}"
 

@@ -8,12 +8,14 @@ from semtrace.model import (
     Death,
     Durations,
     EndedChild,
+    FileClaim,
     Finding,
     Frame,
     HeldAtDeath,
     Holder,
     LeakedName,
     Lock,
+    LockedFile,
     LockRef,
     Overlap,
     Problem,
@@ -168,6 +170,31 @@ def lock_json(lock: Lock) -> dict[str, Any]:
         "orphaned_s": _rounded(lock.orphaned_s),
         "separate": lock.separate,
         "statistics": _statistics(lock.statistics),
+        "path": lock.file.path if lock.file else None,
+        "file": _locked_file(lock.file) if lock.file else None,
+    }
+
+
+def _locked_file(file: LockedFile) -> dict[str, Any]:
+    """Return a file that is locked; `end` is None up to the end of the file, `fd` where the kernel's list says it."""
+    return {
+        "type": str(file.type),
+        "exclusive": file.exclusive,
+        "deleted": file.deleted,
+        "claims": [_file_claim(claim) for claim in file.claims],
+    }
+
+
+def _file_claim(claim: FileClaim) -> dict[str, Any]:
+    return {
+        "pid": claim.process.pid if claim.process else None,
+        "type": str(claim.type),
+        "exclusive": claim.exclusive,
+        "start": claim.start,
+        "end": claim.end,
+        "fd": claim.fd,
+        "inherited": claim.inherited,
+        "taker": claim.taker,
     }
 
 

@@ -11,6 +11,7 @@ from semtrace.model import CODES, SEVERITIES, Finding, FindingCode, Snapshot
 from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_hold, over_release
 from semtrace.rules.deadlocks import deadlock
+from semtrace.rules.files import file_locks
 from semtrace.rules.holds import keeps_waiting
 from semtrace.rules.memory import leaked_name, shm_full
 from semtrace.rules.orders import lock_order
@@ -38,6 +39,7 @@ RULES: tuple[Rule, ...] = (
     locked_at_fork,
     over_release,
     keeps_waiting,
+    file_locks,
     long_waits,
     waiting_tasks,
     semaphore_wait,

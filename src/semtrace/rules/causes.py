@@ -136,7 +136,7 @@ def _ring_cause(
 def _copied_counts(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...]:
     """Return which processes count a shared lock as held that they did not take."""
     wanted = {wait.target.semaphore for wait in waits}
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         strays = inherited_counts(lock, snapshot) if lock.id in wanted else []
         if strays:
             certain = all(stray.certain for stray in strays)
@@ -190,6 +190,6 @@ def _unfinished(target: Target, snapshot: Snapshot) -> Iterator[int]:
     """Yield the number of unfinished tasks of the JoinableQueue that this is a signal of."""
     if target.kind is not WaitKind.SIGNAL or target.part_of is None:
         return
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         if lock.part_of == target.part_of and lock.attribute == _UNFINISHED and lock.value:
             yield lock.value

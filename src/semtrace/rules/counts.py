@@ -29,7 +29,7 @@ from semtrace.waits.graph import ASLEEP_S
 def inherited_hold(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Processes that count a hold which is another's: what a fork copies with the memory of the holder."""
     stuck_locks = explained(snapshot)
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         strays = inherited_counts(lock, snapshot)
         if not strays or lock.id in stuck_locks:  # the finding about those who are stuck says it then
             continue
@@ -106,7 +106,7 @@ def over_release(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """A Lock given back by one who had not taken it: then two may be inside. It is a note where a parent may have
     handed it to its child. Of a Semaphore that is a way to use it.
     """
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         below = [stray for stray in lock.strays if stray.count < 0] if lock.maximum == 1 else []
         above = lock.value is not None and lock.maximum is not None and lock.value > lock.maximum
         if lock.signal or not (below or above):

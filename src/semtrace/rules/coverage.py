@@ -50,7 +50,7 @@ def _semaphores(snapshot: Snapshot) -> Iterator[NotChecked]:
     """Only the program knows whether a Semaphore is a signal that is still to come, or a lock that nobody releases."""
     empty = [
         lock
-        for lock in snapshot.locks
+        for lock in snapshot.semaphores
         if lock.maximum == SEM_VALUE_MAX and lock.value == 0 and lock.waiters and not lock.signal
     ]
     if empty:
@@ -60,6 +60,6 @@ def _semaphores(snapshot: Snapshot) -> Iterator[NotChecked]:
 
 def _holders(snapshot: Snapshot) -> Iterator[NotChecked]:
     """Threads wait for these locks, and nobody knows who holds them."""
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         if lock.state == "unknown" and lock.waiters and not lock.signal:
             yield NotChecked(Unchecked.HOLDERS, lock.reason or "", len(lock.waiters), (lock_ref(lock),))

@@ -115,7 +115,7 @@ def _alarm(cycle: Sequence[Wait]) -> list[Fact]:
 
 def _handed_over(snapshot: Snapshot) -> list[Lock]:
     """The Locks that were seen to be released for another."""
-    locks = (lock for lock in snapshot.locks if lock.maximum == 1 and not lock.signal)
+    locks = (lock for lock in snapshot.semaphores if lock.maximum == 1 and not lock.signal)
     return [lock for lock in locks if any(stray.count < 0 for stray in lock.strays)]
 
 

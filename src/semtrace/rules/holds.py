@@ -55,7 +55,7 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     present = processes(snapshot)
     explained = explained_locks(snapshot) | _waits_for_stopped(snapshot)
     crowded = []
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
             continue
         found = (

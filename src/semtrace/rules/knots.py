@@ -78,7 +78,10 @@ def target_ref(target: Target, snapshot: Snapshot) -> LockRef | None:
         kind = target.part_of or "unknown"
         return LockRef(None, target.name, kind, target.process, managed=True) if target.name else None
     if target.kind is WaitKind.FILE_LOCK:
-        return LockRef(None, target.name, FILE)
+        row = next(
+            (lock for lock in snapshot.locks if lock.file is not None and _number(lock.id) == target.address), None
+        )
+        return LockRef(None if row is None else row.id, target.name, FILE)
     if target.inside is Inside.IMPORT:
         return LockRef(None, target.name, IMPORT, target.process)
     if target.kind in (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL):
@@ -91,6 +94,11 @@ def target_ref(target: Target, snapshot: Snapshot) -> LockRef | None:
             variable=target.variable and target.kind is WaitKind.PRIVATE_LOCK,
         )
     return None
+
+
+def _number(file: SemId) -> int:
+    """Return the address of a target that is this file."""
+    return (file.major << 32 | file.minor) << 64 | file.inode
 
 
 def target_refs(targets: Iterable[Target], snapshot: Snapshot) -> tuple[LockRef, ...]:

@@ -43,7 +43,7 @@ _BEFORE_S = 1.0
 
 def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Says nothing that the verdict has not proved."""
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         if lock.state != "orphaned":
             continue
         preview = Advice.PREVIEW_RELEASE_TO_WAITERS if lock.waiters else Advice.PREVIEW_RELEASE
@@ -67,7 +67,7 @@ def _guards_messages(lock: Lock) -> bool:
 
 def seems_orphaned(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """All is proved of it that can be without root's rights."""
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         if not lock.barred:
             continue
         yield Finding(
@@ -86,7 +86,7 @@ def lost_unit(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     Where it is not proved it is told only after it has looked so for long: a thread that has just taken one may not
     have counted it yet.
     """
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         lost = lock.lost
         if lost is None or lock.signal or lock.strays or not (lost.proved or (lost.for_s or 0.0) >= limits.wait_s):
             continue

@@ -40,8 +40,12 @@ def long_waits(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             alike = (target.kind, target.name) if target.kind is WaitKind.THREAD_END else target
             together.setdefault(alike, []).append(wait)
     for waits in together.values():
-        private = waits[0].target.kind is WaitKind.PRIVATE_LOCK
-        yield _private(waits, snapshot, limits) if private else _wait(waits, snapshot)
+        kind = waits[0].target.kind
+        if kind is WaitKind.PRIVATE_LOCK:
+            yield _private(waits, snapshot, limits)
+        else:
+            held = _file(waits, snapshot, limits) if kind is WaitKind.FILE_LOCK else None
+            yield held or _wait(waits, snapshot)
 
 
 # Lib/multiprocessing/managers.py AcquirerProxy: other methods wait for a signal.
@@ -74,6 +78,25 @@ def _private(waits: Sequence[Wait], snapshot: Snapshot, limits: Limits) -> Findi
         threads=(held, *map(thread_ref, waits)),
         facts=(HeldBy((Hold(held, Elapsed(holder.asleep_s or 0.0)),)), *blocked(waits)),
         remedy=Remedy((Advice.HOLD_SHORTER,), ("semtrace", "dump", "--stacks", str(use.process.pid))),
+        since=Elapsed(holder.asleep_s or 0.0),
+    )
+
+
+def _file(waits: Sequence[Wait], snapshot: Snapshot, limits: Limits) -> Finding | None:
+    """A hold, where the only holder has one thread, which has not run for as long as the limit."""
+    refs = target_refs((wait.target for wait in waits), snapshot)
+    lock = next((lock for lock in snapshot.locks if lock.file is not None and refs and lock.id == refs[0].id), None)
+    holder = lock.holders[0] if lock is not None and len(lock.holders) == 1 else None
+    if holder is None or (holder.asleep_s or 0.0) < limits.hold_s:
+        return None
+    held = ThreadRef(holder.process, holder.tid, place_of(holder))
+    return Finding(
+        code=FindingCode.LONG_HOLD,
+        severity="warning",
+        locks=refs,
+        threads=(held, *map(thread_ref, waits)),
+        facts=(HeldBy((Hold(held, Elapsed(holder.asleep_s or 0.0)),)), *blocked(waits)),
+        remedy=Remedy((Advice.HOLD_SHORTER,), ("semtrace", "dump", "--stacks", str(holder.pid))),
         since=Elapsed(holder.asleep_s or 0.0),
     )
 

@@ -36,10 +36,10 @@ def semaphore_wait(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 
     A consumer counts what it took of a signal, too; but its producer then counts below 0, and nobody is a holder.
     """
-    semaphores = {lock.id for lock in snapshot.locks if _is_plain_semaphore(lock)}
+    semaphores = {lock.id for lock in snapshot.semaphores if _is_plain_semaphore(lock)}
     if not semaphores:
         return
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         given = any(stray.count < 0 for stray in lock.strays)
         if lock.id in semaphores and lock.state == "exhausted" and not lock.holders and not given:
             yield from _holder_ended(lock, limits)

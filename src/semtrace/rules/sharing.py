@@ -154,7 +154,7 @@ def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     serving, known = _workers(snapshot), _of_role(snapshot)
     classes = _classes(snapshot)
     alike: dict[str, list[Lock]] = {}
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         if lock.separate > 1 and lock.name is not None and _meant_to_be_shared(lock, classes):
             alike.setdefault(_INDEX.sub("[…]", lock.name), []).append(lock)
     for name, locks in alike.items():
@@ -189,7 +189,7 @@ def _classes(snapshot: Snapshot) -> dict[str, str]:
     longer names.
     """
     pieces: dict[str, set[str]] = {}
-    for lock in snapshot.locks:
+    for lock in snapshot.semaphores:
         if lock.part_of is not None and lock.name is not None and lock.name.startswith(f"{lock.part_of}."):
             pieces.setdefault(lock.part_of, set()).add(lock.name.removeprefix(f"{lock.part_of}."))
     found = {name: _class_of(these) for name, these in pieces.items()}

@@ -146,7 +146,7 @@ def _stopped_workers(snapshot: Snapshot, told: Collection[ProcessId]) -> Iterato
 
 def _is_orphan(root: Root, snapshot: Snapshot) -> bool:
     """Return True for threads that wait for an orphaned lock: that is a finding of its own."""
-    orphans = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred}
+    orphans = {lock.id for lock in snapshot.semaphores if lock.state == "orphaned" or lock.barred}
     return all(wait.target.semaphore in orphans for wait in root.waits)
 
 
@@ -286,7 +286,7 @@ def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     serving = workers(snapshot)
     kept = serving_waits_by_worker(snapshot).values()
     found = [[wait for wait in waits if wait.target.kind not in _ENDS] for waits in kept]
-    orphaned = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred}
+    orphaned = {lock.id for lock in snapshot.semaphores if lock.state == "orphaned" or lock.barred}
     waits = [min(each, key=lambda wait: wait.asleep_s or 0.0) for each in found if each]
     if len(waits) < len(serving) or len(serving) < 2:
         return

@@ -18,6 +18,7 @@ from semtrace.model import (
     Frame,
     Holder,
     Lock,
+    LockedFile,
     MayStillWake,
     Overlap,
     Problem,
@@ -34,6 +35,7 @@ from semtrace.model import (
     Waiter,
 )
 from semtrace.present.facts import fact_lines
+from semtrace.present.files import file_text
 from semtrace.present.findings import evidence, remedy, title
 from semtrace.present.waits import target_text, wait_place
 from semtrace.reports.stacks import stack_lines
@@ -87,6 +89,9 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE
         yield from _statistics_entries(lock.statistics)
     yield from event_entries(lock.id, snapshot)
     yield Entry("names", ", ".join(map(clean, lock.names)) or clean(lock.name or "not known"))
+    if lock.file is not None:
+        yield from _file_entries(lock, lock.file)
+        return
     yield Entry("kind", lock.kind + (" (a signal: nobody holds it)" if lock.signal else ""))
     if lock.part_of:
         yield Entry("part of", clean(lock.part_of))
@@ -95,6 +100,15 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: Beside = NOTHING_BESIDE
     yield Entry("identity", f"{lock.id}{first}  (device major:minor:inode)")
     yield Entry("/dev/shm", f"{clean(lock.shm_name or 'name not known')}, {'linked' if lock.linked else 'unlinked'}")
     yield Entry("mapped by", pids(lock.mapped_by) or "none")
+
+
+def _file_entries(lock: Lock, file: LockedFile) -> Iterator[Entry]:
+    yield Entry("kind", f"{lock.kind} ({file_text(file)})")
+    yield Entry("path", clean(file.path or "not known"))
+    yield Entry("identity", f"{lock.id}  (device major:minor:inode)")
+    heirs = [claim.process for claim in file.claims if claim.inherited and claim.process is not None]
+    if heirs:
+        yield Entry("inherited by", pids(heirs))
 
 
 def finding_entries(findings: Iterable[Finding], said: str | None = None) -> Iterator[Entry]:

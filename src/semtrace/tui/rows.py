@@ -23,6 +23,7 @@ from semtrace.model import (
     WaitKind,
 )
 from semtrace.observe.separate import combine
+from semtrace.present.files import file_text
 from semtrace.present.waits import target_text
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.text import label as label
@@ -304,7 +305,8 @@ def _mapped_cell(lock: Lock, everyone: frozenset[ProcessId]) -> Cell:
 def _remark(lock: Lock) -> str:
     flux = "changed while it was read" if lock.in_flux else ""
     had = _had(lock) if lock.state == "orphaned" else ""
-    return clean("; ".join(part for part in (had, lock.reason, flux) if part))
+    file = file_text(lock.file) if lock.file else ""
+    return clean("; ".join(part for part in (had, file, lock.reason, flux) if part))
 
 
 def _had(lock: Lock) -> str:

@@ -71,7 +71,7 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
         stopped,
         assume_asked,
     )
-    waits = [wait for lock in snapshot.locks for wait in _lock_waits(lock, server)]
+    waits = [wait for lock in snapshot.semaphores for wait in _lock_waits(lock, server)]
     waits += [wait for lock in snapshot.thread_locks for use in lock.processes for wait in _private_waits(lock, use)]
     others = {wait.thread: wait for wait in snapshot.blocked}
     # A manager's thread waits for its client: that says more than the private lock that it sleeps in.
@@ -86,7 +86,7 @@ def wait_graph(snapshot: Snapshot, *, assume_asked: bool = False) -> WaitGraph:
 def _has_waits(snapshot: Snapshot) -> bool:
     """Nobody waits in most refreshes."""
     uses = (use for lock in snapshot.thread_locks for use in lock.processes)
-    waited = any(lock.waiters for lock in snapshot.locks) or any(use.waiters for use in uses)
+    waited = any(lock.waiters for lock in snapshot.semaphores) or any(use.waiters for use in uses)
     return waited or bool(snapshot.blocked)
 
 
@@ -124,7 +124,7 @@ def stopped_processes(snapshot: Snapshot) -> frozenset[ProcessId]:
 
 
 def _living(snapshot: Snapshot) -> dict[ProcessId, int]:
-    outside = {process: _ANY_NUMBER for lock in snapshot.locks for process in lock.mapped_by}
+    outside = {process: _ANY_NUMBER for lock in snapshot.semaphores for process in lock.mapped_by}
     outside |= {process: _ANY_NUMBER for wait in snapshot.blocked for process in wait.wakers.processes}
     outside |= Counter(wait.thread.process for wait in snapshot.blocked if wait.thread.process in snapshot.programs)
     ended = {process.id for process in snapshot.processes if process.state in _ENDED}

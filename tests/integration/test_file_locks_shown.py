@@ -1,0 +1,197 @@
+"""File locks of real servers: in the table, in the graph, in findings and in JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import run
+from support import PROGRAMS, child_pids, kill_tree, start_gunicorn, wait_until
+
+from semtrace.linux.syscalls import NUMBERS
+from semtrace.model import FileLockType, Finding, Lock, Snapshot
+from semtrace.observe.observer import Observer, settle
+from semtrace.reports.schema import snapshot_json
+from semtrace.servers.gunicorn import server_of
+
+PROGRAM = PROGRAMS / "file_locks.py"
+TYPES = {
+    "flock": FileLockType.FLOCK,
+    "posix": FileLockType.POSIX,
+    "ofd": FileLockType.OFD,
+    "filelock": FileLockType.FLOCK,
+    "soft": FileLockType.SOFT,
+    "portalocker": FileLockType.FLOCK,
+    "fasteners": FileLockType.POSIX,
+}
+
+FILE_CODES = ("fragile-file-lock", "inherited-file", "shared-file", "stale-lock-file")
+
+pytestmark = pytest.mark.skipif(not NUMBERS, reason="the system calls of this processor are not known")
+
+
+@contextlib.contextmanager
+def observing(pid: int) -> Iterator[Observer]:
+    observer = Observer(server_of(pid))
+    try:
+        yield observer
+    finally:
+        observer.close()
+
+
+@contextlib.contextmanager
+def program(folder: Path, *arguments: str) -> Iterator[tuple[int, list[int]]]:
+    env = {**os.environ, "LOCKS": str(folder)}
+    argv = [sys.executable, str(PROGRAM), *arguments]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as popen:
+        assert popen.stdout
+        try:
+            yield popen.pid, list(map(int, popen.stdout.readline().split()))
+        finally:
+            kill_tree(popen.pid)
+
+
+def by_name(snapshot: Snapshot) -> dict[str, Lock]:
+    return {Path(lock.file.path or "").name: lock for lock in snapshot.locks if lock.file}
+
+
+def until(observer: Observer, name: str, waiters: int = 1, stuck: int = 0) -> tuple[Snapshot, Lock]:
+    """Return the first snapshot in which so many threads wait for the file, and so many threads are stuck."""
+
+    def look() -> tuple[Snapshot, Lock] | None:
+        snapshot = settle(observer, 0.5)
+        lock = by_name(snapshot).get(name)
+        ready = lock is not None and len(lock.waiters) >= waiters and len(snapshot.waits.stuck) >= stuck
+        return (snapshot, lock) if ready and lock is not None else None
+
+    return wait_until(look, what=f"{waiters} threads to wait for {name}")
+
+
+def finding(snapshot: Snapshot, code: str) -> Finding:
+    found = [each for each in snapshot.findings if each.code == code]
+    assert found, snapshot.findings
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("preload", "ways"), [(True, tuple(TYPES)), (False, ("flock", "filelock"))], ids=["preload", "no-preload"]
+)
+def test_each_library_shows_its_holder_and_waiter(tmp_path: Path, preload: bool, ways: tuple[str, ...]) -> None:
+    options = ["-w", str(len(ways) + 1), "-t", "0", *(["--preload"] if preload else [])]
+    env = {"LOCKS": str(tmp_path)}
+    with start_gunicorn("file_locks:app", *options, env=env) as server, observing(server.pid) as observer:
+        server.wait_workers(len(ways) + 1)
+        ask(server.get, "hold")
+        wait_until((tmp_path / "has-hold").exists, what="all locks to be held")
+        for way in ways:
+            ask(server.get, way)
+
+        def ready() -> dict[str, Lock] | None:
+            found = by_name(settle(observer, 0.5))
+            return found if all(name in found and found[name].waiters for name in ways) else None
+
+        locks = wait_until(ready, what="each lock to have its waiter")
+        snapshot = observer.snapshot()
+        holders = {lock.holders[0].pid for name, lock in locks.items() if lock.holders}
+        assert len(holders) == 1
+        for name in ways:
+            lock, kind = locks[name], TYPES[name]
+            assert lock.file is not None
+            assert (lock.kind, lock.state, lock.file.path, lock.file.type) == (
+                "file",
+                "contended",
+                str(tmp_path / name),
+                kind,
+            )
+            assert [holder.pid for holder in lock.holders] == list(holders)
+            assert len(lock.waiters) == 1
+        assert len({locks[name].waiters[0].pid for name in ways}) == len(ways)
+        posix = locks["posix"].file
+        assert posix is not None
+        assert [(claim.start, claim.end) for claim in posix.claims] == [(5, 14)]
+        rows = [row for row in snapshot_json(snapshot)["locks"] if row["path"] == str(tmp_path / "flock")]
+        assert [(row["kind"], row["file"]["type"]) for row in rows] == [("file", "flock")]
+
+
+def ask(get: object, name: str) -> None:
+    def call() -> None:
+        with contextlib.suppress(OSError):
+            get(f"/{name}", timeout=60)  # type: ignore[operator]
+
+    threading.Thread(target=call, daemon=True).start()
+
+
+@pytest.mark.parametrize("way", ["flock", "filelock", "fasteners"])
+def test_ring_of_a_file_and_a_shared_lock_is_a_deadlock(tmp_path: Path, way: str) -> None:
+    with program(tmp_path, "opposite", way) as (pid, children), observing(pid) as observer:
+        snapshot, lock = until(observer, way, stuck=2)
+        assert [holder.pid for holder in lock.holders] == [children[0]]
+        assert [waiter.pid for waiter in lock.waiters] == [children[1]]
+        # A thread that polls runs, so its process's count of the semaphore may be inherited: then it is no sure ring.
+        codes = ("deadlock",) if way == "flock" else ("deadlock", "stuck")
+        found = next(each for each in snapshot.findings if each.code in codes)
+        assert found.severity == "error"
+        if found.code == "deadlock":
+            assert set(found.pids) == set(children)
+            assert lock.id in {each.id for each in found.locks}
+
+
+def test_child_that_inherited_the_file_is_the_holder(tmp_path: Path) -> None:
+    with program(tmp_path, "inherited", "flock") as (pid, (waiter,)), observing(pid) as observer:
+        snapshot, lock = until(observer, "flock")
+        try:
+            assert [each.pid for each in lock.waiters] == [waiter]
+            (holder,) = wait_until(lambda: by_name(settle(observer, 0.5))["flock"].holders, what="the heir to be found")
+            assert os.readlink(f"/proc/{holder.pid}/exe") == os.readlink(f"/proc/{pid}/exe")
+            lock = by_name(observer.snapshot())["flock"]
+            assert lock.file is not None
+            assert [claim.inherited for claim in lock.file.claims] == [True]
+            assert not snapshot.waits.stuck
+            found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
+            assert [each.code for each in found if each.code in FILE_CODES] == ["inherited-file"]
+        finally:
+            for each in by_name(observer.snapshot())["flock"].holders:
+                os.kill(each.pid, signal.SIGKILL)
+
+
+def test_lock_on_a_file_opened_before_the_fork_is_reported(tmp_path: Path) -> None:
+    with program(tmp_path, "shared", "") as (pid, (taker, other)), observing(pid) as observer:
+        found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
+        assert [each.code for each in found if each.code in FILE_CODES] == ["shared-file"]
+        assert {each.pid for each in by_name(observer.snapshot())["flock"].holders} == {taker, other}
+
+
+def test_posix_lock_of_a_file_that_is_open_twice_is_noted(tmp_path: Path) -> None:
+    with program(tmp_path, "twice", "") as (pid, (child,)), observing(pid) as observer:
+        found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
+        assert [(each.code, each.severity, each.pids) for each in found if each.code in FILE_CODES] == [
+            ("fragile-file-lock", "note", (child,))
+        ]
+
+
+def test_lock_file_of_a_dead_owner_is_reported_with_the_command(tmp_path: Path) -> None:
+    with program(tmp_path, "left_over", "") as (pid, (poller,)), observing(pid) as observer:
+        snapshot, lock = until(observer, "soft")
+        found = finding(snapshot, "stale-lock-file")
+        assert found.remedy.command == ("rm", str(tmp_path / "soft"))
+        assert ([each.pid for each in lock.waiters], lock.state) == ([poller], "unknown")
+        assert not snapshot.waits.stuck
+
+
+def test_deleted_file_says_so_and_release_refuses_it(tmp_path: Path) -> None:
+    with program(tmp_path, "many", "3") as (pid, children), observing(pid) as observer:
+        (tmp_path / "flock").unlink()
+        lock = wait_until(lambda: by_name(observer.snapshot()).get("flock"), what="the lock to be seen")
+        assert lock.file is not None
+        assert (lock.state, lock.file.deleted, lock.file.path) == ("held", True, str(tmp_path / "flock"))
+        assert {each.pid for each in lock.holders} <= {pid, *children}
+        assert children == child_pids(pid)
+        refused = run("release", pid, lock.id, "--yes")
+        assert refused.returncode == 2, refused.stderr
