@@ -90,7 +90,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         ".prover .selfwaits .sleepers .verdict",
         "observer": "model allowance linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
         "tracing.traced servers.tree .activity .baselines .deaths .filelocks .fleet .heirs .knots .lasting "
-        ".lastpicture .namebook .ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
+        ".lastpicture .namebook .ownership .picture .primitives .prover .reading .separate .threadlocks .verdict "
+        ".watched",
     },
     # its traced locks
     "tracing": {
