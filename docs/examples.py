@@ -5,6 +5,7 @@ asks the real `semtrace doctor`, and saves what it prints about it in docs/examp
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
 SICK = ROOT / "tests" / "cases" / "programs"
+FILE_LOCKS = ROOT / "tests" / "programs" / "file_locks.py"
 sys.path.insert(0, str(ROOT))
 
 from demo_app.load import Customers  # noqa: E402
@@ -27,6 +29,11 @@ from demo_app.server import serve  # noqa: E402
 WORKERS = 4
 PATIENCE_S = 100.0
 START_S = 2.0  # before that, it has not yet a /dev/shm of its own
+LAYERS = (
+    "mount -t tmpfs none {0} && mkdir {0}/lower {0}/upper {0}/work {0}/merged && "
+    "mount -t overlay none -o lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work {0}/merged && "
+    "export LOCKS={0}/merged"
+)
 SMALL = "mount -t tmpfs -o size={size}m none /dev/shm"  # never the machine's
 
 
@@ -38,10 +45,13 @@ class Scene(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A program, in a mount namespace with a /dev/shm of its own if its size is given, in megabytes."""
+    """A program, in a mount namespace with a /dev/shm of its own if its size is given, in megabytes; `own_layers`: with
+    a folder of locks on an overlay, as a container has.
+    """
 
     path: Path
     own_shm: int = 0
+    own_layers: bool = False
     arguments: tuple[str, ...] = ()
 
 
@@ -62,6 +72,12 @@ SOURCES: dict[str, Scene | Program] = {
     "lock-order": Scene("order"),
     "shm-full": Program(SICK / "shm_full.py", own_shm=1),
     "leaked-name": Program(EXAMPLES / "programs" / "leaked_name.py", own_shm=16),
+    "stale-lock-file": Program(FILE_LOCKS, arguments=("left_over", "")),
+    "inherited-file": Program(FILE_LOCKS, arguments=("inherited", "flock")),
+    "shared-file": Program(FILE_LOCKS, arguments=("shared", "")),
+    "lost-file-lock": Program(FILE_LOCKS, arguments=("dropped", "4")),
+    "fragile-file-lock": Program(FILE_LOCKS, arguments=("twice", "")),
+    "local-lock-file": Program(FILE_LOCKS, arguments=("many", "1"), own_layers=True),
 }
 
 
@@ -69,14 +85,14 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("code", nargs="*", default=list(SOURCES))
     for code in options.parse_args().code:
-        with started(SOURCES[code]) as pid:
-            found = ask(pid, code)
+        with tempfile.TemporaryDirectory(prefix="semtrace-examples-") as folder, started(SOURCES[code], folder) as pid:
+            found = ask(pid, code).replace(folder, "/run/locks")
         (EXAMPLES / f"{code}.txt").write_text(found)
         print(found, flush=True)
 
 
 @contextmanager
-def started(source: Scene | Program) -> Iterator[int]:
+def started(source: Scene | Program, folder: str) -> Iterator[int]:
     if isinstance(source, Scene):
         with staged(source) as pid:
             yield pid
@@ -84,7 +100,15 @@ def started(source: Scene | Program) -> Iterator[int]:
     command = [sys.executable, str(source.path), *source.arguments]
     if source.own_shm:
         command = ["unshare", "-m", "sh", "-c", f"{SMALL.format(size=source.own_shm)} && exec {' '.join(command)}"]
-    program = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if source.own_layers:
+        command = ["unshare", "-m", "sh", "-c", f'{LAYERS.format(folder)} && exec "$@"', "sh", *command]
+    program = subprocess.Popen(
+        command,
+        env={**os.environ, "LOCKS": folder},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         time.sleep(START_S)
         yield program.pid

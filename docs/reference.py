@@ -108,6 +108,28 @@ Two traced locks are taken in both orders. Two threads that do this at once are 
 happened yet. Only [traced locks](traced-locks.md) report it.""",
     FindingCode.SHM_FULL: """\
 `/dev/shm` has hardly any room left. A new lock needs room there. Without it, making one fails with ENOSPC.""",
+    FindingCode.STALE_LOCK_FILE: """\
+A lock file says who holds the lock, and that process has ended or is on another host. Others poll until the file goes.
+
+Only soft locks are such files: their lock is that the file exists. Newer versions of filelock remove the file
+of a dead owner by themselves.""",
+    FindingCode.INHERITED_FILE: """\
+A process took an flock and has ended. A child has the open file since a fork, and so it keeps the lock. Others wait
+for a lock that nobody will release before that child ends.""",
+    FindingCode.SHARED_FILE: """\
+A worker holds an flock through an open file that other workers have as well. An flock belongs to the open file: all who
+share it hold the lock at once. The file was opened before the fork.""",
+    FindingCode.LOST_FILE_LOCK: """\
+A lock object takes its POSIX lock for acquired, and the kernel has dropped it. The next process that asks gets the
+lock: two are inside at once. When a process closes any descriptor of a file, the kernel drops all its POSIX locks.
+
+It is reported for lock objects of fasteners, which keep in an attribute whether they are acquired.""",
+    FindingCode.FRAGILE_FILE_LOCK: """\
+A process holds a POSIX lock on a file that it has open more than once. As soon as it closes one of these descriptors,
+the kernel drops the lock.""",
+    FindingCode.LOCAL_LOCK_FILE: """\
+The lock file lies on a file system that only this container has. Processes in other containers lock a file of
+their own, and are not excluded. That is right where only this container needs the lock.""",
     FindingCode.LEAKED_NAME: """\
 Semaphores or SharedMemory blocks in `/dev/shm` are used by no process. A process that was killed left them. They take
 room until somebody removes them. Only those that are older than a minute are reported.

@@ -77,9 +77,9 @@ def cases() -> Iterator[tuple[str, Finding]]:
 
 
 def _files() -> Iterator[tuple[str, Finding]]:
-    def file(**changes: Any) -> Lock:
+    def file(name: str | None = None, **changes: Any) -> Lock:
         locked = LockedFile("/srv/report.lock", FileLockType.FLOCK, True, **changes)
-        return lock(None, kind="file", value=None, maximum=None, waiters=(waiter(12, 7.0),), file=locked)
+        return lock(name, kind="file", value=None, maximum=None, waiters=(waiter(12, 7.0),), file=locked)
 
     def claim(number: int, taker: int) -> FileClaim:
         return FileClaim(pid(number), FileLockType.FLOCK, True, fd=9, taker=taker)
@@ -87,6 +87,8 @@ def _files() -> Iterator[tuple[str, Finding]]:
     yield "of a dead taker", _one(file(claims=(replace(claim(13, 99), taker_ended=True),)), code="inherited-file")
     yield "opened before the fork", _one(file(claims=(claim(11, 11), claim(13, 11))), code="shared-file")
     yield "open twice", _one(file(open_twice=(pid(11),)), code="fragile-file-lock")
+    yield "lost", _one(replace(file("shop.report_lock", lost_by=(pid(11),)), waiters=()), code="lost-file-lock")
+    yield "of one container", _one(file(filesystem="overlay", local=True), code="local-lock-file")
     yield "left over", _one(file(ended_owner=99), code="stale-lock-file")
     yield "of another host", _one(file(other_host="web-2"), code="stale-lock-file")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -12,16 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import run, run_as
 from support import PROGRAMS, child_pids, kill_tree, start_gunicorn, wait_until
 
 from semtrace.linux.syscalls import NUMBERS
-from semtrace.model import FileLockType, Finding, Lock, Snapshot
+from semtrace.model import FileLockType, Finding, FindingCode, Lock, Snapshot
 from semtrace.observe.observer import Observer, settle
 from semtrace.reports.schema import snapshot_json
 from semtrace.servers.gunicorn import server_of
 
 PROGRAM = PROGRAMS / "file_locks.py"
+NOBODY = 65534
 TYPES = {
     "flock": FileLockType.FLOCK,
     "posix": FileLockType.POSIX,
@@ -32,7 +35,11 @@ TYPES = {
     "fasteners": FileLockType.POSIX,
 }
 
-FILE_CODES = ("fragile-file-lock", "inherited-file", "shared-file", "stale-lock-file")
+NAMES = {"filelock": "file_locks.report_lock", "fasteners": "file_locks.store_lock"}
+
+FILE_CODES = tuple(code for code in FindingCode if "file" in code)
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a namespace of its own")
 
 pytestmark = pytest.mark.skipif(not NUMBERS, reason="the system calls of this processor are not known")
 
@@ -47,9 +54,12 @@ def observing(pid: int) -> Iterator[Observer]:
 
 
 @contextlib.contextmanager
-def program(folder: Path, *arguments: str) -> Iterator[tuple[int, list[int]]]:
+def program(folder: Path, *arguments: str, inside: str = "") -> Iterator[tuple[int, list[int]]]:
+    """Run the program with its lock files in the folder; `inside` prepares a mount namespace of its own."""
     env = {**os.environ, "LOCKS": str(folder)}
     argv = [sys.executable, str(PROGRAM), *arguments]
+    if inside:
+        argv = ["unshare", "-m", "sh", "-c", f'{inside} && exec "$@"', "sh", *argv]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as popen:
         assert popen.stdout
         try:
@@ -112,6 +122,7 @@ def test_each_library_shows_its_holder_and_waiter(tmp_path: Path, preload: bool,
             )
             assert [holder.pid for holder in lock.holders] == list(holders)
             assert len(lock.waiters) == 1
+            assert lock.name == NAMES.get(name, lock.name)
         assert len({locks[name].waiters[0].pid for name in ways}) == len(ways)
         posix = locks["posix"].file
         assert posix is not None
@@ -176,6 +187,17 @@ def test_posix_lock_of_a_file_that_is_open_twice_is_noted(tmp_path: Path) -> Non
         ]
 
 
+def test_posix_lock_that_a_second_descriptor_dropped_is_an_error(tmp_path: Path) -> None:
+    with program(tmp_path, "dropped", "") as (pid, (child,)), observing(pid) as observer:
+        wait_until(lambda: by_name(settle(observer, 0.5))["fasteners"].name, what="the name of the lock")
+        assert [each.code for each in observer.snapshot().findings if each.code in FILE_CODES] == []
+        os.kill(child, signal.SIGUSR1)
+        found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
+        assert [(each.code, each.severity, each.pids) for each in found] == [("lost-file-lock", "error", (child,))]
+        lock = by_name(observer.snapshot())["fasteners"]
+        assert (lock.name, lock.state, lock.holders) == ("__main__.store_lock", "free", ())
+
+
 def test_lock_file_of_a_dead_owner_is_reported_with_the_command(tmp_path: Path) -> None:
     with program(tmp_path, "left_over", "") as (pid, (poller,)), observing(pid) as observer:
         snapshot, lock = until(observer, "soft")
@@ -183,6 +205,54 @@ def test_lock_file_of_a_dead_owner_is_reported_with_the_command(tmp_path: Path) 
         assert found.remedy.command == ("rm", str(tmp_path / "soft"))
         assert ([each.pid for each in lock.waiters], lock.state) == ([poller], "unknown")
         assert not snapshot.waits.stuck
+
+
+@as_root
+def test_file_of_a_containers_own_layers_is_noted(tmp_path: Path) -> None:
+    for name in ("lower", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    layers = ",".join(f"{name}dir={tmp_path / name}" for name in ("lower", "upper", "work"))
+    merged = tmp_path / "merged"
+    with (
+        program(merged, "many", "1", inside=f"mount -t overlay none -o {layers} {merged}") as (pid, _),
+        observing(pid) as observer,
+    ):
+        lock = wait_until(lambda: by_name(observer.snapshot()).get("flock"), what="the lock to be seen")
+        assert lock.file is not None
+        assert (lock.file.path, lock.file.filesystem, lock.file.local) == (str(merged / "flock"), "overlay", True)
+        found = [(each.code, each.severity) for each in observer.snapshot().findings if each.code in FILE_CODES]
+        assert found == [("local-lock-file", "note")]
+
+
+@as_root
+def test_holder_in_another_pid_namespace_is_unknown_and_said(tmp_path: Path) -> None:
+    """The kernel shows no lock whose taker is outside: who waits is seen all the same."""
+    with (tmp_path / "flock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        argv = ["unshare", "-pf", "--mount-proc", sys.executable, str(PROGRAM), "contained", "flock"]
+        env = {**os.environ, "LOCKS": str(tmp_path)}
+        printed = subprocess.run(argv, capture_output=True, text=True, env=env, check=True, timeout=60).stdout
+    dump = json.loads(printed)
+    (row,) = [row for row in dump["locks"] if row["kind"] == "file"]
+    assert (row["state"], row["holders"], len(row["waiters"])) == ("unknown", [], 1)
+    assert row["path"] == str(tmp_path / "flock")
+    assert row["reason"]
+    assert dump["stuck"]["threads"] == 0
+
+
+@as_root
+def test_other_user_sees_holder_and_waiter_and_what_is_hidden(tmp_path: Path) -> None:
+    with program(tmp_path, "opposite", "posix") as (pid, (holder, waiter)):
+        wait_until(lambda: "setlk" in Path(f"/proc/{waiter}/wchan").read_text(), what="the second child to wait")
+        dump = json.loads(run_as(NOBODY, "dump", pid, "--json").stdout)
+        (row,) = [row for row in dump["locks"] if row["kind"] == "file"]
+        assert ([each["pid"] for each in row["holders"]], [each["pid"] for each in row["waiters"]]) == (
+            [holder],
+            [waiter],
+        )
+        assert row["path"] is None
+        assert {problem["pid"] for problem in dump["problems"]} >= {pid, holder, waiter}
+        assert dump["stuck"]["threads"] == 0
 
 
 def test_deleted_file_says_so_and_release_refuses_it(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import os
 import resource
 import signal
 import struct
+import subprocess
 import sys
+import time
 
 FOLDER = os.environ.get("LOCKS", "")
 WHOLE = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
@@ -18,6 +20,15 @@ WHOLE = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
 
 def path(name):
     return os.path.join(FOLDER, name)
+
+
+if FOLDER:
+    import fasteners
+    import filelock
+
+    report_lock = filelock.FileLock(path("filelock"))
+    store_lock = fasteners.InterProcessLock(path("fasteners"))
+    PARENT = os.getpid()
 
 
 def flock():
@@ -39,14 +50,11 @@ def ofd():
 
 
 def by_filelock():
-    import filelock
-
-    return filelock.FileLock(path("filelock")).acquire()
+    """filelock 4 refuses an object that was made before a fork."""
+    return (report_lock if os.getpid() == PARENT else filelock.FileLock(path("filelock"))).acquire()
 
 
 def by_soft_filelock():
-    import filelock
-
     return filelock.SoftFileLock(path("soft")).acquire()
 
 
@@ -57,11 +65,8 @@ def by_portalocker():
 
 
 def by_fasteners():
-    import fasteners
-
-    lock = fasteners.InterProcessLock(path("fasteners"))
-    lock.acquire()
-    return lock
+    store_lock.acquire()
+    return store_lock
 
 
 WAYS = {
@@ -156,19 +161,46 @@ def twice(_):
     return (child,)
 
 
+def dropped(seconds):
+    """A child takes a POSIX lock. At SIGUSR1 or after so many seconds it opens and closes the file, which drops it."""
+
+    def take():
+        for number in (signal.SIGUSR1, signal.SIGALRM):
+            signal.signal(number, lambda *_: open(path("fasteners")).close())
+        signal.alarm(int(seconds or 0))
+        kept = by_fasteners()
+        os.write(ready[1], b".")
+        while kept:
+            signal.pause()
+
+    ready = os.pipe()
+    child = start(take)
+    os.read(ready[0], 1)
+    return (child,)
+
+
 def left_over(_):
     """A lock file names a process that has ended, as older versions of filelock leave it, and a child polls."""
     gone = start(lambda: None)
     os.waitpid(gone, 0)
     with open(path("soft"), "w") as file:
         file.write(f"{gone}\n{os.uname().nodename}\n")
-    import filelock
 
     class Strict(filelock.SoftFileLock):
         def _try_break_stale_lock(self):
             """Leave it."""
 
     return (start(lambda: Strict(path("soft")).acquire()),)
+
+
+def contained(way):
+    """A child waits, and semtrace is asked from here about this process."""
+    child = start(WAYS[way])
+    while not open(f"/proc/{child}/wchan").read().startswith("lock"):
+        time.sleep(0.01)
+    subprocess.run([sys.executable, "-m", "semtrace", "dump", "--json", str(os.getpid())], check=True)
+    os.kill(child, signal.SIGKILL)
+    sys.exit()
 
 
 def many(way):

@@ -42,6 +42,8 @@ class Form(Enum):
     CONDITION = "threading.Condition"
     SEMAPHORE = "threading.Semaphore"
     ASYNC_LOCK = "asyncio.Lock"
+    FILE_LOCK = "a lock object of filelock, portalocker or fasteners"
+    OPEN_FILE = "an open file of the io module"
 
 
 # Types that are laid out in C, by tp_name (the same from 3.8 to 3.15, unless two are given).
@@ -56,6 +58,11 @@ _BY_NAME = {
     "collections.deque": Form.DEQUE,
     "_thread.lock": Form.THREAD_LOCK,
     "_thread.RLock": Form.THREAD_RLOCK,
+    "_io.TextIOWrapper": Form.OPEN_FILE,
+    "_io.BufferedReader": Form.OPEN_FILE,
+    "_io.BufferedWriter": Form.OPEN_FILE,
+    "_io.BufferedRandom": Form.OPEN_FILE,
+    "_io.FileIO": Form.OPEN_FILE,
     "frozendict": Form.DICT,  # 3.15: a dict without the dict's flag (Objects/dictobject.c PyFrozenDict_Type)
     "weakref": Form.LEAF,
     "weakref.ReferenceType": Form.LEAF,
@@ -70,10 +77,17 @@ _BY_FLAG = (
     (at.TUPLE, Form.TUPLE),
 )
 _WEAK = ("weakref", "ReferenceType")
-_PYTHON_LOCKS = {
+_PYTHON_CLASSES = {
     ("threading", "Condition"): Form.CONDITION,
     ("threading", "Semaphore"): Form.SEMAPHORE,
     ("asyncio.locks", "Lock"): Form.ASYNC_LOCK,
+    # filelock 3.0 to 3.8, 3.9 to 3.29, 4; portalocker 1 to 4; fasteners 0.14 to 0.20
+    ("filelock", "BaseFileLock"): Form.FILE_LOCK,
+    ("filelock._api", "BaseFileLock"): Form.FILE_LOCK,
+    ("filelock._core._lock", "BaseFileLock"): Form.FILE_LOCK,
+    ("portalocker.utils", "Lock"): Form.FILE_LOCK,
+    ("fasteners.process_lock", "InterProcessLock"): Form.FILE_LOCK,
+    ("fasteners.process_lock", "InterProcessReaderWriterLock"): Form.FILE_LOCK,
 }
 # Instances of the import system and of typing: many, and nobody's locks.
 _DULL_MODULES = frozenset(
@@ -275,8 +289,8 @@ def _form(flags: int, name: str, module: str, bases: list[Class]) -> Form:
             return form
     if name in _BY_NAME and not (heap and "." not in name):
         return _BY_NAME[name]
-    if (module, name) in _PYTHON_LOCKS:
-        return _PYTHON_LOCKS[module, name]
+    if (module, name) in _PYTHON_CLASSES:
+        return _PYTHON_CLASSES[module, name]
     for base in bases:
         if base.form not in (Form.INSTANCE, Form.LEAF) or base.name in _WEAK:
             return base.form

@@ -23,7 +23,7 @@ _MOST_FOLLOWED = 256  # of one container, that are followed further: what is wid
 _CHECK_EVERY = 512
 
 _THREAD_LOCKS = {Form.THREAD_LOCK, Form.THREAD_RLOCK, Form.CONDITION, Form.SEMAPHORE, Form.ASYNC_LOCK}
-_LOCKS = frozenset({Form.SEMLOCK, Form.WRAPPER} | _THREAD_LOCKS)
+_LOCKS = frozenset({Form.SEMLOCK, Form.WRAPPER, Form.FILE_LOCK, Form.OPEN_FILE} | _THREAD_LOCKS)
 # Through these the way stays the user's own, whoever defined them.
 _TRANSPARENT = frozenset({"builtins", "collections", "functools", "types"})
 
@@ -161,7 +161,8 @@ class Crawl:
             return None
         if cls.form in _LOCKS:
             self._note(node)
-            return node if cls.form is Form.WRAPPER and not cls.module.endswith(".synchronize") else None
+            if cls.form is not Form.FILE_LOCK:  # a user's own kind of it may have more
+                return node if cls.form is Form.WRAPPER and not cls.module.endswith(".synchronize") else None
         if address in self._followed or (cls.form is Form.CLASS and not self._wanted_class(address, parent.zone)):
             return None
         return node if left or cls.parts else None

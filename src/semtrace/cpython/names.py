@@ -16,6 +16,7 @@ from semtrace.cpython.classes import Classes, Form
 from semtrace.cpython.crawl import Crawl, Node
 from semtrace.cpython.frames import read_frames
 from semtrace.cpython.layout import Layout
+from semtrace.cpython.lockfiles import NamedFile, named_file
 from semtrace.cpython.modules import Modules, Zone
 from semtrace.cpython.naming import Naming, plain
 from semtrace.cpython.pages import Pages, Readable
@@ -25,6 +26,8 @@ from semtrace.lazydata import dataclass
 from semtrace.linux.maps import Mapping, read_mappings
 
 _MOST_NAMES = 32  # of one lock
+_MOST_FILES = 64
+_FILES = (Form.FILE_LOCK, Form.OPEN_FILE)
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,14 @@ class Named:
 class Walk:
     """What one walk found. `semlocks` has the names of each lock, the best first, by the address of its C object.
 
+    `files` are the file locks and open files that the user's own modules lead to.
     `complete` is False if something was left out, and then `reason` says why. `layout` is for `read_thread_lock`,
     None if no interpreter could be read. `objects` were looked at in `reads` reads.
     """
 
     semlocks: Dict[int, tuple[Named, ...]] = field(default_factory=dict)
     thread_locks: tuple[FoundThreadLock, ...] = ()
+    files: tuple[NamedFile, ...] = ()
     layout: Layout | None = None
     objects: int = 0
     reads: int = 0
@@ -101,6 +106,7 @@ def walk(
     return Walk(
         semlocks=semlocks,
         thread_locks=thread_locks,
+        files=_files(crawl, naming),
         layout=runtime.layout,
         objects=budget.looked_at,
         reads=pages.reads,
@@ -151,7 +157,7 @@ def _thread_locks(crawl: Crawl, naming: Naming, everything: bool) -> tuple[Found
     nodes: dict[int, list[Node]] = {}
     sources = {}
     for node in crawl.found:
-        if node.cls is None or node.cls.form in (Form.WRAPPER, Form.SEMLOCK) or not (node.own or everything):
+        if node.cls is None or node.cls.form in (Form.WRAPPER, Form.SEMLOCK, *_FILES) or not (node.own or everything):
             continue
         source = resolve(crawl.objects, crawl.classes, node.address, node.cls)
         if source is not None:
@@ -176,6 +182,28 @@ def _thread_locks(crawl: Crawl, naming: Naming, everything: bool) -> tuple[Found
             )
         )
     return tuple(sorted(found, key=lambda lock: lock.name))
+
+
+def _files(crawl: Crawl, naming: Naming) -> tuple[NamedFile, ...]:
+    nodes: dict[int, list[Node]] = {}
+    for node in crawl.found:
+        # Of a function's open file the path says more than the variable.
+        local = node.cls is not None and node.cls.form is Form.OPEN_FILE and _is_local(node)
+        if node.cls is not None and node.cls.form in _FILES and node.zone is Zone.USER and not local:
+            nodes.setdefault(node.address, []).append(node)
+    found = []
+    for address, ways in list(nodes.items())[:_MOST_FILES]:
+        best = _best(ways, naming)[0]
+        file = named_file(crawl.objects, crawl.classes, naming.name(best), address, best.cls) if best.cls else None
+        found += [file] if file is not None else []
+    return tuple(found)
+
+
+def _is_local(node: Node) -> bool:
+    """Return True if the way begins with a function's variable: crawl.py Crawl.run."""
+    while node.parent is not None:
+        node = node.parent
+    return isinstance(node.label, str) and node.label.endswith(".<locals>")
 
 
 def _best(nodes: list[Node], naming: Naming) -> list[Node]:

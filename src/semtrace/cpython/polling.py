@@ -8,12 +8,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from semtrace.cpython.lockfiles import path_at
 from semtrace.cpython.stack import PyFrame, Sample
 from semtrace.cpython.variables import variables
 from semtrace.lazydata import dataclass
 
 _INNER_FRAMES = 6
-_MOST_PATH = 4096
 # Objects/floatobject.c PyFloatObject.ob_fval, 3.8 to 3.15
 _FLOAT_VALUE = 16
 _DOUBLE = struct.Struct("<d")
@@ -112,18 +112,7 @@ def _fasteners(sample: Sample, frame: PyFrame) -> Polling | None:
 
 
 def _path(sample: Sample, address: int) -> str | None:
-    """Return a str, or bytes as Python's file names are; a Path keeps its text in `_str` or `_raw_path`."""
-    if not address:
-        return None
-    objects = sample.objects
-    text = objects.text(address)
-    if text is None and _class_name(sample, address) == "bytes":
-        size = objects.pages.u64(address + 16)
-        raw = objects.pages.read(address + 32, size) if size <= _MOST_PATH else None
-        text = raw.decode(errors="surrogateescape") if raw else None
-    if text is None and _class_name(sample, address).endswith("Path"):
-        text = next(filter(None, (objects.text(_attribute(sample, address, name)) for name in ("_str", "_raw"))), None)
-    return text if text and len(text) <= _MOST_PATH and "\0" not in text else None
+    return path_at(sample.objects, sample.classes, address)
 
 
 def _number(sample: Sample, address: int) -> float | None:

@@ -216,6 +216,33 @@ def path_of(pid: int, file: SemId) -> str | None:
     return None
 
 
+def file_open_at(pid: int, path: str) -> SemId | None:
+    """Return the file that a process has open under a path, None if it has none or may not be asked."""
+    try:
+        return next((file_of(pid, fd) for fd, _, _ in _files(pid, None, {path})), None)
+    except OSError as error:
+        not_for_want_of(error)
+        return None
+
+
+def filesystem_of(pid: int, file: SemId) -> str | None:
+    """Return the type of the file system on which a file lies, such as `overlay`, as a process has it mounted."""
+    # Documentation/filesystems/proc.rst, 3.5: `MOUNT PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELDS…] - TYPE …`.
+    line = rb"^\d+ \d+ %d:%d .*? - (\S+) " % (file.major, file.minor)
+    found = re.search(line, read(f"/proc/{pid}/mountinfo") or b"", re.MULTILINE)
+    return found[1].decode(errors="replace") if found else None
+
+
+def is_mounted(pid: int, file: SemId) -> bool | None:
+    """Return True if a process has the file system of a file mounted, None if it may not be asked."""
+    raw = read(f"/proc/{pid}/mountinfo")
+    return (
+        None
+        if raw is None
+        else re.search(rb"^\d+ \d+ %d:%d " % (file.major, file.minor), raw, re.MULTILINE) is not None
+    )
+
+
 def count_open(pid: int, file: SemId, path: str) -> int:
     """Return how many descriptors of a process are open on this file, under this path; 0 if it may not be asked."""
     try:

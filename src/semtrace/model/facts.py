@@ -550,6 +550,27 @@ class FileOpenTwice:
 
 
 @dataclass(frozen=True)
+class FileLockLost:
+    """These take a POSIX lock for acquired, and the kernel has no lock of theirs on the file."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """The file system on which the file lies is the server's container's own: `system` is its type."""
+
+    system: str
+
+
+@dataclass(frozen=True)
+class LockedPath:
+    """The path of the file that a lock with a name of its own locks."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class LockFileNames:
     """A lock file names its owner: a process that has ended, or one of another host."""
 
@@ -689,6 +710,9 @@ Fact = (
     | FileTakerEnded
     | FileShared
     | FileOpenTwice
+    | FileLockLost
+    | LocalFile
+    | LockedPath
     | LockFileNames
     | Stopped
     | MasterStopped

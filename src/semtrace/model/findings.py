@@ -38,7 +38,9 @@ class FindingCode(Word):
     INHERITED_FILE = auto()
     SHARED_FILE = auto()
     STALE_LOCK_FILE = auto()
+    LOST_FILE_LOCK = auto()
     FRAGILE_FILE_LOCK = auto()
+    LOCAL_LOCK_FILE = auto()
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ CODES: Mapping[FindingCode, CodeInfo] = {
     FindingCode.LONG_HOLD: CodeInfo("warning", passes=True, instead=True),
     FindingCode.LONG_WAIT: CodeInfo("warning", passes=True, instead=True),
     FindingCode.CONTENTION: CodeInfo("note"),
+    FindingCode.LOST_FILE_LOCK: CodeInfo("error", passes=True),
     FindingCode.FRAGILE_FILE_LOCK: CodeInfo("note", passes=True),
+    FindingCode.LOCAL_LOCK_FILE: CodeInfo("note"),
     FindingCode.LOCK_ORDER: CodeInfo("warning"),
     FindingCode.SHM_FULL: CodeInfo("warning", of_the_machine=True, about="/dev/shm"),
     FindingCode.LEAKED_NAME: CodeInfo("warning", of_the_machine=True, in_brief=True, about="/dev/shm"),
@@ -156,6 +160,7 @@ class Advice(Word):
     CLOSE_IN_CHILDREN = auto()
     OPEN_AFTER_FORK = auto()
     OPEN_ONCE = auto()
+    SHARE_FOLDER = auto()
     REMOVE_LOCK_FILE = auto()
     REMOVE_IF_ENDED_THERE = auto()
     # /dev/shm

@@ -25,7 +25,7 @@ from semtrace.model import Doubt, EndedChild, Frame, ProcessId, ThreadId, Wait, 
 from semtrace.observe import waitfor
 from semtrace.observe.asleep import LongSleepers, Sleeper
 from semtrace.observe.eventloops import EventLoops
-from semtrace.observe.filelocks import FileWait
+from semtrace.observe.filewaits import FileWait
 from semtrace.observe.managed import managed
 from semtrace.observe.programs import Programs
 from semtrace.observe.waitfor import About, Reason

@@ -8,7 +8,7 @@ from semtrace.lazydata import replace
 from semtrace.linux.blocked import Call
 from semtrace.model import Frame, Holder, Lock, Process, SemId, Snapshot, ThreadId, ThreadLock, ThreadLockUse, Waiter
 from semtrace.observe.blocks import Blocking, Blocks
-from semtrace.observe.filelocks import FileWait
+from semtrace.observe.filewaits import FileWait
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.namebook import NameBook
 from semtrace.observe.outsiders import Outsiders

@@ -420,7 +420,7 @@ class Observer:
         taken_at = time.time()
         locks = count_separate(self._picture.locks(self._now_s, judged, self._names, self._parts, members))
         locks, tracing = self._with_traces(locks, [member.id for member in members])
-        self._files = self._file_locks.read(self._now_s, self._fleet.all, self._fleet.mappers)
+        self._files = self._file_locks.read(self._now_s, self._fleet.all, self._fleet.mappers, self._book.walks)
         locks = (*locks, *self._files.locks)
         return Snapshot(
             server=self.server,

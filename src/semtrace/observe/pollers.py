@@ -6,19 +6,17 @@ less and less often.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.polling import Polling, polling
 from semtrace.cpython.stack import PyFrame, StackReader
 from semtrace.lazydata import dataclass, replace
 from semtrace.linux.blocked import Call, read_blocked
-from semtrace.linux.openfiles import identify
 from semtrace.linux.process import thread_ids
 from semtrace.model import ProcessId, SemId, ThreadId
+from semtrace.observe.filenames import absolute, file_at
 from semtrace.observe.history import Since
 from semtrace.observe.watched import Watched
 
@@ -110,8 +108,8 @@ class Pollers:
             frames = own_frames(sample, thread.frames, watched.stat.forked) if asked and sample else ()
             call = polling(sample, frames) if frames and sample else None
             if asked is not None and call is not None:
-                path = _absolute(watched.id.pid, call.path)
-                found.append(Poller(asked, call, path, _file(watched.id.pid, path), now_s, frames=tuple(frames)))
+                path = absolute(watched.id.pid, call.path)
+                found.append(Poller(asked, call, path, file_at(watched.id.pid, path), now_s, frames=tuple(frames)))
         return tuple(found)
 
     def _timed(self, now_s: float, poller: Poller) -> Poller:
@@ -136,21 +134,3 @@ def _sleeping(watched: Watched) -> Iterator[ThreadId]:
             return
         if blocked is not None and blocked.call in (Call.SLEEP, Call.RUNNING):
             yield ThreadId(watched.id, tid)
-
-
-def _absolute(pid: int, path: str) -> str:
-    if path.startswith("/"):
-        return path
-    try:
-        return os.path.normpath(Path(f"/proc/{pid}/cwd").readlink() / path)
-    except OSError:
-        return path
-
-
-def _file(pid: int, path: str) -> SemId | None:
-    """Return the file at a path as the process sees it; the file system is not asked where the kernel knows it."""
-    try:
-        found = identify(f"/proc/{pid}/root{path}") if path.startswith("/") else None
-    except PermissionError:
-        return None
-    return None if found is None else found[0]

@@ -29,7 +29,7 @@ from semtrace.model import (
     is_own,
 )
 from semtrace.observe.asleep import Sleeper
-from semtrace.observe.filelocks import FileWait
+from semtrace.observe.filewaits import FileWait
 
 # The functions in which a thread of a pool waits for work, as designed, by the end of the file's path:
 # concurrent/futures/thread.py, process.py and multiprocessing/pool.py of 3.8 to 3.15; joblib and loky have copies.

@@ -26,6 +26,7 @@ from semtrace.model import (
     EndedOtherwise,
     EndUnknown,
     Fact,
+    FileLockLost,
     FileOpenTwice,
     FileShared,
     FileTakerEnded,
@@ -42,7 +43,9 @@ from semtrace.model import (
     KilledByTimeout,
     LastSeen,
     LeakedName,
+    LocalFile,
     LockedInParent,
+    LockedPath,
     LockedSinceFork,
     LockFileNames,
     MasterStopped,
@@ -521,6 +524,23 @@ def _(fact: FileShared) -> Iterator[str]:
 def _(fact: FileOpenTwice) -> Iterator[str]:
     have = "has" if len(fact.processes) == 1 else "have"
     yield f"{pids_of(fact.processes)} {have} the file open more than once; closing any of them drops the POSIX lock"
+
+
+@_lines.register
+def _(fact: FileLockLost) -> Iterator[str]:
+    takes, its = ("takes", "its") if len(fact.processes) == 1 else ("take", "theirs")
+    yield f"{pids_of(fact.processes)} {takes} the lock for acquired, and the kernel has no lock of {its} on the file"
+    yield "the kernel drops it when the process closes any other descriptor of the file"
+
+
+@_lines.register
+def _(fact: LocalFile) -> Iterator[str]:
+    yield f"the file lies on the {fact.system} of this container: processes in other containers lock another file"
+
+
+@_lines.register
+def _(fact: LockedPath) -> Iterator[str]:
+    yield f"it is a lock on the file {clean(fact.path)}"
 
 
 @_lines.register

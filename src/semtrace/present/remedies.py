@@ -21,6 +21,8 @@ ADVICE: Mapping[Advice, str] = {
     Advice.OPEN_AFTER_FORK: "Open the file in each worker, after the fork: then each has a lock of its own.",
     Advice.OPEN_ONCE: "Open the lock file once, and read or write nothing through it; or lock it with flock, which "
     "belongs to the open file.",
+    Advice.SHARE_FOLDER: "Nothing, if only this container needs the lock. Else put the lock file on a volume that all "
+    "of the containers mount, or use a lock of the database that they share.",
     Advice.REMOVE_LOCK_FILE: "Check that its owner has ended, then remove the file with the command below.",
     Advice.REMOVE_IF_ENDED_THERE: "Check on that host that its owner has ended, then remove the file with the command "
     "below.",

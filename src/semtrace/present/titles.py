@@ -269,6 +269,14 @@ def _fragile_file_lock(finding: Finding) -> str:
     return f"the POSIX lock of {_name(finding)} is lost as soon as its holder closes another descriptor of the file"
 
 
+def _lost_file_lock(finding: Finding) -> str:
+    return f"the POSIX lock of {_name(finding)} is lost: a process goes on as if it had it"
+
+
+def _local_lock_file(finding: Finding) -> str:
+    return f"the lock of {_name(finding)} excludes only processes of this container"
+
+
 def _stale_lock_file(finding: Finding) -> str:
     names = finding.fact(LockFileNames)
     if names is not None and names.host is not None:
@@ -296,5 +304,7 @@ TITLES: Mapping[FindingCode, Callable[[Finding], str]] = {
     FindingCode.INHERITED_FILE: _inherited_file,
     FindingCode.SHARED_FILE: _shared_file,
     FindingCode.STALE_LOCK_FILE: _stale_lock_file,
+    FindingCode.LOST_FILE_LOCK: _lost_file_lock,
     FindingCode.FRAGILE_FILE_LOCK: _fragile_file_lock,
+    FindingCode.LOCAL_LOCK_FILE: _local_lock_file,
 }

@@ -181,6 +181,8 @@ def _locked_file(file: LockedFile) -> dict[str, Any]:
         "type": str(file.type),
         "exclusive": file.exclusive,
         "deleted": file.deleted,
+        "filesystem": file.filesystem,
+        "lost_by": [process.pid for process in file.lost_by],
         "claims": [_file_claim(claim) for claim in file.claims],
     }
 

@@ -1,4 +1,6 @@
-"""inherited-file, shared-file, stale-lock-file, fragile-file-lock: locks that do not do what they are for. Pure."""
+"""What is wrong with file locks: inherited-file, shared-file, stale-lock-file, lost-file-lock, fragile-file-lock and
+local-lock-file. They do not do what they are for. Pure.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,16 @@ from semtrace.model import (
     Advice,
     Fact,
     FileClaim,
+    FileLockLost,
     FileLockType,
     FileOpenTwice,
     FileShared,
     FileTakerEnded,
     Finding,
     FindingCode,
+    LocalFile,
     Lock,
+    LockedPath,
     LockFileNames,
     ProcessId,
     Remedy,
@@ -34,7 +39,9 @@ def file_locks(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for lock in snapshot.locks:
         if lock.file is None:
             continue
-        found = _stale(lock) or _inherited(lock) or _shared(lock, parents) or _fragile(lock)
+        found = (
+            _stale(lock) or _lost(lock) or _inherited(lock) or _shared(lock, parents) or _fragile(lock) or _local(lock)
+        )
         if found is not None:
             yield found
 
@@ -86,6 +93,24 @@ def _shared(lock: Lock, parents: dict[ProcessId, int]) -> Finding | None:
     return None
 
 
+def _lost(lock: Lock) -> Finding | None:
+    """A POSIX lock that a process takes for acquired, and that the kernel has dropped: the next one gets in as well."""
+    processes = lock.file.lost_by if lock.file is not None else ()
+    if not processes:
+        return None
+    fact, remedy = FileLockLost(processes), Remedy((Advice.OPEN_ONCE,))
+    return _finding(FindingCode.LOST_FILE_LOCK, lock, fact, remedy, "error", processes)
+
+
+def _local(lock: Lock) -> Finding | None:
+    """A lock file on a file system that other containers do not see; it may be meant for this one alone."""
+    file = lock.file
+    if file is None or not file.local or file.filesystem is None:
+        return None
+    fact = LocalFile(file.filesystem)
+    return _finding(FindingCode.LOCAL_LOCK_FILE, lock, fact, Remedy((Advice.SHARE_FOLDER,)), "note")
+
+
 def _fragile(lock: Lock) -> Finding | None:
     """A POSIX lock whose holder has the file open twice: fcntl(2), "Record locks"."""
     processes = lock.file.open_twice if lock.file is not None else ()
@@ -99,13 +124,22 @@ def _processes(claims: list[FileClaim]) -> tuple[ProcessId, ...]:
     return tuple(sorted({claim.process for claim in claims if claim.process is not None}))
 
 
-def _finding(code: FindingCode, lock: Lock, fact: Fact, remedy: Remedy, severity: Severity = "warning") -> Finding:
-    holders = process_refs(holder.process for holder in lock.holders)
+def _finding(
+    code: FindingCode,
+    lock: Lock,
+    fact: Fact,
+    remedy: Remedy,
+    severity: Severity = "warning",
+    others: tuple[ProcessId, ...] = (),
+) -> Finding:
+    path = lock.file.path if lock.file is not None and lock.name else None
+    facts = (LockedPath(path), fact) if path is not None else (fact,)
+    holders = process_refs([*(holder.process for holder in lock.holders), *others])
     return Finding(
         code=code,
         severity=severity,
         locks=(lock_ref(lock),),
         threads=(*holders, *waiting_threads(lock)),
-        facts=(fact, *waiting(lock)),
+        facts=(*facts, *waiting(lock)),
         remedy=remedy,
     )
