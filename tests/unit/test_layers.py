@@ -179,7 +179,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "reading": "model rules waits .deaths .grouping .traced",
         "families": "rules.headline .grouping .reading .traced",
         "page": ".families",
-        "watch": "model errors linux observe.observer rules tracing.follower waits .deaths .reading",
+        "watch": "model errors linux observe.observer rules tracing.follower .deaths .reading",
         "fleet": "model errors linux.process servers.gunicorn .labels .reading .watch",
         "textfile": "errors linux.safefile",
         "access": "errors linux.safefile",

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from semtrace.errors import SemtraceError, UsageError
 from semtrace.metrics import access, textfile
-from semtrace.metrics.deaths import Cause, Deaths, cause
+from semtrace.metrics.deaths import Cause, Deaths
 from semtrace.metrics.families import VERDICTS
 from semtrace.metrics.grouping import MOST_SERIES, Key, grouped
 from semtrace.metrics.labels import OTHER, UNNAMED, lock_label, server_labels
@@ -23,14 +23,14 @@ from semtrace.metrics.page import Pages
 from semtrace.metrics.reading import Counting, Reading
 from semtrace.metrics.traced import BOUNDS, Traced, counts_of
 from semtrace.metrics.watch import Pace
-from semtrace.model import Durations, Lock, ProcessId, Snapshot, Statistics
+from semtrace.model import Death, DeathCause, Durations, Lock, ProcessId, Snapshot, Statistics
 from semtrace.rules import with_findings
 
 APP_LOCK = Key("app.lock", "Lock")
 
 
-def counting(code: int | None = None) -> Counting:
-    return Counting(Deaths(lambda process: code, lambda process: False))
+def counting(lives: bool = False) -> Counting:
+    return Counting(Deaths(lambda process: lives))
 
 
 def read(snapshot: Snapshot) -> Reading:
@@ -198,38 +198,51 @@ def test_orphaned_lock_counts_one_death_of_a_holder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "silent_s", "expected"),
+    ("how", "code", "expected"),
     [
-        (0, 0.1, Cause.EXITED),
-        (3, 0.1, Cause.FAILED),
-        (-9, 0.1, Cause.SIGNAL),
-        (-9, 29.0, Cause.TIMEOUT),
-        (1, 29.0, Cause.TIMEOUT),
-        (0, 29.0, Cause.TIMEOUT),
-        (0, 26.0, Cause.UNKNOWN),
-        (-9, 26.0, Cause.UNKNOWN),
-        (-11, 26.0, Cause.SIGNAL),
-        (0, 24.0, Cause.EXITED),
-        (-11, 29.0, Cause.SIGNAL),
-        (None, 29.0, Cause.TIMEOUT),
-        (None, 5.0, Cause.UNKNOWN),
-        (None, None, Cause.UNKNOWN),
+        (DeathCause.EXIT, 0, Cause.EXITED),
+        (DeathCause.EXIT, 3, Cause.FAILED),
+        (DeathCause.SIGNAL, -9, Cause.SIGNAL),
+        (DeathCause.TIMEOUT, 0, Cause.TIMEOUT),
+        (DeathCause.MEMORY, -9, Cause.MEMORY),
+        (DeathCause.UNKNOWN, -9, Cause.UNKNOWN),
     ],
 )
-def test_cause_of_death_needs_evidence(code: int | None, silent_s: float | None, expected: Cause) -> None:
-    assert cause(code, sick.worker(11, last_heartbeat_s=silent_s), 5.0, 30.0) is expected
+def test_deaths_are_counted_by_their_certificates(how: DeathCause, code: int, expected: Cause) -> None:
+    counter = counting(lives=True)
+    counter.read(sick.snapshot())
+    gone = Death(sick.pid(13), "worker", how, code, 0.5)
+    for _ in range(2):
+        after = counter.read(replace(sick.snapshot(processes=sick.processes(2)), deaths=(gone,)))
+    assert {cause: count for cause, count in after.deaths.items() if count} == {expected: 1}, "once"
+
+
+def test_death_is_counted_when_its_cause_is_known_or_never_will_be() -> None:
+    early = Death(sick.pid(13), "worker", DeathCause.UNKNOWN, None, 0.5)
+    for later, expected in (
+        (replace(early, cause=DeathCause.TIMEOUT, exit_code=0), Cause.TIMEOUT),
+        (replace(early, ended_s=60.0), Cause.UNKNOWN),
+    ):
+        counter = counting()
+        counter.read(sick.snapshot())
+        counts = [
+            dict(counter.read(replace(sick.snapshot(processes=sick.processes(2)), deaths=(death,))).deaths)
+            for death in (early, later)
+        ]
+        assert [sum(each.values()) for each in counts] == [0, 1]
+        assert counts[1][expected] == 1
 
 
 def test_worker_that_left_the_server_alive_did_not_die() -> None:
     for lives, deaths in ((True, 0), (False, 1)):
-        counter = Counting(Deaths(lambda process: None, lambda process, lives=lives: lives))
+        counter = counting(lives)
         counter.read(sick.snapshot())
         after = counter.read(sick.snapshot(processes=sick.processes(2)))
         assert sum(after.deaths.values()) == deaths
 
 
 def test_ten_thousand_workers_leave_series_and_memory_flat() -> None:
-    counter, pages = counting(-9), Pages()
+    counter, pages = counting(), Pages()
 
     def live(generations: range) -> tuple[int, int]:
         for number in generations:
