@@ -96,8 +96,9 @@ def _exporter(options: argparse.Namespace) -> Iterator[Put]:
     if any((options.tls_cert, options.tls_key, options.tls_client_ca, options.auth_file)):
         raise UsageError("a file has no TLS and no password", "give them with --listen")
     textfile.check(path)
+    writer = textfile.Writer(path, say)
     try:
-        yield lambda fleet, pages: textfile.write(path, pages.plain(fleet.readings()))
+        yield lambda fleet, pages: writer.write(pages.plain(fleet.readings()))
     finally:
         textfile.remove(path)
 

@@ -43,6 +43,7 @@ class Watch:
         self.ended = False
         self._interval_s, self._limits = interval_s, limits
         self._changed, self._report = changed, report
+        self._blind = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="semtrace-watch", daemon=True)
 
@@ -82,11 +83,18 @@ class Watch:
                     self.ended = True
                     return
                 self.reading = counting.read(snapshot)
+                self._report_blindness(self.reading.unreadable)
                 self._changed()
                 now_s = time.monotonic()
                 self._stopped.wait(pace.pause_s(now_s, now_s - began_s, observer.undecided()))
         finally:
             observer.close()
+
+    def _report_blindness(self, unreadable: int) -> None:
+        if unreadable and not self._blind:
+            which = f"{unreadable} of its processes cannot be read"
+            self._report(f"{self.server.title}: {which}: semtrace dump {self.server.pid} shows which right is missing")
+        self._blind = unreadable > 0
 
 
 class Pace:
