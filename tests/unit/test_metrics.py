@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from semtrace.errors import SemtraceError, UsageError
 from semtrace.metrics import access, textfile
+from semtrace.metrics.answering import Site
 from semtrace.metrics.deaths import Cause, Deaths
 from semtrace.metrics.families import VERDICTS
 from semtrace.metrics.grouping import MOST_SERIES, Key, grouped
@@ -318,6 +319,24 @@ def test_address_is_host_and_port(address: str, found: tuple[str, int]) -> None:
 def test_address_without_host_or_port_is_refused(address: str) -> None:
     with pytest.raises(UsageError):
         access.parse(address)
+
+
+def test_error_of_a_certificate_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "text.pem").write_text("no certificate")
+    for name, why in (("missing.pem", "No such file or directory"), ("text.pem", "no such certificate or key in it")):
+        with pytest.raises(SemtraceError, match=f"cannot use .*{name}: {why}"):
+            access.tls_context(str(tmp_path / name), None, None)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [(b"gzip", True), (b"deflate, GZIP;q=0.5", True), (b"gzip;q=0", False), (b"gzip; q=0.000", False), (b"br", False)],
+)
+def test_answer_is_packed_only_for_who_takes_that(accepted: bytes, packed: bool) -> None:
+    site = Site(access.Access(), 30.0, lambda: None)
+    site.put(b"x 1\n", None)
+    status, fields, _ = site.answer(b"GET /metrics HTTP/1.1\r\nAccept-Encoding: " + accepted)
+    assert (status, "Content-Encoding" in fields) == (200, packed)
 
 
 def test_password_that_others_can_read_is_refused(tmp_path: Path) -> None:
