@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, NoServer
 from semtrace.lazydata import dataclass
@@ -34,6 +35,7 @@ _LONG_S = 1.0
 _DESIGN = (FindingCode.UNSHARED_LOCK, FindingCode.PRIVATE_LOCK)
 
 _LONGEST = 200
+_MOST_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,36 @@ class Answer:
 
 def check(pid: int | None, limits: Limits) -> tuple[str, int]:
     """Return the line about the server of that process, or about the worst of all gunicorns, and the exit code."""
-    servers = (gunicorn.server_of(pid),) if pid is not None else gunicorn.find_servers()
-    if not servers:
+    if pid is not None:
+        answers = [answer_for(gunicorn.server_of(pid), limits)]
+    else:
+        answers = _of_all(gunicorn.find_servers(), limits)
+    if not answers:
         raise NoServer("no gunicorn is running on this machine", "give the PID of the server to check")
-    answers = [answer_for(server, limits) for server in servers]
     worst = max(answers, key=lambda answer: (EXIT_OK, EXIT_NOT_PERMITTED, EXIT_FINDINGS).index(answer.exit_code))
     line = headline_text(worst.line)
     if len(answers) > 1:
         fine = sum(answer.exit_code == EXIT_OK for answer in answers)
         line = f"{line} (PID {worst.server.pid}; {fine} of {len(answers)} servers are fine)"
     return clip(clean(line), _LONGEST), worst.exit_code
+
+
+def _of_all(servers: Sequence[Server], limits: Limits) -> list[Answer]:
+    """Return the answers for those that do not end meanwhile. They wait for their evidence at the same time."""
+    if len(servers) < 2:
+        found = map(_answer_or_none, servers, repeat(limits))
+        return [answer for answer in found if answer is not None]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
+        return [answer for answer in pool.map(_answer_or_none, servers, repeat(limits)) if answer is not None]
+
+
+def _answer_or_none(server: Server, limits: Limits) -> Answer | None:
+    try:
+        return answer_for(server, limits)
+    except NoServer:
+        return None
 
 
 def answer_for(server: Server, limits: Limits) -> Answer:

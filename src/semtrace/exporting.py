@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from semtrace.errors import NoServer, SemtraceError, UsageError
 from semtrace.linux import files
+from semtrace.linux.heap import Heap
 from semtrace.printing import say
 from semtrace.rules import Limits
 from semtrace.servers import gunicorn
@@ -62,6 +63,7 @@ def metrics(options: argparse.Namespace, limits: Limits) -> int:
 def _follow(fleet: Fleet, pages: Pages, put: Put, changed: threading.Event, options: argparse.Namespace) -> None:
     """Look for servers and hand over pages. Without a server there is a page, too, which says so."""
     discover_s = page_s = 0.0
+    heap = Heap()
     refused = 0
     while True:
         now_s = time.monotonic()
@@ -80,6 +82,7 @@ def _follow(fleet: Fleet, pages: Pages, put: Put, changed: threading.Event, opti
             put(fleet, pages)
             costly_s = min((time.thread_time() - began_s) / _SHARE, _DISCOVER_S)
             gap_s = max(_LEAST_GAP_S, options.interval / 2, costly_s)
+        heap.tidy()
         time.sleep(gap_s)
         changed.wait(_TICK_S)
 
@@ -96,8 +99,9 @@ def _exporter(options: argparse.Namespace) -> Iterator[Put]:
     if any((options.tls_cert, options.tls_key, options.tls_client_ca, options.auth_file)):
         raise UsageError("a file has no TLS and no password", "give them with --listen")
     textfile.check(path)
+    writer = textfile.Writer(path, say)
     try:
-        yield lambda fleet, pages: textfile.write(path, pages.plain(fleet.readings()))
+        yield lambda fleet, pages: writer.write(pages.plain(fleet.readings()))
     finally:
         textfile.remove(path)
 

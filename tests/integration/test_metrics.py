@@ -34,11 +34,9 @@ from exporting import (
 from support import Running, alive, start, start_gunicorn, wait_until
 
 from semtrace.linux import files
-from semtrace.linux.endings import Endings
-from semtrace.linux.process import read_stat
 from semtrace.metrics.fleet import Fleet
 from semtrace.metrics.watch import Watch
-from semtrace.model import ProcessId, Server
+from semtrace.model import Server
 from semtrace.rules import Limits
 from semtrace.servers import gunicorn
 
@@ -272,9 +270,9 @@ def test_real_churn_leaves_series_and_descriptors_flat() -> None:
         deaths = 'semtrace_worker_deaths_total{cause="failed"}'
         wait_until(lambda: (exported.value(deaths) or 0) > 10, pause=0.1)
         series, descriptors = exported.get().count("\n"), _descriptors(exported)
-        wait_until(lambda: (exported.value(deaths) or 0) > 100, pause=0.1)
+        wait_until(lambda: (exported.value(deaths) or 0) > 50, pause=0.1)
         assert exported.get().count("\n") < series + 5, "findings come and go"
-        assert _descriptors(exported) < descriptors + 50
+        assert _descriptors(exported) < descriptors + 30
 
 
 def _descriptors(exported: Exporter) -> int:
@@ -283,38 +281,6 @@ def _descriptors(exported: Exporter) -> int:
     children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     sampler = children[0] if os.geteuid() == 0 else pid
     return len(os.listdir(f"/proc/{sampler}/fd"))
-
-
-def test_ending_of_another_process_is_known() -> None:
-    """Of a grandchild, which its parent reaps: the kernel tells since 6.15."""
-    program = (
-        "import os, sys, time\n"
-        "child = os.fork()\n"
-        "if not child: input(); os._exit(7)\n"
-        "print(child, flush=True); os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT); print('ended', flush=True)\n"
-        "input(); os.waitpid(child, 0); print('reaped', flush=True)\n"
-    )
-    popen = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with popen:
-        assert popen.stdin is not None
-        assert popen.stdout is not None
-        stat = read_stat(int(popen.stdout.readline()))
-        assert stat is not None
-        endings = Endings()
-        endings.follow([stat.id, ProcessId(stat.id.pid, stat.id.start_ticks + 1)])
-        popen.stdin.write("\n")
-        popen.stdin.flush()
-        assert popen.stdout.readline() == "ended\n"
-        unreaped = Endings()
-        unreaped.follow([stat.id])
-        assert unreaped.exit_code(stat.id) == 7
-        popen.stdin.write("\n")
-        popen.stdin.flush()
-        assert popen.stdout.readline() == "reaped\n"
-        release = tuple(int(each) for each in re.findall(r"\d+", os.uname().release)[:2])
-        assert endings.exit_code(stat.id) == (7 if release >= (6, 15) else None)
-        assert endings.exit_code(stat.id) is None, "asked once"
-        endings.close()
 
 
 @pytest.mark.skipif(not installed("promtool"), reason="promtool is not installed")

@@ -8,7 +8,8 @@ import pytest
 import sick
 
 from semtrace import check, cli
-from semtrace.model import Problem, Snapshot
+from semtrace.errors import NoServer
+from semtrace.model import Problem, Server, Snapshot
 from semtrace.rules import Limits, with_findings
 from semtrace.rules.headline import headline
 
@@ -48,6 +49,26 @@ def test_worst_of_several_servers_is_the_answer(monkeypatch: pytest.MonkeyPatch)
     assert code == 3
     assert line.startswith("DEADLOCK: ")
     assert line.endswith("(PID 20; 1 of 2 servers are fine)")
+
+
+def test_servers_that_end_while_others_are_checked_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = [replace(sick.SERVER, id=sick.pid(number)) for number in (10, 20, 30)]
+    monkeypatch.setattr(check.gunicorn, "find_servers", lambda: servers)
+    alive = {20}
+
+    def answer(server: Server, limits: Limits) -> check.Answer:
+        if server.pid not in alive:
+            raise NoServer(f"process {server.pid} has ended", "")
+        return check.Answer(server, headline(with_findings(sick.snapshot())), 0)
+
+    monkeypatch.setattr(check, "answer_for", answer)
+    line, code = check.check(None, Limits())
+    assert (line.partition(":")[0], code) == ("OK", 0)
+    alive.clear()
+    for found in (servers, servers[:1]):
+        monkeypatch.setattr(check.gunicorn, "find_servers", lambda found=found: found)
+        with pytest.raises(NoServer, match="no gunicorn"):
+            check.check(None, Limits())
 
 
 def test_process_that_is_not_there_is_no_server(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
-from sick import SERVER, frames, holder, lock, pid, snapshot
+from sick import SERVER, frames, holder, lock, pid, snapshot, worker
 from support import start_ticks, wait_until
 
 from semtrace.linux.pidfd import Pidfd
@@ -81,7 +82,14 @@ def test_a_reused_pid_is_not_watched() -> None:
 @pytest.mark.parametrize(
     ("code", "silent_s", "short", "cause"),
     [
+        (None, None, False, DeathCause.UNKNOWN),
         (None, 40.0, True, DeathCause.UNKNOWN),
+        (None, 40.0, False, DeathCause.TIMEOUT),
+        (0, 29.5, False, DeathCause.TIMEOUT),
+        (0, 26.0, False, DeathCause.UNKNOWN),
+        (-9, 26.0, False, DeathCause.UNKNOWN),
+        (-11, 26.0, False, DeathCause.SIGNAL),
+        (0, 24.0, False, DeathCause.EXIT),
         (0, 1.0, False, DeathCause.EXIT),
         (1, 1.0, False, DeathCause.EXIT),
         (1, 29.5, False, DeathCause.TIMEOUT),
@@ -96,7 +104,21 @@ def test_a_reused_pid_is_not_watched() -> None:
 def test_a_cause_is_named_only_on_evidence(
     code: int | None, silent_s: float | None, short: bool, cause: DeathCause
 ) -> None:
-    assert cause_of(code, silent_s, 30.0, short) is cause
+    assert cause_of(code, silent_s, 5.0, 30.0, short) is cause
+
+
+def test_silence_is_counted_from_the_last_heartbeat_that_was_seen(grandchild: ProcessId) -> None:
+    """A worker that is about to end has closed the file of its heartbeats."""
+    deaths = Deaths()
+    deaths.update(100.0, SERVER, {grandchild: "worker"})
+    for heartbeat_s, at_s in ((27.0, 100.0), (None, 102.0)):
+        member = worker(11, id=grandchild, last_heartbeat_s=heartbeat_s)
+        deaths.note(replace(snapshot(processes=(member,)), monotonic_s=at_s))
+    os.kill(grandchild.pid, signal.SIGKILL)
+    wait_until(lambda: start_ticks(grandchild.pid) is None, what="the parent to notice")
+    (death,) = deaths.update(102.5, SERVER, {})
+    deaths.close()
+    assert death.silent_s == 29.0
 
 
 def test_the_text_names_signals_and_codes() -> None:
@@ -105,3 +127,5 @@ def test_the_text_names_signals_and_codes() -> None:
     assert death_text(DeathCause.SIGNAL, -99) == "was killed by signal 99"
     assert death_text(DeathCause.EXIT, 3) == "exited with 3"
     assert death_text(DeathCause.UNKNOWN, None) == "ended; how is unknown"
+    perhaps = "was killed by SIGKILL, perhaps because of gunicorn's --timeout"
+    assert death_text(DeathCause.UNKNOWN, -9) == perhaps

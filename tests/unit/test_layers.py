@@ -188,7 +188,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "reading": "model rules waits .deaths .grouping .traced",
         "families": "rules.headline .grouping .reading .traced",
         "page": ".families",
-        "watch": "model errors linux observe.observer rules tracing.follower waits .deaths .reading",
+        "watch": "model errors linux observe.observer rules tracing.follower .deaths .reading",
         "fleet": "model errors linux.process servers.gunicorn .labels .reading .watch",
         "textfile": "errors linux.safefile",
         "access": "errors linux.safefile",
@@ -219,7 +219,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "observe.observer printing rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
-    "exporting": "errors linux.files metrics printing rules servers.gunicorn signals",
+    "exporting": "errors linux.files linux.heap metrics printing rules servers.gunicorn signals",
     "cli": "export.command record.command record.diffing record.reading record.recorder "
     "arguments check completion exporting settings model doctor reports.csvdump reports.doctor text errors "
     "linux.privileges linux.rights rules "

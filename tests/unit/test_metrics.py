@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import tracemalloc
 from dataclasses import replace
@@ -15,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 
 from semtrace.errors import SemtraceError, UsageError
 from semtrace.metrics import access, textfile
-from semtrace.metrics.deaths import Cause, Deaths, cause
+from semtrace.metrics.answering import Site
+from semtrace.metrics.deaths import Cause, Deaths
 from semtrace.metrics.families import VERDICTS
 from semtrace.metrics.grouping import MOST_SERIES, Key, grouped
 from semtrace.metrics.labels import OTHER, UNNAMED, lock_label, server_labels
@@ -23,14 +25,14 @@ from semtrace.metrics.page import Pages
 from semtrace.metrics.reading import Counting, Reading
 from semtrace.metrics.traced import BOUNDS, Traced, counts_of
 from semtrace.metrics.watch import Pace
-from semtrace.model import Durations, Lock, ProcessId, Snapshot, Statistics
+from semtrace.model import Death, DeathCause, Durations, Lock, Problem, ProcessId, Snapshot, Statistics
 from semtrace.rules import with_findings
 
 APP_LOCK = Key("app.lock", "Lock")
 
 
-def counting(code: int | None = None) -> Counting:
-    return Counting(Deaths(lambda process: code, lambda process: False))
+def counting(lives: bool = False) -> Counting:
+    return Counting(Deaths(lambda process: lives))
 
 
 def read(snapshot: Snapshot) -> Reading:
@@ -63,6 +65,11 @@ def samples(*readings: Reading) -> dict[str, float]:
         ("app.LOCKS['a]b'][2]", "app.LOCKS[*][2]"),
         ("app.LOCKS['cut off…", "app.LOCKS[*]"),
         ("app.LOCKS[b'k']", "app.LOCKS[*]"),
+        ("/var/lib/app2/[x].lock", "/var/lib/app2/[x].lock"),
+        ("/run/app/worker-4711.lock", "/run/app/worker-*.lock"),
+        ("/tmp/tmpab3d_x9z/cache.lock", "/tmp/*/cache.lock"),
+        ("/srv/123e4567-e89b-12d3-a456-426614174000.lock", "/srv/*.lock"),
+        ('/srv/odd\n"name', '/srv/odd?"name'),
         (None, UNNAMED),
     ],
 )
@@ -119,6 +126,24 @@ def test_page_says_what_the_snapshot_shows() -> None:
     assert said["semtrace_last_sample_timestamp_seconds{server=s0}"] == sick.BOOT + 100
     assert not any("app.ready" in name for name in said), "nobody holds a signal"
     assert not any(re.search(r"\b1[0-3]\b", name) for name in said), "a PID"
+
+
+def test_lock_of_a_file_has_no_value_and_a_path() -> None:
+    """Of a path that differs from worker to worker there is one series."""
+    claims = (sick.holder(11, asleep_s=7.0),)
+    files = [
+        replace(sick.lock(f"/run/{pid}.lock", pid, holders=claims), kind="file", value=None, maximum=None)
+        for pid in (4711, 4712)
+    ]
+    said = samples(read(sick.snapshot(*files)))
+    assert said["semtrace_lock_holders{kind=file,lock=/run/*.lock,server=s0}"] == 2
+    assert said["semtrace_lock_held_seconds{kind=file,lock=/run/*.lock,server=s0}"] == 5.0
+
+
+def test_worker_that_cannot_be_read_is_not_called_busy() -> None:
+    blind = Problem("read", "refused", "sudo", sick.pid(11))
+    workers = read(sick.snapshot(problems=(blind,))).workers
+    assert (workers["unknown"], sum(workers.values())) == (1, 3)
 
 
 def test_page_shows_stuck_workers_and_the_finding() -> None:
@@ -198,38 +223,51 @@ def test_orphaned_lock_counts_one_death_of_a_holder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "silent_s", "expected"),
+    ("how", "code", "expected"),
     [
-        (0, 0.1, Cause.EXITED),
-        (3, 0.1, Cause.FAILED),
-        (-9, 0.1, Cause.SIGNAL),
-        (-9, 29.0, Cause.TIMEOUT),
-        (1, 29.0, Cause.TIMEOUT),
-        (0, 29.0, Cause.TIMEOUT),
-        (0, 26.0, Cause.UNKNOWN),
-        (-9, 26.0, Cause.UNKNOWN),
-        (-11, 26.0, Cause.SIGNAL),
-        (0, 24.0, Cause.EXITED),
-        (-11, 29.0, Cause.SIGNAL),
-        (None, 29.0, Cause.TIMEOUT),
-        (None, 5.0, Cause.UNKNOWN),
-        (None, None, Cause.UNKNOWN),
+        (DeathCause.EXIT, 0, Cause.EXITED),
+        (DeathCause.EXIT, 3, Cause.FAILED),
+        (DeathCause.SIGNAL, -9, Cause.SIGNAL),
+        (DeathCause.TIMEOUT, 0, Cause.TIMEOUT),
+        (DeathCause.MEMORY, -9, Cause.MEMORY),
+        (DeathCause.UNKNOWN, -9, Cause.UNKNOWN),
     ],
 )
-def test_cause_of_death_needs_evidence(code: int | None, silent_s: float | None, expected: Cause) -> None:
-    assert cause(code, sick.worker(11, last_heartbeat_s=silent_s), 5.0, 30.0) is expected
+def test_deaths_are_counted_by_their_certificates(how: DeathCause, code: int, expected: Cause) -> None:
+    counter = counting(lives=True)
+    counter.read(sick.snapshot())
+    gone = Death(sick.pid(13), "worker", how, code, 0.5)
+    for _ in range(2):
+        after = counter.read(replace(sick.snapshot(processes=sick.processes(2)), deaths=(gone,)))
+    assert {cause: count for cause, count in after.deaths.items() if count} == {expected: 1}, "once"
+
+
+def test_death_is_counted_when_its_cause_is_known_or_never_will_be() -> None:
+    early = Death(sick.pid(13), "worker", DeathCause.UNKNOWN, None, 0.5)
+    for later, expected in (
+        (replace(early, cause=DeathCause.TIMEOUT, exit_code=0), Cause.TIMEOUT),
+        (replace(early, ended_s=60.0), Cause.UNKNOWN),
+    ):
+        counter = counting()
+        counter.read(sick.snapshot())
+        counts = [
+            dict(counter.read(replace(sick.snapshot(processes=sick.processes(2)), deaths=(death,))).deaths)
+            for death in (early, later)
+        ]
+        assert [sum(each.values()) for each in counts] == [0, 1]
+        assert counts[1][expected] == 1
 
 
 def test_worker_that_left_the_server_alive_did_not_die() -> None:
     for lives, deaths in ((True, 0), (False, 1)):
-        counter = Counting(Deaths(lambda process: None, lambda process, lives=lives: lives))
+        counter = counting(lives)
         counter.read(sick.snapshot())
         after = counter.read(sick.snapshot(processes=sick.processes(2)))
         assert sum(after.deaths.values()) == deaths
 
 
 def test_ten_thousand_workers_leave_series_and_memory_flat() -> None:
-    counter, pages = counting(-9), Pages()
+    counter, pages = counting(), Pages()
 
     def live(generations: range) -> tuple[int, int]:
         for number in generations:
@@ -283,6 +321,24 @@ def test_address_without_host_or_port_is_refused(address: str) -> None:
         access.parse(address)
 
 
+def test_error_of_a_certificate_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "text.pem").write_text("no certificate")
+    for name, why in (("missing.pem", "No such file or directory"), ("text.pem", "no such certificate or key in it")):
+        with pytest.raises(SemtraceError, match=f"cannot use .*{name}: {why}"):
+            access.tls_context(str(tmp_path / name), None, None)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [(b"gzip", True), (b"deflate, GZIP;q=0.5", True), (b"gzip;q=0", False), (b"gzip; q=0.000", False), (b"br", False)],
+)
+def test_answer_is_packed_only_for_who_takes_that(accepted: bytes, packed: bool) -> None:
+    site = Site(access.Access(), 30.0, lambda: None)
+    site.put(b"x 1\n", None)
+    status, fields, _ = site.answer(b"GET /metrics HTTP/1.1\r\nAccept-Encoding: " + accepted)
+    assert (status, "Content-Encoding" in fields) == (200, packed)
+
+
 def test_password_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "auth"
     path.write_text("prometheus:s3cret\n")
@@ -293,16 +349,54 @@ def test_password_that_others_can_read_is_refused(tmp_path: Path) -> None:
     assert access.authorization(str(path)) == b"Basic cHJvbWV0aGV1czpzM2NyZXQ="
 
 
-def test_textfile_is_refused_where_others_may_exchange_it(tmp_path: Path) -> None:
+def test_textfile_appears_in_one_step_and_everybody_reads_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         textfile.check(tmp_path / "semtrace.txt")
     textfile.write(tmp_path / "semtrace.prom", b"x 1\n")
     assert (tmp_path / "semtrace.prom").stat().st_mode & 0o777 == 0o644
     assert [path.name for path in tmp_path.iterdir()] == ["semtrace.prom"]
-    tmp_path.chmod(0o777)
-    with pytest.raises(SemtraceError):
-        textfile.write(tmp_path / "semtrace.prom", b"x 2\n")
-    tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")
+def test_textfile_lies_in_a_directory_of_another_user_but_follows_no_link(tmp_path: Path) -> None:
+    """As /var/lib/prometheus/node-exporter does on Debian."""
+    theirs, elsewhere = tmp_path / "prometheus", tmp_path / "elsewhere"
+    for each in (theirs, theirs / "node-exporter", elsewhere):
+        each.mkdir()
+    os.chown(theirs, 65534, 65534)
+    textfile.write(theirs / "node-exporter/semtrace.prom", b"x 1\n")
+    link = theirs / "link"
+    link.symlink_to(elsewhere)
+    os.lchown(link, 65534, 65534)
+    with pytest.raises(SemtraceError, match="lead elsewhere"):
+        textfile.write(link / "semtrace.prom", b"x 1\n")
+    (theirs / "semtrace.prom").symlink_to(elsewhere / "target")
+    textfile.write(theirs / "semtrace.prom", b"x 2\n")
+    assert (theirs / "semtrace.prom").read_bytes() == b"x 2\n"
+    assert list(elsewhere.iterdir()) == []
+    textfile.remove(theirs / "semtrace.prom")
+    assert not (theirs / "semtrace.prom").exists()
+
+
+def test_textfile_that_cannot_be_written_later_stays_and_is_reported_once(tmp_path: Path) -> None:
+    """A file that is removed, or a command that ends, takes its series along: then no alert fires."""
+    said: list[str] = []
+    folder = tmp_path / "folder"
+    writer = textfile.Writer(folder / "semtrace.prom", said.append)
+    with pytest.raises(SemtraceError, match="No such file") as missing:
+        writer.write(b"x 1\n")
+    assert missing.value.remedy == "make that directory first"
+    folder.mkdir()
+    writer.write(b"x 1\n")
+    folder.rename(tmp_path / "away")
+    for _ in range(3):
+        writer.write(b"x 2\n")
+    (tmp_path / "away").rename(folder)
+    assert (folder / "semtrace.prom").read_bytes() == b"x 1\n"
+    writer.write(b"x 3\n")
+    path = folder / "semtrace.prom"
+    assert said == [f"metrics are in {path}", f"cannot write {path}: No such file or directory; trying again"]
+    assert path.read_bytes() == b"x 3\n"
 
 
 def test_metrics_without_the_extra_say_how_to_get_it(

@@ -79,14 +79,16 @@ def tls_context(certificate: str | None, key: str | None, client_ca: str | None)
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    files = certificate if key is None else f"{certificate} with {key}"
     try:
         context.load_cert_chain(certificate, key)
         if client_ca is not None:
+            files = client_ca
             context.load_verify_locations(client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        why = error.strerror or str(error)
-        raise SemtraceError(f"cannot use the certificate: {why}", "give PEM files that this user can read") from error
+    except OSError as error:  # ssl.SSLError is one, whose words are OpenSSL's
+        why = "no such certificate or key in it" if isinstance(error, ssl.SSLError) else error.strerror
+        raise SemtraceError(f"cannot use {files}: {why}", "give PEM files that this user can read") from error
     return context
 
 

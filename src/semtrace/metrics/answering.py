@@ -95,7 +95,7 @@ class Site:
             kind = _OPENMETRICS_TYPE if _OPENMETRICS_TYPE in self._pages else _PLAIN_TYPE
         if kind not in self._pages:
             return 503, {"Retry-After": "1"}, b"the first sample is being taken\n"
-        if b"gzip" not in headers.get(b"accept-encoding", b""):
+        if not _takes_gzip(headers.get(b"accept-encoding", b"")):
             return 200, {"Content-Type": kind}, self._pages[kind]
         if kind not in self._packed:
             self._packed[kind] = gzip.compress(self._pages[kind], 1)
@@ -198,6 +198,12 @@ class Handshake(asyncio.Protocol):
             transport.abort()
         finally:
             self._site.closed(self)
+
+
+def _takes_gzip(accepted: bytes) -> bool:
+    """Return True if the client takes gzip, and has not given it the weight 0 (RFC 9110, 12.5.3)."""
+    offers = (each.replace(b" ", b"").partition(b";q=") for each in accepted.lower().split(b","))
+    return any(coding == b"gzip" and (not q or weight.strip(b"0.") != b"") for coding, q, weight in offers)
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:

@@ -2,72 +2,70 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable, Mapping
 from enum import auto
 
 from semtrace.metrics.grouping import Key
-from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, Word
+from semtrace.model import Death, DeathCause, Lock, ProcessId, SemId, Snapshot, Word
 from semtrace.waits.workers import workers
+
+# How a process ended may become known some seconds later (observe.deaths).
+_UNDECIDED_S = 4.0
 
 
 class Cause(Word):
-    """How a worker ended. EXITED is with code 0, as after a reload, FAILED with another. Where it may or may not have
-    been gunicorn's timeout, UNKNOWN.
-    """
+    """How a worker ended. EXITED is with code 0, as after a reload, FAILED with another; the others as in a Death."""
 
     EXITED = auto()
     FAILED = auto()
     SIGNAL = auto()
     TIMEOUT = auto()
+    MEMORY = auto()
     UNKNOWN = auto()
 
 
-# gunicorn/arbiter.py murder_workers: SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), or with 0
-# where that is caught, and SIGKILL at the next look.
-_BY_TIMEOUT = (None, 0, 1, -signal.SIGABRT, -signal.SIGKILL)
-# A sample shortly before the death shows nearly all of the silence.
-_NEARLY = 0.9
+_CAUSES = {DeathCause.SIGNAL: Cause.SIGNAL, DeathCause.TIMEOUT: Cause.TIMEOUT, DeathCause.MEMORY: Cause.MEMORY}
 
 
-def cause(exit_code: int | None, worker: Process, later_s: float, timeout_s: float | None) -> Cause:
-    """Return the cause by the exit code, None where nobody knows it, and by the last sample of the worker, `later_s`
-    before it was found to be gone.
-    """
-    silent_s = worker.last_heartbeat_s
-    if timeout_s and silent_s is not None and exit_code in _BY_TIMEOUT:
-        if silent_s >= _NEARLY * timeout_s:
-            return Cause.TIMEOUT
-        if silent_s + later_s >= timeout_s:
-            return Cause.UNKNOWN
-    if exit_code is None:
-        return Cause.UNKNOWN
-    return Cause.SIGNAL if exit_code < 0 else Cause.FAILED if exit_code else Cause.EXITED
+def cause(death: Death | None) -> Cause:
+    """Return the cause that a certificate shows; UNKNOWN without one."""
+    if death is not None and death.cause is DeathCause.EXIT:
+        return Cause.FAILED if death.exit_code else Cause.EXITED
+    return Cause.UNKNOWN if death is None else _CAUSES.get(death.cause, Cause.UNKNOWN)
 
 
 class Deaths:
-    """Compares the workers of each snapshot with those of the one before.
+    """Compares the workers of each snapshot with those of the one before, and asks the snapshot how they ended.
 
-    `exit_code` returns how a process that has gone ended, None if nobody knows. `lives` says whether it goes on
-    outside the server.
+    `lives` says whether a process that has left the server, and has no certificate, goes on outside it.
     """
 
-    def __init__(self, exit_code: Callable[[ProcessId], int | None], lives: Callable[[ProcessId], bool]) -> None:
-        self._exit_code, self._lives = exit_code, lives
-        self._workers: dict[ProcessId, Process] = {}
+    def __init__(self, lives: Callable[[ProcessId], bool]) -> None:
+        self._lives = lives
+        self._workers: frozenset[ProcessId] = frozenset()
+        self._undecided: frozenset[ProcessId] = frozenset()
         self._counts = dict.fromkeys(Cause, 0)
-        self._sampled_s = 0.0
 
     def add(self, snapshot: Snapshot) -> Mapping[Cause, int]:
+        certificates = {death.id: death for death in snapshot.deaths}
         present = {process.id for process in snapshot.processes}
-        for gone in self._workers.keys() - present:
-            if not self._lives(gone):
-                code = self._exit_code(gone)
-                later_s = snapshot.monotonic_s - self._sampled_s
-                self._counts[cause(code, self._workers[gone], later_s, snapshot.server.timeout_s)] += 1
-        self._sampled_s = snapshot.monotonic_s
-        self._workers = {process.id: process for process in workers(snapshot)}
+        gone = (self._workers - present) | self._undecided
+        self._undecided = frozenset(each for each in gone if _is_undecided(certificates.get(each)))
+        for process in gone - self._undecided:
+            if process in certificates or not self._lives(process):
+                self._counts[cause(certificates.get(process))] += 1
+        self._workers = frozenset(process.id for process in workers(snapshot))
         return dict(self._counts)
+
+
+def _is_undecided(death: Death | None) -> bool:
+    """Return True if a later snapshot may still say how it ended."""
+    return (
+        death is not None
+        and death.cause is DeathCause.UNKNOWN
+        and death.exit_code is None
+        and death.ended_s <= _UNDECIDED_S
+    )
 
 
 class HolderDeaths:

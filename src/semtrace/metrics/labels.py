@@ -22,6 +22,9 @@ _PLAIN = re.compile(r"(?:'[A-Za-z_.-]{1,32}'|-?\d{1,4}|True|False|None)\Z")
 # A key as its repr is, up to the bracket that ends it: text in quotes may have brackets of its own.
 _KEY = re.compile(r"((?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^]'\"])*)\]")
 _HIDDEN = "[*]"
+# A part of a path that another process or another time has differently: a number as a PID, the name that tempfile makes
+# up (Lib/tempfile.py _RandomNameSequence), hexadecimal digits as of a UUID.
+_CHANGING = re.compile(r"tmp[a-z0-9_]{8}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}|\d{2,}")
 _SCRIPT = re.compile(r"[\w.+-]{1,64}\Z")
 
 
@@ -37,8 +40,12 @@ def server_labels(servers: Iterable[Server]) -> dict[ProcessId, str]:
 
 
 def lock_label(lock: Lock) -> str:
-    """Return its name in the source. All locks without a name have one label, for their identities change."""
-    return UNNAMED if lock.name is None else _clipped("".join(_harmless(lock.name)))
+    """Return its name in the source, or the path of a file. All other locks have one label, for their identities
+    change.
+    """
+    if lock.label == str(lock.id):
+        return UNNAMED
+    return _clipped(_CHANGING.sub("*", lock.label) if lock.label.startswith("/") else "".join(_harmless(lock.label)))
 
 
 def _name(server: Server) -> str:

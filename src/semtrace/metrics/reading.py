@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from semtrace.lazydata import dataclass
 from semtrace.metrics.deaths import Cause, Deaths, HolderDeaths, is_orphaned
 from semtrace.metrics.grouping import Key, grouped
 from semtrace.metrics.traced import Counts, Traced
-from semtrace.model import FindingCode, Lock, Server, Severity, Snapshot, WaitKind
+from semtrace.model import FindingCode, Lock, ProcessId, Server, Severity, Snapshot, WaitKind
 from semtrace.rules.basis import unbroken_s, unbroken_wait_s
 from semtrace.rules.headline import Verdict, headline
-from semtrace.waits.workers import WorkerState
+from semtrace.waits.workers import Workers, WorkerState
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Reading:
     taken_at: float
     cost_s: float
     verdict: Verdict
-    workers: Mapping[WorkerState, int]
+    workers: Mapping[str, int]
     stuck_threads: int
     waiting_threads: Mapping[WaitKind, int]
     unreadable: int
@@ -50,6 +50,7 @@ class Reading:
 
 
 STATES: tuple[WorkerState, ...] = ("idle", "busy", "waiting", "stuck", "stopped")
+UNKNOWN = "unknown"
 KINDS = tuple(kind for kind in WaitKind if kind is not WaitKind.UNKNOWN)
 
 
@@ -72,7 +73,7 @@ class Counting:
             taken_at=snapshot.taken_at,
             cost_s=snapshot.cost_s,
             verdict=line.verdict,
-            workers={state: line.workers.count(state) for state in STATES},
+            workers=_workers(line.workers, blind),
             stuck_threads=len(snapshot.waits.stuck),
             waiting_threads={kind: waits[kind] for kind in KINDS},
             unreadable=len(blind),
@@ -80,6 +81,12 @@ class Counting:
             deaths=self._deaths.add(snapshot),
             locks={key: _lock(locks, holder_deaths[key], traced.get(key)) for key, locks in groups.items()},
         )
+
+
+def _workers(found: Workers, blind: Collection[ProcessId]) -> dict[str, int]:
+    """Count them by state. One that cannot be read seems to be busy, for nothing is seen that it waits for."""
+    states = Counter(UNKNOWN if state == "busy" and each in blind else state for each, state in found.states.items())
+    return {state: states[state] for state in (*STATES, UNKNOWN)}
 
 
 def _lock(locks: Sequence[Lock], holder_deaths: int, traced: Counts | None) -> LockReading:

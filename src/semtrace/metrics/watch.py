@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 from semtrace.errors import SemtraceError
-from semtrace.linux.endings import Endings
 from semtrace.linux.process import read_stat
 from semtrace.metrics.deaths import Deaths
 from semtrace.metrics.reading import Counting, Reading
@@ -15,7 +14,6 @@ from semtrace.model import ProcessId, Server
 from semtrace.observe.observer import Observer
 from semtrace.rules import Limits
 from semtrace.tracing.follower import Follower
-from semtrace.waits.workers import workers
 
 # While a proof or a search is under way, samples follow each other sooner: for so long, and with so much of a
 # processor at most.
@@ -45,6 +43,7 @@ class Watch:
         self.ended = False
         self._interval_s, self._limits = interval_s, limits
         self._changed, self._report = changed, report
+        self._blind = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="semtrace-watch", daemon=True)
 
@@ -60,22 +59,20 @@ class Watch:
             self._thread.join(wait_s)
 
     def _run(self) -> None:
-        endings = Endings()
-        counting = Counting(Deaths(endings.exit_code, _lives))
+        counting = Counting(Deaths(_lives))
         reported = ""
         while not self._stopped.is_set() and not self.ended:
             try:
-                self._follow(counting, endings)
+                self._follow(counting)
             except Exception as error:  # noqa: BLE001  a sampler that ended in silence would leave the server unwatched
                 why = f"{self.server.title}: {'' if isinstance(error, SemtraceError) else 'sampling failed: '}{error}"
                 if why != reported:
                     self._report(why)
                 reported = why
                 self._stopped.wait(_RETRY_S)
-        endings.close()
         self._changed()
 
-    def _follow(self, counting: Counting, endings: Endings) -> None:
+    def _follow(self, counting: Counting) -> None:
         observer = Observer(self.server, telling=Follower(), limits=self._limits)
         pace = Pace(self._interval_s)
         try:
@@ -86,12 +83,18 @@ class Watch:
                     self.ended = True
                     return
                 self.reading = counting.read(snapshot)
-                endings.follow(process.id for process in workers(snapshot))
+                self._report_blindness(self.reading.unreadable)
                 self._changed()
                 now_s = time.monotonic()
                 self._stopped.wait(pace.pause_s(now_s, now_s - began_s, observer.undecided()))
         finally:
             observer.close()
+
+    def _report_blindness(self, unreadable: int) -> None:
+        if unreadable and not self._blind:
+            which = f"{unreadable} of its processes cannot be read"
+            self._report(f"{self.server.title}: {which}: semtrace dump {self.server.pid} shows which right is missing")
+        self._blind = unreadable > 0
 
 
 class Pace:

@@ -129,6 +129,7 @@ class Blocking:
         followed = self._programs.follow(now_s, reasons.values(), about, self._others)
         stacks = {each.thread: stack for each in sleepers if (stack := waitfor.stack(each.frames))}
         doing = {each.id: call for each in watched if (call := _call(each, first.get(each.id))) is not None}
+        frames = {each: sleeper.frames for each, sleeper in first.items() if sleeper.frames}
         return Blocks(
             now_s,
             {**reasons, **followed.reasons},
@@ -142,7 +143,7 @@ class Blocking:
             frozenset(each.id for each in watched if frozen(each.id.pid)),
             doing,
             followed.processes,
-            self._loops.read(now_s, watched, doing),
+            self._loops.read(now_s, watched, doing, frames, self._sleepers.unfinished),
         )
 
     def _about(

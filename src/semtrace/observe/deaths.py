@@ -20,7 +20,12 @@ _MOST_WATCHED = 512
 
 _LAST_LOOKS, _LAST_PAUSE_S = 5, 0.01
 
-_SIGKILL, _SIGABRT = -9, -6
+_SIGKILL = -9
+# gunicorn/arbiter.py murder_workers: SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), or with 0
+# where the application or the worker catches that, and SIGKILL at the next look, a second later.
+_BY_TIMEOUT = (None, 0, 1, -6, _SIGKILL)
+# A snapshot shortly before the death shows nearly all of the silence.
+_NEARLY = 0.9
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,13 @@ class _Watched:
 
 @dataclass(frozen=True)
 class _Found:
-    """One that has ended: when that was found, and whether its exit code may still come."""
+    """One that has ended: when that was found, how long after the last snapshot before, and whether its exit code may
+    still come.
+    """
 
     death: Death
     at_s: float
+    unseen_s: float
     pidfd: Pidfd | None
     memory: tuple[str, int] | None = None
 
@@ -48,7 +56,8 @@ class Deaths:
         self._unwatchable: set[ProcessId] = set()
         self._found: list[_Found] = []
         self._held: Mapping[ProcessId, tuple[HeldAtDeath, ...]] = {}
-        self._silent: Mapping[ProcessId, float | None] = {}
+        self._beats: Mapping[ProcessId, float] = {}  # the last one of each that was seen
+        self._noted_s = 0.0
 
     @property
     def fds(self) -> list[int]:
@@ -85,12 +94,21 @@ class Deaths:
                 one = HeldAtDeath(lock.id, lock.label, holder.tid, place_of(holder))
                 held.setdefault(holder.process, []).append(one)
         self._held = {process: tuple(several) for process, several in held.items()}
-        self._silent = {process.id: process.last_heartbeat_s for process in snapshot.processes}
+        self._beats = dict(self._beats_in(snapshot))
+        self._noted_s = snapshot.monotonic_s
 
     def close(self) -> None:
         for pidfd in (*(each.pidfd for each in self._watched.values()), *self._open()):
             pidfd.close()
         self._watched.clear()
+
+    def _beats_in(self, snapshot: Snapshot) -> Iterator[tuple[ProcessId, float]]:
+        """Yield when each has beaten last. One that is about to end has no file for that any more."""
+        for process in snapshot.processes:
+            if process.last_heartbeat_s is not None:
+                yield process.id, snapshot.monotonic_s - process.last_heartbeat_s
+            elif process.id in self._beats:
+                yield process.id, self._beats[process.id]
 
     def _open(self) -> Iterator[Pidfd]:
         return (each.pidfd for each in self._found if each.pidfd is not None)
@@ -109,6 +127,7 @@ class Deaths:
         if not watched.pidfd.ended:
             watched.pidfd.close()
             return
+        beat_s = self._beats.get(process)
         death = Death(
             process,
             watched.role,
@@ -116,9 +135,9 @@ class Deaths:
             None,
             0.0,
             self._held.get(process, ()),
-            self._silent.get(process),
+            None if beat_s is None else self._noted_s - beat_s,
         )
-        self._found.append(_Found(death, now_s, watched.pidfd, watched.memory))
+        self._found.append(_Found(death, now_s, now_s - self._noted_s, watched.pidfd, watched.memory))
 
     def _again(self, now_s: float, server: Server, found: _Found) -> _Found:
         """Ask once more how it ended: that is known once its parent has reaped it."""
@@ -128,21 +147,26 @@ class Deaths:
         if code is None and now_s - found.at_s < _PATIENCE_S:
             return found
         found.pidfd.close()
-        cause = cause_of(code, found.death.silent_s, server.timeout_s, _was_short_of_memory(found.memory))
-        return _Found(replace(found.death, exit_code=code, cause=cause), found.at_s, None)
+        short_of_memory = _was_short_of_memory(found.memory)
+        cause = cause_of(code, found.death.silent_s, found.unseen_s, server.timeout_s, short_of_memory)
+        return _Found(replace(found.death, exit_code=code, cause=cause), found.at_s, found.unseen_s, None)
 
 
-def cause_of(code: int | None, silent_s: float | None, timeout_s: float | None, short_of_memory: bool) -> DeathCause:
-    """Return what ended a process. gunicorn sends SIGABRT, then SIGKILL, to a worker that has not beaten for so long
-    (gunicorn/arbiter.py murder_workers); it looks once a second. A worker that catches SIGABRT exits with 1
-    (gunicorn/workers/base.py handle_abort).
+def cause_of(
+    code: int | None, silent_s: float | None, unseen_s: float, timeout_s: float | None, short_of_memory: bool
+) -> DeathCause:
+    """Return what ended a process that had been silent for `silent_s` in its last snapshot, `unseen_s` before it was
+    found to have ended. Where gunicorn's timeout passed between the two, nobody knows.
     """
+    if code in (None, _SIGKILL) and short_of_memory:
+        return DeathCause.UNKNOWN if code is None else DeathCause.MEMORY
+    if timeout_s and silent_s is not None and code in _BY_TIMEOUT:
+        if silent_s >= _NEARLY * timeout_s:
+            return DeathCause.TIMEOUT
+        if silent_s + unseen_s >= timeout_s:
+            return DeathCause.UNKNOWN
     if code is None:
         return DeathCause.UNKNOWN
-    if code == _SIGKILL and short_of_memory:
-        return DeathCause.MEMORY
-    if code in (_SIGKILL, _SIGABRT, 1) and timeout_s and silent_s is not None and silent_s >= timeout_s - 1.0:
-        return DeathCause.TIMEOUT
     return DeathCause.SIGNAL if code < 0 else DeathCause.EXIT
 
 

@@ -14,11 +14,12 @@ def death_text(cause: DeathCause, exit_code: int | None, silent_s: float | None 
         return f"was killed by gunicorn's --timeout: its last heartbeat was {age(silent_s)} old"
     if cause is DeathCause.MEMORY:
         return "was killed by the kernel: its cgroup had no memory left"
-    if exit_code is None or cause is DeathCause.UNKNOWN:
+    if exit_code is None:
         return "ended; how is unknown"
+    perhaps = ", perhaps because of gunicorn's --timeout" if cause is DeathCause.UNKNOWN else ""
     if exit_code < 0:
-        return f"was killed by {signal_name(-exit_code)}"
-    return f"exited with {exit_code}"
+        return f"was killed by {signal_name(-exit_code)}{perhaps}"
+    return f"exited with {exit_code}{perhaps}"
 
 
 def signal_name(number: int) -> str:
