@@ -6,11 +6,17 @@ import pytest
 from pythons import need
 
 from cases import healthy
-from cases.examining import PAIR, Case, check, interpreter
+from cases.examining import Case, check, interpreter, versions_of
 
 
-@pytest.mark.parametrize("version", PAIR)
-@pytest.mark.parametrize("case", healthy.CASES, ids=lambda case: case.title)
+@pytest.mark.parametrize(
+    ("case", "version"),
+    [
+        pytest.param(case, version, id=f"{case.title}-{version}")
+        for case in healthy.CASES
+        for version in versions_of(case.title)
+    ],
+)
 def test_healthy_program_raises_no_alarm(case: Case, version: str) -> None:
     check(case, need(version))
 

@@ -6,7 +6,7 @@ import pytest
 from pythons import VERSIONS, need
 
 from cases import standard
-from cases.examining import PAIR, Case, check
+from cases.examining import Case, check, versions_of
 
 # What depends most on the interpreter's layout runs on all versions.
 ON_ALL = frozenset({"twice_shared", "private_forks", "slow_exitstack", "reader_killed", "join_holding"})
@@ -14,7 +14,7 @@ ON_ALL = frozenset({"twice_shared", "private_forks", "slow_exitstack", "reader_k
 PARAMETERS = [
     pytest.param(case, version, id=f"{case.title}-{version}", marks=[pytest.mark.slow] if case.slow else [])
     for case in standard.CASES
-    for version in (VERSIONS if case.title in ON_ALL else PAIR)
+    for version in (VERSIONS if case.title in ON_ALL else versions_of(case.title))
 ]
 
 
