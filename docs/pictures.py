@@ -25,8 +25,8 @@ from semtrace.settings import Settings  # noqa: E402
 from semtrace.stacks import take  # noqa: E402
 from semtrace.tracing.follower import Follower  # noqa: E402
 from semtrace.tui.app import SemtraceApp  # noqa: E402
-from semtrace.tui.looking import Tools  # noqa: E402
-from semtrace.tui.saving import without_fonts  # noqa: E402
+from semtrace.tui.state import Tools  # noqa: E402
+from semtrace.tui.terminal.saving import without_fonts  # noqa: E402
 
 SIZE = (100, 30)
 WATCHED_S = 12.0  # for a timeline and a strip that tell something

@@ -25,9 +25,9 @@ from semtrace.stacks import take
 from semtrace.tracing.follower import Follower
 from semtrace.tui import app
 from semtrace.tui.keymap import check
-from semtrace.tui.looking import Release, Tools
 from semtrace.tui.remembered import Remembered
-from semtrace.tui.terminal import unusable_terminal
+from semtrace.tui.state import Release, Tools
+from semtrace.tui.terminal.capabilities import unusable_terminal
 
 RELEASE_S = 20.0  # more than a release takes, with all that it waits for
 

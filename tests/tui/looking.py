@@ -17,9 +17,9 @@ from semtrace.model import Server
 from semtrace.settings import Settings
 from semtrace.tui.app import SemtraceApp
 from semtrace.tui.child import Child
-from semtrace.tui.looking import LookUp, Player, Release, TakeStacks, Tools
 from semtrace.tui.meter import Meter
 from semtrace.tui.remembered import Remembered
+from semtrace.tui.state import LookUp, Player, Release, TakeStacks, Tools
 
 # A message of one widget to the next takes a turn of the loop; what is drawn waits for a tick of 1/60 s.
 _TURNS, _TICK_S = 25, 0.02

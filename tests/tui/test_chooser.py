@@ -9,7 +9,7 @@ from tui import fakes
 from tui.looking import looking
 
 from semtrace.errors import NoServer
-from semtrace.tui.chooser import ChooserScreen
+from semtrace.tui.screens.chooser import ChooserScreen
 
 THREE = [
     fakes.server(),
@@ -89,7 +89,7 @@ def test_a_single_server_needs_no_list_and_has_no_way_back() -> None:
 
 
 def test_servers_come_and_go_while_one_looks_at_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semtrace.tui.chooser.REFRESH_S", 0.01)
+    monkeypatch.setattr("semtrace.tui.screens.chooser.REFRESH_S", 0.01)
     found = [THREE]
 
     def find() -> list[fakes.Server]:

@@ -16,16 +16,16 @@ from tui.looking import SIZES, Looking, looking
 from semtrace.errors import UsageError
 from semtrace.model import Snapshot
 from semtrace.settings import Settings
-from semtrace.tui import view
-from semtrace.tui.ascii import ascii_only
 from semtrace.tui.commands import COMMANDS, shown
 from semtrace.tui.finder import choices, score
-from semtrace.tui.grid import Cell, Column, Row
 from semtrace.tui.keymap import check, is_key
-from semtrace.tui.line import Item, Span
 from semtrace.tui.remembered import Order, Remembered
-from semtrace.tui.table import Table
-from semtrace.tui.widths import Widths
+from semtrace.tui.screens import view
+from semtrace.tui.terminal.ascii import ascii_only
+from semtrace.tui.text.grid import Cell, Column, Row
+from semtrace.tui.text.line import Item, Span
+from semtrace.tui.widgets.table import Table
+from semtrace.tui.widgets.widths import Widths
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 FAST = Settings(interval=0.01)
@@ -182,9 +182,9 @@ def test_a_word_in_passing_is_not_cut_short_by_the_end_of_the_one_before(monkeyp
         await seen.sees("◐ contended")
         screen = seen.app.screen
         assert isinstance(screen, view.View)
-        monkeypatch.setattr(view, "PASSING_S", 0.1)
+        monkeypatch.setattr(view, "NOTICE_S", 0.1)
         screen.say("the first")
-        monkeypatch.setattr(view, "PASSING_S", 60.0)
+        monkeypatch.setattr(view, "NOTICE_S", 60.0)
         screen.say("the second")
         await seen.sees("the second")
         await seen.pilot.pause(0.3)

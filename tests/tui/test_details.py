@@ -27,9 +27,9 @@ from semtrace.model import (
     TracedEvent,
     Tracing,
 )
-from semtrace.tui.detail import concerned, neighbours
-from semtrace.tui.entries import Stacks
-from semtrace.tui.spreads import BAR_WIDTH, spread_entries
+from semtrace.tui.screens.detail import concerned, neighbours
+from semtrace.tui.text.entries import Stacks
+from semtrace.tui.text.spreads import BAR_WIDTH, spread_entries
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 STACK = (
@@ -156,7 +156,7 @@ def test_while_paused_a_stack_that_was_read_later_is_said_to_be_later() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("space")
         source.show(turned(205.0, 4711, 4713, 195.0))
-        await seen.until(lambda: seen.app.main.looking.newest.monotonic_s == 205.0, "the picture")  # type: ignore[union-attr]
+        await seen.until(lambda: seen.app.main.view_state.newest.monotonic_s == 205.0, "the picture")  # type: ignore[union-attr]
         await seen.press("enter")
         await seen.sees("read 5.0s or more after this picture, which stands still")
         assert seen.text.count("with lock:") == 1, "4711 held it all the time; 4712 waits no more"

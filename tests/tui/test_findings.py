@@ -12,8 +12,8 @@ from tui.looking import SIZES, Looking, looking
 
 from semtrace.model import Advice, Problem, Remedy, Snapshot, VerdictReason
 from semtrace.present.findings import title
-from semtrace.tui.findings import target
-from semtrace.tui.table import Table
+from semtrace.tui.screens.findings import target
+from semtrace.tui.widgets.table import Table
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 

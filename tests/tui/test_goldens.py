@@ -14,7 +14,7 @@ import pytest
 from tui import fakes
 from tui.looking import looking
 
-from semtrace.tui.saving import without_fonts
+from semtrace.tui.terminal.saving import without_fonts
 
 DRAWN_WITH = "8.2.8"
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,7 +78,7 @@ async def _view(keys: tuple[str, ...], size: tuple[int, int], svg: bool = False)
     async with looking(source, size, release=lambda server, lock: (), child=child) as seen:
         for picture in pictures:
             source.show(picture)
-            await seen.until(lambda: seen.app.main.looking.snapshot is picture, "the picture")  # type: ignore[union-attr]  # noqa: B023
+            await seen.until(lambda: seen.app.main.view_state.snapshot is picture, "the picture")  # type: ignore[union-attr]  # noqa: B023
         await seen.press(*keys)
         await seen.pilot.pause()
         await seen.until(lambda: seen.text.strip(), "the view")

@@ -12,7 +12,7 @@ from tui.looking import Looking, looking
 
 from semtrace.model import Durations, Snapshot, Statistics, TracedEvent, Tracing
 from semtrace.tui.app import SemtraceApp
-from semtrace.tui.log import Log
+from semtrace.tui.widgets.log import Log
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 WIDE = (160, 45)

@@ -12,7 +12,7 @@ from tui.fakes import Script, every_state, holder, lock, master, picture, refuse
 from tui.looking import SIZES, Looking, looking
 
 from semtrace.errors import NotPermitted
-from semtrace.tui.table import Table
+from semtrace.tui.widgets.table import Table
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 
@@ -433,7 +433,7 @@ def test_q_ends_it_and_closes_the_source() -> None:
 
 def test_a_terminal_that_is_behind_gets_the_newest_picture_later(monkeypatch: pytest.MonkeyPatch) -> None:
     behind = True
-    monkeypatch.setattr("semtrace.tui.main.is_behind", lambda driver: behind)
+    monkeypatch.setattr("semtrace.tui.screens.main.is_behind", lambda driver: behind)
 
     async def scenario(seen: Looking, source: Script) -> None:
         nonlocal behind

@@ -12,25 +12,14 @@ from rich.cells import cell_len
 from tui import fakes
 
 from semtrace.model import DeadHolder, Frame, Snapshot
-from semtrace.tui import (
-    grid,
-    header,
-    line,
-    meter,
-    panes,
-    poller,
-    private,
-    rows,
-    sentences,
-    subjects,
-    terminal,
-    timeline_rows,
-)
-from semtrace.tui.grid import Cell, Column, Row, View
-from semtrace.tui.line import Item, Span
-from semtrace.tui.marks import Marks
-from semtrace.tui.signs import LOCK_SIGNS, PROCESS_SIGNS
-from semtrace.tui.wrapping import wrapped
+from semtrace.tui import meter, poller
+from semtrace.tui.terminal import capabilities
+from semtrace.tui.text import grid, header, line, panes, private, rows, sentences, subjects, timeline_rows
+from semtrace.tui.text.grid import Arrangement, Cell, Column, Row
+from semtrace.tui.text.line import Item, Span
+from semtrace.tui.text.marks import Marks
+from semtrace.tui.text.signs import LOCK_SIGNS, PROCESS_SIGNS
+from semtrace.tui.text.wrapping import wrapped
 
 TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs", "Mn", "Me", "Cf", "Mc")), max_size=40)
 
@@ -89,13 +78,13 @@ def test_a_name_with_control_characters_cannot_command_the_terminal() -> None:
 
 
 def test_the_orphaned_come_first_and_the_rest_by_name() -> None:
-    shown = grid.arrange(lock_rows(fakes.picture()), View())
+    shown = grid.arrange(lock_rows(fakes.picture()), Arrangement())
     assert [row.cells[1].text for row in shown[:2]] == ["myapp.db.write_lock", "myapp.cache_lock"]
 
 
 def test_the_master_comes_first() -> None:
     processes = list(reversed(fakes.workers()))
-    shown = grid.arrange(rows.worker_rows(fakes.picture([], processes)), View())
+    shown = grid.arrange(rows.worker_rows(fakes.picture([], processes)), Arrangement())
     assert [row.cells[0].text for row in shown] == ["4710", "4711", "4712", "4713", "4714"]
 
 
@@ -105,7 +94,7 @@ def test_numbers_sort_as_numbers() -> None:
         fakes.worker(4712, cpu_percent=80.0),
         fakes.worker(4713, cpu_percent=None),
     ]
-    shown = grid.arrange(rows.worker_rows(fakes.picture([], processes)), View(column=3, reverse=True))
+    shown = grid.arrange(rows.worker_rows(fakes.picture([], processes)), Arrangement(column=3, reverse=True))
     assert [row.cells[0].text for row in shown] == ["4712", "4711", "4713"]
 
 
@@ -123,7 +112,7 @@ def test_filters(pattern: str, found: bool) -> None:
 def test_in_a_tree_what_leads_to_a_row_stays_with_it(pattern: str, found: list[str]) -> None:
     tree = [("db", 0), ("4711", 1), ("4712 cache", 1), ("4713", 2), ("log", 0)]
     made = [Row(i, (Cell(text),), (i,), depth) for i, (text, depth) in enumerate(tree)]
-    assert [row.cells[0].text for row in grid.arrange(made, View(filter=pattern))] == found
+    assert [row.cells[0].text for row in grid.arrange(made, Arrangement(filter=pattern))] == found
 
 
 @given(st.lists(TEXT, min_size=len(rows.LOCKS), max_size=len(rows.LOCKS)), st.integers(1, 200))
@@ -215,9 +204,9 @@ def test_a_class_is_cut_at_a_capital_letter(width: int, said: str) -> None:
 
 def test_names_with_numbers_are_sorted_by_the_numbers() -> None:
     named = [fakes.lock(i, name=f"many[{i}]") for i in (10, 9, 100, 0)]
-    shown = grid.arrange(lock_rows(fakes.picture(named)), View())
+    shown = grid.arrange(lock_rows(fakes.picture(named)), Arrangement())
     assert [row.cells[1].text for row in shown] == ["many[0]", "many[9]", "many[10]", "many[100]"]
-    shown = grid.arrange(lock_rows(fakes.picture(named)), View(column=1))
+    shown = grid.arrange(lock_rows(fakes.picture(named)), Arrangement(column=1))
     assert [row.cells[1].text for row in shown] == ["many[0]", "many[9]", "many[10]", "many[100]"]
     holds = fakes.worker(4711, holds=tuple(lock.id for lock in named))
     row = rows.worker_rows(fakes.picture(named, [holds]))[0]
@@ -242,7 +231,7 @@ def test_a_sentence_that_is_too_long_says_how_many_pids_it_leaves_out() -> None:
 def test_wide_characters_get_the_cells_that_they_need() -> None:
     columns = (Column("NAME", 18, 48, 0),)
     assert grid.content_widths(columns, [Row(1, (Cell("\u9501" * 4),), ())]) == [8]
-    assert timeline_rows.label_width(160, [timeline_rows.Row(1, "\u9501" * 15)]) == 31
+    assert timeline_rows.label_width(160, [timeline_rows.TimelineRow(1, "\u9501" * 15)]) == 31
 
 
 @given(st.text("ab \u9501\u00e9\U0001f50e\u0301./\u2026", max_size=120), st.integers(10, 60))
@@ -355,7 +344,7 @@ def test_unusable_terminals(
     monkeypatch: pytest.MonkeyPatch, stdin: bool, stdout: bool, term: str, reason: str | None
 ) -> None:
     monkeypatch.setenv("TERM", term)
-    assert terminal.unusable_terminal(Stream(stdin), Stream(stdout)) == reason  # type: ignore[arg-type]
+    assert capabilities.unusable_terminal(Stream(stdin), Stream(stdout)) == reason  # type: ignore[arg-type]
 
 
 def test_a_driver_with_waiting_output_is_behind_and_an_unknown_one_is_not() -> None:
@@ -365,10 +354,10 @@ def test_a_driver_with_waiting_output_is_behind_and_an_unknown_one_is_not() -> N
     class Driver:
         _writer_thread = Writer()
 
-    assert not terminal.is_behind(Driver())
+    assert not capabilities.is_behind(Driver())
     Writer._queue.put("a frame")
-    assert terminal.is_behind(Driver())
-    assert not terminal.is_behind(None)
+    assert capabilities.is_behind(Driver())
+    assert not capabilities.is_behind(None)
 
 
 def test_figures_stand_still_within_their_window() -> None:

@@ -12,8 +12,8 @@ from tui.looking import SIZES, Looking, looking
 
 from semtrace.errors import NotPermitted
 from semtrace.model import Advice, LastHolder, Remedy, Snapshot, VerdictReason
-from semtrace.tui.page import Page
-from semtrace.tui.table import Table
+from semtrace.tui.screens.sheets import Page
+from semtrace.tui.widgets.table import Table
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 VIEWS = ("question_mark", "comma", "f", "w", "t", "e", "p", "enter")
@@ -27,7 +27,7 @@ def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (80, 24), 
         source = Script(first)
         async with looking(source, size, **given) as seen:  # type: ignore[arg-type]
             await seen.sees("Locks")
-            await seen.until(lambda: seen.app.main.looking.snapshot is not None, "a picture")  # type: ignore[union-attr]
+            await seen.until(lambda: seen.app.main.view_state.snapshot is not None, "a picture")  # type: ignore[union-attr]
             await scenario(seen, source)
 
     asyncio.run(go())

@@ -15,11 +15,11 @@ from semtrace.settings import Settings
 from semtrace.timelines.raster import IDLE, UNKNOWN, Cell
 from semtrace.timelines.spans import Span
 from semtrace.timelines.timeline import Timeline
-from semtrace.tui.line import spread, text_of
-from semtrace.tui.timeline_readout import readout, tell
-from semtrace.tui.timeline_rows import (
+from semtrace.tui.text.line import spread, text_of
+from semtrace.tui.text.timeline_readout import readout, tell
+from semtrace.tui.text.timeline_rows import (
     Now,
-    Row,
+    TimelineRow,
     arranged,
     axis_line,
     chart_height,
@@ -37,7 +37,7 @@ async def shown(seen: Looking, source: Script, *pictures: Snapshot) -> None:
     """Each of them was taken in."""
     for each in pictures:
         source.show(each)
-        timeline = seen.app.main.looking.timeline  # type: ignore[union-attr]
+        timeline = seen.app.main.view_state.timeline  # type: ignore[union-attr]
         await seen.until(lambda: timeline.last == each.monotonic_s, "the picture")  # noqa: B023
 
 
@@ -147,7 +147,13 @@ def test_rows_stay_where_they_are_while_one_reads_and_a_key_sorts_them() -> None
 
 
 def test_who_has_ended_goes_below_those_that_live_and_others_keep_their_places() -> None:
-    rows = [Row(3, "c"), Row(1, "a"), Row(9, "new"), Row(2, "b", 5.0), Row(4, "d", 4.0)]
+    rows = [
+        TimelineRow(3, "c"),
+        TimelineRow(1, "a"),
+        TimelineRow(9, "new"),
+        TimelineRow(2, "b", 5.0),
+        TimelineRow(4, "d", 4.0),
+    ]
     assert [row.id for row in arranged(rows, [1, 2, 3, 4])] == [1, 3, 9, 2, 4]
 
 
@@ -315,7 +321,7 @@ def test_ticks_of_parts_of_a_second_are_where_they_say() -> None:
 
 
 def test_a_label_takes_the_room_that_it_needs() -> None:
-    rows = [Row(1, "demo_app.app.lock")]
+    rows = [TimelineRow(1, "demo_app.app.lock")]
     width = label_width(80, rows)
     assert "demo_app.app.lock" in text_of(row_line("demo_app.app.lock", [], width, None, False))
     narrow = text_of(row_line(NAME, [], 16, None, False))

@@ -11,10 +11,10 @@ from tui.fakes import Script, finding, holder, lock, master, picture, pid, sem, 
 from tui.looking import SIZES, Looking, looking
 
 from semtrace.model import Snapshot, TracedEvent, Tracing
-from semtrace.tui.ascii import ascii_only
-from semtrace.tui.table import Table
-from semtrace.tui.timeline_rows import BOTH, COUNTED, SHARES, SIGNS
-from semtrace.tui.timeline_screen import TimelineScreen
+from semtrace.tui.screens.timeline import TimelineScreen
+from semtrace.tui.terminal.ascii import ascii_only
+from semtrace.tui.text.timeline_rows import BOTH, COUNTED, SHARES, SIGNS
+from semtrace.tui.widgets.table import Table
 
 Scenario = Callable[[Looking, Script], Awaitable[None]]
 
@@ -40,7 +40,7 @@ async def minute(seen: Looking, source: Script, until: int = 60) -> None:
     """Pictures of a minute: 4711 has it for half of the time, then 4713."""
     for second in range(10, until):
         source.show(held(100 + second, 4711 if second < 35 else 4713))
-        await seen.until(lambda: seen.app.main.looking.timeline.last == _monotonic(100 + second), "the picture")  # noqa: B023
+        await seen.until(lambda: seen.app.main.view_state.timeline.last == _monotonic(100 + second), "the picture")  # noqa: B023
 
 
 def _monotonic(at_s: float) -> float:
@@ -87,7 +87,7 @@ def test_looking_back_the_window_stands_still_while_collecting_goes_on() -> None
         await seen.sees("it stands still")
         before = seen.line("4711 worker")
         source.show(held(170, 4713))
-        timeline = seen.app.main.looking.timeline  # type: ignore[union-attr]
+        timeline = seen.app.main.view_state.timeline  # type: ignore[union-attr]
         await seen.until(lambda: timeline.last == _monotonic(170), "the collecting")
         await seen.pilot.pause()
         assert seen.line("4711 worker") == before
@@ -164,7 +164,7 @@ def test_the_cursor_moves_by_cells_by_tenths_and_to_both_ends() -> None:
         await seen.misses("it stands still")
         await seen.press("home")
         await seen.sees("it stands still")
-        timeline = seen.app.main.looking.timeline  # type: ignore[union-attr]
+        timeline = seen.app.main.view_state.timeline  # type: ignore[union-attr]
         screen = seen.app.screen
         assert screen._cursor() == int(timeline.first // screen._cell_s())  # type: ignore[attr-defined]
         await seen.press("end")
@@ -236,7 +236,7 @@ def test_what_events_told_is_solid_and_exact() -> None:
         traced = replace(event, t_s=_monotonic(110.0) - 5)
         free = lock(1, name="myapp.lock")
         source.show(picture([free], [master(), worker(4711)], at_s=110, tracing=Tracing(True, (traced,))))
-        await seen.until(lambda: seen.app.main.looking.timeline.closed, "the span")  # type: ignore[union-attr]
+        await seen.until(lambda: seen.app.main.view_state.timeline.closed, "the span")  # type: ignore[union-attr]
         await seen.press("t")
         await seen.sees("█")
         await seen.press(*["left"] * 8)
@@ -249,7 +249,7 @@ def test_a_worker_that_died_stays_in_grey() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await minute(seen, source, 20)
         source.show(picture([], [master(), worker(4712)], at_s=150))
-        await seen.until(lambda: seen.app.main.looking.timeline.last == _monotonic(150), "the death")  # type: ignore[union-attr]
+        await seen.until(lambda: seen.app.main.view_state.timeline.last == _monotonic(150), "the death")  # type: ignore[union-attr]
         await seen.press("t")
         await seen.sees("╌")
         assert "╌" in seen.line("4711 worker")

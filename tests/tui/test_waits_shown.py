@@ -28,10 +28,10 @@ from semtrace.model import (
     Wakers,
 )
 from semtrace.rules.headline import headline
-from semtrace.tui import header, line, private, rows, subjects
-from semtrace.tui.blocking import blocking_rows
-from semtrace.tui.grid import Column, Row
-from semtrace.tui.marks import Marks
+from semtrace.tui.screens.blocking import blocking_rows
+from semtrace.tui.text import header, line, private, rows, subjects
+from semtrace.tui.text.grid import Column, Row
+from semtrace.tui.text.marks import Marks
 from semtrace.waits.graph import graph
 from semtrace.waits.tree import forest, walk
 from semtrace.waits.workers import worker_states

@@ -207,8 +207,25 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "runlogs": "model linux",
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
     "settings": "errors linux.safefile",
-    "tui": "model errors linux.safefile present rules.coverage rules.headline timelines.raster reports.schema "
-    "observe.separate settings timelines.spans reports.stacks text timelines.timeline tui waits",
+    # the live view: a row for each folder
+    "tui": {
+        "text": "model errors present rules.coverage rules.headline timelines reports.schema reports.stacks "
+        "observe.separate settings text waits .commands .state .terminal.ascii .text",
+        "terminal": "errors linux.safefile reports.schema model text .terminal",
+        "widgets": "model errors present rules.headline text .child .commands .remembered .terminal .text .widgets",
+        "screens": "model errors observe.separate present reports.stacks rules settings text timelines waits tui",
+        "child": "",
+        "commands": ".text.line",
+        "finder": ".commands",
+        "keymap": "errors .commands",
+        "messages": "model errors",
+        "meter": "",
+        "poller": "errors .messages",
+        "remembered": "linux.safefile",
+        "source": "model",
+        "state": "model errors settings timelines.timeline .child .meter .text.entries",
+        "app": "errors model settings tui",
+    },
     "web": "errors text web",
     "arguments": "errors record.moments",
     "completion": "arguments errors",
@@ -248,10 +265,15 @@ OUTSIDERS = {
     "servers.processes": "psutil",
     "settings": "tomli",
     "completion": "shtab",
-    "tui": "textual rich",
+    "tui.text": "rich",
+    "tui.terminal": "textual rich",
+    "tui.widgets": "textual rich",
+    "tui.screens": "textual rich",
     "web": "aiohttp textual_serve",
 }
 OUTSIDERS |= {"metrics.families": "prometheus_client", "metrics.page": "prometheus_client"}
+
+OUTSIDERS |= {f"tui.{name}": "textual rich" for name in ("app", "commands", "finder", "keymap", "messages", "poller")}
 
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}
 

@@ -42,7 +42,7 @@ ALLOWED = {
     "record/codec.py": "no file: methods that read from a cursor",
     "record/groups.py": "no file: methods that read from a cursor",
     "record/head.py": "two constant files of /proc",
-    "tui/saving.py": "a descriptor of safefile's, which ends",
+    "tui/terminal/saving.py": "a descriptor of safefile's, which ends",
     "tracing/reader.py": "makes a FIFO by a descriptor of a directory that was checked",
 }
 OPENERS = {

@@ -16,32 +16,33 @@ from textual.command import Provider
 from semtrace.errors import EXIT_OK, NoServer, SemtraceError
 from semtrace.model import Server
 from semtrace.settings import Settings
-from semtrace.tui import commands, terminal
-from semtrace.tui.asciifilter import AsciiFilter
+from semtrace.tui import commands
 from semtrace.tui.child import Child
-from semtrace.tui.chooser import ChooserScreen
-from semtrace.tui.drawn import Drawn
-from semtrace.tui.ending import Ending
 from semtrace.tui.finder import Finder
-from semtrace.tui.leaving import Leaving
-from semtrace.tui.looking import Looking, Tools
-from semtrace.tui.main import MainScreen
 from semtrace.tui.meter import Meter
-from semtrace.tui.orphans import orphan, why_not
-from semtrace.tui.palette import PLAIN_THEME, THEME, Colours
-from semtrace.tui.releasing import ReleaseSheet
 from semtrace.tui.remembered import Remembered
-from semtrace.tui.saving import save
+from semtrace.tui.screens.chooser import ChooserScreen
+from semtrace.tui.screens.leave import Leaving
+from semtrace.tui.screens.main import MainScreen
+from semtrace.tui.screens.release import ReleaseSheet
+from semtrace.tui.screens.view import AskRelease, Open, Return, Reveal, View
+from semtrace.tui.screens.views import VIEWS, detail
 from semtrace.tui.source import Source
-from semtrace.tui.table import Table
-from semtrace.tui.terminal import drawing_on_the_terminal
-from semtrace.tui.view import AskRelease, Open, Return, Reveal, View
-from semtrace.tui.views import VIEWS, detail
+from semtrace.tui.state import Tools, ViewState
+from semtrace.tui.terminal import capabilities
+from semtrace.tui.terminal.ascii_filter import AsciiFilter
+from semtrace.tui.terminal.capabilities import drawing_on_the_terminal
+from semtrace.tui.terminal.ending import Ending
+from semtrace.tui.terminal.palette import PLAIN_THEME, THEME, Colours
+from semtrace.tui.terminal.saving import save
+from semtrace.tui.text.orphans import orphan, refusal
+from semtrace.tui.widgets.line_widget import LineWidget
+from semtrace.tui.widgets.table import Table
 
 FindServers = Callable[[], Sequence[Server]]
 OpenSource = Callable[[Server], Source]
 
-ASIDE = ("help", "settings", "problems")  # what is looked up in the middle of something else
+LOOKUPS = ("help", "settings", "problems")  # what is looked up in the middle of something else
 MOST_COPIED = 50_000  # terminals take some 74 KB of base64 in one OSC 52
 
 
@@ -66,7 +67,7 @@ def run(
         raise NoServer("no server was found", "start one, or give a PID")
     settings = settings or Settings()
     with drawing_on_the_terminal():
-        if not terminal.draws_signs():
+        if not capabilities.draws_signs():
             settings = replace(settings, ascii=True)
         app = SemtraceApp(
             servers, find, open_source, settings=settings, child=child, tools=tools, remembered=remembered
@@ -110,12 +111,12 @@ class SemtraceApp(App[int]):
         colours: Colours | None = None,
     ) -> None:
         # With ansi_color, NO_COLOR takes the last greys away as well, which the theme alone would come too late for.
-        colours = colours or terminal.colours()
+        colours = colours or capabilities.colours()
         super().__init__(ansi_color=None if colours == "many" else True)
         self.register_theme(THEME)
         self.theme = THEME.name if colours == "many" else PLAIN_THEME
         self.settings = settings or Settings()
-        Drawn.ascii, Drawn.colours = self.settings.ascii, colours
+        LineWidget.ascii, LineWidget.colours = self.settings.ascii, colours
         if self.settings.ascii:
             self._filters.append(AsciiFilter())
         self.ending = Ending(self.exit)
@@ -135,16 +136,16 @@ class SemtraceApp(App[int]):
         if len(self._servers) > 1:
             self.push_screen(ChooserScreen(self._servers, self._find, self._clock))
         else:
-            self._look_at(self._servers[0])
+            self._watch(self._servers[0])
 
     # ---- which screen
 
     def on_chooser_screen_picked(self, event: ChooserScreen.Picked) -> None:
-        self._look_at(event.server)
+        self._watch(event.server)
 
     def on_open(self, message: Open) -> None:
         if self.main is not None:
-            self.push_screen(detail(self.main.looking, message.row))
+            self.push_screen(detail(self.main.view_state, message.row))
 
     def on_reveal(self, message: Reveal) -> None:
         main = self.main
@@ -159,12 +160,12 @@ class SemtraceApp(App[int]):
         main, screen = self.main, self.screen
         if main is None or not isinstance(screen, View):
             return
-        looking = main.looking
-        lock, release = orphan(message.row, looking.newest), looking.tools.release
+        view_state = main.view_state
+        lock, release = orphan(message.row, view_state.newest), view_state.tools.release
         if lock is None or release is None:
-            screen.say(why_not(message.row, looking.newest, release))
+            screen.say(refusal(message.row, view_state.newest, release))
         else:
-            self.push_screen(ReleaseSheet(looking, lock, release))
+            self.push_screen(ReleaseSheet(view_state, lock, release))
 
     def action_view(self, name: str) -> None:
         """Shows that view instead of the one that is there, or one that is looked up in passing above it; its own key
@@ -174,9 +175,9 @@ class SemtraceApp(App[int]):
         if main is None:
             return
         shown = getattr(self.screen, "key", "")
-        if shown in ASIDE:
+        if shown in LOOKUPS:
             self.pop_screen()
-        if name not in ASIDE:
+        if name not in LOOKUPS:
             self._uncover(main)
             main.came_from = ""
         if shown != name:
@@ -194,7 +195,7 @@ class SemtraceApp(App[int]):
         """
         view = self._views.get(name)
         if view is None:
-            view = self._views[name] = VIEWS[name](main.looking)
+            view = self._views[name] = VIEWS[name](main.view_state)
             view.key = name
             self.install_screen(view, f"view-{name}")
         return view
@@ -207,15 +208,15 @@ class SemtraceApp(App[int]):
         while self.screen is not main:
             self.pop_screen()
 
-    def _look_at(self, server: Server) -> None:
+    def _watch(self, server: Server) -> None:
         self._meter.restart()
         for view in self._views.values():
             self.uninstall_screen(view)
             view.remove()
         self._views.clear()
         several = len(self._servers) > 1
-        looking = Looking(server, self._tools, self.settings, self._meter, self._child, several)
-        self.push_screen(MainScreen(looking, partial(self._open_source, server)))
+        view_state = ViewState(server, self._tools, self.settings, self._meter, self._child, several)
+        self.push_screen(MainScreen(view_state, partial(self._open_source, server)))
 
     # ---- what the keys do everywhere
 
@@ -224,7 +225,7 @@ class SemtraceApp(App[int]):
 
         Textual's palette (8.2.8, _option_list.py) breaks at a page key where it has no room for a line.
         """
-        if action == "command_palette" and terminal.too_small(*self.size):
+        if action == "command_palette" and capabilities.too_small(*self.size):
             return False
         if action in ("speed", "step", "skip", "event") and self._tools.player is None:
             return False
@@ -276,7 +277,7 @@ class SemtraceApp(App[int]):
         except SemtraceError as error:
             main.say(f"{error}", "warning")
             return
-        main.look_now()
+        main.catch_up()
         if found is False and isinstance(self.screen, View):
             self.screen.say("there is no other finding or death")
 
@@ -291,13 +292,13 @@ class SemtraceApp(App[int]):
     def action_save(self) -> None:
         if not isinstance(self.screen, View) or self.main is None:
             return
-        looking, folder = self.main.looking, self._tools.folder
+        view_state, folder = self.main.view_state, self._tools.folder
         if folder is None:
             self.screen.say("nothing is saved from this view")
             return
         try:
-            svg = self.export_screenshot(title=f"semtrace {looking.server.pid}")
-            written = save(folder, svg, looking.snapshot, datetime.now())
+            svg = self.export_screenshot(title=f"semtrace {view_state.server.pid}")
+            written = save(folder, svg, view_state.snapshot, datetime.now())
         except SemtraceError as error:
             self.screen.say(f"{error}: {error.remedy}", "warning")
         else:

@@ -13,7 +13,7 @@ from textual.keys import _character_to_key
 from textual.screen import Screen
 from textual.widget import Widget
 
-from semtrace.tui.line import Item, Line, Span, spread
+from semtrace.tui.text.line import Item, Line, Span, spread
 
 
 class Command(NamedTuple):

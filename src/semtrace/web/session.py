@@ -11,7 +11,7 @@ from aiohttp.web import WebSocketResponse
 from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
-DRIVER = "semtrace.tui.browser:BrowserDriver"
+DRIVER = "semtrace.tui.terminal.browser:BrowserDriver"
 LEAVE_S = 3.0
 
 # Not `-m`: that would look for semtrace in the directory in which somebody happens to stand. As root, too.

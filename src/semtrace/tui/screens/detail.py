@@ -1,0 +1,235 @@
+"""The sheet of one lock or process: all that is known, with the Python stacks of its threads, again and again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import count
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from semtrace.model import Lock, Problem, Process, ProcessId, Snapshot, Surroundings
+from semtrace.reports.stacks import stack_lines
+from semtrace.timelines.timeline import Timeline
+from semtrace.tui.commands import COMMANDS, hint
+from semtrace.tui.messages import Broken
+from semtrace.tui.screens.sheets import Sheet
+from semtrace.tui.screens.view import Open
+from semtrace.tui.state import ViewState
+from semtrace.tui.text import subjects
+from semtrace.tui.text.entries import NO_STACKS, LockContext, Stacks, problem_entries
+from semtrace.tui.text.entry import Entry
+from semtrace.tui.text.line import Item
+from semtrace.tui.text.stack_readings import Reading, roles, unchanged_since
+from semtrace.tui.text.timeline_rows import readout
+
+# Each process costs some 10 ms of py-spy's: more of them are read less often, and never more than so many.
+LEAST_PAUSE_S = 2.0
+PAUSE_EACH_S = 0.2
+MOST_PROCESSES = 16
+MOST_HOLDS = 12
+
+
+def concerned(row: Hashable, snapshot: Snapshot | None) -> list[tuple[ProcessId, int | None]]:
+    """Whose stacks tell something about it: a lock's holders and waiters, a process's threads (None: all of them)."""
+    subject = subjects.find(row, snapshot) if snapshot else None
+    if isinstance(subject, Lock):
+        holders = [(holder.process, holder.tid) for holder in subject.holders]
+        patient = sorted(subject.waiters, key=lambda waiter: -(waiter.for_s or 0.0))
+        return [*holders, *((waiter.process, waiter.tid) for waiter in patient)]
+    return [(subject.id, None)] if isinstance(subject, Process) else []
+
+
+def neighbours(row: Hashable, snapshot: Snapshot | None) -> list[Hashable]:
+    """Where the digits lead: from a lock to those who hold it and wait for it, from a process to its locks."""
+    subject = subjects.find(row, snapshot) if snapshot else None
+    if isinstance(subject, Process):
+        return [*subject.holds, *subject.waits_on]
+    return [process for process, _ in concerned(row, snapshot)]
+
+
+def thread_entries(process: ProcessId, stacks: Stacks) -> Iterator[Entry]:
+    """The stacks of all threads of a process, its first thread's first."""
+    mine = sorted((tid, stack) for (owner, tid), stack in stacks.items() if owner == process)
+    for tid, stack in mine:
+        label = "stack" if tid == process.pid else f"thread {tid}"
+        yield Entry(label, "\n".join(stack_lines(stack)) or "in no Python code")
+
+
+def hold_entries(process: ProcessId, snapshot: Snapshot, timeline: Timeline) -> Iterator[Entry]:
+    """What it held of late, the newest first."""
+    for place, span in enumerate(timeline.lately(process, "held", MOST_HOLDS)):
+        yield Entry("" if place else "held lately", readout(span, snapshot, timeline, who=False))
+
+
+class DetailSheet(Sheet):
+    """Stacks are read in a thread of their own, never two at once."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("u", "stacks", show=False),
+        *(Binding(str(digit), f"go({digit})", show=False) for digit in range(1, 10)),
+    ]
+
+    class Taken(Message):
+        def __init__(self, stacks: Stacks, problems: Sequence[Problem], surroundings: Surroundings | None) -> None:
+            super().__init__()
+            self.stacks = stacks
+            self.problems = problems
+            self.surroundings = surroundings
+
+    def __init__(self, view_state: ViewState, row: Hashable) -> None:
+        super().__init__(self._title, self._entries)
+        self._view_state = view_state
+        self._row = row
+        self._named = ""
+        self._asked = False
+        self._refreshing = True
+        self._due = 0.0
+        self._before: Snapshot | None = None  # the picture before the stacks were asked for
+        self._arrived: DetailSheet.Taken | None = None
+        self._reading: Reading | None = None
+        self._digits: dict[ProcessId, int] = {}
+
+    def hints(self) -> Sequence[Item]:
+        items = []
+        if neighbours(self._row, self._view_state.snapshot):
+            items.append(hint("1-9", COMMANDS["choose"]._replace(word="go to", order=2), ""))
+        if self._able():
+            word = "hold the stacks" if self._refreshing else "refresh the stacks"
+            items.append(hint("u", COMMANDS["choose"]._replace(word=word, order=3), ""))
+        return items
+
+    # ---- keys
+
+    def action_stacks(self) -> None:
+        if not self._able():
+            self.say("there are no stacks to read here")
+            return
+        self._refreshing = not self._refreshing
+        self._due = 0.0
+        self.show_keys()
+        self.renew()
+
+    def action_go(self, digit: int) -> None:
+        place = self._places().get(digit)
+        if place is not None:
+            self.post_message(Open(place))
+        else:
+            self.say(f"nothing here has the digit {digit}")
+
+    def _places(self) -> dict[int, Hashable]:
+        """Where the digits lead; of a lock where they led before."""
+        if concerned(self._row, self._view_state.snapshot) and not isinstance(self._row, ProcessId):
+            return {digit: process for process, digit in self._digits.items()}
+        return dict(enumerate(neighbours(self._row, self._view_state.snapshot), 1))
+
+    # ---- stacks and surroundings
+
+    def _able(self) -> bool:
+        snapshot = self._view_state.snapshot
+        alive = snapshot is not None and snapshot.alive
+        return alive and self._view_state.tools.stacks is not None and bool(concerned(self._row, snapshot))
+
+    def _processes(self, snapshot: Snapshot) -> list[ProcessId]:
+        """Whose stacks are read."""
+        return list(dict.fromkeys(process for process, _ in concerned(self._row, snapshot)))[:MOST_PROCESSES]
+
+    def _take(self) -> None:
+        """As soon as it is due; while paused the stacks stand still with the picture."""
+        snapshot, newest = self._view_state.snapshot, self._view_state.newest
+        tools = self._view_state.tools
+        if self._asked or snapshot is None or newest is None or newest.monotonic_s < self._due or not newest.alive:
+            return
+        if self._reading is not None and (not self._refreshing or self._view_state.paused):
+            return
+        processes = self._processes(snapshot)
+        if not processes or (tools.stacks is None and tools.look_up is None):
+            return
+        self._asked = True
+        self._due = newest.monotonic_s + max(LEAST_PAUSE_S, PAUSE_EACH_S * len(processes))
+        self._before = newest
+        threading.Thread(target=self._act, args=(processes,), name="semtrace-stacks", daemon=True).start()
+
+    def _act(self, processes: Sequence[ProcessId]) -> None:
+        """Runs in its own thread."""
+        tools = self._view_state.tools
+        try:
+            stacks, problems = tools.stacks(processes) if tools.stacks else (NO_STACKS, ())
+            alone = processes[0] if self._row == processes[0] else None
+            known = tools.look_up(alone) if alone and tools.look_up else None
+            told: Message = self.Taken(stacks, problems, known)
+        except Exception as error:  # noqa: BLE001  a thread's traceback would be lost: the app raises it
+            told = Broken(error)
+        self.post_message(told)
+
+    def on_detail_sheet_taken(self, message: Taken) -> None:
+        """It counts with the next picture, which tells who still is where the one before the reading saw him."""
+        self._arrived = message
+
+    def collected(self) -> None:
+        arrived, before, after = self._arrived, self._before, self._view_state.newest
+        if arrived is None or before is None or after is None:
+            return
+        self._asked, self._arrived = False, None
+        proven = unchanged_since(roles(self._row, before), roles(self._row, after))
+        self._reading = Reading(arrived.stacks, arrived.problems, arrived.surroundings, before.monotonic_s, proven)
+        if arrived.problems and not arrived.stacks:
+            self._refreshing = False  # it will not be otherwise in two seconds; u tries again
+        self.freshen()
+
+    def on_broken(self, message: Broken) -> None:
+        raise message.error
+
+    # ---- drawing
+
+    def renew(self) -> None:
+        self._take()
+        self._number()
+        super().renew()
+
+    def _number(self) -> None:
+        """Each process keeps its digit while one looks: on a busy lock they change places five times a second."""
+        snapshot = self._view_state.snapshot
+        there = {process.id for process in snapshot.processes} if snapshot else set()
+        self._digits = {process: digit for process, digit in self._digits.items() if process in there}
+        for process, _ in concerned(self._row, snapshot):
+            if process not in self._digits:
+                taken = set(self._digits.values())
+                self._digits[process] = next(digit for digit in count(1) if digit not in taken)
+
+    def _title(self) -> str:
+        """As it is called now: names are found some pictures later than locks. What is gone keeps its last one."""
+        snapshot = self._view_state.snapshot
+        if snapshot is not None and (not self._named or subjects.find(self._row, snapshot) is not None):
+            self._named = subjects.title(self._row, snapshot)
+        return self._named
+
+    def _entries(self) -> Iterable[Entry]:
+        view_state, reading = self._view_state, self._reading
+        snapshot = view_state.snapshot
+        if snapshot is None:
+            return
+        yield from subjects.entries(
+            self._row, snapshot, self._lock_context(snapshot), reading.surroundings if reading else None
+        )
+        if isinstance(self._row, ProcessId):
+            if reading is not None and reading.stacks:
+                yield Entry("stacks", reading.when(snapshot, view_state.paused), "dim")
+                yield from thread_entries(self._row, reading.stacks)
+            elif self._able() and self._asked:
+                yield Entry("stacks", "not read yet", "dim")
+            yield from hold_entries(self._row, snapshot, view_state.timeline)
+        if reading is not None:
+            yield from problem_entries(reading.problems)
+
+    def _lock_context(self, snapshot: Snapshot) -> LockContext:
+        """Of a lock: what is told below those who hold it and wait for it."""
+        reading = self._reading
+        failed = reading is not None and bool(reading.problems) and not reading.stacks
+        awaited = frozenset(self._processes(snapshot)) if self._able() and not failed else frozenset()
+        if reading is None or not reading.stacks:
+            return LockContext(awaited=awaited, digits=self._digits)
+        when = reading.when(snapshot, self._view_state.paused)
+        return LockContext(reading.of(self._row, snapshot), when, awaited, self._digits)

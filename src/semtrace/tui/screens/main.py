@@ -1,0 +1,321 @@
+"""The screen one lives on: header, workers, locks, and what they say. It reads, and hands each picture on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from semtrace.model import Snapshot, Target
+from semtrace.rules.headline import Headline, headline
+from semtrace.timelines.raster import Raster
+from semtrace.tui import commands
+from semtrace.tui.messages import Broken, Failed, Pictured
+from semtrace.tui.poller import Poller, faster, slower
+from semtrace.tui.screens.view import Open, Return, View
+from semtrace.tui.source import Source, opened
+from semtrace.tui.state import ViewState
+from semtrace.tui.terminal.capabilities import is_behind, too_small
+from semtrace.tui.text import header, panes, private, rows, sentences, subjects
+from semtrace.tui.text import timeline_rows as lines
+from semtrace.tui.text.line import Span
+from semtrace.tui.text.marks import Marks
+from semtrace.tui.widgets.bar import Bar
+from semtrace.tui.widgets.findings_bar import FindingsBar, wanted_height
+from semtrace.tui.widgets.output import Output
+from semtrace.tui.widgets.table import Table
+
+BEHIND_S = 0.05
+SENTENCE_HEIGHT = 14  # below it, the line goes to the panes
+STRIP_HEIGHT = 20
+IDENTITY_HEIGHT = 20  # below it, the answer has the first line for itself
+LOW_HEIGHT = 16
+STRIP_S = 60.0
+FOOTER = (
+    "timeline",
+    "blocking",
+    "findings",
+    "events",
+    "choose",
+    "filter",
+    "next",
+    "sort",
+    "pause",
+    "copy",
+    "settings",
+    "problems",
+    "signals",
+    "save",
+    "palette",
+    "help",
+    "quit",
+)
+
+
+class MainScreen(View):
+    """One server."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *commands.bindings("signals", "output"),
+        Binding("backspace", "back", show=False),
+    ]
+    shows_pause = False  # the header does
+
+    def __init__(self, view_state: ViewState, open_source: Callable[[], Source]) -> None:
+        super().__init__()
+        self.view_state = view_state
+        self.came_from = ""  # the view that one of its rows was wanted from
+        self._signals = view_state.settings.signals
+        self._output = Output(view_state.child)
+        self._has_private = False
+        self._raster: Raster | None = None
+        self._answer: Headline | None = None  # whether the server moves; None before the first picture and at its end
+        self._poller: Poller[Snapshot] = Poller(
+            partial(opened, open_source), Pictured, self.post_message, view_state.settings.interval
+        )
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        return self.view_state.snapshot
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="headline")
+        yield Bar(id="header")
+        yield Table(rows.WORKERS, id="workers")
+        yield Table(rows.LOCKS, id="locks")
+        yield Table(private.COLUMNS, id="private")
+        yield self._output.pane
+        yield FindingsBar()
+        yield Bar(id="strip", base="")
+        yield Bar(id="sentence", base="")
+        yield from self.foot()
+        yield Bar(id="too-small", base="")
+
+    def on_mount(self) -> None:
+        self.set_focus(self._pane("locks"))  # not AUTO_FOCUS: that waits for a terminal that has the focus
+        self.show_keys()
+        self.bar("too-small").say_text("terminal too small")
+        self._say_notice([f"Reading process {self.view_state.server.pid} …"])
+        self._say_header()
+        self._poller.start()
+
+    def on_unmount(self) -> None:
+        self._poller.stop()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.set_class(too_small(*event.size), "-too-small")
+        self.set_class(event.size.height >= SENTENCE_HEIGHT, "-sentence")
+        self.set_class(event.size.height >= STRIP_HEIGHT, "-strip")
+        self.set_class(event.size.height < IDENTITY_HEIGHT, "-one-line")
+        self._say_strip()
+        self._say_header()
+        self.settle()
+
+    # ---- what the poller tells
+
+    def on_pictured(self, message: Pictured) -> None:
+        self.view_state.collect(message.snapshot)
+        if not message.snapshot.alive and self.view_state.tools.player is None:
+            self._poller.stop()
+        self._say_states()
+        self._catch_up()
+        if (top := self._top()) is not None:
+            top.collected()
+
+    def on_failed(self, message: Failed) -> None:
+        if self.snapshot is None:
+            self._say_notice([text for text in (f"{message.error}.", message.error.remedy) if text])
+        else:
+            self.view_state.trouble = message.error
+            self._say_states()
+
+    def on_broken(self, message: Broken) -> None:
+        raise message.error
+
+    def _say_states(self) -> None:
+        if (top := self._top()) is not None:
+            top.show_banner()
+
+    def _top(self) -> View | None:
+        """The screen that is seen, if it has all its lines: one that is being made draws the newest picture as soon as
+        it can, and one that is being taken down says so by `display`.
+        """
+        screen = self.app.screen
+        return screen if isinstance(screen, View) and screen.is_mounted and screen.display else None
+
+    def _catch_up(self) -> None:
+        """Shows the newest picture; a terminal that is behind gets it later, or a newer one instead."""
+        if self.view_state.newest is not self.snapshot and is_behind(self.app._driver):
+            self.set_timer(BEHIND_S, self._catch_up)
+        elif self.view_state.catch_up():
+            self.view_state.meter.frame()
+            if (top := self._top()) is not None:
+                top.freshen()
+
+    # ---- keys
+
+    def pause(self) -> None:
+        self.view_state.paused = not self.view_state.paused
+        self.view_state.meter.restart()
+        self._catch_up()
+        self._say_header()
+        if (top := self._top()) is not None:
+            top.freshen()
+
+    def jump(self, history: Sequence[Snapshot]) -> None:
+        """Go to another moment of a recording."""
+        self.view_state.jump(history)
+        self._raster = None
+
+    def catch_up(self) -> None:
+        """Have the next picture read at once."""
+        self._poller.set_interval(self._poller.interval_s)
+        self._say_header()
+
+    def slower(self) -> None:
+        self._set_interval(slower(self._poller.interval_s))
+
+    def faster(self) -> None:
+        self._set_interval(faster(self._poller.interval_s))
+
+    def action_signals(self) -> None:
+        self._signals = not self._signals
+        self.renew()
+
+    def action_output(self) -> None:
+        if self.view_state.child is None:
+            self.say("semtrace did not start this server: its output goes where it was started")
+            return
+        self._output.toggle()
+        self.renew()
+        self.set_focus(self._output.pane if self._output.pane.shown else self._pane("locks"))
+
+    def reveal(self, row: Hashable) -> None:
+        """Puts the cursor on the row, in whatever pane it is."""
+        for table in self.query(Table):
+            if table.has(row):
+                self.set_focus(table)
+                table.select(row)
+
+    def leave(self) -> None:
+        """Back to the finding that led here, else to the list of servers."""
+        if self.came_from:
+            name, self.came_from = self.came_from, ""
+            self.post_message(Return(name))
+        elif self.view_state.several:
+            self.dismiss(None)
+        else:
+            self.say(f"there is nothing to go back to; {commands.shown(self._key_of('quit'))} quits")
+
+    def on_table_moved(self, event: Table.Moved) -> None:
+        self._say_sentence()
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        # The lines of the output are about nothing that has details, a lock without a name about its owner process.
+        row = event.row.process if isinstance(event.row, Target) else event.row
+        if self.snapshot is not None and subjects.find(row, self.snapshot) is not None:
+            self.post_message(Open(row))
+
+    # ---- drawing
+
+    def renew(self) -> None:
+        snapshot = self.snapshot
+        if snapshot is None:
+            return
+        now = snapshot.monotonic_s
+        answer = headline(snapshot)
+        self._answer = answer if snapshot.alive else None
+        self.set_class(snapshot.alive, "-headline")
+        marks = Marks(snapshot)
+        shown = rows.shown_locks(snapshot, self._signals)
+        workers = self._pane("workers")
+        title = header.workers_title(snapshot, answer.workers)
+        workers.show(rows.worker_rows(snapshot), title, ["No process is left."], now)
+        locks = self._pane("locks")
+        notice = [] if shown.locks else sentences.no_locks(snapshot, shown)
+        locks.show(rows.lock_rows(snapshot, shown.locks, marks), header.locks_title(shown, marks), notice, now)
+        waits = private.private_waits(snapshot)
+        self._has_private = bool(snapshot.thread_locks or waits.nameless)
+        count = len(snapshot.thread_locks) + len(waits.nameless)
+        pane = self._pane("private")
+        pane.show(private.private_rows(snapshot, waits, marks), header.private_title(snapshot, count), (), now)
+        self._output.show()
+        self.settle()
+        self._say_header()
+        self._say_strip()
+        self._say_sentence()
+
+    def _say_notice(self, notice: Sequence[str]) -> None:
+        """Before there is a picture."""
+        self._pane("workers").show((), header.bare_title("Workers"), (), 0.0)
+        self._pane("locks").show((), header.bare_title("Locks"), notice, 0.0)
+        self.settle()
+
+    def settle(self) -> None:
+        """Shares the height. Sets only what changes: every change of a height is a layout."""
+        tables = [self._pane(name) for name in ("workers", "locks", "private", "output")]
+        low = self.size.height < LOW_HEIGHT  # the locks are the last to go
+        private_wanted = self._has_private and not low
+        output = self._output.wanted(self.size.height)
+        wanted = [
+            (tables[0].wanted_height + 1) * (not (low and output)),
+            tables[1].wanted_height + (private_wanted or bool(output)),
+            tables[2].wanted_height * private_wanted,
+            output,
+        ]
+        bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.has_class("-strip")
+        bars += self.filter_box.display + (self.has_class("-headline") and not self.has_class("-one-line"))
+        findings, room = (self.snapshot.findings if self.snapshot else ()), self.size.height - bars
+        brief = wanted_height(findings, room - sum(wanted))
+        for table, height in zip(tables, panes.share(room - brief, wanted), strict=True):
+            table.set_height(height)
+        foot = self.query_one(FindingsBar)
+        foot.set_height(brief)
+        foot.show(findings, commands.shown(self._key_of("findings")))
+
+    def keys(self) -> Sequence[str]:
+        return FOOTER if self.view_state.child is None else (*FOOTER[:4], "output", *FOOTER[4:])
+
+    def _say_header(self) -> None:
+        view_state, snapshot, answer = self.view_state, self.snapshot, self._answer
+        meter, player = view_state.meter, view_state.tools.player
+        replay = player.words() if player is not None else ""
+        gauge = header.Gauge(self._poller.interval_s, meter.rate, meter.cpu_percent, view_state.paused, replay)
+        alone = answer is None or snapshot is None
+        self.bar("header").say(partial(header.header_line, view_state.server, snapshot, gauge, alone=alone))
+        if answer is not None and snapshot is not None:
+            one_line = self.has_class("-one-line")
+            said = partial(header.headline_line, answer, view_state.server, snapshot, gauge, alone=one_line)
+            self.bar("headline").say(said)
+
+    def _say_strip(self) -> None:
+        """The last minute of all locks together."""
+        view_state, count = self.view_state, lines.strip_cells(self.size.width)
+        if self.snapshot is None or not self.has_class("-strip") or count < 1:
+            return
+        cell_s = STRIP_S / count
+        if self._raster is None or self._raster.cell_s != cell_s:
+            self._raster = Raster(view_state.timeline, "server", cell_s)
+        first = int(self.snapshot.monotonic_s // cell_s) + 1 - count
+        cells = self._raster.cells(None, first, count, self._raster.update(first))
+        self.bar("strip").say(lambda width: lines.strip_line(cells))
+
+    def _say_sentence(self) -> None:
+        row = self.table.selected if self.table else None
+        said = subjects.sentence(row, self.snapshot) if self.snapshot else ""
+        self.bar("sentence").say(lambda width: (Span(" " + sentences.shortened(said, width - 2), "dim"),))
+
+    def _set_interval(self, interval_s: float) -> None:
+        self._poller.set_interval(interval_s)
+        self.view_state.meter.restart()
+        self._say_header()
+
+    def _key_of(self, command: str) -> str:
+        return commands.keys_of(command, self.app._keymap)[0]
+
+    def _pane(self, name: str) -> Table:
+        return self.query_one(f"#{name}", Table)

@@ -1,0 +1,242 @@
+"""What all screens that look at a server have in common: filter, copy, a word in passing, the keys at the bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import partial
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.message import Message
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import Input
+
+from semtrace.tui import commands
+from semtrace.tui.state import ViewState
+from semtrace.tui.terminal.ascii import spelled
+from semtrace.tui.text import header
+from semtrace.tui.text.line import Item, Span, fill
+from semtrace.tui.text.orphans import orphan
+from semtrace.tui.widgets.bar import Bar
+from semtrace.tui.widgets.filter_input import FilterInput
+from semtrace.tui.widgets.line_widget import LineWidget
+from semtrace.tui.widgets.table import Table
+
+NOTICE_S = 2.5
+
+
+class Open(Message):
+    """Everything about this row is wanted."""
+
+    def __init__(self, row: Hashable) -> None:
+        super().__init__()
+        self.row = row
+
+
+class Reveal(Message):
+    """This row of the overview is wanted."""
+
+    def __init__(self, row: Hashable) -> None:
+        super().__init__()
+        self.row = row
+
+
+class Return(Message):
+    """The view of that key is wanted as it was left."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+
+class AskRelease(Message):
+    """The lock of this row shall be released, if it is orphaned."""
+
+    def __init__(self, row: Hashable) -> None:
+        super().__init__()
+        self.row = row
+
+
+class View(Screen[None]):
+    """`renew` draws the picture that is shown now. `asks` is True of a screen that wants an answer first: the keys that
+    lead elsewhere do nothing there.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = commands.bindings("filter", "back", "release")
+    asks: ClassVar[bool] = False
+    shows_pause: ClassVar[bool] = True  # False where the screen itself says that the picture stands still
+    key = ""  # the command that leads here
+    _row: Hashable = None  # what it is about, where there is no table to choose in
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._filtered: Table | None = None
+        self._notice_timer: Timer | None = None
+        self._banner = ("", "")
+
+    @property
+    def shared_state(self) -> ViewState | None:
+        """What all screens share; None before there is a server."""
+        main = getattr(self.app, "main", None)
+        view_state = getattr(main, "view_state", None)
+        return view_state if isinstance(view_state, ViewState) else None
+
+    @property
+    def is_current(self) -> bool:
+        """Only while nothing covers it: else Textual (8.2.8) repaints all at each message of a covered screen."""
+        return super().is_current and self.app.screen is self
+
+    def on_screen_resume(self) -> None:
+        """Its picture is as old as its last time on top."""
+        self.freshen()
+
+    def freshen(self) -> None:
+        """Another picture is shown, or the view was paused or goes on."""
+        self.show_banner()
+        self.renew()
+        self.show_keys()
+
+    # ---- what subclasses say
+
+    def renew(self) -> None:
+        """Draws what is shown now."""
+
+    def opened(self) -> None:
+        """Its key was pressed: unlike when one comes back to it, it begins at its beginning."""
+
+    def collected(self) -> None:
+        """The server was read; what is shown may stand still."""
+
+    def keys(self) -> Sequence[str]:
+        """The commands for the footer."""
+        return ("back", "help")
+
+    def hints(self) -> Sequence[Item]:
+        """What else the footer says, before those."""
+        return ()
+
+    def settle(self) -> None:
+        """The filter's line has come or gone."""
+
+    def copied(self) -> str:
+        """What `y` copies."""
+        table = self.table
+        return table.selected_text if table is not None else ""
+
+    # ---- what they use
+
+    def foot(self) -> ComposeResult:
+        """The last lines of the screen."""
+        yield Bar(id="banner")
+        yield FilterInput()
+        yield Bar(id="keys")
+
+    def show_keys(self) -> None:
+        if self._notice_timer is not None:
+            return
+        items = commands.footer(self.keys(), self.app._keymap, [*self._own_hints(), *self.hints()])
+        if LineWidget.ascii:
+            items = [Item(order, tuple(Span(spelled(text), style) for text, style in line)) for order, line in items]
+        self.bar("keys").say(partial(commands.footer_line, items))
+
+    def _own_hints(self) -> list[Item]:
+        """What every screen says if it is so: how to go on when paused, and that this lock can be released."""
+        view_state = self.shared_state
+        if view_state is None or self.asks:
+            return []
+        keymap = self.app._keymap
+        hints = [commands.hint_of("pause", keymap, word="go on", order=0)] if view_state.paused else []
+        if view_state.tools.release is not None and orphan(self.row, view_state.snapshot) is not None:
+            hints.append(commands.hint_of("release", keymap))
+        return hints
+
+    def show_banner(self) -> None:
+        """The server has ended, cannot be read, or the picture stands still: on every screen, above all else."""
+        view_state = self.shared_state
+        state = header.state_banner(view_state, self.shows_pause) if view_state is not None else ("", "")
+        if state == self._banner:
+            return
+        self._banner = text, style = state
+        self.set_class(bool(text), "-banner")
+        self.bar("banner").say(lambda width: fill((Span(f" {text}", style),), width, style))
+        self.settle()
+        self.call_after_refresh(self.renew)  # in the height that is left
+
+    def say(self, text: str, style: str = "strong") -> None:
+        """A word in passing, where the keys are."""
+        if self._notice_timer is not None:
+            self._notice_timer.stop()
+        self.bar("keys").say_text(text, style)
+        self._notice_timer = self.set_timer(NOTICE_S, self._said)
+
+    def _said(self) -> None:
+        self._notice_timer = None
+        self.show_keys()
+
+    def bar(self, name: str) -> Bar:
+        return self.query_one(f"#{name}", Bar)
+
+    @property
+    def table(self) -> Table | None:
+        """The one with the focus, or the first."""
+        if isinstance(self.focused, Table):
+            return self.focused
+        return self._filtered or next(iter(self.query(Table)), None)
+
+    @property
+    def row(self) -> Hashable:
+        """What the cursor is on, or the screen is about."""
+        table = self.table
+        return table.selected if table is not None else self._row
+
+    # ---- keys
+
+    def action_back(self) -> None:
+        """Leaves the innermost thing: the filters, then the screen."""
+        filtered = [table for table in self.query(Table) if table.view.filter]
+        for table in filtered:
+            table.set_filter("")
+        if not filtered:
+            self.leave()
+
+    def leave(self) -> None:
+        self.dismiss(None)
+
+    def action_filter(self) -> None:
+        self._filtered = self.table
+        if self._filtered is None:
+            return
+        self.filter_box.open(self._filtered.view.filter)
+        self.settle()
+        self.set_focus(self.filter_box)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a filter is typed, `/` is a letter."""
+        if action == "release":
+            return not self.asks
+        return action != "filter" or not (self.filter_box.display or self.table is None)
+
+    def on_table_moved(self, event: Table.Moved) -> None:
+        self.show_keys()
+
+    def action_release(self) -> None:
+        self.post_message(AskRelease(self.row))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if self._filtered is not None:
+            self._filtered.set_filter(event.value)
+
+    def on_filter_input_closed(self, event: FilterInput.Closed) -> None:
+        table, self._filtered = self.table, None
+        self.filter_box.display = False
+        self.settle()
+        if table is not None:
+            if not event.keep:
+                table.set_filter("")
+            self.set_focus(table)
+
+    @property
+    def filter_box(self) -> FilterInput:
+        return self.query_one(FilterInput)

@@ -1,0 +1,228 @@
+"""Rows and columns as values: what to show in which width, sorted and filtered how. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from typing import Literal, NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+
+from semtrace.lazydata import dataclass
+from semtrace.tui.text.line import ELLIPSIS, Line, Span, clip, clip_start, clip_words
+from semtrace.tui.text.signs import ASCENDING, DESCENDING
+
+GAP = 2
+
+SortKey = tuple[float, str]
+# "class": as "start", but at a capital letter; "list": as "words", of names that may have blanks in them
+Cut = Literal["end", "start", "class", "words", "list"]
+LIST = ", "
+_NUMBER = re.compile(r"\d+")
+_HALF_A_WORD = re.compile(f"^{ELLIPSIS}[a-z]+(?=[A-Z])")
+
+
+class Column(NamedTuple):
+    """`least` and `most` bound its width; where room is short the column with the highest `order` goes, 0 never.
+
+    `marked` says that a change in it is worth a mark. `cut` says which part of too long a text is left. One that is
+    `sparse` has no width before it has had a text.
+    """
+
+    title: str
+    least: int
+    most: int
+    order: int
+    right: bool = False
+    marked: bool = False
+    cut: Cut = "end"
+    sparse: bool = False
+
+
+class Cell(NamedTuple):
+    """`key` sorts it; without one its text does."""
+
+    text: str
+    style: str = ""
+    key: float | None = None
+
+    @property
+    def sort_key(self) -> SortKey:
+        return (0.0, natural(self.text)) if self.key is None else (self.key, "")
+
+
+class Row(NamedTuple):
+    """`id` is what the row is about, whatever its place: the cursor follows it. `rank` is its natural place.
+
+    `depth` says how deep it lies in a tree: with a row stay those that it lies below.
+    """
+
+    id: Hashable
+    cells: tuple[Cell, ...]
+    rank: tuple[float | str, ...]
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How the user wants to see the rows: `column` None is the natural order, a filter with `!` shows all others."""
+
+    column: int | None = None
+    reverse: bool = False
+    filter: str = ""
+
+
+def natural(text: str) -> str:
+    """What sorts numbers within a text as numbers: `many[9]` before `many[10]`."""
+    return _NUMBER.sub(lambda number: number.group().zfill(12), text.lower())
+
+
+def arrange(rows: Sequence[Row], view: Arrangement) -> list[Row]:
+    chosen = _chosen(sorted(rows, key=lambda row: row.rank), view.filter)
+    column = view.column
+    if column is not None:
+        chosen.sort(key=lambda row: row.cells[column].sort_key)
+    return chosen[::-1] if view.reverse else chosen
+
+
+def _chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
+    """Those that match, in a tree with all that lead to them."""
+    chosen: list[Row] = []
+    for row in reversed(rows):
+        if matches(row, pattern) or (chosen and row.depth < chosen[-1].depth):
+            chosen.append(row)
+    return chosen[::-1]
+
+
+def matches(row: Row, pattern: str) -> bool:
+    """Is the pattern anywhere in the row, in either case? Every cell counts, also one that has no room."""
+    wanted = pattern.lstrip("!").strip().lower()
+    if not wanted:
+        return True
+    found = any(wanted in cell.text.lower() for cell in row.cells)
+    return found != pattern.startswith("!")
+
+
+def content_widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+    """The width that each column has a use for."""
+    widths = [0 if column.sparse else _least_wanted(column) for column in columns]
+    for row in rows:
+        for i, cell in enumerate(row.cells):
+            wanted = len(cell.text) if cell.text.isascii() else cell_len(cell.text)
+            if wanted > widths[i]:
+                widths[i] = max(min(wanted, columns[i].most), _least_wanted(columns[i]))
+    return widths
+
+
+def fit(columns: Sequence[Column], wanted: Sequence[int], room: int) -> list[int]:
+    """The width of each column, 0 for one that is left out.
+
+    Which ones there are depends on as little as can be of what is in them now: a `marked` one is reckoned with its
+    `least` even while it is empty, for else others would come and go with its texts. How wide they are depends on the
+    texts: what one has no use for is for those that are cut, then for smaller columns that have been left out, and
+    only what nobody needs is for those that are empty.
+    """
+    places = sorted(range(len(columns)), key=lambda i: (columns[i].order, i))
+    widths = [0] * len(columns)
+
+    def grow(chosen: Sequence[int], most: Sequence[int]) -> None:
+        for i in chosen:
+            widths[i] += max(min(most[i] - widths[i], room - _total(widths)), 0)
+
+    def fits(i: int) -> bool:
+        least = _reckoned(columns[i], wanted[i])
+        return not columns[i].order or _total(widths) + GAP * any(widths) + least <= room
+
+    left_out: list[int] = []
+    for i in places:
+        if left_out or not fits(i):
+            left_out.append(i)
+        else:
+            widths[i] = _reckoned(columns[i], wanted[i])
+    for i in places:
+        widths[i] = min(widths[i], wanted[i])
+    grow([i for i in places if widths[i]], wanted)
+    for i in left_out:
+        if fits(i):
+            widths[i] = min(_reckoned(columns[i], wanted[i]), wanted[i])
+            grow([i], wanted)
+    grow([i for i in places if widths[i]], [column.least for column in columns])
+    return widths
+
+
+def _reckoned(column: Column, wanted: int) -> int:
+    return 0 if not wanted else column.least if column.marked else min(column.least, wanted)
+
+
+def _total(widths: Sequence[int]) -> int:
+    """With the gaps between those that there are."""
+    return sum(widths) + GAP * max(sum(width > 0 for width in widths) - 1, 0)
+
+
+def heading(columns: Sequence[Column], widths: Sequence[int], view: Arrangement) -> Line:
+    spans: list[Span] = []
+    for i, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        if not width:
+            continue
+        if spans:
+            spans.append(Span(" " * GAP))
+        sign = (DESCENDING if view.reverse else ASCENDING) if view.column == i else ""
+        title = clip(column.title + sign, width)
+        spans.append(Span(_pad(title, width, column.right), "heading.sort" if sign else "heading"))
+    return tuple(spans)
+
+
+def column_at(widths: Sequence[int], x: int) -> int | None:
+    """The column that is drawn at `x`."""
+    start = 0
+    for i, width in enumerate(widths):
+        if width and start <= x < start + width + GAP:
+            return i
+        start += width + GAP if width else 0
+    return None
+
+
+def row_line(columns: Sequence[Column], widths: Sequence[int], row: Row, marked: frozenset[int], mark: str) -> Line:
+    """The row's cells, those in `marked` in the style `mark` as well."""
+    spans: list[Span] = []
+    for i, (cell, width) in enumerate(zip(row.cells, widths, strict=True)):
+        if not width:
+            continue
+        if spans:
+            spans.append(Span(" " * GAP))
+        text = _cut(cell.text, width, columns[i].cut)
+        style = f"{cell.style} {mark}" if i in marked else cell.style
+        blanks = " " * (width - cell_len(text))
+        pieces = (Span(blanks), Span(text, style)) if columns[i].right else (Span(text, style), Span(blanks))
+        spans.extend(piece for piece in pieces if piece.text)
+    return tuple(spans)
+
+
+def changed(columns: Sequence[Column], before: Row, after: Row) -> list[int]:
+    """The columns that are worth a mark and do not say what they said."""
+    return [
+        i
+        for i, (old, new) in enumerate(zip(before.cells, after.cells, strict=True))
+        if columns[i].marked and old.text != new.text
+    ]
+
+
+def _least_wanted(column: Column) -> int:
+    """Room for the title and the sign of a sort. One of a single width is for figures, which it would tremble with."""
+    return max(len(column.title) + 1, column.least if column.least == column.most else 0)
+
+
+def _cut(text: str, width: int, how: Cut) -> str:
+    if len(text) <= width and text.isascii():
+        return text
+    if how == "words":
+        return clip_words(text, width)
+    if how == "list":
+        return clip_words(text, width, LIST)
+    if how == "class":
+        return _HALF_A_WORD.sub(ELLIPSIS, clip_start(text, width))
+    return clip_start(text, width) if how == "start" else clip(text, width)
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    return text.rjust(width) if right else set_cell_size(text, width)

@@ -1,0 +1,60 @@
+"""What `?` shows: the keys, then the signs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from semtrace.tui.commands import Keymap, help_lines
+from semtrace.tui.terminal.ascii import spelled
+from semtrace.tui.text import timeline_rows
+from semtrace.tui.text.entry import Entry
+from semtrace.tui.text.marks import MARK_MEANINGS, mark_text
+from semtrace.tui.text.signs import LOCK_SIGNS, PROCESS_SIGNS
+
+MOVING = (
+    ("↑ ↓  k j", "the row above, below; also the mouse and its wheel"),
+    ("PgUp PgDn", "a page up, down"),
+    ("Home End g G", "the first, the last row"),
+    ("", ""),
+    ("1 … 9", "in the details of a lock: to those who hold it and wait for it; of a worker: to its locks"),
+    ("u", "in the details: hold the stacks as they are, read them again every two seconds"),
+)
+
+
+def help_entries(keymap: Keymap, ascii_too: bool = False) -> Iterator[Entry]:
+    for key, does in (*help_lines(keymap), *MOVING):
+        yield Entry(spelled(key) if ascii_too else key, does)
+    yield Entry("", "")
+    for state, sign in LOCK_SIGNS.items():
+        yield Entry(f"{sign.sign} {state}", sign.meaning, sign.style)
+    for mark, meaning in MARK_MEANINGS.items():
+        yield Entry(mark_text(mark), meaning, "bad")
+    yield Entry("", "")
+    for signs, words, meaning, style in _process_signs():
+        yield Entry(signs, f"{words}: {meaning}", style)
+    yield Entry("", "")
+    yield Entry("", "In the timeline, and of its signs also in the strip of the last minute:", "strong")
+    for key, does in help_lines(keymap, "timeline"):
+        yield Entry(spelled(key) if ascii_too else key, does)
+    yield Entry("", "")
+    yield Entry("", "In a recording (semtrace open FILE):", "strong")
+    for key, does in help_lines(keymap, "recording"):
+        yield Entry(spelled(key) if ascii_too else key, does)
+    yield Entry("", "")
+    for drawn, meaning, style in timeline_rows.sign_entries():
+        yield Entry(drawn, meaning, style)
+    yield Entry("", "")
+    yield Entry("≥3.2s", "at least: sampling sees a lower bound, and may miss what is shorter than the interval")
+    yield Entry("3.20s", "exact: the lock is traced and says so itself")
+    yield Entry("WAIT95 HELD95", "of 100 waits or holds of a traced lock, 95 were shorter")
+    yield Entry("4712×2", "held twice: an RLock's depth, or units of a semaphore")
+    yield Entry("marked", "a cell that changed within the last second")
+
+
+def _process_signs() -> Iterator[tuple[str, str, str, str]]:
+    """States of the same sign and meaning in one line."""
+    lines: dict[tuple[str, str], tuple[list[str], str]] = {}
+    for state, sign in PROCESS_SIGNS.items():
+        lines.setdefault((sign.sign, sign.meaning), ([], sign.style))[0].append(state)
+    for (sign_text, meaning), (states, style) in lines.items():
+        yield sign_text, ", ".join(states), meaning, style

@@ -1,0 +1,64 @@
+"""Python stacks that were read at one time, and for whom they still tell the truth in the picture that is shown. Pure.
+
+A stack takes a while to read. It is told of a holder or waiter only if that thread was so, without a break that any
+picture knows of, from the picture before the reading to one after it, and is so in the picture that is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Literal
+
+from semtrace.lazydata import dataclass
+from semtrace.model import Lock, Problem, ProcessId, Snapshot, Surroundings
+from semtrace.text import age
+from semtrace.tui.text import subjects
+from semtrace.tui.text.entries import Stacks
+
+SAME_S = 0.1  # two pictures agree on a beginning but for how long each takes
+
+Role = tuple[Literal["holds", "waits"], ProcessId, int | None]
+Roles = Mapping[Role, float]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`read_s` is the time of the last picture before it; `proven` are the roles that unchanged_since over it."""
+
+    stacks: Stacks
+    problems: Sequence[Problem]
+    surroundings: Surroundings | None
+    read_s: float
+    proven: Roles
+
+    def of(self, row: Hashable, shown: Snapshot) -> Stacks:
+        """The stacks that may be told of those who hold the lock in that picture or wait for it."""
+        lasting = {(process, tid) for _, process, tid in unchanged_since(self.proven, roles(row, shown))}
+        return {
+            (process, tid): stack
+            for (process, tid), stack in self.stacks.items()
+            if (process, tid) in lasting or (process, None) in lasting
+        }
+
+    def when(self, shown: Snapshot, paused: bool) -> str:
+        """In words, by the time of that picture."""
+        ago = shown.monotonic_s - self.read_s
+        if ago < 0 or (paused and not ago):
+            return f"read {age(max(-ago, 0.0))} or more after this picture, which stands still"
+        return f"read {age(ago)} {'before this picture' if paused else 'ago'}"
+
+
+def roles(row: Hashable, snapshot: Snapshot) -> Roles:
+    """Which threads hold and wait for that lock, and since when, as CLOCK_MONOTONIC has it."""
+    lock = subjects.find(row, snapshot)
+    if not isinstance(lock, Lock):
+        return {}
+    now = snapshot.monotonic_s
+    found: dict[Role, float] = {("holds", each.process, each.tid): now - (each.since_s or 0.0) for each in lock.holders}
+    found.update({("waits", each.process, each.tid): now - (each.for_s or 0.0) for each in lock.waiters})
+    return found
+
+
+def unchanged_since(before: Roles, after: Roles) -> Roles:
+    """Those that are in both, since the same time."""
+    return {role: start for role, start in before.items() if abs(after.get(role, float("inf")) - start) < SAME_S}

@@ -1,0 +1,87 @@
+"""What a row is about: from its identity to the process or lock of a snapshot, and what there is to say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from semtrace.model import EndedChild, Lock, Process, Snapshot, Surroundings, Target, ThreadLock
+from semtrace.observe.separate import combine
+from semtrace.tui.text.entries import (
+    NO_CONTEXT,
+    LockContext,
+    ended_entries,
+    lock_entries,
+    private_entries,
+    process_entries,
+)
+from semtrace.tui.text.entry import Entry
+from semtrace.tui.text.marks import Marks
+from semtrace.tui.text.rows import label
+from semtrace.tui.text.sentences import (
+    ended_sentence,
+    lock_sentence,
+    nameless_sentence,
+    private_sentence,
+    process_sentence,
+)
+
+Subject = Process | EndedChild | Lock | ThreadLock
+
+
+def find(row: Hashable, snapshot: Snapshot) -> Subject | None:
+    """None if it is gone."""
+    everything: tuple[tuple[Hashable, Subject], ...] = (
+        *((process.id, process) for process in snapshot.processes),
+        *((child.id, child) for child in snapshot.ended),
+        *((lock.id, lock) for lock in combine(snapshot.locks)),
+        *((lock.name, lock) for lock in snapshot.thread_locks),
+    )
+    return next((subject for identity, subject in everything if identity == row), None)
+
+
+def sentence(row: Hashable, snapshot: Snapshot) -> str:
+    """What is over is not told as if it were so now."""
+    said = _sentence(row, snapshot)
+    return said if snapshot.alive or not said else f"Then: {said}"
+
+
+def _sentence(row: Hashable, snapshot: Snapshot) -> str:
+    if isinstance(row, Target):
+        return nameless_sentence(row, snapshot)
+    match find(row, snapshot):
+        case Lock() as lock:
+            mark = Marks(snapshot).of_lock(lock)
+            return (f"{mark.upper()}: " if mark else "") + lock_sentence(lock)
+        case Process() as process:
+            return process_sentence(process, snapshot)
+        case EndedChild() as child:
+            return ended_sentence(child)
+        case ThreadLock() as private:
+            return private_sentence(private, snapshot)
+    return ""
+
+
+def title(row: Hashable, snapshot: Snapshot) -> str:
+    match find(row, snapshot):
+        case Lock() as lock:
+            return f"Lock {label(lock)}"
+        case Process() as process:
+            return f"{process.role.capitalize()} {process.pid}"
+        case EndedChild() as child:
+            return f"Defunct child {child.pid}"
+    return f"Private lock {row}"
+
+
+def entries(
+    row: Hashable, snapshot: Snapshot, beside: LockContext = NO_CONTEXT, surroundings: Surroundings | None = None
+) -> Iterable[Entry]:
+    match find(row, snapshot):
+        case Lock() as lock:
+            return lock_entries(lock, snapshot, beside)
+        case Process() as process:
+            return process_entries(process, snapshot, surroundings)
+        case EndedChild() as child:
+            return ended_entries(child)
+        case ThreadLock() as private:
+            return private_entries(private, snapshot)
+    return [Entry("", "It is gone.", "dim")]

@@ -1,0 +1,39 @@
+"""The output of a server that semtrace started, in a pane below the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+
+from semtrace.tui.child import Child
+from semtrace.tui.text.log_rows import KEPT_LINES, OUTPUT, output_rows, output_title
+from semtrace.tui.widgets.log import Log
+
+LEAST = 8
+
+
+class Output:
+    """Rows are made only when it is shown; the output is read all the same: it is no longer in the file's way then."""
+
+    def __init__(self, child: Child | None) -> None:
+        self.pane = Log(OUTPUT, id="output", sortable=False)
+        self._child = child
+        self._lines: deque[tuple[int, str]] = deque(maxlen=KEPT_LINES)
+        self._numbers = count(1)
+
+    def toggle(self) -> None:
+        """There is no output of a server that was there before us."""
+        if self._child is not None:
+            self.pane.toggle()
+
+    def show(self) -> None:
+        if self._child is None:
+            return
+        self._lines.extend(zip(self._numbers, self._child.output(), strict=False))
+        if self.pane.shown:
+            title = output_title(self._child.running, str(self._child.log))
+            self.pane.show(output_rows(self._lines), title, ["It has written nothing yet."], 0.0)
+
+    def wanted(self, height: int) -> int:
+        """A third of the screen: it could fill any."""
+        return max(LEAST, height // 3) * self.pane.shown

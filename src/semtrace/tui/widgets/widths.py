@@ -1,0 +1,31 @@
+"""How wide the columns of one table are, from picture to picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from semtrace.tui.text.grid import Column, Row, content_widths, fit
+
+SHRINK_S = 5.0
+
+
+class Widths:
+    """A column grows at once, and shrinks when it has not needed its width for a while: columns shall not tremble."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._wanted = content_widths(columns, ())
+        self._needed_s = [0.0] * len(columns)
+
+    def need(self, rows: Sequence[Row], now_s: float) -> None:
+        """Those rows are shown at that time."""
+        for i, width in enumerate(content_widths(self._columns, rows)):
+            if width >= self._wanted[i] or now_s - self._needed_s[i] > SHRINK_S:
+                self._wanted[i], self._needed_s[i] = width, now_s
+
+    def forget(self, rows: Sequence[Row]) -> None:
+        """The screen has another size: nobody would see a column tremble now."""
+        self._wanted = content_widths(self._columns, rows)
+
+    def in_room(self, width: int) -> list[int]:
+        return fit(self._columns, self._wanted, width)
