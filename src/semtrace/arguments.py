@@ -454,7 +454,7 @@ def _add_diff(commands: Commands) -> None:
         "--threshold",
         type=_percent,
         metavar="PERCENT",
-        help="exit code 3 if waits or holds are so much longer, or if there is a new error or lock order",
+        help="exit code 3 if waits or holds are so much longer, or if an error or two lock orders are new",
     )
     command.set_defaults(name="diff", ignore=[])
 

@@ -145,7 +145,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "collecting": "model tracing.drain tracing.follower tracing.speakers tracing.state .eventlog",
         "recorder": "model wire observe.observer present.deaths rules stacks tracing.follower .chunks .collecting "
         ".eventlog .groups .head .numbers .sink .stackbook",
-        "diffing": "model rules text .replay .tracedevents",
+        "lockorders": "model",
+        "diffing": "model rules text .lockorders .replay .tracedevents",
         "asked": "",
         "command": "model errors servers.gunicorn text .asked .recorder .sink",
     },
