@@ -575,9 +575,11 @@ def _pid_or_file(text: str) -> int | Path:
     """A number is a PID; a recording of such a name can be given as ./NAME."""
     if _is_pid(text):
         return int(text)
-    if "/" in text or text.endswith(_RECORDING) or Path(text).is_file():
+    if "/" in text or text.endswith(_RECORDING) or Path(text).exists():
         return Path(text)
-    raise argparse.ArgumentTypeError(f"invalid PID {text!r}: use the number that `semtrace ps` shows, or a recording")
+    raise argparse.ArgumentTypeError(
+        f"invalid PID {text!r}: use the number that `semtrace ps` shows, or a recording; there is no such file"
+    )
 
 
 def _moment(text: str) -> Moment:

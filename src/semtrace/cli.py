@@ -305,7 +305,8 @@ def export(options: argparse.Namespace) -> int:
     """A recording in another format."""
     from semtrace.export.command import export
 
-    say(export(options.file, options.to, options.out, (options.since, options.until), _limits(options)))
+    part = options.since, options.until
+    say(export(options.file, options.to, options.out, part, _limits(options), say))
     return EXIT_OK
 
 
@@ -313,7 +314,8 @@ def diff(options: argparse.Namespace) -> int:
     """What changed between two recordings."""
     from semtrace.record.diffing import diff
 
-    lines, worse = diff(options.before, options.after, _limits(options), options.threshold, as_json=options.json)
+    limits = _limits(options)
+    lines, worse = diff(options.before, options.after, limits, options.threshold, as_json=options.json, tell=say)
     emit(lines)
     return EXIT_FINDINGS if worse else EXIT_OK
 

@@ -135,7 +135,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "head": "model errors .chunks .numbers .schema",
         "sink": "errors linux.safefile .chunks",
         "reader": "errors linux.safefile .chunks .groups .head .moments .numbers",
-        "replay": "model doctor errors rules .groups .head .moments .reader",
+        "replay": "model doctor errors rules text .groups .head .moments .reader",
         "player": "model rules text .groups .moments .reader .replay",
         "eventlog": "model wire tracing.packing .chunks .numbers",
         "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments "

@@ -129,8 +129,10 @@ class _Recording:
             file.close()
             raise
         self._recorders.append(recorder)
-        to = "memory, to be written to" if self._order.wanted.keep_s is not None else "to"
-        self._say(f"recording {clean(server.title)} (PID {server.pid}) {to} {path}")
+        where = f"to {path}"
+        if self._order.wanted.keep_s is not None:
+            where = f"in memory; when an error is found, a worker dies, or at SIGUSR1, it goes {where}"
+        self._say(f"recording {clean(server.title)} (PID {server.pid}) {where}")
 
     def _say_why(self, recorder: Recorder) -> None:
         for reason in recorder.reasons:

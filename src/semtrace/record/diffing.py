@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,16 @@ class Side:
 
 
 def diff(
-    before: Path, after: Path, limits: Limits, threshold: float | None, *, as_json: bool
+    before: Path,
+    after: Path,
+    limits: Limits,
+    threshold: float | None,
+    *,
+    as_json: bool,
+    tell: Callable[[str], object] | None = None,
 ) -> tuple[Sequence[str], bool]:
     """Return the lines, and whether the later recording is worse by more than `threshold` percent."""
-    one, other = _side(before, limits), _side(after, limits)
+    one, other = _side(before, limits, tell), _side(after, limits, tell)
     worse = list(_worse(one, other, threshold)) if threshold is not None else []
     if as_json:
         return [json.dumps(_as_json(one, other, worse), indent=2)], bool(worse)
@@ -78,8 +84,8 @@ def diff(
 # -- one recording
 
 
-def _side(path: Path, limits: Limits) -> Side:
-    with Replay(path, limits) as replay, values_that_no_server_has(path):
+def _side(path: Path, limits: Limits, tell: Callable[[str], object] | None) -> Side:
+    with Replay(path, limits, tell) as replay, values_that_no_server_has(path):
         gathered = _Gathered()
         for snapshot in replay.between(None, None):
             gathered.add(snapshot)
