@@ -59,6 +59,7 @@ def open_recording(options: argparse.Namespace) -> int:
     player = Player(options.file, Limits(ignore=frozenset(settings.ignore)), options.at)
     server = player.snapshot().server
     tools = Tools(folder=Path(settings.folder).expanduser(), player=player)
+    threading.Thread(target=player.prepare, name="semtrace-overview", daemon=True).start()
     return app.run(
         lambda: (server,), lambda _: player, settings=settings, tools=tools, remembered=_remembered(settings)
     )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recordings import S, frames, moving, recorded
+from recordings import S, file, moving, traced_bytes, with_events
 from sick import holder, lock, pid, processes, snapshot, waiter
 from telling import LOCK, P, record
 
@@ -45,36 +45,11 @@ def contended(count: int = 50, name: str = "app.lock") -> list[Snapshot]:
     return found
 
 
-def file(path: Path, several: list[Snapshot], *more: bytes) -> Path:
-    path.write_bytes(b"".join([*recorded(frames(several)), *more]))
-    return path
-
-
 def exported(path: Path, to: str) -> bytes:
     out = path.with_suffix(f".{to}")
     export(path, to, out, NOTHING, Limits())
     assert out.stat().st_mode & 0o777 == 0o600
     return out.read_bytes()
-
-
-def traced_bytes(count: int, wait_ns: int = 0) -> bytes:
-    """One thread of P acquires and releases, each hold 1 ms."""
-    found = []
-    for number in range(count):
-        at = 100 * S + number * 10_000_000
-        found.append(record(EventType.ACQUIRED, at, 2 * number + 1, wait_ns, P))
-        found.append(record(EventType.RELEASED, at + 1_000_000, 2 * number + 2, 1_000_000, P))
-    return b"".join(map(wire.encode_event, found))
-
-
-def with_events(path: Path, data: bytes, legend: Legend | None = None) -> Path:
-    legend = legend or Legend({}, {LOCK: "app.traced"}, {}, frozenset({0}))
-    chunks = [legend_chunk(legend, 100 * S), *event_chunks(0, data, 1 << 60)]
-    return file(path, [traced_snapshot(each) for each in moving(20)], *map(encode, chunks))
-
-
-def traced_snapshot(plain: Snapshot) -> Snapshot:
-    return replace(plain, locks=(Lock(LOCK, "Lock", "free", 1, 1, "app.traced"),), waits=WaitGraph())
 
 
 def test_events_come_back_as_they_were_with_their_legend() -> None:

@@ -115,6 +115,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "spans": "model",
         "timeline": "model waits .spans",
         "bitrows": "model .spans",
+        "overview": "model",
         "raster": "model .bitrows .spans .timeline",
     },
     "reports": {
@@ -136,7 +137,9 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "sink": "errors linux.safefile .chunks",
         "reader": "errors linux.safefile .chunks .groups .head .moments .numbers",
         "replay": "model doctor errors rules text .groups .head .moments .reader",
-        "player": "model rules text .groups .moments .reader .replay",
+        "overview": "model errors rules timelines.overview .groups .reader .replay",
+        "recent": "model .eventlog .groups .reader .tracedevents",
+        "player": "model errors rules text timelines.overview .groups .moments .overview .reader .recent .replay",
         "eventlog": "model wire tracing.packing .chunks .numbers",
         "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments "
         ".numbers .reader",
@@ -200,7 +203,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
     "settings": "errors linux.safefile",
     "tui": "model errors linux.safefile present rules.coverage rules.headline timelines.raster reports.schema "
-    "observe.separate settings timelines.spans reports.stacks text timelines.timeline tui waits",
+    "observe.separate settings timelines.overview timelines.spans reports.stacks text timelines.timeline tui waits",
     "web": "errors text web",
     "arguments": "errors record.moments",
     "completion": "arguments errors",

@@ -18,6 +18,8 @@ from semtrace.record.numbers import Damaged
 
 _WINDOW = 1 << 18
 _MOST_LOSSES = 1 << 17
+# Events are recorded so long after they happened, at most.
+_LATE_NS = 2_000_000_000
 
 
 class Recording:
@@ -123,6 +125,20 @@ class Recording:
         """Yield all whole chunks behind the head."""
         for _, chunk in walk(self._read, self._first, self._size):
             yield chunk
+
+    def event_chunks(self, since: float, until_ns: int) -> Iterator[Chunk]:
+        """Yield the chunks of events from the group of that time (since the epoch) to CLOCK_MONOTONIC `until_ns`."""
+        for _, chunk in walk(self._read, self._group_before(since), self._size):
+            if chunk.kind == ChunkKind.EVENTS:
+                if chunk.first_ns <= until_ns:
+                    yield chunk
+            elif chunk.first_ns > until_ns + _LATE_NS:
+                break
+
+    def near(self, moment: float) -> Frame | None:
+        """Return the first snapshot of the group of that time: a quick `at`, up to a group too early."""
+        found = self._group_from(self._group_before(moment), self._size)
+        return found[1] if found else None
 
     # -- where a moment is
 

@@ -31,6 +31,7 @@ from semtrace.tui.orphans import orphan, why_not
 from semtrace.tui.palette import PLAIN_THEME, THEME, Colours
 from semtrace.tui.releasing import ReleaseSheet
 from semtrace.tui.remembered import Remembered
+from semtrace.tui.replaybar import ReplayBar, SeekInput
 from semtrace.tui.saving import save
 from semtrace.tui.source import Source
 from semtrace.tui.table import Table
@@ -92,6 +93,7 @@ class SemtraceApp(App[int]):
             *("help", "settings", "findings", "blocking", "timeline", "events", "problems"),
             *("pause", "slower", "faster", "copy", "save", "palette", "quit"),
             *("play_slower", "play_faster", "step_back", "step_on", "skip_back", "skip_on", "event_back", "event_on"),
+            "seek",
         ),
     ]
 
@@ -226,7 +228,7 @@ class SemtraceApp(App[int]):
         """
         if action == "command_palette" and terminal.too_small(*self.size):
             return False
-        if action in ("speed", "step", "skip", "event") and self._tools.player is None:
+        if action in ("speed", "step", "skip", "event", "seek") and self._tools.player is None:
             return False
         if action in ("view", "pause", "slower", "faster", "copy", "save", "command_palette"):
             return isinstance(self.screen, View) and not self.screen.asks
@@ -264,6 +266,20 @@ class SemtraceApp(App[int]):
         if (player := self._tools.player) is not None:
             self._play(partial(player.event, by))
 
+    def action_seek(self) -> None:
+        if isinstance(self.screen, View) and not self.screen.asks:
+            self.screen.seek()
+
+    def on_replay_bar_went(self, message: ReplayBar.Went) -> None:
+        if (player := self._tools.player) is not None:
+            self._play(partial(player.go_to, message.part))
+
+    def on_seek_input_typed(self, message: SeekInput.Typed) -> None:
+        if isinstance(self.screen, View):
+            self.screen.seek_done()
+        if (player := self._tools.player) is not None and message.text.strip():
+            self._play(partial(player.go, message.text))
+
     def _play(self, act: Callable[[], object], jumps: bool = True) -> None:
         """Obey a key of a recording. What raises was in the file: the view says it, and stays."""
         player, main = self._tools.player, self.main
@@ -274,7 +290,8 @@ class SemtraceApp(App[int]):
             if jumps:
                 main.jump(player.history())
         except SemtraceError as error:
-            main.say(f"{error}", "warning")
+            if isinstance(self.screen, View):
+                self.screen.say(f"{error}: {error.remedy}" if error.remedy else f"{error}", "warning")
             return
         main.look_now()
         if found is False and isinstance(self.screen, View):

@@ -23,6 +23,7 @@ from semtrace.tui.marks import Marks
 from semtrace.tui.messages import Broken, Failed, Pictured
 from semtrace.tui.output import Output
 from semtrace.tui.poller import Poller, faster, slower
+from semtrace.tui.replaybar import SeekInput
 from semtrace.tui.source import Source, opened
 from semtrace.tui.table import Table
 from semtrace.tui.terminal import is_behind, too_small
@@ -267,6 +268,7 @@ class MainScreen(View):
             output,
         ]
         bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.has_class("-strip")
+        bars += self.has_class("-replay") + self.query_one(SeekInput).display
         bars += self.filter_box.display + (self.has_class("-headline") and not self.has_class("-one-line"))
         findings, room = (self.snapshot.findings if self.snapshot else ()), self.size.height - bars
         brief = wanted_height(findings, room - sum(wanted))
@@ -281,8 +283,8 @@ class MainScreen(View):
 
     def _say_header(self) -> None:
         looking, snapshot, answer = self.looking, self.snapshot, self._answer
-        meter, player = looking.meter, looking.tools.player
-        replay = player.words() if player is not None else ""
+        meter = looking.meter
+        replay = " recording " if looking.tools.player is not None else ""
         gauge = header.Gauge(self._poller.interval_s, meter.rate, meter.cpu_percent, looking.paused, replay)
         alone = answer is None or snapshot is None
         self.bar("header").say(partial(header.header_line, looking.server, snapshot, gauge, alone=alone))

@@ -11,6 +11,7 @@ from textual.binding import BindingType
 from textual.message import Message
 from textual.screen import Screen
 from textual.timer import Timer
+from textual.widget import Widget
 from textual.widgets import Input
 
 from semtrace.tui import commands, header
@@ -21,6 +22,7 @@ from semtrace.tui.filtering import FilterInput
 from semtrace.tui.line import Item, Span, fill
 from semtrace.tui.looking import Looking
 from semtrace.tui.orphans import orphan
+from semtrace.tui.replaybar import ReplayBar, SeekInput
 from semtrace.tui.table import Table
 
 PASSING_S = 2.5
@@ -74,6 +76,7 @@ class View(Screen[None]):
         self._filtered: Table | None = None
         self._in_passing: Timer | None = None
         self._state = ("", "")
+        self._focused_before: Widget | None = None
 
     @property
     def looked_at(self) -> Looking | None:
@@ -129,6 +132,8 @@ class View(Screen[None]):
     def foot(self) -> ComposeResult:
         """The last lines of the screen."""
         yield Bar(id="banner")
+        yield ReplayBar()
+        yield SeekInput()
         yield FilterInput()
         yield Bar(id="keys")
 
@@ -147,6 +152,14 @@ class View(Screen[None]):
             return []
         keymap = self.app._keymap
         hints = [commands.hint_of("pause", keymap, word="go on", order=0)] if looking.paused else []
+        if looking.tools.player is not None:
+            word = "stop" if looking.tools.player.playing else "play"
+            hints = [
+                commands.hint_of("play", keymap, word=word, order=0),
+                commands.pair("step_back", "step_on", keymap),
+                commands.pair("event_back", "event_on", keymap),
+                commands.hint_of("seek", keymap),
+            ]
         if looking.tools.release is not None and orphan(self.row, looking.snapshot) is not None:
             hints.append(commands.hint_of("release", keymap))
         return hints
@@ -154,6 +167,7 @@ class View(Screen[None]):
     def say_state(self) -> None:
         """The server has ended, cannot be read, or the picture stands still: on every screen, above all else."""
         looking = self.looked_at
+        self._say_replay(looking)
         state = header.state_banner(looking, self.tells_pause) if looking is not None else ("", "")
         if state == self._state:
             return
@@ -162,6 +176,24 @@ class View(Screen[None]):
         self.bar("banner").say(lambda width: fill((Span(f" {text}", style),), width, style))
         self.settle()
         self.call_after_refresh(self.renew)  # in the height that is left
+
+    def _say_replay(self, looking: Looking | None) -> None:
+        player = looking.tools.player if looking is not None and not self.asks else None
+        if (player is not None) is not self.has_class("-replay"):
+            self.set_class(player is not None, "-replay")
+            self.settle()
+        if player is not None:
+            self.query_one(ReplayBar).tell(player)
+
+    def seek(self) -> None:
+        """A time is to be typed."""
+        self._focused_before = self.focused
+        self.query_one(SeekInput).open()
+        self.settle()
+
+    def seek_done(self) -> None:
+        self.settle()
+        self.set_focus(self._focused_before)
 
     def say(self, text: str, style: str = "strong") -> None:
         """A word in passing, where the keys are."""
