@@ -202,6 +202,7 @@ def _add_run(commands: Commands) -> None:
         epilog=_examples("semtrace run -- gunicorn -w 4 --preload shop:app  with exact times of each lock"),
     )
     command.add_argument("--headless", action="store_true", help="no live view: semtrace becomes the server")
+    command.add_argument("--record", type=Path, metavar="FILE", help="also record it into this new file, with events")
     _add_look(command)
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- gunicorn …", help="the server's command")
     command.set_defaults(name="run")

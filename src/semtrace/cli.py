@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
-from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
+from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError, UsageError
 from semtrace.printing import (
     emit,
     emit_ascii,
@@ -93,6 +93,8 @@ def open_recording(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """A server of our own, traced; with the live view beside it, or in our place."""
     if options.headless:
+        if options.record is not None:
+            raise UsageError("--record does not go with --headless", "use: semtrace record PID -o FILE --also-events")
         from semtrace import launch
 
         launch.replace_by(options.command)

@@ -233,3 +233,54 @@ def test_events_before_the_moment_are_shown(tmp_path: Path) -> None:
     assert later is not None
     assert len(later.recent) == 100
     player.close()
+
+
+class FakeRecorder:
+    def __init__(self) -> None:
+        self.running = False
+        self.ended = ""
+        self.asked: list[object] = []
+
+    def start(self, pid: int, events: bool) -> str:
+        self.asked.append((pid, events))
+        self.running = True
+        return "recording to /x.semrec"
+
+    def stop(self) -> str:
+        self.running = False
+        return "3 snapshots in /x.semrec"
+
+    def news(self) -> str:
+        said, self.ended = self.ended, ""
+        return said
+
+
+def test_a_key_starts_and_stops_a_recording() -> None:
+    from tui.fakes import Script, picture
+
+    async def go() -> None:
+        recorder = FakeRecorder()
+        async with looking(Script(picture()), (150, 36), recorder=recorder) as seen:
+            await seen.sees("Locks")
+            await seen.press("C")
+            await seen.sees("recording to /x.semrec", "● REC")
+            assert recorder.asked == [(picture().server.pid, False)]
+            await seen.press("C")
+            await seen.sees("3 snapshots in /x.semrec")
+            await seen.misses("● REC")
+            recorder.ended = "/x.semrec has reached --max-size"
+            await seen.sees("/x.semrec has reached --max-size")
+
+    asyncio.run(go())
+
+
+def test_without_a_recorder_its_key_says_so() -> None:
+    from tui.fakes import Script, picture
+
+    async def go() -> None:
+        async with looking(Script(picture()), (150, 36)) as seen:
+            await seen.sees("Locks")
+            await seen.press("C")
+            await seen.sees("nothing is recorded from this view")
+
+    asyncio.run(go())

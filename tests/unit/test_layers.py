@@ -151,6 +151,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "lockorders": "model",
         "diffing": "model rules text .lockorders .replay .tracedevents",
         "asked": "",
+        "child": "errors",
         "command": "model errors servers.gunicorn text .asked .recorder .sink",
     },
     "export": {
@@ -210,7 +211,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "progress": "text",
     "printing": "errors progress text",
     "signals": "",
-    "showing": "model errors record.player tracing.follower servers.gunicorn launch linux repairs.mend "
+    "showing": "model errors record.child record.player tracing.follower servers.gunicorn launch linux repairs.mend "
     "observe.observer printing rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",

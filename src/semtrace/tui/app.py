@@ -29,6 +29,7 @@ from semtrace.tui.main import MainScreen
 from semtrace.tui.meter import Meter
 from semtrace.tui.orphans import orphan, why_not
 from semtrace.tui.palette import PLAIN_THEME, THEME, Colours
+from semtrace.tui.recording import NEWS_S, Recording, Said
 from semtrace.tui.releasing import ReleaseSheet
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.replaybar import ReplayBar, SeekInput
@@ -93,7 +94,7 @@ class SemtraceApp(App[int]):
             *("help", "settings", "findings", "blocking", "timeline", "events", "problems"),
             *("pause", "slower", "faster", "copy", "save", "palette", "quit"),
             *("play_slower", "play_faster", "step_back", "step_on", "skip_back", "skip_on", "event_back", "event_on"),
-            "seek",
+            *("seek", "record"),
         ),
     ]
 
@@ -130,10 +131,13 @@ class SemtraceApp(App[int]):
         self._meter = meter or Meter()
         self._clock = clock
         self._views: dict[str, View] = {}
+        self.recording = Recording(self._tools.recorder, self.post_message)
 
     def on_mount(self) -> None:
         self.ending.on_signals()
         self.set_keymap(dict(self.settings.keys))
+        if self._tools.recorder is not None:
+            self.set_interval(NEWS_S, self.recording.look)
         if len(self._servers) > 1:
             self.push_screen(ChooserScreen(self._servers, self._find, self._clock))
         else:
@@ -230,7 +234,7 @@ class SemtraceApp(App[int]):
             return False
         if action in ("speed", "step", "skip", "event", "seek") and self._tools.player is None:
             return False
-        if action in ("view", "pause", "slower", "faster", "copy", "save", "command_palette"):
+        if action in ("view", "pause", "slower", "faster", "copy", "save", "record", "command_palette"):
             return isinstance(self.screen, View) and not self.screen.asks
         return action != "quit" or not isinstance(self.screen, Leaving)
 
@@ -265,6 +269,16 @@ class SemtraceApp(App[int]):
     def action_event(self, by: int) -> None:
         if (player := self._tools.player) is not None:
             self._play(partial(player.event, by))
+
+    def action_record(self) -> None:
+        if self.main is not None:
+            self.recording.toggle(self.main.looking.newest)
+
+    def on_said(self, message: Said) -> None:
+        if isinstance(self.screen, View):
+            self.screen.say(message.text, message.style)
+        if self.main is not None:
+            self.main.look_now()
 
     def action_seek(self) -> None:
         if isinstance(self.screen, View) and not self.screen.asks:

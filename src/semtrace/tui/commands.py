@@ -72,6 +72,13 @@ COMMANDS: dict[str, Command] = {
     "save": Command(
         ("S",), "save", "save the screen as SVG and the snapshot as JSON, in the folder of the settings", 15, "app.save"
     ),
+    "record": Command(
+        ("C",),
+        "record",
+        "start or stop a recording; it goes to a new file in the folder of the settings",
+        15,
+        "app.record",
+    ),
     "pause": Command(("space",), "pause", "freeze the picture; collecting goes on", 9, "app.pause"),
     "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two pictures", 20, "app.slower"),
     "faster": Command(("minus",), "faster", "a shorter time between two pictures", 20, "app.faster"),

@@ -41,12 +41,23 @@ class Player(Protocol):
     def words(self) -> str: ...
 
 
+class Recorder(Protocol):
+    """Records the server into a file. `start` says where that is, `stop` and `news` what became of it."""
+
+    @property
+    def running(self) -> bool: ...
+    def start(self, pid: int, events: bool) -> str: ...
+    def stop(self) -> str: ...
+    def news(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Tools:
     """What reads or acts when a user asks: each is called in a thread of its own, and without it its key says why.
 
     `release` releases an orphaned lock and says what came of it; `stacks` reads Python stacks; `look_up` tells what a
     process was started as; `folder` is where `S` saves, None where nothing may be saved. `player`: it is a recording.
+    `recorder` makes one.
     """
 
     release: Release | None = None
@@ -54,6 +65,7 @@ class Tools:
     folder: Path | None = None
     look_up: LookUp | None = None
     player: Player | None = None
+    recorder: Recorder | None = None
 
 
 @dataclass

@@ -50,6 +50,7 @@ FOOTER = (
     "problems",
     "signals",
     "save",
+    "record",
     "palette",
     "help",
     "quit",
@@ -284,7 +285,10 @@ class MainScreen(View):
     def _say_header(self) -> None:
         looking, snapshot, answer = self.looking, self.snapshot, self._answer
         meter = looking.meter
+        recorder = looking.tools.recorder
         replay = " recording " if looking.tools.player is not None else ""
+        if recorder is not None and recorder.running:
+            replay = " ● REC "
         gauge = header.Gauge(self._poller.interval_s, meter.rate, meter.cpu_percent, looking.paused, replay)
         alone = answer is None or snapshot is None
         self.bar("header").say(partial(header.header_line, looking.server, snapshot, gauge, alone=alone))

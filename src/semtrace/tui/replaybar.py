@@ -103,7 +103,7 @@ class SeekInput(Input):
         self.cursor_blink = False
         self.display = False
 
-    def open(self) -> None:
+    def ask(self) -> None:
         self.value = ""
         self.display = True
         self.focus()

@@ -188,7 +188,7 @@ class View(Screen[None]):
     def seek(self) -> None:
         """A time is to be typed."""
         self._focused_before = self.focused
-        self.query_one(SeekInput).open()
+        self.query_one(SeekInput).ask()
         self.settle()
 
     def seek_done(self) -> None:
