@@ -408,6 +408,9 @@ def _add_record(commands: Commands) -> None:
     command.add_argument("--also-events", action="store_true", help="also each act of traced locks")
     command.add_argument("--no-stacks", action="store_true", help="not where holders and waiters are, by py-spy")
     command.add_argument("--all", action="store_true", help="every gunicorn of this machine, also those started later")
+    command.add_argument(
+        "--reconnect", action="store_true", help="when the gunicorn is restarted, go on in FILE-2, FILE-3 and so on"
+    )
     _add_ignore(command)
     command.set_defaults(name="record")
 

@@ -299,7 +299,7 @@ def record(options: argparse.Namespace) -> int:
     from semtrace.record.recorder import Wanted
 
     wanted = Wanted(options.interval, options.keep, options.also_events, not options.no_stacks, _limits(options))
-    order = Order(options.out, wanted, options.pid, options.duration, options.max_size, options.all)
+    order = Order(options.out, wanted, options.pid, options.duration, options.max_size, options.all, options.reconnect)
     return record(order, say)
 
 

@@ -152,7 +152,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "diffing": "model rules text .lockorders .replay .tracedevents",
         "asked": "",
         "child": "errors",
-        "command": "model errors servers.gunicorn text .asked .recorder .sink",
+        "successor": "model",
+        "command": "model errors servers.gunicorn text .asked .recorder .sink .successor",
     },
     "export": {
         "story": "model errors present.deaths present.waits record.moments record.replay record.tracedevents "
