@@ -84,9 +84,10 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
+        "marks": "linux .fleet .reading",
         "observer": "model allowance linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
-        "tracing.traced servers.tree .activity .baselines .deaths .fleet .heirs .knots .lasting .lastpicture .namebook "
-        ".ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
+        "tracing.traced servers.tree .activity .baselines .deaths .fleet .heirs .knots .lasting .lastpicture .marks "
+        ".namebook .ownership .picture .primitives .prover .reading .separate .threadlocks .verdict .watched",
     },
     # its traced locks
     "tracing": {

@@ -52,6 +52,8 @@ class FakeRecorder:
     def step(self) -> None:
         self.ended = True
 
+    tick = step
+
     def store_events(self) -> None:
         pass
 

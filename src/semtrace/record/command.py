@@ -98,7 +98,7 @@ class _Recording:
             ready = asked.wait(min(due_s, self._end_s) - time.monotonic(), (*fds, *ends))
             if not ready.isdisjoint(ends):
                 due_s = time.monotonic()  # somebody has died: one snapshot now
-        self._take()  # what was between the last snapshot and the end
+        self._take(in_any_case=True)  # what was between the last snapshot and the end
 
     def _goes_on(self) -> bool:
         return bool(self._recorders or self._order.every or self._gone)
@@ -116,9 +116,9 @@ class _Recording:
             self._look_for(self._gone)
         self._take()
 
-    def _take(self) -> None:
+    def _take(self, in_any_case: bool = False) -> None:
         for recorder in list(self._recorders):
-            self._unless_full(recorder, recorder.step)
+            self._unless_full(recorder, recorder.step if in_any_case else recorder.tick)
             self._say_why(recorder)
             if recorder.ended and recorder in self._recorders:
                 self._say(f"the server {recorder.server.pid} has ended")

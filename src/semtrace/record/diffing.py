@@ -19,6 +19,8 @@ from semtrace.text import clean, exact, table
 
 # Below this a duration is noise of the machine, and no reason to call a deploy worse.
 _LEAST_S = 0.001
+# A snapshot counts for no longer than this: behind it nothing is known.
+_GAP_S = 2.0
 _SHARES = (0.5, 0.95, 0.99)
 
 
@@ -97,7 +99,9 @@ def _side(path: Path, limits: Limits, tell: Callable[[str], object] | None) -> S
 class _Gathered:
     def __init__(self) -> None:
         self._names: dict[SemId, str] = {}
-        self._counts: dict[SemId, list[int]] = defaultdict(list)
+        self._waiters: dict[SemId, int] = {}  # of the last snapshot
+        self._seen_s = 0.0
+        self._waited_s: dict[SemId, float] = defaultdict(float)
         self._held: dict[SemId, list[float]] = defaultdict(list)
         self._waited: dict[SemId, list[float]] = defaultdict(list)
         self._acts: dict[SemId, list[int]] = defaultdict(lambda: [0, 0])
@@ -109,13 +113,17 @@ class _Gathered:
         self._newest: Snapshot | None = None
 
     def add(self, snapshot: Snapshot) -> None:
+        passed = min(max(snapshot.monotonic_s - self._last, 0.0), _GAP_S) if self._first else 0.0
+        for lock_id, count in self._waiters.items():
+            self._waited_s[lock_id] += count * passed
+        self._seen_s += passed
+        self._waiters = {lock.id: len(lock.waiters) for lock in snapshot.locks if not lock.signal}
         self._first, self._last = self._first or snapshot.monotonic_s, max(self._last, snapshot.monotonic_s)
         self._newest = snapshot if snapshot.alive else self._newest or snapshot
         for lock in snapshot.locks:
             if lock.signal:
                 continue
             self._names[lock.id] = lock.name or self._names.get(lock.id) or lock.part_of or "without a name"
-            self._counts[lock.id].append(len(lock.waiters))
             for holder in lock.holders:
                 self._see(lock.id, "held", snapshot, (holder.process, holder.tid), holder.since_s)
             for waiter in lock.waiters:
@@ -161,13 +169,12 @@ class _Gathered:
 
     def _figures(self, locks: Iterable[SemId], minutes: float) -> Figures:
         several = list(locks)
-        counts = [count for lock in several for count in self._counts[lock]]
         acts = [self._acts[lock] for lock in several if lock in self._acts]
         acquired, contended = (sum(each[place] for each in acts) for place in (0, 1))
         return Figures(
             hold=self._times(several, self._held, "held", minutes),
             wait=self._times(several, self._waited, "waited", minutes),
-            waiters=sum(counts) / len(counts) if counts else 0.0,
+            waiters=sum(self._waited_s[lock] for lock in several) / (self._seen_s or 1.0),
             contention=contended / acquired if acquired else None,
         )
 
