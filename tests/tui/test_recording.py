@@ -84,7 +84,7 @@ def test_a_player_moves_as_its_keys_say(recorded: tuple[Path, list[Snapshot]]) -
 def test_a_player_jumps_to_findings_and_back(recorded: tuple[Path, list[Snapshot]]) -> None:
     path, several = recorded
     player = Player(path, Limits())
-    assert player.event(1)
+    assert player.event(1) == "app.lock is orphaned: the process that held it died"
     assert player.snapshot().monotonic_s == several[50].monotonic_s
     assert player.snapshot().findings[0].code == "orphaned-lock"
     assert not player.event(1)

@@ -140,7 +140,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "replay": "model doctor errors rules text .groups .head .moments .reader",
         "overview": "model errors rules timelines.overview .groups .reader .replay",
         "recent": "model .eventlog .groups .reader .tracedevents",
-        "player": "model errors rules text timelines.overview .groups .moments .overview .reader .recent .replay",
+        "player": "model errors present rules text timelines.overview .groups .moments .overview .reader "
+        ".recent .replay",
         "eventlog": "model wire tracing.packing .chunks .numbers",
         "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments "
         ".numbers .reader",

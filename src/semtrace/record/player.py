@@ -10,6 +10,8 @@ from pathlib import Path
 
 from semtrace.errors import SemtraceError, UsageError
 from semtrace.model import Snapshot
+from semtrace.present.deaths import certificate
+from semtrace.present.titles import title
 from semtrace.record.groups import Frame
 from semtrace.record.moments import Moment, parse_moment
 from semtrace.record.overview import Overview
@@ -148,23 +150,24 @@ class Player:
             self._move()
             self.position = self._within(self.began + part * self._whole_s)
 
-    def event(self, by: int) -> bool:
-        """Go to the next or the previous picture with a finding or a death that the one before it has not; return False
-        if there is none.
+    def event(self, by: int) -> str:
+        """Go to the next or the previous picture with a finding or a death that the one before it has not. Return what
+        is new there; nothing if there is none.
         """
         with self._lock, values_that_no_server_has(self._path):
             self._move()
             self.playing = False
             if by > 0:
                 marks = self._marks(self.position, None)
-                found = next((at for at in marks if at > self.position + _EPSILON_S), None)
+                found = next((mark for mark in marks if mark[0] > self.position + _EPSILON_S), None)
             else:
                 found = None
-                for at in self._marks(self.began, self.position - _EPSILON_S):
-                    found = at
-            if found is not None:
-                self.position = self._within(found)
-            return found is not None
+                for mark in self._marks(self.began, self.position - _EPSILON_S):
+                    found = mark
+            if found is None:
+                return ""
+            self.position = self._within(found[0])
+            return found[1]
 
     # -- inside
 
@@ -172,15 +175,21 @@ class Player:
     def _whole_s(self) -> float:
         return max(self.ended - self.began, 1e-9)
 
-    def _marks(self, since: float, until: float | None) -> Iterator[float]:
+    def _marks(self, since: float, until: float | None) -> Iterator[tuple[float, str]]:
+        """Yield when something new was there, and what."""
         before: set[Hashable] | None = None
         for frame in self._replay.recording.frames(since, until):
             judged = self._replay.judged(frame)
-            keys: set[Hashable] = {each.key for each in judged.findings if each.severity != "note"}
-            keys |= {death.id for death in judged.deaths}
-            if (keys - before) if before is not None else (keys and since == self.began):
-                yield time_of(frame)
-            before = keys
+            said: dict[Hashable, str] = {
+                death.id: f"{death.role} {death.pid} {certificate(death, judged)}" for death in judged.deaths
+            }
+            said |= {each.key: title(each) for each in judged.findings if each.severity != "note"}
+            if before is None:
+                before = set() if since == self.began else set(said)
+            new = said.keys() - before
+            if new:
+                yield time_of(frame), "; ".join(said[key] for key in reversed(said) if key in new)
+            before = set(said)
 
     def _move(self) -> None:
         now = self._now()

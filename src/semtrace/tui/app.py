@@ -308,8 +308,8 @@ class SemtraceApp(App[int]):
                 self.screen.say(f"{error}: {error.remedy}" if error.remedy else f"{error}", "warning")
             return
         main.look_now()
-        if found is False and isinstance(self.screen, View):
-            self.screen.say("there is no other finding or death")
+        if isinstance(found, str) and isinstance(self.screen, View):
+            self.screen.say(found or "there is no other finding or death")
 
     def action_copy(self) -> None:
         if isinstance(self.screen, View):
