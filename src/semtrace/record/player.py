@@ -44,6 +44,7 @@ class Player:
         self._lock = threading.RLock()
         self._now = now
         self._path = path
+        self._limits = limits
         with values_that_no_server_has(path):
             self.began, self.ended = self._replay.recording.span()
             self.position = self.began if moment is None else self._within(self._replay.recording.resolve(moment))
@@ -154,20 +155,25 @@ class Player:
         """Go to the next or the previous picture with a finding or a death that the one before it has not. Return what
         is new there; nothing if there is none.
         """
-        with self._lock, values_that_no_server_has(self._path):
+        with self._lock:
             self._move()
             self.playing = False
+            here = self.position
+        # Through a descriptor of its own: it takes long, and pictures are wanted meanwhile.
+        with Replay(self._path, self._limits) as replay, values_that_no_server_has(self._path):
             if by > 0:
-                marks = self._marks(self.position, None)
-                found = next((mark for mark in marks if mark[0] > self.position + _EPSILON_S), None)
+                marks = self._marks(replay, here, None)
+                found = next((mark for mark in marks if mark[0] > here + _EPSILON_S), None)
             else:
                 found = None
-                for mark in self._marks(self.began, self.position - _EPSILON_S):
+                for mark in self._marks(replay, self.began, here - _EPSILON_S):
                     found = mark
-            if found is None:
-                return ""
+        if found is None:
+            return ""
+        with self._lock:
+            self._move()
             self.position = self._within(found[0])
-            return found[1]
+        return found[1]
 
     # -- inside
 
@@ -175,11 +181,11 @@ class Player:
     def _whole_s(self) -> float:
         return max(self.ended - self.began, 1e-9)
 
-    def _marks(self, since: float, until: float | None) -> Iterator[tuple[float, str]]:
+    def _marks(self, replay: Replay, since: float, until: float | None) -> Iterator[tuple[float, str]]:
         """Yield when something new was there, and what."""
         before: set[Hashable] | None = None
-        for frame in self._replay.recording.frames(since, until):
-            judged = self._replay.judged(frame)
+        for frame in replay.recording.frames(since, until):
+            judged = replay.judged(frame)
             said: dict[Hashable, str] = {
                 death.id: f"{death.role} {death.pid} {certificate(death, judged)}" for death in judged.deaths
             }

@@ -26,6 +26,7 @@ from semtrace.tui.finder import Finder
 from semtrace.tui.leaving import Leaving
 from semtrace.tui.looking import Looking, Tools
 from semtrace.tui.main import MainScreen
+from semtrace.tui.messages import Broken
 from semtrace.tui.meter import Meter
 from semtrace.tui.orphans import orphan, why_not
 from semtrace.tui.palette import PLAIN_THEME, THEME, Colours
@@ -34,6 +35,7 @@ from semtrace.tui.releasing import ReleaseSheet
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.replaybar import ReplayBar, SeekInput
 from semtrace.tui.saving import save
+from semtrace.tui.searching import Found, Search
 from semtrace.tui.source import Source
 from semtrace.tui.table import Table
 from semtrace.tui.terminal import drawing_on_the_terminal
@@ -131,6 +133,7 @@ class SemtraceApp(App[int]):
         self._meter = meter or Meter()
         self._clock = clock
         self._views: dict[str, View] = {}
+        self.search = Search(self.post_message)
         self.recording = Recording(self._tools.recorder, self.post_message)
 
     def on_mount(self) -> None:
@@ -267,8 +270,18 @@ class SemtraceApp(App[int]):
             self._play(partial(player.skip, seconds))
 
     def action_event(self, by: int) -> None:
-        if (player := self._tools.player) is not None:
-            self._play(partial(player.event, by))
+        if (player := self._tools.player) is not None and self.search.start(player, by):
+            self._play(lambda: None, jumps=False)
+            if isinstance(self.screen, View):
+                self.screen.say("searching …")
+
+    def on_found(self, message: Found) -> None:
+        self._play(lambda: None)
+        if isinstance(self.screen, View):
+            self.screen.say(message.text, message.style)
+
+    def on_broken(self, message: Broken) -> None:
+        raise message.error
 
     def action_record(self) -> None:
         if self.main is not None:
@@ -300,7 +313,7 @@ class SemtraceApp(App[int]):
         if player is None or main is None:
             return
         try:
-            found = act()
+            act()
             if jumps:
                 main.jump(player.history())
         except SemtraceError as error:
@@ -308,8 +321,6 @@ class SemtraceApp(App[int]):
                 self.screen.say(f"{error}: {error.remedy}" if error.remedy else f"{error}", "warning")
             return
         main.look_now()
-        if isinstance(found, str) and isinstance(self.screen, View):
-            self.screen.say(found or "there is no other finding or death")
 
     def action_copy(self) -> None:
         if isinstance(self.screen, View):

@@ -23,7 +23,7 @@ LookUp = Callable[[ProcessId], Surroundings | None]
 
 class Player(Protocol):
     """A recording that is played. `history` are the pictures before the one of now; `go` takes a time as it is typed,
-    `go_to` and `part` know which part of the recording lies before it.
+    `go_to` and `part` know which part of the recording lies before it. `event` takes long, and is for another thread.
     """
 
     playing: bool
