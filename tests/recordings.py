@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from sick import holder, lock, snapshot, waiter
+from telling import LOCK, P, record
 
-from semtrace.model import Snapshot
+from semtrace import wire
+from semtrace.model import Lock, Snapshot, WaitGraph
 from semtrace.record.chunks import encode
+from semtrace.record.eventlog import Legend, event_chunks, legend_chunk
 from semtrace.record.groups import Frame, GroupWriter
 from semtrace.record.head import Head, encode_head, schema
+from semtrace.wire import EventType
 
 TYPES = schema()
 HEAD = Head(100_000_000_000, 1_700_000_100.0, 0.2, "9.9")
@@ -88,3 +92,28 @@ def recorded(several: Iterable[Frame], head: Head = HEAD, group_ns: int = 10 * S
 def write(path: Path, several: Iterable[Frame], **changes: Any) -> Path:
     path.write_bytes(b"".join(recorded(several, **changes)))
     return path
+
+
+def file(path: Path, several: list[Snapshot], *more: bytes) -> Path:
+    path.write_bytes(b"".join([*recorded(frames(several)), *more]))
+    return path
+
+
+def traced_bytes(count: int, wait_ns: int = 0) -> bytes:
+    """One thread of P acquires and releases, each hold 1 ms."""
+    found = []
+    for number in range(count):
+        at = 100 * S + number * 10_000_000
+        found.append(record(EventType.ACQUIRED, at, 2 * number + 1, wait_ns, P))
+        found.append(record(EventType.RELEASED, at + 1_000_000, 2 * number + 2, 1_000_000, P))
+    return b"".join(map(wire.encode_event, found))
+
+
+def with_events(path: Path, data: bytes, legend: Legend | None = None) -> Path:
+    legend = legend or Legend({}, {LOCK: "app.traced"}, {}, frozenset({0}))
+    chunks = [legend_chunk(legend, 100 * S), *event_chunks(0, data, 1 << 60)]
+    return file(path, [traced_snapshot(each) for each in moving(20)], *map(encode, chunks))
+
+
+def traced_snapshot(plain: Snapshot) -> Snapshot:
+    return replace(plain, locks=(Lock(LOCK, "Lock", "free", 1, 1, "app.traced"),), waits=WaitGraph())

@@ -202,6 +202,7 @@ def _add_run(commands: Commands) -> None:
         epilog=_examples("semtrace run -- gunicorn -w 4 --preload shop:app  with exact times of each lock"),
     )
     command.add_argument("--headless", action="store_true", help="no live view: semtrace becomes the server")
+    command.add_argument("--record", type=Path, metavar="FILE", help="also record it into this new file, with events")
     _add_look(command)
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="-- gunicorn …", help="the server's command")
     command.set_defaults(name="run")
@@ -407,6 +408,9 @@ def _add_record(commands: Commands) -> None:
     command.add_argument("--also-events", action="store_true", help="also each act of traced locks")
     command.add_argument("--no-stacks", action="store_true", help="not where holders and waiters are, by py-spy")
     command.add_argument("--all", action="store_true", help="every gunicorn of this machine, also those started later")
+    command.add_argument(
+        "--reconnect", action="store_true", help="when the gunicorn is restarted, go on in FILE-2, FILE-3 and so on"
+    )
     _add_ignore(command)
     command.set_defaults(name="record")
 
@@ -454,7 +458,7 @@ def _add_diff(commands: Commands) -> None:
         "--threshold",
         type=_percent,
         metavar="PERCENT",
-        help="exit code 3 if waits or holds are so much longer, or if there is a new error or lock order",
+        help="exit code 3 if waits or holds are so much longer, or if an error or two lock orders are new",
     )
     command.set_defaults(name="diff", ignore=[])
 
@@ -575,9 +579,11 @@ def _pid_or_file(text: str) -> int | Path:
     """A number is a PID; a recording of such a name can be given as ./NAME."""
     if _is_pid(text):
         return int(text)
-    if "/" in text or text.endswith(_RECORDING) or Path(text).is_file():
+    if "/" in text or text.endswith(_RECORDING) or Path(text).exists():
         return Path(text)
-    raise argparse.ArgumentTypeError(f"invalid PID {text!r}: use the number that `semtrace ps` shows, or a recording")
+    raise argparse.ArgumentTypeError(
+        f"invalid PID {text!r}: use the number that `semtrace ps` shows, or a recording; there is no such file"
+    )
 
 
 def _moment(text: str) -> Moment:

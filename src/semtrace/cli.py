@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semtrace.arguments import parse
-from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError
+from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, SemtraceError, UsageError
 from semtrace.printing import (
     emit,
     emit_ascii,
@@ -93,6 +93,8 @@ def open_recording(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """A server of our own, traced; with the live view beside it, or in our place."""
     if options.headless:
+        if options.record is not None:
+            raise UsageError("--record does not go with --headless", "use: semtrace record PID -o FILE --also-events")
         from semtrace import launch
 
         launch.replace_by(options.command)
@@ -297,7 +299,7 @@ def record(options: argparse.Namespace) -> int:
     from semtrace.record.recorder import Wanted
 
     wanted = Wanted(options.interval, options.keep, options.also_events, not options.no_stacks, _limits(options))
-    order = Order(options.out, wanted, options.pid, options.duration, options.max_size, options.all)
+    order = Order(options.out, wanted, options.pid, options.duration, options.max_size, options.all, options.reconnect)
     return record(order, say)
 
 
@@ -305,7 +307,8 @@ def export(options: argparse.Namespace) -> int:
     """A recording in another format."""
     from semtrace.export.command import export
 
-    say(export(options.file, options.to, options.out, (options.since, options.until), _limits(options)))
+    part = options.since, options.until
+    say(export(options.file, options.to, options.out, part, _limits(options), say))
     return EXIT_OK
 
 
@@ -313,7 +316,8 @@ def diff(options: argparse.Namespace) -> int:
     """What changed between two recordings."""
     from semtrace.record.diffing import diff
 
-    lines, worse = diff(options.before, options.after, _limits(options), options.threshold, as_json=options.json)
+    limits = _limits(options)
+    lines, worse = diff(options.before, options.after, limits, options.threshold, as_json=options.json, tell=say)
     emit(lines)
     return EXIT_FINDINGS if worse else EXIT_OK
 

@@ -15,6 +15,7 @@ from semtrace.linux.surroundings import read_surroundings
 from semtrace.model import Frame, Problem, ProcessId, SemId, Server
 from semtrace.observe.observer import Observer
 from semtrace.printing import emit, pass_on, say
+from semtrace.record import child
 from semtrace.record.player import Player
 from semtrace.repairs import mend
 from semtrace.rules import Limits
@@ -41,8 +42,8 @@ def attach(options: argparse.Namespace) -> int:
     def find() -> Sequence[Server]:
         return gunicorn.find_servers() if options.pid is None else (gunicorn.server_of(options.pid),)
 
-    with _releasing(options.audit) as release_it:
-        tools = _tools(settings, release_it)
+    with _recording(settings) as recorder, _releasing(options.audit) as release_it:
+        tools = _tools(settings, release_it, recorder)
         return app.run(
             lambda: find() or (gunicorn.choose(options.pid),),
             _following(settings),
@@ -59,6 +60,7 @@ def open_recording(options: argparse.Namespace) -> int:
     player = Player(options.file, Limits(ignore=frozenset(settings.ignore)), options.at)
     server = player.snapshot().server
     tools = Tools(folder=Path(settings.folder).expanduser(), player=player)
+    threading.Thread(target=player.prepare, name="semtrace-overview", daemon=True).start()
     return app.run(
         lambda: (server,), lambda _: player, settings=settings, tools=tools, remembered=_remembered(settings)
     )
@@ -69,15 +71,24 @@ def run(options: argparse.Namespace) -> int:
     launch.check(options.command)
     _need_terminal("semtrace run --headless -- …")
     settings = settings_of(options)
-    with ending_on_signals(), _releasing(None) as release_it:
+    if options.record is not None:
+        child.check(options.record)
+    with ending_on_signals(), _recording(settings) as recorder, _releasing(None) as release_it:
         launched = launch.Launched(options.command)
+
+        def find() -> Sequence[Server]:
+            server = launched.server()
+            if options.record is not None and recorder.path is None:
+                recorder.start(server.pid, True, options.record)
+            return (server,)
+
         try:
             code = app.run(
-                lambda: (launched.server(),),
+                find,
                 _following(settings),
                 settings=settings,
                 child=launched,
-                tools=_tools(settings, release_it),
+                tools=_tools(settings, release_it, recorder),
                 remembered=_remembered(settings),
             )
         except BaseException:
@@ -133,13 +144,24 @@ def _releasing(audit: str | None) -> Iterator[Callable[[Server, SemId], Sequence
             say(sentence)
 
 
-def _tools(settings: Settings, release_it: Release) -> Tools:
-    return Tools(release_it, _stacks, Path(settings.folder).expanduser(), read_surroundings)
+@contextmanager
+def _recording(settings: Settings) -> Iterator[child.RecorderChild]:
+    """A recorder that ends with the view; what is in its file is said then."""
+    recorder = child.RecorderChild(Path(settings.folder).expanduser(), settings.ignore)
+    try:
+        yield recorder
+    finally:
+        if said := recorder.stop():
+            say(said)
+
+
+def _tools(settings: Settings, release_it: Release, recorder: child.RecorderChild) -> Tools:
+    return Tools(release_it, _stacks, Path(settings.folder).expanduser(), read_surroundings, recorder=recorder)
 
 
 def _in_browser(tools: Tools, may: str) -> Tools:
     """Who looks from a browser does not write on the server's disk, and acts only if that was allowed."""
-    return replace(tools, folder=None, release=tools.release if may == "act" else None)
+    return replace(tools, folder=None, recorder=None, release=tools.release if may == "act" else None)
 
 
 def _remembered(settings: Settings) -> Remembered:

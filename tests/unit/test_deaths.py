@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from sick import SERVER, frames, holder, lock, pid, snapshot, worker
+from sick import SERVER, frames, holder, lock, pid, snapshot, waiter, worker
 from support import start_ticks, wait_until
 
 from semtrace.linux.pidfd import Pidfd
 from semtrace.model import Death, DeathCause, HeldAtDeath, ProcessId, place_of
 from semtrace.observe.deaths import Deaths, cause_of
-from semtrace.present.deaths import death_text
+from semtrace.present.deaths import certificate, death_text
+from semtrace.reports.dump import report
+from semtrace.reports.schema import snapshot_json
 
 # A grandchild: its parent reaps it, as gunicorn does.
 PARENT = "import subprocess, sys; p = subprocess.Popen(['cat']); print(p.pid, flush=True); p.wait(); sys.stdin.read()"
@@ -129,3 +131,22 @@ def test_the_text_names_signals_and_codes() -> None:
     assert death_text(DeathCause.UNKNOWN, None) == "ended; how is unknown"
     perhaps = "was killed by SIGKILL, perhaps because of gunicorn's --timeout"
     assert death_text(DeathCause.UNKNOWN, -9) == perhaps
+
+
+def test_a_certificate_says_who_has_been_stuck_since() -> None:
+    held = lock(state="orphaned", reason="x", waiters=(waiter(12, 3.0), waiter(13, 2.0)))
+    death = Death(pid(11), "worker", DeathCause.SIGNAL, -9, 4.0, (HeldAtDeath(held.id, "app.lock"),))
+    picture = replace(snapshot(held), deaths=(death,))
+    assert certificate(death, picture) == "was killed by SIGKILL; 2 threads stuck since: app.lock"
+    (told,) = snapshot_json(picture)["deaths"]
+    assert [(each["pid"], each["lock"], each["for_s"]) for each in told["stuck"]] == [
+        (12, str(held.id), 3.0),
+        (13, str(held.id), 2.0),
+    ]
+    assert any("2 threads stuck since: app.lock" in line for line in report(picture))
+
+
+def test_nobody_is_stuck_behind_a_death_if_the_lock_is_not_orphaned() -> None:
+    held = lock(holders=(holder(14, 1.0),), waiters=(waiter(12, 3.0),))
+    death = Death(pid(11), "worker", DeathCause.SIGNAL, -9, 4.0, (HeldAtDeath(held.id, "app.lock"),))
+    assert certificate(death, snapshot(held)) == "was killed by SIGKILL"

@@ -12,17 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recordings import S, frames, moving, recorded
+from recordings import S, file, moving, traced_bytes, with_events
 from sick import holder, lock, pid, processes, snapshot, waiter
 from telling import LOCK, P, record
 
 from semtrace import wire
 from semtrace.errors import SemtraceError, UsageError
 from semtrace.export.command import export
-from semtrace.model import Death, DeathCause, Lock, Snapshot, WaitGraph
+from semtrace.model import Death, DeathCause, EventName, Lock, SemId, Snapshot, TracedEvent, WaitGraph
 from semtrace.record.chunks import encode
 from semtrace.record.diffing import diff
 from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chunk, legend_of
+from semtrace.record.lockorders import LockOrders
 from semtrace.rules import Limits
 from semtrace.tracing.packing import packed, restored, shuffled, unpacked
 from semtrace.wire import EventType
@@ -44,36 +45,11 @@ def contended(count: int = 50, name: str = "app.lock") -> list[Snapshot]:
     return found
 
 
-def file(path: Path, several: list[Snapshot], *more: bytes) -> Path:
-    path.write_bytes(b"".join([*recorded(frames(several)), *more]))
-    return path
-
-
 def exported(path: Path, to: str) -> bytes:
     out = path.with_suffix(f".{to}")
     export(path, to, out, NOTHING, Limits())
     assert out.stat().st_mode & 0o777 == 0o600
     return out.read_bytes()
-
-
-def traced_bytes(count: int, wait_ns: int = 0) -> bytes:
-    """One thread of P acquires and releases, each hold 1 ms."""
-    found = []
-    for number in range(count):
-        at = 100 * S + number * 10_000_000
-        found.append(record(EventType.ACQUIRED, at, 2 * number + 1, wait_ns, P))
-        found.append(record(EventType.RELEASED, at + 1_000_000, 2 * number + 2, 1_000_000, P))
-    return b"".join(map(wire.encode_event, found))
-
-
-def with_events(path: Path, data: bytes, legend: Legend | None = None) -> Path:
-    legend = legend or Legend({}, {LOCK: "app.traced"}, {}, frozenset({0}))
-    chunks = [legend_chunk(legend, 100 * S), *event_chunks(0, data, 1 << 60)]
-    return file(path, [traced_snapshot(each) for each in moving(20)], *map(encode, chunks))
-
-
-def traced_snapshot(plain: Snapshot) -> Snapshot:
-    return replace(plain, locks=(Lock(LOCK, "Lock", "free", 1, 1, "app.traced"),), waits=WaitGraph())
 
 
 def test_events_come_back_as_they_were_with_their_legend() -> None:
@@ -209,3 +185,62 @@ def test_a_new_error_is_worse_whatever_the_threshold(tmp_path: Path) -> None:
     assert told["worse"] == ["app.lock: new error orphaned-lock"]
     assert told["new_findings"] == [{"code": "orphaned-lock", "name": "app.lock", "severity": "error"}]
     assert {each["name"] for each in told["locks"]} == {"app.lock", "app.other"}
+
+
+def test_waits_of_an_untraced_server_are_compared_by_samples(tmp_path: Path) -> None:
+    before, after = file(tmp_path / "a", moving(3)), file(tmp_path / "b", contended())
+    lines, _ = diff(before, after, Limits(), None, as_json=False)
+    found = json.loads("\n".join(diff(before, after, Limits(), None, as_json=True)[0]))
+    times = next(each["after"] for each in found["locks"] if each["name"] == "app.lock")
+    assert times["hold"]["longest_s"] == pytest.approx(0.8)
+    assert times["wait"]["a_minute"] > 0
+    assert times["wait"]["exact"] is False
+    assert any("longest hold" in line and "800ms" in line for line in lines)
+
+
+INNER = SemId(0, 27, 8)
+
+
+def nested_bytes(first: SemId, second: SemId, at: int, number: int) -> bytes:
+    """One thread of P acquires the second lock while it holds the first."""
+    acts = [(EventType.ACQUIRED, first), (EventType.ACQUIRED, second), (EventType.RELEASED, second)]
+    found = [
+        record(kind, at + place * 1000, number + place, 0 if kind is EventType.ACQUIRED else 1000, P, lock)
+        for place, (kind, lock) in enumerate([*acts, (EventType.RELEASED, first)])
+    ]
+    return b"".join(map(wire.encode_event, found))
+
+
+def test_new_lock_orders_are_shown_and_both_orders_are_worse(tmp_path: Path) -> None:
+    legend = Legend({}, {LOCK: "app.traced", INNER: "app.inner"}, {}, frozenset({0}))
+    locks = (Lock(LOCK, "Lock", "free", 1, 1, "app.traced"), Lock(INNER, "Lock", "free", 1, 1, "app.inner"))
+
+    def recording(name: str, data: bytes) -> Path:
+        several = [replace(each, locks=locks, waits=WaitGraph()) for each in moving(20)]
+        chunks = [legend_chunk(legend, 100 * S), *event_chunks(0, data, 1 << 60)]
+        return file(tmp_path / name, several, *map(encode, chunks))
+
+    one = nested_bytes(LOCK, INNER, 100 * S, 1)
+    none, before = recording("a", b""), recording("b", one)
+    after = recording("c", one + nested_bytes(INNER, LOCK, 101 * S, 5))
+    lines, worse = diff(none, before, Limits(), 1e6, as_json=False)
+    assert "  app.inner is acquired while app.traced is held" in lines
+    assert worse is False
+    lines, worse = diff(before, after, Limits(), 1e6, as_json=False)
+    assert "  app.traced is acquired while app.inner is held" in lines
+    assert worse
+    assert "GONE LOCK ORDERS" in diff(after, none, Limits(), 0.0, as_json=False)[0]
+
+
+def test_locks_held_around_lost_events_make_no_order() -> None:
+    orders = LockOrders()
+    orders.note(event_of(LOCK, "acquired", 1))
+    orders.forget([P])
+    orders.note(event_of(INNER, "acquired", 5))
+    assert orders.pairs == set()
+    orders.note(event_of(LOCK, "acquired", 6))
+    assert orders.pairs == {(INNER, LOCK)}
+
+
+def event_of(lock: SemId, act: EventName, sequence: int) -> TracedEvent:
+    return TracedEvent(1.0, P, 1, act, lock, None, None, None, None, sequence)

@@ -92,10 +92,11 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "lasting": "model .baselines .history .prover .verdict",
         "picture": "model linux cpython rules.basis servers.tree .baselines .fleet .history .lasting .primitives "
         ".prover .selfwaits .sleepers .verdict",
+        "marks": "linux .fleet .reading",
         "observer": "model allowance linux cpython tracing.follower servers.gunicorn_memory rules tracing.speakers "
         "tracing.traced servers.tree .activity .baselines .deaths .filelocks .fleet .heirs .knots .lasting "
-        ".lastpicture .namebook .ownership .picture .primitives .prover .reading .separate .threadlocks .verdict "
-        ".watched",
+        ".lastpicture .marks .namebook .ownership .picture .primitives .prover .reading .separate .threadlocks "
+        ".verdict .watched",
     },
     # its traced locks
     "tracing": {
@@ -124,6 +125,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "spans": "model",
         "timeline": "model waits .spans",
         "bitrows": "model .spans",
+        "overview": "model",
         "raster": "model .bitrows .spans .timeline",
     },
     "reports": {
@@ -144,8 +146,11 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "head": "model errors .chunks .numbers .schema",
         "sink": "errors linux.safefile .chunks",
         "reader": "errors linux.safefile .chunks .groups .head .moments .numbers",
-        "replay": "model doctor errors rules .groups .head .moments .reader",
-        "player": "model rules text .groups .moments .reader .replay",
+        "replay": "model doctor errors rules text .groups .head .moments .reader",
+        "overview": "model errors rules timelines.overview .groups .reader .replay",
+        "recent": "model .eventlog .groups .reader .tracedevents",
+        "player": "model errors present rules text timelines.overview .groups .moments .overview .reader "
+        ".recent .replay",
         "eventlog": "model wire tracing.packing .chunks .numbers",
         "tracedevents": "model wire tracing.events tracing.losses tracing.traced .chunks .eventlog .head .moments "
         ".numbers .reader",
@@ -154,9 +159,12 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "collecting": "model tracing.drain tracing.follower tracing.speakers tracing.state .eventlog",
         "recorder": "model wire observe.observer present.deaths rules stacks tracing.follower .chunks .collecting "
         ".eventlog .groups .head .numbers .sink .stackbook",
-        "diffing": "model rules text .replay .tracedevents",
+        "lockorders": "model",
+        "diffing": "model rules text .lockorders .replay .tracedevents",
         "asked": "",
-        "command": "model errors servers.gunicorn text .asked .recorder .sink",
+        "child": "errors",
+        "successor": "model",
+        "command": "model errors servers.gunicorn text .asked .recorder .sink .successor",
     },
     "export": {
         "story": "model errors present.deaths present.waits record.moments record.replay record.tracedevents "
@@ -212,18 +220,21 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "text": "model errors present rules.coverage rules.headline timelines reports.schema reports.stacks "
         "observe.separate settings text waits .commands .state .terminal.ascii .text",
         "terminal": "errors linux.safefile reports.schema model text .terminal",
-        "widgets": "model errors present rules.headline text .child .commands .remembered .terminal .text .widgets",
+        "widgets": "model errors present rules.headline text timelines.overview .child .commands .remembered "
+        ".state .terminal .text .widgets",
         "screens": "model errors observe.separate present reports.stacks rules settings text timelines waits tui",
         "child": "",
         "commands": ".text.line",
         "finder": ".commands",
         "keymap": "errors .commands",
+        "recording": "errors .state",
+        "searching": "errors .messages .state",
         "messages": "model errors",
         "meter": "",
         "poller": "errors .messages",
         "remembered": "linux.safefile",
         "source": "model",
-        "state": "model errors settings timelines.timeline .child .meter .text.entries",
+        "state": "model errors settings timelines.overview timelines.timeline .child .meter .text.entries",
         "app": "errors model settings tui",
     },
     "web": "errors text web",
@@ -232,7 +243,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "progress": "text",
     "printing": "errors progress text",
     "signals": "",
-    "showing": "model errors record.player tracing.follower servers.gunicorn launch linux repairs.mend "
+    "showing": "model errors record.child record.player tracing.follower servers.gunicorn launch linux repairs.mend "
     "observe.observer printing rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",

@@ -22,7 +22,10 @@ from semtrace.record.head import NotARecording, encode_head
 from semtrace.record.moments import parse_moment
 from semtrace.record.numbers import Cursor, Damaged, signed
 from semtrace.record.reader import Recording, time_of
+from semtrace.record.replay import Replay
 from semtrace.record.sink import CannotWrite, File, Full, Ring
+from semtrace.rules import Limits
+from semtrace.text import size
 
 FEW = settings(max_examples=40, deadline=None)
 SEEDS = st.integers(0, 1 << 32)
@@ -113,16 +116,16 @@ def test_a_file_cut_anywhere_gives_all_that_was_whole(tmp_path: Path) -> None:
     several = frames(moving(8))
     chunks = recorded(several, group_ns=S)
     data, ends = b"".join(chunks), [sum(map(len, chunks[: n + 1])) for n in range(len(chunks))]
-    for size in range(ends[0], len(data) + 1):
-        whole = sum(end <= size for end in ends) - 1
-        assert opened(data[:size], tmp_path) == several[:whole], size
+    for cut in range(ends[0], len(data) + 1):
+        whole = sum(end <= cut for end in ends) - 1
+        assert opened(data[:cut], tmp_path) == several[:whole], cut
 
 
 def test_a_file_cut_inside_its_head_is_refused(tmp_path: Path) -> None:
     data = recorded([])[0]
-    for size in (0, 1, 23, 24, len(data) - 1):
-        with pytest.raises(NotARecording):
-            opened(data[:size], tmp_path)
+    for length in (0, 1, 23, 24, len(data) - 1):
+        with pytest.raises(NotARecording, match="cut off" if length > 2 else "not a recording"):
+            opened(data[:length], tmp_path)
 
 
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
@@ -138,6 +141,28 @@ def test_flipped_bits_lose_no_more_than_their_group(
     found = opened(bytes(data), tmp_path_factory.getbasetemp())
     assert found == [each for each in several if each in found], "what comes back was recorded"
     assert len(found) >= len(several) - 5, "a group has five snapshots"
+
+
+def test_damage_is_counted_once_and_reported(tmp_path: Path) -> None:
+    chunks = recorded(frames(moving(20)), group_ns=S)
+    chunks[7] = b"\0" * len(chunks[7])
+    path = tmp_path / "x"
+    path.write_bytes(b"".join(chunks))
+    said: list[str] = []
+    with Replay(path, Limits(), said.append) as replay:
+        assert len(list(replay.between(None, None))) == len(list(replay.between(None, None))) < 20
+        lost = replay.recording.lost
+    assert len(chunks[7]) <= lost <= sum(map(len, chunks[7:12]))
+    assert said == [f"{size(lost)} of {path} are damaged: snapshots are missing there"]
+
+
+def test_a_file_that_is_cut_at_its_end_is_not_called_damaged(tmp_path: Path) -> None:
+    path = write(tmp_path / "x", frames(moving(20)))
+    path.write_bytes(path.read_bytes()[:-5])
+    said: list[str] = []
+    with Replay(path, Limits(), said.append) as replay:
+        assert len(list(replay.between(None, None))) == 19
+    assert said == []
 
 
 @pytest.mark.parametrize("count", [1, 5, 400])

@@ -22,11 +22,18 @@ from semtrace.text import counted, size
 Maker = Callable[[Story], Iterable[bytes]]
 
 
-def export(file: Path, to: str, out: Path | None, part: tuple[Moment | None, Moment | None], limits: Limits) -> str:
-    """Write the recording, or a part of it, in another format. Return what was done."""
+def export(
+    file: Path,
+    to: str,
+    out: Path | None,
+    part: tuple[Moment | None, Moment | None],
+    limits: Limits,
+    tell: Callable[[str], object] | None = None,
+) -> str:
+    """Write the recording, or a part of it, in another format. Return what was done; `tell` gets what is damaged."""
     make, ending = _FORMATS[to]
     out = out or file.with_suffix(ending)
-    with Replay(file, limits) as replay:
+    with Replay(file, limits, tell) as replay:
         story = gather(replay, *part)
         with values_that_no_server_has(file):
             written = _write(out, make(story))

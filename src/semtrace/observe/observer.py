@@ -28,6 +28,7 @@ from semtrace.observe.heirs import Heirs
 from semtrace.observe.knots import Knots
 from semtrace.observe.lasting import Lives
 from semtrace.observe.lastpicture import LastPicture
+from semtrace.observe.marks import marks_of
 from semtrace.observe.namebook import NameBook
 from semtrace.observe.ownership import Ownership
 from semtrace.observe.picture import Picture
@@ -173,6 +174,12 @@ class Observer:
             or self._knots.unfinished
             or self._file_locks.unfinished
         )
+
+    def marks(self) -> object | None:
+        """Return what is another value as soon as a thread of the server has run or a semaphore has changed. None: that
+        is not known, or a further snapshot soon would know more.
+        """
+        return None if self.undecided() else marks_of(self._fleet)
 
     def deciding(self) -> bool:
         """Return True while a further snapshot soon may find that something is stuck; names may still be unknown."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from semtrace.model import DeathCause
-from semtrace.text import age
+from semtrace.model import Death, DeathCause, Lock, Snapshot, Waiter
+from semtrace.text import age, clean, counted
 
 
 def death_text(cause: DeathCause, exit_code: int | None, silent_s: float | None = None) -> str:
@@ -27,3 +27,22 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def left_stuck(death: Death, snapshot: Snapshot) -> list[tuple[Lock, Waiter]]:
+    """Return the threads that wait for an orphaned lock which the process held when it was last seen."""
+    held = {each.lock for each in death.held}
+    return [
+        (lock, each) for lock in snapshot.locks if lock.id in held and lock.state == "orphaned" for each in lock.waiters
+    ]
+
+
+def certificate(death: Death, snapshot: Snapshot) -> str:
+    """Return how a process ended, and who has been stuck since, as the predicate of a sentence."""
+    said = death_text(death.cause, death.exit_code, death.silent_s)
+    stuck = left_stuck(death, snapshot)
+    if not stuck:
+        return said
+    names = ", ".join(dict.fromkeys(clean(lock.label) for lock, _ in stuck))
+    threads = {(each.process, each.tid) for _, each in stuck}
+    return f"{said}; {counted(len(threads), 'thread')} stuck since: {names}"

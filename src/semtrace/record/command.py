@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,18 +13,23 @@ from semtrace.model import ProcessId, Server, Snapshot
 from semtrace.record.asked import Asked
 from semtrace.record.recorder import Recorder, Wanted
 from semtrace.record.sink import CannotWrite, File, Full
+from semtrace.record.successor import successors
 from semtrace.servers import gunicorn
 from semtrace.text import age, clean, counted, size
 
 # With --all: how often new servers are looked for.
 _LOOK_EVERY_S = 5.0
+# With --reconnect: how often the restarted server is looked for.
+_LOOK_AGAIN_S = 1.0
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the command line asks for. `every`: all gunicorns, now and later, into files in the folder `out`."""
+    """What the command line asks for. `every`: all gunicorns, now and later, into files in the folder `out`.
+    `reconnect`: when the server has ended, wait for the one that it is restarted as.
+    """
 
     out: Path
     wanted: Wanted
@@ -32,6 +37,7 @@ class Order:
     for_s: float | None = None
     most: int | None = None
     every: bool = False
+    reconnect: bool = False
 
 
 def record(order: Order, say: Say) -> int:
@@ -53,6 +59,8 @@ class _Recording:
         self._recorders: list[Recorder] = []
         self._known: set[ProcessId] = set()
         self._look_due_s = 0.0
+        self._gone: Server | None = None
+        self._parts = 1
         self._end_s = float("inf")
         self.blind = False
 
@@ -64,14 +72,17 @@ class _Recording:
             if not self._recorders:
                 self._say("no gunicorn is running on this machine yet")
             return
-        self._begin(gunicorn.choose(self._order.pid), self._order.out)
+        server = gunicorn.choose(self._order.pid)
+        if self._order.reconnect and server.kind != "gunicorn":
+            raise UsageError("only a gunicorn can be found again after a restart", "record it without --reconnect")
+        self._begin(server, self._order.out)
 
     def run(self, asked: Asked) -> None:
         """Record until it is asked to stop, or for the time that was ordered: that begins now."""
         due_s = time.monotonic()
         if self._order.for_s is not None:
             self._end_s = due_s + self._order.for_s
-        while asked.stop is None and (self._recorders or self._order.every) and time.monotonic() < self._end_s:
+        while asked.stop is None and self._goes_on() and time.monotonic() < self._end_s:
             if time.monotonic() >= due_s:
                 due_s = max(due_s + self._order.wanted.interval_s, time.monotonic())
                 self._step()
@@ -87,7 +98,10 @@ class _Recording:
             ready = asked.wait(min(due_s, self._end_s) - time.monotonic(), (*fds, *ends))
             if not ready.isdisjoint(ends):
                 due_s = time.monotonic()  # somebody has died: one snapshot now
-        self._step()  # what was between the last snapshot and the end
+        self._take(in_any_case=True)  # what was between the last snapshot and the end
+
+    def _goes_on(self) -> bool:
+        return bool(self._recorders or self._order.every or self._gone)
 
     def close(self) -> None:
         for recorder in list(self._recorders):
@@ -98,12 +112,20 @@ class _Recording:
     def _step(self) -> None:
         if self._order.every and time.monotonic() >= self._look_due_s:
             self._look_for_servers()
+        if self._gone is not None and time.monotonic() >= self._look_due_s:
+            self._look_for(self._gone)
+        self._take()
+
+    def _take(self, in_any_case: bool = False) -> None:
         for recorder in list(self._recorders):
-            self._unless_full(recorder, recorder.step)
+            self._unless_full(recorder, recorder.step if in_any_case else recorder.tick)
             self._say_why(recorder)
             if recorder.ended and recorder in self._recorders:
                 self._say(f"the server {recorder.server.pid} has ended")
                 self._end(recorder)
+                if self._order.reconnect:
+                    self._gone = recorder.server
+                    self._say("waiting until it is started again")
 
     def _unless_full(self, recorder: Recorder, act: Callable[[], None]) -> None:
         try:
@@ -120,6 +142,25 @@ class _Recording:
                     began = time.strftime("%Y%m%d-%H%M%S")
                     self._begin(server, self._order.out / f"semtrace-{server.pid}-{began}.semrec")
 
+    def _look_for(self, gone: Server) -> None:
+        """Record the server on if it has been restarted, into a file of its own."""
+        self._look_due_s = time.monotonic() + _LOOK_AGAIN_S
+        found: Sequence[Server] = ()
+        with suppress(NoServer):
+            found = successors(gone, gunicorn.find_servers(), self._known)
+        if len(found) == 1:
+            self._gone = None
+            self._begin(found[0], self._next_path())
+
+    def _next_path(self) -> Path:
+        """Return FILE-2, FILE-3 …, the next that is not there."""
+        out = self._order.out
+        while True:
+            self._parts += 1
+            path = out.with_name(f"{out.stem}-{self._parts}{out.suffix}")
+            if not path.exists():
+                return path
+
     def _begin(self, server: Server, path: Path) -> None:
         self._known.add(server.id)
         file = File(path, self._order.most)
@@ -129,8 +170,10 @@ class _Recording:
             file.close()
             raise
         self._recorders.append(recorder)
-        to = "memory, to be written to" if self._order.wanted.keep_s is not None else "to"
-        self._say(f"recording {clean(server.title)} (PID {server.pid}) {to} {path}")
+        where = f"to {path}"
+        if self._order.wanted.keep_s is not None:
+            where = f"in memory; when an error is found, a worker dies, or at SIGUSR1, it goes {where}"
+        self._say(f"recording {clean(server.title)} (PID {server.pid}) {where}")
 
     def _say_why(self, recorder: Recorder) -> None:
         for reason in recorder.reasons:

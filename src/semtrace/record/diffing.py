@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from semtrace.lazydata import dataclass
-from semtrace.model import SemId, Snapshot
+from semtrace.model import ProcessId, SemId, Snapshot, TracedEvent
+from semtrace.record.lockorders import LockOrders
 from semtrace.record.replay import Replay, values_that_no_server_has
 from semtrace.record.tracedevents import traced_batches
 from semtrace.rules import Limits
@@ -18,6 +19,8 @@ from semtrace.text import clean, exact, table
 
 # Below this a duration is noise of the machine, and no reason to call a deploy worse.
 _LEAST_S = 0.001
+# A snapshot counts for no longer than this: behind it nothing is known.
+_GAP_S = 2.0
 _SHARES = (0.5, 0.95, 0.99)
 
 
@@ -49,18 +52,31 @@ class Figures:
 
 @dataclass(frozen=True)
 class Side:
-    """One recording: its locks by name, the findings and the lock orders that it has."""
+    """One recording: its locks by name, and its findings. `orders` are pairs of locks: a thread acquired the second
+    while it held the first.
+    """
 
     locks: dict[str, Figures]
     findings: dict[tuple[str, str], str]
     orders: frozenset[tuple[str, str]]
 
+    @property
+    def both_ways(self) -> set[tuple[str, str]]:
+        """Return the pairs that are acquired in both orders, each once."""
+        return {(one, other) for one, other in self.orders if one < other and (other, one) in self.orders}
+
 
 def diff(
-    before: Path, after: Path, limits: Limits, threshold: float | None, *, as_json: bool
+    before: Path,
+    after: Path,
+    limits: Limits,
+    threshold: float | None,
+    *,
+    as_json: bool,
+    tell: Callable[[str], object] | None = None,
 ) -> tuple[Sequence[str], bool]:
     """Return the lines, and whether the later recording is worse by more than `threshold` percent."""
-    one, other = _side(before, limits), _side(after, limits)
+    one, other = _side(before, limits, tell), _side(after, limits, tell)
     worse = list(_worse(one, other, threshold)) if threshold is not None else []
     if as_json:
         return [json.dumps(_as_json(one, other, worse), indent=2)], bool(worse)
@@ -70,39 +86,44 @@ def diff(
 # -- one recording
 
 
-def _side(path: Path, limits: Limits) -> Side:
-    with Replay(path, limits) as replay, values_that_no_server_has(path):
+def _side(path: Path, limits: Limits, tell: Callable[[str], object] | None) -> Side:
+    with Replay(path, limits, tell) as replay, values_that_no_server_has(path):
         gathered = _Gathered()
         for snapshot in replay.between(None, None):
             gathered.add(snapshot)
-        for events, _ in traced_batches(replay.recording):
-            for event in events:
-                if event.lock is not None:
-                    gathered.hear(event.lock, event.event, event.wait_s, event.held_s)
+        for events, lost in traced_batches(replay.recording):
+            gathered.hear(events, lost)
         return gathered.side()
 
 
 class _Gathered:
     def __init__(self) -> None:
         self._names: dict[SemId, str] = {}
-        self._counts: dict[SemId, list[int]] = defaultdict(list)
+        self._waiters: dict[SemId, int] = {}  # of the last snapshot
+        self._seen_s = 0.0
+        self._waited_s: dict[SemId, float] = defaultdict(float)
         self._held: dict[SemId, list[float]] = defaultdict(list)
         self._waited: dict[SemId, list[float]] = defaultdict(list)
         self._acts: dict[SemId, list[int]] = defaultdict(lambda: [0, 0])
         self._sampled: dict[tuple[SemId, str], dict[object, float]] = defaultdict(dict)
         self._findings: dict[tuple[str, str], str] = {}
-        self._orders: set[tuple[str, str]] = set()
+        self._orders: set[tuple[SemId, SemId]] = set()
+        self._followed = LockOrders()
         self._first = self._last = 0.0
         self._newest: Snapshot | None = None
 
     def add(self, snapshot: Snapshot) -> None:
+        passed = min(max(snapshot.monotonic_s - self._last, 0.0), _GAP_S) if self._first else 0.0
+        for lock_id, count in self._waiters.items():
+            self._waited_s[lock_id] += count * passed
+        self._seen_s += passed
+        self._waiters = {lock.id: len(lock.waiters) for lock in snapshot.locks if not lock.signal}
         self._first, self._last = self._first or snapshot.monotonic_s, max(self._last, snapshot.monotonic_s)
         self._newest = snapshot if snapshot.alive else self._newest or snapshot
         for lock in snapshot.locks:
             if lock.signal:
                 continue
             self._names[lock.id] = lock.name or self._names.get(lock.id) or lock.part_of or "without a name"
-            self._counts[lock.id].append(len(lock.waiters))
             for holder in lock.holders:
                 self._see(lock.id, "held", snapshot, (holder.process, holder.tid), holder.since_s)
             for waiter in lock.waiters:
@@ -111,15 +132,22 @@ class _Gathered:
             key = (str(finding.code), clean(finding.name))
             self._findings[key] = finding.severity
         if snapshot.tracing is not None:
-            names = ((self._names.get(each.outer), self._names.get(each.inner)) for each in snapshot.tracing.orders)
-            self._orders |= {(outer, inner) for outer, inner in names if outer and inner}
+            self._orders |= {(each.outer, each.inner) for each in snapshot.tracing.orders}
 
     def _see(self, lock: SemId, what: str, snapshot: Snapshot, who: object, for_s: float | None) -> None:
         """One hold or wait is seen by several snapshots: the last of them knows how long it was."""
         began = round(snapshot.monotonic_s - (for_s or 0.0), 1)
         self._sampled[lock, what][who, began] = for_s or 0.0
 
-    def hear(self, lock: SemId, act: str, wait_s: float | None, held_s: float | None) -> None:
+    def hear(self, events: Iterable[TracedEvent], lost: Iterable[ProcessId]) -> None:
+        """Take events in their order; of these processes some were lost before."""
+        self._followed.forget(lost)
+        for event in events:
+            self._followed.note(event)
+            if event.lock is not None:
+                self._count(event.lock, event.event, event.wait_s, event.held_s)
+
+    def _count(self, lock: SemId, act: str, wait_s: float | None, held_s: float | None) -> None:
         if act == "acquired":
             self._acts[lock][0] += 1
             if wait_s:
@@ -134,16 +162,19 @@ class _Gathered:
         for lock, name in self._names.items():
             by_name[clean(name)].append(lock)
         locks = {name: self._figures(several, minutes) for name, several in by_name.items()}
-        return Side(locks, self._findings, frozenset(self._orders))
+        named = {lock: clean(name) for lock, name in self._names.items()}
+        pairs = ((named.get(outer), named.get(inner)) for outer, inner in self._orders | self._followed.pairs)
+        orders = frozenset((outer, inner) for outer, inner in pairs if outer and inner and outer != inner)
+        return Side(locks, self._findings, orders)
 
     def _figures(self, locks: Iterable[SemId], minutes: float) -> Figures:
         several = list(locks)
-        counts = [count for lock in several for count in self._counts[lock]]
-        acquired, contended = (sum(self._acts[lock][place] for lock in several) for place in (0, 1))
+        acts = [self._acts[lock] for lock in several if lock in self._acts]
+        acquired, contended = (sum(each[place] for each in acts) for place in (0, 1))
         return Figures(
             hold=self._times(several, self._held, "held", minutes),
             wait=self._times(several, self._waited, "waited", minutes),
-            waiters=sum(counts) / len(counts) if counts else 0.0,
+            waiters=sum(self._waited_s[lock] for lock in several) / (self._seen_s or 1.0),
             contention=contended / acquired if acquired else None,
         )
 
@@ -172,8 +203,8 @@ def _worse(one: Side, other: Side, percent: float) -> Iterator[str]:
     for key, severity in other.findings.items():
         if severity == "error" and key not in one.findings:
             yield f"{key[1] or 'the server'}: new error {key[0]}"
-    for outer, inner in sorted(other.orders - one.orders):
-        yield f"{inner} is acquired while {outer} is held, and the other way round"
+    for first, second in sorted(other.both_ways - one.both_ways):
+        yield f"{first} and {second} are now acquired in both orders: two threads can block each other"
 
 
 _COLUMNS = ("LOCK", "", "BEFORE", "AFTER", "CHANGE")
@@ -190,6 +221,11 @@ def _text(one: Side, other: Side, worse: Sequence[str]) -> Iterator[str]:
             yield ""
             yield f"{word} FINDINGS"
             yield from (f"  {code}: {name or 'the server'}" for code, name in sorted(findings))
+    for word, orders in (("NEW", other.orders - one.orders), ("GONE", one.orders - other.orders)):
+        if orders:
+            yield ""
+            yield f"{word} LOCK ORDERS"
+            yield from (f"  {inner} is acquired while {outer} is held" for outer, inner in sorted(orders))
     if worse:
         yield ""
         yield "WORSE"
@@ -248,6 +284,7 @@ def _as_json(one: Side, other: Side, worse: Sequence[str]) -> dict[str, Any]:
         "new_findings": [_finding(other, key) for key in sorted(other.findings.keys() - one.findings.keys())],
         "gone_findings": [_finding(one, key) for key in sorted(one.findings.keys() - other.findings.keys())],
         "new_orders": [list(pair) for pair in sorted(other.orders - one.orders)],
+        "gone_orders": [list(pair) for pair in sorted(one.orders - other.orders)],
         "worse": list(worse),
     }
 

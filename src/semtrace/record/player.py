@@ -5,15 +5,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from semtrace.errors import SemtraceError, UsageError
 from semtrace.model import Snapshot
+from semtrace.present.deaths import certificate
+from semtrace.present.titles import title
 from semtrace.record.groups import Frame
-from semtrace.record.moments import Moment
+from semtrace.record.moments import Moment, parse_moment
+from semtrace.record.overview import Overview
 from semtrace.record.reader import time_of
+from semtrace.record.recent import MOST_OF_HISTORY, Recent
 from semtrace.record.replay import Replay, values_that_no_server_has
 from semtrace.rules import Limits
-from semtrace.text import age, iso
+from semtrace.text import age
+from semtrace.timelines.overview import Cell
 
 SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 # What lies before a moment that was jumped to, for the timeline.
@@ -26,7 +33,8 @@ _EPSILON_S = 1e-4
 class Player:
     """Where a recording is being looked at. For two threads: one reads pictures, the other obeys keys.
 
-    `snapshot` gives the picture of now; `position` is in seconds since the epoch.
+    `snapshot` gives the picture of now; `position` is in seconds since the epoch. `prepare` reads the whole recording
+    for what `cells` and the events need, in a thread of its own.
     """
 
     def __init__(
@@ -36,6 +44,7 @@ class Player:
         self._lock = threading.RLock()
         self._now = now
         self._path = path
+        self._limits = limits
         with values_that_no_server_has(path):
             self.began, self.ended = self._replay.recording.span()
             self.position = self.began if moment is None else self._within(self._replay.recording.resolve(moment))
@@ -45,6 +54,16 @@ class Player:
         self._window: list[Frame] = []
         self._window_to = 0.0
         self._shown: tuple[Frame, Snapshot] | None = None
+        self._overview = Overview(path, limits)
+        self._recent = Recent()
+
+    def prepare(self) -> None:
+        """Read the whole recording. What cannot be read is missing then, and whoever goes there gets the error."""
+        with suppress(SemtraceError), Replay(self._path, Limits()) as replay, values_that_no_server_has(self._path):
+            self._recent.learn(replay.recording)
+            with self._lock:
+                self._shown = None
+        self._overview.gather()
 
     def close(self) -> None:
         with self._lock:
@@ -56,20 +75,32 @@ class Player:
             self._move()
             frame = self._frame_at(self.position)
             if self._shown is None or self._shown[0] is not frame:
-                self._shown = frame, self._replay.judged(frame)
+                judged = self._replay.judged(frame)
+                self._shown = frame, self._recent.filled(self._replay.recording, frame, judged)
             return self._shown[1]
 
     def history(self) -> list[Snapshot]:
         """Return the pictures before this moment, the oldest first, without findings: a timeline does not need them."""
         with self._lock, values_that_no_server_has(self._path):
-            found = self._replay.recording.frames(self.position - HISTORY_S, self.position)
-            return [frame.snapshot for frame in found]
+            recording = self._replay.recording
+            found = list(recording.frames(self.position - HISTORY_S, self.position))
+            last = [self._recent.filled(recording, each, each.snapshot, MOST_OF_HISTORY) for each in found[-1:]]
+            return [*(frame.snapshot for frame in found[:-1]), *last]
 
     def words(self) -> str:
         """Return where it is, in a few words."""
-        sign = f"×{self.speed:g}" if self.playing else "stands"
         passed, whole = age(self.position - self.began), age(self.ended - self.began)
-        return f"{iso(self.position)[11:19]}Z +{passed} of {whole}, {sign}"
+        speed = "" if self.speed == 1 else f" ×{self.speed:g}"
+        damaged = ", damaged" if self._replay.recording.lost else ""
+        return f"{time.strftime('%H:%M:%S', time.localtime(self.position))} +{passed} of {whole}{speed}{damaged}"
+
+    def part(self) -> float:
+        """Return which part of the recording lies before this moment, 0 to 1."""
+        return (self.position - self.began) / self._whole_s
+
+    def cells(self, count: int) -> list[Cell]:
+        """Return the whole recording in so many cells, as far as it is read yet."""
+        return self._overview.cells(count)
 
     # -- keys
 
@@ -106,35 +137,65 @@ class Player:
             self._move()
             self.position = self._within(self.position + seconds)
 
-    def event(self, by: int) -> bool:
-        """Go to the next or the previous picture with a finding or a death that the one before it has not; return False
-        if there is none.
+    def go(self, text: str) -> None:
+        """Go to a time as somebody types it. Raises UsageError."""
+        try:
+            moment = parse_moment(text.strip().removeprefix("="))
+        except ValueError:
+            raise UsageError(f"{text.strip()!r} is not a time", "14:03:20, +90s from the start, or -5m") from None
+        self.go_to((self._within(self._replay.recording.resolve(moment)) - self.began) / self._whole_s)
+
+    def go_to(self, part: float) -> None:
+        """Go to where that part of the recording lies before, 0 to 1."""
+        with self._lock:
+            self._move()
+            self.position = self._within(self.began + part * self._whole_s)
+
+    def event(self, by: int) -> str:
+        """Go to the next or the previous picture with a finding or a death that the one before it has not. Return what
+        is new there; nothing if there is none.
         """
-        with self._lock, values_that_no_server_has(self._path):
+        with self._lock:
             self._move()
             self.playing = False
+            here = self.position
+        # Through a descriptor of its own: it takes long, and pictures are wanted meanwhile.
+        with Replay(self._path, self._limits) as replay, values_that_no_server_has(self._path):
             if by > 0:
-                marks = self._marks(self.position, None)
-                found = next((at for at in marks if at > self.position + _EPSILON_S), None)
+                marks = self._marks(replay, here, None)
+                found = next((mark for mark in marks if mark[0] > here + _EPSILON_S), None)
             else:
                 found = None
-                for at in self._marks(self.began, self.position - _EPSILON_S):
-                    found = at
-            if found is not None:
-                self.position = self._within(found)
-            return found is not None
+                for mark in self._marks(replay, self.began, here - _EPSILON_S):
+                    found = mark
+        if found is None:
+            return ""
+        with self._lock:
+            self._move()
+            self.position = self._within(found[0])
+        return found[1]
 
     # -- inside
 
-    def _marks(self, since: float, until: float | None) -> Iterator[float]:
+    @property
+    def _whole_s(self) -> float:
+        return max(self.ended - self.began, 1e-9)
+
+    def _marks(self, replay: Replay, since: float, until: float | None) -> Iterator[tuple[float, str]]:
+        """Yield when something new was there, and what."""
         before: set[Hashable] | None = None
-        for frame in self._replay.recording.frames(since, until):
-            judged = self._replay.judged(frame)
-            keys: set[Hashable] = {each.key for each in judged.findings if each.severity != "note"}
-            keys |= {death.id for death in judged.deaths}
-            if (keys - before) if before is not None else (keys and since == self.began):
-                yield time_of(frame)
-            before = keys
+        for frame in replay.recording.frames(since, until):
+            judged = replay.judged(frame)
+            said: dict[Hashable, str] = {
+                death.id: f"{death.role} {death.pid} {certificate(death, judged)}" for death in judged.deaths
+            }
+            said |= {each.key: title(each) for each in judged.findings if each.severity != "note"}
+            if before is None:
+                before = set() if since == self.began else set(said)
+            new = said.keys() - before
+            if new:
+                yield time_of(frame), "; ".join(said[key] for key in reversed(said) if key in new)
+            before = set(said)
 
     def _move(self) -> None:
         now = self._now()

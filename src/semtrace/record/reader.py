@@ -10,29 +10,35 @@ from pathlib import Path
 
 from semtrace.errors import SemtraceError
 from semtrace.linux import safefile
-from semtrace.record.chunks import Chunk, ChunkKind, chunk_at, walk
+from semtrace.record.chunks import SYNC, Chunk, ChunkKind, chunk_at, walk
 from semtrace.record.groups import Frame, GroupReader
 from semtrace.record.head import NotARecording, decode_head, schema
 from semtrace.record.moments import Moment
 from semtrace.record.numbers import Damaged
 
 _WINDOW = 1 << 18
+_MOST_LOSSES = 1 << 17
+# Events are recorded so long after they happened, at most.
+_LATE_NS = 2_000_000_000
 
 
 class Recording:
     """One file, as large as it was when it was opened. `close` gives it back.
 
-    `lost` is how many bytes could not be read so far: what is damaged, with the rest of its group.
+    `lost` is how many bytes could not be read so far: what is damaged, with the rest of its group. Chunks that are cut
+    off at the end of the file do not count: a recording that is still written ends so.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lost = 0
+        self._lost: dict[int, int] = {}
         self._fd = _opened(path)
         try:
             self._size = os.fstat(self._fd).st_size
             self._window, self._window_at = b"", 0
             head = chunk_at(self._read, 0)
+            if head is None and self._read(0, len(SYNC)) == SYNC:
+                raise NotARecording(f"the head of {path} is damaged or cut off", "copy the file again")
             self.head, self._reader = decode_head(head, schema())
             self._first = head.size if head else 0
             self._span: tuple[float, float] | None = None
@@ -44,6 +50,15 @@ class Recording:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
+
+    @property
+    def lost(self) -> int:
+        return sum(self._lost.values())
+
+    def _lose(self, place: int, size: int) -> None:
+        """Count what is met again, in another search, once."""
+        if len(self._lost) < _MOST_LOSSES:
+            self._lost[place] = size
 
     # -- snapshots
 
@@ -90,7 +105,7 @@ class Recording:
         expected = at
         for place, chunk in walk(self._read, at, self._size):
             if place != expected:
-                self.lost += place - expected
+                self._lose(expected, place - expected)
                 groups.lose()
             expected = place + chunk.size
             if chunk.kind not in (ChunkKind.GROUP, ChunkKind.NEXT):
@@ -100,7 +115,7 @@ class Recording:
             except Damaged:
                 frame = None
             if frame is None:
-                self.lost += chunk.size
+                self._lose(place, chunk.size)
             else:
                 yield frame
 
@@ -110,6 +125,20 @@ class Recording:
         """Yield all whole chunks behind the head."""
         for _, chunk in walk(self._read, self._first, self._size):
             yield chunk
+
+    def event_chunks(self, since: float, until_ns: int) -> Iterator[Chunk]:
+        """Yield the chunks of events from the group of that time (since the epoch) to CLOCK_MONOTONIC `until_ns`."""
+        for _, chunk in walk(self._read, self._group_before(since), self._size):
+            if chunk.kind == ChunkKind.EVENTS:
+                if chunk.first_ns <= until_ns:
+                    yield chunk
+            elif chunk.first_ns > until_ns + _LATE_NS:
+                break
+
+    def near(self, moment: float) -> Frame | None:
+        """Return the first snapshot of the group of that time: a quick `at`, up to a group too early."""
+        found = self._group_from(self._group_before(moment), self._size)
+        return found[1] if found else None
 
     # -- where a moment is
 

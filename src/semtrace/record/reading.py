@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from semtrace.errors import EXIT_OK, SemtraceError, UsageError
 from semtrace.model import Snapshot
-from semtrace.printing import emit, wants_colour
+from semtrace.printing import emit, say, wants_colour
 from semtrace.record.reader import Recording
 from semtrace.record.replay import Replay, values_that_no_server_has
 from semtrace.record.tracedevents import Batch, traced_batches
@@ -21,7 +21,7 @@ Tell = Callable[[Snapshot, int, argparse.Namespace], int]
 def dump(options: argparse.Namespace, limits: Limits, show: Print) -> int:
     """Show the snapshot of `--at`, by default the last; with `--from` or `--to` each one of that time."""
     _only_one_time(options)
-    with Replay(options.pid, limits) as replay, values_that_no_server_has(options.pid):
+    with Replay(options.pid, limits, say) as replay, values_that_no_server_has(options.pid):
         if options.since is None and options.until is None:
             show(replay.at(options.at), options, False)
             return EXIT_OK
@@ -36,7 +36,7 @@ def dump(options: argparse.Namespace, limits: Limits, show: Print) -> int:
 def doctor(options: argparse.Namespace, limits: Limits, tell: Tell) -> int:
     """Say what was wrong: in the whole recording, in a part of it, or in one snapshot."""
     _only_one_time(options)
-    with Replay(options.pid, limits) as replay, values_that_no_server_has(options.pid):
+    with Replay(options.pid, limits, say) as replay, values_that_no_server_has(options.pid):
         if options.at is not None:
             return tell(replay.at(options.at), 1, options)
         return tell(*replay.examined(options.since, options.until), options)

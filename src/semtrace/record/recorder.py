@@ -30,6 +30,8 @@ _AFTER_NS = 10_000_000_000
 # So long after a death it may still become known how it was.
 _UNDECIDED_S = 4.0
 _MOST_KEPT = 256 << 20
+# While nothing in the server moves, a snapshot so often is enough: ages grow, and limits are passed.
+_STILL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Recorder:
         self._dead: set[ProcessId] = set()
         self._stacks = StackBook()
         self._stacks_due_s = 0.0
+        self._marks: object | None = None
+        self._taken_s = float("-inf")
         head = new_head(wanted.interval_s, tuple(sorted(wanted.limits.ignore)), server.pid)
         self.file.write([encode_head(head, schema())])
         self._head_size = self.file.size
@@ -94,8 +98,17 @@ class Recorder:
         self._observer.close()
         self.file.close()
 
+    def tick(self) -> None:
+        """Take a snapshot unless nothing in the server has moved since the last one, and that is not long ago."""
+        before, self._marks = self._marks, self._observer.marks()
+        if self._marks is None or self._marks != before or time.monotonic() - self._taken_s >= _STILL_S:
+            self.step()
+        else:
+            self.store_events()
+
     def step(self) -> None:
         """Take one snapshot and record it. Raises CannotWrite, Full."""
+        self._taken_s = time.monotonic()
         snapshot = self._observer.snapshot()
         if self._wanted.stacks and snapshot.alive:
             snapshot = self._stacks.filled(self._with_stacks(snapshot))

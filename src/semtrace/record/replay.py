@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,15 @@ from semtrace.record.head import NotARecording
 from semtrace.record.moments import Moment
 from semtrace.record.reader import Recording, nothing_in
 from semtrace.rules import Limits, with_findings, worst_first
+from semtrace.text import size
 
 
 class Replay:
-    """One recording, as seen with these limits. `close` gives the file back."""
+    """One recording, as seen with these limits. In the end `tell` gets a sentence if a part of it is damaged."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: Limits, tell: Callable[[str], object] | None = None) -> None:
         self.path = path
+        self._tell = tell
         self.recording = Recording(path)
         self._limits = replace(limits, ignore=limits.ignore | frozenset(self.recording.head.ignore))
 
@@ -30,6 +32,8 @@ class Replay:
 
     def __exit__(self, *_: object) -> None:
         self.recording.close()
+        if self._tell is not None and self.recording.lost:
+            self._tell(damage_text(self.path, self.recording.lost))
 
     def at(self, moment: Moment | None) -> Snapshot:
         """Return the snapshot of that time, by default the last one."""
@@ -71,6 +75,10 @@ class Replay:
         if not all(ids.issuperset((*each.holds, *each.waits_on)) for each in frame.snapshot.processes):
             raise LookupError("a process holds, or waits for, a lock that is not there")
         return with_findings(frame.snapshot, self._limits) if frame.snapshot.alive else frame.snapshot
+
+
+def damage_text(path: Path, lost: int) -> str:
+    return f"{size(lost)} of {path} are damaged: snapshots are missing there"
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from semtrace.model import ProcessId, SemId, TracedEvent
-from semtrace.record.chunks import ChunkKind, NoZstd
+from semtrace.record.chunks import Chunk, ChunkKind, NoZstd
 from semtrace.record.eventlog import Legend, events_of, legend_of
 from semtrace.record.head import NotARecording
 from semtrace.record.moments import Moment
@@ -51,8 +51,13 @@ def legend_and_names(recording: Recording) -> tuple[Legend, dict[SemId, str]]:
 
 def raw_events(recording: Recording, legend: Legend) -> Iterator[list[Event]]:
     """Yield the records of each chunk that those who sent them may tell. Raises NotARecording without zstd."""
+    return events_of_chunks(recording.chunks(), legend)
+
+
+def events_of_chunks(chunks: Iterable[Chunk], legend: Legend) -> Iterator[list[Event]]:
+    """Yield the records of those chunks that hold events, as `raw_events` does."""
     decoders: dict[int, Decoder] = {}
-    for chunk in recording.chunks():
+    for chunk in chunks:
         if chunk.kind != ChunkKind.EVENTS:
             continue
         try:

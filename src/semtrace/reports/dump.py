@@ -21,7 +21,7 @@ from semtrace.model import (
     Waiter,
 )
 from semtrace.observe.separate import combine
-from semtrace.present.deaths import death_text
+from semtrace.present.deaths import certificate
 from semtrace.present.files import file_text
 from semtrace.present.findings import title
 from semtrace.present.headline import headline_text
@@ -73,7 +73,7 @@ def _processes(snapshot: Snapshot) -> Iterator[str]:
     waits = waits_by_process(snapshot.waits)
     rows += [_process(process, snapshot.taken_at, labels, waits) for process in snapshot.processes]
     rows += [_ended(child) for child in snapshot.ended]
-    rows += [_dead(death) for death in snapshot.deaths[-_FEW:]]
+    rows += [_dead(death, snapshot) for death in snapshot.deaths[-_FEW:]]
     return table(rows, "><<>>>>><<")
 
 
@@ -83,9 +83,9 @@ def _ended(child: EndedChild) -> list[str]:
     return [str(child.pid), "child", f"defunct{code}", "", "", "", "", "", f"ended{ago}", ""]
 
 
-def _dead(death: Death) -> list[str]:
-    """A process that is gone: how it ended, and what it held."""
-    how = death_text(death.cause, death.exit_code, death.silent_s)
+def _dead(death: Death, snapshot: Snapshot) -> list[str]:
+    """A process that is gone: how it ended, what it held, and who has been stuck since."""
+    how = certificate(death, snapshot)
     held = _few([clean(each.name) for each in death.held])
     return [str(death.pid), death.role, "gone", "", "", "", age(death.ended_s), age(death.silent_s), held, how]
 

@@ -33,7 +33,7 @@ from semtrace.model import (
     Wait,
     Waiter,
 )
-from semtrace.present.deaths import death_text
+from semtrace.present.deaths import death_text, left_stuck
 from semtrace.present.findings import evidence, name, remedy, title
 from semtrace.present.places import place_text
 from semtrace.present.waits import target_text, wait_place
@@ -59,7 +59,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "waits": [wait_json(wait, snapshot) for wait in snapshot.waits.waits],
         "stuck": stuck_json(snapshot),
         "ended": [_ended(child) for child in snapshot.ended],
-        "deaths": [death_json(death) for death in snapshot.deaths],
+        "deaths": [{**death_json(death), "stuck": _left_stuck(death, snapshot)} for death in snapshot.deaths],
         "alive": snapshot.alive,
     }
 
@@ -103,6 +103,14 @@ def death_json(death: Death) -> dict[str, Any]:
         "text": death_text(death.cause, death.exit_code, death.silent_s),
         "held": [_held_json(each) for each in death.held],
     }
+
+
+def _left_stuck(death: Death, snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Who waits for what it held, and is orphaned since."""
+    return [
+        {"pid": each.process.pid, "tid": each.tid, "lock": str(lock.id), "for_s": _rounded(each.for_s)}
+        for lock, each in left_stuck(death, snapshot)
+    ]
 
 
 def _held_json(held: HeldAtDeath) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from semtrace.settings import Settings
 from semtrace.tui import commands
 from semtrace.tui.child import Child
 from semtrace.tui.finder import Finder
+from semtrace.tui.messages import Broken
 from semtrace.tui.meter import Meter
+from semtrace.tui.recording import NEWS_S, Recording, Said
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.screens.chooser import ChooserScreen
 from semtrace.tui.screens.leave import Leaving
@@ -27,6 +29,7 @@ from semtrace.tui.screens.main import MainScreen
 from semtrace.tui.screens.release import ReleaseSheet
 from semtrace.tui.screens.view import AskRelease, Open, Return, Reveal, View
 from semtrace.tui.screens.views import VIEWS, detail
+from semtrace.tui.searching import Found, Search
 from semtrace.tui.source import Source
 from semtrace.tui.state import Tools, ViewState
 from semtrace.tui.terminal import capabilities
@@ -37,6 +40,7 @@ from semtrace.tui.terminal.palette import PLAIN_THEME, THEME, Colours
 from semtrace.tui.terminal.saving import save
 from semtrace.tui.text.orphans import orphan, refusal
 from semtrace.tui.widgets.line_widget import LineWidget
+from semtrace.tui.widgets.replay_bar import ReplayBar, SeekInput
 from semtrace.tui.widgets.table import Table
 
 FindServers = Callable[[], Sequence[Server]]
@@ -93,6 +97,7 @@ class SemtraceApp(App[int]):
             *("help", "settings", "findings", "blocking", "timeline", "events", "problems"),
             *("pause", "slower", "faster", "copy", "save", "palette", "quit"),
             *("play_slower", "play_faster", "step_back", "step_on", "skip_back", "skip_on", "event_back", "event_on"),
+            *("seek", "record"),
         ),
     ]
 
@@ -129,10 +134,14 @@ class SemtraceApp(App[int]):
         self._meter = meter or Meter()
         self._clock = clock
         self._views: dict[str, View] = {}
+        self.search = Search(self.post_message)
+        self.recording = Recording(self._tools.recorder, self.post_message)
 
     def on_mount(self) -> None:
         self.ending.on_signals()
         self.set_keymap(dict(self.settings.keys))
+        if self._tools.recorder is not None:
+            self.set_interval(NEWS_S, self.recording.look)
         if len(self._servers) > 1:
             self.push_screen(ChooserScreen(self._servers, self._find, self._clock))
         else:
@@ -227,9 +236,9 @@ class SemtraceApp(App[int]):
         """
         if action == "command_palette" and capabilities.too_small(*self.size):
             return False
-        if action in ("speed", "step", "skip", "event") and self._tools.player is None:
+        if action in ("speed", "step", "skip", "event", "seek") and self._tools.player is None:
             return False
-        if action in ("view", "pause", "slower", "faster", "copy", "save", "command_palette"):
+        if action in ("view", "pause", "slower", "faster", "copy", "save", "record", "command_palette"):
             return isinstance(self.screen, View) and not self.screen.asks
         return action != "quit" or not isinstance(self.screen, Leaving)
 
@@ -262,8 +271,42 @@ class SemtraceApp(App[int]):
             self._play(partial(player.skip, seconds))
 
     def action_event(self, by: int) -> None:
+        if (player := self._tools.player) is not None and self.search.start(player, by):
+            self._play(lambda: None, jumps=False)
+            if isinstance(self.screen, View):
+                self.screen.say("searching …")
+
+    def on_found(self, message: Found) -> None:
+        self._play(lambda: None)
+        if isinstance(self.screen, View):
+            self.screen.say(message.text, message.style)
+
+    def on_broken(self, message: Broken) -> None:
+        raise message.error
+
+    def action_record(self) -> None:
+        if self.main is not None:
+            self.recording.toggle(self.main.view_state.newest)
+
+    def on_said(self, message: Said) -> None:
+        if isinstance(self.screen, View):
+            self.screen.say(message.text, message.style)
+        if self.main is not None:
+            self.main.catch_up()
+
+    def action_seek(self) -> None:
+        if isinstance(self.screen, View) and not self.screen.asks:
+            self.screen.seek()
+
+    def on_replay_bar_went(self, message: ReplayBar.Went) -> None:
         if (player := self._tools.player) is not None:
-            self._play(partial(player.event, by))
+            self._play(partial(player.go_to, message.part))
+
+    def on_seek_input_typed(self, message: SeekInput.Typed) -> None:
+        if isinstance(self.screen, View):
+            self.screen.seek_done()
+        if (player := self._tools.player) is not None and message.text.strip():
+            self._play(partial(player.go, message.text))
 
     def _play(self, act: Callable[[], object], jumps: bool = True) -> None:
         """Obey a key of a recording. What raises was in the file: the view says it, and stays."""
@@ -271,15 +314,14 @@ class SemtraceApp(App[int]):
         if player is None or main is None:
             return
         try:
-            found = act()
+            act()
             if jumps:
                 main.jump(player.history())
         except SemtraceError as error:
-            main.say(f"{error}", "warning")
+            if isinstance(self.screen, View):
+                self.screen.say(f"{error}: {error.remedy}" if error.remedy else f"{error}", "warning")
             return
         main.catch_up()
-        if found is False and isinstance(self.screen, View):
-            self.screen.say("there is no other finding or death")
 
     def action_copy(self) -> None:
         if isinstance(self.screen, View):

@@ -72,6 +72,13 @@ COMMANDS: dict[str, Command] = {
     "save": Command(
         ("S",), "save", "save the screen as SVG and the snapshot as JSON, in the folder of the settings", 15, "app.save"
     ),
+    "record": Command(
+        ("C",),
+        "record",
+        "start or stop a recording; it goes to a new file in the folder of the settings",
+        15,
+        "app.record",
+    ),
     "pause": Command(("space",), "pause", "freeze the picture; collecting goes on", 9, "app.pause"),
     "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two pictures", 20, "app.slower"),
     "faster": Command(("minus",), "faster", "a shorter time between two pictures", 20, "app.faster"),
@@ -93,6 +100,9 @@ COMMANDS: dict[str, Command] = {
     "step_on": Command(("right_square_bracket",), "step", "the next snapshot", 1, "app.step(1)", where="recording"),
     "skip_back": Command(("left_curly_bracket",), "10 s", "ten seconds back", 3, "app.skip(-10)", where="recording"),
     "skip_on": Command(("right_curly_bracket",), "10 s", "ten seconds on", 3, "app.skip(10)", where="recording"),
+    "seek": Command(
+        ("T",), "go to", "go to a time that you type; also a click on the bar", 2, "app.seek", where="recording"
+    ),
     "event_back": Command(("N",), "finding", "to the finding or death before", 2, "app.event(-1)", where="recording"),
     "event_on": Command(("n",), "finding", "to the next finding or death", 2, "app.event(1)", where="recording"),
     "rows": Command(

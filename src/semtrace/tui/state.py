@@ -10,6 +10,7 @@ from typing import Protocol
 from semtrace.errors import SemtraceError
 from semtrace.model import Problem, ProcessId, SemId, Server, Snapshot, Surroundings
 from semtrace.settings import Settings
+from semtrace.timelines.overview import Cell
 from semtrace.timelines.timeline import Timeline
 from semtrace.tui.child import Child
 from semtrace.tui.meter import Meter
@@ -21,15 +22,33 @@ LookUp = Callable[[ProcessId], Surroundings | None]
 
 
 class Player(Protocol):
-    """A recording that is played. `history` are the pictures before the one of now."""
+    """A recording that is played. `history` are the pictures before the one of now; `go` takes a time as it is typed,
+    `go_to` and `part` know which part of the recording lies before it. `event` takes long, and is for another thread.
+    """
+
+    playing: bool
 
     def toggle(self) -> None: ...
     def faster(self, steps: int) -> None: ...
     def step(self, by: int) -> None: ...
     def skip(self, seconds: float) -> None: ...
-    def event(self, by: int) -> bool: ...
+    def event(self, by: int) -> str: ...
     def history(self) -> Sequence[Snapshot]: ...
+    def go(self, text: str) -> None: ...
+    def go_to(self, part: float) -> None: ...
+    def part(self) -> float: ...
+    def cells(self, count: int) -> Sequence[Cell]: ...
     def words(self) -> str: ...
+
+
+class Recorder(Protocol):
+    """Records the server into a file. `start` says where that is, `stop` and `news` what became of it."""
+
+    @property
+    def running(self) -> bool: ...
+    def start(self, pid: int, events: bool) -> str: ...
+    def stop(self) -> str: ...
+    def news(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,7 @@ class Tools:
 
     `release` releases an orphaned lock and says what came of it; `stacks` reads Python stacks; `look_up` tells what a
     process was started as; `folder` is where `S` saves, None where nothing may be saved. `player`: it is a recording.
+    `recorder` makes one.
     """
 
     release: Release | None = None
@@ -45,6 +65,7 @@ class Tools:
     folder: Path | None = None
     look_up: LookUp | None = None
     player: Player | None = None
+    recorder: Recorder | None = None
 
 
 @dataclass

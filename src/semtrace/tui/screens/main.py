@@ -27,6 +27,7 @@ from semtrace.tui.text.marks import Marks
 from semtrace.tui.widgets.bar import Bar
 from semtrace.tui.widgets.findings_bar import FindingsBar, wanted_height
 from semtrace.tui.widgets.output import Output
+from semtrace.tui.widgets.replay_bar import SeekInput
 from semtrace.tui.widgets.table import Table
 
 BEHIND_S = 0.05
@@ -50,6 +51,7 @@ FOOTER = (
     "problems",
     "signals",
     "save",
+    "record",
     "palette",
     "help",
     "quit",
@@ -268,6 +270,7 @@ class MainScreen(View):
             output,
         ]
         bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.has_class("-strip")
+        bars += self.has_class("-replay") + self.query_one(SeekInput).display
         bars += self.filter_box.display + (self.has_class("-headline") and not self.has_class("-one-line"))
         findings, room = (self.snapshot.findings if self.snapshot else ()), self.size.height - bars
         brief = wanted_height(findings, room - sum(wanted))
@@ -282,8 +285,10 @@ class MainScreen(View):
 
     def _say_header(self) -> None:
         view_state, snapshot, answer = self.view_state, self.snapshot, self._answer
-        meter, player = view_state.meter, view_state.tools.player
-        replay = player.words() if player is not None else ""
+        meter, recorder = view_state.meter, view_state.tools.recorder
+        replay = " recording " if view_state.tools.player is not None else ""
+        if recorder is not None and recorder.running:
+            replay = " ● REC "
         gauge = header.Gauge(self._poller.interval_s, meter.rate, meter.cpu_percent, view_state.paused, replay)
         alone = answer is None or snapshot is None
         self.bar("header").say(partial(header.header_line, view_state.server, snapshot, gauge, alone=alone))

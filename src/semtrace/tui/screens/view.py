@@ -11,6 +11,7 @@ from textual.binding import BindingType
 from textual.message import Message
 from textual.screen import Screen
 from textual.timer import Timer
+from textual.widget import Widget
 from textual.widgets import Input
 
 from semtrace.tui import commands
@@ -22,6 +23,7 @@ from semtrace.tui.text.orphans import orphan
 from semtrace.tui.widgets.bar import Bar
 from semtrace.tui.widgets.filter_input import FilterInput
 from semtrace.tui.widgets.line_widget import LineWidget
+from semtrace.tui.widgets.replay_bar import ReplayBar, SeekInput
 from semtrace.tui.widgets.table import Table
 
 NOTICE_S = 2.5
@@ -75,6 +77,7 @@ class View(Screen[None]):
         self._filtered: Table | None = None
         self._notice_timer: Timer | None = None
         self._banner = ("", "")
+        self._focused_before: Widget | None = None
 
     @property
     def shared_state(self) -> ViewState | None:
@@ -130,6 +133,8 @@ class View(Screen[None]):
     def foot(self) -> ComposeResult:
         """The last lines of the screen."""
         yield Bar(id="banner")
+        yield ReplayBar()
+        yield SeekInput()
         yield FilterInput()
         yield Bar(id="keys")
 
@@ -148,6 +153,14 @@ class View(Screen[None]):
             return []
         keymap = self.app._keymap
         hints = [commands.hint_of("pause", keymap, word="go on", order=0)] if view_state.paused else []
+        if view_state.tools.player is not None:
+            word = "stop" if view_state.tools.player.playing else "play"
+            hints = [
+                commands.hint_of("play", keymap, word=word, order=0),
+                commands.pair("step_back", "step_on", keymap),
+                commands.pair("event_back", "event_on", keymap),
+                commands.hint_of("seek", keymap),
+            ]
         if view_state.tools.release is not None and orphan(self.row, view_state.snapshot) is not None:
             hints.append(commands.hint_of("release", keymap))
         return hints
@@ -155,6 +168,7 @@ class View(Screen[None]):
     def show_banner(self) -> None:
         """The server has ended, cannot be read, or the picture stands still: on every screen, above all else."""
         view_state = self.shared_state
+        self._say_replay(view_state)
         state = header.state_banner(view_state, self.shows_pause) if view_state is not None else ("", "")
         if state == self._banner:
             return
@@ -163,6 +177,24 @@ class View(Screen[None]):
         self.bar("banner").say(lambda width: fill((Span(f" {text}", style),), width, style))
         self.settle()
         self.call_after_refresh(self.renew)  # in the height that is left
+
+    def _say_replay(self, view_state: ViewState | None) -> None:
+        player = view_state.tools.player if view_state is not None and not self.asks else None
+        if (player is not None) is not self.has_class("-replay"):
+            self.set_class(player is not None, "-replay")
+            self.settle()
+        if player is not None:
+            self.query_one(ReplayBar).tell(player)
+
+    def seek(self) -> None:
+        """A time is to be typed."""
+        self._focused_before = self.focused
+        self.query_one(SeekInput).ask()
+        self.settle()
+
+    def seek_done(self) -> None:
+        self.settle()
+        self.set_focus(self._focused_before)
 
     def say(self, text: str, style: str = "strong") -> None:
         """A word in passing, where the keys are."""

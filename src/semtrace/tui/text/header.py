@@ -60,7 +60,7 @@ class Gauge:
     rate: float | None = None
     cpu_percent: float | None = None
     paused: bool = False
-    replay: str = ""  # where a recording is, in words
+    replay: str = ""  # that it is a recording, or recorded
 
 
 def headline_line(answer: Headline, server: Server, snapshot: Snapshot, gauge: Gauge, width: int, alone: bool) -> Line:
