@@ -227,7 +227,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "commands": ".text.line",
         "finder": ".commands",
         "keymap": "errors .commands",
-        "recording": "errors .state",
+        "recording": "errors model .state",
         "searching": "errors .messages .state",
         "messages": "model errors",
         "meter": "",
