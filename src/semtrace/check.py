@@ -82,7 +82,7 @@ def _answer_or_none(server: Server, limits: Limits) -> Answer | None:
 
 
 def answer_for(server: Server, limits: Limits) -> Answer:
-    observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, limits=limits)
+    observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, limits=limits, names_at_once=False)
     try:
         snapshot = _decided(observer)
     finally:

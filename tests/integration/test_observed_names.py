@@ -146,3 +146,14 @@ def test_an_asyncio_lock_is_seen_held_in_two_workers_at_once(worker_class: str, 
             observer.close()
             for customer in customers:
                 customer.close()
+
+
+def test_names_that_nobody_asks_for_yet_are_read_once_something_waits() -> None:
+    with target() as t:
+        t.fork("a", "b")
+        with contextlib.closing(Observer(server_of(t.root), names_at_once=False)) as observer:
+            for _ in range(3):
+                assert names(settle(observer, 0.1)) == {None}
+            t.do("a", "lock.acquire()")
+            t.send("b", "lock.acquire()")
+            until(observer, lambda snapshot: None not in names(snapshot))
