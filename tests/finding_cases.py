@@ -119,6 +119,8 @@ def _orphans() -> Iterator[tuple[str, Finding]]:
     ):
         death = Death(pid(11), "worker", cause, code, 3.5, silent_s=31.0)
         yield f"orphaned, death certificate: {cause}", orphan(last_holder=LAST, deaths=(death,))
+    death = Death(pid(14), "worker", DeathCause.SIGNAL, -9, 6.0)
+    yield "orphaned, two ended before", orphan(orphaned_s=4.0, deaths=(death, replace(death, id=pid(15), ended_s=3.0)))
     yield "orphaned, state file, unknown end", orphan(dead_holder=replace(DEAD, alive_s=None, gone_s=None))
     yield "orphaned, lock of a queue", orphan(name="app.q._wlock", part_of="app.q")
     barred = lock(state="unknown", value=0, reason="PID 7 may map it and cannot be read", barred=True)

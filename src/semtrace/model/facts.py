@@ -190,6 +190,13 @@ class DiedOf:
 
 
 @dataclass(frozen=True)
+class MayHaveHeld:
+    """Processes that ended before the lock was proved orphaned, the last one first: one of them may have held it."""
+
+    ended: tuple[DiedOf, ...]
+
+
+@dataclass(frozen=True)
 class EndUnknown:
     """Nobody knows how the holder ended; gunicorn's log may say it."""
 
@@ -665,6 +672,7 @@ Fact = (
     | KilledByTimeout
     | EndedOtherwise
     | DiedOf
+    | MayHaveHeld
     | EndUnknown
     | TimeoutKills
     | UnitsLost

@@ -50,6 +50,7 @@ from semtrace.model import (
     LockFileNames,
     MasterStopped,
     MayBeGate,
+    MayHaveHeld,
     MayStillWake,
     NobodyElse,
     OnlyOwnProcess,
@@ -194,6 +195,13 @@ def _(fact: EndedOtherwise) -> Iterator[str]:
 @_lines.register
 def _(fact: DiedOf) -> Iterator[str]:
     yield f"it {death_text(fact.cause, fact.exit_code, fact.silent_s)}"
+
+
+@_lines.register
+def _(fact: MayHaveHeld) -> Iterator[str]:
+    for each in fact.ended:
+        how = death_text(each.cause, each.exit_code, each.silent_s)
+        yield f"PID {each.process.pid} {how} before that; it may have held the lock"
 
 
 @_lines.register

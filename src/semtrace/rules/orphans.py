@@ -21,6 +21,7 @@ from semtrace.model import (
     LastHolder,
     LastSeen,
     Lock,
+    MayHaveHeld,
     ProcessId,
     Remedy,
     Server,
@@ -39,6 +40,7 @@ _FAR_LESS = 0.5
 
 # A hold that began so long after the watching did was seen from its beginning: its length is known, not a lower bound.
 _BEFORE_S = 1.0
+_FEW_DEATHS = 3
 
 
 def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -180,9 +182,18 @@ def _how(least_s: float | None, most_s: float | None, snapshot: Snapshot) -> Fac
 def _not_seen(lock: Lock, snapshot: Snapshot) -> Iterator[Fact]:
     if lock.statistics is None:  # else the lock was traced, and its reason says who died with it
         yield HolderNotSeen()
+        if ended := _ended_before(lock, snapshot):
+            yield MayHaveHeld(ended)
     timeout_s = _timeout_s(snapshot)
     if timeout_s is not None:
         yield TimeoutKills(timeout_s)
+
+
+def _ended_before(lock: Lock, snapshot: Snapshot) -> tuple[DiedOf, ...]:
+    """Return the last processes of the server that ended before the lock was proved orphaned, if that was watched."""
+    since_s = lock.orphaned_s or 0.0
+    before = sorted((each for each in snapshot.deaths if each.ended_s >= since_s), key=lambda each: each.ended_s)
+    return tuple(DiedOf(each.id, each.cause, each.exit_code, each.silent_s) for each in before[:_FEW_DEATHS])
 
 
 def _timeout_s(snapshot: Snapshot) -> float | None:
