@@ -80,6 +80,7 @@ def test_a_lock_that_was_locked_before_the_fork_is_no_evidence() -> None:
 
 def test_what_is_made_later_gets_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(namebook, "_AGAIN_S", 0.1)
+    monkeypatch.setattr(namebook, "_AGAIN_SHARE", 0)
     with target(NEWEST) as t, observing(t.root) as observer:
         until(observer, lambda s: names(s) == {"__main__.lock"})
         t.do("p", "later = mp.Lock()")

@@ -24,8 +24,9 @@ from semtrace.observe.watched import Watched
 # A lock may be made before it has a name, or have none at all: look again after this, doubled each time.
 _RETRY_S, _RETRY_MOST_S = 1.0, 60.0
 
-# How often one of the processes that were walked is walked again, for what is new in it.
-_AGAIN_S = 15.0
+# How often one of the processes that were walked is walked again, for what is new in it: less often where that takes
+# long, so that it costs half a per cent of a processor, but within the last of these.
+_AGAIN_S, _AGAIN_SHARE, _AGAIN_MOST_S = 15.0, 200, 60.0
 
 # Of the processes of a server so many are asked early for locks of their own; a resource tracker has none.
 _MOST_TRIED = 4
@@ -78,6 +79,7 @@ class NameBook:
         self._visits: dict[ProcessId, _Visit] = {}
         self._running: ProcessId | None = None
         self._started_s = 0.0
+        self._pause_s = 0.0
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._failure: str | None = None
         self._owner: int | None = None
@@ -165,6 +167,8 @@ class NameBook:
                 learned = True
                 continue
             self._running = None
+            if done.walk is not None:
+                self._pause_s = min(_AGAIN_SHARE * done.walk.seconds, _AGAIN_MOST_S)
             if done.process == self._root:
                 self._modules = done.modules
             if done.process == self._root and done.walk is not None:
@@ -190,7 +194,7 @@ class NameBook:
             failed = watched.id == self._root and self._unread  # its interpreter may have been about to start
             if later and (failed or any(semaphore not in named for semaphore in watched.semaphores)):
                 yield watched
-        if now_s - self._started_s >= _AGAIN_S:
+        if now_s - self._started_s >= max(_AGAIN_S, self._pause_s):
             walked = (watched for watched in able if watched.id in self.walks)
             yield from sorted(walked, key=lambda watched: self._visits[watched.id].at_s)[:1]
 
