@@ -277,6 +277,7 @@ class FakeChild:
     def __init__(self) -> None:
         self.pid = 4710
         self.running = True
+        self.exit_code = 1
         self.leave = False
         self.log = Path("/tmp/server.log")
         self.lines = ["Booting worker", "a\tb \x1b[31mred"]

@@ -315,7 +315,7 @@ def test_ascii_says_at_least_and_names_the_arrows() -> None:
         await seen.press("question_mark", "end")
         await seen.sees("3.2s+", "at least:", "up down", "left h")
 
-    play(scenario, settings=replace(FAST, ascii=True), size=(160, 72))
+    play(scenario, settings=replace(FAST, ascii=True), size=(160, 110))
 
 
 def test_the_order_of_a_pane_is_remembered(tmp_path: Path) -> None:

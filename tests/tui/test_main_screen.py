@@ -67,7 +67,7 @@ def test_a_worker_shows_what_it_holds_and_waits_for() -> None:
         assert "93.4" in seen.line("▸ running")
         assert "myapp.lock, myapp.pool.slots" in seen.line("▸ running")
         assert "1.3G" in seen.line(" 4713  worker")
-        assert seen.line(" 4713  worker").split()[-3] == "myapp.lock"
+        assert "myapp.lock" in seen.line(" 4713  worker").split()
 
     play(scenario, size=(160, 45))
 

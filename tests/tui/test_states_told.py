@@ -290,12 +290,14 @@ def test_the_overview_tells_the_worst_findings_where_there_is_room() -> None:
         )
         assert "trouble39" not in seen.text
         assert " 60s " in seen.text
-        await seen.pilot.resize_terminal(80, 20)
+        await seen.pilot.resize_terminal(80, 24)
+        await seen.sees("40 more", "error     PID 4711 waits for worst.of.all")
+        await seen.pilot.resize_terminal(80, 18)
         await seen.misses("worst.of.all")
         await seen.pilot.resize_terminal(160, 45)
         await seen.sees("worst.of.all")
         await seen.pilot.click("#brief", offset=(5, 3))
-        await seen.sees("evidence")
+        await seen.sees("SEVERITY")
         await seen.press("escape")
         source.show(picture())
         await seen.misses("Findings")

@@ -27,9 +27,9 @@ def stack_report(snapshot: Snapshot) -> Iterator[str]:
             yield from (f"    {line}" for line in stack_lines(wait.stack))
 
 
-def stack_lines(stack: Sequence[Frame]) -> Iterator[str]:
-    """The innermost first. Where no frame is the user's own, as they come."""
-    own = [frame for frame in stack if is_own(frame.file)]
+def stack_lines(stack: Sequence[Frame], libraries: bool = False) -> Iterator[str]:
+    """The innermost first. Where no frame is the user's own, or with `libraries`, as they come."""
+    own = [] if libraries else [frame for frame in stack if is_own(frame.file)]
     for frame in (own or stack)[:_MOST_OWN]:
         source = f": {clean(frame.source)}" if frame.source else ""
         yield f"{clean(frame.file)}:{frame.line} in {clean(frame.function)}{source}"

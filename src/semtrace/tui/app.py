@@ -344,7 +344,8 @@ class SemtraceApp(App[int]):
         except SemtraceError as error:
             self.screen.say(f"{error}: {error.remedy}", "warning")
         else:
-            self.screen.say(f"saved {' and '.join(map(str, written))}")
+            names = " and ".join(path.name for path in written)
+            self.screen.say(f"saved in {folder.absolute()}: {names}")
 
     async def action_quit(self) -> None:
         """With a server of ours it asks first."""
@@ -368,9 +369,14 @@ class SemtraceApp(App[int]):
     # ---- what is remembered
 
     def on_table_ready(self, event: Table.Ready) -> None:
-        order = self._remembered.order(event.table.id or "")
+        order = self._remembered.order(self._pane_key(event.table))
         if order is not None:
             event.table.set_order(order)
 
     def on_table_sorted(self, event: Table.Sorted) -> None:
-        self._remembered.keep(event.table.id or "", event.table.order)
+        self._remembered.keep(self._pane_key(event.table), event.table.order)
+
+    def _pane_key(self, table: Table) -> str:
+        """An order is remembered for each kind of server; that of the list of servers is for all."""
+        kind = self.main.view_state.server.kind if self.main is not None else ""
+        return f"{kind} {table.id}" if kind else table.id or ""

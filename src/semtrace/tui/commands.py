@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "blocking": Command(("w", "f5"), "blocking", "who blocks whom, as a tree", 1, "app.view('blocking')"),
     "sort": Command(("s", "f6"), "sort", "sort by the next column; also a click on its heading", 8),
     "reverse": Command(("r",), "reverse", "reverse the order", 20),
+    "unsort": Command(("0",), "natural order", "the natural order again: what is wrong, then what is old", 20),
     "timeline": Command(
         ("t", "f7"), "timeline", "the last minute: who held and waited when", 1, "app.view('timeline')"
     ),

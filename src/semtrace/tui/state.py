@@ -82,6 +82,7 @@ class ViewState:
     newest: Snapshot | None = None
     trouble: SemtraceError | None = None  # why the last reading failed
     paused: bool = False
+    last_output: str = ""  # of a server that semtrace started and that has failed: its last line
     timeline: Timeline = field(default_factory=Timeline)
 
     def collect(self, snapshot: Snapshot) -> None:

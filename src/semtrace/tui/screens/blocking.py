@@ -14,11 +14,13 @@ from semtrace.present.waits import target_text, wait_place
 from semtrace.text import clean, counted
 from semtrace.tui.screens.view import Open, View
 from semtrace.tui.state import ViewState
+from semtrace.tui.text.attention import Flags, age_style
 from semtrace.tui.text.grid import Cell, Column, Row
 from semtrace.tui.text.line import Item, Span
 from semtrace.tui.text.marks import Mark, Marks, mark_text
-from semtrace.tui.text.rows import counted_pids, held_by, since, since_cell
-from semtrace.tui.text.signs import CYCLE, lock_sign
+from semtrace.tui.text.rows import counted_pids, since, since_cell
+from semtrace.tui.text.signs import CYCLE, WARNING, lock_sign
+from semtrace.tui.text.threads import holder_text, threaded
 from semtrace.tui.widgets.table import Table
 from semtrace.waits.tree import Node, forest
 
@@ -39,7 +41,7 @@ NOTHING_THEN = ["Nobody waited for anybody when it ended."]
 
 
 def blocking_rows(snapshot: Snapshot, nodes: Sequence[Node]) -> Iterator[Row]:
-    marks = Marks(snapshot)
+    marks, flags = Marks(snapshot), Flags(snapshot)
     roles = {process.id: process.role for process in snapshot.processes}
     locks = {lock.id: lock for lock in snapshot.locks}
     for place, (node, depth, drawn) in enumerate(_drawn(nodes)):
@@ -47,7 +49,7 @@ def blocking_rows(snapshot: Snapshot, nodes: Sequence[Node]) -> Iterator[Row]:
             row = _waiting_row(place, node, node.wait, drawn, roles, snapshot.waits.stuck)
         else:
             lock = locks.get(node.target.semaphore) if node.target.semaphore else None
-            row = _thing_row(place, node, lock, drawn, snapshot.waits, marks)
+            row = _thing_row(place, node, lock, drawn, snapshot, marks, flags)
         yield row._replace(depth=depth)
 
 
@@ -59,7 +61,7 @@ def _waiting_row(
     cells = (
         Cell(f"{drawn}{process.pid}{thread} {roles.get(process, 'process')}"),
         Cell("stuck", "bad") if wait.thread in stuck else Cell("waits", "waiting"),
-        Cell(since(wait.for_s, wait.evidence), "", wait.for_s or 0.0),
+        Cell(since(wait.for_s, wait.evidence), age_style(wait.for_s), wait.for_s or 0.0),
         Cell(str(node.blocks) if node.blocks else "", "strong", node.blocks),
         Cell(""),
         Cell(wait_place(wait), "dim"),
@@ -67,19 +69,24 @@ def _waiting_row(
     return Row(("waits", _id(node.target), process, tid), cells, (place,))
 
 
-def _thing_row(place: int, node: Node, lock: Lock | None, drawn: str, graph: WaitGraph, marks: Marks) -> Row:
+def _thing_row(
+    place: int, node: Node, lock: Lock | None, drawn: str, snapshot: Snapshot, marks: Marks, flags: Flags
+) -> Row:
     name = f"{drawn}{target_text(node.target)}"
     if node.again:
         cells = (Cell(name, "dim"), Cell(f"{CYCLE} above", "dim"), *[Cell("")] * 4)
         return Row(("again", _id(node.target), place), cells, (place,))
     holder = max(lock.holders, key=lambda each: each.since_s or 0.0, default=None) if lock else None
     state, style = _state(node, lock, marks.of_target(node.target))
+    flag = flags.style(node.target.semaphore or node.target.name)
+    if flag and style not in ("bad", "orphaned"):
+        state, style = f"{WARNING} {state.split(' ', 1)[-1]}".rstrip(), flag
     cells = (
         Cell(name, "strong"),
         Cell(state, style),
         since_cell(lock, holder) if lock else Cell(""),
         Cell(str(node.blocks) if node.blocks else "", "strong", node.blocks),
-        Cell(_held_by(node, lock, graph), lock_sign(lock.state).style if lock else ""),
+        Cell(_held_by(node, lock, snapshot), lock_sign(lock.state).style if lock else ""),
         Cell(clean((holder.site if holder else None) or ""), "dim"),
     )
     return Row(_id(node.target), cells, (place,))
@@ -96,11 +103,14 @@ def _state(node: Node, lock: Lock | None, mark: Mark | None) -> tuple[str, str]:
     return (f"{lock_sign(lock.state).sign} {lock.state}", lock_sign(lock.state).style) if lock else ("", "dim")
 
 
-def _held_by(node: Node, lock: Lock | None, graph: WaitGraph) -> str:
+def _held_by(node: Node, lock: Lock | None, snapshot: Snapshot) -> str:
     """Return who holds a lock; of anything else who could end the waits for it."""
     if lock is not None:
-        return " ".join(held_by(each) for each in lock.holders) or NO_HOLDER.get(lock.state, UNKNOWN_HOLDER)
-    return " ".join(str(process.pid) for process in _enders(node.target, graph))
+        several = threaded(snapshot)
+        return " ".join(holder_text(each, several) for each in lock.holders) or NO_HOLDER.get(
+            lock.state, UNKNOWN_HOLDER
+        )
+    return " ".join(str(process.pid) for process in _enders(node.target, snapshot.waits))
 
 
 def _enders(target: Target, graph: WaitGraph) -> list[ProcessId]:
@@ -156,6 +166,7 @@ class BlockingScreen(View):
         self._view_state = view_state
 
     def compose(self) -> ComposeResult:
+        yield from self.head()
         yield Table(COLUMNS, id="blocking", sortable=False)
         yield from self.foot()
 

@@ -27,6 +27,7 @@ REFRESH_S = 2.0
 class ChooserScreen(View):
     """Looks again every two seconds while it is on top. There is no server yet for what other keys would show."""
 
+    has_verdict = False
     AUTO_FOCUS: ClassVar[str | None] = "#servers"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("q", "app.quit", show=False)]
     asks = True

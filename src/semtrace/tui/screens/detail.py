@@ -50,12 +50,12 @@ def neighbours(row: Hashable, snapshot: Snapshot | None) -> list[Hashable]:
     return [process for process, _ in concerned(row, snapshot)]
 
 
-def thread_entries(process: ProcessId, stacks: Stacks) -> Iterator[Entry]:
+def thread_entries(process: ProcessId, stacks: Stacks, libraries: bool = False) -> Iterator[Entry]:
     """The stacks of all threads of a process, its first thread's first."""
     mine = sorted((tid, stack) for (owner, tid), stack in stacks.items() if owner == process)
     for tid, stack in mine:
         label = "stack" if tid == process.pid else f"thread {tid}"
-        yield Entry(label, "\n".join(stack_lines(stack)) or "in no Python code")
+        yield Entry(label, "\n".join(stack_lines(stack, libraries)) or "in no Python code")
 
 
 def hold_entries(process: ProcessId, snapshot: Snapshot, timeline: Timeline) -> Iterator[Entry]:
@@ -69,6 +69,7 @@ class DetailSheet(Sheet):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "stacks", show=False),
+        Binding("l", "libraries", show=False),
         *(Binding(str(digit), f"go({digit})", show=False) for digit in range(1, 10)),
     ]
 
@@ -91,6 +92,7 @@ class DetailSheet(Sheet):
         self._arrived: DetailSheet.Taken | None = None
         self._reading: Reading | None = None
         self._digits: dict[ProcessId, int] = {}
+        self._libraries = False
 
     def hints(self) -> Sequence[Item]:
         items = []
@@ -99,9 +101,16 @@ class DetailSheet(Sheet):
         if self._able():
             word = "hold the stacks" if self._refreshing else "refresh the stacks"
             items.append(hint("u", COMMANDS["choose"]._replace(word=word, order=3), ""))
+            word = "own frames" if self._libraries else "library frames"
+            items.append(hint("l", COMMANDS["choose"]._replace(word=word, order=4), ""))
         return items
 
     # ---- keys
+
+    def action_libraries(self) -> None:
+        """Open or fold the frames of libraries."""
+        self._libraries = not self._libraries
+        self.freshen()
 
     def action_stacks(self) -> None:
         if not self._able():
@@ -217,7 +226,7 @@ class DetailSheet(Sheet):
         if isinstance(self._row, ProcessId):
             if reading is not None and reading.stacks:
                 yield Entry("stacks", reading.when(snapshot, view_state.paused), "dim")
-                yield from thread_entries(self._row, reading.stacks)
+                yield from thread_entries(self._row, reading.stacks, self._libraries)
             elif self._able() and self._asked:
                 yield Entry("stacks", "not read yet", "dim")
             yield from hold_entries(self._row, snapshot, view_state.timeline)
@@ -230,6 +239,6 @@ class DetailSheet(Sheet):
         failed = reading is not None and bool(reading.problems) and not reading.stacks
         awaited = frozenset(self._processes(snapshot)) if self._able() and not failed else frozenset()
         if reading is None or not reading.stacks:
-            return LockContext(awaited=awaited, digits=self._digits)
+            return LockContext(awaited=awaited, digits=self._digits, libraries=self._libraries)
         when = reading.when(snapshot, self._view_state.paused)
-        return LockContext(reading.of(self._row, snapshot), when, awaited, self._digits)
+        return LockContext(reading.of(self._row, snapshot), when, awaited, self._digits, self._libraries)

@@ -28,6 +28,7 @@ class EventsScreen(View):
         self._view_state = view_state
 
     def compose(self) -> ComposeResult:
+        yield from self.head()
         yield Log(EVENTS, id="events")
         yield from self.foot()
 

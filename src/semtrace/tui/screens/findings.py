@@ -18,7 +18,7 @@ from semtrace.tui.screens.view import Reveal, View
 from semtrace.tui.state import ViewState
 from semtrace.tui.text.entry import Entry
 from semtrace.tui.text.grid import Cell, Column, Row
-from semtrace.tui.text.header import SEVERITIES
+from semtrace.tui.text.header import SEVERITIES, failed_child
 from semtrace.tui.text.line import Item, Span
 from semtrace.tui.text.wrapping import sheet_lines
 from semtrace.tui.widgets.table import Table
@@ -71,10 +71,13 @@ def target(finding: Finding, snapshot: Snapshot) -> Hashable | None:
     return process.id if process else None
 
 
-def _nothing(snapshot: Snapshot | None) -> list[str]:
+def _nothing(view_state: ViewState) -> list[str]:
     """Return what stands in place of findings, and what "nothing" does not cover."""
+    snapshot = view_state.snapshot
     if snapshot is None:
         return NOTHING
+    if failed := failed_child(view_state):
+        return [failed]
     first = NOTHING if snapshot.alive else NOTHING_THEN
     return [*first, *(f"Not checked: {not_checked_text(gap)}." for gap in not_checked(snapshot))]
 
@@ -91,6 +94,7 @@ class FindingsSheet(View):
         self._to_worst = False
 
     def compose(self) -> ComposeResult:
+        yield from self.head()
         yield Table(COLUMNS, id="findings")
         yield Page()
         yield from self.foot()
@@ -132,7 +136,7 @@ class FindingsSheet(View):
         found = self._findings()
         table = self.query_one(Table)
         heading = [Item(0, (Span("Findings", "title"),)), Item(0, (Span(str(len(found)), "dim"),))]
-        table.show(finding_rows(found), heading, [] if found else _nothing(self._view_state.snapshot), 0.0)
+        table.show(finding_rows(found), heading, [] if found else _nothing(self._view_state), 0.0)
         table.set_height(min(table.wanted_height, max(self.size.height // 2, 3)))
         if self._to_worst and found:
             table.select(found[0].key)

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 
 from semtrace.model import Snapshot, Target
 from semtrace.rules.headline import Headline, headline
-from semtrace.timelines.raster import Raster
+from semtrace.timelines.raster import By, Raster
 from semtrace.tui import commands
 from semtrace.tui.messages import Broken, Failed, Pictured
 from semtrace.tui.poller import Poller, faster, slower
@@ -20,10 +20,13 @@ from semtrace.tui.screens.view import Open, Return, View
 from semtrace.tui.source import Source, opened
 from semtrace.tui.state import ViewState
 from semtrace.tui.terminal.capabilities import is_behind, too_small
-from semtrace.tui.text import header, panes, private, rows, sentences, subjects
+from semtrace.tui.text import header, minute, panes, private, rows, sentences, subjects
 from semtrace.tui.text import timeline_rows as lines
+from semtrace.tui.text.attention import Flags, lock_attention, private_attention, worker_attention
+from semtrace.tui.text.grid import Row
 from semtrace.tui.text.line import Span
 from semtrace.tui.text.marks import Marks
+from semtrace.tui.text.threads import threaded, with_threads, with_two_threads
 from semtrace.tui.widgets.bar import Bar
 from semtrace.tui.widgets.findings_bar import FindingsBar, wanted_height
 from semtrace.tui.widgets.output import Output
@@ -36,6 +39,9 @@ STRIP_HEIGHT = 20
 IDENTITY_HEIGHT = 20  # below it, the answer has the first line for itself
 LOW_HEIGHT = 16
 STRIP_S = 60.0
+MINUTE_WIDTH = 100
+MOST_MINUTES = 40
+PRIVATE_STATE = 0
 FOOTER = (
     "timeline",
     "blocking",
@@ -61,6 +67,7 @@ FOOTER = (
 class MainScreen(View):
     """One server."""
 
+    has_verdict = False
     BINDINGS: ClassVar[list[BindingType]] = [
         *commands.bindings("signals", "output"),
         Binding("backspace", "back", show=False),
@@ -75,6 +82,7 @@ class MainScreen(View):
         self._output = Output(view_state.child)
         self._has_private = False
         self._raster: Raster | None = None
+        self._minutes: dict[By, minute.Minutes] = {}  # what the tables' last column is made of
         self._answer: Headline | None = None  # whether the server moves; None before the first picture and at its end
         self._poller: Poller[Snapshot] = Poller(
             partial(opened, open_source), Pictured, self.post_message, view_state.settings.interval
@@ -87,8 +95,8 @@ class MainScreen(View):
     def compose(self) -> ComposeResult:
         yield Bar(id="headline")
         yield Bar(id="header")
-        yield Table(rows.WORKERS, id="workers")
-        yield Table(rows.LOCKS, id="locks")
+        yield Table((*rows.WORKERS, minute.COLUMN), id="workers")
+        yield Table((*rows.LOCKS, minute.COLUMN), id="locks")
         yield Table(private.COLUMNS, id="private")
         yield self._output.pane
         yield FindingsBar()
@@ -123,10 +131,19 @@ class MainScreen(View):
         self.view_state.collect(message.snapshot)
         if not message.snapshot.alive and self.view_state.tools.player is None:
             self._poller.stop()
+            self._explain_end()
         self._say_states()
         self._catch_up()
         if (top := self._top()) is not None:
             top.collected()
+
+    def _explain_end(self) -> None:
+        """A server of ours that failed: its output says why, so it is opened."""
+        child = self.view_state.child
+        if child is not None and not child.running and child.exit_code:
+            self.view_state.last_output = self._output.read()
+            if not self._output.pane.shown:
+                self._output.toggle()
 
     def on_failed(self, message: Failed) -> None:
         if self.snapshot is None:
@@ -172,6 +189,7 @@ class MainScreen(View):
         """Go to another moment of a recording."""
         self.view_state.jump(history)
         self._raster = None
+        self._minutes.clear()
 
     def catch_up(self) -> None:
         """Have the next picture read at once."""
@@ -232,24 +250,38 @@ class MainScreen(View):
         answer = headline(snapshot)
         self._answer = answer if snapshot.alive else None
         self.set_class(snapshot.alive, "-headline")
-        marks = Marks(snapshot)
+        marks, flags = Marks(snapshot), Flags(snapshot)
         shown = rows.shown_locks(snapshot, self._signals)
         workers = self._pane("workers")
         title = header.workers_title(snapshot, answer.workers)
-        workers.show(rows.worker_rows(snapshot), title, ["No process is left."], now)
+        processes = with_two_threads(rows.worker_rows(snapshot), snapshot)
+        processes = worker_attention(processes, snapshot.locks, flags)
+        workers.show(self._with_minute(processes, "worker", now), title, ["No process is left."], now)
         locks = self._pane("locks")
         notice = [] if shown.locks else sentences.no_locks(snapshot, shown)
-        locks.show(rows.lock_rows(snapshot, shown.locks, marks), header.locks_title(shown, marks), notice, now)
+        found = with_threads(rows.lock_rows(snapshot, shown.locks, marks), shown.locks, threaded(snapshot))
+        found = lock_attention(found, shown.locks, flags)
+        locks.show(self._with_minute(found, "lock", now), header.locks_title(shown, marks), notice, now)
         waits = private.private_waits(snapshot)
         self._has_private = bool(snapshot.thread_locks or waits.nameless)
         count = len(snapshot.thread_locks) + len(waits.nameless)
         pane = self._pane("private")
-        pane.show(private.private_rows(snapshot, waits, marks), header.private_title(snapshot, count), (), now)
+        mine = private_attention(private.private_rows(snapshot, waits, marks), PRIVATE_STATE, flags)
+        pane.show(mine, header.private_title(snapshot, count), (), now)
         self._output.show()
         self.settle()
         self._say_header()
         self._say_strip()
         self._say_sentence()
+
+    def _with_minute(self, table: Sequence[Row], by: By, now_s: float) -> list[Row]:
+        """The column costs a little at each snapshot, so it is made only where it has room."""
+        snapshot = self.snapshot
+        if self.size.width < MINUTE_WIDTH or snapshot is None or len(table) > MOST_MINUTES:
+            return minute.without_minute(table)
+        if by not in self._minutes:
+            self._minutes[by] = minute.Minutes(self.view_state.timeline, by)
+        return self._minutes[by].of(table, now_s)
 
     def _say_notice(self, notice: Sequence[str]) -> None:
         """Before there is a picture."""
@@ -273,7 +305,7 @@ class MainScreen(View):
         bars += self.has_class("-replay") + self.query_one(SeekInput).display
         bars += self.filter_box.display + (self.has_class("-headline") and not self.has_class("-one-line"))
         findings, room = (self.snapshot.findings if self.snapshot else ()), self.size.height - bars
-        brief = wanted_height(findings, room - sum(wanted))
+        brief = wanted_height(findings if self.size.height >= IDENTITY_HEIGHT else (), room - sum(wanted))
         for table, height in zip(tables, panes.share(room - brief, wanted), strict=True):
             table.set_height(height)
         foot = self.query_one(FindingsBar)

@@ -9,13 +9,15 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from semtrace.text import counted
 from semtrace.tui.screens.view import View
 from semtrace.tui.text.entry import Entry
-from semtrace.tui.text.line import Line, text_of
+from semtrace.tui.text.line import Line, Span, text_of
 from semtrace.tui.text.wrapping import sheet_lines
 from semtrace.tui.widgets.bar import Bar
 from semtrace.tui.widgets.line_widget import LineWidget
 
+LEAST_FOR_MORE = 4  # lines, below which each is needed for the text itself
 Content = Callable[[], Iterable[Entry]]
 
 
@@ -45,14 +47,19 @@ class Page(LineWidget, can_focus=True):
         self.action_shift(0)
 
     def action_shift(self, by: int) -> None:
-        self._top = max(min(self._top + by, len(self._content) - self.size.height), 0)
-        self.draw(self._content[self._top : self._top + self.size.height])
+        height = self.size.height
+        self._top = max(min(self._top + by, len(self._content) - height), 0)
+        lines = self._content[self._top : self._top + height]
+        below = len(self._content) - self._top - height
+        if below > 0 and height >= LEAST_FOR_MORE:
+            lines[-1] = (Span(f" ▼ {counted(below + 1, 'more line')}: PgDn", "key"),)
+        self.draw(lines)
 
     def action_top(self) -> None:
         self.action_shift(-self._top)
 
     def action_page(self, by: int) -> None:
-        self.action_shift(by * max(self.size.height - 1, 1))
+        self.action_shift(by * max(self.size.height - 2, 1))
 
     def on_resize(self, event: events.Resize) -> None:
         self.action_shift(0)
@@ -79,6 +86,7 @@ class Sheet(View):
         self._from_top = False
 
     def compose(self) -> ComposeResult:
+        yield from self.head()
         yield Bar(id="sheet-title")
         yield Page()
         yield from self.foot()

@@ -16,6 +16,7 @@ from semtrace.tui import commands
 from semtrace.tui.screens.view import Open, View
 from semtrace.tui.state import ViewState
 from semtrace.tui.text import timeline_rows as lines
+from semtrace.tui.text.attention import Flags
 from semtrace.tui.text.line import Item, Line, Span, spread, text_of
 from semtrace.tui.text.timeline_readout import tell
 from semtrace.tui.widgets.bar import Bar
@@ -70,8 +71,10 @@ class TimelineScreen(View):
         self._height = 0
         self._raster: Raster | None = None
         self._told: list[Line] = []
+        self._drawn: list[Line] = []
 
     def compose(self) -> ComposeResult:
+        yield from self.head()
         yield Bar(id="sheet-title")
         yield Chart(id="chart")
         yield Readout(id="readout")
@@ -106,7 +109,8 @@ class TimelineScreen(View):
         ]
 
     def copied(self) -> str:
-        return "\n".join(text_of(line).strip() for line in self._told)
+        """What one sees: the rows with their axis, and what the cursor reads out."""
+        return "\n".join(text_of(line).rstrip() for line in (*self._drawn, (), *self._told))
 
     # ---- keys
 
@@ -210,16 +214,17 @@ class TimelineScreen(View):
         shown = self._rows[self._top : self._top + room]
         cells = self._cells(shown)
         now = lines.now_of(snapshot, self._view_state.paused)
-        pointed_at = UNKNOWN
+        pointed_at, flags = UNKNOWN, Flags(snapshot)
         drawn = [lines.axis_line(first, count, self._cell_s(), now, self._until_s is None, self._label)]
         for row, covers in zip(shown, cells, strict=True):
             chosen = row.id == self._row
             if chosen and 0 <= cursor - first < len(covers):
                 pointed_at = covers[cursor - first]
             pointed = cursor - first if chosen or self._at_s is not None else None
-            style = "dim" if row.gone else ""
+            style = "dim" if row.gone else flags.style(row.id)
             drawn.append(lines.row_line(row.label, covers, self._label, pointed, chosen, style))
         chart.draw(drawn)
+        self._drawn = drawn
         self._say_title(now, room)
         notes = lines.notes(self._view_state.timeline, cells, first * self._cell_s(), snapshot)
         self._read_out(snapshot, notes, pointed_at != UNKNOWN)
@@ -258,7 +263,9 @@ class TimelineScreen(View):
     def _settle(self) -> None:
         """Shares the height among the rows and what is read out. Only a change costs a layout."""
         gone = sum(row.gone for row in self._rows)
-        height = lines.chart_height(len(self._rows) - gone, gone, self.size.height - OTHER_LINES)
+        height = lines.chart_height(
+            len(self._rows) - gone, gone, self.size.height - OTHER_LINES - self.has_class("-verdict")
+        )
         if height != self._height:
             self._height = height
             self.query_one(Chart).styles.height = height

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.message import Message
@@ -14,6 +15,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input
 
+from semtrace.rules.headline import headline
 from semtrace.tui import commands
 from semtrace.tui.state import ViewState
 from semtrace.tui.terminal.ascii import spelled
@@ -68,6 +70,7 @@ class View(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = commands.bindings("filter", "back", "release")
     asks: ClassVar[bool] = False
+    has_verdict: ClassVar[bool] = True  # False where the screen has a line of its own for it
     shows_pause: ClassVar[bool] = True  # False where the screen itself says that the picture stands still
     key = ""  # the command that leads here
     _row: Hashable = None  # what it is about, where there is no table to choose in
@@ -98,6 +101,7 @@ class View(Screen[None]):
     def freshen(self) -> None:
         """Another picture is shown, or the view was paused or goes on."""
         self.show_banner()
+        self.show_verdict()
         self.renew()
         self.show_keys()
 
@@ -129,6 +133,19 @@ class View(Screen[None]):
         return table.selected_text if table is not None else ""
 
     # ---- what they use
+
+    def head(self) -> ComposeResult:
+        """The first line of the screen."""
+        yield Bar(id="verdict")
+
+    def show_verdict(self) -> None:
+        """Whether the server moves, and which one it is; nothing once it has ended, which the banner says."""
+        state = self.shared_state
+        snapshot = state.snapshot if state is not None else None
+        shown = self.has_verdict and state is not None and snapshot is not None and snapshot.alive
+        self.set_class(shown, "-verdict")
+        if shown and state is not None and snapshot is not None:
+            self.bar("verdict").say(partial(header.verdict_line, headline(snapshot), state.server, snapshot))
 
     def foot(self) -> ComposeResult:
         """The last lines of the screen."""
@@ -224,6 +241,15 @@ class View(Screen[None]):
         return table.selected if table is not None else self._row
 
     # ---- keys
+
+    def on_key(self, event: events.Key) -> None:
+        """A key that reaches the screen did nothing on its way here; those of a screen that asks say so themselves."""
+        if event.is_printable and not self.asks and not self.filter_box.display and not self._is_bound(event.key):
+            help_key = commands.shown(commands.keys_of("help", self.app._keymap)[0])
+            self.say(f"{event.character} is no key here; {help_key} shows the keys")
+
+    def _is_bound(self, key: str) -> bool:
+        return any(key in bindings.key_to_bindings for _, bindings in self._modal_binding_chain)
 
     def action_back(self) -> None:
         """Leaves the innermost thing: the filters, then the screen."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -62,6 +62,7 @@ class LockContext(NamedTuple):
     when: str = ""
     awaited: frozenset[ProcessId] = frozenset()
     digits: Mapping[ProcessId, int] | None = None
+    libraries: bool = False  # their frames, too
 
 
 NO_CONTEXT = LockContext()
@@ -86,7 +87,7 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: LockContext = NO_CONTEX
     if beside.when:
         yield Entry("stacks", beside.when, "dim")
     if lock.statistics is not None:
-        yield from _statistics_entries(lock.statistics)
+        yield from _statistics_entries(lock.statistics, {holder.site for holder in lock.holders})
     yield from event_entries(lock.id, snapshot)
     yield Entry("names", ", ".join(map(clean, lock.names)) or clean(lock.name or "not known"))
     if lock.file is not None:
@@ -341,7 +342,8 @@ def _site(site: str | None) -> str:
     return f" at {clean(site)}" if site else ""
 
 
-def _statistics_entries(statistics: Statistics) -> Iterator[Entry]:
+def _statistics_entries(statistics: Statistics, held_at: Collection[str | None] = ()) -> Iterator[Entry]:
+    """`held_at` are the lines at which it is held now: a hold that has not ended is not counted yet."""
     counted = f"{statistics.acquired} times, {100 * (statistics.contention or 0.0):.1f} % had to wait"
     yield Entry("acquired", counted + (f", {statistics.failed} times in vain" if statistics.failed else ""))
     yield Entry("wait", _durations(statistics.wait))
@@ -350,7 +352,8 @@ def _statistics_entries(statistics: Statistics) -> Iterator[Entry]:
     for place, (site, each) in enumerate(statistics.sites):
         label = "by line" if not place else ""
         yield Entry(label, f"{clean(site)}: {each.acquired} times, held {exact(each.hold.total_s)} in all")
-        yield Entry("", f"  held {_durations(each.hold)}", "dim")
+        now = "now, for the first time" if site in held_at and not each.hold.count else _durations(each.hold)
+        yield Entry("", f"  held {now}", "dim")
 
 
 def _durations(durations: Durations) -> str:
@@ -371,7 +374,7 @@ def _stack(who: Holder | Waiter, beside: LockContext) -> str:
     stack = stacks.get((who.process, tid), who.stack)
     if stack is None:
         return "\n   its stack is not read yet" if who.process in beside.awaited and not who.site else ""
-    return "".join(f"\n   {line}" for line in stack_lines(stack))
+    return "".join(f"\n   {line}" for line in stack_lines(stack, beside.libraries))
 
 
 def _heartbeat(process: Process, timeout_s: float | None) -> str:

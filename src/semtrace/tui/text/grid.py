@@ -9,14 +9,18 @@ from typing import Literal, NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from semtrace.lazydata import dataclass
+from semtrace.text import UNKNOWN
 from semtrace.tui.text.line import ELLIPSIS, Line, Span, clip, clip_start, clip_words
 from semtrace.tui.text.signs import ASCENDING, DESCENDING
 
 GAP = 2
+UNPINNED = 9
+SPARE_ORDER = 7  # columns from this order on go before a name is cut
 
 SortKey = tuple[float, str]
 # "class": as "start", but at a capital letter; "list": as "words", of names that may have blanks in them
 Cut = Literal["end", "start", "class", "words", "list"]
+NAMES = ("start", "class", "list")
 LIST = ", "
 _NUMBER = re.compile(r"\d+")
 _HALF_A_WORD = re.compile(f"^{ELLIPSIS}[a-z]+(?=[A-Z])")
@@ -54,13 +58,15 @@ class Cell(NamedTuple):
 class Row(NamedTuple):
     """`id` is what the row is about, whatever its place: the cursor follows it. `rank` is its natural place.
 
-    `depth` says how deep it lies in a tree: with a row stay those that it lies below.
+    `depth` says how deep it lies in a tree: with a row stay those that it lies below. `pin` comes before every order:
+    what is wrong stays at the top, the lowest first.
     """
 
     id: Hashable
     cells: tuple[Cell, ...]
     rank: tuple[float | str, ...]
     depth: int = 0
+    pin: int = UNPINNED
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,9 @@ def arrange(rows: Sequence[Row], view: Arrangement) -> list[Row]:
     column = view.column
     if column is not None:
         chosen.sort(key=lambda row: row.cells[column].sort_key)
-    return chosen[::-1] if view.reverse else chosen
+    if view.reverse:
+        chosen.reverse()
+    return sorted(chosen, key=lambda row: row.pin)
 
 
 def _chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
@@ -111,10 +119,38 @@ def content_widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
             wanted = len(cell.text) if cell.text.isascii() else cell_len(cell.text)
             if wanted > widths[i]:
                 widths[i] = max(min(wanted, columns[i].most), _least_wanted(columns[i]))
-    return widths
+    return [0 if _is_unknown(column, i, rows) else widths[i] for i, column in enumerate(columns)]
+
+
+def _is_unknown(column: Column, place: int, rows: Sequence[Row]) -> bool:
+    """Return True for a column in which nothing was measured: all its cells are `-`."""
+    if not column.order or column.marked or not rows or rows[0].cells[place].text not in ("", UNKNOWN):
+        return False
+    texts = {row.cells[place].text for row in rows}
+    return UNKNOWN in texts and texts <= {"", UNKNOWN}
 
 
 def fit(columns: Sequence[Column], wanted: Sequence[int], room: int) -> list[int]:
+    """The width of each column, where names come before what can be spared: see `_fit`.
+
+    Of a list of names a few letters more show nothing; so it takes the room of others only if it is whole then.
+    """
+    needs = list(wanted)
+    widths = first = _fit(columns, needs, room)
+    while cut := _cut_names(columns, widths, wanted):
+        spare = [i for i, column in enumerate(columns) if widths[i] and column.order >= SPARE_ORDER]
+        if not spare:
+            return widths if any(columns[i].cut != "list" for i in cut) else first
+        needs[max(spare, key=lambda i: (columns[i].order, i))] = 0
+        widths = _fit(columns, needs, room)
+    return widths
+
+
+def _cut_names(columns: Sequence[Column], widths: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    return [i for i, column in enumerate(columns) if column.cut in NAMES and 0 < widths[i] < wanted[i]]
+
+
+def _fit(columns: Sequence[Column], wanted: Sequence[int], room: int) -> list[int]:
     """The width of each column, 0 for one that is left out.
 
     Which ones there are depends on as little as can be of what is in them now: a `marked` one is reckoned with its

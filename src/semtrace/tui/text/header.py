@@ -76,6 +76,14 @@ def headline_line(answer: Headline, server: Server, snapshot: Snapshot, gauge: G
     return spread([Item(0, (Span(said, f"{VERDICTS[answer.verdict]} @findings"),))], right, width, GAP)
 
 
+def verdict_line(answer: Headline, server: Server, snapshot: Snapshot, width: int) -> Line:
+    """Whether the server moves, for the screens that say no more about it: with its name and PID."""
+    name, pid = _identity(server, snapshot)[1:3]
+    room = max(width - GAP - 2 - width_of(pid.line), 0)
+    said = Span(clip(headline_text(answer), room), f"{VERDICTS[answer.verdict]} @findings")
+    return spread([Item(0, (said,))], [name._replace(order=1), pid._replace(order=2)], width, GAP)
+
+
 def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: int, alone: bool = True) -> Line:
     """Which server, and how the view fares; where it is `alone`, also what wants attention."""
     right = [Item(0, _rate(gauge)), *_usage(snapshot, gauge)]
@@ -120,7 +128,7 @@ def locks_title(shown: Shown, marks: Marks) -> list[Item]:
             sign = lock_sign(state)
             items.append(Item(_STATE_ORDER[state], (Span(f"{sign.sign} {counts[state]} {state}", sign.style),)))
     if shown.hidden:
-        items.append(Item(1, (Span(f"{counted(shown.hidden, 'signal')} hidden (a)", "dim"),)))
+        items.append(Item(1, (Span(f"{counted(shown.hidden, 'signal')} hidden (a)", "dim @signals"),)))
     return items
 
 
@@ -142,11 +150,20 @@ def ended_banner(snapshot: Snapshot) -> str:
     return f"{ENDED} Server ended at {clock(snapshot)}: its last picture. It ran {ran}{_left_behind(snapshot.locks)}."
 
 
+def failed_child(view_state: ViewState) -> str:
+    """Return how a server that semtrace started failed; nothing of any other, and of one that ended well."""
+    child = view_state.child
+    if child is None or child.running or not child.exit_code:
+        return ""
+    last = f". Its last line: {clean(view_state.last_output)}" if view_state.last_output else ""
+    return f"{ENDED} The server ended with exit code {child.exit_code}{last}"
+
+
 def state_banner(view_state: ViewState, shows_pause: bool) -> tuple[str, str]:
     """What every screen says of the picture that it shows, and its style; nothing of one that is there now."""
     shown, newest = view_state.snapshot, view_state.newest
     if shown is not None and not shown.alive:
-        return ended_banner(shown), "banner"
+        return failed_child(view_state) or ended_banner(shown), "banner"
     said = []
     if shown is not None and view_state.paused and shows_pause:
         ended = "; the server has ended meanwhile" if newest and not newest.alive else ", collecting goes on"
@@ -197,10 +214,10 @@ def _alerts(snapshot: Snapshot | None, gauge: Gauge) -> list[Item]:
     if snapshot and snapshot.findings:
         worst = snapshot.findings[0].severity
         these = sum(finding.severity == worst for finding in snapshot.findings)
-        items.append(Item(0, (Span(f"{counted(these, worst)} (f)", SEVERITIES[worst]),)))
+        items.append(Item(0, (Span(f"{counted(these, worst)} (f)", f"{SEVERITIES[worst]} @findings"),)))
     if snapshot and snapshot.problems:
         count = counted(len(snapshot.problems), "problem")
-        items.append(Item(0, (Span(f"{WARNING} {count} (p)", "warning"),)))
+        items.append(Item(0, (Span(f"{WARNING} {count} (p)", "warning @problems"),)))
     return items
 
 
@@ -219,7 +236,7 @@ def _usage(snapshot: Snapshot | None, gauge: Gauge) -> list[Item]:
     if snapshot is not None:
         items.append(Item(9, (Span(f"read {1000 * snapshot.cost_s:.1f}ms", "dim"),)))
     if gauge.cpu_percent is not None:
-        items.append(Item(5, (Span(f"cpu {gauge.cpu_percent:.0f}%", "dim"),)))
+        items.append(Item(5, (Span(f"semtrace's cpu {gauge.cpu_percent:.0f}%", "dim"),)))
     return items
 
 

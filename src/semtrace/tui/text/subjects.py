@@ -24,6 +24,7 @@ from semtrace.tui.text.sentences import (
     private_sentence,
     process_sentence,
 )
+from semtrace.tui.text.threads import two_threads
 
 Subject = Process | EndedChild | Lock | ThreadLock
 
@@ -53,7 +54,8 @@ def _sentence(row: Hashable, snapshot: Snapshot) -> str:
             mark = Marks(snapshot).of_lock(lock)
             return (f"{mark.upper()}: " if mark else "") + lock_sentence(lock)
         case Process() as process:
-            return process_sentence(process, snapshot)
+            two = two_threads(process, snapshot)
+            return process_sentence(process, snapshot) + (f" {two.capitalize()}." if two else "")
         case EndedChild() as child:
             return ended_sentence(child)
         case ThreadLock() as private:

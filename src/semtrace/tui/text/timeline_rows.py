@@ -15,7 +15,7 @@ from semtrace.text import age, clean, exact
 from semtrace.timelines.raster import IDLE, UNKNOWN, By, Cell, Cover, Raster
 from semtrace.timelines.timeline import Life, Timeline
 from semtrace.tui.text.line import ELLIPSIS, Item, Line, Span, fill, spread, tail_of
-from semtrace.tui.text.signs import ENDED, PAUSED
+from semtrace.tui.text.signs import ENDED, PAUSED, WARNING
 from semtrace.tui.text.timeline_readout import clock
 from semtrace.tui.text.timeline_readout import readout as readout
 
@@ -136,9 +136,14 @@ def chart_height(living: int, gone: int, total: int) -> int:
 
 
 def row_line(label: str, cells: Sequence[Cell], width: int, cursor: int | None, chosen: bool, style: str = "") -> Line:
-    """`cursor` is the cell that it is on, None where it is not; the other rows only hint at it."""
+    """`cursor` is the cell that it is on, None where it is not; the other rows only hint at it. A row that a finding is
+    about has its style, and its sign at the very left.
+    """
     mark = "cursor" if chosen else "cursor.blur"
-    spans = [Span(" "), *fill((Span(_clipped(label, width - 1), "strong" if chosen else style),), width - 1)]
+    flagged = style in ("bad", "warning")
+    look = style if flagged or not chosen else "strong"
+    spans = [Span(WARNING, style) if flagged else Span(" ")]
+    spans += fill((Span(_clipped(label, width - 1), look),), width - 1)
     spans.append(Span(" "))
     for place, cell in enumerate(cells):
         sign, look = sign_of(cell)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.cells import cell_len
 from textual import events
 
 from semtrace.tui.commands import perform
@@ -33,16 +32,9 @@ class Bar(LineWidget):
 
     async def on_click(self, event: events.Click) -> None:
         """A part of the line with `@NAME` among its styles does what the command of that name does."""
-        name = self.named_at(event.x)
+        name = self.named_at(event.x, 0)
         if name is not None:
             await perform(self.screen, name)
-
-    def named_at(self, x: int) -> str | None:
-        for span in self._lines[0] if self._lines else ():
-            x -= cell_len(span.text)
-            if x < 0:
-                return next((each[1:] for each in span.style.split() if each.startswith("@")), None)
-        return None
 
     def _redraw(self) -> None:
         width = self.size.width

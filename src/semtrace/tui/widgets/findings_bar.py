@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from textual import events
 
 from semtrace.model import Finding
-from semtrace.present.findings import title
+from semtrace.present.findings import evidence, remedy, title
 from semtrace.tui.commands import perform
+from semtrace.tui.text.entry import Entry
 from semtrace.tui.text.header import SEVERITIES
 from semtrace.tui.text.line import Line, Span, clip
+from semtrace.tui.text.wrapping import sheet_lines
 from semtrace.tui.widgets.line_widget import LineWidget
 
 TITLE = 1
@@ -36,18 +38,33 @@ class FindingsBar(LineWidget):
 
 
 def wanted_height(findings: Sequence[Finding], room: int) -> int:
-    """Nothing where there is none, or no room for one."""
-    return room if findings and room >= TITLE + LEAST else 0
+    """All the room that is left; where there is none, a line for the worst finding all the same."""
+    if not findings:
+        return 0
+    return room if room >= TITLE + LEAST else 1
 
 
 def brief_lines(findings: Sequence[Finding], height: int, width: int, key: str) -> list[Line]:
-    """With an empty line above, and how many are left out."""
+    """With an empty line above, and how many are left out; below, as far as there is room, why the worst is so."""
+    if height < TITLE + LEAST:
+        return [_finding_line(finding, width) for finding in findings[:1]]
     shown = findings[: max(height - 2, 0)]
     more = len(findings) - len(shown)
     tail = f", {more} more" if more else ""
     lines: list[Line] = [(), (Span(" Findings", "title"), Span(f"  {len(findings)} ({key}){tail}", "dim"))]
-    for finding in shown:
-        word = f" {finding.severity:<8}  "
-        said = clip(title(finding), width - len(word) - 1)
-        lines.append((Span(word, SEVERITIES[finding.severity]), Span(said, "strong")))
-    return lines
+    lines += [_finding_line(finding, width) for finding in shown]
+    room = height - len(lines) - 1
+    return [*lines, (), *_worst_lines(findings[0], width)[:room]] if findings and room > 0 else lines
+
+
+def _finding_line(finding: Finding, width: int) -> Line:
+    word = f" {finding.severity:<8}  "
+    said = clip(title(finding), width - len(word) - 1)
+    return (Span(word, SEVERITIES[finding.severity]), Span(said, "strong"))
+
+
+def _worst_lines(finding: Finding, width: int) -> list[Line]:
+    """The remedy first: where room is short it is what helps."""
+    entries = [Entry("remedy", remedy(finding), "strong")]
+    entries += [Entry("" if place else "evidence", f"- {fact}") for place, fact in enumerate(evidence(finding))]
+    return list(sheet_lines(entries, width))

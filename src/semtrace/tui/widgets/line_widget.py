@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region
@@ -46,6 +47,14 @@ class LineWidget(Widget):
             if _at(before, y) is not _at(self._lines, y) and _at(before, y) != _at(self._lines, y):
                 self._strips.pop(y, None)
                 self.refresh(Region(0, y, width, 1))
+
+    def named_at(self, x: int, y: int) -> str | None:
+        """The command whose word is drawn there: a span with `@NAME` among its styles."""
+        for span in self._lines[y] if y < len(self._lines) else ():
+            x -= cell_len(span.text)
+            if x < 0:
+                return next((each[1:] for each in span.style.split() if each.startswith("@")), None)
+        return None
 
     def render_line(self, y: int) -> Strip:
         strip = self._strips.get(y)

@@ -26,10 +26,16 @@ class Output:
         if self._child is not None:
             self.pane.toggle()
 
+    def read(self) -> str:
+        """Take in what the server has written since; return the last line of all that is not blank."""
+        if self._child is not None:
+            self._lines.extend(zip(self._numbers, self._child.output(), strict=False))
+        return next((line.strip() for _, line in reversed(self._lines) if line.strip()), "")
+
     def show(self) -> None:
         if self._child is None:
             return
-        self._lines.extend(zip(self._numbers, self._child.output(), strict=False))
+        self.read()
         if self.pane.shown:
             title = output_title(self._child.running, str(self._child.log))
             self.pane.show(output_rows(self._lines), title, ["It has written nothing yet."], 0.0)

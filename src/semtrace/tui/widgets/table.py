@@ -11,7 +11,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from semtrace.tui.commands import bindings
+from semtrace.tui.commands import bindings, perform
 from semtrace.tui.remembered import Order
 from semtrace.tui.text.grid import Arrangement, Column, Row, arrange, changed, column_at, heading, row_line
 from semtrace.tui.text.line import Item, Line, Span, fill, spread, under
@@ -37,7 +37,7 @@ class Table(LineWidget, can_focus=True):
         Binding("pagedown", "page(1)", show=False),
         Binding("home,g", "move(-1_000_000)", show=False),
         Binding("end,G", "move(1_000_000)", show=False),
-        *bindings("sort", "reverse", "choose"),
+        *bindings("sort", "reverse", "unsort", "choose"),
     ]
 
     class Chosen(Message):
@@ -148,7 +148,7 @@ class Table(LineWidget, can_focus=True):
         self._go(self._cursor + by * max(self._room - 1, 1))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        return self._sortable or action not in ("sort", "reverse")
+        return self._sortable or action not in ("sort", "reverse", "unsort")
 
     def action_sort(self) -> None:
         """The next visible column, after the last one the natural order."""
@@ -161,12 +161,19 @@ class Table(LineWidget, can_focus=True):
         self._arrange()
         self.post_message(self.Sorted(self))
 
+    def action_unsort(self) -> None:
+        self.view = replace(self.view, column=None, reverse=False)
+        self._arrange()
+        self.post_message(self.Sorted(self))
+
     def action_choose(self) -> None:
         if self._rows:
             self.post_message(self.Chosen(self, self._rows[self._cursor].id))
 
-    def on_click(self, event: events.Click) -> None:
-        if event.y == 1:
+    async def on_click(self, event: events.Click) -> None:
+        if event.y == 0 and (name := self.named_at(event.x, 0)) is not None:
+            await perform(self.screen, name)
+        elif event.y == 1:
             column = column_at(self._widths, event.x - 1)
             if column is not None and self._sortable and self._columns[column].title:
                 self._sort_by(column)
