@@ -13,7 +13,8 @@ from semtrace.cpython.stack import PyFrame, Sample
 from semtrace.cpython.variables import variables
 from semtrace.lazydata import dataclass
 
-_INNER_FRAMES = 6
+# A try of filelock's SoftFileLease reads several files, some eight calls below `acquire`.
+_INNER_FRAMES = 16
 # Objects/floatobject.c PyFloatObject.ob_fval, 3.8 to 3.15
 _FLOAT_VALUE = 16
 _DOUBLE = struct.Struct("<d")

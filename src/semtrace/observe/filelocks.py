@@ -22,7 +22,7 @@ from semtrace.observe.descriptors import Descriptors
 from semtrace.observe.filenames import FileNames, LostLock
 from semtrace.observe.filerows import FileRows, FileState
 from semtrace.observe.filewaits import FileWait, Held, is_shared
-from semtrace.observe.pollers import Poller, Pollers
+from semtrace.observe.pollers import Poller, Pollers, still_polling
 from semtrace.observe.softlocks import soft_holder
 from semtrace.observe.watched import Watched
 
@@ -226,6 +226,7 @@ class FileLocks:
         if call.soft:
             holder = soft_holder(poller.thread.process.pid, poller.path)
             holders = (holder.process,) if holder is not None and holder.process is not None else ()
+            poller = self._kept(now_s, poller, holders)
             return FileWait(
                 poller.thread, file, poller.path, True, FileLockType.SOFT, holders, False, (), poller, holder
             )
@@ -234,7 +235,15 @@ class FileLocks:
         kind = asked[0].type if asked else FileLockType.FLOCK
         if poller.asked_s < now_s and any(each.process == poller.thread.process for one in held for each in one.claims):
             poller = replace(poller, unbroken=False)  # it may have the lock by now, and poll no more
+        else:
+            poller = self._kept(now_s, poller, [each.process for one in held for each in one.claims])
         return self._wait(now_s, poller.thread, file, kind, call.exclusive, held, members, poller)
+
+    def _kept(self, now_s: float, poller: Poller, holders: Sequence[ProcessId | None]) -> Poller:
+        """Return a poller that is in its call still if no holder has run, and so none released, since it was asked."""
+        asleep = (0.0 if each is None else self._rows.sleepers.seconds((each, each.pid)) or 0.0 for each in holders)
+        kept = min(asleep, default=0.0) >= now_s - poller.asked_s
+        return still_polling(poller, now_s) if kept else poller
 
     def _wait(
         self,
