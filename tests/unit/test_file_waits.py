@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Collection
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,6 +13,7 @@ import pytest
 
 from semtrace.cpython.polling import Polling
 from semtrace.lazydata import replace
+from semtrace.linux.filelocks import FileLock, locked_descriptors
 from semtrace.model import (
     Doubt,
     FileLockType,
@@ -94,3 +98,35 @@ def test_poller_is_asked_again_at_once_when_its_stack_moved(monkeypatch: pytest.
     watched = [cast("Any", SimpleNamespace(id=WAITER, memory=object()))]
     assert len(asked.read(95.0, watched)) == 1
     assert len(asked.read(196.0, watched)) == 1
+
+
+def test_own_posix_lock_never_blocks_its_process() -> None:
+    """A writer of a database that polls for all of it has a part already."""
+    files = FileLocks()
+    own, other = (FileLock(FileLockType.POSIX, True, pid, FILE) for pid in (WAITER.pid, os.getpid()))
+    members = {WAITER.pid: cast("Any", SimpleNamespace(id=WAITER))}
+    files._index = replace(files._index, by_file={FILE: (own, other)}, locks=(own, other))
+    wait = files._polled_wait(100.0, POLLER, members)
+    assert [holder.pid for holder in wait.holders] == [os.getpid()]
+    files._index = replace(files._index, by_file={FILE: (own,)}, locks=(own,))
+    assert not files._polled_wait(100.0, POLLER, members).holders
+
+
+def test_path_too_long_to_show_hides_no_other_descriptor(tmp_path: Path) -> None:
+    """The kernel shows no path of more than a page (fs/d_path.c): the file may be locked all the same."""
+    before = os.getcwd()
+    with (tmp_path / "plain").open("w") as plain:
+        fcntl.flock(plain, fcntl.LOCK_EX)
+        try:
+            os.chdir(tmp_path)
+            for _ in range(25):
+                os.mkdir("d" * 200)
+                os.chdir("d" * 200)
+            with open("deep", "w") as deep:
+                fcntl.flock(deep, fcntl.LOCK_EX)
+                number = os.stat(deep.fileno()).st_ino
+                inodes = {number, os.stat(plain.fileno()).st_ino}
+                found = [each for each in locked_descriptors(os.getpid(), inodes) if each is not None]
+        finally:
+            os.chdir(before)
+    assert sorted(each.path for each in found) == ["", str(tmp_path / "plain")]

@@ -230,10 +230,15 @@ class FileLocks:
             return FileWait(
                 poller.thread, file, poller.path, True, FileLockType.SOFT, holders, False, (), poller, holder
             )
+        pid = poller.thread.process.pid
         asked = [lock for lock in self._index.by_file.get(file, ()) if call.exclusive or lock.exclusive]
+        own = [lock for lock in asked if lock.type is FileLockType.POSIX and lock.pid == pid]
+        # A process's own POSIX locks never block it.
+        asked = [lock for lock in asked if lock not in own]
         held = [self._held(lock, members) for lock in asked]
-        kind = asked[0].type if asked else FileLockType.FLOCK
-        if poller.asked_s < now_s and any(each.process == poller.thread.process for one in held for each in one.claims):
+        kind = asked[0].type if asked else own[0].type if own else FileLockType.FLOCK
+        holds = own or any(each.process == poller.thread.process for one in held for each in one.claims)
+        if poller.asked_s < now_s and holds:
             poller = replace(poller, unbroken=False)  # it may have the lock by now, and poll no more
         else:
             poller = self._kept(now_s, poller, [each.process for one in held for each in one.claims])
@@ -269,7 +274,7 @@ class FileLocks:
 
     def _path(self, file: SemId, pid: int) -> str | None:
         """Return its path by a descriptor that is known, or by one of a process that has it open."""
-        known = next((each.path for _, each in self._descriptors.of(file)), None) or self._paths.get(file)
+        known = next((each.path for _, each in self._descriptors.of(file) if each.path), None) or self._paths.get(file)
         if known is None:
             known = self._paths[file] = path_of(pid, file)
         return known
