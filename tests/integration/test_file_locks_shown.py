@@ -33,6 +33,7 @@ TYPES = {
     "soft": FileLockType.SOFT,
     "portalocker": FileLockType.FLOCK,
     "fasteners": FileLockType.POSIX,
+    "readwrite": FileLockType.POSIX,
 }
 
 NAMES = {"filelock": "file_locks.report_lock", "fasteners": "file_locks.store_lock"}

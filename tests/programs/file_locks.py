@@ -69,6 +69,11 @@ def by_fasteners():
     return store_lock
 
 
+def by_readwrite():
+    lock = filelock.ReadWriteLock(path("readwrite"))
+    return lock, lock.acquire_write()
+
+
 WAYS = {
     "flock": flock,
     "posix": posix,
@@ -77,6 +82,7 @@ WAYS = {
     "soft": by_soft_filelock,
     "portalocker": by_portalocker,
     "fasteners": by_fasteners,
+    "readwrite": by_readwrite,
 }
 
 

@@ -168,3 +168,9 @@ def test_greenlets_are_known_by_the_stack_of_any_server() -> None:
     (finding,) = stuck(wait(11, copy(11), stack=stack), server=replace(SERVER, kind="python", worker_class=None))
     assert finding.fact(GreenletMayHold) == GreenletMayHold(None)
     assert all(each.fact(GreenletMayHold) is None for each in stuck(wait(11, copy(11))))
+
+
+def test_file_lock_of_a_stopped_process_is_no_long_wait_as_well() -> None:
+    stopped = tuple(replace(each, state="stopped") if each.pid == 11 else each for each in processes())
+    blocked = wait(12, Target(WaitKind.FILE_LOCK, "/lock", address=7), wakers=Wakers((), (pid(11),)))
+    assert codes(blocked=(blocked,), processes=stopped) == ["stopped"]

@@ -13,7 +13,8 @@ from semtrace.cpython.stack import PyFrame, Sample
 from semtrace.cpython.variables import variables
 from semtrace.lazydata import dataclass
 
-_INNER_FRAMES = 6
+# A try of filelock's SoftFileLease reads several files, some eight calls below `acquire`.
+_INNER_FRAMES = 16
 # Objects/floatobject.c PyFloatObject.ob_fval, 3.8 to 3.15
 _FLOAT_VALUE = 16
 _DOUBLE = struct.Struct("<d")
@@ -55,6 +56,8 @@ def _filelock(sample: Sample, frame: PyFrame) -> Polling | None:
     """filelock 3.0 to 3.29: _api.py BaseFileLock.acquire; 4: _core/_acquire.py _poll_until_acquired, whose AcquireWait
     has the timeout. Both have the path in `lock_filename` from 3.1 on. A negative timeout is none.
     """
+    if frame.file.endswith("/filelock/_sqlite/_lock.py"):
+        return _database(sample, frame)
     if frame.function not in ("acquire", "_poll_until_acquired"):
         return None
     found = variables(sample, frame)
@@ -72,6 +75,19 @@ def _filelock(sample: Sample, frame: PyFrame) -> Polling | None:
     cancels = bool(cancel) and _class_name(sample, cancel) != "NoneType"
     timed = limit is None or limit >= 0 or cancels
     return Polling(path, True, timed, _is_soft(sample, own), own, _number(sample, began))
+
+
+def _database(sample: Sample, frame: PyFrame) -> Polling | None:
+    """filelock 4: ReadWriteLock._acquire, which locks a database of SQLite. That polls, and takes POSIX locks."""
+    if frame.function != "_acquire":
+        return None
+    found = variables(sample, frame)
+    own = found.get("self", 0)
+    path = _path(sample, _attribute(sample, own, "lock_file"))
+    limit = _number(sample, found.get("timeout", 0))
+    exclusive = sample.objects.text(found.get("mode", 0)) != "read"
+    began = _number(sample, found.get("start_time", 0))
+    return None if path is None else Polling(path, exclusive, limit is None or limit >= 0, False, own, began)
 
 
 def _is_soft(sample: Sample, lock: int) -> bool:

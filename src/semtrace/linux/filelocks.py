@@ -6,6 +6,7 @@ descriptors say who has it. A lock that is polled for, as filelock and portalock
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -142,7 +143,8 @@ _NUMBERS = re.compile(rb"^mnt_id:\t(\d+)\n(?:ino:\t(\d+)\n)?", re.MULTILINE)
 def holders_by_fdinfo(pids: Collection[int], files: Collection[SemId]) -> tuple[list[HeldFile], tuple[int, ...]]:
     """Return which of the processes hold a lock on these files, by their descriptors, and which could not be asked.
 
-    This finds the holder of an flock whose taker died. The path is the descriptor's: `… (deleted)` if it is unlinked.
+    This finds the holder of an flock whose taker died. The path is the descriptor's: `… (deleted)` if it is unlinked,
+    empty if it is longer than the kernel shows.
     """
     held: list[HeldFile] = []
     hidden = []
@@ -195,7 +197,11 @@ def _files(
             path = os.readlink(f"/proc/{tid}/fd/{name}")
         except (FileNotFoundError, ProcessLookupError):
             continue  # closed meanwhile
-        if not path.startswith("/") or (paths is not None and path not in paths):
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            path = ""  # deeper than a path can say; the file may be locked all the same
+        if (path and not path.startswith("/")) or (paths is not None and path not in paths):
             continue
         info = read(f"/proc/{tid}/fdinfo/{name}", 65536) or b""
         number = _NUMBERS.search(info)
@@ -210,7 +216,7 @@ def path_of(pid: int, file: SemId) -> str | None:
     try:
         for fd, path, _ in _files(pid, {file.inode}):
             if file_of(pid, fd) == file:
-                return path
+                return path or None
     except OSError as error:
         not_for_want_of(error)
     return None

@@ -22,7 +22,7 @@ from semtrace.observe.descriptors import Descriptors
 from semtrace.observe.filenames import FileNames, LostLock
 from semtrace.observe.filerows import FileRows, FileState
 from semtrace.observe.filewaits import FileWait, Held, is_shared
-from semtrace.observe.pollers import Poller, Pollers
+from semtrace.observe.pollers import Poller, Pollers, still_polling
 from semtrace.observe.softlocks import soft_holder
 from semtrace.observe.watched import Watched
 
@@ -226,15 +226,29 @@ class FileLocks:
         if call.soft:
             holder = soft_holder(poller.thread.process.pid, poller.path)
             holders = (holder.process,) if holder is not None and holder.process is not None else ()
+            poller = self._kept(now_s, poller, holders)
             return FileWait(
                 poller.thread, file, poller.path, True, FileLockType.SOFT, holders, False, (), poller, holder
             )
+        pid = poller.thread.process.pid
         asked = [lock for lock in self._index.by_file.get(file, ()) if call.exclusive or lock.exclusive]
+        own = [lock for lock in asked if lock.type is FileLockType.POSIX and lock.pid == pid]
+        # A process's own POSIX locks never block it.
+        asked = [lock for lock in asked if lock not in own]
         held = [self._held(lock, members) for lock in asked]
-        kind = asked[0].type if asked else FileLockType.FLOCK
-        if poller.asked_s < now_s and any(each.process == poller.thread.process for one in held for each in one.claims):
+        kind = asked[0].type if asked else own[0].type if own else FileLockType.FLOCK
+        holds = own or any(each.process == poller.thread.process for one in held for each in one.claims)
+        if poller.asked_s < now_s and holds:
             poller = replace(poller, unbroken=False)  # it may have the lock by now, and poll no more
+        else:
+            poller = self._kept(now_s, poller, [each.process for one in held for each in one.claims])
         return self._wait(now_s, poller.thread, file, kind, call.exclusive, held, members, poller)
+
+    def _kept(self, now_s: float, poller: Poller, holders: Sequence[ProcessId | None]) -> Poller:
+        """Return a poller that is in its call still if no holder has run, and so none released, since it was asked."""
+        asleep = (0.0 if each is None else self._rows.sleepers.seconds((each, each.pid)) or 0.0 for each in holders)
+        kept = min(asleep, default=0.0) >= now_s - poller.asked_s
+        return still_polling(poller, now_s) if kept else poller
 
     def _wait(
         self,
@@ -260,7 +274,7 @@ class FileLocks:
 
     def _path(self, file: SemId, pid: int) -> str | None:
         """Return its path by a descriptor that is known, or by one of a process that has it open."""
-        known = next((each.path for _, each in self._descriptors.of(file)), None) or self._paths.get(file)
+        known = next((each.path for _, each in self._descriptors.of(file) if each.path), None) or self._paths.get(file)
         if known is None:
             known = self._paths[file] = path_of(pid, file)
         return known

@@ -6,14 +6,28 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from semtrace.lazydata import replace
 from semtrace.linux.blocked import Call
-from semtrace.model import Frame, Holder, Lock, Process, SemId, Snapshot, ThreadId, ThreadLock, ThreadLockUse, Waiter
+from semtrace.model import (
+    Frame,
+    Holder,
+    Lock,
+    Process,
+    ProcessId,
+    SemId,
+    Snapshot,
+    ThreadId,
+    ThreadLock,
+    ThreadLockUse,
+    Wait,
+    Waiter,
+    WaitKind,
+)
 from semtrace.observe.blocks import Blocking, Blocks
 from semtrace.observe.filewaits import FileWait
 from semtrace.observe.fleet import Fleet
 from semtrace.observe.namebook import NameBook
 from semtrace.observe.outsiders import Outsiders
 from semtrace.observe.parentcopies import ParentCopies
-from semtrace.observe.waitfor import polled, stack
+from semtrace.observe.waitfor import polled, renewed, stack
 from semtrace.waits.build import wait_graph
 
 Linked = Callable[[], Collection[SemId]]
@@ -83,7 +97,13 @@ class Knots:
     def _with_waits(self, snapshot: Snapshot) -> Snapshot:
         single = frozenset(process.id for process in snapshot.processes if process.threads == 1)
         polling = (polled(each, single) for each in self._files.values() if each.poller is not None)
-        return replace(snapshot, blocked=(*self._blocking.waits(snapshot.monotonic_s), *polling))
+        waits = (self._renewed(each, single) for each in self._blocking.waits(snapshot.monotonic_s))
+        return replace(snapshot, blocked=(*waits, *polling))
+
+    def _renewed(self, wait: Wait, single: Collection[ProcessId]) -> Wait:
+        """The last pass may have seen the holder before its descriptors were asked, or another holder."""
+        known = self._files.get(wait.thread) if wait.target.kind is WaitKind.FILE_LOCK else None
+        return wait if known is None else renewed(wait, known, single)
 
     def _file(self, lock: Lock, blocks: Blocks) -> Lock:
         """The holder of a file lock is a process: which of several threads took it is not known."""

@@ -34,7 +34,7 @@ _MOST_THREADS = 64
 class Poller:
     """A thread in `acquire`. `path` is absolute, as the process sees it; `file` is what lies there, as stat(2) has it.
     It was so at `asked_s`. `for_s` is for how long it has been in this call; `unbroken`: the library itself keeps when
-    the call began, and the thread was asked less than a second ago.
+    the call began, and the thread was asked less than a second ago, or nobody could release the lock since.
     """
 
     thread: ThreadId
@@ -89,6 +89,8 @@ class Pollers:
                 break
             threads = list(_sleeping(each))
             found = self._pollers(now_s, each, threads) if threads else ()
+            if threads and asked.found and not found:
+                found = self._pollers(now_s, each, threads)  # its stack may have moved while it was read, during a try
             # To ask which call a thread is in is cheap; it is the stacks that cost.
             vain = bool(threads) and not found
             pause_s = min(2 * asked.pause_s, _MOST_PAUSE_S) if vain else _PAUSE_S / 2
@@ -113,10 +115,16 @@ class Pollers:
         return tuple(found)
 
     def _timed(self, now_s: float, poller: Poller) -> Poller:
-        began_s = poller.polling.began_s
-        if now_s - poller.asked_s < _FRESH_S and began_s is not None and 0 < began_s <= now_s:
-            return replace(poller, for_s=now_s - began_s, unbroken=True)
-        return replace(poller, for_s=self._since.seconds(now_s, _key(poller)))
+        seen = replace(poller, for_s=self._since.seconds(now_s, _key(poller)))
+        return still_polling(seen, now_s) if now_s - poller.asked_s < _FRESH_S else seen
+
+
+def still_polling(poller: Poller, now_s: float) -> Poller:
+    """Return a poller that is known to be in the same call, with how long it has been if the library keeps that."""
+    began_s = poller.polling.began_s
+    if began_s is None or not 0 < began_s <= now_s:
+        return poller
+    return replace(poller, for_s=now_s - began_s, unbroken=True)
 
 
 def _key(poller: Poller) -> tuple[ThreadId, str, float | None]:

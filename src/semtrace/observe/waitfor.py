@@ -247,6 +247,12 @@ def _file(sleeper: Sleeper, about: About) -> Reason | None:
     return Reason(replace(wait, holders=single) if processes and len(single) == len(processes) else wait)
 
 
+def renewed(wait: Wait, known: FileWait, single: Collection[ProcessId]) -> Wait:
+    """Return a thread's wait for a file lock with the holders of now: they change while the thread does not run."""
+    wakers, holders = _file_wakers(known, single)
+    return replace(wait, target=_file_target(known), wakers=wakers, holders=holders)
+
+
 def _file_wakers(wait: FileWait, single: Collection[ProcessId] | None) -> tuple[Wakers, tuple[ThreadId, ...] | None]:
     """Return who could end the wait, and the threads that hold the lock, None where a process has several. `single`
     are the processes of one thread; without it they are asked.

@@ -13,6 +13,7 @@ from semtrace.model import (
     Hold,
     LockRef,
     Remedy,
+    RootKind,
     Snapshot,
     ThreadLock,
     ThreadLockUse,
@@ -30,7 +31,7 @@ def long_waits(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield what threads have long waited for and what no other finding explains, each thing once."""
     explained = set(snapshot.waits.stuck)
     for root in snapshot.waits.roots:
-        if root.proven or is_deadlock(root):
+        if root.proven or is_deadlock(root) or root.kind is RootKind.STOPPED:
             explained |= {wait.thread for wait in (*root.waits, *root.behind)}
     together: dict[object, list[Wait]] = {}
     for wait in snapshot.waits.waits:
