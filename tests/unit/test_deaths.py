@@ -19,6 +19,7 @@ from semtrace.observe.deaths import Deaths, cause_of
 from semtrace.present.deaths import certificate, death_text
 from semtrace.reports.dump import report
 from semtrace.reports.schema import snapshot_json
+from semtrace.tui.text.entries import lock_entries, process_entries
 
 # A grandchild: its parent reaps it, as gunicorn does.
 PARENT = "import subprocess, sys; p = subprocess.Popen(['cat']); print(p.pid, flush=True); p.wait(); sys.stdin.read()"
@@ -150,3 +151,15 @@ def test_nobody_is_stuck_behind_a_death_if_the_lock_is_not_orphaned() -> None:
     held = lock(holders=(holder(14, 1.0),), waiters=(waiter(12, 3.0),))
     death = Death(pid(11), "worker", DeathCause.SIGNAL, -9, 4.0, (HeldAtDeath(held.id, "app.lock"),))
     assert certificate(death, snapshot(held)) == "was killed by SIGKILL"
+
+
+def test_sheets_of_the_lock_and_of_the_master_have_the_certificate() -> None:
+    orphan = lock(state="orphaned", reason="x", waiters=(waiter(12, 3.0),))
+    death = Death(pid(11), "worker", DeathCause.SIGNAL, -9, 4.0, (HeldAtDeath(orphan.id, "app.lock"),))
+    other = replace(death, id=pid(14), held=())
+    picture = replace(snapshot(orphan), deaths=(other, death))
+    texts = [entry.value for entry in lock_entries(orphan, picture) if entry.label == "died with it"]
+    assert texts == ["11 was killed by SIGKILL; 1 thread stuck since: app.lock, 4.0s ago"]
+    master = replace(worker(SERVER.pid), id=SERVER.id, role="master")
+    labels = [entry.label for entry in process_entries(master, picture)]
+    assert "deaths" in labels

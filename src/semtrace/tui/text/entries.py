@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from semtrace.model import (
     ChildEnded,
+    Death,
     Doubt,
     Durations,
     EndedChild,
@@ -34,9 +35,11 @@ from semtrace.model import (
     Wait,
     Waiter,
 )
+from semtrace.present.deaths import certificate
 from semtrace.present.facts import fact_lines
 from semtrace.present.files import file_text
 from semtrace.present.findings import evidence, remedy, title
+from semtrace.present.places import place_text
 from semtrace.present.waits import target_text, wait_place
 from semtrace.reports.stacks import stack_lines
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
@@ -50,6 +53,7 @@ from semtrace.tui.text.spreads import spread_entries
 Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
 NO_STACKS: Stacks = {}
 MOST_EVENTS = 8
+MOST_DEATHS = 5
 NOBODY = "no living process can end this wait"
 
 
@@ -83,6 +87,7 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: LockContext = NO_CONTEX
     holders, waiters = ("held by", "waiters") if snapshot.alive else ("held then by", "waited then")
     yield from _section(holders, held, _no_holder(lock))
     yield from _last_holder_entries(lock, snapshot)
+    yield from _death_entries("died with it", (each for each in snapshot.deaths if _held_by(each, lock.id)), snapshot)
     yield from _section(waiters, _waiter_entries(lock, roles, beside), "none" if snapshot.alive else "nobody")
     if beside.when:
         yield Entry("stacks", beside.when, "dim")
@@ -101,6 +106,22 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: LockContext = NO_CONTEX
     yield Entry("identity", f"{lock.id}{first}  (device major:minor:inode)")
     yield Entry("/dev/shm", f"{clean(lock.shm_name or 'name not known')}, {'linked' if lock.linked else 'unlinked'}")
     yield Entry("mapped by", pids(lock.mapped_by) or "none")
+
+
+def _held_by(death: Death, lock: SemId) -> bool:
+    return any(each.lock == lock for each in death.held)
+
+
+def _death_entries(title: str, deaths: Iterable[Death], snapshot: Snapshot) -> Iterator[Entry]:
+    """The last certificates, the newest first, each with what the process held."""
+    newest = sorted(deaths, key=lambda each: each.ended_s)
+    for place, death in enumerate(newest[:MOST_DEATHS]):
+        yield Entry("" if place else title, f"{death.pid} {certificate(death, snapshot)}, {age(death.ended_s)} ago")
+        for each in death.held:
+            at = f" at {place_text(each.place)}" if each.place is not None else ""
+            yield Entry("", f"- it held {clean(each.name)}{at}", "dim")
+    if len(newest) > MOST_DEATHS:
+        yield Entry("", f"and {len(newest) - MOST_DEATHS} before", "dim")
 
 
 def _file_entries(lock: Lock, file: LockedFile) -> Iterator[Entry]:
@@ -167,6 +188,8 @@ def process_entries(process: Process, snapshot: Snapshot, surroundings: Surround
     mine = [wait for wait in snapshot.waits.waits if wait.thread.process == process.id]
     yield from _section(waits, (_wait_entry(wait, locks, snapshot) for wait in _telling(mine)), _no_wait(mine))
     yield from finding_entries(each for each in snapshot.findings if process.pid in each.pids)
+    if process.id == snapshot.server.id:
+        yield from _death_entries("deaths", snapshot.deaths, snapshot)
     if surroundings is not None:
         yield from _surroundings_entries(surroundings)
     for problem in snapshot.problems:
