@@ -20,6 +20,7 @@ from semtrace.present.deaths import certificate, death_text
 from semtrace.reports.dump import report
 from semtrace.reports.schema import snapshot_json
 from semtrace.tui.text.entries import lock_entries, process_entries
+from semtrace.tui.text.log_rows import event_rows
 
 # A grandchild: its parent reaps it, as gunicorn does.
 PARENT = "import subprocess, sys; p = subprocess.Popen(['cat']); print(p.pid, flush=True); p.wait(); sys.stdin.read()"
@@ -153,13 +154,15 @@ def test_nobody_is_stuck_behind_a_death_if_the_lock_is_not_orphaned() -> None:
     assert certificate(death, snapshot(held)) == "was killed by SIGKILL"
 
 
-def test_sheets_of_the_lock_and_of_the_master_have_the_certificate() -> None:
+def test_sheets_and_events_of_the_live_view_have_the_certificate() -> None:
     orphan = lock(state="orphaned", reason="x", waiters=(waiter(12, 3.0),))
     death = Death(pid(11), "worker", DeathCause.SIGNAL, -9, 4.0, (HeldAtDeath(orphan.id, "app.lock"),))
     other = replace(death, id=pid(14), held=())
     picture = replace(snapshot(orphan), deaths=(other, death))
     texts = [entry.value for entry in lock_entries(orphan, picture) if entry.label == "died with it"]
     assert texts == ["11 was killed by SIGKILL; 1 thread stuck since: app.lock, 4.0s ago"]
+    (row,) = event_rows(replace(picture, deaths=(death,)))
+    assert [cell.text for cell in row.cells][1:4] == ["11", "died", "app.lock"]
     master = replace(worker(SERVER.pid), id=SERVER.id, role="master")
     labels = [entry.label for entry in process_entries(master, picture)]
     assert "deaths" in labels

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from semtrace.model import Snapshot, TracedEvent, Tracing
+from semtrace.model import Death, Snapshot, TracedEvent, Tracing
+from semtrace.present.deaths import certificate
 from semtrace.text import clean, exact
 from semtrace.tui.text.grid import Cell, Column, Row
 from semtrace.tui.text.line import Item, Span
@@ -31,10 +32,16 @@ _STYLES = {"wait": "waiting", "acquired": "held", "failed": "bad", "released": "
 
 
 def event_rows(snapshot: Snapshot) -> list[Row]:
-    if snapshot.tracing is None:
-        return []
+    """Return a row for each event, and for each process of the server that ended, in the order of time."""
     began = snapshot.taken_at - snapshot.monotonic_s
-    return [_event_row(place, event, began) for place, event in enumerate(snapshot.tracing.recent)]
+    recent = snapshot.tracing.recent if snapshot.tracing is not None else ()
+    timed: list[tuple[float, TracedEvent | Death]] = [(event.t_s, event) for event in recent]
+    timed += [(snapshot.monotonic_s - death.ended_s, death) for death in snapshot.deaths]
+    timed.sort(key=lambda each: each[0])
+    return [
+        _death_row(place, what, began + at, snapshot) if isinstance(what, Death) else _event_row(place, what, began)
+        for place, (at, what) in enumerate(timed)
+    ]
 
 
 def events_title(tracing: Tracing | None, following: bool) -> list[Item]:
@@ -60,11 +67,28 @@ def output_title(running: bool, path: str) -> list[Item]:
     return [Item(0, (Span("Output", "title"),)), Item(1, (Span(f"of the server{said}: {path}", "dim"),))]
 
 
+def _time_cell(at: float) -> Cell:
+    return Cell(time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1e6):06d}", "dim", at)
+
+
+def _death_row(place: int, death: Death, at: float, snapshot: Snapshot) -> Row:
+    cells = (
+        _time_cell(at),
+        Cell(str(death.pid), "", death.pid),
+        Cell("died", "bad"),
+        Cell(", ".join(clean(each.name) for each in death.held), "strong"),
+        Cell(""),
+        Cell(""),
+        Cell(certificate(death, snapshot)),
+    )
+    return Row((death.id, "died"), cells, (place,))
+
+
 def _event_row(place: int, event: TracedEvent, began: float) -> Row:
     at = began + event.t_s
     who = str(event.process.pid) if event.tid in (0, event.process.pid) else f"{event.process.pid}/{event.tid}"
     cells = (
-        Cell(time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1e6):06d}", "dim", at),
+        _time_cell(at),
         Cell(who, "", event.process.pid),
         Cell(event.event, _STYLES.get(event.event, "")),
         Cell(clean(event.name or (str(event.lock) if event.lock else "")), "strong" if event.name else ""),
