@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from semtrace import launch
+from semtrace.check import answer_for
 from semtrace.errors import UsageError
 from semtrace.linux.surroundings import read_surroundings
 from semtrace.model import Frame, Problem, ProcessId, SemId, Server
@@ -156,7 +157,15 @@ def _recording(settings: Settings) -> Iterator[child.RecorderChild]:
 
 
 def _tools(settings: Settings, release_it: Release, recorder: child.RecorderChild) -> Tools:
-    return Tools(release_it, _stacks, Path(settings.folder).expanduser(), read_surroundings, recorder=recorder)
+    limits = Limits(ignore=frozenset(settings.ignore))
+    return Tools(
+        release_it,
+        _stacks,
+        Path(settings.folder).expanduser(),
+        read_surroundings,
+        recorder=recorder,
+        examine=lambda server: answer_for(server, limits).line,
+    )
 
 
 def _in_browser(tools: Tools, may: str) -> Tools:

@@ -17,6 +17,7 @@ from semtrace.model import Server
 from semtrace.settings import Settings
 from semtrace.tui.app import SemtraceApp
 from semtrace.tui.child import Child
+from semtrace.tui.health import Examine
 from semtrace.tui.meter import Meter
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.state import LookUp, Player, Recorder, Release, TakeStacks, Tools
@@ -100,6 +101,7 @@ async def looking(
     remembered: Remembered | None = None,
     player: Player | None = None,
     recorder: Recorder | None = None,
+    examine: Examine | None = None,
 ) -> AsyncIterator[Looking]:
     """Each picture is shown as soon as it is there; the header's figures stand still."""
     known = servers or [fakes.server()]
@@ -109,7 +111,7 @@ async def looking(
         source,
         settings=settings or Settings(interval=0.01),
         child=child,
-        tools=Tools(release, stacks, folder, look_up, player, recorder),
+        tools=Tools(release, stacks, folder, look_up, player, recorder, examine),
         remembered=remembered,
         meter=Meter(lambda: 0.0, lambda: 0.0),
         clock=lambda: fakes.BOOT + 60,

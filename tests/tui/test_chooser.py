@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from tui import fakes
 from tui.looking import looking
 
 from semtrace.errors import NoServer
+from semtrace.present.headline import headline_text
+from semtrace.rules.headline import Headline, headline
 from semtrace.tui.screens.chooser import ChooserScreen
 
 THREE = [
@@ -84,6 +87,24 @@ def test_a_single_server_needs_no_list_and_has_no_way_back() -> None:
             await seen.press("b", "escape")
             await seen.pilot.pause()
             assert "◐ contended" in seen.text
+
+    asyncio.run(go())
+
+
+def test_list_of_servers_says_which_of_them_is_stuck() -> None:
+    sick = headline(fakes.picture())
+
+    def examine(server: fakes.Server) -> Headline:
+        if server.pid == 6000:
+            raise NoServer("it has ended", "")
+        return sick if server.pid == 5000 else replace(sick, verdict="ok")
+
+    async def go() -> None:
+        async with looking(fakes.Script(fakes.picture()), (160, 45), servers=THREE, examine=examine) as seen:
+            await seen.sees("cannot be read")
+            lines = {line.split()[0]: line for line in seen.text.splitlines() if line.strip()}
+            assert headline_text(sick) in lines["5000"]
+            assert "OK: " in lines[str(THREE[0].pid)]
 
     asyncio.run(go())
 

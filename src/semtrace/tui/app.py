@@ -143,7 +143,7 @@ class SemtraceApp(App[int]):
         if self._tools.recorder is not None:
             self.set_interval(NEWS_S, self.recording.look)
         if len(self._servers) > 1:
-            self.push_screen(ChooserScreen(self._servers, self._find, self._clock))
+            self.push_screen(ChooserScreen(self._servers, self._find, self._clock, self._tools.examine))
         else:
             self._watch(self._servers[0])
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from textual.message import Message
 
 from semtrace.errors import SemtraceError
-from semtrace.model import Server, Snapshot
+from semtrace.model import ProcessId, Server, Snapshot
+from semtrace.rules.headline import Headline
 
 
 class Latest(Message):
@@ -31,6 +32,14 @@ class Listed(Latest):
     def __init__(self, servers: Sequence[Server]) -> None:
         super().__init__()
         self.servers = servers
+
+
+class Examined(Latest):
+    """What is known of the health of the servers; None where one cannot be read."""
+
+    def __init__(self, health: Mapping[ProcessId, Headline | None]) -> None:
+        super().__init__()
+        self.health = health
 
 
 class Failed(Latest):

@@ -13,6 +13,7 @@ from semtrace.settings import Settings
 from semtrace.timelines.overview import Cell
 from semtrace.timelines.timeline import Timeline
 from semtrace.tui.child import Child
+from semtrace.tui.health import Examine
 from semtrace.tui.meter import Meter
 from semtrace.tui.text.entries import Stacks as Stacks
 
@@ -57,7 +58,7 @@ class Tools:
 
     `release` releases an orphaned lock and says what came of it; `stacks` reads Python stacks; `look_up` tells what a
     process was started as; `folder` is where `S` saves, None where nothing may be saved. `player`: it is a recording.
-    `recorder` makes one.
+    `recorder` makes one. `examine` answers whether a server moves, for the list of several.
     """
 
     release: Release | None = None
@@ -66,6 +67,7 @@ class Tools:
     look_up: LookUp | None = None
     player: Player | None = None
     recorder: Recorder | None = None
+    examine: Examine | None = None
 
 
 @dataclass

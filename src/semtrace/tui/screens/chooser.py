@@ -12,7 +12,8 @@ from textual.message import Message
 
 from semtrace.model import Server
 from semtrace.tui.commands import COMMANDS, hint, hint_of, keys_of, shown
-from semtrace.tui.messages import Broken, Failed, Listed
+from semtrace.tui.health import Examine, HealthBook
+from semtrace.tui.messages import Broken, Examined, Failed, Listed
 from semtrace.tui.poller import Poller
 from semtrace.tui.screens.view import View
 from semtrace.tui.text import rows
@@ -21,7 +22,7 @@ from semtrace.tui.text.line import Item
 from semtrace.tui.widgets.bar import Bar
 from semtrace.tui.widgets.table import Table
 
-REFRESH_S = 2.0
+REFRESH_S, EXAMINE_S = 2.0, 0.2
 
 
 class ChooserScreen(View):
@@ -38,13 +39,20 @@ class ChooserScreen(View):
             self.server = server
 
     def __init__(
-        self, servers: Sequence[Server], find: Callable[[], Sequence[Server]], clock: Callable[[], float]
+        self,
+        servers: Sequence[Server],
+        find: Callable[[], Sequence[Server]],
+        clock: Callable[[], float],
+        examine: Examine | None = None,
     ) -> None:
         super().__init__()
         self._servers = servers
         self._find = find
         self._clock = clock
+        self._book = HealthBook(lambda: self._servers, examine) if examine is not None else None
+        self._health: rows.Health | None = {} if examine is not None else None
         self._poller: Poller[Sequence[Server]] | None = None
+        self._examiner: Poller[rows.Health] | None = None
 
     def compose(self) -> ComposeResult:
         yield Bar(id="header")
@@ -70,6 +78,9 @@ class ChooserScreen(View):
     def on_screen_resume(self) -> None:
         self._poller = Poller(lambda: nullcontext(self._find), Listed, self.post_message, REFRESH_S)
         self._poller.start()
+        if (book := self._book) is not None:
+            self._examiner = Poller(lambda: nullcontext(book.look), Examined, self.post_message, EXAMINE_S)
+            self._examiner.start()
 
     def on_screen_suspend(self) -> None:
         self._stop()
@@ -79,6 +90,10 @@ class ChooserScreen(View):
 
     def on_listed(self, message: Listed) -> None:
         self._servers = message.servers
+        self._show("No server runs any more.")
+
+    def on_examined(self, message: Examined) -> None:
+        self._health = message.health
         self._show("No server runs any more.")
 
     def on_failed(self, message: Failed) -> None:
@@ -96,8 +111,9 @@ class ChooserScreen(View):
     def _show(self, nothing: str) -> None:
         title = servers_title(len(self._servers))
         now = self._clock()
-        self.query_one(Table).show(rows.server_rows(self._servers, now), title, [nothing], now)
+        self.query_one(Table).show(rows.server_rows(self._servers, now, self._health), title, [nothing], now)
 
     def _stop(self) -> None:
-        if self._poller is not None:
-            self._poller.stop()
+        for poller in (self._poller, self._examiner):
+            if poller is not None:
+                poller.stop()

@@ -10,27 +10,16 @@ from semtrace.errors import SemtraceError
 from semtrace.lazydata import dataclass
 from semtrace.model import Lock, LockState, Server, Severity, Snapshot
 from semtrace.present.headline import headline_text
-from semtrace.rules.headline import Headline, Verdict
+from semtrace.rules.headline import Headline
 from semtrace.text import age, clean, counted
 from semtrace.tui.state import ViewState
 from semtrace.tui.text.line import Item, Line, Span, clip, spread, width_of
 from semtrace.tui.text.marks import MARK_SIGNS, Marks
 from semtrace.tui.text.rows import Shown
-from semtrace.tui.text.signs import ENDED, LOCK_SIGNS, PAUSED, WARNING, lock_sign
+from semtrace.tui.text.signs import ENDED, LOCK_SIGNS, PAUSED, VERDICTS, WARNING, lock_sign
 from semtrace.waits.workers import Workers, WorkerState
 
 GAP = 2
-VERDICTS: dict[Verdict, str] = {
-    "stuck": "bad",
-    "deadlock": "bad",
-    "orphaned": "bad",
-    "error": "bad",
-    "waiting": "warning",
-    "warning": "warning",
-    "unknown": "warning",
-    "ok": "ok",
-    "ended": "dim",
-}
 SEVERITIES: dict[Severity, str] = {"error": "bad", "warning": "warning", "note": "dim"}
 
 _WORKING = ("worker", "dirty-worker", "process")

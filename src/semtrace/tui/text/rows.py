@@ -24,12 +24,14 @@ from semtrace.model import (
 )
 from semtrace.observe.separate import combine
 from semtrace.present.files import file_text
+from semtrace.present.headline import headline_text
 from semtrace.present.waits import target_text
+from semtrace.rules.headline import Headline
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
 from semtrace.text import label as label
 from semtrace.tui.text.grid import LIST, Cell, Column, Row, natural
 from semtrace.tui.text.marks import Mark, Marks, mark_text, stuck_processes
-from semtrace.tui.text.signs import AT_LEAST, TIMES, lock_sign, process_sign
+from semtrace.tui.text.signs import AT_LEAST, TIMES, VERDICTS, lock_sign, process_sign
 from semtrace.waits.workers import waits_by_process
 
 HOT_PERCENT = 80.0
@@ -68,12 +70,13 @@ LOCKS = (
 
 SERVERS = (
     Column("PID", 5, 7, 0, right=True),
-    Column("SERVER", 10, 40, 1),
-    Column("APPLICATION", 16, 40, 2, cut="start"),
-    Column("BIND", 15, 30, 3, cut="words"),
-    Column("UP", 6, 6, 4, right=True),
-    Column("USER", 5, 12, 5),
-    Column("WORKER CLASS", 13, 13, 6),
+    Column("APPLICATION", 16, 40, 1, cut="start"),
+    Column("HEALTH", 20, 60, 2),
+    Column("SERVER", 10, 40, 3),
+    Column("BIND", 15, 30, 4, cut="words"),
+    Column("UP", 6, 6, 5, right=True),
+    Column("USER", 5, 12, 6),
+    Column("WORKER CLASS", 13, 13, 7),
 )
 
 LONG_S = 2.0
@@ -119,8 +122,23 @@ def lock_rows(snapshot: Snapshot, locks: Iterable[Lock], marks: Marks) -> list[R
     return [_lock_row(lock, everyone, marks.of_lock(lock)) for lock in locks]
 
 
-def server_rows(servers: Iterable[Server], now: float) -> list[Row]:
-    return [_server_row(server, now) for server in servers]
+Health = Mapping[ProcessId, Headline | None]
+
+
+def server_rows(servers: Iterable[Server], now: float, health: Health | None = None) -> list[Row]:
+    """Return a row for each server. Those that `health` lacks are still to be looked at; without it nobody looks."""
+    return [_server_row(server, now, health) for server in servers]
+
+
+def _health_cell(server: Server, health: Health | None) -> Cell:
+    if health is None:
+        return NOTHING
+    if server.id not in health:
+        return Cell("being checked", "dim")
+    answer = health[server.id]
+    if answer is None:
+        return Cell("cannot be read", "warning")
+    return Cell(headline_text(answer), VERDICTS[answer.verdict])
 
 
 def since(seconds: float | None, evidence: str = "memory") -> str:
@@ -267,12 +285,13 @@ def _statistics_cells(statistics: Statistics | None) -> tuple[Cell, ...]:
     )
 
 
-def _server_row(server: Server, now: float) -> Row:
+def _server_row(server: Server, now: float, health: Health | None) -> Row:
     version = f" {server.version}" if server.version else ""
     cells = (
         Cell(str(server.pid), "strong", server.pid),
-        Cell(clean(server.title) if server.kind != "gunicorn" else f"gunicorn{version}"),
         Cell(clean(server.application or UNKNOWN), "strong"),
+        _health_cell(server, health),
+        Cell(clean(server.title) if server.kind != "gunicorn" else f"gunicorn{version}"),
         Cell(clean(" ".join(server.bind)) or UNKNOWN),
         Cell(age(now - server.started_at), "dim", now - server.started_at),
         Cell(clean(server.user), "dim"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from semtrace.model import LockState
+from semtrace.rules.headline import Verdict
 
 
 class Sign(NamedTuple):
@@ -20,6 +21,18 @@ LOCK_SIGNS: dict[LockState, Sign] = {
     "exhausted": Sign("◌", "exhausted", "all units of a counting semaphore are taken"),
     "orphaned": Sign("✖", "orphaned", "locked, and no living process holds it"),
     "unknown": Sign("?", "unknown", "the evidence does not say; Enter shows the reason"),
+}
+
+VERDICTS: dict[Verdict, str] = {
+    "stuck": "bad",
+    "deadlock": "bad",
+    "orphaned": "bad",
+    "error": "bad",
+    "waiting": "warning",
+    "warning": "warning",
+    "unknown": "warning",
+    "ok": "ok",
+    "ended": "dim",
 }
 
 # The kernel's words, as semtrace.linux.process gives them.
