@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 
@@ -94,8 +95,9 @@ def test_a_hot_lock_at_the_default_refresh() -> None:
         assert states["unknown"] <= sum(states.values()) // 4, states
 
 
-@few
-@pytest.mark.parametrize("pause", [0.02, 0.2])
+@pytest.mark.parametrize(
+    ("python", "pause"), list(zip(FEW.values(), itertools.cycle([0.02, 0.2]), strict=False)), ids=list(FEW)
+)
 def test_threads_that_queue_for_the_lock_and_for_the_interpreter_lock_are_never_an_orphan(
     python: str, pause: float
 ) -> None:

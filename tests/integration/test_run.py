@@ -197,7 +197,7 @@ def test_the_exit_code_of_the_server_is_that_of_semtrace(base: Path) -> None:
     command = [*gunicorn(free_port())[:-1], "-w", "1", "no_such_module:app"]
     with terminal(*RUN, "--", *[part for part in command if part != "--preload"]) as shown:
         deadline = time.monotonic() + PATIENCE_S
-        while shown.popen.poll() is None and "Server ended" not in shown.text:
+        while shown.popen.poll() is None and "The server ended with exit code" not in shown.text:
             assert time.monotonic() < deadline, shown.text
         shown.press("q")
         assert shown.ends() == 3
