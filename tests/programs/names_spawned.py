@@ -14,7 +14,7 @@ def child(handed, queue=None):
     for lock in (handed, queue._rlock, queue._wlock, queue._sem):
         if lock._semlock.name:
             _multiprocessing.sem_unlink(lock._semlock.name)
-    print("child", os.getpid(), flush=True)
+    os.write(1, f"child {os.getpid()}\n".encode())  # in one write: both write at once
     time.sleep(600)
 
 
@@ -23,7 +23,7 @@ def main():
     made, queue = context.Lock(), context.Queue()
     process = context.Process(target=child, args=(made,), kwargs={"queue": queue}, daemon=True)
     process.start()
-    print("parent", os.getpid(), flush=True)
+    os.write(1, f"parent {os.getpid()}\n".encode())  # in one write: both write at once
     process.join()
 
 
