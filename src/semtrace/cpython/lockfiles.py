@@ -20,6 +20,7 @@ _MOST_KEYWORDS = 32
 # Modules/_io/textio.c textio.buffer, bufferedio.c buffered.raw, fileio.c fileio.fd: 3.8 to 3.15
 _TEXT_BUFFER, _BUFFERED_RAW, _FILE_FD = 32, 16, 16
 _FD = struct.Struct("<i")
+_MOST_LAYERS = 3  # text, buffer, raw file
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,14 @@ def _acquired(objects: Objects, classes: Classes, name: str, address: int, cls: 
 
 def _descriptor(objects: Objects, classes: Classes, address: int, cls: Class) -> int | None:
     """Return the descriptor of an open file: of a text file that of its buffer's raw file."""
-    for place in (_TEXT_BUFFER, _BUFFERED_RAW):
+    for _ in range(_MOST_LAYERS):
         if cls.name == "FileIO":
-            break
-        if (cls.name == "TextIOWrapper") is not (place == _TEXT_BUFFER):
-            continue
-        address = objects.pages.u64(address + place)
-        found = classes.of(address) if address else None
-        if found is None or found.form is not Form.OPEN_FILE:
+            raw = objects.pages.read(address + _FILE_FD, _FD.size)
+            fd = -1 if raw is None else _FD.unpack(raw)[0]
+            return fd if fd >= 0 else None
+        address = objects.pages.u64(address + (_TEXT_BUFFER if cls.name == "TextIOWrapper" else _BUFFERED_RAW))
+        inner = classes.of(address) if address else None
+        if inner is None or inner.form is not Form.OPEN_FILE:
             return None
-        cls = found
-    raw = objects.pages.read(address + _FILE_FD, _FD.size) if cls.name == "FileIO" else None
-    fd = -1 if raw is None else _FD.unpack(raw)[0]
-    return fd if fd >= 0 else None
+        cls = inner
+    return None

@@ -233,20 +233,22 @@ def file_open_at(pid: int, path: str) -> SemId | None:
 
 def filesystem_of(pid: int, file: SemId) -> str | None:
     """Return the type of the file system on which a file lies, such as `overlay`, as a process has it mounted."""
-    # Documentation/filesystems/proc.rst, 3.5: `MOUNT PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELDS…] - TYPE …`.
-    line = rb"^\d+ \d+ %d:%d .*? - (\S+) " % (file.major, file.minor)
-    found = re.search(line, read(f"/proc/{pid}/mountinfo") or b"", re.MULTILINE)
-    return found[1].decode(errors="replace") if found else None
+    mount = _mount_of(file, read(f"/proc/{pid}/mountinfo") or b"")
+    return mount[1].decode(errors="replace") if mount else None
 
 
 def is_mounted(pid: int, file: SemId) -> bool | None:
     """Return True if a process has the file system of a file mounted, None if it may not be asked."""
     raw = read(f"/proc/{pid}/mountinfo")
-    return (
-        None
-        if raw is None
-        else re.search(rb"^\d+ \d+ %d:%d " % (file.major, file.minor), raw, re.MULTILINE) is not None
-    )
+    return None if raw is None else _mount_of(file, raw) is not None
+
+
+def _mount_of(file: SemId, mounts: bytes) -> re.Match[bytes] | None:
+    """Return the first mount of the file system of a file; its group is the type.
+
+    Documentation/filesystems/proc.rst, 3.5: `MOUNT PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELDS…] - TYPE …`.
+    """
+    return re.search(rb"^\d+ \d+ %d:%d .*? - (\S+) " % (file.major, file.minor), mounts, re.MULTILINE)
 
 
 def count_open(pid: int, file: SemId, path: str) -> int:

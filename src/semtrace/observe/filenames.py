@@ -30,7 +30,7 @@ ListLocks = Callable[[], Sequence[FileLock]]
 
 @dataclass(frozen=True)
 class LostLock:
-    """A process takes the lock of this file for acquired, and the kernel has none of it."""
+    """An object of the process says that it has the lock of this file; the kernel has no such lock."""
 
     file: SemId
     path: str
@@ -49,10 +49,12 @@ class _Known:
 
 
 class FileNames:
-    """Keeps what each walk has found, and for how long a lock has been taken for acquired without being it."""
+    """Keeps what each walk has found, and for how long an object has called a lock acquired that the kernel has not."""
 
     def __init__(self) -> None:
         self._walks: dict[ProcessId, tuple[Walk, tuple[_Known, ...]]] = {}
+        self._known: tuple[_Known, ...] = ()
+        self._flags: tuple[_Known, ...] = ()
         self._wrong: Since[LostLock] = Since()
         self._proper: set[tuple[ProcessId, int]] = set()
         self._lost: tuple[LostLock, ...] = ()
@@ -60,28 +62,33 @@ class FileNames:
 
     def update(self, walks: Mapping[ProcessId, Walk]) -> None:
         """Take in new walks. The file of a descriptor is that of now."""
-        for process in self._walks.keys() - walks.keys():
-            del self._walks[process]
-        for process, walk in walks.items():
-            before = self._walks.get(process)
-            if before is None or before[0] is not walk:
-                self._walks[process] = walk, tuple(_known(process.pid, each, walk.layout) for each in walk.files)
+        before = self._walks
+        if before.keys() == walks.keys() and all(before[process][0] is walk for process, walk in walks.items()):
+            return
+        self._walks = {
+            process: before[process]
+            if process in before and before[process][0] is walk
+            else (walk, tuple(_known(process.pid, each, walk.layout) for each in walk.files))
+            for process, walk in walks.items()
+        }
+        self._known = tuple(each for _, found in self._walks.values() for each in found)
+        self._flags = tuple({each.flag.address: each for each in self._known if each.flag}.values())
 
     def name_of(self, file: SemId, path: str | None) -> str | None:
         """Return the name of a lock object before that of an open file."""
-        known = [each for _, found in self._walks.values() for each in found]
-        fitting = [each for each in known if each.file == file or (path is not None and each.path == path)]
+        fitting = [each for each in self._known if each.file == file or (path is not None and each.path == path)]
         return min(fitting, key=lambda each: (each.path is None, len(each.name)), default=_NOBODY).name or None
 
     def lost(
         self, now_s: float, watched: Sequence[Watched], locks: Sequence[FileLock], read: ListLocks
     ) -> tuple[LostLock, ...]:
-        """Return what processes take for acquired, has been no lock for a second, and was not copied by a fork."""
-        flags = {each.flag.address: each for _, found in self._walks.values() for each in found if each.flag}
-        if not flags or now_s < self._due_s:
-            return self._lost if flags else ()
+        """Return the locks that an object calls acquired and the kernel has not had for a second. What a fork may have
+        copied does not count.
+        """
+        if not self._flags or now_s < self._due_s:
+            return self._lost if self._flags else ()
         self._due_s = now_s + _EVERY_S
-        looks = (self._look(member, each, locks, read) for member in watched for each in flags.values())
+        looks = (self._look(member, each, locks, read) for member in watched for each in self._flags)
         wrong = [each for each in looks if each is not None]
         self._wrong.update(now_s, wrong)
         self._lost = tuple(each for each in wrong if (self._wrong.seconds(now_s, each) or 0.0) >= _LOST_S)

@@ -47,6 +47,12 @@ class FileState:
         found |= {process for wait in self.waiting if wait.type is FileLockType.SOFT for process in wait.holders}
         return tuple(sorted(found))
 
+    @property
+    def involved(self) -> tuple[ProcessId, ...]:
+        """Everybody who holds it, waits for it or has lost it."""
+        others = (each.thread.process for each in self.waiting)
+        return tuple(sorted({*self.holding, *others, *(each.process for each in self.lost)}))
+
 
 class _System(NamedTuple):
     """The file system of a file, and whether only the server's container has it."""
@@ -93,7 +99,6 @@ class FileRows:
         waiters = sorted((self._waiter(now_s, each) for each in state.waiting), key=lambda each: -(each.for_s or 0.0))
         unseen = any(each.unseen for each in state.waiting)
         unknown = not holders and (any(each.unknown for each in state.held) or bool(state.waiting))
-        involved = {*(each.process for each in waiters), *holding, *(each.process for each in state.lost)}
         return Lock(
             id=state.file,
             kind=FILE,
@@ -103,7 +108,7 @@ class FileRows:
             name=state.name,
             holders=holders,
             waiters=tuple(waiters),
-            mapped_by=tuple(sorted(involved)),
+            mapped_by=state.involved,
             reason=(_UNSEEN if unseen else _NOT_FOUND) if unknown else None,
             file=self._file(now_s, state, members),
         )
@@ -152,8 +157,7 @@ class FileRows:
 
     def _system(self, state: FileState, members: Members) -> _System:
         if state.file not in self._systems:
-            involved = (*state.holding, *(each.thread.process for each in state.waiting))
-            pid = next((each.pid for each in involved if each.pid in members), None)
+            pid = next((each.pid for each in state.involved if each.pid in members), None)
             self._systems[state.file] = _System(None, False) if pid is None else _system_of(pid, state.file)
         return self._systems[state.file]
 

@@ -23,6 +23,7 @@ from semtrace.tui.widgets.bar import Bar
 from semtrace.tui.widgets.table import Table
 
 REFRESH_S, EXAMINE_S = 2.0, 0.2
+NO_SERVER = "No server runs any more."
 
 
 class ChooserScreen(View):
@@ -62,7 +63,7 @@ class ChooserScreen(View):
     def on_mount(self) -> None:
         self.bar("header").say_text("semtrace", "brand")
         self.show_keys()
-        self._show("No server runs any more.")
+        self._show(NO_SERVER)
 
     def keys(self) -> Sequence[str]:
         return ("filter", "sort")
@@ -90,11 +91,11 @@ class ChooserScreen(View):
 
     def on_listed(self, message: Listed) -> None:
         self._servers = message.servers
-        self._show("No server runs any more.")
+        self._show(NO_SERVER)
 
     def on_examined(self, message: Examined) -> None:
         self._health = message.health
-        self._show("No server runs any more.")
+        self._show(NO_SERVER)
 
     def on_failed(self, message: Failed) -> None:
         self._servers = ()
