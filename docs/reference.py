@@ -120,7 +120,7 @@ for a lock that nobody will release before that child ends.""",
 A worker holds an flock through an open file that other workers have as well. An flock belongs to the open file: all who
 share it hold the lock at once. The file was opened before the fork.""",
     FindingCode.LOST_FILE_LOCK: """\
-A lock object takes its POSIX lock for acquired, and the kernel has dropped it. The next process that asks gets the
+A lock object marks its POSIX lock as acquired, but the kernel has dropped it. The next process that asks gets the
 lock: two are inside at once. When a process closes any descriptor of a file, the kernel drops all its POSIX locks.
 
 It is reported for lock objects of fasteners, which keep in an attribute whether they are acquired.""",

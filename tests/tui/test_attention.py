@@ -173,7 +173,7 @@ def test_an_order_is_remembered_for_its_kind_of_server() -> None:
 def test_an_unknown_key_says_so() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("x")
-        await seen.sees("x is no key here; ? shows the keys")
+        await seen.sees("x does nothing here; ? shows the keys")
 
     play(scenario, held())
 

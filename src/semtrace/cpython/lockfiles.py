@@ -27,8 +27,8 @@ _MOST_LAYERS = 3  # text, buffer, raw file
 class NamedFile:
     """A name that leads to a lock object, which has a path, or to an open file, which has a descriptor.
 
-    `path` is as the program gave it. `flag` is True while the object of a POSIX lock takes it for acquired; None where
-    the library keeps that in no attribute.
+    `path` is as the program gave it. `flag` is True while the object marks its POSIX lock as acquired; None where the
+    library keeps that in no attribute.
     """
 
     name: str

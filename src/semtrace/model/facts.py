@@ -558,7 +558,7 @@ class FileOpenTwice:
 
 @dataclass(frozen=True)
 class FileLockLost:
-    """These take a POSIX lock for acquired, and the kernel has no lock of theirs on the file."""
+    """These have marked a POSIX lock as acquired, but the kernel knows no such lock on the file."""
 
     processes: tuple[ProcessId, ...]
 

@@ -167,7 +167,7 @@ class LockedFile:
     file has no name any more. `type` and `exclusive` are those of the first claim, or of what is waited for.
     `open_twice` are those that hold a POSIX lock on all of it and have the file open more than once.
     `ended_owner` is the PID that a soft lock file names and that has ended; `other_host` the host that it names, if
-    that is another. `lost_by` are those that take a POSIX lock of it for acquired, which the kernel has dropped.
+    that is another. `lost_by` are those that have marked a POSIX lock on it as acquired, which the kernel has dropped.
     `filesystem` is the type of the file system, such as overlay, None if it cannot be seen; `local`: only the
     server's own container has that file system.
     """

@@ -201,7 +201,7 @@ def _(fact: DiedOf) -> Iterator[str]:
 def _(fact: MayHaveHeld) -> Iterator[str]:
     for each in fact.ended:
         how = death_text(each.cause, each.exit_code, each.silent_s)
-        yield f"PID {each.process.pid} {how} before that; it may have held the lock"
+        yield f"PID {each.process.pid} {how} before the lock was found orphaned; it may have held it"
 
 
 @_lines.register
@@ -536,8 +536,8 @@ def _(fact: FileOpenTwice) -> Iterator[str]:
 
 @_lines.register
 def _(fact: FileLockLost) -> Iterator[str]:
-    takes, its = ("takes", "its") if len(fact.processes) == 1 else ("take", "theirs")
-    yield f"{pids_of(fact.processes)} {takes} the lock for acquired, and the kernel has no lock of {its} on the file"
+    has = "has" if len(fact.processes) == 1 else "have"
+    yield f"{pids_of(fact.processes)} {has} marked the lock as acquired, but the kernel knows no such lock on the file"
     yield "the kernel drops it when the process closes any other descriptor of the file"
 
 

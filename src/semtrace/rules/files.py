@@ -94,7 +94,7 @@ def _shared(lock: Lock, parents: dict[ProcessId, int]) -> Finding | None:
 
 
 def _lost(lock: Lock) -> Finding | None:
-    """A POSIX lock that a process takes for acquired, and that the kernel has dropped: the next one gets in as well."""
+    """A POSIX lock that a process has marked as acquired, and the kernel has dropped: the next one gets in as well."""
     processes = lock.file.lost_by if lock.file is not None else ()
     if not processes:
         return None

@@ -21,7 +21,7 @@ from semtrace.tui.child import Child
 from semtrace.tui.finder import Finder
 from semtrace.tui.messages import Broken
 from semtrace.tui.meter import Meter
-from semtrace.tui.recording import NEWS_S, Recording, Said
+from semtrace.tui.recording import NEWS_S, Notice, Recording
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.screens.chooser import ChooserScreen
 from semtrace.tui.screens.leave import Leaving
@@ -288,7 +288,7 @@ class SemtraceApp(App[int]):
         if self.main is not None:
             self.recording.toggle(self.main.view_state.newest)
 
-    def on_said(self, message: Said) -> None:
+    def on_notice(self, message: Notice) -> None:
         if isinstance(self.screen, View):
             self.screen.say(message.text, message.style)
         if self.main is not None:

@@ -14,7 +14,7 @@ from semtrace.tui.state import Recorder
 NEWS_S = 1.0
 
 
-class Said(Message):
+class Notice(Message):
     """What the recorder says, to be shown on the screen that is there then."""
 
     def __init__(self, text: str, style: str = "strong") -> None:
@@ -38,11 +38,11 @@ class Recording:
     def toggle(self, snapshot: Snapshot | None) -> None:
         recorder = self._recorder
         if recorder is None or snapshot is None:
-            self._post(Said("nothing is recorded from this view"))
+            self._post(Notice("nothing is recorded from this view"))
         elif recorder.running:
             self._in_thread(recorder.stop)
         elif not snapshot.alive:
-            self._post(Said("the server has ended"))
+            self._post(Notice("the server has ended"))
         else:
             self._in_thread(lambda: recorder.start(snapshot.server.pid, snapshot.tracing is not None))
 
@@ -57,9 +57,9 @@ class Recording:
                 return
             try:
                 if said := act():
-                    self._post(Said(said))
+                    self._post(Notice(said))
             except SemtraceError as error:
-                self._post(Said(f"{error}: {error.remedy}", "warning"))
+                self._post(Notice(f"{error}: {error.remedy}", "warning"))
             finally:
                 self._busy.release()
 

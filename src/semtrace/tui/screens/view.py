@@ -246,7 +246,7 @@ class View(Screen[None]):
         """A key that reaches the screen did nothing on its way here; those of a screen that asks say so themselves."""
         if event.is_printable and not self.asks and not self.filter_box.display and not self._is_bound(event.key):
             help_key = commands.shown(commands.keys_of("help", self.app._keymap)[0])
-            self.say(f"{event.character} is no key here; {help_key} shows the keys")
+            self.say(f"{event.character} does nothing here; {help_key} shows the keys")
 
     def _is_bound(self, key: str) -> bool:
         return any(key in bindings.key_to_bindings for _, bindings in self._modal_binding_chain)
