@@ -22,9 +22,9 @@ SICK = ROOT / "tests" / "cases" / "programs"
 FILE_LOCKS = ROOT / "tests" / "programs" / "file_locks.py"
 sys.path.insert(0, str(ROOT))
 
-from demo_app.load import Customers  # noqa: E402
+from staging import staged  # noqa: E402
+
 from demo_app.scenarios import SCENARIOS  # noqa: E402
-from demo_app.server import serve  # noqa: E402
 
 WORKERS = 4
 PATIENCE_S = 100.0
@@ -94,7 +94,10 @@ def main() -> None:
 @contextmanager
 def started(source: Scene | Program, folder: str) -> Iterator[int]:
     if isinstance(source, Scene):
-        with staged(source) as pid:
+        scenario = SCENARIOS[source.scenario]
+        if source.timeout_s is not None:
+            scenario = replace(scenario, timeout_s=source.timeout_s)
+        with staged(scenario, WORKERS) as pid:
             yield pid
         return
     command = [sys.executable, str(source.path), *source.arguments]
@@ -115,26 +118,6 @@ def started(source: Scene | Program, folder: str) -> Iterator[int]:
     finally:
         subprocess.run(["kill", "-KILL", "--", f"-{program.pid}"], check=False)
         program.wait()
-
-
-@contextmanager
-def staged(scene: Scene) -> Iterator[int]:
-    scenario = SCENARIOS[scene.scenario]
-    if scene.timeout_s is not None:
-        scenario = replace(scenario, timeout_s=scene.timeout_s)
-    with (
-        tempfile.TemporaryDirectory(prefix="semtrace-examples-", ignore_cleanup_errors=True) as folder,
-        serve(scenario, WORKERS, Path(folder)) as server,
-    ):
-        count = min(WORKERS, scenario.customers)
-        customers = Customers(server.port, count, scenario.page, scenario.hold_s, scenario.pause_s)
-        try:
-            customers.start()
-            for page in scenario.asks:
-                customers.ask(page, 3.0)
-            yield server.pid
-        finally:
-            customers.stop()
 
 
 def ask(pid: int, code: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +14,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from demo_app.load import Customers  # noqa: E402
+from staging import staged  # noqa: E402
+
 from demo_app.scenarios import SCENARIOS, Scenario  # noqa: E402
-from demo_app.server import serve  # noqa: E402
 from semtrace.model import Snapshot  # noqa: E402
 from semtrace.observe.observer import Observer  # noqa: E402
 from semtrace.servers.gunicorn import server_of  # noqa: E402
@@ -65,19 +64,8 @@ def main() -> None:
 
 
 def play(scenario: Scenario, shot: Shot) -> str:
-    with (
-        tempfile.TemporaryDirectory(prefix="semtrace-pictures-", ignore_cleanup_errors=True) as folder,
-        serve(scenario, WORKERS, Path(folder)) as server,
-    ):
-        count = min(WORKERS, scenario.customers)
-        customers = Customers(server.port, count, scenario.page, scenario.hold_s, scenario.pause_s)
-        try:
-            customers.start()
-            for page in scenario.asks:
-                customers.ask(page, 3.0)
-            return asyncio.run(photograph(server.pid, shot))
-        finally:
-            customers.stop()
+    with staged(scenario, WORKERS) as pid:
+        return asyncio.run(photograph(pid, shot))
 
 
 async def photograph(pid: int, shot: Shot) -> str:
