@@ -1,4 +1,4 @@
-"""Frozen dataclasses whose methods are written when the class is first used, and that are quickly made and replaced.
+"""Dataclasses whose methods are written when the class is first used, and that are quickly made and replaced.
 
 To have them written costs 1.4 ms for each class up to Python 3.12 (Lib/dataclasses.py `_create_fn`: six calls of exec),
 and a command uses a third of our 160: of `import semtrace.doctor` that was 0.3 s of 0.5 (tests/bench/observe.py start).
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
@@ -22,13 +23,17 @@ else:
     T = TypeVar("T")
 
     _making = threading.RLock()
+    _frozen: WeakSet[type] = WeakSet()
 
     def dataclass(*, frozen: bool) -> Callable[[type[T]], type[T]]:
-        """Return a decorator as `dataclasses.dataclass(frozen=True)` does. Until the class has an instance, nothing can
+        """Return a decorator as `dataclasses.dataclass(frozen=…)` does. Until the class has an instance, nothing can
         be asked of it that only a dataclass has, as its `fields`.
         """
-        assert frozen
-        return _later
+        return _later_frozen if frozen else _later
+
+    def _later_frozen(cls: type[T]) -> type[T]:
+        _frozen.add(cls)
+        return _later(cls)
 
     def _later(cls: type[T]) -> type[T]:
         cls.__init__ = _first
@@ -44,7 +49,7 @@ else:
         with _making:
             for each in reversed(cls.__mro__):
                 if vars(each).get("__init__") is _first:
-                    dataclasses.dataclass(frozen=True, init=False)(each)
+                    dataclasses.dataclass(frozen=each in _frozen, init=False)(each)
                     each.__init__ = _initializer(each)
 
     def _initializer(cls: type) -> Callable[..., None]:

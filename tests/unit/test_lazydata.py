@@ -109,3 +109,13 @@ def test_replace_runs_what_follows_the_making_of_an_instance() -> None:
 
     with pytest.raises(ValueError, match="positive"):
         replace(Positive(1), number=-1)
+
+
+def test_mutable_class_stays_mutable_when_made_late() -> None:
+    @dataclass(frozen=False)
+    class Counter:
+        count: int = 0
+
+    one = Counter()
+    one.count += 1
+    assert one == Counter(1)

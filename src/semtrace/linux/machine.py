@@ -6,7 +6,7 @@ that is not in the table is treated as one of which nothing is known: what needs
 
 from __future__ import annotations
 
-import platform
+import os
 
 from semtrace.lazydata import dataclass
 
@@ -31,4 +31,4 @@ _MACHINES = {
     "riscv64": Machine(0x20),
 }
 
-MACHINE = _MACHINES.get(platform.machine(), Machine())
+MACHINE = _MACHINES.get(os.uname().machine, Machine())

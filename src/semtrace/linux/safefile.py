@@ -10,7 +10,6 @@ import errno
 import grp
 import os
 import pwd
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -104,7 +103,7 @@ def create(name: str, directory: int, flags: int = os.O_WRONLY) -> int:
 def replace(path: Path, data: bytes) -> None:
     """Put a file of this user's in place in one step, its directories made if need be. Raises OSError."""
     with directory(path.parent, make=True) as fd:
-        new = f".{path.name}.{secrets.token_hex(8)}"
+        new = f".{path.name}.{os.urandom(8).hex()}"
         file = create(new, fd)
         try:
             with open(file, "wb") as stream:

@@ -6,7 +6,6 @@ Numbers: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/uni
 from __future__ import annotations
 
 import os
-import platform
 from typing import NamedTuple
 
 from semtrace.linux.files import not_for_want_of
@@ -67,7 +66,7 @@ def numbers_of(machine: str) -> dict[int, str]:
     return {number: name for name, row in _TABLE.items() if (number := row[column]) is not None}
 
 
-NAMES = numbers_of(platform.machine())
+NAMES = numbers_of(os.uname().machine)
 NUMBERS = {name: number for number, name in NAMES.items()}
 
 # The number that the kernel gives for a thread that is in no call: it was stopped, or moved aside, in its own code.

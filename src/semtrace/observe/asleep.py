@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.joined import awaited_child
@@ -17,7 +16,7 @@ from semtrace.cpython.managers import ProxyCall, Service, proxy_call, service
 from semtrace.cpython.privatewait import PrivateWait, private_wait
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, StackReader
 from semtrace.cpython.variables import interrupted
-from semtrace.lazydata import replace
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux import futex
 from semtrace.linux.blocked import Blocked, Call, read_blocked
 from semtrace.linux.process import thread_ids
@@ -38,7 +37,7 @@ _STACKS_S = 0.05
 _ATTEMPTS = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sleeper:
     """A thread that has not run for `asleep_s`, and had been on a processor for `ran_ns` before. `frames` is innermost
     first and without what lies before a fork, None where they were not or cannot be read. `in_handler`: it is in a
@@ -59,7 +58,7 @@ class Sleeper:
     ran_ns: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=False)
 class _Known:
     """What was read of a thread when it had run for `ran_ns`. `asked`: its stack was."""
 

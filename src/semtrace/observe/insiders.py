@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.held import Evidence, HoldKind, evidence
 from semtrace.cpython.stack import Sample, StackReader
-from semtrace.lazydata import replace
+from semtrace.lazydata import dataclass, replace
 from semtrace.linux import futex
 from semtrace.linux.memory import Memory
 from semtrace.model import Frame, ProcessId
@@ -24,7 +23,7 @@ Key = tuple[ProcessId, int]  # a process and the address of its lock object, of 
 Waiting = Mapping[Watched, Mapping[int, int]]  # by thread, the address of the lock that it waits for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Hold:
     """The one thread that was found to hold a lock, and how long it had run then. `sure`: it is inside `with` it.
     `place` is where it is, `acquired_line` the line of the acquire() where there is one.
@@ -37,7 +36,7 @@ class Hold:
     acquired_line: int | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=False)
 class _Asked:
     """What the frames last showed of one lock. `nobody`: no frame has it."""
 

@@ -10,12 +10,13 @@ import queue
 import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from semtrace.cpython.alike import locks_alike
 from semtrace.cpython.imported import module_names
 from semtrace.cpython.names import Named, Walk, walk
 from semtrace.cpython.threadlock import FoundThreadLock
+from semtrace.lazydata import dataclass
 from semtrace.linux.memory import Memory
 from semtrace.linux.program import effective_user
 from semtrace.model import Problem, ProcessId, SemId
@@ -32,7 +33,7 @@ _AGAIN_S, _AGAIN_SHARE, _AGAIN_MOST_S = 15.0, 200, 60.0
 _MOST_TRIED = 4
 
 
-@dataclass(slots=True)
+@dataclass(frozen=False)
 class _Visit:
     """When a process was last looked at, and what it had mapped then."""
 
@@ -45,7 +46,7 @@ class _Visit:
         return self.at_s + self.retry_s
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Job:
     """`siblings` have not been walked: what this one has may be in them under the same names. Those of them that are
     `spawned` inherited nothing by a fork.
@@ -58,7 +59,7 @@ class _Job:
     spawned: tuple[ProcessId, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Done:
     process: ProcessId
     walk: Walk | None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.commonpages import PageTable, Parts, common_parts, without
 from semtrace.linux.memory import Memory
 
@@ -21,7 +22,7 @@ _CLOSE = 1 << 15
 _MOST_RELATIVES = 2  # that are asked for each page
 
 
-@dataclass(slots=True)
+@dataclass(frozen=False)
 class _Pass:
     """What was read for some words: parts and addresses are in ascending order."""
 

@@ -35,9 +35,10 @@ What this cannot see:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
+from semtrace.lazydata import dataclass
 from semtrace.linux.futex import RunTime, Thread
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import ProcessId
@@ -68,7 +69,7 @@ class Gil(Enum):
     ACQUIRING = "a return address into SemLock.acquire is on its stack"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sighting:
     """The place where a thread was seen, and its run time so far where that matters and the kernel counts it."""
 
@@ -86,7 +87,7 @@ class Shown(Enum):
     MAY_CLAIM = "may be about to claim"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Look:
     """A look at one process. `young`: a newborn, of which only the signs against the proof count."""
 
@@ -95,7 +96,7 @@ class Look:
     young: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=False)
 class Suspicion:
     """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC), in ticks since boot
     `since_ticks`.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from semtrace.lazydata import dataclass
 from semtrace.model import ProcessId, SemId
 from semtrace.wire.layout import (
     LOCK_SLOTS,
@@ -28,7 +28,7 @@ from semtrace.wire.layout import (
 from semtrace.wire.words import KINDS, VERSION, Flag, Kind, semaphore
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Site:
     """A line of the application."""
 
@@ -39,7 +39,7 @@ class Site:
         return f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LockBook:
     """What one process knows of one traced lock.
 
@@ -78,7 +78,7 @@ class LockBook:
     steady: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StateFile:
     """A whole state file. `sites` maps the ids of records and books; they mean the same in all processes of a
     server.
