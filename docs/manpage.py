@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from semtrace import __version__
-from semtrace.arguments import command_line
+from semtrace.commands.parsing import command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "man" / "semtrace.1"

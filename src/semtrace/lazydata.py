@@ -1,7 +1,8 @@
 """Dataclasses whose methods are written when the class is first used, and that are quickly made and replaced.
 
 To have them written costs 1.4 ms for each class up to Python 3.12 (Lib/dataclasses.py `_create_fn`: six calls of exec),
-and a command uses a third of our 160: of `import semtrace.doctor` that was 0.3 s of 0.5 (tests/bench/observe.py start).
+and a command uses a third of our 160: that was 0.3 s of the 0.5 in which `semtrace.commands.doctor` was imported
+(tests/bench/observe.py start).
 
 A refresh makes thousands of instances: their fields are put straight into `__dict__`, not each by `object.__setattr__`,
 as a frozen dataclass does it. For ten fields that takes 0.7 µs instead of 2.1, and `replace` 1.5 instead of 5.9.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from semtrace.model import SemId, Snapshot
+from semtrace.observe.judge.prover import Judged
 from semtrace.observe.observer import Observer
-from semtrace.observe.prover import Judged
 from tests.chaos.truth import Part, Reader
 
 

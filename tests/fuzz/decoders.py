@@ -16,7 +16,8 @@ from support import start_ticks
 from telling import LOCK, OTHER, P, Q, record
 
 from fuzz.running import TEXTS, Fuzzer, damaged
-from semtrace import stacks, wire
+from semtrace import wire
+from semtrace.console.printing import harmless
 from semtrace.cpython.bytecode import decode
 from semtrace.cpython.elf import load_image
 from semtrace.cpython.linetables import line_at
@@ -33,7 +34,7 @@ from semtrace.linux.sockdiag import parse_answer, parse_dump
 from semtrace.linux.syscalls import parse_call
 from semtrace.linux.withheld import FILE
 from semtrace.model import Lock, ProcessId, SemId, Snapshot
-from semtrace.printing import harmless
+from semtrace.observe import pyspy
 from semtrace.record.chunks import Chunk, ChunkKind, Compression, deflated, plain, walk
 from semtrace.record.codec import Shared
 from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chunk, legend_of
@@ -192,7 +193,7 @@ def py_spy_output(random_: random.Random) -> None:
     frame = {"name": "f", "filename": "/etc/x.py", "line": random_.choice([1, -1, 1 << 70, None, "x"])}
     thread = {"thread_id": random_.choice([1, 1 << 70, -1, None]), "os_thread_id": os.getpid(), "frames": [frame] * 3}
     data = damaged(json.dumps([thread] * 2).encode(), random_)
-    stacks.take([ProcessId(os.getpid(), random_.choice([1, OWN_TICKS]))], lambda pid: data)
+    pyspy.take([ProcessId(os.getpid(), random_.choice([1, OWN_TICKS]))], lambda pid: data)
 
 
 OWN_TICKS = start_ticks(os.getpid()) or 0

@@ -20,11 +20,12 @@ from pathlib import Path
 import pytest
 from commands import NOBODY, run, run_as
 
+from semtrace.commands import clean
 from semtrace.errors import SemtraceError
 from semtrace.linux import lease
 from semtrace.linux.sweep import Outside, sweep
 from semtrace.model import SemId
-from semtrace.repairs import leaks, leftovers, mend
+from semtrace.repairs import leaks, leftovers
 from semtrace.repairs.leftovers import Entry, Surroundings
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
@@ -94,7 +95,7 @@ class Directory:
         return name
 
     def clean(self, yes: bool = True, audit: str | None = None) -> str:
-        return "\n".join(mend.clean(yes=yes, audit=audit, say=self.said.append, directory=self.path))
+        return "\n".join(clean.clean(yes=yes, audit=audit, say=self.said.append, directory=self.path))
 
     @property
     def names(self) -> list[str]:

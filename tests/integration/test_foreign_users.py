@@ -10,7 +10,7 @@ import time
 import pytest
 from driving import FEW, Target, observing, only, state, target, until
 
-from semtrace.observe.foreign import ForeignUse
+from semtrace.observe.evidence.foreign import ForeignUse
 from semtrace.observe.observer import Observer
 
 few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())

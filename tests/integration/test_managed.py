@@ -131,7 +131,7 @@ def test_manager_that_cannot_be_read_leaves_a_doubt(
     def hidden(wanted: Collection[ChannelId], root: object) -> Found:
         return Found(dict.fromkeys(wanted, Ends()), (), (), True, True)
 
-    monkeypatch.setattr("semtrace.observe.blocks.find_ends", hidden)
+    monkeypatch.setattr("semtrace.observe.blocked.blocks.find_ends", hidden)
     program = clients(SOME[0], "rlock", alone=True)
     snapshot, wait = program.seen(lambda _, wait: wait.wakers.doubt is Doubt.UNREADABLE)
     assert wait.thread not in snapshot.waits.stuck

@@ -12,7 +12,7 @@ from driving import INTERPRETERS, observing, target, until
 from support import PATIENCE_S, start_gunicorn, wait_until
 
 from semtrace.model import LockRef, Snapshot
-from semtrace.observe import namebook
+from semtrace.observe.names import namebook
 from semtrace.observe.observer import Observer, settle
 from semtrace.servers.gunicorn import server_of
 

@@ -11,8 +11,8 @@ import pytest
 from driving import FEW, INTERPRETERS, SOME, Target, observing, target, until, watch
 
 from semtrace.model import Lock, Snapshot
+from semtrace.observe.evidence.owned import Owned
 from semtrace.observe.observer import Observer, settle
-from semtrace.observe.owned import Owned
 from semtrace.rules.basis import Limits, is_read_lock
 from semtrace.servers.gunicorn import server_of
 

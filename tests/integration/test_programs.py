@@ -15,9 +15,9 @@ from support import kill_tree, wait_until
 
 from semtrace.linux.process import read_stat
 from semtrace.model import ProcessId, Target, ThreadId, Wait, WaitKind, Wakers
-from semtrace.observe import programs
-from semtrace.observe.programs import Programs
-from semtrace.observe.waitfor import About, Reason
+from semtrace.observe.blocked import programs
+from semtrace.observe.blocked.programs import Programs
+from semtrace.observe.blocked.waitfor import About, Reason
 
 ABOUT = About({}, lambda process: {}, lambda process, pthread: None, lambda: (), frozenset(), frozenset())
 FULL = "head -c 300000 /dev/zero"

@@ -10,9 +10,9 @@ from support import PATIENCE_S, page_numbers_are_shown, wait_until
 
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import Lock
-from semtrace.observe import sightings
-from semtrace.observe.fleet import Fleet
+from semtrace.observe.evidence import sightings
 from semtrace.observe.observer import Observer
+from semtrace.observe.watch.fleet import Fleet
 
 few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 

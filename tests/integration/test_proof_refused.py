@@ -14,7 +14,7 @@ import pytest
 from driving import FEW, INTERPRETERS, Target, may_have, observing, only, state, target, until, watch
 from support import wait_until
 
-from semtrace.observe import sightings
+from semtrace.observe.evidence import sightings
 from semtrace.observe.observer import Observer
 
 few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())

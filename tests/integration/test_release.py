@@ -21,12 +21,13 @@ from commands import run_as as _semtrace_as
 from driving import Target, target
 from support import PATIENCE_S, alive, start_gunicorn, until_released, wait_until
 
+from semtrace.commands import release
 from semtrace.errors import Refused
 from semtrace.linux import post
 from semtrace.linux.maps import SemaphoreMaps
 from semtrace.model import Lock, SemId
 from semtrace.observe.observer import Observer
-from semtrace.repairs import mend, repair
+from semtrace.repairs import repair
 from semtrace.repairs.repair import Released
 from semtrace.servers.gunicorn import server_of
 
@@ -556,7 +557,7 @@ def test_what_is_not_done_after_all_is_written_down_too(tmp_path: Path, monkeypa
     with _locks("lock = mp.Lock()", "a", "b") as t:
         semaphore = _orphan(t, "b")
         with pytest.raises(Refused):
-            list(mend.release(server_of(t.root), str(semaphore), yes=True, audit=str(audit), say=print))
+            list(release.release(server_of(t.root), str(semaphore), yes=True, audit=str(audit), say=print))
     assert [json.loads(line)["stage"] for line in audit.read_text().splitlines()] == ["about to", "not done"]
 
 

@@ -22,8 +22,8 @@ from tracing import book, states
 from semtrace import wire
 from semtrace.model import Lock, ProcessId, SemId
 from semtrace.observe.observer import Observer
-from semtrace.repairs import deadbooks, repair
-from semtrace.repairs.deadbooks import SetRight
+from semtrace.repairs import dead_state_files, repair
+from semtrace.repairs.dead_state_files import SetRight
 from semtrace.servers.gunicorn import server_of
 from semtrace.tracing.follower import Follower
 from semtrace.wire import LockBook
@@ -154,14 +154,14 @@ def _held(server: Running, base: Path) -> Iterator[tuple[int, SemId]]:
 def test_a_living_process_keeps_its_file_whatever_it_says(server: Running, base: Path) -> None:
     with _held(server, base) as (holder, lock):
         files = _files(base)
-        assert deadbooks.let_go(_members(server), lock) == ()
+        assert dead_state_files.let_go(_members(server), lock) == ()
         assert _files(base) == files
         process = _state(files[holder]).process
         os.kill(holder, 9)
         wait_until(lambda: not alive(holder))
-        assert deadbooks.let_go(_members(server), replace_inode(lock)) == (), "another lock"
-        assert deadbooks.let_go(_members(server), lock) == (SetRight(process),)
-        assert deadbooks.let_go(_members(server), lock) == (), "there is nothing left to set right"
+        assert dead_state_files.let_go(_members(server), replace_inode(lock)) == (), "another lock"
+        assert dead_state_files.let_go(_members(server), lock) == (SetRight(process),)
+        assert dead_state_files.let_go(_members(server), lock) == (), "there is nothing left to set right"
 
 
 def replace_inode(lock: SemId) -> SemId:
@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_written_is_a_note_and_no_failure(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     dead = _die(server, base)
-    monkeypatch.setattr(deadbooks.os, "pwrite", refused)
+    monkeypatch.setattr(dead_state_files.os, "pwrite", refused)
     observer = Observer(server_of(server.pid))
     try:
         released = repair.release(observer, repair.choose(observer, str(_book(base, dead).lock)), lambda _: None)

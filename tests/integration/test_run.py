@@ -25,7 +25,9 @@ import pytest
 from support import PATIENCE_S, PROGRAMS, alive, kill_tree, wait_until
 from tracing import directories
 
-from semtrace import launch, runlogs, wire
+from semtrace import wire
+from semtrace.launch import logfiles
+from semtrace.launch.launched import Launched
 
 RUN = [sys.executable, "-m", "semtrace", "run"]
 
@@ -183,13 +185,13 @@ def test_a_server_can_be_left_running(base: Path) -> None:
         log = Path(found[2])
         try:
             assert serves(port)
-            runlogs.sweep()
+            logfiles.sweep()
             assert "Listening at" in log.read_text(), "it is still written"
         finally:
             os.kill(int(found[1]), signal.SIGTERM)
         wait_until(lambda: not alive(int(found[1])), what="the server to end")
         assert "Shutting down" in log.read_text()
-        wait_until(lambda: runlogs.sweep() or not log.exists(), what="the log to be removed by a later run")
+        wait_until(lambda: logfiles.sweep() or not log.exists(), what="the log to be removed by a later run")
 
 
 def test_the_exit_code_of_the_server_is_that_of_semtrace(base: Path) -> None:
@@ -215,7 +217,7 @@ def test_a_signal_ends_both(base: Path, number: signal.Signals) -> None:
 
 def test_what_killed_workers_left_goes_with_the_server_that_was_started(base: Path) -> None:
     port = free_port()
-    launched = launch.Launched(gunicorn(port))
+    launched = Launched(gunicorn(port))
     try:
         launched.server()
         wait_until(lambda: serves(port), what="the server to listen")

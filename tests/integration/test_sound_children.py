@@ -9,8 +9,8 @@ import pytest
 from driving import Target, observing, only, state, target, until, watch
 
 from semtrace.model import Lock, SemId
+from semtrace.observe.judge.prover import Judged
 from semtrace.observe.observer import Observer
-from semtrace.observe.prover import Judged
 
 
 def holders(lock: Lock) -> list[int]:

@@ -9,8 +9,8 @@ import pytest
 from driving import FEW, Target, observing, only, state, target, until, watch
 
 from semtrace.model import Lock, SemId, Snapshot
-from semtrace.observe import watched
 from semtrace.observe.observer import settle
+from semtrace.observe.watch import watched
 
 few = pytest.mark.parametrize("python", FEW.values(), ids=FEW.keys())
 

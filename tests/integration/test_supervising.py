@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's commands 
 
 COMMAND = """
 import contextlib, os, signal, sys, time
-from semtrace.supervising import supervised
+from semtrace.console.supervising import supervised
 def command():
     {}
 sys.exit(supervised(command, again=True))

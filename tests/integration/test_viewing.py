@@ -21,7 +21,8 @@ import pytest
 from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
 from tracing import directories, generation
 
-from semtrace import tailing, wire
+from semtrace import wire
+from semtrace.commands import events
 from semtrace.instrument import bootstrap
 from semtrace.model import Lock, Snapshot, Statistics
 from semtrace.observe.observer import Observer, settle
@@ -164,8 +165,8 @@ def test_time_of_events_begins_once_the_server_is_known(base: Path, monkeypatch:
         time.sleep(2.1)
         return settle(observer)
 
-    monkeypatch.setattr(tailing, "settle", slow)
-    with serving(1) as running, contextlib.closing(tailing.Tail(server_of(running.pid), for_s=2.0)) as tail:
+    monkeypatch.setattr(events, "settle", slow)
+    with serving(1) as running, contextlib.closing(events.Tail(server_of(running.pid), for_s=2.0)) as tail:
         stop = threading.Event()
         loading = threading.Thread(target=lambda: [running.get("/add") for _ in iter(stop.is_set, True)])
         loading.start()

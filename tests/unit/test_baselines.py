@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from semtrace.model import ProcessId, SemId
-from semtrace.observe.activity import Activity
-from semtrace.observe.baselines import COUNTINGS, RAN_NS, STANDINGS, Baselines, Rounds
-from semtrace.observe.verdict import Baseline, Claim
+from semtrace.observe.evidence.verdict import Baseline, Claim
+from semtrace.observe.judge.baselines import COUNTINGS, RAN_NS, STANDINGS, Baselines, Rounds
+from semtrace.observe.watch.activity import Activity
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
 

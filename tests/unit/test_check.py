@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import sick
 
-from semtrace import check, cli
+from semtrace import cli
+from semtrace.commands import check
 from semtrace.errors import NoServer
 from semtrace.model import Problem, Server, Snapshot
 from semtrace.rules import Limits, with_findings

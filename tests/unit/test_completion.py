@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from semtrace import __version__, completion
-from semtrace.arguments import command_line
+from semtrace import __version__
 from semtrace.cli import main
+from semtrace.commands import completion
+from semtrace.commands.parsing import command_line
 from semtrace.errors import EXIT_FAILED, EXIT_OK
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ from support import start_ticks, wait_until
 
 from semtrace.linux.pidfd import Pidfd
 from semtrace.model import Death, DeathCause, HeldAtDeath, ProcessId, place_of
-from semtrace.observe.deaths import Deaths, cause_of
+from semtrace.observe.history.deaths import Deaths, cause_of
 from semtrace.present.deaths import certificate, death_text
 from semtrace.reports.dump import report
 from semtrace.reports.schema import snapshot_json

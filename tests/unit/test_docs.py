@@ -14,7 +14,7 @@ import pytest
 
 from demo_app.scenarios import SCENARIOS
 from semtrace import errors
-from semtrace.arguments import command_line, parse
+from semtrace.commands.parsing import command_line, parse
 from semtrace.model import CODES, WaitKind
 from semtrace.reports import csvdump, schema
 

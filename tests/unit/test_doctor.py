@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 from sick import SERVER, frames, holder, lock, pid, snapshot, thread_lock, waiter
 
-from semtrace import doctor
-from semtrace.doctor import Doctor, passed, unknown_timeout
+from semtrace.commands import doctor
+from semtrace.commands.doctor import Doctor, unknown_timeout
 from semtrace.model import SemId, Snapshot, Target, ThreadId, ThreadLockUse, Wait, WaitKind, Wakers
+from semtrace.observe.pyspy import confirmed
 from semtrace.repairs.leaks import Leaks
 from semtrace.rules import USUAL, findings
-from semtrace.stacks import confirmed
+from semtrace.rules.passing import passed
 from semtrace.waits.build import wait_graph
 
 STACK = frames(("/srv/app.py", "withdraw"))

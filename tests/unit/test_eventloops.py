@@ -8,7 +8,7 @@ import sick
 
 from semtrace.cpython.stack import PyFrame
 from semtrace.linux.blocked import Call
-from semtrace.observe.eventloops import EventLoops
+from semtrace.observe.blocked.eventloops import EventLoops
 
 
 def frame(file: str) -> PyFrame:

@@ -17,8 +17,8 @@ from sick import holder, lock, pid, processes, snapshot, waiter
 from telling import LOCK, P, record
 
 from semtrace import wire
+from semtrace.commands.export import export
 from semtrace.errors import SemtraceError, UsageError
-from semtrace.export.command import export
 from semtrace.model import Death, DeathCause, EventName, Lock, SemId, Snapshot, TracedEvent, WaitGraph
 from semtrace.record.chunks import encode
 from semtrace.record.diffing import diff

@@ -26,11 +26,11 @@ from semtrace.model import (
     WaitKind,
     Wakers,
 )
-from semtrace.observe import pollers
-from semtrace.observe.filelocks import FileLocks
-from semtrace.observe.filewaits import FileWait
-from semtrace.observe.knots import Knots
-from semtrace.observe.pollers import Poller, Pollers
+from semtrace.observe.blocked.knots import Knots
+from semtrace.observe.files import pollers
+from semtrace.observe.files.filelocks import FileLocks
+from semtrace.observe.files.filewaits import FileWait
+from semtrace.observe.files.pollers import Poller, Pollers
 
 HOLDER, OTHER, WAITER = ProcessId(10, 1), ProcessId(11, 1), ProcessId(12, 1)
 THREAD = ThreadId(WAITER, 12)
@@ -58,7 +58,7 @@ def test_wait_follows_the_holders_of_now(before: tuple[ProcessId, ...]) -> None:
         return snapshot
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("semtrace.observe.knots.replace", take)
+        patch.setattr("semtrace.observe.blocked.knots.replace", take)
         judge._with_waits(snapshot)
     assert [(each.wakers.processes, each.wakers.doubt) for each in replaced] == [((HOLDER,), None)]
 

@@ -26,7 +26,6 @@ from sick import (
     worker,
 )
 
-from semtrace.doctor import passed
 from semtrace.model import (
     Advice,
     Finding,
@@ -43,6 +42,7 @@ from semtrace.model import (
 )
 from semtrace.present.findings import evidence, remedy, title
 from semtrace.rules import findings, worst_first
+from semtrace.rules.passing import passed
 
 
 def everything(snapshot: Snapshot) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat
-from semtrace.observe.fleet import Fleet
+from semtrace.observe.watch.fleet import Fleet
 from semtrace.servers.tree import Member
 
 # The child of a fork, which becomes another program at the first line that it is sent, and ends with the second.

@@ -22,8 +22,8 @@ from semtrace.linux.maps import Mapping, read_mappings
 from semtrace.linux.memory import Memory
 from semtrace.linux.threadstack import on_stack
 from semtrace.model import SemId
-from semtrace.observe import foreign
-from semtrace.observe.foreign import ForeignUse, WholeSearch
+from semtrace.observe.evidence import foreign
+from semtrace.observe.evidence.foreign import ForeignUse, WholeSearch
 
 EXAMPLES = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 BASE, SIZE, NOISE, HANDLE = 0x7F1D40000000, 1 << 16, 1 << 13, 0x7F1D70001000

@@ -6,7 +6,7 @@ import pytest
 
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import ProcessId
-from semtrace.observe.history import CpuMeter, Since
+from semtrace.observe.history.history import CpuMeter, Since
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from sick import found, holder, lock, pid, processes, snapshot, waiter
 
 from semtrace.model import Lock, Snapshot
-from semtrace.observe.lastpicture import LastPicture
+from semtrace.observe.history.lastpicture import LastPicture
 
 ORPHAN = lock(state="orphaned", value=0, waiters=(waiter(11), waiter(12)), reason="locked in 40 readings over 1.0 s")
 WATCHING = "locked, and no living process claims it; not proved orphaned: watching whether it stays so"

@@ -14,7 +14,7 @@ from sick import pid, snapshot
 from support import wait_until
 
 from semtrace.model import SemId
-from semtrace.observe.marks import marks_of
+from semtrace.observe.watch.marks import marks_of
 from semtrace.record import recorder
 from semtrace.record.recorder import Recorder, Wanted
 from semtrace.record.sink import File
@@ -51,7 +51,7 @@ def test_what_cannot_be_seen_is_no_mark() -> None:
     assert marks_of(fleet(2**22 + 1)) is None
     with subprocess.Popen(["sleep", "60"]) as child:
         assert marks_of(fleet(child.pid, None)) is None
-        with patch("semtrace.observe.marks._MOST_THREADS", 0):
+        with patch("semtrace.observe.watch.marks._MOST_THREADS", 0):
             assert marks_of(fleet(child.pid)) is None
         child.kill()
 

@@ -402,9 +402,10 @@ def test_textfile_that_cannot_be_written_later_stays_and_is_reported_once(tmp_pa
 def test_metrics_without_the_extra_say_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from semtrace import cli, exporting
+    from semtrace import cli
+    from semtrace.commands import metrics
 
-    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
     assert cli.main(["metrics"]) == 1
     assert capsys.readouterr().err.splitlines() == [
         "semtrace: metrics needs the package prometheus-client",

@@ -9,8 +9,8 @@ import pytest
 
 from semtrace.cpython.names import Named, Walk
 from semtrace.model import ProcessId, SemId
-from semtrace.observe import namebook
-from semtrace.observe.namebook import NameBook
+from semtrace.observe.names import namebook
+from semtrace.observe.names.namebook import NameBook
 
 LOCK = SemId(0, 27, 501)
 ROOT, WORKER, THEIRS = ProcessId(101, 1), ProcessId(102, 2), ProcessId(103, 3)

@@ -20,8 +20,8 @@ from semtrace.linux.commonpages import PageTable, Parts, common_parts, without
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import PAGE_SIZE, read_stat
 from semtrace.model import SemId
-from semtrace.observe.pagesearch import PageSearch
-from semtrace.observe.watched import Watched
+from semtrace.observe.watch.pagesearch import PageSearch
+from semtrace.observe.watch.watched import Watched
 
 PAGES = 24
 WORD, OTHER = b"WORDWORD", b"ELSEELSE"

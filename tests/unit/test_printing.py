@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from commands import run
 
-from semtrace import printing
+from semtrace.commands.clean import clean
+from semtrace.console import printing
+from semtrace.console.printing import emit, emit_json, harmless, pass_on, tell
 from semtrace.errors import SemtraceError
-from semtrace.printing import emit, emit_json, harmless, pass_on, tell
-from semtrace.repairs.mend import clean
 
 # A title with a byte that is no UTF-8 and an escape sequence, which it writes where its arguments were.
 TITLED = """

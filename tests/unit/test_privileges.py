@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from commands import SOURCE
 
-from semtrace import stacks
 from semtrace.linux import privileges
+from semtrace.observe import pyspy
 
 PROBE = """
 import os, sys
@@ -38,7 +38,7 @@ def test_py_spy_gets_less_and_semtrace_keeps_its_own(tmp_path: Path) -> None:
     fake.write_text("#!/bin/sh\nexec grep CapEff: /proc/self/status\n")
     fake.chmod(0o755)
     before = Path("/proc/self/status").read_text().split("CapEff:")[1].split()[0]
-    given = int(stacks._output(str(fake), os.getpid()).split()[1], 16)
+    given = int(pyspy._output(str(fake), os.getpid()).split()[1], 16)
     assert given >> privileges.SYS_PTRACE & 1
     assert not given & ~sum(1 << number for number in privileges.TO_READ_STACKS)
     assert Path("/proc/self/status").read_text().split("CapEff:")[1].split()[0] == before

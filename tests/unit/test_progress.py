@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from support import wait_until
 
-from semtrace import printing, progress
+from semtrace.console import printing, progress
 
 
 class Terminal(io.StringIO):

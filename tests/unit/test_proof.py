@@ -14,12 +14,22 @@ from semtrace.linux.futex import NO_SYSCALL, NUMBER, RunTime, Thread
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.linux.sweep import Obstacle, Outside
 from semtrace.model import SEMAPHORE, ProcessId, SemId
-from semtrace.observe import proof
-from semtrace.observe import prover as proving
-from semtrace.observe.baselines import Baselines
-from semtrace.observe.proof import LOOKS, NEWBORN_S, PATIENCE_S, READINGS, SPAN_S, Gil, Look, Sighting, Suspicion
-from semtrace.observe.prover import Judged, Prover
-from semtrace.observe.verdict import Claim, Reading, Verdict, judge
+from semtrace.observe.evidence import proof
+from semtrace.observe.evidence.proof import (
+    LOOKS,
+    NEWBORN_S,
+    PATIENCE_S,
+    READINGS,
+    SPAN_S,
+    Gil,
+    Look,
+    Sighting,
+    Suspicion,
+)
+from semtrace.observe.evidence.verdict import Claim, Reading, Verdict, judge
+from semtrace.observe.judge import prover as proving
+from semtrace.observe.judge.baselines import Baselines
+from semtrace.observe.judge.prover import Judged, Prover
 
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
 

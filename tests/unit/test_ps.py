@@ -3,8 +3,8 @@
 import json
 from dataclasses import replace
 
+from semtrace.commands.ps import Listing, document, lines
 from semtrace.model import Process, ProcessId, Server
-from semtrace.ps import Listing, document, lines
 
 SERVER = Server(
     kind="gunicorn",

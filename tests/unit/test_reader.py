@@ -16,8 +16,8 @@ from support import PATIENCE_S, alive, start_ticks, wait_until
 from telling import LOCK, FakeServer, record
 
 from semtrace import wire
+from semtrace.console.signals import ending_on_signals
 from semtrace.model import ProcessId
-from semtrace.signals import ending_on_signals
 from semtrace.tracing import follower as following
 from semtrace.tracing import tracedirs
 from semtrace.tracing.follower import Follower, Glance, Places

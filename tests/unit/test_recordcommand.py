@@ -10,11 +10,11 @@ from unittest.mock import patch
 import pytest
 from sick import snapshot
 
+from semtrace.commands import record as command
+from semtrace.commands.record import Order, record
 from semtrace.errors import UsageError
 from semtrace.model import ProcessId, Server
-from semtrace.record import command
 from semtrace.record.asked import Asked
-from semtrace.record.command import Order, record
 from semtrace.record.recorder import Wanted
 from semtrace.record.successor import successors
 

@@ -17,7 +17,7 @@ from semtrace.linux.post import Word
 from semtrace.model import Holder, Lock, LockState, Problem, ProcessId, SemId, Server, Snapshot, Waiter
 from semtrace.repairs import repair, report
 from semtrace.repairs.audit import Audit, release_act, release_intent
-from semtrace.repairs.deadbooks import SetRight
+from semtrace.repairs.dead_state_files import SetRight
 from semtrace.repairs.repair import Released
 
 ME, OTHER, THIRD = ProcessId(4001, 1), ProcessId(4002, 1), ProcessId(4003, 1)

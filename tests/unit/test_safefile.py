@@ -35,7 +35,7 @@ ALLOWED = {
     "linux/pages.py": "/proc/PID/pagemap",
     "web/server.py": "files of installed packages",
     "repairs/leftovers.py": "the directory /dev/shm, and of it nothing that is waited for",
-    "export/command.py": "a descriptor of safefile's",
+    "commands/export.py": "a descriptor of safefile's",
     "export/page.py": "a file of this package",
     "metrics/listener.py": "descriptors that its parent has made",
     "metrics/textfile.py": "a descriptor of safefile's",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from semtrace.model import Holder, Lock, LockState, ProcessId, SemId, Waiter
-from semtrace.observe.separate import combine, count_separate
+from semtrace.observe.names.separate import combine, count_separate
 
 WORKERS = [ProcessId(number, 100 + number) for number in range(1, 5)]
 

@@ -9,9 +9,9 @@ import pytest
 from semtrace.linux import futex, nativestack
 from semtrace.linux.futex import NUMBER, RunTime, Thread
 from semtrace.linux.memory import Memory
-from semtrace.observe import sightings
-from semtrace.observe.proof import Gil, Sighting
-from semtrace.observe.sightings import Sightings
+from semtrace.observe.evidence import sightings
+from semtrace.observe.evidence.proof import Gil, Sighting
+from semtrace.observe.evidence.sightings import Sightings
 
 WAITS = Thread(11, NUMBER, 0x5000, stack=0x9000)
 SEMAPHORE_AT = 0x7000

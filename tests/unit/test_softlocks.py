@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from semtrace.linux.process import read_stat
-from semtrace.observe.softlocks import Owner, parse_claim, parse_owner, soft_holder
+from semtrace.observe.files.softlocks import Owner, parse_claim, parse_owner, soft_holder
 
 HOST = socket.gethostname()
 TOKEN = "a" * 32

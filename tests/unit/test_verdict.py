@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, SEMAPHORE, ProcessId
-from semtrace.observe.verdict import Baseline, Claim, Reading, Verdict, judge
+from semtrace.observe.evidence.verdict import Baseline, Claim, Reading, Verdict, judge
 
 MASTER, A, B, C = (ProcessId(pid, 1000) for pid in (10, 11, 12, 13))
 THREAD = 0x7F0000000700

@@ -9,8 +9,8 @@ from semtrace.cpython.privatewait import WaitKind as Private
 from semtrace.cpython.stack import PyFrame
 from semtrace.linux.blocked import Blocked, Call
 from semtrace.model import ProcessId, Target, ThreadId
-from semtrace.observe.asleep import Sleeper
-from semtrace.observe.waitfor import About, reason
+from semtrace.observe.blocked.asleep import Sleeper
+from semtrace.observe.blocked.waitfor import About, reason
 
 PROCESS = ProcessId(5, 100)
 LOCK = 0x5000

@@ -15,7 +15,7 @@ import pytest
 from semtrace.linux.maps import SemaphoreMaps
 from semtrace.linux.process import read_stat
 from semtrace.model import SemId
-from semtrace.observe.watched import RELIST_S, Watched
+from semtrace.observe.watch.watched import RELIST_S, Watched
 
 
 @pytest.fixture

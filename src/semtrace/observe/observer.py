@@ -18,26 +18,27 @@ from semtrace.linux.rights import refused
 from semtrace.linux.shm import ShmDirectory
 from semtrace.linux.sweep import Obstacle
 from semtrace.model import SEM_VALUE_MAX, Lock, Problem, ProcessId, SemId, Server, Snapshot, Tracing
-from semtrace.observe import primitives, reading
-from semtrace.observe.activity import Activity
-from semtrace.observe.baselines import Baselines, Rounds
-from semtrace.observe.deaths import Deaths
-from semtrace.observe.filelocks import FileLocks, FileLocksSeen
-from semtrace.observe.fleet import Fleet
-from semtrace.observe.heirs import Heirs
-from semtrace.observe.knots import Knots
-from semtrace.observe.lasting import Lives
-from semtrace.observe.lastpicture import LastPicture
-from semtrace.observe.marks import marks_of
-from semtrace.observe.namebook import NameBook
-from semtrace.observe.ownership import Ownership
+from semtrace.observe.blocked.knots import Knots
+from semtrace.observe.evidence.verdict import Claim, Reading, Verdict, judge, with_settled
+from semtrace.observe.files.filelocks import FileLocks, FileLocksSeen
+from semtrace.observe.history.deaths import Deaths
+from semtrace.observe.history.lastpicture import LastPicture
+from semtrace.observe.history.trackers import Lives
+from semtrace.observe.judge import primitives
+from semtrace.observe.judge.baselines import Baselines, Rounds
+from semtrace.observe.judge.heirs import Heirs
+from semtrace.observe.judge.primitives import Part
+from semtrace.observe.judge.prover import Judged, Prover
+from semtrace.observe.names.namebook import NameBook
+from semtrace.observe.names.ownership import Ownership
+from semtrace.observe.names.separate import count_separate
 from semtrace.observe.picture import Picture
-from semtrace.observe.primitives import Part
-from semtrace.observe.prover import Judged, Prover
-from semtrace.observe.separate import count_separate
-from semtrace.observe.threadlocks import ThreadLocks
-from semtrace.observe.verdict import Claim, Reading, Verdict, judge, with_settled
-from semtrace.observe.watched import Watched
+from semtrace.observe.private.threadlocks import ThreadLocks
+from semtrace.observe.watch import reading
+from semtrace.observe.watch.activity import Activity
+from semtrace.observe.watch.fleet import Fleet
+from semtrace.observe.watch.marks import marks_of
+from semtrace.observe.watch.watched import Watched
 from semtrace.rules import USUAL, Limits, with_findings
 from semtrace.servers.gunicorn_memory import effective
 from semtrace.servers.tree import Member, Tree

@@ -8,16 +8,16 @@ from semtrace.cpython.names import Named
 from semtrace.lazydata import dataclass, replace
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
-from semtrace.observe import primitives
-from semtrace.observe.baselines import Baselines
-from semtrace.observe.fleet import Fleet
-from semtrace.observe.history import CpuMeter, Since, longer
-from semtrace.observe.lasting import LastHolders, OrphanedSince, Strays, Waited
-from semtrace.observe.primitives import Part
-from semtrace.observe.prover import Judged
-from semtrace.observe.selfwaits import SelfWaits
-from semtrace.observe.sleepers import Sleepers
-from semtrace.observe.verdict import Claim
+from semtrace.observe.evidence.verdict import Claim
+from semtrace.observe.history.history import CpuMeter, Since, longer
+from semtrace.observe.history.sleepers import Sleepers
+from semtrace.observe.history.trackers import LastHolders, OrphanedSince, Strays, Waited
+from semtrace.observe.judge import primitives
+from semtrace.observe.judge.baselines import Baselines
+from semtrace.observe.judge.primitives import Part
+from semtrace.observe.judge.prover import Judged
+from semtrace.observe.private.selfwaits import SelfWaits
+from semtrace.observe.watch.fleet import Fleet
 from semtrace.rules.basis import unbroken_s
 from semtrace.servers.tree import Member
 

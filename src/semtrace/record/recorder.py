@@ -9,6 +9,7 @@ from dataclasses import replace
 from semtrace.lazydata import dataclass
 from semtrace.model import DeathCause, Finding, ProcessId, SemId, Server, Snapshot
 from semtrace.observe.observer import Observer
+from semtrace.observe.pyspy import confirmed, with_stacks
 from semtrace.present.deaths import death_text
 from semtrace.record.chunks import Chunk, ChunkKind
 from semtrace.record.collecting import Collecting
@@ -19,7 +20,6 @@ from semtrace.record.numbers import Unrecordable
 from semtrace.record.sink import File, Ring
 from semtrace.record.stackbook import StackBook
 from semtrace.rules import Limits
-from semtrace.stacks import confirmed, with_stacks
 from semtrace.tracing.follower import Glance
 from semtrace.wire import EVENT_SIZE
 

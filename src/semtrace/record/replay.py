@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from semtrace.doctor import passed
 from semtrace.errors import UsageError
 from semtrace.model import CODES, Finding, Snapshot
 from semtrace.record.groups import Frame
@@ -15,6 +14,7 @@ from semtrace.record.head import NotARecording
 from semtrace.record.moments import Moment
 from semtrace.record.reader import Recording, nothing_in
 from semtrace.rules import Limits, with_findings, worst_first
+from semtrace.rules.passing import passed
 from semtrace.text import size
 
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from semtrace.console.signals import undisturbed
 from semtrace.errors import NoServer, NotPermitted, Refused, SemtraceError, UsageError
 from semtrace.lazydata import dataclass
 from semtrace.linux.post import MOST_UNITS, OpenSemaphore, Word, open_semaphore
@@ -30,8 +31,7 @@ from semtrace.linux.stillness import Stillness
 from semtrace.linux.sweep import Obstacle
 from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, ThreadLock, Waiter
 from semtrace.observe.observer import Observer, settle
-from semtrace.repairs.deadbooks import SetRight, let_go
-from semtrace.signals import undisturbed
+from semtrace.repairs.dead_state_files import SetRight, let_go
 from semtrace.text import clean
 
 PATIENCE_S = 12.0

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from semtrace.model import Lock, Waiter
-from semtrace.repairs.deadbooks import SetRight
+from semtrace.repairs.dead_state_files import SetRight
 from semtrace.repairs.leftovers import Found
 from semtrace.repairs.repair import GETTING_ON_S, Released
 from semtrace.text import age, clean, counted, counted_names, size, table

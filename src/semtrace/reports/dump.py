@@ -20,7 +20,7 @@ from semtrace.model import (
     Wait,
     Waiter,
 )
-from semtrace.observe.separate import combine
+from semtrace.observe.names.separate import combine
 from semtrace.present.deaths import certificate
 from semtrace.present.files import file_text
 from semtrace.present.findings import title

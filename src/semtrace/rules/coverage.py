@@ -63,3 +63,8 @@ def _holders(snapshot: Snapshot) -> Iterator[NotChecked]:
     for lock in snapshot.semaphores:
         if lock.state == "unknown" and lock.waiters and not lock.signal:
             yield NotChecked(Unchecked.HOLDERS, lock.reason or "", len(lock.waiters), (lock_ref(lock),))
+
+
+def nothing_seen(snapshot: Snapshot) -> bool:
+    """Return True if the kernel showed the inside of not one process."""
+    return {p.process for p in snapshot.problems} >= {p.id for p in snapshot.processes} != set()

@@ -9,9 +9,9 @@ import time
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
+from semtrace.console.signals import undisturbed
 from semtrace.lazydata import replace
 from semtrace.model import ProcessId
-from semtrace.signals import undisturbed
 from semtrace.tracing import tracedirs
 from semtrace.tracing.admission import Admission
 from semtrace.tracing.events import Event

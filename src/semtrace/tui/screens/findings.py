@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from semtrace.model import Finding, Snapshot
-from semtrace.observe.separate import combine
+from semtrace.observe.names.separate import combine
 from semtrace.present.coverage import not_checked_text
 from semtrace.present.findings import evidence, remedy, title
 from semtrace.rules.coverage import not_checked

@@ -22,7 +22,7 @@ from semtrace.model import (
     WaitGraph,
     WaitKind,
 )
-from semtrace.observe.separate import combine
+from semtrace.observe.names.separate import combine
 from semtrace.present.files import file_text
 from semtrace.present.headline import headline_text
 from semtrace.present.waits import target_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 
 from semtrace.model import EndedChild, Lock, Process, Snapshot, Surroundings, Target, ThreadLock
-from semtrace.observe.separate import combine
+from semtrace.observe.names.separate import combine
 from semtrace.tui.text.entries import (
     NO_CONTEXT,
     LockContext,

@@ -1,0 +1,157 @@
+"""Answers in one line whether servers move: `semtrace check`, for probes."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+
+from semtrace.commands.options import Parser, add_ignore, add_long, add_pid, limits
+from semtrace.console.printing import emit
+from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, NoServer
+from semtrace.lazydata import dataclass
+from semtrace.linux.futex import run_time_ns
+from semtrace.linux.process import thread_ids
+from semtrace.linux.sleep import slept_s
+from semtrace.model import FindingCode, Server, Snapshot
+from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
+from semtrace.present.headline import headline_text
+from semtrace.rules import Limits
+from semtrace.rules.headline import Headline, headline
+from semtrace.servers import gunicorn
+from semtrace.text import clean, clip
+from semtrace.waits.workers import serving_waits_by_worker, workers
+
+Thread = tuple[int, int]  # its process and its own number
+
+# Two snapshots suffice for a server that moves. Where a worker has waited for long, a proof is under way, or
+# nobody knows for how long a thread has slept, more are taken.
+_LEAST_LOOKS = 2
+_PAUSE_S = 0.02
+_PATIENCE_S = 3.0
+# A wait that began just before is known to be one after so long (observe.blocked.asleep: two passes).
+_WATCH_S = 2.2
+_LONG_S = 1.0
+
+# An error in how locks are made is there from the beginning: the server moves, and a restart does not help.
+_DESIGN = (FindingCode.UNSHARED_LOCK, FindingCode.PRIVATE_LOCK)
+
+_LONGEST = 200
+_MOST_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The line for one server, and the exit code that follows."""
+
+    server: Server
+    line: Headline
+    exit_code: int
+
+
+def configure(command: Parser) -> None:
+    command.explain(
+        "Says in one line whether the server moves. Exits with 3 if it is stuck, deadlocked or keeps all its workers "
+        "waiting, or if a lock is orphaned. Without PID it checks all gunicorns of this machine.",
+        "semtrace check  for cron and probes: a line and an exit code",
+        "semtrace check 4321  of one server",
+    )
+    add_pid(command)
+    add_long(command)
+    add_ignore(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    gc.disable()  # in a process of half a second the collector finds nothing, and takes a tenth of the time
+    line, code = check(options.pid, limits(options))
+    emit([line])
+    return code
+
+
+def check(pid: int | None, limits: Limits) -> tuple[str, int]:
+    """Return the line about the server of that process, or about the worst of all gunicorns, and the exit code."""
+    if pid is not None:
+        answers = [answer_for(gunicorn.server_of(pid), limits)]
+    else:
+        answers = _of_all(gunicorn.find_servers(), limits)
+    if not answers:
+        raise NoServer("no gunicorn is running on this machine", "give the PID of the server to check")
+    worst = max(answers, key=lambda answer: (EXIT_OK, EXIT_NOT_PERMITTED, EXIT_FINDINGS).index(answer.exit_code))
+    line = headline_text(worst.line)
+    if len(answers) > 1:
+        fine = sum(answer.exit_code == EXIT_OK for answer in answers)
+        line = f"{line} (PID {worst.server.pid}; {fine} of {len(answers)} servers are fine)"
+    return clip(clean(line), _LONGEST), worst.exit_code
+
+
+def _of_all(servers: Sequence[Server], limits: Limits) -> list[Answer]:
+    """Return the answers for those that do not end meanwhile. They wait for their evidence at the same time."""
+    if len(servers) < 2:
+        found = map(_answer_or_none, servers, repeat(limits))
+        return [answer for answer in found if answer is not None]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_MOST_AT_ONCE) as pool:
+        return [answer for answer in pool.map(_answer_or_none, servers, repeat(limits)) if answer is not None]
+
+
+def _answer_or_none(server: Server, limits: Limits) -> Answer | None:
+    try:
+        return answer_for(server, limits)
+    except NoServer:
+        return None
+
+
+def answer_for(server: Server, limits: Limits) -> Answer:
+    observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, limits=limits, names_at_once=False)
+    try:
+        snapshot = _decided(observer)
+    finally:
+        observer.close()
+    if not snapshot.alive:
+        raise NoServer(f"process {server.pid} has ended", "`semtrace ps` lists the gunicorns of this machine")
+    line = headline(snapshot)
+    return Answer(server, line, _exit_code(line, snapshot))
+
+
+def _decided(observer: Observer) -> Snapshot:
+    deadline_s = time.monotonic() + _PATIENCE_S
+    snapshot, looks = observer.snapshot(), 1
+    resting = _resting(snapshot)
+    while snapshot.alive and (looks < _LEAST_LOOKS or _may_change(observer, snapshot, resting)):
+        if time.monotonic() > deadline_s:
+            break
+        time.sleep(_PAUSE_S)
+        snapshot, looks = observer.snapshot(), looks + 1
+        resting = {thread: ran_ns for thread, ran_ns in resting.items() if run_time_ns(*thread) == ran_ns}
+    return snapshot
+
+
+def _may_change(observer: Observer, snapshot: Snapshot, resting: Mapping[Thread, int]) -> bool:
+    """Return True if a server that seems to move may still be found to be stuck, or the reason is still unknown."""
+    line = headline(snapshot)
+    if _exit_code(line, snapshot) == EXIT_FINDINGS:
+        return False
+    serving = (wait for waits in serving_waits_by_worker(snapshot).values() for wait in waits)
+    waits = any((wait.asleep_s or 0.0) >= _LONG_S for wait in serving)
+    if observer.deciding() or (waits and observer.undecided()):
+        return True
+    return (waits or bool(resting)) and snapshot.watched_s < _WATCH_S
+
+
+def _resting(snapshot: Snapshot) -> dict[Thread, int]:
+    """Return the threads of workers of which nobody knows how long they have slept, and how long each has run: any of
+    them may be stuck. A worker of one thread that waits for work is not.
+    """
+    able = [process for process in workers(snapshot) if not (process.idle and process.threads == 1)]
+    threads = [(process.pid, tid) for process in able for tid in thread_ids(process.pid)]
+    ran = {thread: ran_ns for thread in threads if (ran_ns := run_time_ns(*thread)) is not None}
+    return {thread: ran_ns for thread, ran_ns in ran.items() if slept_s(*thread, ran_ns) is None}
+
+
+def _exit_code(line: Headline, snapshot: Snapshot) -> int:
+    if any(each.severity == "error" and each.over_s is None and each.code not in _DESIGN for each in snapshot.findings):
+        return EXIT_FINDINGS
+    return EXIT_NOT_PERMITTED if line.verdict == "unknown" else EXIT_OK

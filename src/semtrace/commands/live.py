@@ -1,0 +1,112 @@
+"""Parts of the commands that open the live view: `attach`, `run`, `open`, and what a page of `serve` runs."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from semtrace.commands.check import answer_for
+from semtrace.commands.release import releaser
+from semtrace.console.printing import say
+from semtrace.errors import UsageError
+from semtrace.linux.surroundings import read_surroundings
+from semtrace.model import Frame, Problem, ProcessId, SemId, Server
+from semtrace.observe.observer import Observer
+from semtrace.observe.pyspy import take
+from semtrace.record import child
+from semtrace.rules import Limits
+from semtrace.settings import Settings, load, state_path
+from semtrace.tracing.follower import Follower
+from semtrace.tui.keymap import check
+from semtrace.tui.remembered import Remembered
+from semtrace.tui.state import Release, Tools
+from semtrace.tui.terminal.capabilities import unusable_terminal
+
+RELEASE_S = 20.0  # more than a release takes, with all that it waits for
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The user's file, and over it the command line."""
+    settings = load()
+    check(settings.keys)
+    given = {name: getattr(options, name) for name in ("interval", "ascii")}
+    settings = replace(settings, ignore=(*settings.ignore, *getattr(options, "ignore", ())))
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def need_terminal(instead: str) -> None:
+    why_not = unusable_terminal()
+    if why_not is not None:
+        raise UsageError(f"the live view needs a terminal: {why_not}", f"for plain text: {instead}")
+
+
+@contextmanager
+def releasing(audit: str | None) -> Iterator[Callable[[Server, SemId], Sequence[str]]]:
+    """What it does is said when the view has given the terminal back. One that is under way then comes to its end, and
+    to its line in the audit file: its thread would not outlive this one.
+    """
+    messages: list[str] = []
+    under_way = threading.Lock()
+    release_it = releaser(audit, messages.append)
+
+    def act(server: Server, semaphore: SemId) -> Sequence[str]:
+        with under_way:
+            return release_it(server, semaphore)
+
+    try:
+        yield act
+    finally:
+        if under_way.acquire(timeout=RELEASE_S):
+            under_way.release()
+        for sentence in tuple(messages):
+            say(sentence)
+
+
+@contextmanager
+def recording(settings: Settings) -> Iterator[child.RecorderChild]:
+    """A recorder that ends with the view; what is in its file is said then."""
+    recorder = child.RecorderChild(Path(settings.folder).expanduser(), settings.ignore)
+    try:
+        yield recorder
+    finally:
+        if said := recorder.stop():
+            say(said)
+
+
+def tools(settings: Settings, release_it: Release, recorder: child.RecorderChild) -> Tools:
+    limits = Limits(ignore=frozenset(settings.ignore))
+    return Tools(
+        release_it,
+        _stacks,
+        Path(settings.folder).expanduser(),
+        read_surroundings,
+        recorder=recorder,
+        examine=lambda server: answer_for(server, limits).line,
+    )
+
+
+def in_browser(tools: Tools, may: str) -> Tools:
+    """Who looks from a browser does not write on the server's disk, and acts only if that was allowed."""
+    return replace(tools, folder=None, recorder=None, release=tools.release if may == "act" else None)
+
+
+def remembered(settings: Settings) -> Remembered:
+    return Remembered(state_path() if settings.remember else None)
+
+
+def _stacks(
+    processes: Sequence[ProcessId],
+) -> tuple[Mapping[tuple[ProcessId, int], tuple[Frame, ...]], Sequence[Problem]]:
+    """The Python stacks of these processes, for whoever asks."""
+    taken = take(processes)
+    return taken.of, taken.problems
+
+
+def following(settings: Settings) -> Callable[[Server], Observer]:
+    """Return what makes an observer that follows the events of traced locks, if there are any."""
+    limits = Limits(ignore=frozenset(settings.ignore))
+    return lambda server: Observer(server, telling=Follower(), limits=limits)

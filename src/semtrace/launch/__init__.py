@@ -1,0 +1,1 @@
+"""Start a server with its locks traced, and keep its output."""

@@ -1,0 +1,1 @@
+"""What each thread is blocked on, and which can never go on."""

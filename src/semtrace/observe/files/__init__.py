@@ -1,0 +1,1 @@
+"""File locks: who has them, who waits, and what they are called."""

@@ -1,0 +1,1 @@
+"""Since when it has been so: of holders, waiters, sleeping threads and ended processes."""

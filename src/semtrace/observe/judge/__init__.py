@@ -1,0 +1,1 @@
+"""Who holds a semaphore, what it is a part of, and whether it is orphaned."""

@@ -1,0 +1,1 @@
+"""What locks are called, and what they belong to."""

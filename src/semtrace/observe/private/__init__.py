@@ -1,0 +1,1 @@
+"""Private locks: who has them, who waits, and who is inside `with`."""
