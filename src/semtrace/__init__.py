@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from semtrace.instrument.patch import install as install
     from semtrace.instrument.patch import is_installed as is_installed
     from semtrace.instrument.patch import uninstall as uninstall
-    from semtrace.instrument.primitives import Barrier as Barrier
-    from semtrace.instrument.primitives import BoundedSemaphore as BoundedSemaphore
-    from semtrace.instrument.primitives import Condition as Condition
-    from semtrace.instrument.primitives import Event as Event
-    from semtrace.instrument.primitives import Lock as Lock
-    from semtrace.instrument.primitives import RLock as RLock
-    from semtrace.instrument.primitives import Semaphore as Semaphore
+    from semtrace.instrument.traced_primitives import Barrier as Barrier
+    from semtrace.instrument.traced_primitives import BoundedSemaphore as BoundedSemaphore
+    from semtrace.instrument.traced_primitives import Condition as Condition
+    from semtrace.instrument.traced_primitives import Event as Event
+    from semtrace.instrument.traced_primitives import Lock as Lock
+    from semtrace.instrument.traced_primitives import RLock as RLock
+    from semtrace.instrument.traced_primitives import Semaphore as Semaphore
 
 _SWITCHES = ("install", "is_installed", "uninstall")
 _PRIMITIVES = ("Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore")
@@ -33,9 +33,9 @@ def __getattr__(name: str) -> object:
 
         return getattr(patch, name)
     if name in _PRIMITIVES:
-        from semtrace.instrument import primitives
+        from semtrace.instrument import traced_primitives
 
-        return getattr(primitives, name)
+        return getattr(traced_primitives, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).parents[2] / "src"), str(Path(__file__).paren
 
 from support import PROGRAMS, start, start_gunicorn, wait_until  # noqa: E402
 
-from semtrace.cpython.names import walk  # noqa: E402
+from semtrace.cpython.name_walk import walk  # noqa: E402
 from semtrace.linux.memory import Memory  # noqa: E402
 from semtrace.linux.process import read_stat  # noqa: E402
 

@@ -48,7 +48,7 @@ def line(what: str, measured: str, limit: str = "") -> None:
 def start() -> None:
     """What every command costs before it does anything, and what `doctor` does, next to an empty Python."""
     programs = {"nothing": "pass", "the command line": "import semtrace.cli"}
-    programs["doctor"] = "import semtrace.cli, semtrace.commands.doctor, semtrace.reports.doctor"
+    programs["doctor"] = "import semtrace.cli, semtrace.commands.doctor, semtrace.reports.diagnosis"
     took: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(9):
         for name, program in programs.items():

@@ -21,7 +21,7 @@ from semtrace.console.printing import harmless
 from semtrace.cpython.bytecode import decode
 from semtrace.cpython.elf import load_image
 from semtrace.cpython.linetables import line_at
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.page_cache import Pages
 from semtrace.linux import maps
 from semtrace.linux.descriptors import parse_tcp, parse_unix
 from semtrace.linux.filelocks import parse_file_locks
@@ -43,7 +43,7 @@ from semtrace.record.head import NotARecording
 from semtrace.record.numbers import Damaged
 from semtrace.record.replay import values_that_no_server_has
 from semtrace.repairs.report import not_done
-from semtrace.reports.doctor import doctor_json, doctor_text
+from semtrace.reports.diagnosis import doctor_json, doctor_text
 from semtrace.reports.dump import report
 from semtrace.reports.schema import snapshot_json
 from semtrace.rules import with_findings

@@ -10,7 +10,7 @@ from pythons import VERSIONS, need
 from support import PROGRAMS, start, wait_until
 
 from semtrace.cpython.alike import locks_alike
-from semtrace.cpython.names import Walk, walk
+from semtrace.cpython.name_walk import Walk, walk
 from semtrace.cpython.threadlock import FoundThreadLock, read_thread_lock
 from semtrace.linux.memory import Memory
 

@@ -34,8 +34,8 @@ from semtrace.tracing.follower import Glance
 from semtrace.tracing.speakers import Mapped
 from semtrace.tracing.statefiles import MOST_DEAD
 from semtrace.tui.remembered import Order, Remembered
-from semtrace.web.session import DRIVER
-from semtrace.web.session import command as session_command
+from semtrace.web.view_process import DRIVER
+from semtrace.web.view_process import command as session_command
 
 pytestmark = needs_root
 

@@ -17,7 +17,7 @@ from pythons import VERSIONS, need
 from support import PATIENCE_S, PROGRAMS, child_pids, start, start_gunicorn, wait_until
 
 from semtrace.cpython.layout import LAYOUTS
-from semtrace.cpython.names import Walk, walk
+from semtrace.cpython.name_walk import Walk, walk
 from semtrace.cpython.threadlock import read_thread_lock
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import read_stat

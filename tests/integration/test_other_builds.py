@@ -11,12 +11,12 @@ from driving import observing, target, until
 from support import start, wait_until
 
 from semtrace.cpython.layout import DEBUG_FREE_THREADED, DEBUG_VERSION
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.page_cache import Pages
 from semtrace.cpython.runtime import _find_runtime
 from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory
 from semtrace.model import Snapshot
-from semtrace.reports.doctor import doctor_text
+from semtrace.reports.diagnosis import doctor_text
 from semtrace.reports.schema import snapshot_json
 
 PROGRAM = """

@@ -19,7 +19,7 @@ from semtrace.model import Snapshot, ThreadLock
 from semtrace.observe.observer import Observer
 from semtrace.repairs import repair
 from semtrace.repairs.repair import Released
-from semtrace.reports.doctor import doctor_text
+from semtrace.reports.diagnosis import doctor_text
 from semtrace.reports.schema import snapshot_json
 from semtrace.servers.gunicorn import server_of
 from semtrace.servers.processes import cmdline

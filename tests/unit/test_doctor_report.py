@@ -22,7 +22,7 @@ from semtrace.model import (
     Unread,
 )
 from semtrace.present.headline import headline_text
-from semtrace.reports.doctor import as_severe_as, doctor_brief, doctor_json, doctor_text, is_news
+from semtrace.reports.diagnosis import as_severe_as, doctor_brief, doctor_json, doctor_text, is_news
 from semtrace.rules import findings
 from semtrace.rules.coverage import not_checked
 from semtrace.rules.headline import headline

@@ -15,7 +15,7 @@ from semtrace.cpython import liveobject, owners, semlock, semtype
 from semtrace.cpython.elf import load_image
 from semtrace.cpython.layout import LAYOUTS
 from semtrace.cpython.owners import OwnerSearch
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.page_cache import Pages
 from semtrace.cpython.runtime import Runtime
 from semtrace.linux import shm
 from semtrace.linux.maps import Mapping, read_mappings

@@ -49,7 +49,7 @@ ALLOWED: dict[str, str] = {
     "observe": "model allowance cpython linux rules servers tracing observe",
     # of these the pure ones
     "observe.evidence.verdict": "model",
-    "observe.judge.primitives": "model",
+    "observe.judge.composites": "model",
     "observe.names.separate": "model",
     "observe.history.lastpicture": "model",
     # what people and programs get to read

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from semtrace.cpython.names import Named, Walk
+from semtrace.cpython.name_walk import Named, Walk
 from semtrace.model import ProcessId, SemId
 from semtrace.observe.names import namebook
 from semtrace.observe.names.namebook import NameBook

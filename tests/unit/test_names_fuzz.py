@@ -19,9 +19,9 @@ from semtrace.cpython.classes import Classes
 from semtrace.cpython.elf import load_image
 from semtrace.cpython.layout import DEBUG_WORDS, LAYOUTS, with_debug_offsets
 from semtrace.cpython.modules import Modules
-from semtrace.cpython.names import Walk, walk
+from semtrace.cpython.name_walk import Walk, walk
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import CHUNK, Pages
+from semtrace.cpython.page_cache import CHUNK, Pages
 from semtrace.cpython.threadlock import FoundThreadLock, parked_at, read_thread_lock
 from semtrace.linux.maps import Mapping, read_mappings
 from semtrace.linux.memory import Memory

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from commands import run
 
+import semtrace
 from semtrace.commands.clean import clean
-from semtrace.console import printing
 from semtrace.console.printing import emit, emit_json, harmless, pass_on, tell
 from semtrace.errors import SemtraceError
 
@@ -69,8 +69,8 @@ def test_json_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_all_printing_is_in_one_module() -> None:
     """But for the instrument's own complaints in the server, and the sequences of the live view's terminal."""
-    source = Path(printing.__file__).parent
+    source = Path(semtrace.__file__).parent
     writes = re.compile(r"\bprint\(|sys\.(stdout|stderr)\.write\(|sys\.__std(out|err)__")
     found = {path.relative_to(source).as_posix() for path in source.rglob("*.py") if writes.search(path.read_text())}
     outside = {name for name in found if not name.startswith("instrument/")}
-    assert outside == {"printing.py", "tui/terminal/capabilities.py"}
+    assert outside == {"console/printing.py", "tui/terminal/capabilities.py"}

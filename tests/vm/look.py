@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 
-from semtrace.cpython.names import walk
+from semtrace.cpython.name_walk import walk
 from semtrace.cpython.threadids import tid_offset
 from semtrace.linux.maps import read_mappings
 from semtrace.linux.memory import Memory

@@ -19,7 +19,7 @@ from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.observe.pyspy import confirmed, with_stacks
 from semtrace.record.replay import Replay, values_that_no_server_has
 from semtrace.repairs.leaks import leaks
-from semtrace.reports.doctor import as_severe_as, doctor_brief, doctor_json, doctor_text, is_news
+from semtrace.reports.diagnosis import as_severe_as, doctor_brief, doctor_json, doctor_text, is_news
 from semtrace.rules import Limits, with_findings, worst_first
 from semtrace.rules.coverage import nothing_seen
 from semtrace.rules.memory import nearly_full

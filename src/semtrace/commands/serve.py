@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if find_spec("textual_serve") is None:
         raise SemtraceError("serve needs the package textual-serve", "pip install 'semtrace[serve]'")
     from semtrace.commands.live import settings_of
-    from semtrace.web import complaints, gate, invitation, server, session
+    from semtrace.web import complaints, gate, invitation, server, view_process
 
     if options.pid is not None or not gunicorn.find_servers():
         gunicorn.choose(options.pid)
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     with server.listen(options.host, options.port) as listening:
         host, number = listening.getsockname()[:2]
         entrance = gate.gate_for(host, invitation.names())
-        site = server.Site(entrance, session.command([*_arguments_of_a_page(options)]), say)
+        site = server.Site(entrance, view_process.command([*_arguments_of_a_page(options)]), say)
         address = gate.address(host, number, entrance.token)
         out = sys.stdout
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from semtrace.cpython import layout as at
 from semtrace.cpython.bytecode import item_of
 from semtrace.cpython.classes import Classes
-from semtrace.cpython.names import Walk
+from semtrace.cpython.name_walk import Walk
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import Pages, Readable
+from semtrace.cpython.page_cache import Pages, Readable
 from semtrace.cpython.runtime import UnreadableError, locate
 from semtrace.cpython.threadlock import FoundThreadLock, form_of, queue_slot, resolve
 from semtrace.linux.maps import read_mappings

@@ -11,7 +11,7 @@ from semtrace.cpython.budget import Budget
 from semtrace.cpython.classes import Class, Classes
 from semtrace.cpython.frames import read_frames
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import Pages, Readable
+from semtrace.cpython.page_cache import Pages, Readable
 from semtrace.cpython.runtime import UnreadableError, locate
 from semtrace.lazydata import dataclass
 from semtrace.linux.maps import read_mappings

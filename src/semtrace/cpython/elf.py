@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from semtrace.cpython.pages import CHUNK, Pages
+from semtrace.cpython.page_cache import CHUNK, Pages
 
 # System V ABI, gABI 4.1 chapters 4 and 5 (elf.h of glibc 2.36): ELFCLASS64, ELFDATA2LSB.
 _IDENT = b"\x7fELF\x02\x01"

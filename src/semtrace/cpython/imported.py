@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from semtrace.cpython.pages import Pages, Readable
+from semtrace.cpython.page_cache import Pages, Readable
 from semtrace.cpython.runtime import UnreadableError, locate
 from semtrace.linux.maps import read_mappings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from semtrace.cpython import layout as at
-from semtrace.cpython.pages import Readable
+from semtrace.cpython.page_cache import Readable
 
 _HEAD = struct.Struct("<QQ")
 _WORD = struct.Struct("<Q")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.layout import Layout
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.page_cache import Pages
 
 _KEY_VALUE = struct.Struct("<QQ")
 _HASH_KEY_VALUE = struct.Struct("<QQQ")

@@ -15,7 +15,7 @@ from semtrace.cpython.classes import Class, Classes, Form
 from semtrace.cpython.layout import Instances, Layout
 from semtrace.cpython.naming import plain
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.page_cache import Pages
 from semtrace.cpython.runtime import UnreadableError, locate
 from semtrace.lazydata import dataclass
 from semtrace.linux.maps import Mapping

@@ -16,7 +16,7 @@ from semtrace.cpython.layout import (
     with_debug_offsets,
 )
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import CHUNK, Pages
+from semtrace.cpython.page_cache import CHUNK, Pages
 from semtrace.lazydata import dataclass
 from semtrace.linux.maps import Mapping
 from semtrace.linux.memory import Memory

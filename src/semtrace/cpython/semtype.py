@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from semtrace.cpython import layout as at
-from semtrace.cpython.pages import Readable
+from semtrace.cpython.page_cache import Readable
 
 # semaphore.c struct SemLockObject, 3.8 to 3.15: PyObject_HEAD; SEM_HANDLE handle; unsigned long last_tid; int count;
 # int maxvalue; int kind; char *name. Its semlock_members table has these four.

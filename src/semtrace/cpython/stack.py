@@ -16,7 +16,7 @@ from semtrace.cpython.frames import places, thread_states
 from semtrace.cpython.layout import Layout
 from semtrace.cpython.linetables import line_at
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.page_cache import Pages
 from semtrace.cpython.runtime import lock_place
 from semtrace.lazydata import dataclass
 from semtrace.linux.maps import read_mappings

@@ -12,7 +12,7 @@ from itertools import islice
 
 from semtrace.cpython.elf import Image, load_image
 from semtrace.cpython.frames import thread_states
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.page_cache import Pages
 from semtrace.cpython.runtime import UnreadableError, locate
 from semtrace.linux.machine import MACHINE
 from semtrace.linux.maps import Mapping

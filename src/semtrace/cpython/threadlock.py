@@ -13,7 +13,7 @@ from semtrace.cpython import layout as at
 from semtrace.cpython.classes import Class, Classes, Form
 from semtrace.cpython.layout import Layout
 from semtrace.cpython.objects import Objects
-from semtrace.cpython.pages import Readable
+from semtrace.cpython.page_cache import Readable
 from semtrace.lazydata import dataclass
 
 _WORD, _WORDS = struct.Struct("<Q"), struct.Struct("<QQ")

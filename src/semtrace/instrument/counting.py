@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
-from semtrace.instrument.books import Scratch
 from semtrace.instrument.session import GENERATION
 from semtrace.instrument.sites import site_finder
+from semtrace.instrument.state_writer import Scratch
 from semtrace.instrument.tracer import Hooks, Tracer
 from semtrace.instrument.viewers import Emit
 from semtrace.wire import NOTHING, Flag, LockWord

@@ -13,8 +13,8 @@ import sys
 from time import monotonic_ns
 from types import CodeType
 
-from semtrace.instrument.books import Scratch
 from semtrace.instrument.session import GENERATION
+from semtrace.instrument.state_writer import Scratch
 from semtrace.instrument.tracer import Hooks, Tracer
 from semtrace.instrument.viewers import Emit
 from semtrace.wire import NOTHING, LockWord

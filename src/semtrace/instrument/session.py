@@ -20,8 +20,8 @@ from typing import NamedTuple
 from semtrace import wire
 from semtrace.errors import SemtraceError
 from semtrace.instrument import places
-from semtrace.instrument.books import Books, Scratch, Words, open_control
 from semtrace.instrument.sites import Sites
+from semtrace.instrument.state_writer import Books, Scratch, Words, open_control
 from semtrace.instrument.viewers import Emit, Viewers
 from semtrace.model import ProcessId, SemId
 from semtrace.wire import ControlWord, EventType, Flag, Header, Kind, Status

@@ -19,7 +19,7 @@ from itertools import count
 
 from semtrace import wire
 from semtrace.instrument import places
-from semtrace.instrument.books import Books, Words
+from semtrace.instrument.state_writer import Books, Words
 from semtrace.model import ProcessId
 from semtrace.wire import Header
 

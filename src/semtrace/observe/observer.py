@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from semtrace.allowance import Allowance
-from semtrace.cpython.names import Named
+from semtrace.cpython.name_walk import Named
 from semtrace.lazydata import replace
 from semtrace.linux import files
 from semtrace.linux.process import read_stat
@@ -24,10 +24,10 @@ from semtrace.observe.files.filelocks import FileLocks, FileLocksSeen
 from semtrace.observe.history.deaths import Deaths
 from semtrace.observe.history.lastpicture import LastPicture
 from semtrace.observe.history.trackers import Lives
-from semtrace.observe.judge import primitives
+from semtrace.observe.judge import composites
 from semtrace.observe.judge.baselines import Baselines, Rounds
+from semtrace.observe.judge.composites import Part
 from semtrace.observe.judge.heirs import Heirs
-from semtrace.observe.judge.primitives import Part
 from semtrace.observe.judge.prover import Judged, Prover
 from semtrace.observe.names.namebook import NameBook
 from semtrace.observe.names.ownership import Ownership
@@ -296,15 +296,15 @@ class Observer:
         for semaphore in mappers.keys() - self._names.keys():
             how, value = reading.made(semaphore, mappers[semaphore]), reading.value_of(semaphore, mappers[semaphore])
             if how is not None and value is not None:
-                made.append(primitives.Made(semaphore, how.kind, how.maxvalue, value[0]))
+                made.append(composites.Made(semaphore, how.kind, how.maxvalue, value[0]))
         self._ownership.unnamed(mappers.keys() - self._names.keys())
         self._parts = self._ownership.parts(made, mappers, self._fleet.ids)
         for semaphore, names in self._names.items():
             # A signal stays one where a shorter name leads to it too.
-            named = next((each for each in names if each.owner and primitives.is_signal(each.name)), names[0])
+            named = next((each for each in names if each.owner and composites.is_signal(each.name)), names[0])
             if named.owner is not None:
                 attribute = named.name.rpartition(".")[2]
-                signal = primitives.is_signal(attribute)
+                signal = composites.is_signal(attribute)
                 self._parts[semaphore] = Part(named.owner, signal, named.owner_kind, attribute)
         for gone in self._baselines.keys() - mappers.keys():
             del self._baselines[gone]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from semtrace.cpython.names import Named
+from semtrace.cpython.name_walk import Named
 from semtrace.lazydata import dataclass, replace
 from semtrace.linux.shm import ShmDirectory
 from semtrace.model import Holder, Lock, Lost, Process, ProcessId, SemId, Waiter
@@ -12,9 +12,9 @@ from semtrace.observe.evidence.verdict import Claim
 from semtrace.observe.history.history import CpuMeter, Since, longer
 from semtrace.observe.history.sleepers import Sleepers
 from semtrace.observe.history.trackers import LastHolders, OrphanedSince, Strays, Waited
-from semtrace.observe.judge import primitives
+from semtrace.observe.judge import composites
 from semtrace.observe.judge.baselines import Baselines
-from semtrace.observe.judge.primitives import Part
+from semtrace.observe.judge.composites import Part
 from semtrace.observe.judge.prover import Judged
 from semtrace.observe.private.selfwaits import SelfWaits
 from semtrace.observe.watch.fleet import Fleet
@@ -219,4 +219,4 @@ def _kind(judged: Judged, names: Sequence[Named]) -> str:
         return names[0].kind
     if read.kind is None or read.maxvalue is None:
         return "unknown"
-    return primitives.kind_of(read.kind, read.maxvalue)
+    return composites.kind_of(read.kind, read.maxvalue)

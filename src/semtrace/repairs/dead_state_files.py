@@ -16,7 +16,7 @@ from semtrace.tracing import tracedirs
 from semtrace.tracing.tracedirs import Directory
 from semtrace.wire import Kind, LockBook, LockWord
 
-# In the order of a release (wire/layout.py LockWord). WHO stays: it tells the last holder.
+# In the order of a release (wire/offsets.py LockWord). WHO stays: it tells the last holder.
 _HOLD = (LockWord.SINCE, LockWord.COUNT, LockWord.TRYING)
 _MUTEXES = (Kind.LOCK, Kind.RLOCK)
 

@@ -38,7 +38,7 @@ from semtrace.tui.terminal.capabilities import drawing_on_the_terminal
 from semtrace.tui.terminal.ending import Ending
 from semtrace.tui.terminal.palette import PLAIN_THEME, THEME, Colours
 from semtrace.tui.terminal.saving import save
-from semtrace.tui.text.orphans import orphan, refusal
+from semtrace.tui.text.orphan_lines import orphan, refusal
 from semtrace.tui.widgets.line_widget import LineWidget
 from semtrace.tui.widgets.replay_bar import ReplayBar, SeekInput
 from semtrace.tui.widgets.table import Table

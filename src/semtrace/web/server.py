@@ -23,7 +23,7 @@ from semtrace.errors import SemtraceError
 from semtrace.text import clean
 from semtrace.web.door import Door
 from semtrace.web.gate import Gate
-from semtrace.web.session import Session
+from semtrace.web.view_process import Session
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

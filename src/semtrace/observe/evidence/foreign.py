@@ -13,7 +13,7 @@ from enum import Enum
 from semtrace.cpython import layout as at
 from semtrace.cpython import liveobject, semlock, semtype
 from semtrace.cpython.elf import load_image
-from semtrace.cpython.pages import Pages
+from semtrace.cpython.page_cache import Pages
 from semtrace.cpython.semlock import SemLock
 from semtrace.linux import maps, shm
 from semtrace.linux.memory import Memory

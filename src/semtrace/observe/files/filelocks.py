@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 
-from semtrace.cpython.names import Walk
+from semtrace.cpython.name_walk import Walk
 from semtrace.lazydata import dataclass, replace
 from semtrace.linux.blocked import Blocked, Call, read_blocked
 from semtrace.linux.filelocks import FileLock, HeldFile, LockTable, file_of, path_of

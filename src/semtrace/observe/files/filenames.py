@@ -10,7 +10,7 @@ from pathlib import Path
 
 from semtrace.cpython.layout import Layout
 from semtrace.cpython.lockfiles import NamedFile
-from semtrace.cpython.names import Walk
+from semtrace.cpython.name_walk import Walk
 from semtrace.cpython.threadlock import FoundThreadLock, read_thread_lock
 from semtrace.lazydata import dataclass
 from semtrace.linux.filelocks import FileLock, file_of, file_open_at

@@ -14,7 +14,7 @@ from dataclasses import field
 
 from semtrace.cpython.alike import locks_alike
 from semtrace.cpython.imported import module_names
-from semtrace.cpython.names import Named, Walk, walk
+from semtrace.cpython.name_walk import Named, Walk, walk
 from semtrace.cpython.threadlock import FoundThreadLock
 from semtrace.lazydata import dataclass
 from semtrace.linux.memory import Memory

@@ -8,8 +8,8 @@ from semtrace.cpython.naming import plain
 from semtrace.cpython.owners import Owner
 from semtrace.lazydata import replace
 from semtrace.model import ProcessId, SemId
-from semtrace.observe.judge import primitives
-from semtrace.observe.judge.primitives import Made, Part
+from semtrace.observe.judge import composites
+from semtrace.observe.judge.composites import Made, Part
 from semtrace.observe.watch.watched import Watched
 
 # How many processes are searched for one semaphore's owner before it is left to the guess.
@@ -50,7 +50,7 @@ class Ownership:
     ) -> dict[SemId, Part]:
         """Return the semaphores without a name that are parts, by evidence or, until there is some, by a guess."""
         owned: dict[tuple[ProcessId, int], dict[SemId, Owner]] = {}
-        parts = primitives.parts(made, {semaphore: frozenset(who) for semaphore, who in ids.items()})
+        parts = composites.parts(made, {semaphore: frozenset(who) for semaphore, who in ids.items()})
         self._learn(mappers)
         for semaphore in self._unnamed:
             if semaphore in self._known:
@@ -65,7 +65,7 @@ class Ownership:
         for members in owned.values():
             for semaphore, owner in members.items():
                 name = f"{plain(owner.kind)} {min(members)}"
-                parts[semaphore] = Part(name, primitives.is_signal(owner.attribute), owner.kind, owner.attribute)
+                parts[semaphore] = Part(name, composites.is_signal(owner.attribute), owner.kind, owner.attribute)
         return parts
 
     def _learn(self, mappers: Mappers) -> None:

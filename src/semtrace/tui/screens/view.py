@@ -21,7 +21,7 @@ from semtrace.tui.state import ViewState
 from semtrace.tui.terminal.ascii import spelled
 from semtrace.tui.text import header
 from semtrace.tui.text.line import Item, Span, fill
-from semtrace.tui.text.orphans import orphan
+from semtrace.tui.text.orphan_lines import orphan
 from semtrace.tui.widgets.bar import Bar
 from semtrace.tui.widgets.filter_input import FilterInput
 from semtrace.tui.widgets.line_widget import LineWidget

@@ -16,7 +16,7 @@ def _install() -> None:
         place = os.path.dirname(place)
     sys.path.insert(0, place)
     try:
-        from semtrace.instrument import patch, primitives  # noqa: F401  # both now, while they can be found
+        from semtrace.instrument import patch, traced_primitives  # noqa: F401  # both now, while they can be found
 
         patch.install()
     except Exception as error:  # noqa: BLE001

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from semtrace.model import SEM_VALUE_MAX, SemId
-from semtrace.observe.judge.primitives import Made, Part, kind_of, parts
+from semtrace.observe.judge.composites import Made, Part, kind_of, parts
 
 LOCK, RLOCK = (1, 1, 1), (0, 1, 1)
 NONE_YET = (1, SEM_VALUE_MAX, 0)

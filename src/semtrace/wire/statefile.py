@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from semtrace.lazydata import dataclass
 from semtrace.model import ProcessId, SemId
-from semtrace.wire.layout import (
+from semtrace.wire.offsets import (
     LOCK_SLOTS,
     LOCK_WORDS,
     NAME_BYTES,

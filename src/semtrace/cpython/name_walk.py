@@ -19,7 +19,7 @@ from semtrace.cpython.layout import Layout
 from semtrace.cpython.lockfiles import NamedFile, named_file
 from semtrace.cpython.modules import Modules, Zone
 from semtrace.cpython.naming import Naming, plain
-from semtrace.cpython.pages import Pages, Readable
+from semtrace.cpython.page_cache import Pages, Readable
 from semtrace.cpython.runtime import UnreadableError, locate
 from semtrace.cpython.threadlock import FoundThreadLock, form_of, kind_of, queue_slot, resolve
 from semtrace.lazydata import dataclass
