@@ -24,7 +24,7 @@ from tracing import directories, generation
 from semtrace import wire
 from semtrace.commands import events
 from semtrace.instrument import bootstrap
-from semtrace.model import Lock, Snapshot, Statistics
+from semtrace.model import Lock, ProcessId, Snapshot, Statistics
 from semtrace.observe.observer import Observer, settle
 from semtrace.servers.gunicorn import server_of
 from semtrace.tracing.follower import Follower
@@ -99,6 +99,39 @@ def test_a_dump_tells_since_when_and_where(base: Path) -> None:
         assert lock["statistics"]["acquired"] == 1
         assert semtrace("dump", str(running.pid)).returncode == 0
         assert not list(base.rglob("*.fifo")), "a dump makes nothing"
+
+
+def acquired(running: Running) -> int:
+    """What a viewer that comes now is given as the acquires of the lock."""
+    found = json.loads(semtrace("dump", "--json", str(running.pid)).stdout)
+    lock = next((each for each in found["locks"] if each["name"] == "traced_app.lock"), None)
+    return lock["statistics"]["acquired"] if lock else 0
+
+
+def replace_worker(running: Running, number: signal.Signals) -> None:
+    before = running.wait_workers(2)
+    os.kill(before[0], number)
+    until(lambda: before[0] not in running.wait_workers(2) and not alive(before[0]), "another worker")
+
+
+def test_counts_survive_workers_that_end_or_are_killed(base: Path) -> None:
+    def states() -> set[ProcessId | None]:
+        return {wire.parse_state_name(path.name) for path in base.rglob("*.state")}
+
+    with serving(2) as running:
+        done = 0
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for _ in range(20):
+                running.get("/add")
+            replace_worker(running, number)
+            running.get("/add")
+            done += 21
+            assert until(lambda: acquired(running), "the counts") == done
+        ours = {running.pid, *running.workers()}
+        until(
+            lambda: running.get("/add") and {each.pid for each in states() if each} <= ours,
+            "a new worker to take over what the killed one had counted",
+        )
 
 
 def test_events_tells_every_act_of_a_known_number_of_requests(base: Path) -> None:

@@ -125,7 +125,7 @@ def _sweep_server(name: str, server: ProcessId, user: int) -> None:
     try:
         names = os.listdir(directory)
         members = filter(None, map(wire.parse_state_name, names))
-        if _same_namespace(directory) and not any(map(is_alive, [server, *members])):
+        if same_namespace(directory) and not any(map(is_alive, [server, *members])):
             for inside in names:
                 os.unlink(inside, dir_fd=directory)
             os.rmdir(name, dir_fd=user)
@@ -133,7 +133,7 @@ def _sweep_server(name: str, server: ProcessId, user: int) -> None:
         os.close(directory)
 
 
-def _same_namespace(directory: int) -> bool:
+def same_namespace(directory: int) -> bool:
     """Whether its pids are ours: containers can share a /dev/shm."""
     try:
         control = os.open(wire.CONTROL, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)

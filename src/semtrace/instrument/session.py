@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from semtrace import wire
 from semtrace.errors import SemtraceError
-from semtrace.instrument import places
+from semtrace.instrument import places, totals
 from semtrace.instrument.sites import Sites
 from semtrace.instrument.state_writer import Books, Scratch, Words, open_control
 from semtrace.instrument.viewers import Emit, Viewers
@@ -167,9 +167,12 @@ class Session:
         self._emit = self.viewers.emitter(books.words)
         self.books = self.viewers.books = books  # last: other threads use it from now on
         self._stale(False)
-        if self.root == self.process:
-            with contextlib.suppress(OSError, SemtraceError):
+        with contextlib.suppress(OSError, SemtraceError):
+            if self.root == self.process:
                 places.sweep(self.root)
+            else:
+                with places.server_directory(self.root) as directory:
+                    totals.count_killed(directory)
 
     def _look(self) -> None:
         """The generation is read before the directory: a viewer that comes in between changes it once more."""
@@ -236,6 +239,9 @@ class Session:
             self.off()
             with places.server_directory(root) as directory:
                 if books is not None and not (keep_evidence and books.holds_something()):
+                    if root != self.process:  # with the root the whole directory goes
+                        with contextlib.suppress(OSError):
+                            totals.count_own(directory, self.process)
                     books.remove(directory)
             places.remove_if_last(root)
 

@@ -39,7 +39,8 @@ class Files:
     """All state files of a server, read at one time (CLOCK_MONOTONIC). `living` are those of them that run.
 
     `users` say who owns each; `foreign` are those of users who are not the server's own. `refused` is how many were
-    left out because nobody may speak by them.
+    left out because nobody may speak by them. `totals` is what ended processes have counted, None if the server's
+    semtrace keeps no totals.
     """
 
     at_ns: int
@@ -48,6 +49,7 @@ class Files:
     users: Mapping[ProcessId, int] = field(default_factory=dict)
     foreign: frozenset[ProcessId] = frozenset()
     refused: int = 0
+    totals: Mapping[SemId, Tally] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,10 @@ class Flow:
 
 @dataclass(frozen=True)
 class State:
-    """`cells` are who holds and waits, `tallies` the events by lock and site, since the viewing began. `retired` are
-    the counts of processes whose file is gone. `recent` are the last events, of fast ones a sample. `held`,
-    `nestings` and `sure` are what threads hold, held when they acquired another, and since when that is known.
+    """`cells` are who holds and waits, `tallies` the events by lock and site, since the viewing began. `totals` are
+    what the server keeps of its ended processes, `retired` the counts of others whose file is gone. `recent` are the
+    last events, of fast ones a sample. `held`, `nestings` and `sure` are what threads hold, held when they acquired
+    another, and since when that is known.
     """
 
     cells: Mapping[Key, Cell] = field(default_factory=dict)
@@ -99,6 +102,7 @@ class State:
     files: Mapping[ProcessId, StateFile] = field(default_factory=dict)
     living: frozenset[ProcessId] = frozenset()
     retired: Mapping[SemId, Tally] = field(default_factory=dict)
+    totals: Mapping[SemId, Tally] = field(default_factory=dict)
     names: Mapping[SemId, str] = field(default_factory=dict)
     sites: Mapping[int, Site] = field(default_factory=dict)
     recent: tuple[Event, ...] = ()
@@ -159,7 +163,7 @@ def _fold_files(state: State, news: Files, viewer: ProcessId | None) -> State:
             sites = {**file.sites, **sites}  # another user's word of a line stands only where nobody else knows it
         else:
             sites.update(file.sites)
-    retired, gone = _retired(state, files)
+    retired, gone = _retired(state, files, news.totals is not None)
     present = _in_files(files)
     ended = _in_files(state.files) - present
     return replace(
@@ -170,6 +174,7 @@ def _fold_files(state: State, news: Files, viewer: ProcessId | None) -> State:
         files=files,
         living=news.living,
         retired=retired,
+        totals=news.totals or {},
         names=names if len(names) <= MOST_NAMES else {lock: names[lock] for lock in names.keys() & present},
         sites=sites if len(sites) <= MOST_LINES else _lines_of(news),
         lost_before=state.lost_before + gone,
@@ -222,13 +227,14 @@ def _stays(
     return stays
 
 
-def _retired(state: State, files: Mapping[ProcessId, StateFile]) -> tuple[Mapping[SemId, Tally], int]:
-    """The counts of who has no file any more, or a new one after an exec; and what they had lost."""
+def _retired(state: State, files: Mapping[ProcessId, StateFile], has_totals: bool) -> tuple[Mapping[SemId, Tally], int]:
+    """Return the counts of those that have no file any more, or a new one after an exec; and what they had lost."""
     gone = [old for old in state.files.values() if _replaced(old, files.get(old.process))]
     if not gone:
         return state.retired, 0
     retired = dict(state.retired)
-    for book in (book for old in gone for book in old.locks):
+    uncounted = [old for old in gone if not (has_totals and _dropped(old, files))]
+    for book in (book for old in uncounted for book in old.locks):
         retired[book.lock] = retired.get(book.lock, Tally()).copy().add(book)
     present = _in_files(files)
     lost = sum(state.streams[old.process].lost for old in gone if _dropped(old, files) and old.process in state.streams)

@@ -11,11 +11,12 @@ from hashlib import blake2b
 from semtrace import wire
 from semtrace.lazydata import replace
 from semtrace.linux.process import still
-from semtrace.model import ProcessId
+from semtrace.model import ProcessId, SemId
 from semtrace.tracing.speakers import Speakers
 from semtrace.tracing.state import Files
+from semtrace.tracing.tally import Tally
 from semtrace.tracing.tracedirs import Directory
-from semtrace.wire import StateFile
+from semtrace.wire import StateFile, Totals
 
 _ATTEMPTS = 4
 
@@ -41,6 +42,7 @@ class StateFiles:
         found: dict[ProcessId, tuple[StateFile, int]] = {}
         dead: Counter[int] = Counter()
         known: dict[_Key, tuple[bytes, StateFile]] = {}
+        totals: dict[SemId, Tally] | None = None
         refused = entries = 0
         for directory in sorted(directories, key=lambda each: each.uid not in speakers.trusted):
             for name, process in self._names(directory, dead):
@@ -58,11 +60,24 @@ class StateFiles:
                 # A process that changed its user has a file in each of two directories: the later one counts.
                 if process not in found or found[process][0].since_ns < read[1].since_ns:
                     found[process] = self._as_far_as_it_counts(read[1], directory.uid), directory.uid
+            # Read last: a process adds itself to the totals, and then removes its file.
+            if (ended := _read_totals(directory)) is not None:
+                totals = self._added(ended, directory.uid, totals or {})
+                for process in ended.counted:
+                    if process in found and found[process][1] == directory.uid:
+                        del found[process]
         self._known = known
         users = {process: user for process, (_, user) in found.items()}
         foreign = frozenset(process for process, user in users.items() if user not in speakers.trusted)
         files = sorted((file for file, _ in found.values()), key=lambda file: file.process not in foreign)
-        return Files(at_ns, tuple(files), frozenset(filter(still, found)), users, foreign, refused)
+        return Files(at_ns, tuple(files), frozenset(filter(still, found)), users, foreign, refused, totals)
+
+    def _added(self, ended: Totals, user: int, totals: dict[SemId, Tally]) -> dict[SemId, Tally]:
+        """Add what this user's processes have counted that have ended, of locks that they have part in."""
+        for lock, counts in ended.locks.items():
+            if self._speakers.may_tell(user, lock):
+                totals[lock] = totals.get(lock, Tally()).add(counts)
+        return totals
 
     def _names(self, directory: Directory, dead: Counter[int]) -> Iterator[tuple[str, ProcessId]]:
         """The members' own files need no list of what is there; then those of the dead."""
@@ -117,6 +132,18 @@ class StateFiles:
             if state is None or all(book.steady for book in state.locks):
                 break
         return None if state is None else (_digest(data), state)
+
+
+def _read_totals(directory: Directory) -> Totals | None:
+    fd = directory.open_file(wire.TOTALS, os.O_RDONLY, wire.TOTALS_SIZE)
+    if fd is None:
+        return None
+    try:
+        return wire.decode_totals(os.pread(fd, wire.TOTALS_SIZE, 0))
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
 
 
 def _digest(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from semtrace.model import Durations, SemId
 from semtrace.tracing.histogram import coarse, quantiles
-from semtrace.wire import LockBook
+from semtrace.wire import LockBook, Total
 
 # Bounds for what a hostile server could make grow: a lock of an honest one has some ten lines of a hundred buckets.
 MOST_BUCKETS = 1 << 18
@@ -36,13 +36,13 @@ class Tally:
     def copy(self) -> Tally:
         return Tally().add(self)
 
-    def add(self, other: Tally | LockBook) -> Tally:
-        """Takes the other's counts in, and is returned. A state file has no histograms."""
+    def add(self, other: Tally | LockBook | Total) -> Tally:
+        """Take the other's counts in, and return itself. A state file has no histograms."""
         self.acquired += other.acquired
         self.contended += other.contended
         self.failed += other.failed
         self.released += other.released
-        if isinstance(other, LockBook):
+        if isinstance(other, (LockBook, Total)):
             self._add_times(other.wait_total_ns, other.wait_max_ns, other.hold_total_ns, other.hold_max_ns)
             return self
         self._add_times(other.wait_total, other.wait_max, other.hold_total, other.hold_max)
@@ -83,7 +83,7 @@ def bounded(tallies: dict[SemId, Mapping[int, Tally]]) -> dict[SemId, Mapping[in
     return kept
 
 
-def total(tallies: Iterable[Tally | LockBook]) -> Tally:
+def total(tallies: Iterable[Tally | LockBook | Total]) -> Tally:
     summed = Tally()
     for tally in tallies:
         summed.add(tally)

@@ -242,7 +242,7 @@ def statistics(state: State, lock: SemId, books: Iterable[LockBook]) -> Statisti
     sites = state.tallies.get(lock, {})
     by_site = sorted(sites.items(), key=lambda item: -item[1].hold_total)[:_MOST_SITES]
     named = tuple((site_of(state, site) or "unknown", _statistics(tally, tally)) for site, tally in by_site)
-    counts = state.retired.get(lock, Tally()).copy()
+    counts = total(each[lock] for each in (state.retired, state.totals) if lock in each)
     for book in books:
         counts.add(book)
     return replace(_statistics(counts, total(sites.values())), sites=named)

@@ -3,6 +3,7 @@
     /dev/shm/semtrace-UID/PID-TICKS/        one directory for each traced server, named after its first traced process
         control                             one word that a viewer changes when it has made its FIFO
         PID-TICKS.state                     one for each traced process: what it holds, since when, where, counters
+        totals                              what processes counted that have ended
         PID-TICKS-N.fifo                    one for each viewer, made by it; PID-TICKS is the viewer's own
 
 Everything is little-endian and made of aligned 64-bit words, each stored by one instruction: a word is never torn.
@@ -74,6 +75,12 @@ from semtrace.wire.statefile import LockBook as LockBook
 from semtrace.wire.statefile import Site as Site
 from semtrace.wire.statefile import StateFile as StateFile
 from semtrace.wire.statefile import decode_state as decode_state
+from semtrace.wire.totals import TOTALS as TOTALS
+from semtrace.wire.totals import TOTALS_SIZE as TOTALS_SIZE
+from semtrace.wire.totals import Total as Total
+from semtrace.wire.totals import Totals as Totals
+from semtrace.wire.totals import decode_totals as decode_totals
+from semtrace.wire.totals import encode_totals as encode_totals
 from semtrace.wire.words import NOTHING as NOTHING
 from semtrace.wire.words import VERSION as VERSION
 from semtrace.wire.words import Flag as Flag

@@ -1,0 +1,130 @@
+"""Adds what ended processes have counted to the server's totals file, and removes their state files.
+
+A process that ends well does so itself. Of one that was killed, the next process that joins the server does it, unless
+the file is evidence: it was killed while it held a lock, or took or released one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from semtrace import wire
+from semtrace.instrument import places
+from semtrace.model import ProcessId
+from semtrace.wire import LockBook, StateFile, Totals
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+_ATTEMPTS = 20
+_PAUSE_S = 0.0005
+# A process that joins asks for no more processes than this whether they live, and counts no more of the dead: one takes
+# a millisecond.
+_MOST_ASKED = 64
+_MOST_AT_ONCE = 16
+
+
+def count_own(directory: int, process: ProcessId) -> None:
+    """Count this process, whose file goes next. It is not counted if others keep the directory busy."""
+    with _alone(directory) as alone:
+        if alone:
+            _count(directory, [process], lambda file: True)
+
+
+def count_killed(directory: int) -> None:
+    """Count the processes that are dead and held nothing, and remove their files."""
+    with _alone(directory) as alone:
+        if not alone or not places.same_namespace(directory):
+            return
+        members = list(filter(None, map(wire.parse_state_name, os.listdir(directory))))
+        begin = os.getpid() % max(len(members), 1)
+        some = [*members[begin:], *members[:begin]][:_MOST_ASKED]
+        dead = [process for process in some if not places.is_alive(process)]
+        for process in _count(directory, dead[:_MOST_AT_ONCE], _held_nothing):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(wire.state_name(process), dir_fd=directory)
+
+
+def _count(directory: int, processes: list[ProcessId], counts: Callable[[StateFile], bool]) -> list[ProcessId]:
+    """Return those that are in the totals now."""
+    before = _read_totals(directory)
+    totals, done = before, []
+    for process in processes:
+        file = _read_state(directory, process)
+        if file is None or not counts(file):
+            continue
+        done.append(process)
+        if process not in totals.counted:
+            totals = totals.plus(process, file.locks)
+    if totals is not before:
+        _write_totals(directory, totals)
+    return done
+
+
+def _held_nothing(file: StateFile) -> bool:
+    return not any(map(_is_evidence, file.locks))
+
+
+def _is_evidence(book: LockBook) -> bool:
+    return bool(book.since_ns or book.trying or book.count > 0)
+
+
+@contextlib.contextmanager
+def _alone(directory: int) -> Iterator[bool]:
+    """Have the lock of the directory, which `places.remove_if_last` has too; False if others have it.
+
+    Nobody is waited for longer than some milliseconds: a viewer could hold it for good.
+    """
+    if not _locked(directory):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        fcntl.flock(directory, fcntl.LOCK_UN)
+
+
+def _locked(directory: int) -> bool:
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_PAUSE_S)
+    return False
+
+
+def _read_totals(directory: int) -> Totals:
+    data = _read(directory, wire.TOTALS, wire.TOTALS_SIZE)
+    return (wire.decode_totals(data) if data is not None else None) or Totals()
+
+
+def _read_state(directory: int, process: ProcessId) -> StateFile | None:
+    data = _read(directory, wire.state_name(process), wire.STATE_SIZE)
+    file = wire.decode_state(data) if data is not None else None
+    return file if file is not None and file.process == process else None
+
+
+def _read(directory: int, name: str, size: int) -> bytes | None:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=directory)
+    except OSError:
+        return None
+    try:
+        return os.pread(descriptor, size, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _write_totals(directory: int, totals: Totals) -> None:
+    """Replace the file as a whole. Only one process writes, under the directory's lock."""
+    temporary = f"{wire.TOTALS}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary, dir_fd=directory)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600, dir_fd=directory)
+    try:
+        os.write(descriptor, wire.encode_totals(totals))
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, wire.TOTALS, src_dir_fd=directory, dst_dir_fd=directory)
