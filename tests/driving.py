@@ -27,6 +27,8 @@ _FUTEX = {"x86_64": "202", "aarch64": "98", "riscv64": "98"}.get(platform.machin
 
 
 INTERPRETERS = pythons.every()
+UNLINKED = "lock = mp.get_context('fork').Lock()"
+"""Made so, its name is gone at once. From Python 3.14 on the default start method is another, which keeps it."""
 SOME = {v: INTERPRETERS[v] for v in ("3.8", "3.12", "3.14", "3.15") if v in INTERPRETERS}
 FEW = {v: INTERPRETERS[v] for v in (next(iter(SOME)), list(SOME)[-1])}  # the oldest and the newest
 

@@ -132,6 +132,9 @@ def monitoring(folder: Path, target: int) -> Iterator[Monitoring]:
 def _answers(found: Monitoring) -> bool:
     try:
         return found.value("up") == 1.0
+    except urllib.error.HTTPError as error:  # a file, from Python 3.14 on with a warning if it is not closed
+        error.close()
+        return False
     except OSError:
         return False
 

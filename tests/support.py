@@ -88,8 +88,11 @@ class Running:
         return self.log.read_text(errors="replace")
 
     def workers(self) -> list[int]:
-        """The pids of its living direct children."""
-        return [pid for pid in child_pids(self.pid) if alive(pid)]
+        """The pids of its living direct children, without a resource tracker.
+
+        A lock that is made with Python 3.14's default start method begins one (Lib/multiprocessing/synchronize.py).
+        """
+        return [pid for pid in child_pids(self.pid) if alive(pid) and not _tracks_resources(pid)]
 
     def wait_workers(self, n: int, timeout: float = PATIENCE_S) -> list[int]:
         """Wait until exactly `n` children are alive and have booted, as its log says; return their pids, sorted."""
@@ -291,6 +294,13 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return stat[stat.rindex(")") + 2] not in "ZX"
+
+
+def _tracks_resources(pid: int) -> bool:
+    try:
+        return b"multiprocessing.resource_tracker import main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def start_ticks(pid: int) -> int | None:

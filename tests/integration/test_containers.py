@@ -83,7 +83,7 @@ def test_server_in_a_container_is_seen_from_inside(kind: str) -> None:
         t.fork("a")
         t.do("a", "lock.acquire()")
         inside = "import os; from semtrace.cli import main; main(['dump', os.environ['INNER']])"
-        enter = ["nsenter", "-t", str(t.root), "-m", "-p", "-r", *(["-U"] if "user" in kind else [])]
+        enter = ["nsenter", "-t", str(t.root), "-m", "-p", "-r", "-w", *(["-U"] if "user" in kind else [])]
         environment = {**os.environ, "INNER": _inner(t.root)}
         done = subprocess.run([*enter, sys.executable, "-c", inside], env=environment, capture_output=True, text=True)
         assert "held" in done.stdout, done.stdout + done.stderr

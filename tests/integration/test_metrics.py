@@ -313,7 +313,9 @@ def test_units_are_understood_and_hardened(tmp_path: Path) -> None:
 
 
 def test_images_and_manifests_are_valid() -> None:
-    pytest.importorskip("kubernetes_validate", reason="pip install -e '.[contrib]'")
+    pytest.importorskip(
+        "kubernetes_validate", reason="kubernetes-validate is not installed: pip install -e '.[contrib]'"
+    )
     manifests = [str(path) for path in sorted((CONTRIB / "kubernetes").glob("*.yaml"))]
     for command in (["hadolint", str(CONTRIB / "docker/Dockerfile")], ["kubernetes-validate", *manifests]):
         path = Path(sys.executable).parent / command[0]

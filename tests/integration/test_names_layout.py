@@ -105,9 +105,12 @@ def _offsets(library: Path, fields: list[tuple[str, str]]) -> dict[tuple[str, st
 @pytest.mark.slow
 @pytest.mark.parametrize("version", list(LAYOUTS))
 def test_every_offset_is_what_the_debug_information_says(version: tuple[int, int]) -> None:
+    if shutil.which("gdb") is None:
+        pytest.skip("no gdb here")
     library = _library(version)
-    if library is None or shutil.which("gdb") is None:
-        pytest.skip("no gdb, or no such interpreter here")
+    if library is None:
+        number = f"{version[0]}.{version[1]}"
+        pytest.skip(f"no debug information of Python {number} here (Debian: python{number}-dbg of the fetched build)")
     layout = LAYOUTS[version]
     frame = "PyFrameObject" if layout.instances is Instances.DICT_POINTER else "struct _PyInterpreterFrame"
     wanted = {name: [(kind, field) for field in fields] for name, (kind, *fields) in FIELDS.items()}

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from commands import NOBODY, SOURCE
 from commands import run_as as _semtrace_as
-from driving import Target, observing, only, state, target, until, watch
+from driving import UNLINKED, Target, observing, only, state, target, until, watch
 from support import PATIENCE_S, alive, child_pids, start, until_released, wait_until
 
 from semtrace.errors import NotPermitted, Refused
@@ -374,7 +374,8 @@ def _parent_inside(first: int, pid: int) -> int:
 @pytest.mark.parametrize("run", ['exec "$@"', '"$@"; true'], ids=["first process", "below a shell"])
 def test_an_ordinary_container_proves_and_releases_its_orphan_itself(run: str) -> None:
     script = f"mount -t tmpfs none /dev/shm && mount -t proc proc /proc && {run}"
-    with target(wrapper=("unshare", "-m", "-p", "--fork", "sh", "-c", script, "-")) as t:
+    wrapper = ("unshare", "-m", "-p", "--fork", "sh", "-c", script, "-")
+    with target(made=UNLINKED, wrapper=wrapper) as t:  # processes outside could open one that has a name
         t.fork("a", "b", "c")
         t.do("a", "lock.acquire()")
         t.block("b", "lock")

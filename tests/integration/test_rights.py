@@ -23,7 +23,7 @@ from commands import AS_USER as _AS_USER
 from commands import NOBODY, SOURCE
 from commands import run as _semtrace
 from commands import run_as as _semtrace_as
-from driving import FEW, SOME, Target, observing, only, state, target, until, watch
+from driving import FEW, SOME, UNLINKED, Target, observing, only, state, target, until, watch
 from support import PATIENCE_S, alive, start, wait_until
 
 from semtrace import cli, commands
@@ -440,7 +440,7 @@ def test_a_container_is_seen_from_the_host(python: str) -> None:
 
 @namespaces
 def test_an_unlinked_lock_of_a_container_is_seen_from_the_host() -> None:
-    with target(wrapper=CONTAINER) as t:
+    with target(made=UNLINKED, wrapper=CONTAINER) as t:
         t.fork("a")
         with observing(t.root) as observer:
             assert not state(observer, "free").linked

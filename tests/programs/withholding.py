@@ -72,7 +72,7 @@ def main():
     os.setgid(user)
     os.setuid(user)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, as an ordinary process of that user
-    globals()["lock"] = multiprocessing.Lock()
+    globals()["lock"] = multiprocessing.get_context("fork").Lock()  # the default one imports more, later
     globals()["lock"].acquire()
     server = os.fork()
     if not server:

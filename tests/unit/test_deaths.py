@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from sick import SERVER, frames, holder, lock, pid, snapshot, waiter, worker
 from support import start_ticks, wait_until
 
+from semtrace.linux import pidfd
 from semtrace.linux.pidfd import Pidfd
 from semtrace.model import Death, DeathCause, HeldAtDeath, ProcessId, place_of
 from semtrace.observe.history.deaths import Deaths, cause_of
@@ -75,6 +77,12 @@ def test_a_process_that_became_another_program_is_not_dead(grandchild: ProcessId
     deaths.update(1.0, SERVER, {grandchild: "worker"})
     assert deaths.update(2.0, SERVER, {}) == ()
     deaths.close()
+
+
+@pytest.mark.parametrize("groups", ["", "2:memory:/\n1:name=systemd:/init.scope\n", "0::\n0"])
+def test_machine_without_cgroup_v2_has_no_count_of_kills(groups: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pidfd, "open", lambda path, **_: io.StringIO(groups if "cgroup" in path else ""), raising=False)
+    assert pidfd.out_of_memory_kills(os.getpid()) is None
 
 
 def test_a_reused_pid_is_not_watched() -> None:

@@ -59,18 +59,24 @@ def main() -> None:
     ours, theirs = os.pipe()
     root = context.Process(target=server, args=(theirs,))
     root.start()
-    assert root.pid
+    try:
+        look(root.pid or 0, ours)
+    finally:
+        root.kill()  # else it is waited for, also where an error has ended the rest
+
+
+def look(root: int, ours: int) -> None:
     told = b""
     while not told.endswith(b"\n"):
         told += os.read(ours, 100)
     holder = int(told.lstrip(b"x").split()[0])
-    with Memory(root.pid) as memory:
-        offset = tid_offset(memory, read_mappings(root.pid) or [], innermost_ids(root.pid))
-        walked = walk(root.pid, memory, budget_s=60.0, all_thread_locks=True)
+    with Memory(root) as memory:
+        offset = tid_offset(memory, read_mappings(root) or [], innermost_ids(root))
+        walked = walk(root, memory, budget_s=60.0, all_thread_locks=True)
     print(f"{platform.machine()}, pages of {PAGE_SIZE}, thread ids at {offset and hex(offset)}, children {told!r}")
     names = sorted(named.name for found in walked.semlocks.values() for named in found)
     print(f"names {names} in {walked.seconds:.1f} s, {walked.objects} objects, {walked.reason}")
-    observer = Observer(server_of(root.pid), search_budget_s=5.0, all_thread_locks=True)
+    observer = Observer(server_of(root), search_budget_s=5.0, all_thread_locks=True)
     show(observer, "contended")
     private = {each.name: each.processes[0].locked for each in observer.snapshot().thread_locks}
     print(f"private: {private}")
@@ -78,7 +84,6 @@ def main() -> None:
     show(observer, "orphaned")
     print(f"problems: {observer.snapshot().problems}")
     observer.close()
-    root.kill()
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ def exit_code_of(pidfd: int) -> int | None:
 
 def out_of_memory_kills(pid: int) -> tuple[str, int] | None:
     """Return the memory cgroup of a process and how many processes were killed in it for memory (cgroup v2
-    memory.events, oom_kill); None if that cannot be seen.
+    memory.events, oom_kill); None if that cannot be seen, or where there is no cgroup v2.
     """
-    with suppress(OSError, ValueError, IndexError):
+    with suppress(OSError, ValueError, IndexError, StopIteration):
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as stream:
             group = next(line for line in stream.read(1 << 16).splitlines() if line.startswith("0::"))[3:]
         kills = kills_in(group)
