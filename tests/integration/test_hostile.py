@@ -30,8 +30,8 @@ from semtrace.repairs import repair
 from semtrace.repairs.audit import Audit
 from semtrace.servers.gunicorn import server_of
 from semtrace.tracing import tracedirs
-from semtrace.tracing.follower import Glance
-from semtrace.tracing.speakers import Mapped
+from semtrace.tracing.follower import StateFilePoller
+from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.statefiles import MOST_DEAD
 from semtrace.tui.remembered import Order, Remembered
 from semtrace.web.view_process import DRIVER
@@ -104,10 +104,10 @@ def test_nobody_else_says_that_a_process_holds_a_lock(attacker: int) -> None:
         init = ProcessId(1, start_ticks(1) or 0)
         for process in (init, server.root, server.child):
             forger.file(process, {server.payments: "x"}, SINCE=time.monotonic_ns(), WHO=wire.who(1, 1))
-        glance = Glance()
+        poller = StateFilePoller()
         members = (server.root, server.child)
-        state = glance.state(members, Mapped({server.payments: (server.root,)}))
-        glance.close()
+        state = poller.state(members, Mapped({server.payments: (server.root,)}))
+        poller.close()
         assert state is not None
         assert init not in state.files
         assert all(book.since_ns is None for book in state.files[server.root].locks)
@@ -123,9 +123,9 @@ def test_thousands_of_files_cost_little_and_hide_no_members(attacker: int) -> No
             forger.sparse(ProcessId(4_000_000 + number, 1))
         for number in range(MOST_DEAD + 50):
             forger.file(ProcessId(5_000_000 + number, 1), {server.orders: "dead"})
-        glance = Glance()
-        state = glance.state((server.root, server.child))
-        glance.close()
+        poller = StateFilePoller()
+        state = poller.state((server.root, server.child))
+        poller.close()
         assert state is not None
         assert {server.root, server.child} <= state.files.keys()
         assert len(state.files) <= MOST_DEAD + 2

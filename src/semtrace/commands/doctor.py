@@ -141,7 +141,7 @@ class Doctor:
     """Looks at one server again and again and keeps what passes by. Of traced locks it follows the events."""
 
     def __init__(self, server: Server, limits: Limits, *, stacks: bool = True) -> None:
-        self._observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, telling=Follower(), limits=limits)
+        self._observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, trace_source=Follower(), limits=limits)
         self._limits = limits
         self._stacks = stacks
         self._seen: dict[Hashable, tuple[float, Finding]] = {}

@@ -24,10 +24,10 @@ from semtrace.reports.schema import death_json
 from semtrace.servers import gunicorn
 from semtrace.tracing.drain import Drain
 from semtrace.tracing.events import Event
-from semtrace.tracing.follower import Places
+from semtrace.tracing.follower import TraceDirectories
 from semtrace.tracing.lines import JsonLines
 from semtrace.tracing.losses import Losses
-from semtrace.tracing.speakers import Mapped
+from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.state import State
 from semtrace.tracing.traced import traced_event
 from semtrace.wire import Site
@@ -96,8 +96,8 @@ class Tail:
 
     def __init__(self, server: Server, for_s: float | None = None) -> None:
         self._members = _Members()
-        self._observer = Observer(server, telling=self._members)
-        self._places = Places(live=True)
+        self._observer = Observer(server, trace_source=self._members)
+        self._directories = TraceDirectories(live=True)
         self._drain = Drain()
         self._state = State()
         self._losses = Losses()
@@ -117,15 +117,15 @@ class Tail:
     def _begin(self, server: Server) -> None:
         """The names first: events that come meanwhile would not fit the pipe."""
         self._take(settle(self._observer))
-        if not self._places.directories:
+        if not self._directories.directories:
             raise SemtraceError(f"no lock of {server.title} (PID {server.pid}) is traced", TO_TRACE)
-        if not self._places.pipes:
+        if not self._directories.pipes:
             raise NotPermitted("the directory of the traced server does not let us make a pipe", "look as its user")
 
     def close(self) -> None:
         self._observer.close()
         self._drain.close()
-        self._places.close()
+        self._directories.close()
 
     @property
     def sites(self) -> Mapping[int, Site]:
@@ -147,9 +147,9 @@ class Tail:
         self._drain.follow(())
         while self._drain.waiting:
             yield self._next()
-        if self._places.waits:  # events that only one more look can judge
+        if self._directories.waits:  # events that only one more look can judge
             self._take(self._observer.snapshot())
-        yield self._noted(self._places.events())  # what came since the thread has read last
+        yield self._noted(self._directories.events())  # what came since the thread has read last
 
     def died(self) -> list[Death]:
         """Return the deaths that have become known since the last time, each once and with its cause if it has one."""
@@ -160,8 +160,8 @@ class Tail:
         return traced_event(event, self._state, self._names)
 
     def _next(self) -> tuple[list[Event], dict[ProcessId, int]]:
-        events = self._places.decoded(self._drain.take(_MOST_AT_ONCE))
-        if time.monotonic() - self._looked_s >= _LOOK_EVERY_S or self._places.waits:
+        events = self._directories.decoded(self._drain.take(_MOST_AT_ONCE))
+        if time.monotonic() - self._looked_s >= _LOOK_EVERY_S or self._directories.waits:
             self._take(self._observer.snapshot())
         elif self._is_new(events):
             self._learn()
@@ -169,7 +169,7 @@ class Tail:
 
     def _noted(self, events: list[Event]) -> tuple[list[Event], dict[ProcessId, int]]:
         events.sort(key=_time_of)
-        told = {process: stream.told_lost for process, stream in self._state.streams.items()}
+        told = {process: stream.reported_lost for process, stream in self._state.streams.items()}
         return events, self._losses.note(events, told)
 
     def _take(self, snapshot: Snapshot) -> None:
@@ -180,9 +180,9 @@ class Tail:
         names = {lock.id: lock.name for lock in snapshot.locks if lock.name}
         self.version += names != self._names
         self._names = names
-        self._places.look(self._members.known, self._members.mapped)
+        self._directories.look(self._members.known, self._members.mapped)
         if not self._ending:
-            self._drain.follow(self._places.pipes.values())
+            self._drain.follow(self._directories.pipes.values())
         self._looked_s = time.monotonic()
         self._learn()
 
@@ -193,7 +193,7 @@ class Tail:
         if self._learned_s + _LEARN_EVERY_S > time.monotonic():
             time.sleep(self._learned_s + _LEARN_EVERY_S - time.monotonic())
         before = self._state
-        self._state = self._places.with_files(before)
+        self._state = self._directories.with_files(before)
         self.version += (before.sites, before.names) != (self._state.sites, self._state.names)
         self._learned_s = time.monotonic()
 

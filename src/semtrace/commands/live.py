@@ -109,4 +109,4 @@ def _stacks(
 def following(settings: Settings) -> Callable[[Server], Observer]:
     """Return what makes an observer that follows the events of traced locks, if there are any."""
     limits = Limits(ignore=frozenset(settings.ignore))
-    return lambda server: Observer(server, telling=Follower(), limits=limits)
+    return lambda server: Observer(server, trace_source=Follower(), limits=limits)

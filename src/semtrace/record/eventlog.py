@@ -33,7 +33,7 @@ class Legend:
     users: Mapping[ProcessId, int] = field(default_factory=dict)
     trusted: frozenset[int] = frozenset()
 
-    def may_tell(self, user: int, process: ProcessId) -> bool:
+    def may_report_process(self, user: int, process: ProcessId) -> bool:
         """Return True if an event of this process counts that came through a pipe of this user."""
         return user in self.trusted or self.users.get(process) == user
 

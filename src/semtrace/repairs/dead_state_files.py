@@ -29,18 +29,18 @@ class SetRight:
     failed: str | None = None
 
 
-def let_go(members: Collection[ProcessId], lock: SemId) -> tuple[SetRight, ...]:
+def clear_claims(members: Collection[ProcessId], lock: SemId) -> tuple[SetRight, ...]:
     """Ends what the files of the dead of this server say of a lock that has just been released. Raises nothing."""
     found = []
     for directory in tracedirs.find(members):
         try:
-            found += [each for name in directory.names() if (each := _let_go(directory, name, lock)) is not None]
+            found += [each for name in directory.names() if (each := _clear_claim(directory, name, lock)) is not None]
         finally:
             directory.close()
     return tuple(sorted(found, key=lambda each: each.process))
 
 
-def _let_go(directory: Directory, name: str, lock: SemId) -> SetRight | None:
+def _clear_claim(directory: Directory, name: str, lock: SemId) -> SetRight | None:
     """None if there is nothing to set right."""
     process = wire.parse_state_name(name)
     if process is None or still(process) or not _slots(directory, name, process, lock):

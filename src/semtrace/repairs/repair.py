@@ -31,7 +31,7 @@ from semtrace.linux.stillness import Stillness
 from semtrace.linux.sweep import Obstacle
 from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, ThreadLock, Waiter
 from semtrace.observe.observer import Observer, settle
-from semtrace.repairs.dead_state_files import SetRight, let_go
+from semtrace.repairs.dead_state_files import SetRight, clear_claims
 from semtrace.text import clean
 
 PATIENCE_S = 12.0
@@ -159,7 +159,7 @@ def why_not(
         blind = _blind(snapshot, [process.pid for process in lock.mapped_by])
     if blind:
         return NotPermitted(what, remedy(blind))
-    if lock.barred and (found := obstacle(lock.id)) is not None and found.rights_help:
+    if lock.proof_needs_rights and (found := obstacle(lock.id)) is not None and found.rights_help:
         return NotPermitted(what, remedy(found.pid or 1))
     return Refused(what, f"nothing was done; semtrace dump {snapshot.server.pid} shows more")
 
@@ -192,14 +192,14 @@ def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> 
     with _opened(observer, lock) as semaphore:
         if not semaphore.reserve():
             raise Refused(f"somebody else is releasing {clean(lock.label)} at this moment", "look again")
-        observer.prove_anew()
+        observer.restart_proofs()
         lock, still = _at_a_still_moment(observer, _proved(observer, lock.id))
         with undisturbed():
             released = _act(semaphore, lock, still)
             try:
                 log(released)
             finally:
-                set_right = let_go(members, lock.id)
+                set_right = clear_claims(members, lock.id)
     return _look_after(observer, replace(released, set_right=set_right))
 
 

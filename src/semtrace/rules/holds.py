@@ -56,7 +56,7 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     explained = explained_locks(snapshot) | _waits_for_stopped(snapshot)
     crowded = []
     for lock in snapshot.semaphores:
-        if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
+        if lock.id in explained or lock.state == "orphaned" or lock.proof_needs_rights or not worth_a_word(lock):
             continue
         found = (
             _unreleased(lock, snapshot, present)

@@ -56,7 +56,7 @@ def _clash(there: list[LockOrder], back: list[LockOrder], locks: Mapping[SemId, 
     """Two that may meet: different threads, and no lock that both hold all the while."""
     for one in there:
         for other in back:
-            if any(_may_gate(locks.get(gate)) for gate in one.beside & other.beside):
+            if any(_may_gate(locks.get(gate)) for gate in one.also_held & other.also_held):
                 continue
             for mine in one.threads:
                 for yours in other.threads:

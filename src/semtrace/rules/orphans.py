@@ -70,7 +70,7 @@ def _guards_messages(lock: Lock) -> bool:
 def seems_orphaned(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """All is proved of it that can be without root's rights."""
     for lock in snapshot.semaphores:
-        if not lock.barred:
+        if not lock.proof_needs_rights:
             continue
         yield Finding(
             code=FindingCode.ORPHANED_LOCK,

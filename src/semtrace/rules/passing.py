@@ -19,7 +19,9 @@ Seen = Mapping[Hashable, tuple[float, Finding]]
 def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
     """Yield what was `seen` at some time and is not among the snapshot's findings any more."""
     living = {process.pid for process in snapshot.processes}
-    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred} | explained(snapshot)
+    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.proof_needs_rights} | explained(
+        snapshot
+    )
     present = {finding.key for finding in snapshot.findings}
     instead = {(finding.lock or finding.name) for finding in snapshot.findings if CODES[finding.code].instead}
     blocked = {_thread(each) for finding in snapshot.findings if finding.code in _BLOCKED for each in finding.threads}
