@@ -1,4 +1,4 @@
-"""long-hold and long-wait of what is no shared lock: private locks, file locks, threads that a worker waits for."""
+"""long-hold and long-wait of all but shared locks: private locks, file locks, threads that a worker waits for."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ _ACQUIRE = "acquire"
 
 
 def _is_reported(wait: Wait, snapshot: Snapshot) -> bool:
-    """To wait for the end of a thread or process is how programs are written: only a worker is kept from work by it."""
+    """Return True for waits that are worth a finding. To join a thread or process is normal: it only keeps a worker
+    from work.
+    """
     kind = wait.target.kind
     if kind is WaitKind.THREAD_END:
         serving = {process.id for process in workers(snapshot)} - {snapshot.server.id}

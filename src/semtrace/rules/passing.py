@@ -1,4 +1,4 @@
-"""What was found while a server was watched, and is over."""
+"""Report findings of the time in which a server was watched that are over now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from semtrace.model import CODES, Finding, FindingCode, ProcessId, Snapshot, Thr
 from semtrace.rules import gone_by
 from semtrace.rules.knots import explained
 
-# Of a thread that is blocked for ever one of these tells.
+# One of these explains a thread that is stuck.
 _BLOCKED = (FindingCode.STUCK, FindingCode.DEADLOCK, FindingCode.WORKER_DIED)
 
 # What passed by: when it was last seen, on the clock of the snapshots, and how.

@@ -3,7 +3,7 @@
 A deadlock and an orphaned lock are reported as such. What is left hangs on a signal that nobody can give any more, on a
 private lock that nobody can release, or on a stopped process.
 
-- A thread that is parked in a private signal (`threading.Event().wait()` at the end of a main program) is no harm by
+- A thread that is parked in a private signal (`threading.Event().wait()` at the end of a main program) does not harm by
   itself: it is reported only if it is a worker's first thread, or if others wait for it to end or to release.
 - A cause is named only if the evidence excludes the others: "locked since the fork" takes a parent that was seen to
   hold the same lock.
@@ -284,7 +284,9 @@ def _may_be_rest(wait: Wait) -> bool:
 
 
 def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Every worker waits for something else than work, longer than the limit, and that is not proven to be for ever."""
+    """Yield a finding if every worker has waited for something else than work longer than the limit, without proof that
+    the wait is endless.
+    """
     serving = workers(snapshot)
     kept = serving_waits_by_worker(snapshot).values()
     found = [[wait for wait in waits if wait.target.kind not in _ENDS] for waits in kept]
