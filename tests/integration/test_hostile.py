@@ -240,7 +240,7 @@ def test_file_system_that_withholds_a_read_stops_nobody(attacker: int) -> None:
     with withholding(attacker) as pid:
         for arguments in (("dump", pid), ("doctor", "--for", "0.5", pid)):
             done = semtrace(*arguments)
-            assert f"process {pid} stops whoever reads it" in done.stderr, done
+            assert f"process {pid} blocks its readers" in done.stderr, done
             assert done.returncode in (0, 4), done
             assert pid in done.stdout, done
 
@@ -254,7 +254,7 @@ def test_only_thread_that_reads_is_left_behind_too(attacker: int, ways: list[str
     @in_own_namespace
     def attack() -> None:
         with withholding(attacker, *ways, name="gunicorn") as pid:
-            assert f"process {pid} stops whoever reads it" in (done := semtrace("ps")).stderr, done
+            assert f"process {pid} blocks its readers" in (done := semtrace("ps")).stderr, done
             assert done.returncode == 0, done
 
     attack()
@@ -275,7 +275,7 @@ def test_server_that_withholds_its_memory_stops_no_run(attacker: int) -> None:
         Thread(target=_drain, args=(ours,), daemon=True).start()
         assert popen.stderr
         said = popen.stderr.read()
-    pid = re.search(r"process (\d+) stops whoever reads it", said)
+    pid = re.search(r"process (\d+) blocks its readers", said)
     assert pid is not None, said
     assert alive(int(pid[1]))
     assert "the server that it started runs on" in said
@@ -291,7 +291,7 @@ def test_server_that_withholds_its_memory_ends_its_page(attacker: int) -> None:
         env = {**os.environ, "PYTHONPATH": SOURCE, "TEXTUAL_DRIVER": DRIVER}
         command = session_command(["attach", pid, "--browser=look"])
         done = subprocess.run(command, env=env, stdin=open_pipe(), capture_output=True, timeout=PATIENCE_S)
-        assert f"process {pid} stops whoever reads it".encode() in done.stderr, done
+        assert f"process {pid} blocks its readers".encode() in done.stderr, done
         assert done.stdout.count(b"__GANGLION__") == 1
 
 

@@ -102,7 +102,7 @@ class Tail:
         self._state = State()
         self._losses = Losses()
         self._names: dict[SemId, str] = {}
-        self._dead: dict[ProcessId, Death | None] = {}  # None: it was told
+        self._dead: dict[ProcessId, Death | None] = {}  # None: it was reported
         self._looked_s = 0.0
         self._learned_s = 0.0
         self._for_s = float("inf") if for_s is None else for_s
@@ -115,7 +115,7 @@ class Tail:
             raise
 
     def _begin(self, server: Server) -> None:
-        """The names first: events that come meanwhile would not fit the pipe."""
+        """Read the names first: events that come meanwhile would not fit the pipe."""
         self._take(settle(self._observer))
         if not self._directories.directories:
             raise SemtraceError(f"no lock of {server.title} (PID {server.pid}) is traced", TO_TRACE)
@@ -147,14 +147,14 @@ class Tail:
         self._drain.follow(())
         while self._drain.waiting:
             yield self._next()
-        if self._directories.waits:  # events that only one more look can judge
+        if self._directories.waits:  # events that only one more snapshot can judge
             self._take(self._observer.snapshot())
         yield self._noted(self._directories.events())  # what came since the thread has read last
 
     def died(self) -> list[Death]:
         """Return the deaths that have become known since the last time, each once and with its cause if it has one."""
-        told, self._dead = self._dead, dict.fromkeys(self._dead)
-        return [death for death in told.values() if death is not None]
+        known, self._dead = self._dead, dict.fromkeys(self._dead)
+        return [death for death in known.values() if death is not None]
 
     def traced(self, event: Event) -> TracedEvent:
         return traced_event(event, self._state, self._names)
@@ -169,8 +169,8 @@ class Tail:
 
     def _noted(self, events: list[Event]) -> tuple[list[Event], dict[ProcessId, int]]:
         events.sort(key=_time_of)
-        told = {process: stream.reported_lost for process, stream in self._state.streams.items()}
-        return events, self._losses.note(events, told)
+        reported = {process: stream.reported_lost for process, stream in self._state.streams.items()}
+        return events, self._losses.note(events, reported)
 
     def _take(self, snapshot: Snapshot) -> None:
         self.alive = snapshot.alive
@@ -187,8 +187,8 @@ class Tail:
         self._learn()
 
     def _learn(self) -> None:
-        """Reads the files, not more often than they cost little; meanwhile memory keeps what comes. `version` counts
-        how often names or lines have changed.
+        """Read the files, so seldom that they cost little; meanwhile events stay in memory. `version` counts how often
+        names or lines have changed.
         """
         if self._learned_s + _LEARN_EVERY_S > time.monotonic():
             time.sleep(self._learned_s + _LEARN_EVERY_S - time.monotonic())
@@ -198,7 +198,7 @@ class Tail:
         self._learned_s = time.monotonic()
 
     def _is_new(self, events: Iterable[Event]) -> bool:
-        """Whether one is about a line or a process that we have not read of yet."""
+        """Return True if an event is about a line or a process that we have not read of yet."""
         sites, files = self._state.sites, self._state.files
         seen = {(event[0], event[1] & 0xFFFFFFFF) for event in events}
         return any((site and site not in sites) or origin.process not in files for origin, site in seen)
