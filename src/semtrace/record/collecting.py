@@ -1,4 +1,4 @@
-"""What traced locks tell, for a recorder: their state files for the snapshots, their events as bytes for the file."""
+"""Read traced locks for a recorder: their state files for the snapshots, their events as bytes for the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semtrace.tracing.state import State
 
 
 class Collecting:
-    """A `TraceSource` that reads state files as a glance does, and keeps what comes through pipes of its own."""
+    """A `TraceSource` that polls state files, and keeps the bytes that come through its own pipes."""
 
     live = False
 

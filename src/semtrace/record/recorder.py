@@ -36,7 +36,7 @@ _STILL_S = 1.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to record. `keep_s`: keep so much in memory, and write it when something happens; None: write all."""
+    """Options of a recorder. `keep_s`: keep so much in memory, and write it when something happens; None: write all."""
 
     interval_s: float
     keep_s: float | None = None
