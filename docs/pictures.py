@@ -78,7 +78,7 @@ async def photograph(pid: int, shot: Shot) -> str:
     app = SemtraceApp(
         [server],
         lambda: [server],
-        lambda each: Observer(each, telling=Follower()),
+        lambda each: Observer(each, trace_source=Follower()),
         settings=Settings(interval=0.1),
         tools=Tools(release=lambda server, lock: (), stacks=stacks),  # the key is told, and never pressed
         colours="many",

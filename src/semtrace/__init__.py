@@ -1,7 +1,7 @@
 """semtrace: which worker holds which lock, seen from outside, and by the traced locks from inside.
 
-In a server: `import semtrace; semtrace.install()` traces every multiprocessing lock made afterwards (the natural place
-with gunicorn is its gunicorn.conf.py, which the master runs before it loads the application and forks), and
+In a server, `import semtrace; semtrace.install()` traces every multiprocessing lock made afterwards. With gunicorn this
+belongs into gunicorn.conf.py, which the master runs before it loads the application and forks.
 `semtrace.Lock("orders")` is a multiprocessing lock that is traced and has a name. Importing this loads nothing else.
 """
 

@@ -1,4 +1,4 @@
-"""How long something may take, however little of a processor is left for us."""
+"""Limit how long something may take, however little of a processor is left for us."""
 
 from __future__ import annotations
 

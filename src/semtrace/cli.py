@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace, typed: Sequence[str]) -> int:
         return tell(error)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `semtrace dump | head`: whoever read us has seen enough
+    except BrokenPipeError:  # `semtrace dump | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
 

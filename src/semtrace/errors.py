@@ -1,4 +1,4 @@
-"""What can go wrong in a way that a user can mend: each error carries its remedy and its exit code."""
+"""Errors that a user can fix: each carries its remedy and its exit code."""
 
 from __future__ import annotations
 

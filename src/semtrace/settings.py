@@ -1,4 +1,4 @@
-"""What a user can set, in `$XDG_CONFIG_HOME/semtrace/config.toml`: the pace, the look, the keys."""
+"""Settings of the user in `$XDG_CONFIG_HOME/semtrace/config.toml`: the pace, the appearance, the keys."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def config_path() -> Path:
 
 
 def state_path() -> Path:
-    """What semtrace itself remembers: https://specifications.freedesktop.org/basedir-spec, XDG_STATE_HOME."""
+    """Return the state file, by https://specifications.freedesktop.org/basedir-spec, XDG_STATE_HOME."""
     return _base("XDG_STATE_HOME", ".local/state") / "semtrace" / "view.json"
 
 
 def load(given: Path | None = None) -> Settings:
-    """The user's settings, the defaults where there is no file. Raises UsageError on what it cannot understand."""
+    """Return the user's settings, the defaults without a file. Raises UsageError on what it cannot understand."""
     table = _table(given)
     return Settings() if table is None else from_table(table, str(given or config_path()))
 
 
 def _table(given: Path | None) -> dict[str, Any] | None:
-    """Return what the file has, None where there is none."""
+    """Return the parsed file, None without one."""
     path = given or config_path()
     try:
         text = safefile.read(path, MOST_BYTES + 1)
@@ -71,7 +71,7 @@ def _table(given: Path | None) -> dict[str, Any] | None:
     try:
         table: dict[str, Any] = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no TOML: {error}", "mend that line, or move the file away") from error
+        raise UsageError(f"{path} is not valid TOML: {error}", "fix that line, or move the file away") from error
     return table
 
 
@@ -92,7 +92,7 @@ def as_json() -> dict[str, Any]:
 
 
 def as_toml() -> Iterator[str]:
-    """Yield the same as the file could have it; what is no setting of the file is a comment, with its default."""
+    """Yield the settings as TOML; one that the file does not set is a comment, with its default."""
     found = as_json()
     yield f"# {found['file']}{'' if found['exists'] else ': there is no such file, so all are the defaults'}"
     yield "# Options of the command line come before these."
@@ -179,5 +179,5 @@ def _base(variable: str, default: str) -> Path:
         return given
     try:
         return Path.home() / default
-    except RuntimeError:  # a user without a name, as in a container: there is no such file then
+    except RuntimeError:  # a user without a name, as in a container, has no such file
         return Path("/") / default

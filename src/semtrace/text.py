@@ -101,7 +101,7 @@ def clip(text: str, width: int) -> str:
 
 
 def clip_start(text: str, width: int) -> str:
-    """As `clip`, but the end is kept: of a name with dots, or of a path, it says more."""
+    """Clip the beginning: the end of a name with dots, or of a path, says more."""
     return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
 
 

@@ -30,8 +30,8 @@ from semtrace.repairs import repair
 from semtrace.repairs.audit import Audit
 from semtrace.servers.gunicorn import server_of
 from semtrace.tracing import tracedirs
-from semtrace.tracing.follower import Glance
-from semtrace.tracing.speakers import Mapped
+from semtrace.tracing.follower import StateFilePoller
+from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.statefiles import MOST_DEAD
 from semtrace.tui.remembered import Order, Remembered
 from semtrace.web.view_process import DRIVER
@@ -104,10 +104,10 @@ def test_nobody_else_says_that_a_process_holds_a_lock(attacker: int) -> None:
         init = ProcessId(1, start_ticks(1) or 0)
         for process in (init, server.root, server.child):
             forger.file(process, {server.payments: "x"}, SINCE=time.monotonic_ns(), WHO=wire.who(1, 1))
-        glance = Glance()
+        poller = StateFilePoller()
         members = (server.root, server.child)
-        state = glance.state(members, Mapped({server.payments: (server.root,)}))
-        glance.close()
+        state = poller.state(members, Mapped({server.payments: (server.root,)}))
+        poller.close()
         assert state is not None
         assert init not in state.files
         assert all(book.since_ns is None for book in state.files[server.root].locks)
@@ -123,9 +123,9 @@ def test_thousands_of_files_cost_little_and_hide_no_members(attacker: int) -> No
             forger.sparse(ProcessId(4_000_000 + number, 1))
         for number in range(MOST_DEAD + 50):
             forger.file(ProcessId(5_000_000 + number, 1), {server.orders: "dead"})
-        glance = Glance()
-        state = glance.state((server.root, server.child))
-        glance.close()
+        poller = StateFilePoller()
+        state = poller.state((server.root, server.child))
+        poller.close()
         assert state is not None
         assert {server.root, server.child} <= state.files.keys()
         assert len(state.files) <= MOST_DEAD + 2
@@ -240,7 +240,7 @@ def test_file_system_that_withholds_a_read_stops_nobody(attacker: int) -> None:
     with withholding(attacker) as pid:
         for arguments in (("dump", pid), ("doctor", "--for", "0.5", pid)):
             done = semtrace(*arguments)
-            assert f"process {pid} stops whoever reads it" in done.stderr, done
+            assert f"process {pid} blocks its readers" in done.stderr, done
             assert done.returncode in (0, 4), done
             assert pid in done.stdout, done
 
@@ -254,7 +254,7 @@ def test_only_thread_that_reads_is_left_behind_too(attacker: int, ways: list[str
     @in_own_namespace
     def attack() -> None:
         with withholding(attacker, *ways, name="gunicorn") as pid:
-            assert f"process {pid} stops whoever reads it" in (done := semtrace("ps")).stderr, done
+            assert f"process {pid} blocks its readers" in (done := semtrace("ps")).stderr, done
             assert done.returncode == 0, done
 
     attack()
@@ -275,7 +275,7 @@ def test_server_that_withholds_its_memory_stops_no_run(attacker: int) -> None:
         Thread(target=_drain, args=(ours,), daemon=True).start()
         assert popen.stderr
         said = popen.stderr.read()
-    pid = re.search(r"process (\d+) stops whoever reads it", said)
+    pid = re.search(r"process (\d+) blocks its readers", said)
     assert pid is not None, said
     assert alive(int(pid[1]))
     assert "the server that it started runs on" in said
@@ -291,7 +291,7 @@ def test_server_that_withholds_its_memory_ends_its_page(attacker: int) -> None:
         env = {**os.environ, "PYTHONPATH": SOURCE, "TEXTUAL_DRIVER": DRIVER}
         command = session_command(["attach", pid, "--browser=look"])
         done = subprocess.run(command, env=env, stdin=open_pipe(), capture_output=True, timeout=PATIENCE_S)
-        assert f"process {pid} stops whoever reads it".encode() in done.stderr, done
+        assert f"process {pid} blocks its readers".encode() in done.stderr, done
         assert done.stdout.count(b"__GANGLION__") == 1
 
 

@@ -93,7 +93,7 @@ def test_a_holder_outside_is_seen_however_it_maps(way: str) -> None:
         lock = _never_orphaned(t)
         assert lock.state == "unknown"
         assert f"PID {t.pids['h']}" in (lock.reason or "")
-        assert not lock.barred
+        assert not lock.proof_needs_rights
 
 
 def test_a_holder_outside_is_seen_under_another_name() -> None:

@@ -142,7 +142,7 @@ def test_the_proof_for_a_release_is_found_beside_them_too(python: str) -> None:
         orphan(t, "a")
         with observing(t.root) as observer:
             is_found(observer)
-            observer.prove_anew()
+            observer.restart_proofs()
             is_found(observer)
 
 

@@ -81,7 +81,7 @@ def _lock(observer: Observer) -> Lock:
 
 def test_the_dead_holders_file_says_no_more_that_it_holds_it_and_all_viewers_agree(server: Running, base: Path) -> None:
     dead = _die(server, base)
-    viewer = Observer(server_of(server.pid), telling=Follower())
+    viewer = Observer(server_of(server.pid), trace_source=Follower())
     try:
         wait_until(lambda: _is_orphan_of(dead, _lock(viewer)), what="the proof")
         before, files = _book(base, dead), _files(base)
@@ -154,14 +154,14 @@ def _held(server: Running, base: Path) -> Iterator[tuple[int, SemId]]:
 def test_a_living_process_keeps_its_file_whatever_it_says(server: Running, base: Path) -> None:
     with _held(server, base) as (holder, lock):
         files = _files(base)
-        assert dead_state_files.let_go(_members(server), lock) == ()
+        assert dead_state_files.clear_claims(_members(server), lock) == ()
         assert _files(base) == files
         process = _state(files[holder]).process
         os.kill(holder, 9)
         wait_until(lambda: not alive(holder))
-        assert dead_state_files.let_go(_members(server), replace_inode(lock)) == (), "another lock"
-        assert dead_state_files.let_go(_members(server), lock) == (SetRight(process),)
-        assert dead_state_files.let_go(_members(server), lock) == (), "there is nothing left to set right"
+        assert dead_state_files.clear_claims(_members(server), replace_inode(lock)) == (), "another lock"
+        assert dead_state_files.clear_claims(_members(server), lock) == (SetRight(process),)
+        assert dead_state_files.clear_claims(_members(server), lock) == (), "there is nothing left to set right"
 
 
 def replace_inode(lock: SemId) -> SemId:

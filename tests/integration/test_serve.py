@@ -506,7 +506,7 @@ def test_complaints_are_cleaned_and_few() -> None:
     for number in range(1000):
         complaints.lines(f"line {number}\nand another")
     assert len(said) == MOST_LINES + 1
-    assert said[-1] == "more is not said before the next minute"
+    assert said[-1] == "further lines are dropped until the next minute"
     now[0] = 61.0
     complaints.lines("later")
     assert said[-1] == "later"

@@ -54,7 +54,7 @@ def serving(workers: int = 2) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def observing(running: Running) -> Iterator[Observer]:
-    observer = Observer(server_of(running.pid), telling=Follower())
+    observer = Observer(server_of(running.pid), trace_source=Follower())
     try:
         yield observer
     finally:

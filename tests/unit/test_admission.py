@@ -14,9 +14,9 @@ from semtrace.model import ProcessId, SemId
 from semtrace.tracing.admission import MOST_WAITING, Admission
 from semtrace.tracing.events import LONGEST_NS
 from semtrace.tracing.folding import MOST_ACTS, MOST_HOLDS, MOST_LOCKS, Cell, bounded_cells
-from semtrace.tracing.follower import Places
+from semtrace.tracing.follower import TraceDirectories
 from semtrace.tracing.histogram import bucket, coarse
-from semtrace.tracing.speakers import Mapped, Speakers
+from semtrace.tracing.reporters import Mapped, Reporters
 from semtrace.tracing.state import State, fold
 from semtrace.tracing.statefiles import StateFiles
 from semtrace.tracing.tally import MOST_BUCKETS, Tally, bounded, total
@@ -28,8 +28,8 @@ NOW = 1_000_000
 INIT = ProcessId(1, 7)
 
 
-class Known(Speakers):
-    """Speakers of a server that does not exist: P is the server's own user's, Q another's."""
+class Known(Reporters):
+    """Reporters of a server that does not exist: P is the server's own user's, Q another's."""
 
     def __init__(self, mapped: Mapped | None = None) -> None:
         super().__init__()
@@ -86,14 +86,14 @@ def test_events_of_the_future_are_counted_and_dropped() -> None:
 
 
 def test_a_living_stranger_is_told_of_by_nobody() -> None:
-    speakers = Known()
+    reporters = Known()
     mine = ProcessId(os.getpid(), 1)  # a pid that was given out again: not this process
-    assert speakers.may_speak(ME, mine)
-    assert not speakers.may_speak(ME, speakers_own())
-    assert not speakers.may_speak(4711, P)
+    assert reporters.may_report_process(ME, mine)
+    assert not reporters.may_report_process(ME, own_process())
+    assert not reporters.may_report_process(4711, P)
 
 
-def speakers_own() -> ProcessId:
+def own_process() -> ProcessId:
     from semtrace.tracing.reader import this_viewer
 
     return this_viewer()
@@ -134,10 +134,10 @@ def test_a_file_of_the_future_is_not_believed(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv(wire.SHM_VARIABLE, str(tmp_path))
     server = FakeServer(tmp_path)
     server.write_state(server.process, SINCE=2**63)
-    places = Places(live=False)
-    places.look([server.process])
-    state = places.with_files(State())
-    places.close()
+    directories = TraceDirectories(live=False)
+    directories.look([server.process])
+    state = directories.with_files(State())
+    directories.close()
     assert state.files == {}
     assert state.refused.files == 1
 

@@ -62,8 +62,8 @@ def test_events_come_back_as_they_were_with_their_legend() -> None:
     legend = Legend({3: ("/app/a.py", 7)}, {LOCK: "a"}, {P: 1000}, frozenset({0}))
     assert legend_of(legend_chunk(legend, 1)) == legend
     assert not legend.beyond(legend)
-    assert legend.may_tell(1000, P)
-    assert not legend.may_tell(1001, P)
+    assert legend.may_report_process(1000, P)
+    assert not legend.may_report_process(1001, P)
 
 
 def test_csv_has_a_row_for_each_hold_and_wait(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def orders(*told: LockOrder) -> Tracing:
 
 
 def through(*gates: SemId, **changes: Any) -> tuple[LockOrder, LockOrder]:
-    return replace(THERE, beside=frozenset(gates)), replace(BACK, beside=frozenset(gates), **changes)
+    return replace(THERE, also_held=frozenset(gates)), replace(BACK, also_held=frozenset(gates), **changes)
 
 
 def test_both_sites_and_pids_are_the_evidence() -> None:

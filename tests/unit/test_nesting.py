@@ -40,7 +40,7 @@ def test_what_is_taken_inside_what_is_told_with_its_lines_and_thread() -> None:
     state = fold(watched(), events(*acts((TOOK, A), site=5), *acts((TOOK, B), first=2, site=6)))
     ((nesting, threads),) = state.nestings.items()
     assert (nesting.outer, nesting.inner, nesting.outer_site, nesting.inner_site) == (A, B, 5, 6)
-    assert (nesting.beside, threads) == (frozenset(), ((P, P.pid),))
+    assert (nesting.also_held, threads) == (frozenset(), ((P, P.pid),))
 
 
 def test_a_fold_leaves_the_state_before_as_it_was() -> None:
@@ -60,7 +60,7 @@ def test_batches_make_no_difference() -> None:
         state = fold(state, events(each))
     assert (state.nestings, state.held, whole.held) == (whole.nestings, {}, {})
     assert pairs(state) == {(GATE, A), (GATE, B), (A, B)}
-    assert next(each for each in state.nestings if (each.outer, each.inner) == (A, B)).beside == {GATE}
+    assert next(each for each in state.nestings if (each.outer, each.inner) == (A, B)).also_held == {GATE}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_signal_is_neither_and_a_semaphore_only_stands_beside() -> None:
     assert pairs(fold(watched(), events(*signal, *acts((TOOK, A), first=2)))) == set()
     several = acts((TOOK, GATE), kind=Kind.SEMAPHORE)
     state = fold(watched(), events(*several, *acts((TOOK, A), (TOOK, B), first=2)))
-    assert [(each.outer, each.inner, each.beside) for each in state.nestings] == [(A, B, {GATE})]
+    assert [(each.outer, each.inner, each.also_held) for each in state.nestings] == [(A, B, {GATE})]
 
 
 def test_after_a_loss_nothing_is_said_until_a_file_tells_what_is_held() -> None:
@@ -106,12 +106,12 @@ def test_after_a_loss_nothing_is_said_until_a_file_tells_what_is_held() -> None:
     later = [record(TOOK, 4 * S + at, 6 + at, 0, lock=lock) for at, lock in ((1, A), (2, B))]
     state = fold(state, events(*later))
     assert (A, B) in pairs(state)
-    assert all(GATE in {each.outer, *each.beside} for each in state.nestings)
+    assert all(GATE in {each.outer, *each.also_held} for each in state.nestings)
 
 
 def test_what_was_held_before_the_viewing_stands_beside_but_is_not_itself_taken_around() -> None:
     state = fold(watched(book(lock=GATE, since_ns=5, tid=P.pid)), events(*acts((TOOK, A), (TOOK, B))))
-    assert [(each.outer, each.inner, each.beside) for each in state.nestings] == [(A, B, {GATE})]
+    assert [(each.outer, each.inner, each.also_held) for each in state.nestings] == [(A, B, {GATE})]
 
 
 def test_the_dead_hold_nothing_and_what_nobody_knows_is_forgotten() -> None:

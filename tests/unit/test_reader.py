@@ -20,7 +20,7 @@ from semtrace.console.signals import ending_on_signals
 from semtrace.model import ProcessId
 from semtrace.tracing import follower as following
 from semtrace.tracing import tracedirs
-from semtrace.tracing.follower import Follower, Glance, Places
+from semtrace.tracing.follower import Follower, StateFilePoller, TraceDirectories
 from semtrace.tracing.reader import EventPipe, this_viewer
 from semtrace.tracing.tracedirs import Directory
 from semtrace.wire import EventType
@@ -224,9 +224,9 @@ def test_a_glance_reads_the_living_and_the_dead_and_changes_nothing(server: Fake
     server.write_state(server.process, ACQUIRED=4)
     server.write_state(DEAD, SINCE=77, WHO=wire.who(5, wire.site_id("/app/a.py", 7)))
     before = sorted(path.name for path in server.path.iterdir())
-    glance = Glance()
-    state = glance.state([server.process])
-    glance.close()
+    poller = StateFilePoller()
+    state = poller.state([server.process])
+    poller.close()
     assert state is not None
     assert state.files.keys() == {server.process, DEAD}
     assert state.living == {server.process}
@@ -240,17 +240,17 @@ def test_a_glance_reads_the_living_and_the_dead_and_changes_nothing(server: Fake
 @pytest.mark.parametrize("content", [b"", b"x" * wire.STATE_SIZE, b"x" * (wire.STATE_SIZE + 1)])
 def test_a_state_file_that_is_none_is_passed_over(server: FakeServer, content: bytes) -> None:
     (server.path / wire.state_name(DEAD)).write_bytes(content)
-    glance = Glance()
-    state = glance.state([server.process])
+    poller = StateFilePoller()
+    state = poller.state([server.process])
     assert state is not None
     assert state.files.keys() == {server.process}
-    glance.close()
+    poller.close()
 
 
 def test_without_a_directory_nothing_is_traced(base: Path) -> None:
-    for telling in (Glance(), Follower()):
-        assert telling.state([this_viewer()]) is None
-        telling.close()
+    for source in (StateFilePoller(), Follower()):
+        assert source.state([this_viewer()]) is None
+        source.close()
 
 
 # ---- following
@@ -280,13 +280,13 @@ def test_a_follower_finds_a_directory_that_comes_later(base: Path) -> None:
 def test_the_last_viewer_removes_what_an_ended_server_could_not(base: Path) -> None:
     child = subprocess.Popen(["sleep", "60"])
     server = FakeServer(base, ProcessId(child.pid, wait_until(lambda: start_ticks(child.pid))))
-    places = Places(live=True)
-    places.look([server.process])
+    directories = TraceDirectories(live=True)
+    directories.look([server.process])
     child.kill()
     child.wait()
-    places.close()
+    directories.close()
     assert server.path.exists(), "its state file is evidence"
-    places.look([])
+    directories.look([])
     (server.path / wire.state_name(server.process)).unlink()
     (directory,) = _opened(server)
     directory.remove_if_left()
@@ -319,11 +319,11 @@ def test_signal_while_the_pipe_is_made_leaves_nothing(server: FakeServer, monkey
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(os, "mkfifo", interrupted)
-    places = Places(live=True)
+    directories = TraceDirectories(live=True)
     with pytest.raises(SystemExit), ending_on_signals():
-        places.look([server.process])
+        directories.look([server.process])
     assert len(server.fifos) == 1
-    places.close()
+    directories.close()
     assert server.fifos == []
 
 
@@ -340,8 +340,8 @@ def test_viewers_that_end_in_any_way_leave_nothing_for_long(server: FakeServer, 
     watching.stdout.close()
     assert not alive(watching.pid)
     assert len(server.fifos) == (number == signal.SIGKILL)
-    places = Places(live=True)
-    places.look([server.process])
+    directories = TraceDirectories(live=True)
+    directories.look([server.process])
     assert len(server.fifos) == 1, "its own"
-    places.close()
+    directories.close()
     assert server.fifos == []

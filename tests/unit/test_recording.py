@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import HEAD, TYPES, S, any_snapshot, frames, moving, recorded, write
-from sick import snapshot
+from sick import lock, snapshot
 
 from semtrace.errors import SemtraceError, UsageError
-from semtrace.model import Snapshot
+from semtrace.model import LockOrder, SemId, Snapshot, Tracing
 from semtrace.record.chunks import Chunk, ChunkKind, Compression, decode, deflated, encode, plain, zstd
 from semtrace.record.groups import Frame, GroupReader, GroupWriter, lean
 from semtrace.record.head import NotARecording, encode_head
@@ -28,6 +28,7 @@ from semtrace.rules import Limits
 from semtrace.text import size
 
 FEW = settings(max_examples=40, deadline=None)
+ORDER = LockOrder(SemId(0, 1, 1), SemId(0, 1, 2), "a.py:1", "a.py:2", (), frozenset({SemId(0, 1, 3)}))
 SEEDS = st.integers(0, 1 << 32)
 
 
@@ -57,6 +58,17 @@ def test_snapshots_come_back_field_by_field(seed: int) -> None:
     for number, each in enumerate(several):
         found = reader.frame(decode(encode(writer.chunk(Frame(number, each)))) or pytest.fail("not whole"))
         assert repr(found) == repr(Frame(number, lean(each)))  # repr also shows what == leaves out
+
+
+def test_renamed_fields_of_old_recordings_keep_their_values() -> None:
+    new = snapshot(lock(proof_needs_rights=True), tracing=Tracing(False, (), 1, 0.0, 0, 0, (ORDER,)))
+    old = json.loads(
+        json.dumps(TYPES.description).replace("proof_needs_rights", "barred").replace("also_held", "beside")
+    )
+    found = GroupReader(TYPES.reader(old)).frame(GroupWriter(TYPES).chunk(Frame(1, new)))
+    assert found.snapshot.locks[0].proof_needs_rights
+    assert found.snapshot.tracing is not None
+    assert found.snapshot.tracing.orders == (ORDER,)
 
 
 @given(seed=SEEDS)

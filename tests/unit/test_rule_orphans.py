@@ -181,7 +181,7 @@ def test_lock_of_a_queue_may_leave_half_a_message(piece: str, part_of: str, torn
 
 def test_what_only_root_could_prove_is_one_warning() -> None:
     reason = "locked, and no living process claims it; not proved orphaned: PID 7 may map it and cannot be read"
-    suspect = lock(state="unknown", value=0, reason=reason, waiters=(waiter(12, 60.0),), barred=True)
+    suspect = lock(state="unknown", value=0, reason=reason, waiters=(waiter(12, 60.0),), proof_needs_rights=True)
     (finding,) = found(suspect)
     assert (finding.code, finding.severity, finding.pids) == ("orphaned-lock", "warning", (12,))
     assert finding.fact(VerdictReason) == VerdictReason(reason)

@@ -31,7 +31,7 @@ def test_every_setting_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("interval = ", "is no TOML"),
+        ("interval = ", "is not valid TOML"),
         ("interval = 'fast'", "interval must be a number"),
         ("interval = true", "interval must be a number"),
         ("interval = 0", "interval must be 0.05 to 3600"),

@@ -57,7 +57,7 @@ def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.
 
 
 def _remove_all(gone: Sequence[Found], log: Audit, directory: str) -> list[Found]:
-    """Of each that was intended to be removed the record says what became of it."""
+    """Write the result of each intended removal into the record."""
     done: list[Found] = []
     left = list(gone)
     intended = False

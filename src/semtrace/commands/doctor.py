@@ -141,7 +141,7 @@ class Doctor:
     """Looks at one server again and again and keeps what passes by. Of traced locks it follows the events."""
 
     def __init__(self, server: Server, limits: Limits, *, stacks: bool = True) -> None:
-        self._observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, telling=Follower(), limits=limits)
+        self._observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, trace_source=Follower(), limits=limits)
         self._limits = limits
         self._stacks = stacks
         self._seen: dict[Hashable, tuple[float, Finding]] = {}
@@ -166,7 +166,7 @@ class Doctor:
         return self._observer.server
 
     def forget_passed(self) -> None:
-        """What was found so far and is over by the next judgement is not reported again."""
+        """Clear the findings so far, so that the next judgement does not report them again."""
         self._seen.clear()
 
     def _goes_on(self, passed_s: float, seconds: float, known_s: float) -> bool:
@@ -198,7 +198,7 @@ class Doctor:
             found = leaks(server.pid, young=nearly_full(room))
             snapshot, doubts = replace(snapshot, shared_memory=replace(room, leaked=found.names)), found.problems
         if snapshot.alive and self._stacks:
-            snapshot = self._told(snapshot)
+            snapshot = self._snapshot_with_stacks(snapshot)
         snapshot = with_findings(snapshot, self._limits)
         return replace(
             snapshot,
@@ -210,16 +210,16 @@ class Doctor:
         locks = [lock.id for finding in new for lock in finding.locks if lock.id is not None]
         if not self._stacks or not locks:
             return snapshot
-        return with_findings(self._told(snapshot, locks), self._limits)
+        return with_findings(self._snapshot_with_stacks(snapshot, locks), self._limits)
 
-    def _told(self, snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Snapshot:
-        """With stacks. They are taken a little after the look, and the thread may have gone on meanwhile."""
-        told = with_stacks(snapshot, locks)
-        return told if told is snapshot else confirmed(told, self._observer.snapshot())
+    def _snapshot_with_stacks(self, snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Snapshot:
+        """Return it with stacks. These are taken a little later, and the thread may have gone on meanwhile."""
+        stacked = with_stacks(snapshot, locks)
+        return stacked if stacked is snapshot else confirmed(stacked, self._observer.snapshot())
 
 
 def unknown_timeout(server: Server) -> Iterator[Problem]:
-    """Without it nothing is said of who is about to be killed, and that should not pass for a good sign."""
+    """Yield a problem if gunicorn's --timeout is unknown: doctor cannot warn then before a worker is killed."""
     if server.kind == "gunicorn" and server.timeout_s is None:
         yield Problem(
             "tell gunicorn's --timeout",

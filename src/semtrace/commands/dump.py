@@ -97,7 +97,7 @@ def _print(snapshot: Snapshot, options: argparse.Namespace, several: bool, first
     if options.json:
         from semtrace.reports.schema import snapshot_json
 
-        # One line a snapshot when there are several, for whoever reads them as they come.
+        # One line for each snapshot when there are several, for programs that read them as they come.
         emit_json(json.dumps(snapshot_json(snapshot), indent=None if several else 2))
         return
     from semtrace.reports.dump import report

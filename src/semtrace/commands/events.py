@@ -24,10 +24,10 @@ from semtrace.reports.schema import death_json
 from semtrace.servers import gunicorn
 from semtrace.tracing.drain import Drain
 from semtrace.tracing.events import Event
-from semtrace.tracing.follower import Places
+from semtrace.tracing.follower import TraceDirectories
 from semtrace.tracing.lines import JsonLines
 from semtrace.tracing.losses import Losses
-from semtrace.tracing.speakers import Mapped
+from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.state import State
 from semtrace.tracing.traced import traced_event
 from semtrace.wire import Site
@@ -96,13 +96,13 @@ class Tail:
 
     def __init__(self, server: Server, for_s: float | None = None) -> None:
         self._members = _Members()
-        self._observer = Observer(server, telling=self._members)
-        self._places = Places(live=True)
+        self._observer = Observer(server, trace_source=self._members)
+        self._directories = TraceDirectories(live=True)
         self._drain = Drain()
         self._state = State()
         self._losses = Losses()
         self._names: dict[SemId, str] = {}
-        self._dead: dict[ProcessId, Death | None] = {}  # None: it was told
+        self._dead: dict[ProcessId, Death | None] = {}  # None: it was reported
         self._looked_s = 0.0
         self._learned_s = 0.0
         self._for_s = float("inf") if for_s is None else for_s
@@ -115,17 +115,17 @@ class Tail:
             raise
 
     def _begin(self, server: Server) -> None:
-        """The names first: events that come meanwhile would not fit the pipe."""
+        """Read the names first: events that come meanwhile would not fit the pipe."""
         self._take(settle(self._observer))
-        if not self._places.directories:
+        if not self._directories.directories:
             raise SemtraceError(f"no lock of {server.title} (PID {server.pid}) is traced", TO_TRACE)
-        if not self._places.pipes:
+        if not self._directories.pipes:
             raise NotPermitted("the directory of the traced server does not let us make a pipe", "look as its user")
 
     def close(self) -> None:
         self._observer.close()
         self._drain.close()
-        self._places.close()
+        self._directories.close()
 
     @property
     def sites(self) -> Mapping[int, Site]:
@@ -147,21 +147,21 @@ class Tail:
         self._drain.follow(())
         while self._drain.waiting:
             yield self._next()
-        if self._places.waits:  # events that only one more look can judge
+        if self._directories.waits:  # events that only one more snapshot can judge
             self._take(self._observer.snapshot())
-        yield self._noted(self._places.events())  # what came since the thread has read last
+        yield self._noted(self._directories.events())  # what came since the thread has read last
 
     def died(self) -> list[Death]:
         """Return the deaths that have become known since the last time, each once and with its cause if it has one."""
-        told, self._dead = self._dead, dict.fromkeys(self._dead)
-        return [death for death in told.values() if death is not None]
+        known, self._dead = self._dead, dict.fromkeys(self._dead)
+        return [death for death in known.values() if death is not None]
 
     def traced(self, event: Event) -> TracedEvent:
         return traced_event(event, self._state, self._names)
 
     def _next(self) -> tuple[list[Event], dict[ProcessId, int]]:
-        events = self._places.decoded(self._drain.take(_MOST_AT_ONCE))
-        if time.monotonic() - self._looked_s >= _LOOK_EVERY_S or self._places.waits:
+        events = self._directories.decoded(self._drain.take(_MOST_AT_ONCE))
+        if time.monotonic() - self._looked_s >= _LOOK_EVERY_S or self._directories.waits:
             self._take(self._observer.snapshot())
         elif self._is_new(events):
             self._learn()
@@ -169,8 +169,8 @@ class Tail:
 
     def _noted(self, events: list[Event]) -> tuple[list[Event], dict[ProcessId, int]]:
         events.sort(key=_time_of)
-        told = {process: stream.told_lost for process, stream in self._state.streams.items()}
-        return events, self._losses.note(events, told)
+        reported = {process: stream.reported_lost for process, stream in self._state.streams.items()}
+        return events, self._losses.note(events, reported)
 
     def _take(self, snapshot: Snapshot) -> None:
         self.alive = snapshot.alive
@@ -180,25 +180,25 @@ class Tail:
         names = {lock.id: lock.name for lock in snapshot.locks if lock.name}
         self.version += names != self._names
         self._names = names
-        self._places.look(self._members.known, self._members.mapped)
+        self._directories.look(self._members.known, self._members.mapped)
         if not self._ending:
-            self._drain.follow(self._places.pipes.values())
+            self._drain.follow(self._directories.pipes.values())
         self._looked_s = time.monotonic()
         self._learn()
 
     def _learn(self) -> None:
-        """Reads the files, not more often than they cost little; meanwhile memory keeps what comes. `version` counts
-        how often names or lines have changed.
+        """Read the files, so seldom that they cost little; meanwhile events stay in memory. `version` counts how often
+        names or lines have changed.
         """
         if self._learned_s + _LEARN_EVERY_S > time.monotonic():
             time.sleep(self._learned_s + _LEARN_EVERY_S - time.monotonic())
         before = self._state
-        self._state = self._places.with_files(before)
+        self._state = self._directories.with_files(before)
         self.version += (before.sites, before.names) != (self._state.sites, self._state.names)
         self._learned_s = time.monotonic()
 
     def _is_new(self, events: Iterable[Event]) -> bool:
-        """Whether one is about a line or a process that we have not read of yet."""
+        """Return True if an event is about a line or a process that we have not read of yet."""
         sites, files = self._state.sites, self._state.files
         seen = {(event[0], event[1] & 0xFFFFFFFF) for event in events}
         return any((site and site not in sites) or origin.process not in files for origin, site in seen)

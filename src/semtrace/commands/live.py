@@ -46,8 +46,8 @@ def need_terminal(instead: str) -> None:
 
 @contextmanager
 def releasing(audit: str | None) -> Iterator[Callable[[Server, SemId], Sequence[str]]]:
-    """What it does is said when the view has given the terminal back. One that is under way then comes to its end, and
-    to its line in the audit file: its thread would not outlive this one.
+    """Print release messages after the TUI exits. Wait first for a release in progress and its line in the audit file:
+    its thread would not outlive this one.
     """
     messages: list[str] = []
     under_way = threading.Lock()
@@ -68,13 +68,13 @@ def releasing(audit: str | None) -> Iterator[Callable[[Server, SemId], Sequence[
 
 @contextmanager
 def recording(settings: Settings) -> Iterator[child.RecorderChild]:
-    """A recorder that ends with the view; what is in its file is said then."""
+    """Run a recorder until the TUI exits, then print what its file contains."""
     recorder = child.RecorderChild(Path(settings.folder).expanduser(), settings.ignore)
     try:
         yield recorder
     finally:
-        if said := recorder.stop():
-            say(said)
+        if message := recorder.stop():
+            say(message)
 
 
 def tools(settings: Settings, release_it: Release, recorder: child.RecorderChild) -> Tools:
@@ -90,7 +90,7 @@ def tools(settings: Settings, release_it: Release, recorder: child.RecorderChild
 
 
 def in_browser(tools: Tools, may: str) -> Tools:
-    """Who looks from a browser does not write on the server's disk, and acts only if that was allowed."""
+    """Return the tools for a browser: they do not write on the server's disk, and act only if that was allowed."""
     return replace(tools, folder=None, recorder=None, release=tools.release if may == "act" else None)
 
 
@@ -101,7 +101,7 @@ def remembered(settings: Settings) -> Remembered:
 def _stacks(
     processes: Sequence[ProcessId],
 ) -> tuple[Mapping[tuple[ProcessId, int], tuple[Frame, ...]], Sequence[Problem]]:
-    """The Python stacks of these processes, for whoever asks."""
+    """Return the Python stacks of these processes."""
     taken = take(processes)
     return taken.of, taken.problems
 
@@ -109,4 +109,4 @@ def _stacks(
 def following(settings: Settings) -> Callable[[Server], Observer]:
     """Return what makes an observer that follows the events of traced locks, if there are any."""
     limits = Limits(ignore=frozenset(settings.ignore))
-    return lambda server: Observer(server, telling=Follower(), limits=limits)
+    return lambda server: Observer(server, trace_source=Follower(), limits=limits)

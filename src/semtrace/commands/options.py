@@ -78,7 +78,7 @@ def add_range(command: Parser, end: str = "--to") -> None:
 
 
 def add_view(command: Parser) -> None:
-    """What overrides the settings of the live view."""
+    """Add the options that override the settings of the live view."""
     command.add_argument(
         "--interval", type=seconds, metavar="SECONDS", help="between two refreshes (default: the settings', or 0.2)"
     )

@@ -1,4 +1,4 @@
-"""What the command line means: which command, and its options. Only the module of that command is loaded."""
+"""Parse the command line into a command and its options. Only the module of that command is loaded."""
 
 from __future__ import annotations
 

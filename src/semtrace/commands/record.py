@@ -69,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class Order:
-    """What the command line asks for. `every`: all gunicorns, now and later, into files in the folder `out`.
-    `reconnect`: when the server has ended, wait for the one that it is restarted as.
+    """Options of the command line. `every`: all gunicorns, now and later, into files in the folder `out`. `reconnect`:
+    when the server has ended, wait for the one that it is restarted as.
     """
 
     out: Path

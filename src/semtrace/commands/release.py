@@ -55,7 +55,7 @@ def release(server: Server, which: str, *, yes: bool, audit: str | None, say: Sa
 
 
 def releaser(audit: str | None, say: Say) -> Callable[[Server, SemId], Sequence[str]]:
-    """What the live view calls, in a thread, to release a lock: gives what came of it."""
+    """Return the function that the live view calls, in a thread, to release a lock. It returns the result."""
 
     def act(server: Server, semaphore: SemId) -> Sequence[str]:
         return list(release(server, str(semaphore), yes=True, audit=audit, say=say))

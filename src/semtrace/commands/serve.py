@@ -35,7 +35,7 @@ def configure(command: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Report what is wrong before listening: whoever opens the page then could do nothing about it."""
+    """Report what is wrong before listening: a user of the page could do nothing about it."""
     if find_spec("textual_serve") is None:
         raise SemtraceError("serve needs the package textual-serve", "pip install 'semtrace[serve]'")
     from semtrace.commands.live import settings_of

@@ -1,1 +1,1 @@
-"""What every command has: its output, its progress, the signals that end it, and the child that a root works in."""
+"""Parts that every command has: output, progress, the signals that end it, and the child that root works in."""

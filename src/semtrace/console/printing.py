@@ -1,4 +1,4 @@
-"""What a command prints: its lines to stdout, what it did and what went wrong to stderr."""
+"""Print a command's lines to stdout, its acts and errors to stderr."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _OUR_COLOURS = re.compile(r"(\x1b\[(?:0|1|2|3[1-6]|1;3[1-6])m)")
 
 
 def lenient() -> None:
-    """What the terminal's encoding does not have shows as `?`: `≥` and `…` in that of a Latin-1 locale, say."""
+    """Show characters that the terminal's encoding lacks as `?`, such as `≥` and `…` in a Latin-1 locale."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def emit(lines: Iterable[str], flush: bool = False) -> None:
-    """To stdout. SemtraceError if it takes nothing; BrokenPipeError if nobody reads on."""
+    """Print to stdout. SemtraceError if it takes nothing; BrokenPipeError if nobody reads on."""
     colour = wants_colour()
     for line in lines:
         _write(harmless(line, colour) + "\n", flush)
@@ -64,7 +64,7 @@ def emit_prose(lines: Iterable[str]) -> None:
 
 
 def say(sentence: str) -> None:
-    """What was done, to stderr."""
+    """Print to stderr what was done."""
     pass_on([f"semtrace: {sentence}"])
 
 
@@ -85,8 +85,9 @@ def _to_terminal(text: str) -> None:
 
 
 def tell(error: SemtraceError) -> int:
-    """What went wrong and what would help; returns its exit code. Titles and names in it are the target's own choice:
-    the terminal must not obey them."""
+    """Print an error and its remedy; return its exit code. Titles and names in it are the target's own choice: the
+    terminal must not obey them.
+    """
     what, *more = str(error).split("\n")
     say(what)
     pass_on(more)
@@ -96,7 +97,7 @@ def tell(error: SemtraceError) -> int:
 
 
 def pass_on(lines: Iterable[str]) -> None:
-    """To stderr. What it does not take is lost: that changes nothing of what was done."""
+    """Write to stderr. A failure is ignored: it does not change what was done."""
     if sys.stderr is None:
         return
     progress.erase()
@@ -108,7 +109,7 @@ def pass_on(lines: Iterable[str]) -> None:
 
 
 def width() -> int:
-    """How wide text may be: as the terminal, and not wider than is good to read."""
+    """Return the width for text: as the terminal, but not wider than is good to read."""
     return max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 

@@ -1,4 +1,4 @@
-"""Run a command in a child process that can be abandoned, for root: a hostile process can stop whoever reads it.
+"""Run a command in a child process that can be abandoned, for root: a hostile process can stop its reader.
 
 A reader of a page that its file system withholds cannot be killed, and neither can its shell go on. So the reading is
 done by a child. One that is stuck is left behind, and the command begins again without the process that stopped it.
@@ -49,15 +49,15 @@ def supervised(command: Callable[[], int], *, again: bool, left: str = "") -> in
         if stuck_in is None:
             return code
         _restore(terminal)
-        said = f"process {stuck_in} stops whoever reads it: a file that it uses does not answer"
+        reason = f"process {stuck_in} blocks its readers: a file that it uses does not answer"
         if child.has_ended or not again or stuck_in in withheld.PIDS:
-            say(f"{said}; PID {child.pid} of semtrace stays behind until it does")
+            say(f"{reason}; PID {child.pid} of semtrace stays behind until it does")
             if left and not child.has_ended:
                 say(left)
             return code
-        say(f"{said}; looking again without it")
+        say(f"{reason}; looking again without it")
         withheld.PIDS.add(stuck_in)
-    say("too many processes stop whoever reads their memory")
+    say("too many processes block their readers")
     return EXIT_FAILED
 
 
@@ -121,7 +121,7 @@ class _Child:
                     return self._abandon(), call.pid
 
     def _forward(self, came: Came) -> None:
-        """What somebody sent to us. What a key of the terminal sends reaches both."""
+        """Pass on a signal that somebody sent to us. A signal from a key of the terminal reaches both."""
         if came.number in _FORWARDED and came.code <= 0:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, came.number)
@@ -140,9 +140,9 @@ class _Child:
                 self._code = data[0]
 
     def _exit_code(self, status: int) -> int:
-        """What it returned, also where a signal ended it after that. Python ends by SIGINT if KeyboardInterrupt was
-        once raised in exec() of a text, as of dataclasses, also if it was caught (3.8 to 3.15, Python/pythonrun.c
-        run_eval_code_obj).
+        """Return the child's exit code, also where a signal ended it after that. Python ends by SIGINT if
+        KeyboardInterrupt was once raised in exec() of a text, as of dataclasses, also if it was caught (3.8 to 3.15,
+        Python/pythonrun.c run_eval_code_obj).
         """
         if os.WIFSIGNALED(status):
             self._hear()
@@ -155,7 +155,7 @@ class _Child:
 
 
 def _work(command: Callable[[], int], result: int, mask: set[int | signal.Signals]) -> None:
-    """In the child; does not return."""
+    """Run the command in the child; does not return."""
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:

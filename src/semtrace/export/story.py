@@ -1,4 +1,4 @@
-"""What a recording shows, gathered once for all exports: who held and waited when, what was found, who died."""
+"""Gather a recording once for all exports: holds and waits over time, findings, deaths."""
 
 from __future__ import annotations
 

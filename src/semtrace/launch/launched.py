@@ -19,9 +19,9 @@ from semtrace.model import ProcessId, Server
 from semtrace.servers import gunicorn, processes
 
 _LOOK_EVERY_S = 0.05
-_OTHER_PROGRAM_S = 1.0  # for what is no gunicorn to have started
+_OTHER_PROGRAM_S = 1.0  # for other programs than gunicorn to have started
 _GUNICORN_S = 300.0  # it loads the application before it is ready, with --preload
-_SOON_S = 0.5  # what takes no longer needs no word
+_SOON_S = 0.5  # a shorter wait is not shown
 _LAST_LINES = 20
 _LAST_BYTES = 1 << 16
 _PIECE = 1 << 18
@@ -90,12 +90,12 @@ class Launched:
 
     @property
     def exit_code(self) -> int:
-        """As a shell says it: 128 and the signal for one that was killed."""
+        """Return it as a shell does: 128 and the signal if it was killed."""
         code = self._popen.wait()
         return code if code >= 0 else 128 - code
 
     def server(self) -> Server:
-        """Waits until it is one. Raises what it said if it ends before."""
+        """Wait until it is a server. If it ends before, raise its last lines."""
         began = time.monotonic()
         while self.running:
             found = self._found()
@@ -111,7 +111,9 @@ class Launched:
         raise self._failed()
 
     def output(self) -> list[str]:
-        """The lines that it wrote since the last call; of one without end, as a progress bar is, the beginning."""
+        """Return the lines that it wrote since the last call. Of an endless one, such as a progress bar, return the
+        beginning.
+        """
         data = os.pread(self._descriptor, _PIECE, self._read_to)  # the name may have gone: what tidies /tmp takes it
         self._read_to += len(data)
         *whole, rest = (self._rest + data).split(b"\n")
@@ -119,15 +121,16 @@ class Launched:
         return [line[:_LONGEST_LINE].decode(errors="replace") for line in whole]
 
     def last_lines(self) -> list[str]:
-        """The end of all that it has written so far, also where somebody has removed the file meanwhile."""
+        """Return the end of its output so far, also if somebody has removed the file meanwhile."""
         begin = max(os.fstat(self._descriptor).st_size - _LAST_BYTES, 0)
         data = os.pread(self._descriptor, _LAST_BYTES, begin)
         return [line[:_LONGEST_LINE] for line in data.decode(errors="replace").splitlines()[-_LAST_LINES:]]
 
     def stop(self, tell: Callable[[str], object] | None = None) -> int:
-        """TERM, as Ctrl-C would; a second wish is INT (gunicorn: at once), a third KILL. Gives the exit code.
+        """Stop it by TERM, as Ctrl-C would; a second request is INT (gunicorn: at once), a third KILL. Return the exit
+        code.
 
-        gunicorn gives its workers 30 s (--graceful-timeout): `tell` is told what is waited for where it takes long.
+        gunicorn gives its workers 30 s (--graceful-timeout): `tell` gets a line about a wait that takes long.
         """
         wishes = [(signal.SIGTERM, " (Ctrl-C hurries it)"), (signal.SIGINT, " (Ctrl-C kills it)"), (signal.SIGKILL, "")]
         further = ""
@@ -149,7 +152,7 @@ class Launched:
         return not self.running
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the gunicorn itself where something else started it: not everything that does passes signals on."""
+        """Send it to gunicorn itself if another program started it: not every such program passes signals on."""
         with contextlib.suppress(ProcessLookupError):
             if self._main_pid is not None and self._main_pid in processes.descendants(self.pid):
                 os.kill(self._main_pid, number)
@@ -185,9 +188,9 @@ class Launched:
         return any(gunicorn.is_named_so(processes.cmdline(pid)) for pid in family)
 
     def _failed(self) -> SemtraceError:
-        said = self.last_lines()
+        lines = self.last_lines()
         self.forget()
-        error = NoServer(f"{self.command[0]} ended with {self.exit_code} before it served", "\n  ".join(said))
+        error = NoServer(f"{self.command[0]} ended with {self.exit_code} before it served", "\n  ".join(lines))
         error.exit_code = self.exit_code or NoServer.exit_code
         return error
 

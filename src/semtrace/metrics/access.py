@@ -1,4 +1,4 @@
-"""Where the listener listens, and who may scrape: TLS, client certificates, a user with a password."""
+"""Address of the listener and access to it: TLS, client certificates, a user with a password."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _UNDECIDED_S = 4.0
 
 
 class Cause(Word):
-    """How a worker ended. EXITED is with code 0, as after a reload, FAILED with another; the others as in a Death."""
+    """The end of a worker. EXITED is with code 0, as after a reload, FAILED with another; the others as in a Death."""
 
     EXITED = auto()
     FAILED = auto()

@@ -19,7 +19,7 @@ from semtrace.waits.workers import Workers, WorkerState
 class LockReading:
     """All semaphores of one name. Times are in seconds, and lower bounds; `unknown` are those nobody can judge.
 
-    `waiters` are threads, without those that wait for work. `traced` is None of what is not traced.
+    `waiters` are threads, without those that wait for work. `traced` is None for locks that are not traced.
     """
 
     waiters: int
@@ -55,7 +55,7 @@ KINDS = tuple(kind for kind in WaitKind if kind is not WaitKind.UNKNOWN)
 
 
 class Counting:
-    """What has to be remembered of one server from snapshot to snapshot."""
+    """State of one server that is kept from snapshot to snapshot."""
 
     def __init__(self, deaths: Deaths) -> None:
         self._deaths = deaths

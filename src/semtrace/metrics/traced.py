@@ -35,7 +35,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a traced lock counted. `wait` and `hold` have only what was seen event by event."""
+    """The counters of a traced lock. `wait` and `hold` cover only the events that were seen."""
 
     acquired: int = 0
     contended: int = 0

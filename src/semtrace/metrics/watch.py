@@ -73,7 +73,7 @@ class Watch:
         self._changed()
 
     def _follow(self, counting: Counting) -> None:
-        observer = Observer(self.server, telling=Follower(), limits=self._limits)
+        observer = Observer(self.server, trace_source=Follower(), limits=self._limits)
         pace = Pace(self._interval_s)
         try:
             while not self._stopped.is_set():

@@ -1,4 +1,4 @@
-"""What was not checked: parts of a server of which "nothing wrong" says nothing."""
+"""Parts of a server that were not checked, so that "nothing wrong" does not cover them."""
 
 from __future__ import annotations
 

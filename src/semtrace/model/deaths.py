@@ -10,8 +10,8 @@ from semtrace.model.places import Place
 
 
 class DeathCause(Word):
-    """What ended a process. TIMEOUT: gunicorn, because it had not beaten for so long. MEMORY: the kernel, because its
-    cgroup had no memory left. UNKNOWN: nobody could see how.
+    """The cause of a process's end. TIMEOUT: gunicorn killed it because its heartbeat was too old. MEMORY: the kernel
+    killed it because its cgroup had no memory left. UNKNOWN: nobody could see the cause.
     """
 
     EXIT = auto()

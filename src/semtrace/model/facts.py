@@ -63,7 +63,7 @@ class ThreadRef:
 
 @dataclass(frozen=True)
 class VerdictReason:
-    """Why the lock is in its state, as the verdict or the proof says it."""
+    """The reason for the lock's state, from the verdict or the proof."""
 
     reason: str
 
@@ -108,7 +108,7 @@ class TasksWait:
 
 @dataclass(frozen=True)
 class At:
-    """Where these threads are, and nothing else."""
+    """Note only where these threads are."""
 
     threads: tuple[ThreadRef, ...]
 
@@ -220,7 +220,7 @@ class UnitsLost:
 
 @dataclass(frozen=True)
 class TakerDied:
-    """By its state file the process took a unit of a Semaphore and ended without a release."""
+    """State file of a process that took a unit of a Semaphore and ended without a release."""
 
     process: ProcessId
     acquired_s: float
@@ -228,7 +228,7 @@ class TakerDied:
 
 @dataclass(frozen=True)
 class TakerGone:
-    """By the snapshots the thread had a unit of a Semaphore `seen_s` ago, and was gone `ended_s` ago."""
+    """Snapshots in which the thread had a unit of a Semaphore `seen_s` ago, and was gone `ended_s` ago."""
 
     thread: ThreadRef
     seen_s: float
@@ -433,7 +433,7 @@ class YoungerWorker:
 
 @dataclass(frozen=True)
 class MayStillWake:
-    """The wait is not proven to be for ever, for this reason; `pids` are the processes that it is about."""
+    """A reason why the wait is not proven to be endless; `pids` are the processes that it is about."""
 
     doubt: Doubt | None
     pids: tuple[int, ...]
@@ -494,7 +494,7 @@ class LockedSinceFork:
 
 @dataclass(frozen=True)
 class ForkCopies:
-    """A fork copies a private lock as it is; a lock taken by acquire() and kept looks the same."""
+    """A private lock that a fork copied as locked. A lock taken by acquire() and kept looks the same."""
 
 
 @dataclass(frozen=True)
@@ -601,7 +601,7 @@ class MasterStopped:
 
 @dataclass(frozen=True)
 class Beat:
-    """How old the last heartbeat of a worker is, None where none can be seen; gunicorn kills it at `timeout_s`."""
+    """The age of a worker's last heartbeat, None where none can be seen; gunicorn kills it at `timeout_s`."""
 
     ago_s: float | None
     timeout_s: float
@@ -617,7 +617,7 @@ class Crowd:
 
 @dataclass(frozen=True)
 class Contended:
-    """What a traced lock counted."""
+    """The counters of a traced lock."""
 
     statistics: Statistics
 

@@ -17,7 +17,7 @@ F = TypeVar("F")
 
 
 class FindingCode(Word):
-    """What is wrong, in one word. The words are a contract: JSON has them."""
+    """The kind of a finding. The words are a contract: JSON has them."""
 
     ORPHANED_LOCK = auto()
     STUCK = auto()
@@ -175,7 +175,7 @@ class Advice(Word):
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to do: sentences in their order, and a command to paste where one helps, `as_root` if only root can."""
+    """Advice in its order, and a command to paste where one helps; `as_root` if only root can run it."""
 
     advice: tuple[Advice, ...]
     command: tuple[str, ...] | None = None
@@ -186,8 +186,8 @@ class Remedy:
 class Finding:
     """A conclusion about `locks` and `threads`, the ones it is mainly about first.
 
-    `facts` are what was seen. `since` is for how long it has been so. `over_s` is None of what is so now; of what is
-    over it is how long ago that was last seen.
+    `facts` are what was seen. `since` is for how long it has been so. `over_s` is None while it lasts, else how long
+    ago it was last seen.
     """
 
     code: FindingCode

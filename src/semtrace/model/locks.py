@@ -12,8 +12,8 @@ class Holder:
     """A claim that the verdict accepted.
 
     `count` is how many units it took, for an RLock how deep. `since_s` is a lower bound: for how long its thread has
-    slept, or the sampling has seen it so, which cannot tell a long hold from many short ones between the looks.
-    With `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
+    slept, or the sampling has seen it so, which cannot tell a long hold from many short ones between the samples. With
+    `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
     `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing. `within`: it is
     inside `with` the lock, by its frames, and so will release it itself; only asked of one that waits for its own lock.
     `certain` is False for a process that may not hold it, for the `reason` of the lock: as one that may only have
@@ -63,12 +63,13 @@ class Waiter:
 
 @dataclass(frozen=True)
 class LastHolder:
-    """Who was seen to hold a lock before it came to be held by nobody that is known, and has ended. It was not seen
-    free since, but others may have had it between two looks. Whoever lives on had let go of it, and is none.
+    """The last holder that was seen, of a lock that no known process holds now; it has ended. The lock was not seen
+    free since, but others may have had it between two samples. A process that still lives must have released it and
+    does not count.
 
-    `seen_s` ago it was last seen so, and then at every look for `held_s`, in one hold or in several; for `unbroken_s`
-    it was known to be one, and `silent_s` before it had last beaten. `ended_s` ago the process was first found to be
-    gone.
+    `seen_s` ago it was last seen to hold, and before in every sample for `held_s`, in one hold or in several. For
+    `unbroken_s` it was known to be one hold, and its last heartbeat was `silent_s` before. `ended_s` ago the process
+    was first found to be gone.
     """
 
     process: ProcessId
@@ -118,7 +119,7 @@ class Stray:
 @dataclass(frozen=True)
 class Lost:
     """Units of a BoundedSemaphore that are taken and claimed by no living process: `proved`, or only seen to be so, at
-    every look for `for_s`.
+    every sample for `for_s`.
     """
 
     units: int
@@ -199,8 +200,9 @@ class Lock:
     it kept changing while it was read. `own` is False if only the modules of libraries lead to it. `waited_s` is how
     long threads were seen to wait for it, all together, since the watching began, but for the time in which it was
     orphaned. `orphaned_s` ago it was first proved orphaned, and it was not seen free or held since: also while, for a
-    moment, it is "unknown" again. `barred`: it would be proved orphaned, were there not processes that cannot be asked
-    whether they map it. `last_holder` is known only of one that ended, and None where `dead_holder` says better who.
+    moment, it is "unknown" again. `proof_needs_rights`: it would be proved orphaned, but semtrace may not ask some
+    processes whether they map it. `last_holder` is known only of one that ended, and None where `dead_holder` says
+    better who.
     """
 
     id: SemId
@@ -228,7 +230,7 @@ class Lock:
     dead_holder: DeadHolder | None = None
     outsiders: tuple[int, ...] | None = None
     lost: Lost | None = None
-    barred: bool = False
+    proof_needs_rights: bool = False
     strays: tuple[Stray, ...] = ()
     waited_s: float = 0.0
     orphaned_s: float | None = None
@@ -241,5 +243,5 @@ class Lock:
 
     @property
     def label(self) -> str:
-        """What to call it: its name in the source where it is known, a file's path, else its identity."""
+        """Return its name in the source where it is known, a file's path, else its identity."""
         return self.name or (self.file and self.file.path) or str(self.id)

@@ -1,4 +1,4 @@
-"""Who and what: the identities, and the words for states, roles and severities."""
+"""Identities of processes, threads and locks, and the words for states, roles and severities."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ _WAITING = ("/synchronize.py", "/connection.py", "/threading.py", "/selectors.py
 
 @dataclass(frozen=True)
 class Place:
-    """The innermost frame of the user's own code, and the one that called it. Where none is, the innermost frame of a
-    library that tells what the thread waits for, as `get` of a queue, and its caller. `site` is `FILE:LINE` as a traced
-    lock reports it; it counts only without a frame.
+    """The innermost frame of the user's own code, and the one that called it. Without one, it is the innermost frame of
+    a library that shows what the thread waits for, as `get` of a queue, and its caller. `site` is `FILE:LINE` as a
+    traced lock reports it; it counts only without a frame.
     """
 
     frame: Frame | None = None
@@ -33,13 +33,13 @@ class Place:
 def place_of(each: Holder | Waiter | Wait) -> Place | None:
     """Return where the thread is by its stack, else where its traced lock was asked for."""
     stack = each.stack or ()
-    frames = [frame for frame in stack if is_own(frame.file)] or _telling(stack)
+    frames = [frame for frame in stack if is_own(frame.file)] or _library_frames(stack)
     if frames:
         return Place(frames[0], frames[1] if len(frames) > 1 else None)
     return Place(site=each.site) if each.site else None
 
 
-def _telling(stack: Sequence[Frame]) -> Sequence[Frame]:
+def _library_frames(stack: Sequence[Frame]) -> Sequence[Frame]:
     """Return the frames of libraries that call those in which everybody waits, the innermost first; else the innermost
     of all.
     """

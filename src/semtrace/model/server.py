@@ -10,7 +10,7 @@ from semtrace.model.names import ProcessId, Role, SemId
 
 @dataclass(frozen=True)
 class Server:
-    """What is watched: a gunicorn master or the root of another Python process tree.
+    """A watched server: a gunicorn master or the root of another Python process tree.
 
     `bind` are the addresses that it listens on; `timeout_s` is gunicorn's `--timeout`; None where it is not known.
     """
@@ -80,7 +80,7 @@ class EndedChild:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a process was started as and where; None where it could not be read.
+    """The command and folder that a process was started with; None where it could not be read.
 
     `namespace_pid` is its pid in its own pid namespace, None if that is ours.
     """

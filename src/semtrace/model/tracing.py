@@ -1,4 +1,4 @@
-"""What traced locks tell: their acts, and the statistics of these."""
+"""Events of traced locks, and their statistics."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from semtrace.model.names import EventName, ProcessId, SemId
 
 @dataclass(frozen=True)
 class Durations:
-    """How long something took. `count` are those that ended; quantiles are of those that were watched, and at most
-    1.6 % off. `spread` are those as well: how many were shorter than each bound in seconds and not than the one before.
+    """Durations of waits or holds. `count` are those that ended; quantiles are of those that were watched, and at most
+    1.6 % off. `spread` is of those as well: how many were shorter than each bound in seconds and not than the one
+    before.
     """
 
     count: int = 0
@@ -24,9 +25,9 @@ class Durations:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a traced lock counted, over all its processes since each began. `wait` is of contended acquires alone.
+    """The counters of a traced lock, over all its processes since each began. `wait` is of contended acquires alone.
 
-    `sites` are the lines that acquire it, since the watching began, the one that held it the longest first; a site's
+    `sites` are the lines that acquired it since the watching began, the one that held it the longest first. A site's
     own statistics have none.
     """
 
@@ -61,8 +62,8 @@ class TracedEvent:
 
 @dataclass(frozen=True)
 class LockOrder:
-    """`inner` was acquired by a thread that held `outer`, and `beside` as well, at these lines. `threads` are the first
-    two that did it: process and tid.
+    """An acquire of `inner` by a thread that held `outer` and `also_held`, at these lines. `threads` are the first two
+    that did it: process and tid.
     """
 
     outer: SemId
@@ -70,7 +71,7 @@ class LockOrder:
     outer_site: str
     inner_site: str
     threads: tuple[tuple[ProcessId, int], ...]
-    beside: frozenset[SemId] = frozenset()
+    also_held: frozenset[SemId] = frozenset()
 
 
 @dataclass(frozen=True)

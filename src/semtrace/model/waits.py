@@ -22,7 +22,7 @@ class WaitKind(Word):
 
 
 class Inside(Word):
-    """What a private lock guards that the program did not make itself."""
+    """The thing that a private lock guards which the program did not make itself."""
 
     FILE = "file"  # a buffered file of the io module
     LOGGING = "logging"
@@ -30,7 +30,7 @@ class Inside(Word):
 
 
 class Doubt(Word):
-    """Why a thread may wake although none of its known wakers can run."""
+    """Reasons why a thread may wake although none of its known wakers can run."""
 
     UNREADABLE = "unreadable"  # a process cannot be read, and it may be able to wake the thread
     OUTSIDER = "outsider"  # a process outside the server has the same object
@@ -140,8 +140,8 @@ class RootKind(Word):
 class Root:
     """A cause within the wait graph: its own waits, and the threads that can only go on after them.
 
-    `proven`: every living thread that could wake a member is stuck as well, and there is no doubt. `stopped` are the
-    processes that a root of this kind is about.
+    `proven`: every living thread that could wake a member is stuck as well, and nothing contradicts that. `stopped` are
+    the processes that a root of this kind is about.
     """
 
     kind: RootKind

@@ -43,8 +43,8 @@ from semtrace.rules import USUAL, Limits, with_findings
 from semtrace.servers.gunicorn_memory import effective
 from semtrace.servers.tree import Member, Tree
 from semtrace.tracing import traced
-from semtrace.tracing.follower import Glance, Telling
-from semtrace.tracing.speakers import Mapped
+from semtrace.tracing.follower import StateFilePoller, TraceSource
+from semtrace.tracing.reporters import Mapped
 
 # How long one refresh may search memory; what is left goes on in the next.
 SEARCH_BUDGET_S = 0.15
@@ -72,11 +72,11 @@ _MOST_BIRTHS = 3
 
 
 class Observer:
-    """Watches one server. Not for several threads at once; `close` gives back its open files.
+    """Observer of one server, for one thread at a time. `close` closes its files.
 
-    `all_thread_locks` asks for the `threading` locks of libraries too, not only of the user's own modules. `telling`
-    tells what traced locks say; it is closed with the observer. Without `names_at_once` the modules are walked only
-    once something waits, or is found: half of a first look's time goes there.
+    `all_thread_locks` asks for the `threading` locks of libraries too, not only of the user's own modules.
+    `trace_source` reads the traced locks; it is closed with the observer. Without `names_at_once` the modules are
+    walked only once something waits or is found: they take half the time of a first snapshot.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Observer:
         *,
         search_budget_s: float = SEARCH_BUDGET_S,
         all_thread_locks: bool = False,
-        telling: Telling | None = None,
+        trace_source: TraceSource | None = None,
         limits: Limits = USUAL,
         names_at_once: bool = True,
     ) -> None:
@@ -108,7 +108,7 @@ class Observer:
         self._thread_locks = ThreadLocks(self._book)
         self._picture = Picture(self._fleet, self._directories, self._baselines)
         self._lives = Lives()
-        self._traced = telling or Glance()
+        self._traced = trace_source or StateFilePoller()
         self._file_locks = FileLocks()
         self._files = FileLocksSeen()
         self._knots = Knots(self._fleet, self._book, self._linked)
@@ -194,7 +194,7 @@ class Observer:
         """Return True while the memory of a process is searched for SemLock objects for the first time."""
         return any(watched.searches_soon(self._now_s) for watched in self._fleet.all)
 
-    def prove_anew(self) -> None:
+    def restart_proofs(self) -> None:
         """Only what is seen from now on proves that a lock is orphaned: for whoever is about to act on it."""
         self._prover.forget()
 

@@ -162,7 +162,7 @@ class Picture:
             in_flux=not read.steady,
             own=not names or names[0].own,
             lost=Lost(verdict.lost, verdict.proved, self._losing.seconds(now_s, semaphore)) if verdict.lost else None,
-            barred=verdict.barred,
+            proof_needs_rights=verdict.proof_needs_rights,
             strays=self._strays.of(semaphore),
             waited_s=self._waited.seconds(semaphore),
             orphaned_s=self._orphaned.seconds(now_s, semaphore),

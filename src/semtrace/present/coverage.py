@@ -1,4 +1,4 @@
-"""What was not checked, a line for each part. Pure."""
+"""Describe what was not checked, a line for each part. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a process ended, as text. Pure."""
+"""Describe how a process ended. Pure."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def left_stuck(death: Death, snapshot: Snapshot) -> list[tuple[Lock, Waiter]]:
 
 def certificate(death: Death, snapshot: Snapshot) -> str:
     """Return how a process ended, and who has been stuck since, as the predicate of a sentence."""
-    said = death_text(death.cause, death.exit_code, death.silent_s)
+    text = death_text(death.cause, death.exit_code, death.silent_s)
     stuck = left_stuck(death, snapshot)
     if not stuck:
-        return said
+        return text
     names = ", ".join(dict.fromkeys(clean(lock.label) for lock, _ in stuck))
     threads = {(each.process, each.tid) for _, each in stuck}
-    return f"{said}; {counted(len(threads), 'thread')} stuck since: {names}"
+    return f"{text}; {counted(len(threads), 'thread')} stuck since: {names}"

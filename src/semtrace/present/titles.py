@@ -1,4 +1,4 @@
-"""The title of a finding: what is broken, and for whom. Pure.
+"""The title of a finding: the fault, and who suffers from it. Pure.
 
 Each code has a function. What passes by has a past form too, for a finding that is over.
 """

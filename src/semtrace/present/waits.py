@@ -1,4 +1,4 @@
-"""What a thread waits for, in words. Pure."""
+"""Describe what a thread waits for. Pure."""
 
 from __future__ import annotations
 

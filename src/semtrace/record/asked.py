@@ -1,4 +1,4 @@
-"""What signals ask of a recorder, and how it sleeps: SIGINT, SIGTERM and SIGHUP end it, SIGUSR1 has it write."""
+"""Signals of a recorder, and its sleep: SIGINT, SIGTERM and SIGHUP end it, SIGUSR1 makes it write."""
 
 from __future__ import annotations
 

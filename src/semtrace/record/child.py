@@ -15,13 +15,13 @@ from semtrace.errors import SemtraceError, UsageError
 _PATIENCE_S = 10.0
 _MOST_SIZE = "1G"
 _PREFIX = "semtrace: "
-_MOST_SAID = 1 << 16
+_MOST_STDERR = 1 << 16
 # Not `-m`: that would look for semtrace in the directory in which somebody happens to stand.
 _PROGRAM = "import sys; sys.path[:] = filter(None, sys.path); from semtrace.cli import main; sys.exit(main())"
 
 
 class RecorderChild:
-    """At most one recorder at a time. `start` says where the file goes, `stop` what is in it."""
+    """A recorder process, at most one at a time. `start` returns where the file goes, `stop` what is in it."""
 
     def __init__(self, folder: Path, ignore: Sequence[str] = ()) -> None:
         self._folder = folder
@@ -62,10 +62,10 @@ class RecorderChild:
             return ""
         if popen.poll() is None:
             popen.send_signal(signal.SIGTERM)
-        return _last_said(popen)
+        return _last_message(popen)
 
     def news(self) -> str:
-        """Return what became of a recording that has ended by itself; nothing if there is none, or it goes on."""
+        """Return what became of a recording that has ended by itself; "" without one, or if it goes on."""
         return self.stop() if self._popen is not None and not self.running else ""
 
 
@@ -77,13 +77,13 @@ def check(path: Path) -> None:
         raise UsageError(f"{path.parent} is not a folder", "choose a folder that you can write in")
 
 
-def _last_said(popen: subprocess.Popen[bytes]) -> str:
+def _last_message(popen: subprocess.Popen[bytes]) -> str:
     """Return the recorder's last sentence: it is a summary, or the error."""
     try:
-        _, said = popen.communicate(timeout=_PATIENCE_S)
+        _, stderr = popen.communicate(timeout=_PATIENCE_S)
     except subprocess.TimeoutExpired:
         popen.kill()
-        _, said = popen.communicate()
-    lines = said[-_MOST_SAID:].decode(errors="replace").splitlines()
+        _, stderr = popen.communicate()
+    lines = stderr[-_MOST_STDERR:].decode(errors="replace").splitlines()
     sentences = [line.removeprefix(_PREFIX) for line in lines if line.startswith(_PREFIX)]
     return sentences[-1] if sentences else f"the recorder ended with {popen.returncode}"

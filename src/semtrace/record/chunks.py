@@ -26,7 +26,7 @@ _COMPRESSION = 0xF0
 
 
 class ChunkKind(IntEnum):
-    """What a chunk holds. A reader skips kinds that it does not know."""
+    """The content of a chunk. A reader skips kinds that it does not know."""
 
     HEAD = 1  # the machine, the server and the types: JSON
     GROUP = 2  # a whole snapshot, which begins a group

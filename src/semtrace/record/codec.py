@@ -22,7 +22,7 @@ _LATEST = 221_845_392_000.0
 
 
 class Shared:
-    """What the values of one group have in common: the clock, and the strings that were written before."""
+    """State that the values of one group share: the clock, and the strings that were written before."""
 
     def __init__(self) -> None:
         self.clock = Clock()

@@ -1,4 +1,4 @@
-"""What traced locks tell, for a recorder: their state files for the snapshots, their events as bytes for the file."""
+"""Read traced locks for a recorder: their state files for the snapshots, their events as bytes for the file."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Collection
 from semtrace.model import ProcessId
 from semtrace.record.eventlog import Legend
 from semtrace.tracing.drain import Drain
-from semtrace.tracing.follower import LOOK_EVERY_S, Places
-from semtrace.tracing.speakers import Mapped
+from semtrace.tracing.follower import LOOK_EVERY_S, TraceDirectories
+from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.state import State
 
 
 class Collecting:
-    """A `Telling` that reads state files as a glance does, and keeps what comes through pipes of its own."""
+    """A `TraceSource` that polls state files, and keeps the bytes that come through its own pipes."""
 
     live = False
 
     def __init__(self) -> None:
         self.drain = Drain()
-        self._places = Places(live=True)
+        self._directories = TraceDirectories(live=True)
         self._state = State()
         self._looked: tuple[ProcessId, ...] = ()
         self._due_s = 0.0
@@ -28,13 +28,13 @@ class Collecting:
 
     def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None:
         if time.monotonic() >= self._due_s or tuple(members) != self._looked:
-            self._places.look(members, mapped)
-            self.drain.follow(self._places.pipes.values())
+            self._directories.look(members, mapped)
+            self.drain.follow(self._directories.pipes.values())
             self._looked = tuple(members)
             self._due_s = time.monotonic() + LOOK_EVERY_S
-        if not self._places.directories:
+        if not self._directories.directories:
             return None
-        self._state = self._places.with_files(self._state)
+        self._state = self._directories.with_files(self._state)
         return self._state
 
     def events(self) -> list[tuple[int, bytes]]:
@@ -50,8 +50,8 @@ class Collecting:
         now = Legend(
             {number: (site.file, site.line) for number, site in state.sites.items()},
             dict(state.names),
-            self._places.users,
-            self._places.trusted,
+            self._directories.users,
+            self._directories.trusted,
         )
         new = now.beyond(self._legend)
         self._legend = self._legend | new if new else self._legend
@@ -62,4 +62,4 @@ class Collecting:
 
     def close(self) -> None:
         self.drain.close()
-        self._places.close()
+        self._directories.close()

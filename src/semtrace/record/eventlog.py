@@ -33,7 +33,7 @@ class Legend:
     users: Mapping[ProcessId, int] = field(default_factory=dict)
     trusted: frozenset[int] = frozenset()
 
-    def may_tell(self, user: int, process: ProcessId) -> bool:
+    def may_report_process(self, user: int, process: ProcessId) -> bool:
         """Return True if an event of this process counts that came through a pipe of this user."""
         return user in self.trusted or self.users.get(process) == user
 
@@ -72,7 +72,7 @@ def event_chunks(user: int, data: bytes, now_ns: int) -> Iterator[Chunk]:
 
 
 def _time_at(piece: bytes, place: int, now_ns: int) -> int:
-    """Return the time of a record; the target says it, so it is no later than now."""
+    """Return the time of a record, at most now: the target chose it."""
     if place < 0 or place + _TIME_AT + _TIME.size > len(piece):
         return now_ns
     return min(int(_TIME.unpack_from(piece, place + _TIME_AT)[0]), now_ns)

@@ -32,9 +32,9 @@ class NotARecording(SemtraceError):
 
 @dataclass(frozen=True)
 class Head:
-    """What a recording says about itself. `interval_s` is what lies between two snapshots, `ignore` are names of locks
-    that each worker may have for itself. `machine` and `limits` are words about the machine and the resource limits
-    of the server's first process.
+    """The header of a recording. `interval_s` is the time between two snapshots, `ignore` are names of locks that each
+    worker may have for itself. `machine` and `limits` are words about the machine and the resource limits of the
+    server's first process.
     """
 
     began_ns: int

@@ -34,7 +34,7 @@ class Overview:
         self._reach_s = _LEAST_REACH_S
 
     def gather(self) -> None:
-        """Read all there is. A snapshot that contradicts itself ends it: whoever goes there gets the error."""
+        """Read all there is. A snapshot that contradicts itself ends it: a user who goes there gets the error."""
         path = self._path
         with suppress(SemtraceError), Replay(path, self._limits) as replay, values_that_no_server_has(path):
             self._span = replay.recording.span()

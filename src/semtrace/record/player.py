@@ -31,7 +31,7 @@ _EPSILON_S = 1e-4
 
 
 class Player:
-    """Where a recording is being looked at. For two threads: one reads pictures, the other obeys keys.
+    """The position in a recording that is shown. For two threads: one reads pictures, the other obeys keys.
 
     `snapshot` gives the picture of now; `position` is in seconds since the epoch. `prepare` reads the whole recording
     for what `cells` and the events need, in a thread of its own.
@@ -58,7 +58,7 @@ class Player:
         self._recent = Recent()
 
     def prepare(self) -> None:
-        """Read the whole recording. What cannot be read is missing then, and whoever goes there gets the error."""
+        """Read the whole recording. Unreadable parts are missing then, and a user who goes there gets the error."""
         with suppress(SemtraceError), Replay(self._path, Limits()) as replay, values_that_no_server_has(self._path):
             self._recent.learn(replay.recording)
             with self._lock:
@@ -153,7 +153,7 @@ class Player:
 
     def event(self, by: int) -> str:
         """Go to the next or the previous picture with a finding or a death that the one before it has not. Return what
-        is new there; nothing if there is none.
+        is new there, "" without such a picture.
         """
         with self._lock:
             self._move()
@@ -186,16 +186,16 @@ class Player:
         before: set[Hashable] | None = None
         for frame in replay.recording.frames(since, until):
             judged = replay.judged(frame)
-            said: dict[Hashable, str] = {
+            messages: dict[Hashable, str] = {
                 death.id: f"{death.role} {death.pid} {certificate(death, judged)}" for death in judged.deaths
             }
-            said |= {each.key: title(each) for each in judged.findings if each.severity != "note"}
+            messages |= {each.key: title(each) for each in judged.findings if each.severity != "note"}
             if before is None:
-                before = set() if since == self.began else set(said)
-            new = said.keys() - before
+                before = set() if since == self.began else set(messages)
+            new = messages.keys() - before
             if new:
-                yield time_of(frame), "; ".join(said[key] for key in reversed(said) if key in new)
-            before = set(said)
+                yield time_of(frame), "; ".join(messages[key] for key in reversed(messages) if key in new)
+            before = set(messages)
 
     def _move(self) -> None:
         now = self._now()

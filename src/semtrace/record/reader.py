@@ -81,7 +81,7 @@ class Recording:
             yield before
 
     def at(self, moment: float) -> Frame:
-        """Return the last snapshot at or before that time; the first one if there is none. Raises NotARecording."""
+        """Return the last snapshot at or before that time, else the first one. Raises NotARecording."""
         found = _last(self.frames(moment, moment)) or next(self.frames(), None)
         if found is None:
             raise nothing_in(self.path)

@@ -20,7 +20,7 @@ _CHUNKS = 8  # each has up to 4096 events
 
 
 class Recent:
-    """`learn` reads the legend of the whole recording: of a large one that takes long. Before it there is no event."""
+    """`learn` reads the legend of the whole recording, which may take long. Before that no event is found."""
 
     def __init__(self) -> None:
         self._legend: Legend | None = None

@@ -20,7 +20,7 @@ from semtrace.record.numbers import Unrecordable
 from semtrace.record.sink import File, Ring
 from semtrace.record.stackbook import StackBook
 from semtrace.rules import Limits
-from semtrace.tracing.follower import Glance
+from semtrace.tracing.follower import StateFilePoller
 from semtrace.wire import EVENT_SIZE
 
 # py-spy takes 10 to 50 ms for each process: not more often than this.
@@ -36,7 +36,7 @@ _STILL_S = 1.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to record. `keep_s`: keep so much in memory, and write it when something happens; None: write all."""
+    """Options of a recorder. `keep_s`: keep so much in memory, and write it when something happens; None: write all."""
 
     interval_s: float
     keep_s: float | None = None
@@ -60,7 +60,7 @@ class Recorder:
         self.last: Snapshot | None = None
         self._wanted = wanted
         self._collecting = Collecting() if wanted.events else None
-        self._observer = Observer(server, telling=self._collecting or Glance(), limits=wanted.limits)
+        self._observer = Observer(server, trace_source=self._collecting or StateFilePoller(), limits=wanted.limits)
         self._groups = GroupWriter(schema())
         self._ring = None if wanted.keep_s is None else Ring(int(wanted.keep_s * 1e9), _MOST_KEPT)
         self._open_until_ns = 0

@@ -35,6 +35,12 @@ from semtrace.record.numbers import MOST_DEPTH
 Type = Any
 Description = Mapping[str, Any]
 
+# What earlier versions called a field. Without it a renamed field of an old recording would be read as its default.
+_FORMER_NAMES: Mapping[tuple[str, str], str] = {
+    ("Lock", "proof_needs_rights"): "barred",
+    ("LockOrder", "also_held"): "beside",
+}
+
 MOST_CLASSES = 1024
 MOST_FIELDS = 256
 _LONGEST_NAME = 200
@@ -232,18 +238,19 @@ class Converter:
         self._plan(own.root)
 
     def _plan(self, name: str) -> None:
-        """Say of each field that both have where the file has it."""
+        """Note where the file has each field that both have, by its former name if it has been renamed."""
         if name in self._plans:
             return
         self._plans[name] = plan = []
         places = {field: (place, each) for place, (field, each) in enumerate(self._theirs[name])}
         optional = _with_defaults(self._own.classes[name])
         for field, mine in self._own.description[name]:
-            if field not in places:
+            found = places.get(field) or places.get(_FORMER_NAMES.get((name, field), ""))
+            if found is None:
                 if field not in optional:
                     raise Strange(f"its {name} has no {field}")
                 continue
-            place, described = places[field]
+            place, described = found
             if not self._fits(described, mine):
                 raise Strange(f"its {name}.{field} is of another type")
             plan.append((field, place, mine))

@@ -1,4 +1,4 @@
-"""Where chunks are written: a new file that only its owner can read, or memory of which the oldest part is dropped."""
+"""Sinks for chunks: a new file that only its owner can read, or memory whose oldest part is dropped."""
 
 from __future__ import annotations
 

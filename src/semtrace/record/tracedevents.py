@@ -70,7 +70,7 @@ def events_of_chunks(chunks: Iterable[Chunk], legend: Legend) -> Iterator[list[E
                 "use Python 3.14, or: pip install backports.zstd",
             ) from None
         events = decoders.setdefault(user, Decoder()).decode(data)
-        may = {origin: legend.may_tell(user, origin.process) for origin in {event.origin for event in events}}
+        may = {origin: legend.may_report_process(user, origin.process) for origin in {event.origin for event in events}}
         yield [event for event in events if may[event.origin]] if not all(may.values()) else events
 
 

@@ -1,1 +1,1 @@
-"""What acts, when told to: orphaned locks are released, leftover names are removed."""
+"""Repairs, on request: orphaned locks are released, leftover names are removed."""

@@ -1,6 +1,6 @@
-"""What was done, written down: a line on stderr, and in a file a line of JSON before the act and one after it.
+"""Record acts: a line on stderr, and in a file a line of JSON before the act and one after it.
 
-Nothing is done before the file has taken the line that says what is about to be done.
+Nothing is done before the file has taken the line about what is about to be done.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Act(NamedTuple):
 
 
 class Audit:
-    """Tells every act to `say`, and appends it to the file if there is one: `intend`, act, `write` or `call_off`."""
+    """Pass every act to `say`, and append it to the file if there is one: `intend`, act, `write` or `call_off`."""
 
     def __init__(self, path: str | None, say: Callable[[str], None]) -> None:
         """SemtraceError if the file cannot be opened: then nothing is to be done."""
@@ -56,13 +56,14 @@ class Audit:
             os.close(self._fd)
 
     def intend(self, act: Act) -> None:
-        """SemtraceError if the file does not take it: then nothing is to be done. It is said to nobody."""
+        """Write an intended act into the file alone. SemtraceError if the file does not take it: then do not act."""
         if why_not := self._append(act):
             raise SemtraceError(f"cannot write to the audit file {self._path}: {why_not}", _NOTHING_DONE)
 
     def call_off(self, act: Act, error: BaseException) -> None:
-        """What was intended is not done; that this cannot be written is less than why it was not done. An interruption
-        is said, for nobody else says it."""
+        """Record that an intended act was not done. A failure to write this matters less than the reason for it. An
+        interruption is printed here, for nobody else reports it.
+        """
         interrupted = not isinstance(error, SemtraceError)
         why = "interrupted" if interrupted else str(error)
         self._append(Act("", {**act.record, "stage": "not done", "why": why}))
@@ -84,7 +85,7 @@ class Audit:
             self._say(sentence)
 
     def _append(self, act: Act) -> str | None:
-        """Why the file did not take it; what it took is then on the disk."""
+        """Return why the file did not take it, else None; the line is then on the disk."""
         if self._fd is None:
             return None
         line = json.dumps({**act.record, **_who()}).encode() + b"\n"
@@ -159,7 +160,7 @@ def clean_act(file: str, name: str, evidence: Iterable[str], before: dict[str, o
 
 
 def evidence(lock: Lock, still: bool) -> list[str]:
-    """What was seen right before the act."""
+    """Return what was seen right before the act."""
     mapped = " ".join(map(str, sorted(process.pid for process in lock.mapped_by)))
     ran = "no thread of theirs ran between the last look and the act" if still else "some of their threads were running"
     return [lock.reason or "", f"mapped by PID {mapped}: {ran}", *_waiting(lock)]
@@ -174,7 +175,7 @@ def _state(word: Word) -> dict[str, object]:
 
 
 def _who() -> dict[str, object]:
-    """The user who did it, and behind sudo the one who asked for it."""
+    """Return the user who did it, and behind sudo the one who asked for it."""
     who: dict[str, object] = {"user": user_name(os.getpid())}
     if "SUDO_USER" in os.environ:
         who["sudo_user"] = os.environ["SUDO_USER"]

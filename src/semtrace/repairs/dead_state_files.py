@@ -1,4 +1,4 @@
-"""The state files of dead processes, set right after a release: they say no more that they hold that lock.
+"""Clear the state files of dead processes after a release, so that they no longer claim to hold that lock.
 
 A file is touched only if the process that it is named after and that its header names has ended; a living one's never.
 """
@@ -16,32 +16,32 @@ from semtrace.tracing import tracedirs
 from semtrace.tracing.tracedirs import Directory
 from semtrace.wire import Kind, LockBook, LockWord
 
-# In the order of a release (wire/offsets.py LockWord). WHO stays: it tells the last holder.
+# In the order of a release (wire/offsets.py LockWord). WHO stays: it is the last holder.
 _HOLD = (LockWord.SINCE, LockWord.COUNT, LockWord.TRYING)
 _MUTEXES = (Kind.LOCK, Kind.RLOCK)
 
 
 @dataclass(frozen=True)
 class SetRight:
-    """One dead process's file; `failed` says why it still claims the lock, None if it does no more."""
+    """One dead process's file; `failed` is why it still claims the lock, None if it does not."""
 
     process: ProcessId
     failed: str | None = None
 
 
-def let_go(members: Collection[ProcessId], lock: SemId) -> tuple[SetRight, ...]:
-    """Ends what the files of the dead of this server say of a lock that has just been released. Raises nothing."""
+def clear_claims(members: Collection[ProcessId], lock: SemId) -> tuple[SetRight, ...]:
+    """Clear the claims of this server's dead processes on a lock that has just been released. Raises nothing."""
     found = []
     for directory in tracedirs.find(members):
         try:
-            found += [each for name in directory.names() if (each := _let_go(directory, name, lock)) is not None]
+            found += [each for name in directory.names() if (each := _clear_claim(directory, name, lock)) is not None]
         finally:
             directory.close()
     return tuple(sorted(found, key=lambda each: each.process))
 
 
-def _let_go(directory: Directory, name: str, lock: SemId) -> SetRight | None:
-    """None if there is nothing to set right."""
+def _clear_claim(directory: Directory, name: str, lock: SemId) -> SetRight | None:
+    """Clear the claim of one file; return None if it has none."""
     process = wire.parse_state_name(name)
     if process is None or still(process) or not _slots(directory, name, process, lock):
         return None
@@ -62,7 +62,7 @@ def _let_go(directory: Directory, name: str, lock: SemId) -> SetRight | None:
 
 
 def _put(fd: int, book: LockBook, word: LockWord, value: int) -> None:
-    """Not through a mapping: whoever owns the file could cut it short, and that would kill us."""
+    """Write without a mapping: the owner of the file could truncate it, and that would kill us."""
     os.pwrite(fd, value.to_bytes(8, "little"), (wire.lock_at(book.slot) + word) * 8)
 
 
@@ -79,7 +79,7 @@ def _slots(directory: Directory, name: str, process: ProcessId, lock: SemId) -> 
 
 
 def _claims(fd: int, process: ProcessId, lock: SemId) -> Iterator[LockBook]:
-    """The books by which the process holds the lock, or died on the way to it."""
+    """Yield the books by which the process holds the lock, or died on the way to it."""
     state = wire.decode_state(os.pread(fd, wire.STATE_SIZE, 0))
     if state is not None and state.process == process:
         yield from (book for book in state.locks if book.lock == lock and _is_claim(book))

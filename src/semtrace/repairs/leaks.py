@@ -58,7 +58,7 @@ def _doubts(unsure: Sequence[Found]) -> list[Problem]:
         Problem(
             f"tell whether {counted_names(sorts, 'old ')} in /dev/shm {'is' if len(sorts) == 1 else 'are'} still used",
             why,
-            "so nothing is said of them; their owner and root can ask the kernel: semtrace clean",
+            "so they are not reported; their owner and root can ask the kernel: semtrace clean",
             unread="unused-names",
         )
         for why, sorts in reasons.items()

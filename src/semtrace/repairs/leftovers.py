@@ -1,7 +1,7 @@
 """Files that were left in /dev/shm with a name and that no process uses: what they are, and their removal.
 
-Only names that Python gives: other programs may keep a file while they do not run. One that was made before this
-looked and is opened only later cannot be told from a leftover; that is why the young are left alone.
+Only names that Python gives count: other programs may keep a file while they do not run. A file that is opened only
+later looks like a leftover; that is why young ones are left alone.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _BLOCK_SIZE = 512
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in /dev/shm that may be one of Python's. `id` is None for what is not what its name says; `age_s` since it
-    was made or changed; `room` is how many bytes of /dev/shm it takes.
+    """A file in /dev/shm that may be one of Python's. `id` is None if its content does not fit its name; `age_s` is
+    since it was made or changed; `room` is how many bytes of /dev/shm it takes.
     """
 
     name: str
@@ -55,10 +55,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the rest of the machine has to do with the entries.
+    """The use of the entries by the rest of the machine.
 
-    `in_use` is what the kernel tells of each, None where it does not; `hidden` are, by user, processes that could not
-    be asked; `sees_all` is False in a container, where others may share /dev/shm unseen.
+    `in_use` is the kernel's answer for each, None where it has none; `hidden` are, by user, processes that could not be
+    asked; `sees_all` is False in a container, where others may share /dev/shm unseen.
     """
 
     user: int
@@ -83,7 +83,7 @@ class Found:
 
 
 def look(directory: str = DIRECTORY, *, young: bool = False) -> list[Found]:
-    """All of them, judged now. The kernel is asked about the `young` only on demand."""
+    """Return all of them, judged now. The kernel is asked about the `young` only on demand."""
     with _opened(directory) as fd:
         names = sorted(os.listdir(fd))  # noqa: PTH208  pathlib has no directory by its descriptor
         found = _judged(fd, [entry for name in names if (entry := _entry(fd, name))], young=young)
@@ -91,7 +91,7 @@ def look(directory: str = DIRECTORY, *, young: bool = False) -> list[Found]:
 
 
 def remove(found: Found, directory: str = DIRECTORY) -> Found:
-    """Looks at it again and removes it if it is still a leftover. The lease, where there is one, lasts until then."""
+    """Check it again and remove it if it is still a leftover. The lease, where there is one, lasts until then."""
     name = found.entry.name
     with _opened(directory) as fd, _lease(found.entry, fd) as used:
         now = _entry(fd, name)
@@ -107,12 +107,12 @@ def remove(found: Found, directory: str = DIRECTORY) -> Found:
 
 
 def why_kept(entry: Entry, around: Surroundings) -> str | None:
-    """Why this one is no leftover, or may be none."""
+    """Return why this one is not a leftover, or may not be one."""
     return _why_never(entry, around) or _why_young(entry) or _why_uncertain(entry, around)
 
 
 def _why_never(entry: Entry, around: Surroundings) -> str | None:
-    """What age and the kernel's count do not change."""
+    """Return the reasons that neither age nor the kernel's count can change."""
     others = None if around.user in (0, entry.owner) else "another user's: only that user or root may remove it"
     if entry.id is None:
         return others or ("no semaphore" if entry.sort == "semaphore" else "no SharedMemory block")
@@ -128,7 +128,7 @@ def _why_young(entry: Entry) -> str | None:
 
 
 def _why_uncertain(entry: Entry, around: Surroundings) -> str | None:
-    """What the processes that can be asked do not tell, the kernel may."""
+    """Return the doubts that remain after all processes were asked that can be; the kernel may settle them."""
     used = _by_kernel(entry, around)
     if used is not None:
         return "in use by a process that cannot be seen from here" if used else None
@@ -144,7 +144,9 @@ def _by_kernel(entry: Entry, around: Surroundings) -> bool | None:
 def _judged(
     fd: int, entries: list[Entry], known: Mapping[SemId, bool | None] | None = None, *, young: bool = False
 ) -> list[Found]:
-    """The kernel is asked only about those that nothing else keeps, unless what it says is `known`."""
+    """Return the judged entries. The kernel is asked only about those that nothing else keeps, unless its answer is
+    `known`.
+    """
     ids = [entry.id for entry in entries if entry.id is not None]
     seen = sweep(dict.fromkeys(ids, Shared(frozenset(), named=True)))
     mapped_by = {each: outside.mapped_by for each, outside in seen.items() if outside.mapped_by}
@@ -190,7 +192,7 @@ def _lease(entry: Entry, fd: int) -> AbstractContextManager[bool | None]:
 
 
 def _has_gone(fd: int, entry: Entry) -> bool:
-    """Of a file that was removed meanwhile nobody can tell whether it was in use, and nobody need."""
+    """Return True if the file was removed meanwhile: then its use can neither be read nor matters."""
     now = _entry(fd, entry.name)
     return now is None or now.id != entry.id
 

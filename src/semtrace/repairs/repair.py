@@ -1,19 +1,21 @@
-"""Releases a lock that a dead process left locked. Only what is proved orphaned, and proved again at once before.
+"""Release a lock that a dead process left locked, if it is proved orphaned, and proved again right before.
 
-That a lock is orphaned stays so: no one can take what is at 0, and there is no one who could give it back, except one
-who does not hold it. So three kinds of those are kept out, between the last look and the act:
+An orphaned lock stays orphaned: nobody can take a lock at 0, and only a process that does not hold it could release it.
+Three kinds of those are excluded between the last snapshot and the act:
 
 - another semtrace: the semaphore's file is reserved (flock) before the second proof begins, until after the act;
 - one whose unit has not been taken yet: the act does not add a unit, it sets the value, so there is never one too many;
-- one whose unit was taken by another meanwhile: the last look and the act fall into a moment in which no thread of any
-  process that maps it has run (`linux.stillness`). What is left are the microseconds between the look at the first of
-  them and the act, in which two threads would have to wake up, one to release what it does not hold and one to take it.
+- one whose unit was taken by another meanwhile: the last snapshot and the act fall into a moment in which no thread of
+  any process that maps it has run (`linux.stillness`). Only microseconds remain between the check of the first thread
+  and the act. In these, one thread would have to wake up and release a lock that it does not hold, and another to take
+  it.
 
 Right before the act every process of the machine is asked once more whether it maps the lock or has its file open.
 Where one cannot be asked, and the kernel's own facts do not exclude it, nothing is done.
 
-Where some thread computes without a pause there is no such moment: then the look right before the act has to do, and a
-process that releases what it did not take could come in between within a millisecond. `Released.still` says which.
+Where some thread computes without a pause there is no such moment. Then the snapshot right before the act has to do,
+and a process that releases a lock which it did not take could intervene within a millisecond. `Released.still` is False
+then.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from semtrace.linux.stillness import Stillness
 from semtrace.linux.sweep import Obstacle
 from semtrace.model import Lock, Process, ProcessId, SemId, Snapshot, ThreadLock, Waiter
 from semtrace.observe.observer import Observer, settle
-from semtrace.repairs.dead_state_files import SetRight, let_go
+from semtrace.repairs.dead_state_files import SetRight, clear_claims
 from semtrace.text import clean
 
 PATIENCE_S = 12.0
@@ -47,11 +49,12 @@ _DECIDED = 10
 
 @dataclass(frozen=True)
 class Released:
-    """What was done. `lock` is as it was proved, `now` as it was seen last, None if the server has ended by then.
+    """The result of a release. `lock` is as it was proved, `now` as it was seen last, None if the server has ended by
+    then.
 
     `units` is what its value was set to, and `after` what was read next: somebody may have taken it by then. `woken` is
-    how many waiters the kernel woke; `got_on` are those of which it was seen that they wait no more. `set_right`
-    are the state files of dead processes that said they held it.
+    how many waiters the kernel woke; `got_on` are those that were seen to wait no longer. `set_right` are the state
+    files of dead processes that claimed it.
     """
 
     lock: Lock
@@ -159,15 +162,15 @@ def why_not(
         blind = _blind(snapshot, [process.pid for process in lock.mapped_by])
     if blind:
         return NotPermitted(what, remedy(blind))
-    if lock.barred and (found := obstacle(lock.id)) is not None and found.rights_help:
+    if lock.proof_needs_rights and (found := obstacle(lock.id)) is not None and found.rights_help:
         return NotPermitted(what, remedy(found.pid or 1))
     return Refused(what, f"nothing was done; semtrace dump {snapshot.server.pid} shows more")
 
 
 def _in_words(lock: Lock) -> str:
     holders = ", ".join(f"{holder.pid}" for holder in lock.holders)
-    said = f"it is {lock.state}" + (f", held by {holders}" if holders else "")
-    return f"{said}: {clean(lock.reason)}" if lock.reason else said
+    state = f"it is {lock.state}" + (f", held by {holders}" if holders else "")
+    return f"{state}: {clean(lock.reason)}" if lock.reason else state
 
 
 def _blind(snapshot: Snapshot, pids: Iterable[int]) -> int | None:
@@ -177,13 +180,13 @@ def _blind(snapshot: Snapshot, pids: Iterable[int]) -> int | None:
 
 
 def check_rights(observer: Observer, lock: Lock) -> str:
-    """By which path the semaphore can be opened; NotPermitted with the command that could."""
+    """Return the path by which the semaphore can be opened; NotPermitted with the command that could."""
     with _opened(observer, lock) as semaphore:
         return semaphore.way
 
 
 def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> Released:
-    """Proves once more that it is orphaned, releases it, and looks what came of it. Refused if anything is amiss.
+    """Prove once more that it is orphaned, release it, and check the result. Raises Refused if anything is wrong.
 
     `log` is called at once after the act, for what comes then may be interrupted. The state files of the dead are set
     right while no other semtrace can act on the lock.
@@ -192,14 +195,14 @@ def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> 
     with _opened(observer, lock) as semaphore:
         if not semaphore.reserve():
             raise Refused(f"somebody else is releasing {clean(lock.label)} at this moment", "look again")
-        observer.prove_anew()
+        observer.restart_proofs()
         lock, still = _at_a_still_moment(observer, _proved(observer, lock.id))
         with undisturbed():
             released = _act(semaphore, lock, still)
             try:
                 log(released)
             finally:
-                set_right = let_go(members, lock.id)
+                set_right = clear_claims(members, lock.id)
     return _look_after(observer, replace(released, set_right=set_right))
 
 
@@ -229,10 +232,10 @@ def _opened(observer: Observer, lock: Lock) -> OpenSemaphore:
 
 
 def _at_a_still_moment(observer: Observer, lock: Lock) -> tuple[Lock, bool]:
-    """Looks once more, until a look falls into a moment in which nobody ran: then it is still true now.
+    """Take snapshots until one falls into a moment in which no thread ran: then it is still true now.
 
     The rest of the machine is asked within that moment too. An obstacle may be one that has just been born, or another
-    semtrace that looks at the file: only one that stays is a reason not to act.
+    semtrace that reads the file: only one that stays is a reason not to act.
     """
     refusal: SemtraceError | None = None
     hindered, deadline = 0, time.monotonic() + PATIENCE_S

@@ -15,7 +15,7 @@ _FEW = 6
 
 
 def evidence(lock: Lock) -> Iterator[str]:
-    """Why it may be released, and what that does."""
+    """Explain why it may be released, and what that does."""
     file = f"{clean(lock.shm_name or 'name not known')}, {'linked' if lock.linked else 'unlinked'}"
     yield f"{clean(lock.label)} is orphaned."
     yield f"  {lock.kind} {lock.id}  {file}"

@@ -1,1 +1,1 @@
-"""What people and programs get to read: text and JSON. Pure."""
+"""Reports for people and programs: text and JSON. Pure."""

@@ -108,7 +108,7 @@ def _nothing_wrong(snapshot: Snapshot, looks: int, other: bool, width: int) -> I
         return
     nothing = "Nothing else wrong" if other else "Nothing wrong"
     if snapshot.unread("private-locks"):
-        nothing = f"Of the shared locks, {nothing.lower()}"  # first, for it is no small print
+        nothing = f"Of the shared locks, {nothing.lower()}"  # first, so that it is not overlooked
     ended = "" if snapshot.alive else " The server has ended meanwhile."
     yield (
         f"{nothing} was seen in {counted(looks, 'sample')} over {age(snapshot.watched_s)} at "
@@ -122,10 +122,10 @@ def _nothing_wrong(snapshot: Snapshot, looks: int, other: bool, width: int) -> I
 def _checked(snapshot: Snapshot) -> Iterator[str]:
     locks = [lock for lock in snapshot.semaphores if not lock.signal]
     states = Counter(lock.state for lock in locks)
-    told = f" ({', '.join(f'{count} {state}' for state, count in states.most_common())})" if states else ""
+    by_state = f" ({', '.join(f'{count} {state}' for state, count in states.most_common())})" if states else ""
     blind = {problem.process for problem in snapshot.problems if problem.process}
     yield counted(len([each for each in snapshot.processes if each.id not in blind]), "process")
-    yield f"{counted(len(locks), 'shared lock')}{told}"
+    yield f"{counted(len(locks), 'shared lock')}{by_state}"
     files = len(snapshot.locks) - len(snapshot.semaphores)
     if files:
         yield counted(files, "file lock")

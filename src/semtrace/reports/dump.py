@@ -177,7 +177,7 @@ def _held_by(holder: Holder) -> str:
 
 
 def _waiting(waiters: Sequence[Waiter]) -> str:
-    """In the order in which they were first seen; the first has waited the longest."""
+    """Return the waiters in the order in which they were first seen; the first has waited the longest."""
     names = [str(w.pid) if w.tid == w.pid else f"{w.pid}/{w.tid}" for w in waiters]
     if waiters and waiters[0].for_s:
         names[0] += f" {_time(waiters[0].for_s, waiters[0].evidence)}"
@@ -194,8 +194,8 @@ def _time(seconds: float | None, evidence: str) -> str:
 def _notes(lock: Lock) -> Iterator[str]:
     if lock.statistics is not None and lock.statistics.acquired:
         yield f"    {_counts(lock.statistics)}"
-    said = lock.signal or (lock.name or "").startswith(lock.part_of or "")
-    part = "" if said else f"part of {lock.part_of}"
+    known = lock.signal or (lock.name or "").startswith(lock.part_of or "")
+    part = "" if known else f"part of {lock.part_of}"
     file = file_text(lock.file) if lock.file else ""
     note = "; ".join(filter(None, [part, file, lock.reason]))
     if note:
@@ -203,17 +203,17 @@ def _notes(lock: Lock) -> Iterator[str]:
 
 
 def _counts(statistics: Statistics) -> str:
-    """What a traced lock counted, in one line."""
+    """Return the counters of a traced lock, in one line."""
     wait, hold = statistics.wait, statistics.hold
     contention = f", {100 * (statistics.contention or 0.0):.0f} % had to wait"
     waited = f" {exact(wait.mean_s)} on average, {exact(wait.max_s)} at most" if wait.count else ""
     held = f"; held {exact(hold.mean_s)} on average, {exact(hold.max_s)} at most" if hold.count else ""
-    failed = f"; {statistics.failed} times in vain" if statistics.failed else ""
+    failed = f"; {counted(statistics.failed, 'attempt')} failed" if statistics.failed else ""
     return f"acquired {counted(statistics.acquired, 'time')}{contention}{waited}{held}{failed}"
 
 
 def problems(found: Iterable[Problem]) -> Iterator[str]:
-    """What could not be seen, the same for several processes in one line, each with its remedy."""
+    """Yield what could not be seen, the same for several processes in one line, each with its remedy."""
     yield "PROBLEMS"
     for line, remedy in problem_lines(found):
         yield f"  {line}"

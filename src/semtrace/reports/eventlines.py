@@ -30,8 +30,8 @@ def json_lines(found: Iterable[Batch]) -> Iterator[str]:
 
 
 def text_lines(found: Iterable[Batch], colour: bool, began: float | None = None) -> Iterator[str]:
-    """In columns that stay where they are: of a long name the end is shown, JSON has all of it. `began` is what the
-    wall clock showed when CLOCK_MONOTONIC was 0, by default this machine's.
+    """Format events in fixed columns: a long name shows its end, JSON has all of it. `began` is the wall clock when
+    CLOCK_MONOTONIC was 0, by default this machine's.
     """
     paint: Callable[[str, str], str] = painted if colour else lambda line, _: line
     began = time.time() - time.monotonic() if began is None else began

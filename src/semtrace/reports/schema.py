@@ -81,7 +81,7 @@ def wait_json(wait: Wait, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def stuck_json(snapshot: Snapshot) -> dict[str, Any]:
-    """How many threads are proven stuck, and how many of the workers."""
+    """Return how many threads are proven stuck, and how many of the workers."""
     states = worker_states(snapshot)
     return {
         "threads": len(snapshot.waits.stuck),
@@ -106,7 +106,7 @@ def death_json(death: Death) -> dict[str, Any]:
 
 
 def _left_stuck(death: Death, snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Who waits for what it held, and is orphaned since."""
+    """Return the waiters for locks that it held and that are orphaned since."""
     return [
         {"pid": each.process.pid, "tid": each.tid, "lock": str(lock.id), "for_s": _rounded(each.for_s)}
         for lock, each in left_stuck(death, snapshot)

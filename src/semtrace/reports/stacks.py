@@ -16,13 +16,13 @@ def stack_report(snapshot: Snapshot) -> Iterator[str]:
     """Yield the known stacks of all holders and waiters, lock by lock, then of the threads that wait for other things:
     a private lock, the end of a process, a pipe.
     """
-    told: set[tuple[ProcessId, int | None]] = set()
+    shown: set[tuple[ProcessId, int | None]] = set()
     for lock in snapshot.locks:
         threads: tuple[Holder | Waiter, ...] = (*lock.holders, *lock.waiters)
-        told.update((each.process, each.tid) for each in threads if each.stack)
+        shown.update((each.process, each.tid) for each in threads if each.stack)
         yield from _of_lock(lock)
     for wait in snapshot.waits.waits:
-        if wait.stack and not wait.idle and wait.thread not in told:
+        if wait.stack and not wait.idle and wait.thread not in shown:
             yield f"{thread(wait.thread.process, wait.thread.tid)} waits for {target_text(wait.target)}"
             yield from (f"    {line}" for line in stack_lines(wait.stack))
 

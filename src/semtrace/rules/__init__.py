@@ -1,5 +1,5 @@
-"""What is wrong with a server, from a snapshot of it. Each rule is a small pure function; false alarms are worse than
-silence, so each says only what the evidence carries.
+"""Find faults of a server in a snapshot of it. Each rule is a small pure function. False alarms are worse than silence,
+so each reports only what the evidence proves.
 """
 
 from __future__ import annotations

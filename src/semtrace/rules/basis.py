@@ -1,4 +1,4 @@
-"""What several rules ask of a snapshot. Pure."""
+"""Questions about a snapshot that several rules share. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from semtrace.model import SEM_VALUE_MAX, Frame, Holder, Lock, Process, ProcessI
 
 @dataclass(frozen=True)
 class Limits:
-    """From when on a hold or a wait is called long, in seconds. `ignore` are names of locks that each worker may have
-    for itself: no finding is made of that.
+    """Limits above which holds and waits are reported, in seconds. `ignore` are names of locks that each worker may
+    have for itself: these are not reported as unshared.
     """
 
     hold_s: float = 10.0
@@ -45,7 +45,7 @@ def worth_a_word(lock: Lock) -> bool:
 
 
 def is_read_lock(lock: Lock) -> bool:
-    """Of a queue: whoever reads it keeps that while it waits for data."""
+    """Return True for the read lock of a queue: its reader keeps it while it waits for data."""
     attribute = lock.attribute or (lock.name or "").rpartition(".")[2]
     return lock.part_of is not None and attribute == _READ_LOCK
 
@@ -56,11 +56,11 @@ def _reads_a_queue(stack: Sequence[Frame]) -> bool:
 
 
 def unbroken_s(lock: Lock, holder: Holder) -> float | None:
-    """For how long the holder is known to have held it without a break; None if that is not known.
+    """Return for how long the holder has held it without a break; None if that is not known.
 
     `since_s`, which is the thread's, cannot tell one long hold from many short ones. But a thread that has not run has
-    not taken it anew. Nor has it if none of those that wait has run: a release wakes the one that has waited the
-    longest, and before the holder itself could be woken, all that wait would have been.
+    not taken it again. Nor has it if no waiter has run: a release wakes the longest waiter, and the holder itself would
+    be woken only after all waiters.
     """
     if holder.since_s is None or holder.evidence == "events":
         return holder.since_s
@@ -75,7 +75,7 @@ def unbroken_wait_s(waiter: Waiter) -> float | None:
 
 
 def longest_wait(lock: Lock, least_s: float) -> tuple[Waiter, float] | None:
-    """Who is known to have waited for it the longest without a break, and for how long; None if for less."""
+    """Return the longest waiter and for how long it has waited without a break; None if for less than `least_s`."""
     longest = max(lock.waiters, key=lambda waiter: unbroken_wait_s(waiter) or 0.0, default=None)
     waited_s = unbroken_wait_s(longest) if longest is not None else None
     return None if longest is None or waited_s is None or waited_s < least_s else (longest, waited_s)

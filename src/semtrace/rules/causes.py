@@ -1,4 +1,4 @@
-"""Why threads are stuck, as far as the evidence shows, and how to write it instead. Pure."""
+"""Explain why threads are stuck, as far as the evidence shows, and how to write it instead. Pure."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _OF_POOLS = (".Pool", ".ThreadPool", ".ApplyResult", ".MapResult", ".IMapIterato
 # Lib/multiprocessing/managers.py AcquirerProxy: the method that a client of a Manager's lock waits in.
 _ACQUIRE = "acquire"
 
-# What a program can do for a lock that it did not make: there is none to make anew.
+# Advice for locks that the program did not make and so cannot make again after a fork.
 _AT_FORK: Mapping[Inside, Advice] = {
     Inside.FILE: Advice.NO_WRITE_AT_FORK,
     Inside.LOGGING: Advice.NO_LOG_AT_FORK,
@@ -119,7 +119,7 @@ def cause(
 def _ring_cause(
     holders: Collection[ThreadId], waits: Sequence[Wait], snapshot: Snapshot
 ) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
-    """Of threads that wait for each other: who of them holds the units, or the lock, that the others wait for."""
+    """Return which of the threads that wait for each other hold the units, or the lock, that the others wait for."""
     if all(wait.target.semaphore and wait.target.kind is WaitKind.SIGNAL for wait in waits):
         members = tuple(thread_ref(wait) for wait in waits if wait.thread in holders)
         return (WaitersHoldUnits(members),), (Advice.TAKE_UNITS_BY_WITH,)
@@ -145,7 +145,9 @@ def _copied_counts(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...
 
 
 def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fact, ...], tuple[Advice, ...]]:
-    """Of a private lock, or its copies in several processes: whether the parent holds it too, and where it is free."""
+    """Return why a private lock, or its copies in several processes, stay locked: whether the parent holds it too, and
+    where it is free.
+    """
     again = [wait for wait in waits if wait.thread in (wait.holders or ())]
     if again:
         held = tuple(Hold(ThreadRef(wait.thread.process, wait.thread.tid), None) for wait in again)
@@ -170,7 +172,7 @@ def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fac
 
 
 def _manager_cause(waits: Sequence[Wait]) -> tuple[Fact, ...]:
-    """Of a Manager's lock: whether its holder is known to have ended."""
+    """Return whether the holder of a Manager's lock is known to have ended."""
     able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
     if any(not wait.wakers.threads and not wait.wakers.processes for wait in waits):
         return (ClientEnded(),)

@@ -75,8 +75,8 @@ def _still_holding(lock: Lock) -> Iterator[Fact]:
 
 
 def _all_wait(lock: Lock, strays: Sequence[Stray], snapshot: Snapshot) -> list[Fact]:
-    """Said where whoever counts it as held waits for it, with its only thread and without end: whichever of them took
-    it cannot give it back. Another process may still, one outside the server, so this is no proof.
+    """Return a fact if every process that counts it as held waits for it endlessly with its only thread. The one that
+    took it cannot release it then. This is not a proof: a process outside the server may still release it.
     """
     if lock.state != "unknown" or lock.value != 0 or lock.maximum != 1 or lock.in_flux or lock.holders:
         return []

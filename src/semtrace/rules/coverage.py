@@ -1,4 +1,4 @@
-"""What the rules could not check in a snapshot, so that silence about it is not taken for health. Pure."""
+"""List the parts of a snapshot that the rules could not check, so that silence is not taken for health. Pure."""
 
 from __future__ import annotations
 

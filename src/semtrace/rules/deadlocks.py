@@ -8,8 +8,8 @@ taker, as of a gate or a baton. An RLock forbids that, and who is inside `with` 
   stuck as well. By bare acquire() it looks the same as waiting at a gate: a warning.
 - Several in a ring: an error, for each of them was given what it holds and asks for what another has, which gates and
   batons do not come to by themselves. Where the program was ever seen to release Locks for others: a warning.
-- Where a process has several threads, which of them took a Lock is no more than who asked for it: a thread of a pool
-  acquires for another, that releases it (asyncio.to_thread). Without `with` it takes a long wait, and is a warning.
+- Where a process has several threads, the taker of a Lock need not be its user: a thread of a pool acquires for
+  another, that releases it (asyncio.to_thread). Without `with` it takes a long wait, and is a warning.
 - A join counts as well: the parent that joins a child holds what the child waits for.
 """
 
@@ -148,7 +148,7 @@ def _links(cycle: Sequence[Wait], snapshot: Snapshot, *, took: bool) -> Sequence
 
 
 def link(wait: Wait, before: Wait, snapshot: Snapshot, *, took: bool) -> RingLink | None:
-    """Return one link of a ring: the thread holds what the one `before` it waits for. None if that is no lock."""
+    """Return one link of a ring: the thread holds what the one `before` it waits for. None if that is not a lock."""
     holds, wants = target_ref(before.target, snapshot), target_ref(wait.target, snapshot)
     return None if holds is None or wants is None else RingLink(thread_ref(wait), holds, wants, waited(wait), took)
 
@@ -173,7 +173,7 @@ def _advice(cycle: Sequence[Wait], server: Server, doubtful: bool) -> Iterator[A
 
 
 def cure_of_reentry(shared: bool, server: Server) -> Advice:
-    """To an RLock all greenlets of a process are one thread: it lets the second in while the first is inside."""
+    """Return the lock to use instead. To an RLock all greenlets of a process are one thread: it lets the second in."""
     if has_greenlets(server):
         return Advice.NO_RLOCK_FOR_GREENLETS
     if server.worker_class is None:

@@ -82,7 +82,7 @@ def _hold(lock: Lock, holder: Holder) -> Hold:
 
 
 def _elapsed(sure_s: float | None, seen_s: float | None, source: Source) -> Elapsed | None:
-    """For how long at least; where samples cannot tell one long from many short ones, for how long they saw it so."""
+    """Return the least duration; if samples cannot tell one long from many short ones, how long they saw it so."""
     if sure_s or not seen_s:
         return known(sure_s or None, source)
     return Elapsed(seen_s, "samples")

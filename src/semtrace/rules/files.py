@@ -1,5 +1,5 @@
-"""What is wrong with file locks: inherited-file, shared-file, stale-lock-file, lost-file-lock, fragile-file-lock and
-local-lock-file. They do not do what they are for. Pure.
+"""Find file locks that do not protect: inherited-file, shared-file, stale-lock-file, lost-file-lock, fragile-file-lock
+and local-lock-file. Pure.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def headline(snapshot: Snapshot) -> Headline:
 
 
 def _is_rough(since: Elapsed | None) -> bool:
-    """Return True where the scheduler's clock, which tells how long a thread has slept, may differ by seconds."""
+    """Return True where the scheduler's clock, which shows how long a thread has slept, may differ by seconds."""
     return since is not None and since.measure != "exact" and since.seconds >= _OLD_S
 
 

@@ -51,12 +51,12 @@ _ENDED_S = 1.0
 
 
 def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """At most one finding a lock, the most serious."""
+    """Yield the most serious finding about each lock."""
     present = processes(snapshot)
     explained = explained_locks(snapshot) | _waits_for_stopped(snapshot)
     crowded = []
     for lock in snapshot.semaphores:
-        if lock.id in explained or lock.state == "orphaned" or lock.barred or not worth_a_word(lock):
+        if lock.id in explained or lock.state == "orphaned" or lock.proof_needs_rights or not worth_a_word(lock):
             continue
         found = (
             _unreleased(lock, snapshot, present)
@@ -86,7 +86,7 @@ def _waits_for_stopped(snapshot: Snapshot) -> set[SemId | None]:
 
 
 def _is_in_use(lock: Lock) -> bool:
-    """False where it may be that nobody has it, whose waiters wait in vain. One in flux does its work."""
+    """Return False for a lock that may have no holder, so that its waiters wait endlessly. One in flux is in use."""
     return lock.orphaned_s is None and (lock.state != "unknown" or lock.in_flux)
 
 
@@ -162,8 +162,8 @@ def _is_internal(lock: Lock) -> bool:
 
 
 def _long_hold(lock: Lock, limits: Limits, server: Server) -> Finding | None:
-    """Of a library's own lock only where somebody waits: to keep it may be what it is for, as of loky's, which a worker
-    is given when it may exit.
+    """Return a finding about a long hold. A library's own lock needs a waiter: long holds may be its purpose, as of
+    loky's, which a worker gets when it may exit.
     """
     if _is_internal(lock) and not lock.waiters:
         return None
@@ -213,11 +213,11 @@ def _contention(lock: Lock, snapshot: Snapshot) -> Finding:
 
 
 def _one_hold(lock: Lock, snapshot: Snapshot) -> bool:
-    """Whether it has had no other holder since the watching began."""
+    """Return True if it has had no other holder since the watching began."""
     return any((unbroken_s(lock, holder) or 0.0) >= snapshot.watched_s for holder in lock.holders)
 
 
 def _statistics(lock: Lock) -> Iterator[Fact]:
-    """What traced locks counted themselves."""
+    """Yield the counters of a traced lock."""
     if lock.statistics is not None and lock.statistics.contention:
         yield Contended(lock.statistics)

@@ -30,7 +30,7 @@ _PLAIN = (*_LOCKS, WaitKind.PROCESS_END, WaitKind.THREAD_END, WaitKind.PIPE_WRIT
 def is_deadlock(root: Root) -> bool:
     """Return True for threads that wait for each other, and for one that waits for a shared lock that it took itself.
 
-    What involves a signal is no deadlock, for nobody holds that.
+    A ring with a signal does not count, for nobody holds a signal.
     """
     if root.kind is RootKind.ITSELF:
         (wait,) = root.waits

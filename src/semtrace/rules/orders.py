@@ -1,7 +1,7 @@
-"""lock-order: two locks that are taken in both orders, a deadlock that has not happened yet. Only traced locks tell it.
+"""lock-order: two locks that are taken in both orders, a deadlock that has not happened yet. Only traced locks show it.
 
-What this cannot know: whether the two orders are kept apart by something that is not a traced lock (a file lock, a
-database, a `threading` lock within one process), and whether an acquire has a timeout that never ran out.
+Two things stay unknown. Something other than a traced lock may keep the two orders apart: a file lock, a database, a
+`threading` lock within one process. And an acquire may have a timeout that never ran out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Clash = tuple[LockOrder, LockOrder, Thread, Thread]
 
 
 def lock_order(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Each pair once. What has come to a deadlock already is told as that."""
+    """Yield each pair once. A pair that is in a deadlock already is reported as that."""
     orders = snapshot.tracing.orders if snapshot.tracing else ()
     if not orders:
         return
@@ -53,10 +53,10 @@ def _keeps_out(lock: Lock) -> bool:
 
 
 def _clash(there: list[LockOrder], back: list[LockOrder], locks: Mapping[SemId, Lock]) -> Clash | None:
-    """Two that may meet: different threads, and no lock that both hold all the while."""
+    """Return two orders that may meet: by different threads, without a lock that both hold meanwhile."""
     for one in there:
         for other in back:
-            if any(_may_gate(locks.get(gate)) for gate in one.beside & other.beside):
+            if any(_may_gate(locks.get(gate)) for gate in one.also_held & other.also_held):
                 continue
             for mine in one.threads:
                 for yours in other.threads:

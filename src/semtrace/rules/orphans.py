@@ -68,9 +68,9 @@ def _guards_messages(lock: Lock) -> bool:
 
 
 def seems_orphaned(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """All is proved of it that can be without root's rights."""
+    """Yield locks that only root can prove to be orphaned."""
     for lock in snapshot.semaphores:
-        if not lock.barred:
+        if not lock.proof_needs_rights:
             continue
         yield Finding(
             code=FindingCode.ORPHANED_LOCK,
@@ -83,10 +83,9 @@ def seems_orphaned(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 
 
 def lost_unit(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """A unit of a BoundedSemaphore that its taker took into its grave: there is one less for ever.
+    """Yield BoundedSemaphores that have lost a unit because its taker died.
 
-    Where it is not proved it is told only after it has looked so for long: a thread that has just taken one may not
-    have counted it yet.
+    An unproved loss is reported only if it lasts: a thread that has just taken a unit may not have counted it yet.
     """
     for lock in snapshot.semaphores:
         lost = lock.lost
@@ -109,7 +108,7 @@ def lost_unit(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 
 
 def release_command(server: Server, lock: Lock) -> tuple[str, ...]:
-    """By its name where that means one lock alone, and a terminal can show it."""
+    """Return the command, with the lock's name if only this lock has it and a terminal can show it."""
     unique = lock.name is not None and lock.separate == 1 and lock.name.isprintable()
     return "semtrace", "release", str(server.pid), lock.name if unique and lock.name else str(lock.id)
 
@@ -119,17 +118,19 @@ def _reason(lock: Lock) -> list[Fact]:
 
 
 def _end(lock: Lock, snapshot: Snapshot) -> Iterator[Fact]:
-    """When the holder ended and how, by the surest witness there is: its state file, or the snapshots before."""
+    """Yield when the holder ended and how, by the best evidence there is: its state file, or the snapshots before."""
     if lock.dead_holder is not None:
         return _by_its_file(lock.dead_holder, snapshot)
     last = lock.last_holder
-    if last is None or last.ended_s is None:  # one that lives had let go
+    if last is None or last.ended_s is None:  # a process that lives has released it
         return _not_seen(lock, snapshot)
     return _last_seen(last, last.ended_s, snapshot)
 
 
 def _by_its_file(dead: DeadHolder, snapshot: Snapshot) -> Iterator[Fact]:
-    """From when on it had the lock is exact; when it ended lies between two snapshots, or before the first."""
+    """Yield when the holder ended. The start of its hold is exact; its end lies between two snapshots, or before the
+    first.
+    """
     yield DeadByFile(dead.process, dead.alive_s, dead.gone_s, snapshot.watched_s)
     if (seen := _certificate(dead.process, snapshot)) is not None:
         yield seen
@@ -170,7 +171,7 @@ def _certificate(process: ProcessId, snapshot: Snapshot) -> DiedOf | None:
 
 
 def _how(least_s: float | None, most_s: float | None, snapshot: Snapshot) -> Fact | None:
-    """By how long it had the lock when it ended: at least so long and at most so long, as far as that is known."""
+    """Return how it ended, by the least and most time that it had held the lock, as far as they are known."""
     timeout_s = _timeout_s(snapshot)
     if timeout_s is None:
         return None
@@ -197,8 +198,8 @@ def _ended_before(lock: Lock, snapshot: Snapshot) -> tuple[DiedOf, ...]:
 
 
 def _timeout_s(snapshot: Snapshot) -> float | None:
-    """gunicorn's --timeout, if a holder may have died of it: None where there is none, where the workers' threads hold
-    locks while the worker beats (gunicorn/workers/gthread.py), and where the server is younger than it.
+    """Return gunicorn's --timeout if a holder may have died of it. None without a timeout, where threads hold locks
+    while the worker beats (gunicorn/workers/gthread.py), and where the server is younger than it.
     """
     server = snapshot.server
     if server.kind != "gunicorn" or not server.timeout_s or server.worker_class == "gthread":

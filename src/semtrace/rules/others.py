@@ -1,4 +1,4 @@
-"""long-hold and long-wait of what is no shared lock: private locks, file locks, threads that a worker waits for."""
+"""long-hold and long-wait of all but shared locks: private locks, file locks, threads that a worker waits for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def long_waits(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     together: dict[object, list[Wait]] = {}
     for wait in snapshot.waits.waits:
         lasts = not (wait.timed or wait.idle) and (wait.asleep_s or 0.0) >= limits.wait_s
-        if lasts and wait.thread not in explained and _is_told(wait, snapshot):
+        if lasts and wait.thread not in explained and _is_reported(wait, snapshot):
             target = wait.target
             alike = (target.kind, target.name) if target.kind is WaitKind.THREAD_END else target
             together.setdefault(alike, []).append(wait)
@@ -53,8 +53,10 @@ def long_waits(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 _ACQUIRE = "acquire"
 
 
-def _is_told(wait: Wait, snapshot: Snapshot) -> bool:
-    """To wait for the end of a thread or process is how programs are written: only a worker is kept from work by it."""
+def _is_reported(wait: Wait, snapshot: Snapshot) -> bool:
+    """Return True for waits that are worth a finding. To join a thread or process is normal: it only keeps a worker
+    from work.
+    """
     kind = wait.target.kind
     if kind is WaitKind.THREAD_END:
         serving = {process.id for process in workers(snapshot)} - {snapshot.server.id}

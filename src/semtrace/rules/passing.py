@@ -1,4 +1,4 @@
-"""What was found while a server was watched, and is over."""
+"""Report findings of the time in which a server was watched that are over now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from semtrace.model import CODES, Finding, FindingCode, ProcessId, Snapshot, Thr
 from semtrace.rules import gone_by
 from semtrace.rules.knots import explained
 
-# Of a thread that is blocked for ever one of these tells.
+# One of these explains a thread that is stuck.
 _BLOCKED = (FindingCode.STUCK, FindingCode.DEADLOCK, FindingCode.WORKER_DIED)
 
 # What passed by: when it was last seen, on the clock of the snapshots, and how.
@@ -19,7 +19,9 @@ Seen = Mapping[Hashable, tuple[float, Finding]]
 def passed(seen: Seen, snapshot: Snapshot) -> Iterator[Finding]:
     """Yield what was `seen` at some time and is not among the snapshot's findings any more."""
     living = {process.pid for process in snapshot.processes}
-    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.barred} | explained(snapshot)
+    worse = {lock.id for lock in snapshot.locks if lock.state == "orphaned" or lock.proof_needs_rights} | explained(
+        snapshot
+    )
     present = {finding.key for finding in snapshot.findings}
     instead = {(finding.lock or finding.name) for finding in snapshot.findings if CODES[finding.code].instead}
     blocked = {_thread(each) for finding in snapshot.findings if finding.code in _BLOCKED for each in finding.threads}

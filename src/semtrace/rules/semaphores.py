@@ -1,5 +1,5 @@
-"""long-wait for a Semaphore: it does not keep the number that it began with, so nobody knows whether it is a lock,
-which somebody has to give back, or a signal that may come some day. It is told only where more than waiting shows it.
+"""long-wait for a Semaphore. It does not keep its initial number, so it may be a lock that somebody has to release, or
+a signal that may still come. It is reported only on more evidence than the wait itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from semtrace.rules.knots import is_deadlock, target_refs, thread_ref
 
 
 def semaphore_wait(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Never an error. Whoever waits for a signal has nobody who took it and ended, and is in no ring of those who took.
+    """Yield warnings, never errors. A signal has no taker that ended, and its waiters are in no ring of takers.
 
     A consumer counts what it took of a signal, too; but its producer then counts below 0, and nobody is a holder.
     """

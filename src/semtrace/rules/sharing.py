@@ -37,10 +37,10 @@ from semtrace.waits.workers import WORKING_ROLES, workers
 
 # The two locks that every queue has (Lib/multiprocessing/queues.py), that of a Value or Condition, and that of an Event
 # or Barrier (synchronize.py).
-_READ, _WRITE, _LOCK, _TOLD = "_rlock", "_wlock", "_lock", "_cond._lock"
-_TELLING = ("Event", "Barrier")
+_READ, _WRITE, _LOCK, _CONDITION = "_rlock", "_wlock", "_lock", "_cond._lock"
+_SIGNALS = ("Event", "Barrier")
 
-# What guards something by being held. A Condition is for telling threads something, within one process by design.
+# Kinds that guard something by being held. A Condition signals threads, within one process by design.
 _GUARDS = ("Lock", "RLock", "Semaphore", "BoundedSemaphore", "asyncio.Lock")
 
 
@@ -50,7 +50,8 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     That one exists shows nothing. That several processes held their copies at once shows that it does not protect
     across them, under whatever server. It is an error if each of these has only one thread: the lock can then be meant
     for the other processes alone. In a process of several threads, and with asyncio, it may guard that process's own
-    state, which is right: a warning. Where no copies were held at once it is a note, of workers that are known as such.
+    state, which is right: a warning. Where no copies were held at once it is a note, for workers that are known as
+    such.
     """
     known = _of_role(snapshot)
     single = {process.id for process in snapshot.processes if process.threads == 1}
@@ -58,7 +59,7 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         if not lock.own or lock.kind == "Condition":
             continue
         inside = lock.overlap.processes if lock.overlap is not None else ()
-        if snapshot.server.kind == "gunicorn":  # its master is no worker, and what it does under the lock is its own
+        if snapshot.server.kind == "gunicorn":  # its master is not a worker, and its holds do not matter
             inside = tuple(process for process in inside if process in known)
         owners = [use.process for use in lock.processes if use.process in known or use.process in inside]
         if lock.overlap is not None and len(set(inside)) > 1:
@@ -70,7 +71,7 @@ def private_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 
 
 def locked_at_fork(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """A `threading` lock that was held by who forked: in the new process nobody will ever release it."""
+    """Yield `threading` locks that the parent held while it forked: nobody will ever release the child's copies."""
     known = _of_role(snapshot)
     for lock in snapshot.thread_locks:
         stuck = locked_since_fork(lock, snapshot.server.id, known) if lock.own and lock.kind in _GUARDS else []
@@ -83,8 +84,8 @@ def _is_stuck(use: ThreadLockUse, snapshot: Snapshot) -> bool:
 
 
 def locked_since_fork(lock: ThreadLock, root: ProcessId, workers: set[ProcessId]) -> list[ThreadLockUse]:
-    """The copies that seem to be. One alone may be a thread's that took it and keeps it, and so may several outside of
-    gunicorn's workers, which do all the same: those are told only where somebody waits for one.
+    """Return the copies that seem locked since the fork. A thread may have taken one copy itself, or several outside of
+    gunicorn's workers, which all do the same. So those are reported only if somebody waits for one.
     """
     found = [use for use in lock.processes if use.process != root and use.inherited]
     several = len(workers.intersection(use.process for use in found)) > 1
@@ -144,10 +145,9 @@ def _overlapped(overlap: Overlap, now: float) -> Fact:
 
 
 def unshared_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """One name, and in each worker another semaphore. Of a queue, which has several, it is said once; so it is of what
-    lies in one list or dict.
+    """Yield names that mean another semaphore in each worker. The locks of one queue, list or dict are reported once.
 
-    An error only of a lock with a name of its own, in workers that are known as such. The others are a warning: a
+    It is an error only for a lock with its own name, in workers that are known as such. The others are a warning: a
     worker makes queues and events, and fills lists with jobs and their locks, for processes that it starts itself,
     which may have ended.
     """
@@ -181,7 +181,7 @@ def _meant_to_be_shared(lock: Lock, classes: Mapping[str, str]) -> bool:
     if lock.part_of is None:
         return True
     kind = classes.get(lock.part_of)  # one piece stands for all of it
-    return lock.name == f"{lock.part_of}.{_LOCK if kind is None else _TOLD if kind in _TELLING else _READ}"
+    return lock.name == f"{lock.part_of}.{_LOCK if kind is None else _CONDITION if kind in _SIGNALS else _READ}"
 
 
 def _classes(snapshot: Snapshot) -> dict[str, str]:
@@ -202,7 +202,7 @@ def _class_of(pieces: set[str]) -> str | None:
     """
     if {_READ, _WRITE} <= pieces:
         return "JoinableQueue" if "_unfinished_tasks" in pieces else "Queue" if "_sem" in pieces else "SimpleQueue"
-    if _TOLD in pieces:
+    if _CONDITION in pieces:
         return "Event" if "_flag" in pieces else "Barrier"
     return None
 

@@ -3,7 +3,7 @@
 A deadlock and an orphaned lock are reported as such. What is left hangs on a signal that nobody can give any more, on a
 private lock that nobody can release, or on a stopped process.
 
-- A thread that is parked in a private signal (`threading.Event().wait()` at the end of a main program) is no harm by
+- A thread that is parked in a private signal (`threading.Event().wait()` at the end of a main program) does not harm by
   itself: it is reported only if it is a worker's first thread, or if others wait for it to end or to release.
 - A cause is named only if the evidence excludes the others: "locked since the fork" takes a parent that was seen to
   hold the same lock.
@@ -89,12 +89,12 @@ def stuck(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 
 def stopped(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield each stopped process that threads wait for, then the stopped workers that none waits for."""
-    told: set[ProcessId] = set()
+    reported: set[ProcessId] = set()
     for root in snapshot.waits.roots:
         awake = [wait for wait in root.waits if not wait.idle]
         near = awake or list(root.behind)
         if root.kind is RootKind.STOPPED and near:
-            told.update(root.stopped)
+            reported.update(root.stopped)
             yield Finding(
                 code=FindingCode.STOPPED,
                 severity="warning",
@@ -104,13 +104,13 @@ def stopped(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                 remedy=Remedy((Advice.CONTINUE_STOPPED,), ("kill", "-CONT", *(str(each.pid) for each in root.stopped))),
                 since=Elapsed(root.since_s),
             )
-    yield from _stopped_masters(snapshot, told)
-    yield from _stopped_workers(snapshot, told)
+    yield from _stopped_masters(snapshot, reported)
+    yield from _stopped_workers(snapshot, reported)
 
 
-def _stopped_masters(snapshot: Snapshot, told: Collection[ProcessId]) -> Iterator[Finding]:
+def _stopped_masters(snapshot: Snapshot, reported: Collection[ProcessId]) -> Iterator[Finding]:
     """Yield the stopped master of a known server: its workers go on, and nobody looks after them."""
-    halted = stopped_processes(snapshot).difference(told)
+    halted = stopped_processes(snapshot).difference(reported)
     for process in snapshot.processes:
         if process.role == "master" and process.id in halted and process.state != "tracing-stop":
             yield Finding(
@@ -123,13 +123,13 @@ def _stopped_masters(snapshot: Snapshot, told: Collection[ProcessId]) -> Iterato
             )
 
 
-def _stopped_workers(snapshot: Snapshot, told: Collection[ProcessId]) -> Iterator[Finding]:
+def _stopped_workers(snapshot: Snapshot, reported: Collection[ProcessId]) -> Iterator[Finding]:
     """Yield the stopped workers of a known server: their requests wait for them, and no thread shows that.
 
     A worker in a debugger is left out: that is somebody's work.
     """
     known = [each for each in workers(snapshot) if each.role != "process" and each.state != "tracing-stop"]
-    idle = tuple(each.id for each in known if each.id in stopped_processes(snapshot).difference(told))
+    idle = tuple(each.id for each in known if each.id in stopped_processes(snapshot).difference(reported))
     if idle:
         yield Finding(
             code=FindingCode.STOPPED,
@@ -146,22 +146,24 @@ def _stopped_workers(snapshot: Snapshot, told: Collection[ProcessId]) -> Iterato
 
 def _is_orphan(root: Root, snapshot: Snapshot) -> bool:
     """Return True for threads that wait for an orphaned lock: that is a finding of its own."""
-    orphans = {lock.id for lock in snapshot.semaphores if lock.state == "orphaned" or lock.barred}
+    orphans = {lock.id for lock in snapshot.semaphores if lock.state == "orphaned" or lock.proof_needs_rights}
     return all(wait.target.semaphore in orphans for wait in root.waits)
 
 
 def _matters(root: Root, snapshot: Snapshot) -> bool:
     """Return False for threads that wait for work, and for those that are parked without harm."""
     threads = {process.id: process.threads for process in snapshot.processes}
-    told = [wait for wait in root.waits if not wait.idle]
+    awake = [wait for wait in root.waits if not wait.idle]
     # The only thread of a process is stuck in its private memory, whatever it is that it sleeps in.
-    told = [wait for wait in told if wait.target.kind is not WaitKind.UNKNOWN or threads.get(wait.thread.process) == 1]
-    if any(not _is_parked(wait, snapshot) for wait in told):
+    awake = [
+        wait for wait in awake if wait.target.kind is not WaitKind.UNKNOWN or threads.get(wait.thread.process) == 1
+    ]
+    if any(not _is_parked(wait, snapshot) for wait in awake):
         return True
     serving = {process.pid for process in workers(snapshot) if process.role != "process"}
-    first = any(wait.thread.tid == wait.pid and wait.pid in serving for wait in told)
+    first = any(wait.thread.tid == wait.pid and wait.pid in serving for wait in awake)
     awaited = any(wait.target.kind in (*_ENDS, WaitKind.SHARED_LOCK, WaitKind.PRIVATE_LOCK) for wait in root.behind)
-    return first or (bool(told) and awaited)
+    return first or (bool(awake) and awaited)
 
 
 def _is_parked(wait: Wait, snapshot: Snapshot) -> bool:
@@ -232,11 +234,11 @@ def _worker_died(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
     )
 
 
-def _lost_results(snapshot: Snapshot, told: Sequence[Root]) -> Iterator[Finding]:
+def _lost_results(snapshot: Snapshot, reported: Sequence[Root]) -> Iterator[Finding]:
     """Yield the threads that wait for a job's result while every worker of their process waits for work: not proven,
     for the program may go on otherwise.
     """
-    known = {wait.thread for root in told for wait in root.waits}
+    known = {wait.thread for root in reported for wait in root.waits}
     idle = {wait.thread for wait in snapshot.waits.waits if wait.idle}
     lost = []
     for wait in snapshot.waits.waits:
@@ -282,11 +284,13 @@ def _may_be_rest(wait: Wait) -> bool:
 
 
 def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Every worker waits for something else than work, longer than the limit, and that is not proven to be for ever."""
+    """Yield a finding if every worker has waited for something else than work longer than the limit, without proof that
+    the wait is endless.
+    """
     serving = workers(snapshot)
     kept = serving_waits_by_worker(snapshot).values()
     found = [[wait for wait in waits if wait.target.kind not in _ENDS] for waits in kept]
-    orphaned = {lock.id for lock in snapshot.semaphores if lock.state == "orphaned" or lock.barred}
+    orphaned = {lock.id for lock in snapshot.semaphores if lock.state == "orphaned" or lock.proof_needs_rights}
     waits = [min(each, key=lambda wait: wait.asleep_s or 0.0) for each in found if each]
     if len(waits) < len(serving) or len(serving) < 2:
         return

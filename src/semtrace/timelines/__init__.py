@@ -1,1 +1,1 @@
-"""Who held and who waited over the last minutes: spans of time, and the cells that they are drawn in. Pure."""
+"""Holds and waits of the last minutes: spans of time, and the cells that they are drawn in. Pure."""

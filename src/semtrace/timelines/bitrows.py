@@ -16,7 +16,7 @@ NOISE = 1e-6  # of a cell: so little is how floating point rounds, not time
 
 
 class Shares:
-    """How much of each cell: all of it where `full` has its bit, else what `parts` says."""
+    """The share of each cell: all of it where `full` has its bit, else the value in `parts`."""
 
     __slots__ = ("full", "parts")
 

@@ -22,7 +22,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """What one snapshot adds: its time in seconds since the epoch, its waiters, and its errors and warnings."""
+    """Numbers of one snapshot: its time in seconds since the epoch, its waiters, and its errors and warnings."""
 
     at: float
     waiters: int

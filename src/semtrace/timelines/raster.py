@@ -19,18 +19,17 @@ Cover = Literal["idle", "held", "contended", "waiting", "orphaned", "began", "en
 
 MARGIN = 512  # so many cells before the window are drawn with it
 MOST_BEFORE = 4096  # and so many are kept
-LITTLE = 0.05  # of a cell: who waited for less and held for more is not said to have waited
-MUCH = (
-    0.5  # who held what it also waited for so long is its holder: waits of several threads add up to more than a cell
-)
+LITTLE = 0.05  # of a cell: a thread that waited for less and held for more counts as a holder
+MUCH = 0.5  # a thread that both held and waited for so long is the holder: several threads' waits exceed a cell
 
 
 class Cell(NamedTuple):
-    """What a row was in one cell. A worker: "waiting" if it mostly waited, else "contended" if others waited for what
-    it held; `both` if it did both, in turn or by several threads: a hold is never hidden by
-    waits. A lock and the server: the worst; "waiting" is then for what nobody is known to have held.
+    """The state of a row in one cell. For a worker it is "waiting" if it mostly waited, else "contended" if others
+    waited for its lock. `both` is set if it did both, in turn or by several threads: waits never hide a hold. For a
+    lock and the server it is the worst state; "waiting" is then for locks without a known holder.
 
-    `held` and `waiting` are shares, 0 to 1. `exact`: events told it, `thinned`: some of them, `counted`: together.
+    `held` and `waiting` are shares, 0 to 1. `exact`: from events, `thinned`: from some of them, `counted`: from a
+    count.
     """
 
     cover: Cover
@@ -49,7 +48,7 @@ UNKNOWN = Cell("unknown")
 
 
 class Raster:
-    """Draws each span that has ended once, and each cell that is over once; what goes on is drawn anew each time."""
+    """Draw each ended span and each past cell once. Spans that go on are drawn again each time."""
 
     def __init__(self, timeline: Timeline, by: By, cell_s: float) -> None:
         self.by = by
@@ -94,7 +93,9 @@ class Raster:
         return self._limited(row, [known[place] for place in range(first, first + count)], first)
 
     def _live(self, base: int, changed_s: float) -> tuple[Drawing, float]:
-        """What goes on, and from when on the picture is another: a span that only went on changes what it grew by."""
+        """Return the spans that go on, and since when the picture has changed: a span that only grew changes the new
+        part.
+        """
         live = Drawing(self.by, self.cell_s, base)
         before, self._going_on = self._going_on, {}
         for span in self._timeline.open:
@@ -107,7 +108,7 @@ class Raster:
         return live, min(changed_s, min(gone, default=changed_s))
 
     def _forget(self, changed_s: float) -> None:
-        """The cells that may have changed since."""
+        """Forget the cells that may have changed since."""
         if self._newest * self.cell_s - changed_s > MARGIN * self.cell_s:
             self._known.clear()
             return
@@ -165,7 +166,7 @@ class Raster:
         return cells
 
     def _limited(self, row: Hashable, cells: list[Cell], first: int) -> list[Cell]:
-        """With the times when nobody looked, or when the process was not there."""
+        """Return the cells, with the times without samples or before and after the life of the process."""
         timeline, cell_s = self._timeline, self.cell_s
         life: Life | None = timeline.lives.get(row) if isinstance(row, ProcessId) else None
         began, last = int((timeline.since or 0.0) // cell_s), int((timeline.last or 0.0) // cell_s)
@@ -192,7 +193,7 @@ class Raster:
 
 
 def around(timeline: Timeline, start: float, end: float) -> list[Span]:
-    """All that lies in that time, the longest first."""
+    """Return the spans in that time, the longest first."""
     found = [
         span
         for source in (timeline.open, timeline.ended_after(start))
@@ -207,7 +208,7 @@ def of_row(span: Span, by: By, row: Hashable) -> bool:
 
 
 def _union(some: dict[Thing, int], others: dict[Thing, int], window: int) -> dict[Thing, int]:
-    """What both have, as far as it is in the window."""
+    """Return the union of both, within the window."""
     union = {lock: bits & window for lock, bits in some.items() if bits & window}
     for lock, bits in others.items():
         if bits & window:

@@ -20,11 +20,11 @@ WORTH = 4  # counting together is done so coarsely that it leaves one in so many
 
 @dataclass(slots=True)
 class Span:
-    """Times are CLOCK_MONOTONIC in seconds. `process` is None of an orphaned lock. One that goes on grows in place.
+    """Times are CLOCK_MONOTONIC in seconds. `process` is None for an orphaned lock. A span that goes on grows in place.
 
-    `exact` is what events tell; what one look alone saw has no length. In a bucket, whose `longest_s` is not None,
-    short ones of one thread and lock are counted together: `count` of them took `share` of the time. With `one_in`
-    above 1 only so many of them were read, and the share is estimated from those.
+    `exact`: from events. A span of one sample alone has no length. In a bucket, whose `longest_s` is not None, short
+    ones of one thread and lock are counted together: `count` of them took `share` of the time. With `one_in` above 1
+    only so many of them were read, and the share is estimated from those.
     """
 
     lock: Thing

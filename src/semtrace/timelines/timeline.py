@@ -1,11 +1,11 @@
-"""Who held and who waited when: spans of time, gathered from the snapshots and the events in them. Pure, and bounded.
+"""Record holds and waits as spans of time, from the snapshots and the events in them. Pure, and bounded.
 
-A sample says where somebody was at that moment: its spans reach from look to look, and what was shorter than the
-interval is missing; but a thread that is known to have slept all along has waited all along. An event says it exactly.
-Whoever waits for a signal is kept waiting by nobody: no span, unless it keeps a worker from its work.
+A sample shows the state of that moment. Its spans reach from sample to sample, and shorter ones are missing; but a
+thread that is known to have slept all along has waited all along. Events are exact. A wait for a signal has no holder,
+so it makes a span only if it keeps a worker from its work.
 
-Each span is kept as it was while there is room, the oldest are then counted together. Where events come so fast that a
-snapshot has only some of them, the short ones are from the start: a single one would look as if it had been the only.
+Each span is kept as it was while there is room; the oldest are then counted together. If events come so fast that a
+snapshot has only some of them, the short ones are counted from the start: a single one would look like the only one.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from semtrace.timelines.spans import Span as Span
 from semtrace.waits.workers import serving_waits_by_worker
 
 KEPT_S = 660.0
-MOST_SINGLE = 60_000  # of the newest; more than a minute of as many events as a snapshot tells
+MOST_SINGLE = 60_000  # of the newest; more than a minute of as many events as a snapshot has
 MOST_OLDER = 40_000  # with those some 20 MB
 CHUNK = 2000  # so many of the oldest are counted together at once
 MOST_NAMES = 10_000
 REACH_S = 90.0  # the buckets become longer where they would fill the room before that
-GAP_S = 2.0  # so long without a look, and nothing is known of the time in between
-GAP_INTERVALS = 3.0  # where looks are rarer than that, so many intervals
+GAP_S = 2.0  # so long without a sample, and nothing is known of the time in between
+GAP_INTERVALS = 3.0  # where samples are rarer than that, so many intervals
 SAME_S = 0.001  # two accounts of one beginning differ by less
 
 
 @dataclass(frozen=True)
 class Life:
-    """When a process was there: from its first to its last picture, `ended` if it is gone."""
+    """The life of a process, from its first to its last snapshot; `ended` if it is gone."""
 
     process: ProcessId
     role: str
@@ -60,32 +60,32 @@ class Timeline:
         self.first: float | None = None
         self.last: float | None = None
         self.since: float | None = None
-        self.step_s = 0.0  # between the last two looks
+        self.step_s = 0.0  # between the last two samples
         self._unbroken = False  # nothing is known of the time between them, if not
         self._open: dict[Key, Span] = {}
         self._buckets: dict[Key, Span] = {}
-        self._just_told: dict[Key, Span] = {}  # by the events of this snapshot
+        self._just_reported: dict[Key, Span] = {}  # by the events of this snapshot
         self._bucket_s = BUCKET_S
         self._heard: frozenset[tuple[ProcessId, int]] = frozenset()
-        self._came: int | None = None  # records until the last look, also those that no snapshot had
+        self._came: int | None = None  # records until the last sample, also those that no snapshot had
         self._signals: frozenset[SemId] = frozenset()
         self._named: dict[SemId, float] = {}  # when each was last there, as `names` the oldest first
-        self._marks: deque[tuple[float, int]] = deque(maxlen=10_000)  # when, and `closed_ever` before that look
+        self._marks: deque[tuple[float, int]] = deque(maxlen=10_000)  # when, and `closed_ever` before that sample
 
     @property
     def open(self) -> Iterator[Span]:
-        """Those that go on, with what is not yet counted together."""
+        """Yield the spans that go on, with those that are being counted together."""
         yield from self._open.values()
         yield from self._buckets.values()
 
     def ended_after(self, time: float) -> Iterator[Span]:
-        """What has ended, the last learned first, until nothing more can reach beyond `time`."""
+        """Return ended spans, the latest known first, until none can reach beyond `time`."""
         place = bisect_left(self._marks, (time - LONGEST_BUCKET_S, 0))
         oldest = self._marks[place - 1][1] if place else 0
         return islice(chain(reversed(self.closed), reversed(self.older)), max(self.closed_ever - oldest, 0))
 
     def lately(self, process: ProcessId, what: What, most: int) -> list[Span]:
-        """What a process did of late, the newest first."""
+        """Return the latest spans of a process, the newest first."""
         going_on = sorted((each for each in self.open if each.process == process and each.what == what), key=_end)
         ended = chain(reversed(self.closed), reversed(self.older))
         found = (each for each in ended if each.process == process and each.what == what)
@@ -94,7 +94,7 @@ class Timeline:
     @staticmethod
     def spans_of(events: Iterable[TracedEvent]) -> Iterator[Span]:
         """Yield the spans that these events end."""
-        return (span for event in events if (span := _told(event, 1)) is not None)
+        return (span for event in events if (span := _span_of(event, 1)) is not None)
 
     def add(self, snapshot: Snapshot) -> None:
         if not snapshot.alive:
@@ -140,7 +140,9 @@ class Timeline:
             self._close(span)
 
     def _other_waits(self, snapshot: Snapshot) -> Iterator[tuple[Key, Wait]]:
-        """Yield what keeps workers from their work besides the locks: a full queue, a private lock, a file, a join."""
+        """Yield what keeps workers from their work, other than shared locks: a full queue, a private lock, a file, a
+        join.
+        """
         for waits in serving_waits_by_worker(snapshot).values():
             for wait in waits:
                 thing: Thing = wait.target
@@ -158,14 +160,14 @@ class Timeline:
         now: float,
         asleep_s: float | None = None,
     ) -> None:
-        """`known` is what the last look saw of the same: it goes on, or it has ended and began anew meanwhile. A thread
-        that has slept for `asleep_s` did the same all that time.
+        """Extend or begin a span. `known` is that of the last sample: it goes on, or it has ended and begun again
+        meanwhile. A thread that has slept for `asleep_s` did the same all that time.
         """
         start = now - max(for_s or 0.0, 0.0)
         slept = now - (asleep_s or 0.0)
-        told = self._just_told.get(key)
-        if told is not None and (told.end > now or (exact and abs(told.start - start) <= SAME_S)):
-            return  # it ended while the look went on: an event has told all of it
+        reported = self._just_reported.get(key)
+        if reported is not None and (reported.end > now or (exact and abs(reported.start - start) <= SAME_S)):
+            return  # it ended while the sample was taken: an event has reported all of it
         if known is not None and (start <= known.start + SAME_S if exact else self._unbroken):
             known.start = min(known.start, start if exact else slept)
             known.end, known.exact, known.site = now, exact, site or known.site
@@ -182,7 +184,7 @@ class Timeline:
 
     def _hear(self, snapshot: Snapshot) -> None:
         """Successive snapshots repeat events: each is taken once."""
-        self._just_told = {}
+        self._just_reported = {}
         tracing = snapshot.tracing
         if tracing is None:
             return
@@ -190,13 +192,13 @@ class Timeline:
         new = [event for event, number in zip(tracing.recent, numbers, strict=True) if number not in self._heard]
         one_in = self._thinned(tracing, len(new))
         for event in new:
-            span = _told(event, one_in) if event.lock not in self._signals else None
+            span = _span_of(event, one_in) if event.lock not in self._signals else None
             if span is not None:
                 self._take(span)
         self._heard = frozenset(numbers)
 
     def _thinned(self, tracing: Tracing, new: int) -> float:
-        """Of how many events the new ones are one: also where looks are so rare that they do not have them all."""
+        """Return how many events each new one stands for, also if samples are too rare to have them all."""
         came, before = tracing.received + tracing.lost, self._came
         self._came = came
         if before is None or came <= before or not new:
@@ -204,8 +206,8 @@ class Timeline:
         return max((came - before) / new, 1.0)
 
     def _take(self, span: Span) -> None:
-        """The whole span is known: it replaces what samples showed of it."""
-        self._just_told[span.key] = span
+        """Take a span that is known completely: it replaces what samples showed of it."""
+        self._just_reported[span.key] = span
         known = self._open.get(span.key)
         if known is not None and known.start < span.end:
             del self._open[span.key]
@@ -248,7 +250,7 @@ class Timeline:
                 self.lives[each] = replace(life, ended=True)
 
     def _end(self) -> None:
-        """The server has ended: the snapshot is its last picture again, and nobody saw how it went on."""
+        """End all spans: the server has ended, so the snapshot is its last one again."""
         for span in self.open:
             self._close(span)
         self._open, self._buckets = {}, {}
@@ -287,8 +289,8 @@ class Timeline:
             del self._named[lock], self.names[lock]
 
 
-def _told(event: TracedEvent, one_in: float) -> Span | None:
-    """The span that ends with the event."""
+def _span_of(event: TracedEvent, one_in: float) -> Span | None:
+    """Return the span that ends with the event."""
     if event.lock is None:
         return None
     what: What = "held" if event.event == "released" else "waiting"

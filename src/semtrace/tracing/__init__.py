@@ -1,1 +1,1 @@
-"""What traced locks tell their viewers: state files and events, folded into one state."""
+"""State files and events of traced locks, folded into one state."""

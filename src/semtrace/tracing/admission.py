@@ -1,6 +1,6 @@
-"""Let in the events that somebody may tell, and count the others. Pure, but for the question who lives.
+"""Admit the events that their user may report, and count the others. Pure, except that it asks which processes live.
 
-An event can come before the next look shows its process or its lock: those are kept back until then.
+An event can come before the next scan shows its process or its lock. Such events are kept back until then.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from collections.abc import Iterable, Mapping
 
 from semtrace.model import SemId
 from semtrace.tracing.events import Event, Origin
-from semtrace.tracing.speakers import Speakers
+from semtrace.tracing.reporters import Reporters
 from semtrace.tracing.state import Files
 
 MOST_WAITING = 8192
 
 
 class Admission:
-    """`refused` are events that nobody may tell: of other users' processes and locks, of no lock, or of the future."""
+    """`refused` counts events that nobody may report: about other users' processes and locks, about no lock, or from
+    the future.
+    """
 
-    def __init__(self, speakers: Speakers) -> None:
+    def __init__(self, reporters: Reporters) -> None:
         self.refused = 0
-        self._speakers = speakers
+        self._reporters = reporters
         self._listed: dict[int, set[SemId]] = {}
         self._before: dict[int, set[SemId]] = {}
         self._admitted: dict[Origin, bool] = {}
@@ -29,11 +31,11 @@ class Admission:
 
     @property
     def waits(self) -> bool:
-        """Some are kept back until the next look."""
+        """True while events are kept back until the next scan."""
         return bool(self._waiting)
 
     def look(self, files: Files) -> None:
-        """Take in which locks the files list, by user; a lock that has just gone may still be told of."""
+        """Record which locks the files list, by user. Events about a lock that has just gone still count."""
         self._before, self._listed = self._listed, {}
         for file in files.files:
             listed = self._listed.setdefault(files.users.get(file.process, -1), set())
@@ -42,7 +44,7 @@ class Admission:
         self._looked = True
 
     def admit(self, found: Mapping[int, Iterable[Event]], now_ns: int) -> list[Event]:
-        """Those of the events, by the user who owns the pipe that they came through, that count now."""
+        """Return the events that count now, in the order of users. `found` has them by the user who owns their pipe."""
         events: list[Event] = []
         if self._looked:
             self._looked = False
@@ -67,14 +69,14 @@ class Admission:
 
     def _is_admitted(self, user: int, origin: Origin) -> bool:
         if origin not in self._admitted:
-            self._admitted[origin] = self._may_tell(user, origin)
+            self._admitted[origin] = self._may_report(user, origin)
         return self._admitted[origin]
 
-    def _may_tell(self, user: int, origin: Origin) -> bool:
-        """The server's own user may also tell of locks that came and went between two looks."""
-        if not self._speakers.may_speak(user, origin.process):
+    def _may_report(self, user: int, origin: Origin) -> bool:
+        """The server's own user may also report locks that came and went between two scans."""
+        if not self._reporters.may_report_process(user, origin.process):
             return False
-        if origin.lock is None or user in self._speakers.trusted:
+        if origin.lock is None or user in self._reporters.trusted:
             return True
         listed = any(origin.lock in each.get(user, ()) for each in (self._listed, self._before))
-        return listed and self._speakers.may_tell(user, origin.lock)
+        return listed and self._reporters.may_report_lock(user, origin.lock)

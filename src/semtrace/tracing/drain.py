@@ -33,7 +33,7 @@ _PATIENCE_MS = 250
 class Drain:
     """Takes what comes through the pipes that it follows. `take` gives all that came since the last time.
 
-    It reads descriptors of its own, so that a pipe can be closed at any time by whoever made it.
+    It reads its own descriptors, so that the maker of a pipe can close it at any time.
     """
 
     def __init__(self, most: int = MOST_BYTES) -> None:

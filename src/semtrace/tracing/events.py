@@ -35,8 +35,7 @@ _MOST_ORIGINS = 65536  # of well-behaved servers there are as many as processes 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Origin:
-    """What happened to which lock in which process. Equal ones from one Decoder are the same object, and are compared
-    as such."""
+    """An event's type, lock and process. Equal ones from one Decoder are the same object, and are compared as such."""
 
     type: EventType
     process: ProcessId
@@ -94,7 +93,7 @@ class Decoder:
         return found
 
     def _search(self, data: bytes) -> list[Event]:
-        """Somebody wrote what is no record: finds those that are, wherever they begin."""
+        """Find the records in data with other bytes between them, wherever they begin."""
         found = []
         at = end = 0
         while (at := data.find(_MAGIC, end if at < end else at)) >= 0 and at + EVENT_SIZE <= len(data):

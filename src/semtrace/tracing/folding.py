@@ -36,8 +36,8 @@ class Cell:
     """One lock in one process. `holds` are tid << 32 | site by the time since when, `waits` (since, site) by tid.
 
     `count` and `waiting` are as the state file had them, -1 if events came since. Events older than `asof_ns` are in
-    the file already; `changed_ns` is the time of the last one taken in. `ended` is the last hold that ended: since
-    when, until when, by whom.
+    the file already; `changed_ns` is the time of the last one taken in. `ended` is the last hold that ended: its start,
+    its end and its thread.
     """
 
     kind: Kind = Kind.UNKNOWN
@@ -279,12 +279,12 @@ def _released(cell: Cell, tallies: _Sites, origin: Origin, nestings: Nestings) -
             if holder is not None:
                 cell.ended = (time_ns - value, time_ns, holder)
             elif holds:
-                _let_go(holds, who >> 32, time_ns, mutex)
+                _end_hold(holds, who >> 32, time_ns, mutex)
 
     return apply
 
 
-def _let_go(holds: dict[int, int], tid: int, time_ns: int, mutex: bool) -> None:
+def _end_hold(holds: dict[int, int], tid: int, time_ns: int, mutex: bool) -> None:
     """A release of a hold that is not known as such: of a mutex all that is older, of a semaphore the likeliest."""
     older = [since for since in sorted(holds) if since < time_ns]
     mine = [since for since in older if holds[since] >> 32 == tid]

@@ -1,4 +1,4 @@
-"""What the traced locks of one server say, kept up to date: from the state files at a glance, or event by event."""
+"""The state of one server's traced locks, kept up to date from the state files alone or event by event."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from semtrace.tracing import tracedirs
 from semtrace.tracing.admission import Admission
 from semtrace.tracing.events import Event
 from semtrace.tracing.reader import EventPipe, this_viewer, wait_for_events
-from semtrace.tracing.speakers import Mapped, Speakers
+from semtrace.tracing.reporters import Mapped, Reporters
 from semtrace.tracing.state import Refused, State, fold
 from semtrace.tracing.statefiles import StateFiles
 from semtrace.tracing.tracedirs import Directory
 
-# How often to look for directories, and to read the files beside the events.
+# How often to look for directories, and to read the files in addition to the events.
 LOOK_EVERY_S = 1.0
 
 # Events are taken in batches: each batch costs something, and nobody sees a fiftieth of a second.
 _BATCH_S = 0.02
-_LOOK_SOON_S = 0.1  # where events came that only a look can judge
+_LOOK_SOON_S = 0.1  # for events that only a scan can judge
 _MANY = 4000  # a quarter of what a pipe takes: then there is no time for a pause
 _PATIENCE_S = 0.25
 
@@ -34,8 +34,8 @@ _FIRST_S = 1.0
 _CATCH_UP_S = 0.05
 
 
-class Telling(Protocol):
-    """What an Observer needs: the state of the traced locks of these processes, None if there are none."""
+class TraceSource(Protocol):
+    """A source of the state of these processes' traced locks for an Observer; None if they have none."""
 
     live: bool
 
@@ -44,22 +44,22 @@ class Telling(Protocol):
     def close(self) -> None: ...
 
 
-class Places:
-    """The directories of a server as they come and go, a pipe in each if events are wanted."""
+class TraceDirectories:
+    """The directories of a server as they come and go, with a pipe in each if events are wanted."""
 
     def __init__(self, live: bool) -> None:
         self.live = live
         self.directories: dict[tuple[int, int], Directory] = {}
         self.pipes: dict[tuple[int, int], EventPipe] = {}
-        self._speakers = Speakers()
-        self._files = StateFiles(self._speakers)
-        self._admission = Admission(self._speakers)
+        self._reporters = Reporters()
+        self._files = StateFiles(self._reporters)
+        self._admission = Admission(self._reporters)
         self._viewer = this_viewer()
         self._users: dict[ProcessId, int] = {}
 
     @property
     def waits(self) -> bool:
-        """Some events cannot be judged before the next look."""
+        """True while some events cannot be judged before the next scan."""
         return self._admission.waits
 
     @property
@@ -69,23 +69,25 @@ class Places:
 
     @property
     def trusted(self) -> frozenset[int]:
-        """Return the users who may speak of every process and lock."""
-        return self._speakers.trusted
+        """Return the users who may report every process and lock."""
+        return self._reporters.trusted
 
     def look(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
-        """Opens what is new and closes what is gone. A server whose processes have all ended keeps its directories."""
+        """Open new directories and close vanished ones. A server keeps its directories when all its processes have
+        ended.
+        """
         if not self.directories and not tracedirs.exist():
             return
-        self._speakers.look(members, mapped)
+        self._reporters.look(members, mapped)
         for key in [key for key, directory in self.directories.items() if directory.gone]:
             self._drop(key)
-        for directory in tracedirs.find(members, self._speakers.users):
+        for directory in tracedirs.find(members, self._reporters.users):
             if directory.key in self.directories:
                 directory.close()
                 continue
             self.directories[directory.key] = directory
             if self.live:
-                # Whatever ends us from then on, `close` has it. OSError: not ours to write in, its files can be read.
+                # From here on `close` removes the pipe, whatever ends us. OSError: we may only read in this directory.
                 with undisturbed(), contextlib.suppress(OSError):
                     self.pipes[directory.key] = EventPipe(directory)
 
@@ -96,14 +98,14 @@ class Places:
         return self._admission.admit(found, time.monotonic_ns())
 
     def decoded(self, pieces: Iterable[tuple[EventPipe, bytes]]) -> list[Event]:
-        """Return the events in what somebody else has read from the pipes, those that count."""
+        """Return the events that count in data that another reader took from the pipes."""
         found: dict[int, list[Event]] = {}
         for pipe, data in pieces:
             found.setdefault(pipe.directory.uid, []).extend(pipe.decode(data))
         return self._admission.admit(found, time.monotonic_ns())
 
     def with_files(self, state: State) -> State:
-        """The state with what the files say now."""
+        """Return the state updated from the files."""
         files = self._files.read(self.directories.values())
         self._users = dict(files.users)
         self._admission.look(files)
@@ -123,33 +125,33 @@ class Places:
         directory.close()
 
 
-class Glance:
-    """The state files alone, read at each look: makes and changes nothing."""
+class StateFilePoller:
+    """Poller of the state files alone, read for each snapshot. It creates and changes nothing."""
 
     live = False
 
     def __init__(self) -> None:
-        self._places = Places(live=False)
+        self._directories = TraceDirectories(live=False)
         self._state = State()
         self._looked: tuple[ProcessId, ...] = ()
         self._due_s = 0.0
 
     def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None:
         if time.monotonic() >= self._due_s or tuple(members) != self._looked:
-            self._places.look(members, mapped)
+            self._directories.look(members, mapped)
             self._looked = tuple(members)
             self._due_s = time.monotonic() + LOOK_EVERY_S
-        if not self._places.directories:
+        if not self._directories.directories:
             return None
-        self._state = self._places.with_files(self._state)
+        self._state = self._directories.with_files(self._state)
         return self._state
 
     def close(self) -> None:
-        self._places.close()
+        self._directories.close()
 
 
 class Follower:
-    """Reads events in a thread of its own, beginning with the first look. The thread alone touches the files."""
+    """Reader of events in its own thread, from the first snapshot on. Only that thread touches the files."""
 
     live = True
 
@@ -163,7 +165,7 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="semtrace-events", daemon=True)
 
     def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None:
-        """With all that has come until now; with what is there, if the thread does not get to it in time."""
+        """Return the state with all events until now, or an older one if the thread does not catch up in time."""
         self._members, self._mapped = tuple(members), mapped
         begins = self._thread.ident is None
         self._caught_up.clear()
@@ -176,7 +178,7 @@ class Follower:
         return self._state
 
     def close(self) -> None:
-        """The pipes are removed when this returns, unless the thread hangs."""
+        """Stop the thread and remove the pipes, unless the thread hangs."""
         if self._stopped:
             return
         self._stopped = True
@@ -187,30 +189,30 @@ class Follower:
             os.close(self._wake)
 
     def _run(self) -> None:
-        places = Places(live=True)
+        directories = TraceDirectories(live=True)
         try:
-            self._follow(places)
+            self._follow(directories)
         finally:
-            places.close()
+            directories.close()
             self._caught_up.set()
 
-    def _follow(self, places: Places) -> None:
+    def _follow(self, directories: TraceDirectories) -> None:
         state, due_s, looked_s = State(), 0.0, 0.0
         looked: tuple[ProcessId, ...] = ()
         while not self._stopped:
-            soon = places.waits or looked != self._members
+            soon = directories.waits or looked != self._members
             if time.monotonic() >= (looked_s + _LOOK_SOON_S if soon else due_s):
                 looked = self._members
-                places.look(looked, self._mapped)
-                state = places.with_files(state)
+                directories.look(looked, self._mapped)
+                state = directories.with_files(state)
                 looked_s = time.monotonic()
                 due_s = looked_s + LOOK_EVERY_S
-            events = places.events()
+            events = directories.events()
             state = fold(state, events)
-            self._state = state if places.directories else None
+            self._state = state if directories.directories else None
             self._caught_up.set()
             if not events:
-                self._pause(places.pipes.values(), min(_PATIENCE_S, due_s - time.monotonic()))
+                self._pause(directories.pipes.values(), min(_PATIENCE_S, due_s - time.monotonic()))
             elif len(events) < _MANY:
                 self._pause((), _BATCH_S)
 

@@ -44,8 +44,8 @@ def quantiles(counts: Mapping[int, int], shares: tuple[float, ...]) -> tuple[flo
 
 
 def coarse(counts: Mapping[int, int]) -> tuple[tuple[int, int], ...]:
-    """How many lie below each bound in ns and above the one before; the bounds are 1, 3, 10, 30 … µs, from the first to
-    the last that has any.
+    """Return how many lie below each bound in ns and above the one before. The bounds are 1, 3, 10, 30 … µs, from the
+    first to the last that has any.
     """
     found: dict[int, int] = {}
     for index, count in counts.items():

@@ -55,7 +55,7 @@ class JsonLines:
         if origin.type not in _LOCK_ACTS:
             return None
         site, name = self.sites.get(who & 0xFFFFFFFF), self.names.get(origin.lock) if origin.lock else None
-        said = {
+        prefix = {
             "pid": origin.process.pid,
             "tid": who >> 32,
             "event": ACTS[origin.type],
@@ -64,7 +64,7 @@ class JsonLines:
         }
         tail = json.dumps({"site": str(site) if site else None})[1:-1]
         unit = 2 if origin.type is EventType.RELEASED else 1 if origin.type is not EventType.WAIT else 0
-        return f', {json.dumps(said)[1:-1]}, "wait_s": ', f', {tail}, "seq": ', unit
+        return f', {json.dumps(prefix)[1:-1]}, "wait_s": ', f', {tail}, "seq": ', unit
 
 
 _HELD = '"held_s": '

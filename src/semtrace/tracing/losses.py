@@ -1,4 +1,4 @@
-"""How many records never came, by the numbers of those that did. Pure."""
+"""Count the records that never came, by the sequence numbers of those that did. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Which locks threads take while they hold others: from this it is seen that two are taken in both orders. Pure.
+"""Record which locks threads take while they hold others, to find two that are taken in both orders. Pure.
 
-Who holds what is followed from event to event, beginning with a state file that tells what was held before. When a
-record of the process did not come, or came late, all is forgotten until the next file: a nesting may be missed, but
-none is made up, nor a lock overlooked that was held around it.
+Holds are followed from event to event, beginning with a state file that lists what was held before. When a record of
+the process did not come, or came late, all is forgotten until the next file. So a nesting may be missed, but none is
+invented, and no lock that was held around it is overlooked.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Held = Mapping[ProcessId, Mapping[int, tuple[Hold, ...]]]
 
 
 class Nesting(NamedTuple):
-    """`inner` was acquired by a thread that held `outer`, and `beside` as well; the sites are those of the acquires."""
+    """An acquire of `inner` by a thread that held `outer` and `also_held`. The sites are those of the acquires."""
 
     outer: SemId
     inner: SemId
     outer_site: int
     inner_site: int
-    beside: frozenset[SemId]
+    also_held: frozenset[SemId]
 
 
 Found = Mapping[Nesting, tuple[Thread, ...]]  # with the first two threads that did it
@@ -51,7 +51,7 @@ class Nestings:
         self._noted: set[tuple[object, ...]] = set()
 
     def threads(self, process: ProcessId) -> dict[int, tuple[Hold, ...]]:
-        """What the threads of a process hold, to be changed in place."""
+        """Return the holds of a process's threads, to be changed in place."""
         if process not in self._mine:
             self._mine[process] = self.held[process] = dict(self.held.get(process, {}))
         return self._mine[process]
@@ -61,7 +61,7 @@ class Nestings:
         self.sure.pop(process, None)
 
     def begin(self, process: ProcessId, now_ns: int, booked: Iterable[tuple[int, SemId]]) -> None:
-        """With what the file says that threads hold. Until the event of that comes, it only counts as held beside."""
+        """Start with the holds in a state file. Until the event of such a hold comes, it only counts in `also_held`."""
         threads = self.threads(process)
         for tid, lock in booked:
             held = threads.get(tid, ())
@@ -70,7 +70,7 @@ class Nestings:
         self.sure[process] = now_ns + _READING_NS
 
     def acquired(self, process: ProcessId, tid: int, time_ns: int, hold: Hold) -> None:
-        """By a thread that holds others already. If it is said to hold this one, it has let go of it meanwhile."""
+        """Record an acquire. If the thread is known to hold this lock already, it has released it meanwhile."""
         threads = self.threads(process)
         held = tuple(each for each in threads.get(tid, ()) if each[0] != hold[0])
         if hold[2] and time_ns > self.sure.get(process, time_ns):
@@ -79,7 +79,7 @@ class Nestings:
             threads[tid] = (*held, hold)
 
     def released(self, process: ProcessId, tid: int, lock: SemId) -> None:
-        """If not by who is known to hold it, then nobody is known to hold it."""
+        """Record a release. If another thread than the known holder releases, nobody is known to hold it."""
         if any(hold[0] == lock for hold in self.held.get(process, {}).get(tid, ())):
             self._drop(process, tid, lock)
             return
@@ -100,8 +100,8 @@ class Nestings:
         self._noted.add(seen)
         for outer in held:
             if outer[2]:
-                beside = frozenset(each[0] for each in held if each is not outer)
-                self._add(Nesting(outer[0], inner[0], outer[1], inner[1], beside), thread)
+                also_held = frozenset(each[0] for each in held if each is not outer)
+                self._add(Nesting(outer[0], inner[0], outer[1], inner[1], also_held), thread)
 
     def _add(self, nesting: Nesting, thread: Thread) -> None:
         threads = self.found.get(nesting, ())

@@ -32,7 +32,7 @@ _numbers = itertools.count()
 
 
 def this_viewer() -> ProcessId:
-    """Who we are, as the names of our FIFOs and the slots of the state files have it."""
+    """Return this process as the names of our FIFOs and the slots of the state files have it."""
     own = read_stat(os.getpid())
     if own is None:
         raise SemtraceError("this process cannot read /proc/self/stat", "mount /proc")
@@ -139,7 +139,7 @@ def _grow(fd: int) -> int:
 
 
 def _announce(directory: Directory) -> None:
-    """Has the traced processes look for FIFOs at their next event."""
+    """Make the traced processes look for FIFOs at their next event."""
     control = directory.open_file(wire.CONTROL, os.O_RDWR, wire.CONTROL_SIZE)
     if control is None:
         raise FileNotFoundError("the server's directory has no control file of its own")

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sampler:
-    """Where it is: so many are passed over before the next is taken, and then a number between that the seed gives."""
+    """Position in the sampling: so many are skipped before the next is taken, then a number that the seed gives."""
 
     skip: int = 0
     seed: int = 1

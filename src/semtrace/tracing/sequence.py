@@ -1,4 +1,4 @@
-"""What the sequence numbers of a process tell: which records never came. Pure."""
+"""Find by the sequence numbers of a process which records never came. Pure."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ REORDERED = 64
 
 @dataclass(slots=True)
 class Stream:
-    """The sequence numbers of one process. `told_lost` is what its state file says that this viewer lost, `healed` how
-    much had been skipped when that file was read.
+    """The sequence numbers of one process. `reported_lost` is this viewer's loss by the state file, `healed` how many
+    had been skipped when that file was read.
     """
 
     next: int = 0
     missing: set[int] = field(default_factory=set)
     skipped: int = 0
-    told_lost: int = 0
+    reported_lost: int = 0
     healed: int = 0
 
     @property
@@ -30,7 +30,7 @@ class Stream:
     @property
     def lost(self) -> int:
         """The file counts what did not fit; the numbers show as well what never came for other reasons."""
-        return max(self.skipped, self.told_lost)
+        return max(self.skipped, self.reported_lost)
 
     def copy(self) -> Stream:
         return replace(self, missing=self.missing.copy())
@@ -49,7 +49,7 @@ class Stream:
         self.settle()
 
     def settle(self) -> None:
-        """What is missing for too long is lost."""
+        """Count records as lost that have been missing for too long."""
         late = {number for number in self.missing if number < self.next - REORDERED}
         self.skipped += len(late)
         self.missing -= late

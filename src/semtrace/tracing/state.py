@@ -1,8 +1,8 @@
 """All that is known of a server's traced locks, and how it grows: fold(state, events or state files) -> state. Pure.
 
-Events tell it exactly and in full, but can be lost. State files tell who holds what and the counts, at any time, but
-neither the spread nor the sites. So holders follow the events, and each reading of the files puts right what a lost
-event left wrong. A State is never changed: a fold copies what its batch touches.
+Events are exact and complete, but can be lost. State files have who holds what and the counts, at any time, but neither
+the spread nor the sites. So holders follow the events, and each reading of the files puts right what a lost event left
+wrong. A State is never changed: a fold copies what its batch touches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 RECENT = 500
 SHOWN_PER_S = 1000
-MOST_NAMES = 10_000  # also of locks that are gone, which events may still tell of
+MOST_NAMES = 10_000  # also of locks that are gone, which events may still name
 MOST_LINES = 65_536
 
 # A file is written a little after the time that it states: what is younger than this when it is read may lack.
@@ -39,8 +39,8 @@ class Files:
     """All state files of a server, read at one time (CLOCK_MONOTONIC). `living` are those of them that run.
 
     `users` say who owns each; `foreign` are those of users who are not the server's own. `refused` is how many were
-    left out because nobody may speak by them. `totals` is what ended processes have counted, None if the server's
-    semtrace keeps no totals.
+    left out because their user may not report by them. `totals` is what ended processes have counted, None if the
+    server's semtrace keeps no totals.
     """
 
     at_ns: int
@@ -54,7 +54,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Refused:
-    """How many events, and how many state files at the last reading, were not believed."""
+    """Counts of refused events, and of state files that were refused at the last reading."""
 
     events: int = 0
     files: int = 0
@@ -62,7 +62,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Flow:
-    """How fast events come: `rate` a second, over the last half second that was full; the window that is not, yet."""
+    """The flow of events: `rate` per second over the last complete half second, and the window that is not complete
+    yet.
+    """
 
     rate: float = 0.0
     since_ns: int = 0
@@ -254,7 +256,7 @@ def _heal_process(draft: Draft, file: StateFile, sure_ns: int, viewer: ProcessId
     stream = draft.stream(file.process)
     stream.healed = stream.skipped
     if viewer in file.lost_by_viewer:
-        stream.told_lost = file.lost_by_viewer[viewer]
+        stream.reported_lost = file.lost_by_viewer[viewer]
     for book in file.locks:
         if book.steady:
             draft.heal((file.process, book.lock), _booked(book, sure_ns))

@@ -12,7 +12,7 @@ from semtrace import wire
 from semtrace.lazydata import replace
 from semtrace.linux.process import still
 from semtrace.model import ProcessId, SemId
-from semtrace.tracing.speakers import Speakers
+from semtrace.tracing.reporters import Reporters
 from semtrace.tracing.state import Files
 from semtrace.tracing.tally import Tally
 from semtrace.tracing.tracedirs import Directory
@@ -31,22 +31,22 @@ _Key = tuple[tuple[int, int], str]
 class StateFiles:
     """Remembers what it read: a file that did not change, as an idle worker's, is not decoded again."""
 
-    def __init__(self, speakers: Speakers) -> None:
-        self._speakers = speakers
+    def __init__(self, reporters: Reporters) -> None:
+        self._reporters = reporters
         self._known: dict[_Key, tuple[bytes, StateFile]] = {}
 
     def read(self, directories: Iterable[Directory]) -> Files:
-        """Files that nobody may speak by are counted, those of a user who is trusted come last."""
+        """Return the files. Those that their user may not write are counted; trusted users' files come last."""
         at_ns = time.monotonic_ns()
-        speakers = self._speakers
+        reporters = self._reporters
         found: dict[ProcessId, tuple[StateFile, int]] = {}
         dead: Counter[int] = Counter()
         known: dict[_Key, tuple[bytes, StateFile]] = {}
         totals: dict[SemId, Tally] | None = None
         refused = entries = 0
-        for directory in sorted(directories, key=lambda each: each.uid not in speakers.trusted):
+        for directory in sorted(directories, key=lambda each: each.uid not in reporters.trusted):
             for name, process in self._names(directory, dead):
-                if entries > MOST_ENTRIES or not speakers.may_speak(directory.uid, process):
+                if entries > MOST_ENTRIES or not reporters.may_report_process(directory.uid, process):
                     refused += 1
                     continue
                 read = self._read(directory, name)
@@ -68,20 +68,20 @@ class StateFiles:
                         del found[process]
         self._known = known
         users = {process: user for process, (_, user) in found.items()}
-        foreign = frozenset(process for process, user in users.items() if user not in speakers.trusted)
+        foreign = frozenset(process for process, user in users.items() if user not in reporters.trusted)
         files = sorted((file for file, _ in found.values()), key=lambda file: file.process not in foreign)
         return Files(at_ns, tuple(files), frozenset(filter(still, found)), users, foreign, refused, totals)
 
     def _added(self, ended: Totals, user: int, totals: dict[SemId, Tally]) -> dict[SemId, Tally]:
         """Add what this user's processes have counted that have ended, of locks that they have part in."""
         for lock, counts in ended.locks.items():
-            if self._speakers.may_tell(user, lock):
+            if self._reporters.may_report_lock(user, lock):
                 totals[lock] = totals.get(lock, Tally()).add(counts)
         return totals
 
     def _names(self, directory: Directory, dead: Counter[int]) -> Iterator[tuple[str, ProcessId]]:
         """The members' own files need no list of what is there; then those of the dead."""
-        members = self._speakers.members
+        members = self._reporters.members
         for member in members:
             if directory.has(name := wire.state_name(member)):
                 yield name, member
@@ -96,11 +96,11 @@ class StateFiles:
 
     def _as_far_as_it_counts(self, file: StateFile, user: int) -> StateFile:
         """Without the locks that this user has no part in, and without names for those that others have part in."""
-        speakers = self._speakers
-        if user in speakers.trusted:
+        reporters = self._reporters
+        if user in reporters.trusted:
             return file
-        books = (book for book in file.locks if speakers.may_tell(user, book.lock))
-        named = (book if speakers.may_name(user, book.lock) else replace(book, name=None) for book in books)
+        books = (book for book in file.locks if reporters.may_report_lock(user, book.lock))
+        named = (book if reporters.may_name(user, book.lock) else replace(book, name=None) for book in books)
         return replace(file, locks=tuple(named))
 
     def _read(self, directory: Directory, name: str) -> tuple[bytes, StateFile] | None:

@@ -1,4 +1,4 @@
-"""What is counted of a lock: how often it was taken, how long it was waited for and held. Pure."""
+"""Counters of a lock: how often it was acquired, how long threads waited for it and held it. Pure."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def total(tallies: Iterable[Tally | LockBook | Total]) -> Tally:
 
 
 def waiting_times(counts: Tally, spread: Tally) -> Durations:
-    """Of the acquires that had to wait; the quantiles from `spread`, which may have seen fewer of them."""
+    """Return the waits of contended acquires. The quantiles are from `spread`, which may have seen fewer of them."""
     return _durations(counts.wait_total, counts.wait_max, counts.contended, spread.waits)
 
 

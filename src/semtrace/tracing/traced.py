@@ -1,7 +1,7 @@
-"""Puts what the traced locks say into a snapshot's locks: exact times, call sites, statistics. Pure.
+"""Add what traced locks report to a snapshot's locks: exact times, call sites, statistics. Pure.
 
-Memory decides who holds a lock, for it also sees what is not traced. The events say since when and where. Only of a
-process whose memory cannot be read do they say that it holds: then they are all there is.
+Memory decides who holds a lock, for it also sees what is not traced. The events add since when and where. They decide
+that a process holds a lock only if its memory cannot be read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ACTS: Mapping[EventType, EventName] = {
 
 @dataclass(frozen=True)
 class Known:
-    """What the state says of one lock: by process the cell of the events and the book of the state file."""
+    """The state of one lock: by process the cell of the events and the book of the state file."""
 
     cells: dict[ProcessId, Cell] = field(default_factory=dict)
     books: dict[ProcessId, LockBook] = field(default_factory=dict)
@@ -65,8 +65,8 @@ def refine(
     ends: Mapping[ProcessId, End | None] | None = None,
     hidden: Collection[ProcessId] = (),
 ) -> tuple[Lock, ...]:
-    """The locks with what is known of the traced ones among them. `blind` are processes that memory says nothing of,
-    `hidden` those of which it is not even known what they map.
+    """Return the locks, the traced ones with what they report. `blind` are processes whose memory cannot be read,
+    `hidden` those whose mappings are not known either.
 
     `now_ns` is when memory began to be read. `ends` are of processes that ended meanwhile, how long ago each was last
     seen alive and first found to be gone.
@@ -100,8 +100,8 @@ def _refine(
     holders = [_exact_holder(holder, sure.get(holder.process), state, now_ns) for holder in lock.holders]
     waiters = [_exact_waiter(waiter, sure.get(waiter.process), state, now_ns) for waiter in lock.waiters]
     unseen = {process: cell for process, cell in cells.items() if process in blind and process in state.living}
-    holders += _told_holders(lock, unseen, state, now_ns)
-    waiters += _told_waiters(unseen, state, now_ns)
+    holders += _reported_holders(lock, unseen, state, now_ns)
+    waiters += _reported_waiters(unseen, state, now_ns)
     name = state.names.get(lock.id)
     refined = replace(
         lock,
@@ -116,14 +116,16 @@ def _refine(
 
 
 def _is_whole(state: State, process: ProcessId) -> bool:
-    """Whether no event of that process was lost since its file was read: else an old hold may still seem to last."""
+    """Return True if no event of that process was lost since its file was read. Else an old hold may still seem to
+    last.
+    """
     stream = state.streams.get(process)
     return stream is None or stream.whole
 
 
 def _exact_holder(holder: Holder, cell: Cell | None, state: State, now_ns: int) -> Holder:
-    """The oldest hold of that process, for of a semaphore there may be several; or the one that ended while memory was
-    being read.
+    """Return the holder with the times of its oldest hold, as a semaphore may have several; or of the hold that ended
+    while memory was being read.
     """
     if cell is None:
         return holder
@@ -145,8 +147,10 @@ def _exact_waiter(waiter: Waiter, cell: Cell | None, state: State, now_ns: int) 
     return replace(waiter, for_s=_ago(known[0], now_ns), evidence="events", site=site_of(state, known[1]))
 
 
-def _told_holders(lock: Lock, unseen: dict[ProcessId, Cell], state: State, now_ns: int) -> Iterator[Holder]:
-    """Of a Lock or RLock the one that acquired last: of the others the release is still to come."""
+def _reported_holders(lock: Lock, unseen: dict[ProcessId, Cell], state: State, now_ns: int) -> Iterator[Holder]:
+    """Yield the holders by the events. For a Lock or RLock it is the last to acquire: the releases of the others are
+    late.
+    """
     known = {holder.process for holder in lock.holders}
     holding = {process: cell for process, cell in unseen.items() if cell.holds and process not in known}
     if any(cell.kind in (Kind.LOCK, Kind.RLOCK) for cell in holding.values()):
@@ -162,14 +166,14 @@ def _told_holders(lock: Lock, unseen: dict[ProcessId, Cell], state: State, now_n
         yield Holder(process, who >> 32, count, _ago(since_ns, now_ns), "events", None, site)
 
 
-def _told_waiters(unseen: dict[ProcessId, Cell], state: State, now_ns: int) -> Iterator[Waiter]:
+def _reported_waiters(unseen: dict[ProcessId, Cell], state: State, now_ns: int) -> Iterator[Waiter]:
     for process, cell in unseen.items():
         for tid, (since_ns, site) in cell.waits.items():
             yield Waiter(process, tid, _ago(since_ns, now_ns), None, "events", site_of(state, site))
 
 
 def _judged_by_events(lock: Lock, known: Known, state: State, hidden: Collection[ProcessId]) -> Lock:
-    """A lock that memory could not judge because it could not read everybody; with the events it can."""
+    """Judge by its events a lock whose processes could not all be read."""
     if lock.state != "unknown" or lock.signal:
         return lock
     if any(holder.evidence == "events" for holder in lock.holders):
@@ -183,7 +187,7 @@ def _judged_by_events(lock: Lock, known: Known, state: State, hidden: Collection
 
 
 def _doubted(lock: Lock, known: Known, state: State) -> Lock:
-    """The one verdict of memory that must not stand against a living process's own word: that nobody holds it."""
+    """Return it as unknown if memory finds it orphaned while a living process claims by its state file to hold it."""
     claim = [process.pid for process, book in known.books.items() if process in state.living and book.since_ns]
     if lock.state != "orphaned" or not claim:
         return lock
@@ -194,21 +198,21 @@ def _doubted(lock: Lock, known: Known, state: State) -> Lock:
 def _with_dead_holders(
     lock: Lock, known: Known, state: State, now_ns: int, ends: Mapping[ProcessId, End | None]
 ) -> Lock:
-    """Who of the dead had it when he died: what an orphan's finder wants to know first."""
+    """Return the lock with the dead processes that held it when they died, the first question about an orphan."""
     if lock.state not in ("orphaned", "unknown") and lock.lost is None and not _is_taken_by_nobody(lock, known):
         return lock
-    said = []
+    messages = []
     dead: DeadHolder | None = None
     for process, book in _dead_books(known, state):
         where = site_of(state, book.site) or "an unknown line"
         if book.since_ns:
             ago = _ago(book.since_ns, now_ns)
-            said.append(f"PID {process.pid} died holding it, acquired {ago:.1f} s ago at {where}")
+            messages.append(f"PID {process.pid} died holding it, acquired {ago:.1f} s ago at {where}")
             dead = dead or DeadHolder(process, ago, *(ends.get(process) or (None, None)))
         else:
-            said.append(f"PID {process.pid} died while it acquired or released it")
-    reason = "; ".join(filter(None, [lock.reason, *said])) or None
-    if_ended = "; ".join([lock.if_ended, *said]) if lock.if_ended else None
+            messages.append(f"PID {process.pid} died while it acquired or released it")
+    reason = "; ".join(filter(None, [lock.reason, *messages])) or None
+    if_ended = "; ".join([lock.if_ended, *messages]) if lock.if_ended else None
     return replace(
         lock, reason=reason, if_ended=if_ended, dead_holder=dead, last_holder=None if dead else lock.last_holder
     )
@@ -230,8 +234,8 @@ def _dead_books(known: Known, state: State) -> list[tuple[ProcessId, LockBook]]:
 
 
 def _kind(lock: Lock, cells: dict[ProcessId, Cell]) -> str:
-    told = next((cell.kind for cell in cells.values() if cell.kind is not Kind.UNKNOWN), Kind.UNKNOWN)
-    return told.word if lock.kind == "unknown" else lock.kind
+    reported = next((cell.kind for cell in cells.values() if cell.kind is not Kind.UNKNOWN), Kind.UNKNOWN)
+    return reported.word if lock.kind == "unknown" else lock.kind
 
 
 # ---- statistics
@@ -258,11 +262,11 @@ def _statistics(counts: Tally, spread: Tally) -> Statistics:
     )
 
 
-# ---- what is not believed
+# ---- refused reports
 
 
 def problems(state: State) -> tuple[Problem, ...]:
-    """What traced locks said that nobody may say, counted: it may hide what is true."""
+    """Count the refused reports of traced locks, for they may hide the truth."""
     found = []
     if state.refused.files:
         found.append(("read all state files", f"{counted(state.refused.files, 'file')} not believed"))
@@ -275,7 +279,7 @@ def problems(state: State) -> tuple[Problem, ...]:
 
 
 def tracing(state: State, now_ns: int, live: bool, names: Mapping[SemId, str]) -> Tracing:
-    """`names` are what the locks are called beside the names that they bear themselves."""
+    """Return the recent events and statistics. `names` are names from the source, which replace the locks' own."""
     recent = tuple(traced_event(event, state, names) for event in state.recent)
     rate = state.flow.rate_at(now_ns)
     one_in = state.flow.one_in if rate else 1
@@ -283,19 +287,19 @@ def tracing(state: State, now_ns: int, live: bool, names: Mapping[SemId, str]) -
 
 
 def _orders(state: State) -> Iterator[LockOrder]:
-    """Only of locks that are taken in both orders. Left out is a line that once gave up: it tries, with a timeout or
-    without waiting, and so does not wait for ever. Its line is known once the files were read.
+    """Yield the pairs of locks that are taken in both orders. A line that once gave up is left out: it has a timeout or
+    does not wait, and so cannot deadlock. Lines are known once the files were read.
     """
     pairs = {(each.outer, each.inner) for each in state.nestings}
     for each, threads in state.nestings.items():
         tally = state.tallies.get(each.inner, {}).get(each.inner_site)
-        outer_site, inner_site = (_site_told(state, site) for site in (each.outer_site, each.inner_site))
+        outer_site, inner_site = (_site_text(state, site) for site in (each.outer_site, each.inner_site))
         if (each.inner, each.outer) not in pairs or (tally and tally.failed) or not outer_site or not inner_site:
             continue
-        yield LockOrder(each.outer, each.inner, outer_site, inner_site, threads, each.beside)
+        yield LockOrder(each.outer, each.inner, outer_site, inner_site, threads, each.also_held)
 
 
-def _site_told(state: State, site: int) -> str | None:
+def _site_text(state: State, site: int) -> str | None:
     return site_of(state, site) if site else "an unknown line"
 
 

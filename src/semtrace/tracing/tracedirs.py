@@ -1,8 +1,8 @@
-"""The directories under /dev/shm in which traced servers keep their state files, opened without trusting the names.
+"""The directories under /dev/shm with the state files of traced servers, opened without trusting the names.
 
-Anybody may make any name in /dev/shm: a directory counts only if it belongs to the user in its name, who let nobody
-else in, and if that user runs a process that has its name in it. Everything inside is opened relative to it. Who may
-speak for whom is decided file by file (`speakers`).
+Anybody may make any name in /dev/shm. So a directory counts only if it belongs to the user in its name, if nobody else
+may enter it, and if that user runs a process that has its name in it. Everything inside is opened relative to it.
+`reporters` decides file by file who may report on which process.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Directory:
 
 
 def exist() -> bool:
-    """Return False if no user of this machine has a directory: then nobody need be asked who runs as whom."""
+    """Return False if no user of this machine has a directory. Then no process's user is needed."""
     places = {Path(each).parent for each in wire.user_directories(0)}
     with contextlib.suppress(OSError), os.scandir(f"{wire.RUN}/user") as users:
         places |= {Path(each.path) for each in islice(users, MOST_NAMES)}
@@ -139,7 +139,7 @@ def _servers(user_fd: int, uid: int, members: Collection[ProcessId]) -> Iterator
 
 
 def names_in(fd: int) -> list[str]:
-    """What is in a directory, not more than MOST_NAMES; nothing if it is gone."""
+    """Return the names in a directory, at most MOST_NAMES; none if it is gone."""
     try:
         with os.scandir(fd) as entries:
             return [entry.name for entry in islice(entries, MOST_NAMES)]
@@ -148,8 +148,8 @@ def names_in(fd: int) -> list[str]:
 
 
 def _is_of(directory: Directory, members: Collection[ProcessId]) -> bool:
-    """Whether one of the server's processes has its name in it, and is its owner's; pids of another namespace are
-    other processes.
+    """Return True if it has the name of one of the server's processes, which belongs to its owner. PIDs of another
+    namespace are other processes.
     """
     named = [each for each in members if each == directory.root or directory.has(wire.state_name(each))]
     return any(directory.uid in user_ids(member.pid) for member in named) and _same_namespace(directory)

@@ -29,7 +29,7 @@ from semtrace.waits.graph import graph
 STOPPED = ("stopped", "tracing-stop")
 _ENDED = ("zombie", "dead")
 
-# Lib/multiprocessing/queues.py, pool.py: whoever reads a queue keeps this lock while it waits for data.
+# Lib/multiprocessing/queues.py, pool.py: the reader of a queue keeps this lock while it waits for data.
 _READ_LOCK = "_rlock"
 _OF_QUEUES = (_READ_LOCK, "_wlock")
 
@@ -150,7 +150,7 @@ def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
     )
     wakers = _wakers(lock, server, signal)
     # To wait for a queue's read lock is to wait for work, as long as there is a reader who has it and can go on.
-    lost = lock.state == "orphaned" or lock.barred
+    lost = lock.state == "orphaned" or lock.proof_needs_rights
     readers = {holder.process for holder in lock.holders} - server.stopped
     reads = not lost and (bool(readers) or not server.reading.isdisjoint(lock.mapped_by))
     for waiter in lock.waiters:
@@ -159,7 +159,7 @@ def _lock_waits(lock: Lock, server: _Server) -> Iterator[Wait]:
 
 
 def is_signal(lock: Lock) -> bool:
-    """Return True for a semaphore that others than its takers give units to: waiting for one is no mutual exclusion."""
+    """Return True for a semaphore that others than its takers give units to. Waiting for one excludes nobody."""
     return lock.signal or lock.maximum not in (None, 1)
 
 

@@ -22,8 +22,8 @@ ASLEEP_S = 1.0
 # It takes longer where it is not known which thread of a process means to release.
 LOOSE_S = 10.0
 
-# What tells a cause rather than its effects, first.
-_TELLING = (
+# Likely causes first, their effects last.
+_CAUSES_FIRST = (
     WaitKind.SHARED_LOCK,
     WaitKind.PRIVATE_LOCK,
     WaitKind.FILE_LOCK,
@@ -35,7 +35,7 @@ _TELLING = (
     WaitKind.PIPE_READ,
     WaitKind.UNKNOWN,
 )
-# These explain each other: who joins whom, and why that one does not end.
+# These explain each other: a join, and the reason why the joined one does not end.
 _ENDS = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END, WaitKind.PIPE_READ)
 
 Waits = Mapping[ThreadId, Wait]
@@ -135,10 +135,10 @@ def _closed(
 def _roots(waits: Waits, proven: Collection[ThreadId]) -> Iterator[Root]:
     """Yield the parts of the graph from which no way leads on, with the threads that hang on each."""
     for members, behind in _knots(waits):
-        telling = _telling(members)
-        told = {wait.thread for wait in telling}
-        rest = [wait for wait in (*members, *behind) if wait.thread not in told and not wait.idle]
-        yield Root(_kind(telling), tuple(telling), tuple(rest), all(wait.thread in proven for wait in members))
+        causes = _causes(members)
+        shown = {wait.thread for wait in causes}
+        rest = [wait for wait in (*members, *behind) if wait.thread not in shown and not wait.idle]
+        yield Root(_kind(causes), tuple(causes), tuple(rest), all(wait.thread in proven for wait in members))
 
 
 def _knots(waits: Waits) -> list[tuple[list[Wait], list[Wait]]]:
@@ -162,8 +162,8 @@ def _knots(waits: Waits) -> list[tuple[list[Wait], list[Wait]]]:
 
 
 def _edges(waits: Waits) -> dict[_Node, list[_Node]]:
-    """Return who waits for whom: from a thread to the holders, or to the thing and on to all who could wake it; from a
-    process to its stuck threads.
+    """Return the edges of the graph: from a thread to the holders, or to the thing and on to all who could wake it;
+    from a process to its stuck threads.
     """
     edges: dict[_Node, dict[_Node, None]] = {}
     for thread, wait in waits.items():
@@ -183,34 +183,34 @@ def _edges(waits: Waits) -> dict[_Node, list[_Node]]:
     return {node: list(ends) for node, ends in edges.items()}
 
 
-def _telling(members: Sequence[Wait]) -> list[Wait]:
-    """Return the waits of a knot that say what is wrong, without those that only follow from them.
+def _causes(members: Sequence[Wait]) -> list[Wait]:
+    """Return the waits of a knot that show the cause, without those that only follow from them.
 
-    These are the waits for the most telling kind of thing, and the waits of the threads that hold it. If nobody is
+    These are the waits for the kind of thing that is the likeliest cause, and the waits of its holders. If nobody is
     known to hold one such lock, any thread could hold it: then only the waits for that lock count. An idle thread, or
     one in a library of C, counts only if there are no others.
     """
     awake = [wait for wait in members if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN] or list(members)
     best = min(map(_rank, awake))
     first = [wait for wait in awake if _rank(wait) == best]
-    if best[0] <= _TELLING.index(WaitKind.SIGNAL) and (ownerless := [wait for wait in first if not wait.holders]):
+    if best[0] <= _CAUSES_FIRST.index(WaitKind.SIGNAL) and (ownerless := [wait for wait in first if not wait.holders]):
         return ownerless
-    told = {wait.thread for wait in first}
+    chosen = {wait.thread for wait in first}
     by_thread = {wait.thread: wait for wait in awake}
-    more = list(told)
+    more = list(chosen)
     while more:
         held_by = by_thread[more.pop()].holders or ()
-        new = [each for each in held_by if each in by_thread and each not in told]
-        told.update(new)
+        new = [each for each in held_by if each in by_thread and each not in chosen]
+        chosen.update(new)
         more.extend(new)
-    return [wait for wait in awake if wait.thread in told]
+    return [wait for wait in awake if wait.thread in chosen]
 
 
 def _rank(wait: Wait) -> tuple[int, bool]:
-    """Return how much a wait tells, the most first: of signals, those that processes share."""
+    """Return the rank of a wait as a cause, the likeliest first; among signals, those that processes share."""
     if wait.target.kind in _ENDS:
-        return _TELLING.index(_ENDS[0]), False
-    return _TELLING.index(wait.target.kind), wait.target.kind is WaitKind.SIGNAL and wait.target.semaphore is None
+        return _CAUSES_FIRST.index(_ENDS[0]), False
+    return _CAUSES_FIRST.index(wait.target.kind), wait.target.kind is WaitKind.SIGNAL and wait.target.semaphore is None
 
 
 def _kind(waits: Sequence[Wait]) -> RootKind:
@@ -229,8 +229,8 @@ def _stopped_roots(waits: Waits, stopped: Collection[ProcessId]) -> Iterator[Roo
             direct.setdefault(process, []).extend(found)
     for process, found in sorted(direct.items()):
         near = [wait for wait in found if not wait.idle] or found
-        told = {wait.thread for wait in near}
-        after = (wait for wait in _hanging_on(found, groups) if not wait.idle and wait.thread not in told)
+        shown = {wait.thread for wait in near}
+        after = (wait for wait in _hanging_on(found, groups) if not wait.idle and wait.thread not in shown)
         yield Root(RootKind.STOPPED, tuple(near), tuple(after), stopped=(process,))
 
 

@@ -1,5 +1,5 @@
-"""Who blocks whom, as a tree: things that are waited for, below each the threads that wait for it, below those the
-things that wait for these threads in their turn. Pure; it describes, and the findings judge.
+"""Draw blocking as a tree: things that are waited for, below each the threads that wait for it, below those the things
+that wait for these threads. Pure; it describes, and the findings judge.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class _Forest:
 
 
 def _blockers(waits: Sequence[Wait], all_waits: Mapping[ThreadId, Wait]) -> tuple[ThreadId, ...]:
-    """Return the holders; of the end of a process or a thread, those that wait in it. A process with a thread that goes
-    on is no blocker that could be shown below another.
+    """Return the holders; for the end of a process or a thread, those that wait in it. A process with a thread that
+    runs is not blocked, so it is not shown below another.
     """
     wait = waits[0]
     if wait.target.kind is WaitKind.PROCESS_END:

@@ -1,4 +1,4 @@
-"""What each worker of a server is doing: idle, busy, waiting or stuck. Pure."""
+"""Classify each worker of a server: idle, busy, waiting or stuck. Pure."""
 
 from __future__ import annotations
 
@@ -81,18 +81,17 @@ def _state(process: Process, waits: list[Wait], snapshot: Snapshot, stopped: fro
 
 
 def serving_waits(process: Process, waits: list[Wait], stuck: Collection[ThreadId] = ()) -> list[Wait]:
-    """Return the waits that keep a process from its work: also for data, if that can never come.
+    """Return the waits that keep a process from its work. Waits for data count if it can never come.
 
-    That is the wait of its first thread. A process whose first thread goes on is kept from it only when all of the
-    others wait that are not idle.
+    The wait of its first thread decides. If the first thread runs, only waits of all other busy threads count.
     """
-    telling = [wait for wait in waits if not wait.idle and (wait.target.kind in WAITING or _is_starved(wait, stuck))]
-    first = [wait for wait in telling if wait.thread.tid == process.pid]
+    blocked = [wait for wait in waits if not wait.idle and (wait.target.kind in WAITING or _is_starved(wait, stuck))]
+    first = [wait for wait in blocked if wait.thread.tid == process.pid]
     if first:
         return first
     idle = sum(wait.idle or wait.target.kind is WaitKind.UNKNOWN for wait in waits)
     others = process.threads - 1 - idle
-    return telling if telling and len(telling) >= others else []
+    return blocked if blocked and len(blocked) >= others else []
 
 
 def _is_starved(wait: Wait, stuck: Collection[ThreadId]) -> bool:

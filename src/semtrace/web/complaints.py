@@ -1,6 +1,6 @@
-"""What the libraries under `semtrace serve` complain about, on stderr: cleaned, and not more than a few lines a minute.
+"""Complaints of the libraries under `semtrace serve`, on stderr: cleaned, and at most a few lines per minute.
 
-Whoever can connect can cause complaints: they must not fill the disk that stderr goes to.
+Every client can cause complaints, so these must not fill the disk that stderr goes to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Complaints(logging.Handler):
         self._say = say
         self._clock = clock
         self._began_s = clock()
-        self._said = 0
+        self._lines = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -34,15 +34,15 @@ class Complaints(logging.Handler):
             self.handleError(record)
 
     def lines(self, text: str) -> None:
-        """Says the lines until there were too many in this minute."""
+        """Print the lines until there were too many in this minute."""
         now_s = self._clock()
         if now_s - self._began_s >= WINDOW_S:
-            self._began_s, self._said = now_s, 0
+            self._began_s, self._lines = now_s, 0
         for line in text.splitlines()[: MOST_LINES + 1]:
-            if self._said == MOST_LINES:
-                self._say("more is not said before the next minute")
-            self._said += 1
-            if self._said > MOST_LINES:
+            if self._lines == MOST_LINES:
+                self._say("further lines are dropped until the next minute")
+            self._lines += 1
+            if self._lines > MOST_LINES:
                 return
             self._say(line[:_LONGEST])
 

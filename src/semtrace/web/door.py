@@ -65,7 +65,7 @@ class Visitor(web.RequestHandler):
         super().connection_lost(exc)
 
     def turn_away(self) -> None:
-        """At once: what was to be sent to it is dropped."""
+        """Close the connection at once. Unsent data is dropped."""
         self._door.leave(self)
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()

@@ -1,4 +1,4 @@
-"""Who may look: whoever knows the address, of which a part is secret, from a page that came from here. Pure.
+"""Admit users who know the secret part of the address and whose page came from this server. Pure.
 
 The secret is part of the path, not a cookie: cookies know no ports, so every other site of this machine would get it.
 """
@@ -20,7 +20,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 @dataclass(frozen=True)
 class Gate:
     """`names` are those under which a browser may know this server. `any_address`: it listens on all addresses, so any
-    that is written in digits is one too. A name could be made to point here by whoever owns it (DNS rebinding).
+    that is written in digits is one too. The owner of any other name could make it point here (DNS rebinding).
     """
 
     names: frozenset[str]
@@ -28,7 +28,7 @@ class Gate:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
 
     def knows(self, token: str) -> bool:
-        """In a time that does not tell how much of it was right."""
+        """Return True for the right token. The time that this takes does not show how much of it was right."""
         return hmac.compare_digest(token.encode(), self.token.encode())
 
     def admits_host(self, host: str | None) -> bool:
@@ -37,12 +37,12 @@ class Gate:
         return name is not None and (name in self.names or (self.any_address and _is_address(name)))
 
     def admits_page(self, origin: str | None, host: str | None) -> bool:
-        """Only a page that this server itself has given out may talk to it; browsers say truly where a page is from."""
+        """Return True if the page is from this server. Browsers send the true origin of a page."""
         return self.admits_host(host) and origin in (f"http://{host}", f"https://{host}")
 
 
 def gate_for(host: str, names: Iterable[str] = ()) -> Gate:
-    """The gate of a server that listens on `host`; `names` are those of this machine."""
+    """Return the gate of a server that listens on `host`; `names` are those of this machine."""
     if is_loopback(host):
         return Gate(frozenset({*_LOOPBACK, host.lower()}))
     wildcard = _is_address(host) and ipaddress.ip_address(host).is_unspecified
@@ -50,21 +50,21 @@ def gate_for(host: str, names: Iterable[str] = ()) -> Gate:
 
 
 def is_loopback(host: str) -> bool:
-    """True if nobody on another machine can reach it."""
+    """Return True if nobody on another machine can reach it."""
     return host.lower() == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def address(host: str, port: int, token: str) -> str:
-    """What to open in the browser."""
+    """Return the address to open in the browser."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/{token}/"
 
 
 def _name_of(host: str) -> str | None:
-    """`[::1]:8000` is `::1`; None if it is no host."""
+    """Return the host without its port: `[::1]:8000` is `::1`. None if it is not a host."""
     try:
         parts = urlsplit(f"//{host}")
-        _ = parts.port  # raises ValueError where it is none
+        _ = parts.port  # raises ValueError if it is not a port
         return parts.hostname if parts.netloc == host else None
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""What `semtrace serve` says when it is ready. Pure, but for the name of this machine."""
+"""The message of `semtrace serve` when it is ready. Pure, but for the name of this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from semtrace.web.gate import is_loopback
 
 
 def names() -> tuple[str, ...]:
-    """What others may call this machine."""
+    """Return the names by which others may know this machine."""
     return (socket.gethostname(),)
 
 

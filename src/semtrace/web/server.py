@@ -1,7 +1,7 @@
-"""A page with the live view in it, for whoever has its address; each page is a process of its own.
+"""Serve the live view as a page to users who have its address. Each page has its own process.
 
-textual-serve gives the terminal in the page and the protocol. Its own server asks nobody who he is or where his page is
-from, loads a font from the web and runs its command by a shell (1.1.3): so the server is ours.
+textual-serve provides the terminal in the page and the protocol. Its own server checks neither users nor the origin of
+pages, loads a font from the web and runs its command by a shell (1.1.3). So this server replaces it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_MESSAGE = 1 << 16
 HEARTBEAT_S = 15.0
 WIDTHS = (20, 500)
 HEIGHTS = (5, 200)
-MOST_REFUSALS_SAID = 20
+MOST_REFUSALS_SHOWN = 20
 
 # Whatever may be in the page, it loads nothing from elsewhere, talks to nobody else, and is in nobody else's frame.
 # xterm.js makes its styles while it runs.
@@ -57,13 +57,13 @@ _THEIRS = {
 
 
 class Site:
-    """`argv` is the live view's command; `say` takes a line for whoever started the server."""
+    """`argv` is the live view's command; `say` takes a line for the user who started the server."""
 
     def __init__(self, gate: Gate, argv: Sequence[str], say: Callable[[str], None]) -> None:
         self._gate = gate
         self._argv = argv
         self._say = say
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         self._sockets: set[web.WebSocketResponse] = set()
         self.door = Door()
 
@@ -76,7 +76,7 @@ class Site:
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Nothing is told to whoever does not know the address, not even what there is."""
+        """Answer only users who know the address. Others do not learn what exists."""
         token = f"{request.path}/".split("/")[1]  # the path of `GET *` is that
         if not self._gate.admits_host(request.host):
             self._refused(f"under the name {request.host!r}, which is not this machine's as far as is known")
@@ -105,7 +105,7 @@ class Site:
         websocket = web.WebSocketResponse(heartbeat=HEARTBEAT_S, max_msg_size=MOST_MESSAGE)
         self._sockets.add(websocket)
         try:
-            await websocket.prepare(request)  # raises HTTPException where it is no request for a WebSocket
+            await websocket.prepare(request)  # raises HTTPException if the request is not for a WebSocket
             with suppress(ConnectionError):
                 await _run(Session(self._argv, websocket), websocket, _size(request.query))
                 await websocket.close()
@@ -118,10 +118,10 @@ class Site:
             await websocket.close(code=1001, message=b"semtrace serve ends")
 
     def _refused(self, why: str) -> None:
-        """Once for each reason, and not without end."""
+        """Report a refusal once for each reason, up to a limit."""
         line = clean(f"refused: it was asked for {why}"[:300])
-        if line not in self._said and len(self._said) < MOST_REFUSALS_SAID:
-            self._said.add(line)
+        if line not in self._reported and len(self._reported) < MOST_REFUSALS_SHOWN:
+            self._reported.add(line)
             self._say(line)
 
 
@@ -149,14 +149,16 @@ async def serve(site: Site, listening: socket.socket, ready: Callable[[], None])
 
 
 def _logger() -> logging.Logger:
-    """For bugs of ours. aiohttp tells it, with a traceback, also of all that is no HTTP: a port scan would fill it."""
+    """Return the logger for our own bugs. aiohttp also logs a traceback for all requests other than HTTP: a port scan
+    would fill it.
+    """
     logger = logging.getLogger("semtrace.web")
     logger.addFilter(lambda record: not isinstance((record.exc_info or (None, None))[1], HttpProcessingError))
     return logger
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Raises SemtraceError where it cannot be listened."""
+    """Return a listening socket. Raises SemtraceError if that is not possible."""
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(place[:2], family=family)
@@ -165,8 +167,8 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {clean(host)}: {error.strerror}", "name an address of this machine"
         ) from error
     except OSError as error:
-        said = os.strerror(error.errno or 0)
-        raise SemtraceError(f"cannot listen on {host} port {port}: {said}", "--port 0 takes any free one") from error
+        reason = os.strerror(error.errno or 0)
+        raise SemtraceError(f"cannot listen on {host} port {port}: {reason}", "--port 0 takes any free one") from error
 
 
 async def _file(request: web.Request) -> web.Response:
@@ -214,7 +216,7 @@ async def _obey(session: Session, websocket: web.WebSocketResponse, text: str) -
 
 
 def _size(query: Mapping[str, str]) -> tuple[int, int]:
-    """What the page says of its size, within reason."""
+    """Return the size that the page asks for, within bounds."""
     try:
         width, height = int(query["width"]), int(query["height"])
     except (KeyError, ValueError):

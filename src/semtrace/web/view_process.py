@@ -41,12 +41,12 @@ class Session(AppService):
         self._argv = argv
 
     async def run(self) -> None:
-        """Until the live view ends; then its page is told, also where it has failed."""
+        """Run until the live view ends. Then its page is closed, also after a failure."""
         await super().run()
         await self.remote_close()
 
     async def stop(self) -> None:
-        """Asks it to leave; one that does not is killed."""
+        """Ask it to leave; kill it if it does not."""
         process = self._process
         if process is None:
             return

@@ -104,8 +104,8 @@ class Suspicion:
     `looks` are those in which all threads were clear, `looked_s` when the last of them was. `tried_s` is when the very
     last look was, and `unsettled` why it was not one of them. `proved_ticks` is when the proof was first complete,
     `proved_with` who took part then. `taker` is the only process that may just have been granted it, by the last
-    refresh. `outsider` is what a process outside the server that maps it, or may map it, lacks; `barred`: it cannot be
-    asked whether it does.
+    refresh. `outsider` is what is missing to exclude a process outside the server that maps it, or may map it.
+    `proof_needs_rights`: only more rights would show whether it does.
     """
 
     since_s: float
@@ -114,7 +114,7 @@ class Suspicion:
     last_s: float = 0.0
     swept_s: float | None = None
     outsider: str | None = None
-    barred: bool = False
+    proof_needs_rights: bool = False
     looks: int = 0
     looked_s: float = float("-inf")
     tried_s: float = float("-inf")

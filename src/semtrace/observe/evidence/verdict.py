@@ -77,7 +77,7 @@ class Verdict:
     lost: int = 0  # units that are taken and claimed by nobody, while others are claimed or left
     proved: bool = False  # that they are
     if_ended: str | None = None  # the reason once the server has ended, if a proof was under way
-    barred: bool = False  # proved orphaned, but for processes that cannot be asked whether they map it
+    proof_needs_rights: bool = False  # proved orphaned, but for processes that cannot be asked whether they map it
 
     @property
     def doubtful(self) -> bool:

@@ -132,7 +132,7 @@ class Prover:
         self.unproved = False
         for semaphore in self._suspicions:
             verdict = self._conclude(now_s, semaphore, mappers[semaphore], judged[semaphore])
-            self.unproved |= not (verdict.state == "orphaned" or verdict.proved or verdict.barred)
+            self.unproved |= not (verdict.state == "orphaned" or verdict.proved or verdict.proof_needs_rights)
             judged[semaphore] = replace(judged[semaphore], verdict=verdict)
 
     def forget(self) -> None:
@@ -270,7 +270,7 @@ class Prover:
             obstacle = next((each for each in found[semaphore].obstacles if each.why != "maps"), None)
             if obstacle is not None and suspicion.outsider is None:
                 suspicion.outsider = str(obstacle)
-            suspicion.barred = obstacle is not None and obstacle.rights_help and not strangers
+            suspicion.proof_needs_rights = obstacle is not None and obstacle.rights_help and not strangers
         self._sweep_took_s = time.monotonic() - began_s
         return self._sweep_took_s
 
@@ -336,7 +336,7 @@ class Prover:
                 "unknown",
                 reason=f"locked, and no living process claims it; not proved orphaned: {lacks.text}",
                 if_ended=_NEVER_PROVED if lacks.under_way else None,
-                barred=suspicion.barred and within is None,
+                proof_needs_rights=suspicion.proof_needs_rights and within is None,
             )
         if suspicion.proved_ticks is None:
             suspicion.proved_ticks = _now_ticks()

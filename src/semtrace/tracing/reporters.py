@@ -1,7 +1,8 @@
-"""Decide who may speak for whom: a state file and an event are the word of the user who owns their directory.
+"""Decide which users may report on which processes. The author of a state file or event is the user who owns its
+directory.
 
-A user may speak for processes that run, or ran while they were seen alive, with that user's rights, and of locks that
-one of these maps. The server's own user, root and whoever runs semtrace are trusted to speak of any lock.
+A user may report on processes that run, or were seen to run, with that user's rights, and on locks that one of these
+maps. The server's own user, root and the user who runs semtrace are trusted to report on any lock.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ _ASK_EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class Mapped:
-    """What memory shows: who maps which lock, and of which processes that is not known."""
+    """The processes that map each lock by their memory; of the `unknown` ones it could not be read."""
 
     of: Mapping[SemId, Collection[ProcessId]] = field(default_factory=dict)
     unknown: Collection[ProcessId] = ()
 
 
 class _Asked(NamedTuple):
-    """What a process's user was, and when to ask again."""
+    """The last known user of a process, and when to ask again."""
 
     first_s: float
     next_s: float
     user: int | None
 
 
-class Speakers:
-    """The users of a server's processes. `trusted` are those who may speak of every lock of the server."""
+class Reporters:
+    """The users of a server's processes. `trusted` are those who may report on every lock of the server."""
 
     def __init__(self) -> None:
         self.trusted: frozenset[int] = frozenset({0, os.geteuid()})
@@ -51,19 +52,19 @@ class Speakers:
         self._living: frozenset[int] = frozenset()
         self._mapped: Mapped | None = None
         self._strangers: dict[ProcessId, bool] = {}
-        self._tells: dict[tuple[int, SemId], bool] = {}
+        self._may_report_lock: dict[tuple[int, SemId], bool] = {}
         self._asked: dict[ProcessId, _Asked] = {}
 
     @property
     def users(self) -> list[int]:
-        """Whose directories are worth a look."""
+        """Return the users whose directories to look for."""
         return sorted(self._living)
 
     def look(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
-        """Learn who they are now; the server's own process comes first, and decides who its user is."""
+        """Update the users. The server's own process comes first, and decides who its user is."""
         self.members = tuple(members) or self.members
         self._mapped = mapped
-        self._strangers, self._tells = {}, {}
+        self._strangers, self._may_report_lock = {}, {}
         now = self._users(members)
         for process, user in now.items():
             self._seen[process] = self._seen.pop(process, frozenset()) | {user}
@@ -87,7 +88,7 @@ class Speakers:
             self._asked[process] = asked
         return {process: asked.user for process, asked in self._asked.items() if asked.user is not None}
 
-    def may_speak(self, user: int, process: ProcessId) -> bool:
+    def may_report_process(self, user: int, process: ProcessId) -> bool:
         """Return True if what this user's files say of the process counts.
 
         Of a process that was never seen alive nobody knows whose it was: those who run the server may have had it.
@@ -97,15 +98,15 @@ class Speakers:
             return user in seen
         return user in self.trusted | self._living and not self._lives(process)
 
-    def may_tell(self, user: int, lock: SemId) -> bool:
+    def may_report_lock(self, user: int, lock: SemId) -> bool:
         """Return True if this user's processes map the lock, or may map it."""
         if user in self.trusted or self._mapped is None:
             return True
         key = user, lock
-        if key not in self._tells:
+        if key not in self._may_report_lock:
             known = (*self._mapped.of.get(lock, ()), *self._mapped.unknown)
-            self._tells[key] = any(user in self._users_of(process) for process in known)
-        return self._tells[key]
+            self._may_report_lock[key] = any(user in self._users_of(process) for process in known)
+        return self._may_report_lock[key]
 
     def may_name(self, user: int, lock: SemId) -> bool:
         """Return True if a name that only this user gives may stand for the lock: nobody else has part in it."""
@@ -121,7 +122,7 @@ class Speakers:
         return self._seen[process]
 
     def _lives(self, process: ProcessId) -> bool:
-        """Only so many are asked between two looks: a hostile server could name any number."""
+        """Return True if it lives. Only so many are asked between two scans: a hostile server could name any number."""
         if process not in self._strangers:
             self._strangers[process] = len(self._strangers) >= MOST_STRANGERS or still(process)
         return self._strangers[process]
