@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from semtrace import launch
+from semtrace.acquires import acquired_at
 from semtrace.check import answer_for
 from semtrace.errors import UsageError
 from semtrace.linux.surroundings import read_surroundings
@@ -164,6 +165,7 @@ def _tools(settings: Settings, release_it: Release, recorder: child.RecorderChil
         Path(settings.folder).expanduser(),
         read_surroundings,
         recorder=recorder,
+        acquired_at=acquired_at,
         examine=lambda server: answer_for(server, limits).line,
     )
 

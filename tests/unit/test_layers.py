@@ -205,6 +205,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     },
     # the commands
     "stacks": "model linux cpython.threadids",
+    "acquires": "model linux cpython",
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
     "check": "model errors linux observe.observer present.headline rules servers.gunicorn text waits",
     "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
@@ -244,7 +245,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "progress": "text",
     "printing": "errors progress text",
     "signals": "",
-    "showing": "check model errors record.child record.player tracing.follower servers.gunicorn launch linux "
+    "showing": "acquires check model errors record.child record.player tracing.follower servers.gunicorn launch linux "
     "repairs.mend observe.observer printing rules settings signals stacks tui",
     "supervising": "errors linux printing",
     "serving": "errors linux.files servers.gunicorn printing showing web",
