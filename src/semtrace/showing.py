@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from semtrace.tui.remembered import Remembered
 from semtrace.tui.state import Release, Tools
 from semtrace.tui.terminal.capabilities import unusable_terminal
 
+STORY = "SEMTRACE_STORY"  # a demo's own words, for the key that explains the screens
 RELEASE_S = 20.0  # more than a release takes, with all that it waits for
 
 
@@ -166,6 +168,7 @@ def _tools(settings: Settings, release_it: Release, recorder: child.RecorderChil
         read_surroundings,
         recorder=recorder,
         acquired_at=acquired_at,
+        story=os.environ.get(STORY, ""),
         examine=lambda server: answer_for(server, limits).line,
     )
 

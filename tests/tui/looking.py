@@ -103,6 +103,7 @@ async def looking(
     recorder: Recorder | None = None,
     examine: Examine | None = None,
     acquired_at: AcquiredAt | None = None,
+    story: str = "",
 ) -> AsyncIterator[Looking]:
     """Each picture is shown as soon as it is there; the header's figures stand still."""
     known = servers or [fakes.server()]
@@ -112,7 +113,7 @@ async def looking(
         source,
         settings=settings or Settings(interval=0.01),
         child=child,
-        tools=Tools(release, stacks, folder, look_up, player, recorder, examine, acquired_at),
+        tools=Tools(release, stacks, folder, look_up, player, recorder, examine, acquired_at, story),
         remembered=remembered,
         meter=Meter(lambda: 0.0, lambda: 0.0),
         clock=lambda: fakes.BOOT + 60,

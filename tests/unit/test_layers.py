@@ -236,7 +236,8 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "poller": "errors .messages",
         "remembered": "linux.safefile",
         "source": "model",
-        "state": "model errors settings timelines.overview timelines.timeline .child .health .meter .text.entries",
+        "state": "model errors settings timelines.overview timelines.timeline .child .health .meter .remembered "
+        ".text.entries",
         "app": "errors model settings tui",
     },
     "web": "errors text web",

@@ -46,7 +46,7 @@ from semtrace.tui.widgets.table import Table
 FindServers = Callable[[], Sequence[Server]]
 OpenSource = Callable[[Server], Source]
 
-LOOKUPS = ("help", "settings", "problems")  # what is looked up in the middle of something else
+LOOKUPS = ("help", "about", "settings", "problems")  # what is looked up in the middle of something else
 MOST_COPIED = 50_000  # terminals take some 74 KB of base64 in one OSC 52
 
 
@@ -94,7 +94,7 @@ class SemtraceApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", show=False, priority=True),
         *commands.bindings(
-            *("help", "settings", "findings", "blocking", "timeline", "events", "problems"),
+            *("help", "about", "settings", "findings", "blocking", "timeline", "events", "problems"),
             *("pause", "slower", "faster", "copy", "save", "palette", "quit"),
             *("play_slower", "play_faster", "step_back", "step_on", "skip_back", "skip_on", "event_back", "event_on"),
             *("seek", "record"),
@@ -224,7 +224,9 @@ class SemtraceApp(App[int]):
             view.remove()
         self._views.clear()
         several = len(self._servers) > 1
-        view_state = ViewState(server, self._tools, self.settings, self._meter, self._child, several)
+        view_state = ViewState(
+            server, self._tools, self.settings, self._meter, self._child, several, remembered=self._remembered
+        )
         self.push_screen(MainScreen(view_state, partial(self._open_source, server)))
 
     # ---- what the keys do everywhere

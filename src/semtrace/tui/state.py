@@ -15,6 +15,7 @@ from semtrace.timelines.timeline import Timeline
 from semtrace.tui.child import Child
 from semtrace.tui.health import Examine
 from semtrace.tui.meter import Meter
+from semtrace.tui.remembered import Remembered
 from semtrace.tui.text.entries import Stacks as Stacks
 
 TakeStacks = Callable[[Sequence[ProcessId]], tuple[Stacks, Sequence[Problem]]]
@@ -60,7 +61,7 @@ class Tools:
     `release` releases an orphaned lock and says what came of it; `stacks` reads Python stacks; `look_up` tells what a
     process was started as; `folder` is where `S` saves, None where nothing may be saved. `player`: it is a recording.
     `recorder` makes one. `examine` answers whether a server moves, for the list of several. `acquired_at` reads at
-    which line each holder acquired a lock.
+    which line each holder acquired a lock. `story` is what a demo says about itself.
     """
 
     release: Release | None = None
@@ -71,6 +72,7 @@ class Tools:
     recorder: Recorder | None = None
     examine: Examine | None = None
     acquired_at: AcquiredAt | None = None
+    story: str = ""
 
 
 @dataclass
@@ -83,6 +85,7 @@ class ViewState:
     meter: Meter = field(default_factory=Meter)
     child: Child | None = None
     several: bool = False  # there is a list of servers to go back to
+    remembered: Remembered = field(default_factory=Remembered)
     snapshot: Snapshot | None = None
     newest: Snapshot | None = None
     trouble: SemtraceError | None = None  # why the last reading failed

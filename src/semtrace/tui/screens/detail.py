@@ -69,6 +69,7 @@ def hold_entries(process: ProcessId, snapshot: Snapshot, timeline: Timeline) -> 
 class DetailSheet(Sheet):
     """Stacks are read in a thread of their own, never two at once."""
 
+    topic = "details"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "stacks", show=False),
         Binding("l", "libraries", show=False),

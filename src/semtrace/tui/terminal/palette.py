@@ -43,6 +43,7 @@ _COLOUR = {
     "new": "on #1d3326",
     "cursor": "on #2a3f61",
     "cursor.blur": "on #1e2633",
+    "intro": "italic #7fb4ff",
     "bar": f"on {RAISED}",
 }
 
@@ -70,6 +71,7 @@ _FEW = {
     "warning": "bold yellow",
     "badge": "reverse bold yellow",
     "banner": "reverse bold red",
+    "intro": "cyan",
     "mark": "underline",
     "new": "underline",
     "cursor": "reverse",
