@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from semtrace import launch
 from semtrace.acquires import acquired_at
@@ -63,7 +62,7 @@ def open_recording(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     player = Player(options.file, Limits(ignore=frozenset(settings.ignore)), options.at)
     server = player.snapshot().server
-    tools = Tools(folder=Path(settings.folder).expanduser(), player=player)
+    tools = Tools(folder=settings.saves_in, player=player)
     threading.Thread(target=player.prepare, name="semtrace-overview", daemon=True).start()
     return app.run(
         lambda: (server,), lambda _: player, settings=settings, tools=tools, remembered=_remembered(settings)
@@ -151,7 +150,7 @@ def _releasing(audit: str | None) -> Iterator[Callable[[Server, SemId], Sequence
 @contextmanager
 def _recording(settings: Settings) -> Iterator[child.RecorderChild]:
     """A recorder that ends with the view; what is in its file is said then."""
-    recorder = child.RecorderChild(Path(settings.folder).expanduser(), settings.ignore)
+    recorder = child.RecorderChild(settings.saves_in, settings.ignore)
     try:
         yield recorder
     finally:
@@ -164,7 +163,7 @@ def _tools(settings: Settings, release_it: Release, recorder: child.RecorderChil
     return Tools(
         release_it,
         _stacks,
-        Path(settings.folder).expanduser(),
+        settings.saves_in,
         read_surroundings,
         recorder=recorder,
         acquired_at=acquired_at,

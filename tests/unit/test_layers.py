@@ -162,7 +162,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "lockorders": "model",
         "diffing": "model rules text .lockorders .replay .tracedevents",
         "asked": "",
-        "child": "errors",
+        "child": "errors linux.safefile",
         "successor": "model",
         "command": "model errors servers.gunicorn text .asked .recorder .sink .successor",
     },

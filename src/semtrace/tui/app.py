@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App
@@ -346,8 +347,7 @@ class SemtraceApp(App[int]):
         except SemtraceError as error:
             self.screen.say(f"{error}: {error.remedy}", "warning")
         else:
-            names = " and ".join(path.name for path in written)
-            self.screen.say(f"saved in {folder.absolute()}: {names}")
+            self.screen.say(f"saved in {folder.absolute()}: {_names(written)}")
 
     async def action_quit(self) -> None:
         """With a server of ours it asks first."""
@@ -382,3 +382,8 @@ class SemtraceApp(App[int]):
         """An order is remembered for each kind of server; that of the list of servers is for all."""
         kind = self.main.view_state.server.kind if self.main is not None else ""
         return f"{kind} {table.id}" if kind else table.id or ""
+
+
+def _names(written: Sequence[Path]) -> str:
+    """Name files that differ in their end alone: `a.svg and .json`."""
+    return " and ".join(path.suffix if place else path.name for place, path in enumerate(written))

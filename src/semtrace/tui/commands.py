@@ -78,12 +78,12 @@ COMMANDS: dict[str, Command] = {
     "output": Command(("o",), "output", "show or hide the output of a server started by semtrace run", 9),
     "copy": Command(("y",), "copy", "copy the row, in a sheet its text (OSC 52: also through ssh)", 11, "app.copy"),
     "save": Command(
-        ("S",), "save", "save the screen as SVG and the snapshot as JSON, in the folder of the settings", 15, "app.save"
+        ("S",), "save", "save the screen as SVG and the snapshot as JSON, and say in which folder", 15, "app.save"
     ),
     "record": Command(
         ("C",),
         "record",
-        "start or stop a recording; it goes to a new file in the folder of the settings",
+        "start or stop a recording into a new file, and say where that is",
         15,
         "app.record",
     ),
