@@ -97,8 +97,8 @@ def test_where_a_lock_was_acquired_comes_before_what_its_holder_does_now() -> No
         parts = ("[1] worker 4711", "acquired at", "now /srv/app.py:7", "[2] worker 4712", "held lately", "identity")
         assert seen.order(*parts) == list(parts)
         source.show(turned(202.0, 4712, 4711, 201.5))
-        await seen.sees("[2] worker 4712, thread 4712 for ≥0.5s")
-        assert "acquired at" not in seen.text, "another holds it since the reading"
+        await seen.sees("[2] worker 4712, thread 4712 for ≥0.5s", "seen once, last 1.0s ago by 4711")
+        assert "acquired at /srv" not in seen.text, "another holds it since the reading"
 
     play(
         scenario,

@@ -37,7 +37,7 @@ from semtrace.tui.terminal import capabilities
 from semtrace.tui.terminal.ascii_filter import AsciiFilter
 from semtrace.tui.terminal.capabilities import drawing_on_the_terminal
 from semtrace.tui.terminal.ending import Ending
-from semtrace.tui.terminal.palette import PLAIN_THEME, THEME, Colours
+from semtrace.tui.terminal.palette import PLAIN_THEME, THEMES, Colours
 from semtrace.tui.terminal.saving import save
 from semtrace.tui.text.orphans import orphan, refusal
 from semtrace.tui.widgets.line_widget import LineWidget
@@ -118,9 +118,10 @@ class SemtraceApp(App[int]):
     ) -> None:
         # With ansi_color, NO_COLOR takes the last greys away as well, which the theme alone would come too late for.
         colours = colours or capabilities.colours()
-        super().__init__(ansi_color=None if colours == "many" else True)
-        self.register_theme(THEME)
-        self.theme = THEME.name if colours == "many" else PLAIN_THEME
+        super().__init__(ansi_color=None if colours in THEMES else True)
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = THEMES[colours].name if colours in THEMES else PLAIN_THEME
         self.settings = settings or Settings()
         LineWidget.ascii, LineWidget.colours = self.settings.ascii, colours
         if self.settings.ascii:

@@ -22,7 +22,7 @@ from semtrace.tui.text import subjects
 from semtrace.tui.text.entries import NO_STACKS, Stacks, problem_entries
 from semtrace.tui.text.entry import Entry
 from semtrace.tui.text.line import Item
-from semtrace.tui.text.lock_entries import MOST_FRAMES, LockContext
+from semtrace.tui.text.lock_entries import MOST_FRAMES, LockContext, SeenAcquire
 from semtrace.tui.text.stack_readings import Reading, roles, unchanged_since
 from semtrace.tui.text.timeline_rows import readout
 
@@ -32,6 +32,7 @@ PAUSE_EACH_S = 0.2
 MOST_PROCESSES = 16
 MOST_HOLDS = 12
 LIBRARIES_KEY = "l"
+MOST_SOURCES, MOST_PLACES = 1000, 20
 
 
 def concerned(row: Hashable, snapshot: Snapshot | None) -> list[tuple[ProcessId, int | None]]:
@@ -101,6 +102,8 @@ class DetailSheet(Sheet):
         self._before: Snapshot | None = None  # the picture before the stacks were asked for
         self._arrived: DetailSheet.Taken | None = None
         self._reading: Reading | None = None
+        self._sources: dict[tuple[str, int], str] = {}
+        self._seen: dict[tuple[str, int], SeenAcquire] = {}
         self._digits: dict[ProcessId, int] = {}
         self._libraries = False
 
@@ -194,6 +197,7 @@ class DetailSheet(Sheet):
         if arrived is None or before is None or after is None:
             return
         self._asked, self._arrived = False, None
+        self._learn(arrived, before.monotonic_s)
         proven = unchanged_since(roles(self._row, before), roles(self._row, after))
         self._reading = Reading(
             arrived.stacks, arrived.problems, arrived.surroundings, before.monotonic_s, proven, arrived.acquired
@@ -201,6 +205,18 @@ class DetailSheet(Sheet):
         if arrived.problems and not arrived.stacks:
             self._refreshing = False  # it will not be otherwise in two seconds; u tries again
         self.freshen()
+
+    def _learn(self, arrived: Taken, at_s: float) -> None:
+        """Remember what is true whoever holds the lock by now: lines of source, and where it was acquired."""
+        frames = [frame for stack in arrived.stacks.values() for frame in stack]
+        lines = {(each.file, each.line): each.source for each in frames if each.source}
+        self._sources = lines if len(self._sources) > MOST_SOURCES else {**self._sources, **lines}
+        for (process, _), frame in arrived.acquired.items():
+            place = (frame.file, frame.line)
+            known = self._seen.pop(place, None)
+            self._seen[place] = SeenAcquire(frame, process.pid, at_s, known.times + 1 if known else 1)
+        while len(self._seen) > MOST_PLACES:
+            del self._seen[next(iter(self._seen))]
 
     def on_broken(self, message: Broken) -> None:
         raise message.error
@@ -258,6 +274,8 @@ class DetailSheet(Sheet):
             libraries=self._libraries,
             timeline=self._view_state.timeline,
             opens=LIBRARIES_KEY,
+            sources=self._sources,
+            seen=tuple(reversed(self._seen.values())),
         )
         if reading is None:
             return context

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from semtrace.lazydata import replace
 from semtrace.model import (
     Death,
     Durations,
@@ -34,15 +35,26 @@ from semtrace.tui.text.timeline_readout import readout
 
 MOST_EVENTS = 8
 MOST_FRAMES = 50
+MOST_SEEN = 3
 NOT_READ = "its stack is not read yet"
 
 Thread = tuple[ProcessId, int | None]
 
 
+class SeenAcquire(NamedTuple):
+    """A line that acquired the lock: by whom it was last seen there, when (CLOCK_MONOTONIC), and how often."""
+
+    frame: Frame
+    pid: int
+    at_s: float
+    times: int
+
+
 class LockContext(NamedTuple):
     """What a sheet adds to its snapshot: stacks, when they were read, whose are still to come, and the digits that
     lead to the processes, which stay the same while the sheet is open. `acquired` is where holders acquired the lock,
-    `lately` what was held before, `opens` the key that opens the frames of libraries.
+    `timeline` what was held before, `opens` the key that opens the frames of libraries. `sources` are lines of files
+    that were read for any of its processes, `seen` is where the lock was seen to be acquired before, the latest first.
     """
 
     stacks: Stacks = NO_STACKS
@@ -53,6 +65,8 @@ class LockContext(NamedTuple):
     acquired: Mapping[Thread, Frame] = {}
     timeline: Timeline | None = None
     opens: str = ""
+    sources: Mapping[tuple[str, int], str] = {}
+    seen: Sequence[SeenAcquire] = ()
 
 
 NO_CONTEXT = LockContext()
@@ -122,6 +136,8 @@ def _people_entries(lock: Lock, snapshot: Snapshot, beside: LockContext) -> Iter
     held = [_holder_entry(place, holder, roles, snapshot, beside) for place, holder in enumerate(lock.holders, 1)]
     holders, waiters = ("held by", "waiters") if snapshot.alive else ("held then by", "waited then")
     yield from section(holders, held, _no_holder(lock))
+    if not any(_acquired(holder, beside) for holder in lock.holders):
+        yield from _seen_entries(snapshot, beside)
     yield from _last_holder_entries(lock, snapshot)
     yield from death_entries("died with it", (each for each in snapshot.deaths if _held_by(each, lock.id)), snapshot)
     yield from section(waiters, _waiter_entries(lock, roles, snapshot, beside), "none" if snapshot.alive else "nobody")
@@ -145,8 +161,19 @@ def _holder_entry(
 def _acquired(holder: Holder, beside: LockContext) -> str:
     """Say where, with the line of source if it could be read."""
     frame = beside.acquired.get((holder.process, holder.tid))
-    if frame is None:
-        return clean(holder.site or "")
+    return clean(holder.site or "") if frame is None else _line(frame)
+
+
+def _seen_entries(snapshot: Snapshot, beside: LockContext) -> Iterator[Entry]:
+    """Where a lock was acquired whose holders change too fast for the reading of their frames."""
+    for place, seen in enumerate(beside.seen[:MOST_SEEN]):
+        ago = age(max(snapshot.monotonic_s - seen.at_s, 0.0))
+        times = "once" if seen.times == 1 else f"{seen.times} times"
+        yield Entry("" if place else "acquired at", _line(seen.frame))
+        yield Entry("", f"   seen {times}, last {ago} ago by {seen.pid}", "dim")
+
+
+def _line(frame: Frame) -> str:
     function = f" in {clean(frame.function)}" if frame.function else ""
     source = f": {clean(frame.source)}" if frame.source else ""
     return f"{clean(frame.file)}:{frame.line}{function}{source}"
@@ -187,8 +214,14 @@ def _stack(who: Holder | Waiter, beside: LockContext, word: str = "") -> list[st
     stack = stacks.get((who.process, tid), who.stack)
     if stack is None:
         return [NOT_READ] if who.process in beside.awaited and not who.site else []
+    stack = tuple(_sourced(frame, beside.sources) for frame in stack)
     lines = list(stack_lines(stack, beside.libraries, beside.opens, MOST_FRAMES))
     return [f"{word}{lines[0]}", *lines[1:]] if lines else []
+
+
+def _sourced(frame: Frame, sources: Mapping[tuple[str, int], str]) -> Frame:
+    source = None if frame.source else sources.get((frame.file, frame.line))
+    return replace(frame, source=source) if source else frame
 
 
 def _no_holder(lock: Lock) -> str:

@@ -97,7 +97,8 @@ def readout(
     if span.counted:
         share = f"about {100 * span.share:.0f} % of {ends}"
         return f"{subject} {_times(span)}{beside}, {share}, longest {exact(span.longest_s)}{where}"
-    return f"{subject} {exact(length) if span.exact else f'≥{age(length)}'}{beside}  {ends}{where}"
+    took = exact(length) if span.exact else f"≥{age(length)}" if length else "seen once"
+    return f"{subject} {took}{beside}  {ends}{where}"
 
 
 def _subject(span: Stretch, timeline: Timeline, who: bool = True) -> str:
