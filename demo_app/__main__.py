@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -70,11 +71,15 @@ def run(scenario: Scenario, workers: int, seconds: float, headless: bool) -> Non
 
 
 def show(scenario: Scenario, server: Server, customers: Customers) -> None:
-    """Open semtrace on the terminal until the user leaves it."""
+    """Say what there will be to see, and open semtrace on the terminal until the user leaves it."""
     say(scenario.look)
+    say("Enter opens the live view. There i shows this again, ? lists the keys, and q ends the demo.")
+    with contextlib.suppress(EOFError):
+        input()
     # No thread runs yet, so it is safe to run Python between fork and exec.
     viewer = subprocess.Popen(
         [sys.executable, "-m", "semtrace", "attach", str(server.pid)],
+        env={**os.environ, "SEMTRACE_STORY": f"{scenario.title}\n{scenario.look}\n{scenario.moral}"},
         preexec_fn=lambda: die_with_parent(signal.SIGTERM),
     )
     try:

@@ -216,7 +216,7 @@ SCENARIOS = {
             ),
             moral=(
                 "A semaphore does not know who took it, so nobody gives it back for the dead. Hold a lock for less "
-                "time than --timeout, and not over calls that may block. An orphan is let go by: semtrace release."
+                "time than --timeout, and not over calls that may block. semtrace release sets an orphaned lock free."
             ),
             tell=tell_leak,
             timeout_s=4,

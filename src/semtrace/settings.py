@@ -27,7 +27,7 @@ MOST_BYTES = 1 << 20
 class Settings:
     """`interval` is in seconds between two pictures; `ascii` draws with ASCII alone; `signals` shows the semaphores
     inside Conditions and Queues from the start; `remember` keeps the order of the columns for the next time; `folder`
-    is where `S` saves; `ignore` are names of locks that each worker may have
+    is where `S` and `C` put their files; `ignore` are names of locks that each worker may have
     for itself; `keys` maps commands to Textual's names of keys, separated by commas.
     """
 
@@ -35,9 +35,17 @@ class Settings:
     ascii: bool = False
     signals: bool = False
     remember: bool = True
-    folder: str = "."
+    folder: str = "~/semtrace"
     ignore: tuple[str, ...] = ()
     keys: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def saves_in(self) -> Path:
+        """Return where `S` and `C` put their files: never silently the working directory."""
+        try:
+            return Path(self.folder).expanduser().absolute()
+        except RuntimeError:  # a user without a home
+            return Path("/semtrace")
 
 
 def config_path() -> Path:

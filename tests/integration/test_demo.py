@@ -200,6 +200,12 @@ class Terminal:
     def alternate(self) -> bool:
         return self.tmux("display-message", "-p", "#{alternate_on}").strip() == "1"
 
+    def open_view(self, *words: str) -> None:
+        """Read what it is about, and go on."""
+        wait_until(lambda: self.shows("One lock, mapped by all", "Enter opens the live view"), STORY_S, "the story")
+        self.type("Enter")
+        wait_until(lambda: self.alternate() and self.shows(*words), STORY_S, "the live view")
+
     def close(self) -> None:
         self.tmux("kill-server")
 
@@ -215,8 +221,10 @@ def terminal(demo: Demo) -> Iterator[Terminal]:
 
 def test_on_a_terminal_it_opens_the_live_view_and_ends_with_the_moral(demo: Demo, terminal: Terminal) -> None:
     terminal.type(f"{sys.executable} -m demo_app; echo status=$?", "Enter")
-    wait_until(lambda: terminal.alternate() and terminal.shows("worker", "contended"), STORY_S, "the live view")
-    terminal.type("q")
+    terminal.open_view("worker", "contended")
+    terminal.type("i")
+    wait_until(lambda: terminal.shows("this demo", "the lock works"), END_S, "the story")
+    terminal.type("i", "q")
     wait_until(lambda: terminal.shows("What happened", ": 0 lost", "status=0"), END_S, "the moral")
     assert not terminal.alternate()
     wait_until(lambda: len(demo.processes()) == 1, END_S, "only the shell to be left")
@@ -225,7 +233,7 @@ def test_on_a_terminal_it_opens_the_live_view_and_ends_with_the_moral(demo: Demo
 
 def test_when_the_terminal_is_closed_nothing_is_left(demo: Demo, terminal: Terminal) -> None:
     terminal.type(f"{sys.executable} -m demo_app", "Enter")
-    wait_until(lambda: terminal.alternate() and terminal.shows("worker"), STORY_S, "the live view")
+    terminal.open_view("worker")
     terminal.close()
     demo.leaves_nothing()
 
@@ -233,7 +241,7 @@ def test_when_the_terminal_is_closed_nothing_is_left(demo: Demo, terminal: Termi
 def test_killed_beside_the_live_view_it_takes_that_with_it(demo: Demo, terminal: Terminal) -> None:
     """The view leaves its screen. The line discipline is the shell's by then: bash mends it, others need `reset`."""
     terminal.type(f"{sys.executable} -m demo_app", "Enter")
-    wait_until(lambda: terminal.alternate() and terminal.shows("worker"), STORY_S, "the live view")
+    terminal.open_view("worker")
     runner = next(pid for pid in demo.processes() if b"demo_app\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(runner, signal.SIGKILL)
     wait_until(lambda: len(demo.processes()) == 1, END_S, "only the shell to be left")

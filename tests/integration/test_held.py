@@ -26,6 +26,7 @@ HOLDING = PROGRAMS / "holding.py"
 KNOWN = {
     "in_with": (HoldKind.INSIDE_WITH, "in_with"),
     "in_condition": (HoldKind.INSIDE_WITH, "in_condition"),
+    "in_nested": (HoldKind.INSIDE_WITH, "in_nested"),
     "in_context": (HoldKind.IN_GENERATOR, "exclusive"),
     "in_context_by_calls": (HoldKind.IN_GENERATOR, "exclusive_by_calls"),
     "in_loop": (HoldKind.IN_GENERATOR, "under_lock"),
@@ -97,6 +98,10 @@ def test_a_holder_is_known_by_where_it_is(held: Held, case: str) -> None:
     assert one.frame.function == function
     assert one.tested is (case == "between_tested")
     assert {each.thread.pthread_id for each in held.evidence[case]} == {held.threads[case]}
+    acquire = HOLDING.read_text().splitlines()[(one.acquired_line or 1) - 1]
+    assert (one.acquired_line is None) is (kind is HoldKind.IN_EXIT_STACK)
+    assert case != "in_nested" or acquire.endswith("# the one")
+    assert acquire.lstrip().startswith("with ") or ".acquire(" in acquire or not one.acquired_line
 
 
 @pytest.mark.parametrize("case", TASKS)

@@ -27,7 +27,7 @@ from semtrace.linux import post
 from semtrace.linux.maps import SemaphoreMaps
 from semtrace.model import Lock, SemId
 from semtrace.observe.observer import Observer
-from semtrace.repairs import repair
+from semtrace.repairs import repair, report
 from semtrace.repairs.repair import Released
 from semtrace.servers.gunicorn import server_of
 
@@ -167,6 +167,20 @@ def test_release_of_a_lock_that_nobody_waits_for_leaves_it_free(made: str) -> No
         assert released.now is not None
         assert released.now.state == "free"
         assert t.do("b", "[lock.acquire(False), lock.acquire(False)]") == "[True, False]"
+
+
+@as_root
+def test_of_one_that_acquires_it_and_dies_at_once_it_is_said() -> None:
+    with _locks("lock = mp.Lock()", "a", "b", "c") as t:
+        t.do("a", "lock.acquire()")
+        t.send("b", "lock.acquire() and __import__('os')._exit(1)")
+        t.wait_futex("b")
+        t.block("c", "lock")
+        t.kill("a")
+        released = _release(t.root, _semaphores(t.root)[0])
+        said = "\n".join(report.outcome(released))
+        assert f"PID {t.pids['b']} acquired it and died at once: the lock is orphaned again" in said
+        assert "was seen to continue" not in said
 
 
 @as_root

@@ -97,6 +97,26 @@ def in_condition():
         tell(lock)
 
 
+def in_nested():
+    """Its block goes on behind the end of the function's code, where handlers lie, next to those of the others."""
+    other = threading.Lock()
+    with other:
+        other.locked()
+    with other, lock:  # the one
+        other.locked()
+        with threading.Lock():
+            try:
+                raise ValueError
+            except ValueError:
+                try:
+                    for _ in range(1):
+                        tell(lock)
+                finally:
+                    other.locked()
+    with other:
+        other.locked()
+
+
 def in_context():
     with exclusive(lock):
         tell(lock)

@@ -20,7 +20,7 @@ from semtrace.tui.child import Child
 from semtrace.tui.health import Examine
 from semtrace.tui.meter import Meter
 from semtrace.tui.remembered import Remembered
-from semtrace.tui.state import LookUp, Player, Recorder, Release, TakeStacks, Tools
+from semtrace.tui.state import AcquiredAt, LookUp, Player, Recorder, Release, TakeStacks, Tools
 
 # A message of one widget to the next takes a turn of the loop; what is drawn waits for a tick of 1/60 s.
 _TURNS, _TICK_S = 25, 0.02
@@ -102,6 +102,8 @@ async def looking(
     player: Player | None = None,
     recorder: Recorder | None = None,
     examine: Examine | None = None,
+    acquired_at: AcquiredAt | None = None,
+    story: str = "",
 ) -> AsyncIterator[Looking]:
     """Each picture is shown as soon as it is there; the header's figures stand still."""
     known = servers or [fakes.server()]
@@ -111,7 +113,7 @@ async def looking(
         source,
         settings=settings or Settings(interval=0.01),
         child=child,
-        tools=Tools(release, stacks, folder, look_up, player, recorder, examine),
+        tools=Tools(release, stacks, folder, look_up, player, recorder, examine, acquired_at, story),
         remembered=remembered,
         meter=Meter(lambda: 0.0, lambda: 0.0),
         clock=lambda: fakes.BOOT + 60,

@@ -23,7 +23,9 @@ from semtrace.tui.remembered import Order, Remembered
 from semtrace.tui.screens import view
 from semtrace.tui.terminal.ascii import ascii_only
 from semtrace.tui.text.grid import Cell, Column, Row
+from semtrace.tui.text.introductions import INTRODUCTIONS
 from semtrace.tui.text.line import Item, Span
+from semtrace.tui.text.panes import LAYOUTS, arrange, layout_called
 from semtrace.tui.widgets.table import Table
 from semtrace.tui.widgets.widths import Widths
 
@@ -397,3 +399,70 @@ def test_only_a_column_with_a_title_can_be_sorted_by() -> None:
         assert table.view.column is None
 
     play(scenario, picture(thread_locks=thread_locks()))
+
+
+def test_a_layout_is_chosen_by_a_key_and_remembered(tmp_path: Path) -> None:
+    path = tmp_path / "view.json"
+
+    async def choose(seen: Looking, source: Script) -> None:
+        await seen.press(*"LLL")
+        await seen.sees("layout: the locks alone; L shows the next")
+        await seen.misses(" Workers ")
+
+    async def look(seen: Looking, source: Script) -> None:
+        await seen.misses(" Workers ")
+        await seen.press("L")
+        await seen.misses(" Locks ")
+        await seen.press("enter")
+        await seen.sees("Master 4710")
+        await seen.press("escape", "L")
+        await seen.sees(" Workers ", " Locks ")
+
+    play(choose, remembered=Remembered(path))
+    play(look, remembered=Remembered(path))
+
+
+def test_the_first_panes_of_a_layout_get_what_they_want_and_the_others_stay() -> None:
+    locks_first = layout_called("locks-first")
+    assert arrange(20, [30, 16, 0, 0], locks_first) == [4, 16, 0, 0]
+    assert arrange(20, [30, 40, 5, 0], locks_first) == [3, 12, 5, 0]
+    assert arrange(20, [2, 4, 0, 0], locks_first)[1] == 4
+    assert arrange(9, [30, 16, 0, 0], layout_called("workers-only")) == [9, 0, 0, 0]
+    for layout in (layout_called(each.name) for each in LAYOUTS):
+        for height in range(1, 40):
+            assert sum(arrange(height, [12, 8, 4, 6], layout)) == height
+
+
+def test_each_screen_is_explained_until_that_is_dismissed(tmp_path: Path) -> None:
+    path = tmp_path / "view.json"
+
+    async def first(seen: Looking, source: Script) -> None:
+        await seen.sees("Processes above, their locks below", "X dismiss", "i about")
+        await seen.press("X")
+        await seen.misses("Processes above")
+        await seen.press("t")
+        await seen.sees("A row per worker", "X dismiss")
+        await seen.press("i")
+        await seen.sees("this demo  A bank.", "overview")
+        await seen.press("i")
+        await seen.sees("A row per worker")
+
+    async def later(seen: Looking, source: Script) -> None:
+        assert "Processes above" not in seen.text
+        await seen.press("t")
+        await seen.sees("A row per worker")
+        await seen.press("t", "X")
+        await seen.sees("there is nothing to dismiss here")
+
+    play(first, remembered=Remembered(path), size=(80, 24), story="A bank.\nIt fails.")
+    play(later, remembered=Remembered(path), size=(80, 24))
+
+
+def test_an_explanation_leaves_room_for_its_keys_and_a_spoiled_memory_shows_it(tmp_path: Path) -> None:
+    assert all(len(each.line) <= 60 for each in INTRODUCTIONS.values())
+    path = tmp_path / "view.json"
+    path.write_text('{"explained": 3, "layout": {"gunicorn": "odd"}}')
+    memory = Remembered(path)
+    assert memory.explains("panes")
+    assert layout_called(memory.layout("gunicorn")).name == "even"
+    assert not Remembered().explains("panes"), "at every start would be too often"

@@ -78,12 +78,34 @@ def test_a_lock_tells_who_holds_it_at_which_line_first(size: tuple[int, int]) ->
 def test_those_that_wait_the_longest_come_first_with_their_stacks() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("enter")
-        await seen.sees("[2] worker 4713", "[3] worker 4712", "(1 more frame of libraries)")
+        await seen.sees("[2] worker 4713", "[3] worker 4712", "(1 more frame of libraries: l)")
         assert seen.text.count("/srv/app.py:7 in withdraw: with lock:") == 3
 
     asked: list[Sequence[ProcessId]] = []
     play(scenario, contended(), stacks=taking(asked))
     assert asked[0] == [pid(4711), pid(4713), pid(4712)]
+
+
+def test_where_a_lock_was_acquired_comes_before_what_its_holder_does_now() -> None:
+    place = Frame("pay", "/srv/app.py", 3, "with bank.lock:")
+
+    async def scenario(seen: Looking, source: Script) -> None:
+        source.show(turned(201.0, 4711, 4712, 185.0))
+        await seen.until(lambda: seen.app.main.snapshot.monotonic_s == 201.0, "the picture")  # type: ignore[union-attr]
+        await seen.press("enter")
+        await seen.sees("acquired at /srv/app.py:3 in pay: with bank.lock:", " or before (seen in")
+        parts = ("[1] worker 4711", "acquired at", "now /srv/app.py:7", "[2] worker 4712", "held lately", "identity")
+        assert seen.order(*parts) == list(parts)
+        source.show(turned(202.0, 4712, 4711, 201.5))
+        await seen.sees("[2] worker 4712, thread 4712 for ≥0.5s", "seen once, last 1.0s ago by 4711")
+        assert "acquired at /srv" not in seen.text, "another holds it since the reading"
+
+    play(
+        scenario,
+        turned(200.0, 4714, 4712, 195.0),
+        stacks=taking([]),
+        acquired_at=lambda lock: {(pid(4711), 4711): place},
+    )
 
 
 def test_stacks_are_read_again_while_one_looks_until_u_holds_them() -> None:

@@ -203,14 +203,14 @@ def test_the_words_of_the_footer_do_what_their_keys_do() -> None:
 
 
 def test_the_keys_of_the_timeline_can_be_mapped_and_the_help_and_the_palette_know_them() -> None:
-    keys = {"rows": "x", "closer": "i", "earlier": "comma", "now": "n"}
+    keys = {"rows": "x", "closer": "v", "earlier": "comma", "now": "n"}
 
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("t")
-        await seen.sees("x workers/locks", "i > zoom", "n now")
+        await seen.sees("x workers/locks", "v > zoom", "n now")
         await seen.press("x")
         await seen.sees("Timeline of the locks")
-        await seen.press("i", "comma")
+        await seen.press("v", "comma")
         await seen.sees("30s wide", "it stands still: n goes back to now")
         await seen.press("n")
         await seen.misses("it stands still")

@@ -21,7 +21,8 @@ from semtrace.observe.history.deaths import Deaths, cause_of
 from semtrace.present.deaths import certificate, death_text
 from semtrace.reports.dump import report
 from semtrace.reports.schema import snapshot_json
-from semtrace.tui.text.entries import lock_entries, process_entries
+from semtrace.tui.text.entries import process_entries
+from semtrace.tui.text.lock_entries import lock_entries
 from semtrace.tui.text.log_rows import event_rows
 
 # A grandchild: its parent reaps it, as gunicorn does.

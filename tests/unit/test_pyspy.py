@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 from driving import target
 from sick import USERS_FILE, frames, holder, lock, snapshot, waiter
-from support import wait_until
+from support import kill_tree, wait_until
 
 from semtrace.linux.process import read_stat
 from semtrace.linux.source import SourceLines
+from semtrace.linux.source import _began_at as source_began_at
 from semtrace.model import (
     ProcessId,
     Target,
@@ -197,7 +199,7 @@ def test_only_python_source_is_read(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret\n")
     (tmp_path / "link.py").symlink_to(tmp_path / "secret")
     os.mkfifo(tmp_path / "fifo.py")
-    lines = SourceLines(os.getpid())
+    lines = SourceLines(os.getpid(), time.time())
     assert lines.line(str(source), 1) == "first = 1"
     assert lines.line(str(source), 2) == "second?[2J()"
     assert len(lines.line(str(source), 3) or "") == 120
@@ -205,6 +207,27 @@ def test_only_python_source_is_read(tmp_path: Path) -> None:
         assert lines.line(file, number) is None
     for name in ("secret", "link.py", "fifo.py", "missing.py"):
         assert lines.line(str(tmp_path / name), 1) is None
+
+
+def test_a_file_that_changed_since_the_program_began_has_no_lines(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text("first = 1\n")
+    os.utime(source, (0, 0))
+    assert SourceLines(os.getpid(), time.time() - 60).line(str(source), 1) is None
+    assert SourceLines(os.getpid(), time.time()).line(str(source), 1) == "first = 1"
+
+
+def test_a_forked_process_runs_the_files_that_its_parent_imported() -> None:
+    code = "import os, time; os.fork() or print(os.getpid(), flush=True); time.sleep(1000)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as popen:
+        try:
+            assert popen.stdout is not None
+            child, parent = read_stat(int(popen.stdout.readline())), read_stat(popen.pid)
+            assert child is not None
+            assert parent is not None
+            assert source_began_at(child.id.pid) == parent.started_at < child.started_at
+        finally:
+            kill_tree(popen.pid)
 
 
 def test_a_process_that_ended_has_no_stack() -> None:

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 from support import wait_until
 
-from semtrace.errors import UsageError
+from semtrace.errors import SemtraceError, UsageError
 from semtrace.record.child import RecorderChild, check
 
 WAITS = "import signal, sys; print('semtrace: recording', file=sys.stderr, flush=True); signal.pause()"
@@ -46,7 +46,16 @@ def test_a_file_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is there already"):
         check(tmp_path / "x")
     with pytest.raises(UsageError, match="is not a folder"):
-        RecorderChild(tmp_path / "no").start(1, False)
+        check(tmp_path / "no" / "x")
+    with pytest.raises(SemtraceError, match="cannot record in"):
+        RecorderChild(tmp_path / "x").start(1, False)
+
+
+def test_the_folder_of_recordings_is_made(tmp_path: Path) -> None:
+    recorder = RecorderChild(tmp_path / "semtrace")
+    with patch("subprocess.Popen"):
+        assert recorder.start(4321, True).startswith(f"recording to {tmp_path}/semtrace/semtrace-4321-")
+    assert (tmp_path / "semtrace").is_dir()
 
 
 def test_the_command_names_server_file_and_what_to_ignore(tmp_path: Path) -> None:

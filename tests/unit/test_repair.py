@@ -181,10 +181,24 @@ def test_the_outcome_tells_who_got_on() -> None:
 
 
 def test_the_outcome_hides_no_doubt() -> None:
-    nobody = "\n".join(report.outcome(_released(got_on=(), still=False, now=ORPHAN)))
+    nobody = "\n".join(report.outcome(_released(got_on=(), still=False, now=replace(ORPHAN, state="unknown"))))
     assert "no waiter was seen to continue within 2 s" in nobody
     assert "the last look was a millisecond old" in nobody
     assert "the server has ended" in "\n".join(report.outcome(_released(now=None)))
+
+
+def test_who_took_it_and_died_at_once_is_named_only_if_nobody_else_can_be_meant() -> None:
+    def said(*ended: ProcessId, state: LockState = "orphaned") -> str:
+        now = replace(ORPHAN, state=state)
+        return "\n".join(report.outcome(_released(got_on=(), now=now, ended=ended)))
+
+    assert "PID 4002 acquired it and died at once: the lock is orphaned again" in said(OTHER)
+    assert "a process acquired it and died at once (ended since: PID 4002 4003)" in said(THIRD, OTHER)
+    assert "a process acquired it and died at once: the lock is orphaned again" in said()
+    not_proved = said(OTHER, state="unknown")
+    assert "no waiter was seen to continue" in not_proved
+    assert "PID 4002 has ended since; it may have acquired the lock" in not_proved
+    assert "at once" not in not_proved
 
 
 # -- what is written down

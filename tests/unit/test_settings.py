@@ -101,3 +101,11 @@ def test_config_prints_what_is_in_force_so_that_it_can_be_saved(
     before = load()
     path.write_text("\n".join(as_toml()).replace("\n# interval", "\ninterval"))
     assert load() == before
+
+
+def test_files_go_to_a_folder_of_the_home_and_never_silently_to_the_working_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/h")
+    assert Settings().saves_in == Path("/h/semtrace")
+    assert Settings(folder="here").saves_in == Path.cwd() / "here", "as somebody asked for"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from semtrace.commands.check import answer_for
 from semtrace.commands.release import releaser
@@ -15,6 +15,7 @@ from semtrace.console.printing import say
 from semtrace.errors import UsageError
 from semtrace.linux.surroundings import read_surroundings
 from semtrace.model import Frame, Problem, ProcessId, SemId, Server
+from semtrace.observe.acquires import acquired_at
 from semtrace.observe.observer import Observer
 from semtrace.observe.pyspy import take
 from semtrace.record import child
@@ -26,6 +27,7 @@ from semtrace.tui.remembered import Remembered
 from semtrace.tui.state import Release, Tools
 from semtrace.tui.terminal.capabilities import unusable_terminal
 
+STORY = "SEMTRACE_STORY"  # a demo's own words, for the key that explains the screens
 RELEASE_S = 20.0  # more than a release takes, with all that it waits for
 
 
@@ -69,7 +71,7 @@ def releasing(audit: str | None) -> Iterator[Callable[[Server, SemId], Sequence[
 @contextmanager
 def recording(settings: Settings) -> Iterator[child.RecorderChild]:
     """Run a recorder until the TUI exits, then print what its file contains."""
-    recorder = child.RecorderChild(Path(settings.folder).expanduser(), settings.ignore)
+    recorder = child.RecorderChild(settings.saves_in, settings.ignore)
     try:
         yield recorder
     finally:
@@ -82,9 +84,11 @@ def tools(settings: Settings, release_it: Release, recorder: child.RecorderChild
     return Tools(
         release_it,
         _stacks,
-        Path(settings.folder).expanduser(),
+        settings.saves_in,
         read_surroundings,
         recorder=recorder,
+        acquired_at=acquired_at,
+        story=os.environ.get(STORY, ""),
         examine=lambda server: answer_for(server, limits).line,
     )
 

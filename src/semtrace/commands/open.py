@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     settings = live.settings_of(options)
     player = Player(options.file, Limits(ignore=frozenset(settings.ignore)), options.at)
     server = player.snapshot().server
-    tools = Tools(folder=Path(settings.folder).expanduser(), player=player)
+    tools = Tools(folder=settings.saves_in, player=player)
     threading.Thread(target=player.prepare, name="semtrace-overview", daemon=True).start()
     return app.run(
         lambda: (server,), lambda _: player, settings=settings, tools=tools, remembered=live.remembered(settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 
 from semtrace.cpython.budget import Budget
 from semtrace.cpython.bytecode import Lookup, Root, attribute_of, lookups, value_of
@@ -27,7 +27,7 @@ class Taken:
 
 
 def taken_between(
-    sample: Sample, frame: PyFrame, locks: Collection[int], budget: Budget, waited: int = 0
+    sample: Sample, frame: PyFrame, locks: Container[int], budget: Budget, waited: int = 0
 ) -> Iterator[Taken]:
     """Yield those of the locks that the frame's code acquires before its instruction and does not release up to there.
 

@@ -7,7 +7,7 @@ sees to it that the lock is locked, and that the thread sleeps before and after 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from enum import Enum
 
 from semtrace.cpython import layout as at
@@ -18,6 +18,7 @@ from semtrace.cpython.frames import variables
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, frame_of, stack_values
 from semtrace.cpython.tasks import suspended_coroutines
 from semtrace.cpython.withblocks import GENERATORS, given_back, locks_of, managers, suspended
+from semtrace.cpython.withlines import with_line
 from semtrace.lazydata import dataclass
 
 MOST_S, MOST_VALUES = 1.0, 100_000
@@ -48,8 +49,8 @@ class Evidence:
     """Evidence that `thread` holds the lock at `lock`. `frame` is the place: of a generator or coroutine its own frame,
     and then `via` is the frame that has it, None for a task of the event loop that the thread runs.
 
-    `acquired_line` is the line of the acquire, where there is one. `tested` is True if the code looks at what acquire
-    returned: it may have failed.
+    `acquired_line` is the line of the `with` or of the acquire, where there is one. `tested` is True if the code looks
+    at what acquire returned: it may have failed.
     """
 
     kind: HoldKind
@@ -62,7 +63,7 @@ class Evidence:
 
 
 def evidence(
-    sample: Sample, locks: Collection[int], waits: Mapping[int, int] | None = None
+    sample: Sample, locks: Container[int], waits: Mapping[int, int] | None = None
 ) -> dict[int, tuple[Evidence, ...]] | None:
     """Return the evidence for each of these locks, the strongest first; a lock without any is not in it. None if not
     all frames could be read.
@@ -71,7 +72,7 @@ def evidence(
     that a thread sleeps in, by the thread's pthread id: the acquire that it is in does not count.
     """
     budget = Budget(MOST_S, MOST_VALUES)
-    search = _Search(sample, frozenset(locks), budget)
+    search = _Search(sample, locks, budget)
     found: dict[int, list[Evidence]] = {}
     for thread in sample.threads:
         waited = (waits or {}).get(thread.pthread_id, 0)
@@ -96,7 +97,7 @@ def _sorted(found: list[Evidence]) -> tuple[Evidence, ...]:
 
 
 class _Search:
-    def __init__(self, sample: Sample, locks: frozenset[int], budget: Budget) -> None:
+    def __init__(self, sample: Sample, locks: Container[int], budget: Budget) -> None:
         self._sample = sample
         self._objects, self._classes = sample.objects, sample.classes
         self._locks = locks
@@ -136,10 +137,10 @@ class _Search:
         if self._budget.spent() or nested > MOST_NESTED:
             return
         entered = list(managers(self._objects, self._classes, self._budget, frame.address, frame.code))
-        for manager in entered:
+        for manager, level in entered:
             if not self._is_generator_manager(self._classes.of(manager)):
-                yield from ((HoldKind.INSIDE_WITH, lock, frame, None) for lock in self._locks_of(manager))
-        for value in dict.fromkeys([*entered, *self._values(frame)]):
+                yield from self._inside(frame, manager, level)
+        for value in dict.fromkeys([*(manager for manager, _ in entered), *self._values(frame)]):
             self._budget.looked_at += 1
             cls = self._classes.of(value)
             if cls is None:
@@ -150,6 +151,11 @@ class _Search:
         for taken in taken_between(self._sample, frame, self._locks, self._budget, waited):
             released = HoldKind.BETWEEN_ACQUIRE_AND_RELEASE
             yield released if taken.released else HoldKind.AFTER_ACQUIRE_WITHOUT_RELEASE, taken.lock, frame, taken
+
+    def _inside(self, frame: PyFrame, manager: int, level: int) -> Iterator[_Found]:
+        for lock in self._locks_of(manager):
+            line = with_line(self._objects, frame, level) if lock in self._locks else None
+            yield HoldKind.INSIDE_WITH, lock, frame, Taken(lock, line, released=True, tested=False)
 
     def _values(self, frame: PyFrame) -> Iterator[int]:
         """Yield what the frame's variables and its stack refer to. Of old values on the stack only what lives counts:

@@ -46,17 +46,19 @@ def _entered(
     """The locks that a frame is inside of, and those of the context managers that it is inside of."""
     if budget.spent():
         return
-    for manager in managers(objects, classes, budget, frame, code):
+    for manager, _ in managers(objects, classes, budget, frame, code):
         yield from locks_of(objects, classes, budget, manager, nested)
 
 
-def managers(objects: Objects, classes: Classes, budget: Budget, frame: int, code: int) -> Iterator[int]:
-    """Yield the context managers whose `with` blocks a frame is inside of, the outermost first."""
+def managers(objects: Objects, classes: Classes, budget: Budget, frame: int, code: int) -> Iterator[tuple[int, int]]:
+    """Yield the context managers whose `with` blocks a frame is inside of, the outermost first, each with the place of
+    its `__exit__` on the frame's stack.
+    """
     live = _live(objects, classes, frame, code)
-    for value, following in zip_longest(live, live[1:], fillvalue=0):
+    for level, (value, following) in enumerate(zip_longest(live, live[1:], fillvalue=0)):
         budget.looked_at += 1
         if manager := _manager(objects, classes, value, following):
-            yield manager
+            yield manager, level
 
 
 def _manager(objects: Objects, classes: Classes, value: int, following: int) -> int:
@@ -137,16 +139,23 @@ def _depth_by_table(objects: Objects, classes: Classes, frame: int, code: int) -
     """Objects/exception_handling_notes.txt: the depth of the entry that covers the instruction, 0 without one."""
     pages = objects.pages
     cls = classes.of(code)
-    table = pages.u64(code + at.CODE_EXCEPTIONS)
-    size = pages.u64(table + at.OB_SIZE)
-    if cls is None or not objects.type_flags(objects.type_of(table)) & at.BYTES or size > MOST_TABLE:
+    if cls is None:
         return 0
     # Objects/codeobject.c PyCode_Type.tp_basicsize: the instructions begin where the object ends
     instruction = pages.u64(frame + objects.layout.frame_instruction) - (code + cls.basicsize)
-    for start, length, depth in entries(pages.read(table + at.BYTES_DATA, size) or b""):
+    for start, length, depth in entries(exception_table(objects, code)):
         if start <= instruction // 2 < start + length:
             return depth
     return 0
+
+
+def exception_table(objects: Objects, code: int) -> bytes:
+    """Return the exception table of a code object (3.11 and later), empty if it cannot be read."""
+    table = objects.pages.u64(code + at.CODE_EXCEPTIONS)
+    size = objects.pages.u64(table + at.OB_SIZE)
+    if not objects.type_flags(objects.type_of(table)) & at.BYTES or size > MOST_TABLE:
+        return b""
+    return objects.pages.read(table + at.BYTES_DATA, size) or b""
 
 
 def entries(table: bytes) -> Iterator[tuple[int, int, int]]:

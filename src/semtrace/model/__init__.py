@@ -121,7 +121,7 @@ from semtrace.model.names import (
     Unread,
     Word,
 )
-from semtrace.model.places import Place, is_own, place_of
+from semtrace.model.places import Place, is_hidden, is_own, place_of
 from semtrace.model.private import Overlap, ThreadLock, ThreadLockUse
 from semtrace.model.server import EndedChild, Process, Server, Surroundings
 from semtrace.model.snapshot import Problem, SharedMemory, Snapshot
@@ -273,6 +273,7 @@ __all__ = [
     "Word",
     "WorkersBlocked",
     "YoungerWorker",
+    "is_hidden",
     "is_own",
     "place_of",
 ]

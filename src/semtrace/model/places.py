@@ -51,6 +51,11 @@ def _is_primitive(frame: Frame) -> bool:
     return frame.file.endswith(_WAITING)
 
 
+def is_hidden(file: str) -> bool:
+    """Return True for code that no file has, as `<string>` of a dataclass, and for what semtrace adds to a server."""
+    return file.startswith("<") or "/semtrace/instrument/" in file
+
+
 @lru_cache(1024)
 def is_own(file: str) -> bool:
     """Return False for a file of a library, by its folder: nobody knows where the target's Python is installed. The

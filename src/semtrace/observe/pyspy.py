@@ -51,7 +51,7 @@ _ATTEMPTS = 4
 _MOST_BYTES = 8 << 20
 _PIECE = 1 << 16
 _MOST_FRAMES = 200
-_MOST_SOURCES = 8
+_MOST_SOURCES = 24
 _LONGEST = 300
 
 T = TypeVar("T", Holder, Waiter)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semtrace.errors import SemtraceError, UsageError
+from semtrace.linux import safefile
 
 # What a recorder takes to write the last snapshots, on a busy machine.
 _PATIENCE_S = 10.0
@@ -37,7 +38,8 @@ class RecorderChild:
         """Record this server into a new file. Raises SemtraceError."""
         if self.running:
             raise UsageError("a recording is under way", "stop it first")
-        path = path or self._folder / f"semtrace-{pid}-{time.strftime('%Y%m%d-%H%M%S')}.semrec"
+        if path is None:
+            path = self._new_file(pid)
         check(path)
         command = [sys.executable, "-c", _PROGRAM, "record", str(pid), "-o", str(path), "--max-size", _MOST_SIZE]
         command += ["--also-events"] if events else []
@@ -54,6 +56,14 @@ class RecorderChild:
             raise SemtraceError(f"cannot start a recorder: {error.strerror}", "use `semtrace record`") from error
         self.path = path
         return f"recording to {path}"
+
+    def _new_file(self, pid: int) -> Path:
+        try:
+            with safefile.directory(self._folder, make=True, private=False):
+                return self._folder / f"semtrace-{pid}-{time.strftime('%Y%m%d-%H%M%S')}.semrec"
+        except OSError as error:
+            why = f"cannot record in {self._folder}: {error.strerror}"
+            raise SemtraceError(why, "set another folder in the settings") from error
 
     def stop(self) -> str:
         """End the recording, and return what became of it; nothing if there was none."""

@@ -54,7 +54,8 @@ class Released:
 
     `units` is what its value was set to, and `after` what was read next: somebody may have taken it by then. `woken` is
     how many waiters the kernel woke; `got_on` are those that were seen to wait no longer. `set_right` are the state
-    files of dead processes that claimed it.
+    files of dead processes that claimed it. `ended` are processes that could use the lock at the act and have ended
+    since.
     """
 
     lock: Lock
@@ -67,6 +68,12 @@ class Released:
     got_on: tuple[Waiter, ...] = ()
     now: Lock | None = None
     set_right: tuple[SetRight, ...] = ()
+    ended: tuple[ProcessId, ...] = ()
+
+    @property
+    def orphaned_again(self) -> bool:
+        """Return True if somebody took it after the act and has died with it."""
+        return self.now is not None and self.now.state == "orphaned"
 
 
 def find(locks: Iterable[Lock], which: str, server_pid: int) -> Lock:
@@ -283,9 +290,13 @@ def _same(snapshot: Snapshot, semaphore: SemId) -> Lock:
 
 
 def _look_after(observer: Observer, released: Released) -> Released:
-    """Waits until somebody got on, or for a moment to see that it stays free where nobody waits."""
+    """Waits until somebody got on, or for a moment to see that it stays free where nobody waits. If the first one died
+    with it, the lock is orphaned again: for that too only what was seen since the act counts.
+    """
+    observer.restart_proofs()
     waited = {(waiter.process, waiter.tid): waiter for waiter in released.lock.waiters}
-    deadline = time.monotonic() + GETTING_ON_S
+    began = time.monotonic()
+    deadline = began + GETTING_ON_S
     while True:
         snapshot = observer.snapshot()
         now = next((lock for lock in snapshot.locks if lock.id == released.lock.id), None)
@@ -295,10 +306,23 @@ def _look_after(observer: Observer, released: Released) -> Released:
         if got_on and not released.got_on:
             # Woken, but perhaps not in yet: a little later it is, or was in and out again.
             deadline = min(deadline, time.monotonic() + _GETTING_IN_S)
-        released = replace(released, got_on=tuple(got_on), now=now)
+        ended = _ended(released, snapshot)
+        released = replace(released, got_on=tuple(got_on), now=now, ended=ended)
+        if released.orphaned_again:
+            return released
+        if ended and not now.value and not now.holders and not got_on:
+            deadline = max(deadline, began + PATIENCE_S)  # it may be orphaned again: the proof takes its time
         if now.holders or not waited or time.monotonic() > deadline:
             return released
         time.sleep(_BETWEEN_S)
+
+
+def _ended(released: Released, snapshot: Snapshot) -> tuple[ProcessId, ...]:
+    """Return who could use the lock at the act, or was born since, and has ended."""
+    living = {process.id for process in snapshot.processes}
+    since = time.time() - released.at
+    dead = [death.id for death in snapshot.deaths if death.ended_s <= since]
+    return tuple(dict.fromkeys([*(each for each in released.lock.mapped_by if each not in living), *dead]))
 
 
 def _left(waited: dict[tuple[ProcessId, int], Waiter], now: Lock, processes: Iterable[Process]) -> Iterable[Waiter]:

@@ -56,13 +56,30 @@ def outcome(released: Released) -> Iterator[str]:
         yield f"  {_waiter(waiter)} continued{_after(waiter)}"
     for holder in now.holders:
         yield f"  PID {holder.pid} holds it now"
-    if released.lock.waiters and not released.got_on and not now.holders:
+    if released.orphaned_again:
+        yield from _orphaned_again(released)
+    elif released.lock.waiters and not released.got_on and not now.holders:
         yield f"  no waiter was seen to continue within {GETTING_ON_S:g} s"
+        for process in released.ended:
+            yield f"  PID {process.pid} has ended since; it may have acquired the lock"
     left = f"{len(now.waiters)} still wait" if now.waiters else "nobody waits"
     yield f"  now: {now.state}, value {'-' if now.value is None else now.value}, {left}"
     yield from map(_set_right, released.set_right)
     if not released.still:
         yield "  some thread ran all the time, so the last look was a millisecond old when it was released"
+
+
+def _orphaned_again(released: Released) -> Iterator[str]:
+    """The proof says that whoever took it since the release is dead; one process alone that has ended is that one."""
+    ended = sorted(process.pid for process in released.ended)
+    if len(ended) == 1:
+        yield f"  PID {ended[0]} acquired it and died at once: the lock is orphaned again"
+    elif ended:
+        some = " ".join(map(str, ended))
+        yield f"  a process acquired it and died at once (ended since: PID {some}): the lock is orphaned again"
+    else:
+        yield "  a process acquired it and died at once: the lock is orphaned again"
+    yield "  find out what ends these processes, then release it once more"
 
 
 def _set_right(each: SetRight) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from semtrace.model import Frame, Holder, Lock, ProcessId, Snapshot, Waiter, is_own
+from semtrace.model import Frame, Holder, Lock, ProcessId, Snapshot, Waiter, is_hidden, is_own
 from semtrace.present.waits import target_text
 from semtrace.present.wording import thread
 from semtrace.text import clean, label
@@ -27,15 +27,22 @@ def stack_report(snapshot: Snapshot) -> Iterator[str]:
             yield from (f"    {line}" for line in stack_lines(wait.stack))
 
 
-def stack_lines(stack: Sequence[Frame], libraries: bool = False) -> Iterator[str]:
-    """The innermost first. Where no frame is the user's own, or with `libraries`, as they come."""
+def stack_lines(
+    stack: Sequence[Frame], libraries: bool = False, opens: str = "", most: int = _MOST_OWN
+) -> Iterator[str]:
+    """The innermost first. Where no frame is the user's own, or with `libraries`, as they come. `opens` is the key that
+    shows those of libraries too. Frames of generated code and of semtrace are left out.
+    """
+    stack = [frame for frame in stack if not is_hidden(frame.file)]
     own = [] if libraries else [frame for frame in stack if is_own(frame.file)]
-    for frame in (own or stack)[:_MOST_OWN]:
+    shown = (own or stack)[:most]
+    for frame in shown:
         source = f": {clean(frame.source)}" if frame.source else ""
         yield f"{clean(frame.file)}:{frame.line} in {clean(frame.function)}{source}"
-    left_out = len(stack) - len((own or stack)[:_MOST_OWN])
+    left_out = len(stack) - len(shown)
     if left_out:
-        yield f"({left_out} more {'frame' if left_out == 1 else 'frames'}{' of libraries' if own else ''})"
+        key = f": {opens}" if own and opens else ""
+        yield f"({left_out} more {'frame' if left_out == 1 else 'frames'}{' of libraries' if own else ''}{key})"
 
 
 def _of_lock(lock: Lock) -> Iterator[str]:

@@ -91,6 +91,12 @@ class Timeline:
         found = (each for each in ended if each.process == process and each.what == what)
         return sorted([*going_on[-most:], *islice(found, most)], key=_end, reverse=True)[:most]
 
+    def ended_lately(self, thing: Thing, what: What, most: int) -> list[Span]:
+        """Return what has ended of late at one lock, the newest first."""
+        ended = chain(reversed(self.closed), reversed(self.older))
+        found = islice((each for each in ended if each.lock == thing and each.what == what), most)
+        return sorted(found, key=_end, reverse=True)
+
     @staticmethod
     def spans_of(events: Iterable[TracedEvent]) -> Iterator[Span]:
         """Yield the spans that these events end."""

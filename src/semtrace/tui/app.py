@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App
@@ -36,7 +37,7 @@ from semtrace.tui.terminal import capabilities
 from semtrace.tui.terminal.ascii_filter import AsciiFilter
 from semtrace.tui.terminal.capabilities import drawing_on_the_terminal
 from semtrace.tui.terminal.ending import Ending
-from semtrace.tui.terminal.palette import PLAIN_THEME, THEME, Colours
+from semtrace.tui.terminal.palette import PLAIN_THEME, THEMES, Colours
 from semtrace.tui.terminal.saving import save
 from semtrace.tui.text.orphan_lines import orphan, refusal
 from semtrace.tui.widgets.line_widget import LineWidget
@@ -46,7 +47,7 @@ from semtrace.tui.widgets.table import Table
 FindServers = Callable[[], Sequence[Server]]
 OpenSource = Callable[[Server], Source]
 
-LOOKUPS = ("help", "settings", "problems")  # what is looked up in the middle of something else
+LOOKUPS = ("help", "about", "settings", "problems")  # what is looked up in the middle of something else
 MOST_COPIED = 50_000  # terminals take some 74 KB of base64 in one OSC 52
 
 
@@ -94,7 +95,7 @@ class SemtraceApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", show=False, priority=True),
         *commands.bindings(
-            *("help", "settings", "findings", "blocking", "timeline", "events", "problems"),
+            *("help", "about", "settings", "findings", "blocking", "timeline", "events", "problems"),
             *("pause", "slower", "faster", "copy", "save", "palette", "quit"),
             *("play_slower", "play_faster", "step_back", "step_on", "skip_back", "skip_on", "event_back", "event_on"),
             *("seek", "record"),
@@ -117,9 +118,10 @@ class SemtraceApp(App[int]):
     ) -> None:
         # With ansi_color, NO_COLOR takes the last greys away as well, which the theme alone would come too late for.
         colours = colours or capabilities.colours()
-        super().__init__(ansi_color=None if colours == "many" else True)
-        self.register_theme(THEME)
-        self.theme = THEME.name if colours == "many" else PLAIN_THEME
+        super().__init__(ansi_color=None if colours in THEMES else True)
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = THEMES[colours].name if colours in THEMES else PLAIN_THEME
         self.settings = settings or Settings()
         LineWidget.ascii, LineWidget.colours = self.settings.ascii, colours
         if self.settings.ascii:
@@ -224,7 +226,9 @@ class SemtraceApp(App[int]):
             view.remove()
         self._views.clear()
         several = len(self._servers) > 1
-        view_state = ViewState(server, self._tools, self.settings, self._meter, self._child, several)
+        view_state = ViewState(
+            server, self._tools, self.settings, self._meter, self._child, several, remembered=self._remembered
+        )
         self.push_screen(MainScreen(view_state, partial(self._open_source, server)))
 
     # ---- what the keys do everywhere
@@ -344,8 +348,7 @@ class SemtraceApp(App[int]):
         except SemtraceError as error:
             self.screen.say(f"{error}: {error.remedy}", "warning")
         else:
-            names = " and ".join(path.name for path in written)
-            self.screen.say(f"saved in {folder.absolute()}: {names}")
+            self.screen.say(f"saved in {folder.absolute()}: {_names(written)}")
 
     async def action_quit(self) -> None:
         """With a server of ours it asks first."""
@@ -380,3 +383,8 @@ class SemtraceApp(App[int]):
         """An order is remembered for each kind of server; that of the list of servers is for all."""
         kind = self.main.view_state.server.kind if self.main is not None else ""
         return f"{kind} {table.id}" if kind else table.id or ""
+
+
+def _names(written: Sequence[Path]) -> str:
+    """Name files that differ in their end alone: `a.svg and .json`."""
+    return " and ".join(path.suffix if place else path.name for place, path in enumerate(written))

@@ -32,6 +32,10 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "help": Command(("question_mark", "f1"), "help", "the keys and the signs", 0, "app.view('help')"),
+    "about": Command(("i",), "about", "what the screens show, and the story of a demo", 14, "app.view('about')"),
+    "dismiss": Command(
+        ("X",), "dismiss", "dismiss the line that explains the screen, for good", 20, "hide_introduction"
+    ),
     "settings": Command(
         ("comma", "f2"), "settings", "what is set, where, and what else could be", 12, "app.view('settings')"
     ),
@@ -68,15 +72,18 @@ COMMANDS: dict[str, Command] = {
     "signals": Command(
         ("a",), "signals", "show or hide signals: the semaphores inside Conditions, Events and Queues", 14
     ),
+    "layout": Command(
+        ("L",), "layout", "another layout of the panes: which come first, and which are shown; it is kept", 14
+    ),
     "output": Command(("o",), "output", "show or hide the output of a server started by semtrace run", 9),
     "copy": Command(("y",), "copy", "copy the row, in a sheet its text (OSC 52: also through ssh)", 11, "app.copy"),
     "save": Command(
-        ("S",), "save", "save the screen as SVG and the snapshot as JSON, in the folder of the settings", 15, "app.save"
+        ("S",), "save", "save the screen as SVG and the snapshot as JSON, and say in which folder", 15, "app.save"
     ),
     "record": Command(
         ("C",),
         "record",
-        "start or stop a recording; it goes to a new file in the folder of the settings",
+        "start or stop a recording into a new file, and say where that is",
         15,
         "app.record",
     ),

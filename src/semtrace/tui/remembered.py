@@ -1,16 +1,20 @@
-"""The order that the panes were left in, for the next time. A file that cannot be read or written is done without."""
+"""How the view was left, for the next time: the order of the panes, the layout, and which explanations were read.
+
+A file that cannot be read or written is done without.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from semtrace.linux import safefile
 
 MOST_BYTES = 1 << 16
+T = TypeVar("T")
 
 
 class Order(NamedTuple):
@@ -25,27 +29,64 @@ class Remembered:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._orders = dict(_read(path)) if path is not None else {}
+        told = _read(path) if path is not None else {}
+        self._orders = _part(told, "sort", _orders)
+        self._layouts = _part(told, "layout", lambda part: {str(kind): str(name) for kind, name in part.items()})
+        self._explained = _part(told, "explained", lambda part: dict.fromkeys(map(str, part)))
 
     def order(self, pane: str) -> Order | None:
         return self._orders.get(pane)
 
     def keep(self, pane: str, order: Order) -> None:
-        if self._path is None or self._orders.get(pane) == order:
-            return
-        self._orders[pane] = order
+        if self._path is not None and self._orders.get(pane) != order:
+            self._orders[pane] = order
+            self._write()
+
+    def layout(self, kind: str) -> str:
+        """Return the name of the layout for this kind of server, "" if none was chosen."""
+        return self._layouts.get(kind, "")
+
+    def keep_layout(self, kind: str, name: str) -> None:
+        if self._path is not None and self._layouts.get(kind) != name:
+            self._layouts[kind] = name
+            self._write()
+
+    def explains(self, topic: str) -> bool:
+        """Return True if that is still to be explained. Who keeps nothing would be told at every start: then never."""
+        return self._path is not None and topic not in self._explained
+
+    def dismiss(self, topic: str) -> None:
+        if self.explains(topic):
+            self._explained[topic] = None
+            self._write()
+
+    def _write(self) -> None:
+        assert self._path is not None
+        told = {
+            "sort": {pane: order._asdict() for pane, order in self._orders.items()},
+            "layout": self._layouts,
+            "explained": list(self._explained),
+        }
         with suppress(OSError):  # a home that is full or read-only is no reason to bother anybody
-            _write(self._path, {name: each._asdict() for name, each in self._orders.items()})
+            # In one step: another semtrace may read it now.
+            safefile.replace(self._path, (json.dumps(told, indent=1) + "\n").encode())
 
 
-def _read(path: Path) -> Mapping[str, Order]:
+def _read(path: Path) -> Mapping[str, Any]:
     try:
         told = json.loads(safefile.read(path, MOST_BYTES))
-        return {str(pane): Order(str(each["column"]), bool(each["reverse"])) for pane, each in told["sort"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _part(told: Mapping[str, Any], name: str, parse: Callable[[Any], dict[str, T]]) -> dict[str, T]:
+    """Return one part of the file, empty if it is spoiled: the others may be whole."""
+    try:
+        return parse(told[name])
+    except (KeyError, TypeError, AttributeError, ValueError):
         return {}
 
 
-def _write(path: Path, orders: Mapping[str, object]) -> None:
-    """In one step: another semtrace may read it now."""
-    safefile.replace(path, (json.dumps({"sort": orders}, indent=1) + "\n").encode())
+def _orders(part: Any) -> dict[str, Order]:
+    return {str(pane): Order(str(each["column"]), bool(each["reverse"])) for pane, each in part.items()}

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from semtrace.errors import SemtraceError
-from semtrace.model import Problem, ProcessId, SemId, Server, Snapshot, Surroundings
+from semtrace.model import Frame, Lock, Problem, ProcessId, SemId, Server, Snapshot, Surroundings
 from semtrace.settings import Settings
 from semtrace.timelines.overview import Cell
 from semtrace.timelines.timeline import Timeline
 from semtrace.tui.child import Child
 from semtrace.tui.health import Examine
 from semtrace.tui.meter import Meter
+from semtrace.tui.remembered import Remembered
 from semtrace.tui.text.entries import Stacks as Stacks
 
 TakeStacks = Callable[[Sequence[ProcessId]], tuple[Stacks, Sequence[Problem]]]
 Release = Callable[[Server, SemId], Sequence[str]]
 LookUp = Callable[[ProcessId], Surroundings | None]
+AcquiredAt = Callable[[Lock], Mapping[tuple[ProcessId, int | None], Frame]]
 
 
 class Player(Protocol):
@@ -58,7 +60,8 @@ class Tools:
 
     `release` releases an orphaned lock and says what came of it; `stacks` reads Python stacks; `look_up` tells what a
     process was started as; `folder` is where `S` saves, None where nothing may be saved. `player`: it is a recording.
-    `recorder` makes one. `examine` answers whether a server moves, for the list of several.
+    `recorder` makes one. `examine` answers whether a server moves, for the list of several. `acquired_at` reads at
+    which line each holder acquired a lock. `story` is what a demo says about itself.
     """
 
     release: Release | None = None
@@ -68,6 +71,8 @@ class Tools:
     player: Player | None = None
     recorder: Recorder | None = None
     examine: Examine | None = None
+    acquired_at: AcquiredAt | None = None
+    story: str = ""
 
 
 @dataclass
@@ -80,6 +85,7 @@ class ViewState:
     meter: Meter = field(default_factory=Meter)
     child: Child | None = None
     several: bool = False  # there is a list of servers to go back to
+    remembered: Remembered = field(default_factory=Remembered)
     snapshot: Snapshot | None = None
     newest: Snapshot | None = None
     trouble: SemtraceError | None = None  # why the last reading failed

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from semtrace.model import Lock, Problem, Process, ProcessId, Snapshot, Surroundings
+from semtrace.model import Frame, Lock, Problem, Process, ProcessId, Snapshot, Surroundings
 from semtrace.reports.stacks import stack_lines
 from semtrace.timelines.timeline import Timeline
 from semtrace.tui.commands import COMMANDS, hint
@@ -19,9 +19,10 @@ from semtrace.tui.screens.sheets import Sheet
 from semtrace.tui.screens.view import Open
 from semtrace.tui.state import ViewState
 from semtrace.tui.text import subjects
-from semtrace.tui.text.entries import NO_STACKS, LockContext, Stacks, problem_entries
+from semtrace.tui.text.entries import NO_STACKS, Stacks, problem_entries
 from semtrace.tui.text.entry import Entry
 from semtrace.tui.text.line import Item
+from semtrace.tui.text.lock_entries import MOST_FRAMES, LockContext, SeenAcquire
 from semtrace.tui.text.stack_readings import Reading, roles, unchanged_since
 from semtrace.tui.text.timeline_rows import readout
 
@@ -30,6 +31,8 @@ LEAST_PAUSE_S = 2.0
 PAUSE_EACH_S = 0.2
 MOST_PROCESSES = 16
 MOST_HOLDS = 12
+LIBRARIES_KEY = "l"
+MOST_SOURCES, MOST_PLACES = 1000, 20
 
 
 def concerned(row: Hashable, snapshot: Snapshot | None) -> list[tuple[ProcessId, int | None]]:
@@ -50,12 +53,12 @@ def neighbours(row: Hashable, snapshot: Snapshot | None) -> list[Hashable]:
     return [process for process, _ in concerned(row, snapshot)]
 
 
-def thread_entries(process: ProcessId, stacks: Stacks, libraries: bool = False) -> Iterator[Entry]:
+def thread_entries(process: ProcessId, stacks: Stacks, libraries: bool, opens: str) -> Iterator[Entry]:
     """The stacks of all threads of a process, its first thread's first."""
     mine = sorted((tid, stack) for (owner, tid), stack in stacks.items() if owner == process)
     for tid, stack in mine:
         label = "stack" if tid == process.pid else f"thread {tid}"
-        yield Entry(label, "\n".join(stack_lines(stack, libraries)) or "in no Python code")
+        yield Entry(label, "\n".join(stack_lines(stack, libraries, opens, MOST_FRAMES)) or "in no Python code")
 
 
 def hold_entries(process: ProcessId, snapshot: Snapshot, timeline: Timeline) -> Iterator[Entry]:
@@ -67,6 +70,7 @@ def hold_entries(process: ProcessId, snapshot: Snapshot, timeline: Timeline) -> 
 class DetailSheet(Sheet):
     """Stacks are read in a thread of their own, never two at once."""
 
+    topic = "details"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("u", "stacks", show=False),
         Binding("l", "libraries", show=False),
@@ -74,11 +78,18 @@ class DetailSheet(Sheet):
     ]
 
     class Taken(Message):
-        def __init__(self, stacks: Stacks, problems: Sequence[Problem], surroundings: Surroundings | None) -> None:
+        def __init__(
+            self,
+            stacks: Stacks,
+            problems: Sequence[Problem],
+            surroundings: Surroundings | None,
+            acquired: Mapping[tuple[ProcessId, int | None], Frame],
+        ) -> None:
             super().__init__()
             self.stacks = stacks
             self.problems = problems
             self.surroundings = surroundings
+            self.acquired = acquired
 
     def __init__(self, view_state: ViewState, row: Hashable) -> None:
         super().__init__(self._title, self._entries)
@@ -91,6 +102,8 @@ class DetailSheet(Sheet):
         self._before: Snapshot | None = None  # the picture before the stacks were asked for
         self._arrived: DetailSheet.Taken | None = None
         self._reading: Reading | None = None
+        self._sources: dict[tuple[str, int], str] = {}
+        self._seen: dict[tuple[str, int], SeenAcquire] = {}
         self._digits: dict[ProcessId, int] = {}
         self._libraries = False
 
@@ -154,21 +167,23 @@ class DetailSheet(Sheet):
         if self._reading is not None and (not self._refreshing or self._view_state.paused):
             return
         processes = self._processes(snapshot)
-        if not processes or (tools.stacks is None and tools.look_up is None):
+        if not processes or (tools.stacks is None and tools.look_up is None and tools.acquired_at is None):
             return
         self._asked = True
         self._due = newest.monotonic_s + max(LEAST_PAUSE_S, PAUSE_EACH_S * len(processes))
         self._before = newest
-        threading.Thread(target=self._act, args=(processes,), name="semtrace-stacks", daemon=True).start()
+        threading.Thread(target=self._act, args=(processes, newest), name="semtrace-stacks", daemon=True).start()
 
-    def _act(self, processes: Sequence[ProcessId]) -> None:
+    def _act(self, processes: Sequence[ProcessId], snapshot: Snapshot) -> None:
         """Runs in its own thread."""
         tools = self._view_state.tools
         try:
+            lock = subjects.find(self._row, snapshot)
+            acquired = tools.acquired_at(lock) if tools.acquired_at and isinstance(lock, Lock) else {}
             stacks, problems = tools.stacks(processes) if tools.stacks else (NO_STACKS, ())
             alone = processes[0] if self._row == processes[0] else None
             known = tools.look_up(alone) if alone and tools.look_up else None
-            told: Message = self.Taken(stacks, problems, known)
+            told: Message = self.Taken(stacks, problems, known, acquired)
         except Exception as error:  # noqa: BLE001  a thread's traceback would be lost: the app raises it
             told = Broken(error)
         self.post_message(told)
@@ -182,11 +197,26 @@ class DetailSheet(Sheet):
         if arrived is None or before is None or after is None:
             return
         self._asked, self._arrived = False, None
+        self._learn(arrived, before.monotonic_s)
         proven = unchanged_since(roles(self._row, before), roles(self._row, after))
-        self._reading = Reading(arrived.stacks, arrived.problems, arrived.surroundings, before.monotonic_s, proven)
+        self._reading = Reading(
+            arrived.stacks, arrived.problems, arrived.surroundings, before.monotonic_s, proven, arrived.acquired
+        )
         if arrived.problems and not arrived.stacks:
             self._refreshing = False  # it will not be otherwise in two seconds; u tries again
         self.freshen()
+
+    def _learn(self, arrived: Taken, at_s: float) -> None:
+        """Remember what is true whoever holds the lock by now: lines of source, and where it was acquired."""
+        frames = [frame for stack in arrived.stacks.values() for frame in stack]
+        lines = {(each.file, each.line): each.source for each in frames if each.source}
+        self._sources = lines if len(self._sources) > MOST_SOURCES else {**self._sources, **lines}
+        for (process, _), frame in arrived.acquired.items():
+            place = (frame.file, frame.line)
+            known = self._seen.pop(place, None)
+            self._seen[place] = SeenAcquire(frame, process.pid, at_s, known.times + 1 if known else 1)
+        while len(self._seen) > MOST_PLACES:
+            del self._seen[next(iter(self._seen))]
 
     def on_broken(self, message: Broken) -> None:
         raise message.error
@@ -226,7 +256,7 @@ class DetailSheet(Sheet):
         if isinstance(self._row, ProcessId):
             if reading is not None and reading.stacks:
                 yield Entry("stacks", reading.when(snapshot, view_state.paused), "dim")
-                yield from thread_entries(self._row, reading.stacks, self._libraries)
+                yield from thread_entries(self._row, reading.stacks, self._libraries, LIBRARIES_KEY)
             elif self._able() and self._asked:
                 yield Entry("stacks", "not read yet", "dim")
             yield from hold_entries(self._row, snapshot, view_state.timeline)
@@ -238,7 +268,19 @@ class DetailSheet(Sheet):
         reading = self._reading
         failed = reading is not None and bool(reading.problems) and not reading.stacks
         awaited = frozenset(self._processes(snapshot)) if self._able() and not failed else frozenset()
-        if reading is None or not reading.stacks:
-            return LockContext(awaited=awaited, digits=self._digits, libraries=self._libraries)
+        context = LockContext(
+            awaited=awaited,
+            digits=self._digits,
+            libraries=self._libraries,
+            timeline=self._view_state.timeline,
+            opens=LIBRARIES_KEY,
+            sources=self._sources,
+            seen=tuple(reversed(self._seen.values())),
+        )
+        if reading is None:
+            return context
+        context = context._replace(acquired=reading.acquired_by(self._row, snapshot))
+        if not reading.stacks:
+            return context
         when = reading.when(snapshot, self._view_state.paused)
-        return LockContext(reading.of(self._row, snapshot), when, awaited, self._digits, self._libraries)
+        return context._replace(stacks=reading.of(self._row, snapshot), when=when)

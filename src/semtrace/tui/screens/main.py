@@ -56,6 +56,8 @@ FOOTER = (
     "settings",
     "problems",
     "signals",
+    "layout",
+    "about",
     "save",
     "record",
     "palette",
@@ -68,8 +70,9 @@ class MainScreen(View):
     """One server."""
 
     has_verdict = False
+    topic = "panes"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *commands.bindings("signals", "output"),
+        *commands.bindings("signals", "output", "layout"),
         Binding("backspace", "back", show=False),
     ]
     shows_pause = False  # the header does
@@ -80,6 +83,7 @@ class MainScreen(View):
         self.came_from = ""  # the view that one of its rows was wanted from
         self._signals = view_state.settings.signals
         self._output = Output(view_state.child)
+        self._layout = panes.layout_called(view_state.remembered.layout(view_state.server.kind))
         self._has_private = False
         self._raster: Raster | None = None
         self._minutes: dict[By, minute.Minutes] = {}  # what the tables' last column is made of
@@ -106,7 +110,9 @@ class MainScreen(View):
         yield Bar(id="too-small", base="")
 
     def on_mount(self) -> None:
-        self.set_focus(self._pane("locks"))  # not AUTO_FOCUS: that waits for a terminal that has the focus
+        self.settle()
+        # not AUTO_FOCUS: that waits for a terminal that has the focus
+        self.set_focus(self._pane("workers" if panes.LOCKS in self._layout.hidden else "locks"))
         self.show_keys()
         self.bar("too-small").say_text("terminal too small")
         self._say_notice([f"Reading process {self.view_state.server.pid} …"])
@@ -206,6 +212,16 @@ class MainScreen(View):
         self._signals = not self._signals
         self.renew()
 
+    def action_layout(self) -> None:
+        """The next layout; the focus goes where there is something to see."""
+        self._layout = panes.next_layout(self._layout)
+        self.view_state.remembered.keep_layout(self.view_state.server.kind, self._layout.name)
+        self.settle()
+        if self.focused is None or not self.focused.display:
+            self.set_focus(self._pane("workers" if panes.LOCKS in self._layout.hidden else "locks"))
+        self._say_sentence()
+        self.say(f"layout: {self._layout.words}; {commands.shown(self._key_of('layout'))} shows the next")
+
     def action_output(self) -> None:
         if self.view_state.child is None:
             self.say("semtrace did not start this server: its output goes where it was started")
@@ -218,6 +234,9 @@ class MainScreen(View):
         """Puts the cursor on the row, in whatever pane it is."""
         for table in self.query(Table):
             if table.has(row):
+                if not table.display:
+                    self._layout = panes.LAYOUTS[0]
+                    self.settle()
                 self.set_focus(table)
                 table.select(row)
 
@@ -302,11 +321,12 @@ class MainScreen(View):
             output,
         ]
         bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.has_class("-strip")
-        bars += self.has_class("-replay") + self.query_one(SeekInput).display
+        bars += self.has_class("-introduction") + self.has_class("-replay") + self.query_one(SeekInput).display
         bars += self.filter_box.display + (self.has_class("-headline") and not self.has_class("-one-line"))
         findings, room = (self.snapshot.findings if self.snapshot else ()), self.size.height - bars
+        wanted = [0 if pane in self._layout.hidden else want for pane, want in enumerate(wanted)]
         brief = wanted_height(findings if self.size.height >= IDENTITY_HEIGHT else (), room - sum(wanted))
-        for table, height in zip(tables, panes.share(room - brief, wanted), strict=True):
+        for table, height in zip(tables, panes.arrange(room - brief, wanted, self._layout), strict=True):
             table.set_height(height)
         foot = self.query_one(FindingsBar)
         foot.set_height(brief)

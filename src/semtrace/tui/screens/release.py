@@ -15,8 +15,8 @@ from semtrace.text import clean
 from semtrace.tui.messages import Broken
 from semtrace.tui.screens.sheets import Sheet
 from semtrace.tui.state import Release, ViewState
-from semtrace.tui.text.entries import lock_entries
 from semtrace.tui.text.entry import Entry
+from semtrace.tui.text.lock_entries import lock_entries
 from semtrace.tui.text.orphan_lines import orphan
 from semtrace.tui.text.rows import label
 

@@ -264,7 +264,9 @@ class TimelineScreen(View):
         """Shares the height among the rows and what is read out. Only a change costs a layout."""
         gone = sum(row.gone for row in self._rows)
         height = lines.chart_height(
-            len(self._rows) - gone, gone, self.size.height - OTHER_LINES - self.has_class("-verdict")
+            len(self._rows) - gone,
+            gone,
+            self.size.height - OTHER_LINES - self.has_class("-verdict") - self.has_class("-introduction"),
         )
         if height != self._height:
             self._height = height

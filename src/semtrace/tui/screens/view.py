@@ -20,6 +20,7 @@ from semtrace.tui import commands
 from semtrace.tui.state import ViewState
 from semtrace.tui.terminal.ascii import spelled
 from semtrace.tui.text import header
+from semtrace.tui.text.introductions import INTRODUCTIONS, introduction_line
 from semtrace.tui.text.line import Item, Span, fill
 from semtrace.tui.text.orphan_lines import orphan
 from semtrace.tui.widgets.bar import Bar
@@ -29,6 +30,7 @@ from semtrace.tui.widgets.replay_bar import ReplayBar, SeekInput
 from semtrace.tui.widgets.table import Table
 
 NOTICE_S = 2.5
+LEAST_FOR_INTRODUCTION = 20  # lines: below it each is needed for rows
 
 
 class Open(Message):
@@ -68,11 +70,12 @@ class View(Screen[None]):
     lead elsewhere do nothing there.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = commands.bindings("filter", "back", "release")
+    BINDINGS: ClassVar[list[BindingType]] = commands.bindings("filter", "back", "release", "dismiss")
     asks: ClassVar[bool] = False
     has_verdict: ClassVar[bool] = True  # False where the screen has a line of its own for it
     shows_pause: ClassVar[bool] = True  # False where the screen itself says that the picture stands still
     key = ""  # the command that leads here
+    topic = ""  # what is explained here to who sees it for the first time, if it is not the key
     _row: Hashable = None  # what it is about, where there is no table to choose in
 
     def __init__(self) -> None:
@@ -102,6 +105,7 @@ class View(Screen[None]):
         """Another picture is shown, or the view was paused or goes on."""
         self.show_banner()
         self.show_verdict()
+        self.show_introduction()
         self.renew()
         self.show_keys()
 
@@ -153,6 +157,7 @@ class View(Screen[None]):
         yield ReplayBar()
         yield SeekInput()
         yield FilterInput()
+        yield Bar(id="introduction", base="")
         yield Bar(id="keys")
 
     def show_keys(self) -> None:
@@ -181,6 +186,27 @@ class View(Screen[None]):
         if view_state.tools.release is not None and orphan(self.row, view_state.snapshot) is not None:
             hints.append(commands.hint_of("release", keymap))
         return hints
+
+    def show_introduction(self) -> None:
+        """A line that says what one looks at, until it is dismissed."""
+        state, topic = self.shared_state, self.topic or self.key
+        told = INTRODUCTIONS.get(topic)
+        roomy = self.size.height >= LEAST_FOR_INTRODUCTION
+        shown = state is not None and told is not None and roomy and not self.asks and state.remembered.explains(topic)
+        if shown is not self.has_class("-introduction"):
+            self.set_class(shown, "-introduction")
+            self.settle()
+        if shown and told is not None:
+            keys = [commands.hint_of(name, self.app._keymap) for name in ("about", "dismiss")]
+            self.bar("introduction").say(partial(introduction_line, told.line, keys))
+
+    def action_hide_introduction(self) -> None:
+        if not self.has_class("-introduction"):
+            self.say("there is nothing to dismiss here")
+        elif (state := self.shared_state) is not None:
+            state.remembered.dismiss(self.topic or self.key)
+            self.show_introduction()
+            self.renew()
 
     def show_banner(self) -> None:
         """The server has ended, cannot be read, or the picture stands still: on every screen, above all else."""
@@ -272,7 +298,7 @@ class View(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a filter is typed, `/` is a letter."""
-        if action == "release":
+        if action in ("release", "hide_introduction"):
             return not self.asks
         return action != "filter" or not (self.filter_box.display or self.table is None)
 

@@ -15,6 +15,7 @@ from semtrace.tui.state import ViewState
 from semtrace.tui.text.entries import problem_entries
 from semtrace.tui.text.entry import Entry
 from semtrace.tui.text.help import help_entries
+from semtrace.tui.text.introductions import about_entries
 from semtrace.tui.text.settings_sheet import settings_entries
 
 
@@ -25,6 +26,10 @@ def detail(view_state: ViewState, row: Hashable) -> View:
 
 def _help(view_state: ViewState) -> View:
     return Sheet("Keys and signs", lambda: help_entries(view_state.settings.keys, view_state.settings.ascii))
+
+
+def _about(view_state: ViewState) -> View:
+    return Sheet("What the screens show", lambda: about_entries(view_state.tools.story))
 
 
 def _settings(view_state: ViewState) -> View:
@@ -42,6 +47,7 @@ def _problem_entries(view_state: ViewState) -> Iterable[Entry]:
 
 VIEWS: Mapping[str, Callable[[ViewState], View]] = {
     "help": _help,
+    "about": _about,
     "settings": _settings,
     "findings": FindingsSheet,
     "blocking": BlockingScreen,

@@ -61,7 +61,7 @@ def colours() -> Colours:
         return "none"
     asked = os.environ.get("TEXTUAL_COLOR_SYSTEM", "auto")
     system = Console(file=StringIO(), force_terminal=True, color_system=asked).color_system  # type: ignore[arg-type]
-    return "many" if system in ("256", "truecolor") else "few"
+    return "many" if system == "truecolor" else "some" if system == "256" else "few"
 
 
 def draws_signs() -> bool:

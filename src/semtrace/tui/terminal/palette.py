@@ -8,7 +8,7 @@ from typing import Literal
 from rich.style import Style
 from textual.theme import Theme
 
-Colours = Literal["many", "few", "none"]
+Colours = Literal["many", "some", "few", "none"]
 
 BACKGROUND = "#11151c"
 RAISED = "#1a2029"
@@ -43,7 +43,47 @@ _COLOUR = {
     "new": "on #1d3326",
     "cursor": "on #2a3f61",
     "cursor.blur": "on #1e2633",
+    "intro": "italic #7fb4ff",
     "bar": f"on {RAISED}",
+}
+
+# Of the 256 of a terminal in tmux or ssh, by hand: the nearest to the above would make two marks the same, or garish.
+# Each is exactly one of the colour cube or of the greys (xterm: 256colres.pl), so that nothing rounds it.
+BACKGROUND_256 = "#121212"
+RAISED_256 = "#262626"
+TEXT_256 = "#d0d0d0"
+_COLOUR_256 = {
+    **_COLOUR,
+    "dim": "#8a8a8a",
+    "strong": "#eeeeee",
+    "name": "bold #eeeeee",
+    "brand": "bold #87afff",
+    "title": "bold #bcbcbc",
+    "title.focus": "bold #87afff",
+    "heading": "#8a8a8a",
+    "heading.sort": "#bcbcbc",
+    "key": "bold #bcbcbc",
+    "free": "#8a8a8a",
+    "held": "#87d787",
+    "ok": "#87d787",
+    "contended": "#d7af5f",
+    "exhausted": "#ff875f",
+    "orphaned": "bold #ff5f5f",
+    "unknown": "#af87ff",
+    "waiting": "#d7af5f",
+    "hot": "#d7af5f",
+    "aged": "#d7af5f",
+    "old": "#ff875f",
+    "bad": "bold #ff5f5f",
+    "warning": "bold #d7af5f",
+    "badge": f"bold {BACKGROUND_256} on #d7af5f",
+    "banner": "bold #ffd7d7 on #5f0000",
+    "mark": "on #3a3a3a",
+    "new": "on #3a3a3a",
+    "cursor": "on #000087",
+    "cursor.blur": "on #303030",
+    "intro": "italic #87afff",
+    "bar": f"on {RAISED_256}",
 }
 
 # Of the 16 that each terminal has in its own way: no hue says anything alone, and reversing keeps any text readable.
@@ -70,6 +110,7 @@ _FEW = {
     "warning": "bold yellow",
     "badge": "reverse bold yellow",
     "banner": "reverse bold red",
+    "intro": "cyan",
     "mark": "underline",
     "new": "underline",
     "cursor": "reverse",
@@ -96,7 +137,7 @@ _PLAIN = {
     "cursor": "reverse",
 }
 
-_TABLES: dict[Colours, dict[str, str]] = {"many": _COLOUR, "few": _FEW, "none": _PLAIN}
+_TABLES: dict[Colours, dict[str, str]] = {"many": _COLOUR, "some": _COLOUR_256, "few": _FEW, "none": _PLAIN}
 
 THEME = Theme(
     name="semtrace",
@@ -110,6 +151,18 @@ THEME = Theme(
     success="#7cc48a",
     dark=True,
 )
+THEME_256 = Theme(
+    name="semtrace-256",
+    primary="#87afff",
+    foreground=TEXT_256,
+    background=BACKGROUND_256,
+    surface=BACKGROUND_256,
+    panel=RAISED_256,
+    warning="#d7af5f",
+    error="#ff5f5f",
+    success="#87d787",
+    dark=True,
+)
 PLAIN_THEME = "ansi-dark"  # the terminal's own colours, where it has few; NO_COLOR then leaves none
 
 
@@ -118,8 +171,12 @@ def style(names: str, colours: Colours) -> Style:
     return _style(tuple(names.split()), colours)
 
 
+_BASES: dict[Colours, str] = {"many": f"{TEXT} on {BACKGROUND}", "some": f"{TEXT_256} on {BACKGROUND_256}"}
+THEMES = {"many": THEME, "some": THEME_256}
+
+
 @lru_cache(maxsize=1024)
 def _style(names: tuple[str, ...], colours: Colours) -> Style:
     table = _TABLES[colours]
-    base = Style.parse(f"{TEXT} on {BACKGROUND}") if colours == "many" else Style.null()
+    base = Style.parse(_BASES.get(colours, ""))
     return Style.combine([base, *(Style.parse(table.get(name, "")) for name in names)])

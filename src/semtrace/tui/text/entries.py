@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
 
 from semtrace.model import (
     ChildEnded,
     Death,
     Doubt,
-    Durations,
     EndedChild,
     Finding,
     FindingCode,
     Frame,
-    Holder,
     Lock,
-    LockedFile,
     MayStillWake,
     Overlap,
     Problem,
@@ -27,28 +23,23 @@ from semtrace.model import (
     ProcessId,
     SemId,
     Snapshot,
-    Statistics,
     Surroundings,
     ThreadLock,
     ThreadLockUse,
     VerdictReason,
     Wait,
-    Waiter,
 )
 from semtrace.present.deaths import certificate
 from semtrace.present.facts import fact_lines
-from semtrace.present.files import file_text
 from semtrace.present.findings import evidence, remedy, title
 from semtrace.present.places import place_text
 from semtrace.present.waits import target_text, wait_place
-from semtrace.reports.stacks import stack_lines
-from semtrace.text import UNKNOWN, age, clean, exact, percent, size
+from semtrace.text import UNKNOWN, age, clean, percent, size
 from semtrace.tui.text.entry import Entry
 from semtrace.tui.text.marks import MARK_MEANINGS, mark_text, stuck_processes
-from semtrace.tui.text.rows import pids, units, wanted_holds
-from semtrace.tui.text.sentences import for_age, holder_phrase, last_holder_phrase, names_of
-from semtrace.tui.text.signs import WARNING, lock_sign, process_sign
-from semtrace.tui.text.spreads import spread_entries
+from semtrace.tui.text.rows import pids, wanted_holds
+from semtrace.tui.text.sentences import for_age, holder_phrase, names_of
+from semtrace.tui.text.signs import WARNING, process_sign
 
 Stacks = Mapping[tuple[ProcessId, int], tuple[Frame, ...]]
 NO_STACKS: Stacks = {}
@@ -57,62 +48,7 @@ MOST_DEATHS = 5
 NOBODY = "no living process can end this wait"
 
 
-class LockContext(NamedTuple):
-    """What a sheet adds to its snapshot: stacks, when they were read, whose are still to come, and the digits that
-    lead to the processes, which stay the same while the sheet is open.
-    """
-
-    stacks: Stacks = NO_STACKS
-    when: str = ""
-    awaited: frozenset[ProcessId] = frozenset()
-    digits: Mapping[ProcessId, int] | None = None
-    libraries: bool = False  # their frames, too
-
-
-NO_CONTEXT = LockContext()
-
-
-def lock_entries(lock: Lock, snapshot: Snapshot, beside: LockContext = NO_CONTEXT) -> Iterator[Entry]:
-    """First what matters at three in the morning: what is wrong, who, since when, at which line; then what it is."""
-    roles = {process.id: process.role for process in snapshot.processes}
-    sign = lock_sign(lock.state)
-    yield Entry("state", f"{sign.sign} {lock.state}", sign.style)
-    if snapshot.alive or lock.reason:
-        yield Entry("", clean(lock.reason or sign.meaning), "dim")
-    if lock.in_flux:
-        yield Entry("", "it kept changing while it was read", "dim")
-    about = (each for each in snapshot.findings if each.concerns(lock.id) or (each.name and each.name == lock.name))
-    yield from finding_entries(about, lock.reason)
-    held = [_holder_entry(place, holder, roles, beside) for place, holder in enumerate(lock.holders, 1)]
-    holders, waiters = ("held by", "waiters") if snapshot.alive else ("held then by", "waited then")
-    yield from _section(holders, held, _no_holder(lock))
-    yield from _last_holder_entries(lock, snapshot)
-    yield from _death_entries("died with it", (each for each in snapshot.deaths if _held_by(each, lock.id)), snapshot)
-    yield from _section(waiters, _waiter_entries(lock, roles, beside), "none" if snapshot.alive else "nobody")
-    if beside.when:
-        yield Entry("stacks", beside.when, "dim")
-    if lock.statistics is not None:
-        yield from _statistics_entries(lock.statistics, {holder.site for holder in lock.holders})
-    yield from event_entries(lock.id, snapshot)
-    yield Entry("names", ", ".join(map(clean, lock.names)) or clean(lock.name or "not known"))
-    if lock.file is not None:
-        yield from _file_entries(lock, lock.file)
-        return
-    yield Entry("kind", lock.kind + (" (a signal: nobody holds it)" if lock.signal else ""))
-    if lock.part_of:
-        yield Entry("part of", clean(lock.part_of))
-    yield Entry("free units", units(lock))
-    first = f", the first of {lock.separate}" if lock.separate > 1 else ""
-    yield Entry("identity", f"{lock.id}{first}  (device major:minor:inode)")
-    yield Entry("/dev/shm", f"{clean(lock.shm_name or 'name not known')}, {'linked' if lock.linked else 'unlinked'}")
-    yield Entry("mapped by", pids(lock.mapped_by) or "none")
-
-
-def _held_by(death: Death, lock: SemId) -> bool:
-    return any(each.lock == lock for each in death.held)
-
-
-def _death_entries(title: str, deaths: Iterable[Death], snapshot: Snapshot) -> Iterator[Entry]:
+def death_entries(title: str, deaths: Iterable[Death], snapshot: Snapshot) -> Iterator[Entry]:
     """The last certificates, the newest first, each with what the process held."""
     newest = sorted(deaths, key=lambda each: each.ended_s)
     for place, death in enumerate(newest[:MOST_DEATHS]):
@@ -122,15 +58,6 @@ def _death_entries(title: str, deaths: Iterable[Death], snapshot: Snapshot) -> I
             yield Entry("", f"- it held {clean(each.name)}{at}", "dim")
     if len(newest) > MOST_DEATHS:
         yield Entry("", f"and {len(newest) - MOST_DEATHS} before", "dim")
-
-
-def _file_entries(lock: Lock, file: LockedFile) -> Iterator[Entry]:
-    yield Entry("kind", f"{lock.kind} ({file_text(file)})")
-    yield Entry("path", clean(file.path or "not known"))
-    yield Entry("identity", f"{lock.id}  (device major:minor:inode)")
-    heirs = [claim.process for claim in file.claims if claim.inherited and claim.process is not None]
-    if heirs:
-        yield Entry("inherited by", pids(heirs))
 
 
 def finding_entries(findings: Iterable[Finding], said: str | None = None) -> Iterator[Entry]:
@@ -144,22 +71,6 @@ def finding_entries(findings: Iterable[Finding], said: str | None = None) -> Ite
             for fact in evidence(replace(finding, facts=facts)):
                 yield Entry("", f"- {fact}")
         yield Entry("", remedy(finding), "dim")
-
-
-def event_entries(lock: SemId, snapshot: Snapshot) -> Iterator[Entry]:
-    """The last events of the lock, the newest first."""
-    tracing = snapshot.tracing
-    if tracing is None:
-        return
-    last = [event for event in tracing.recent if event.lock == lock][: -MOST_EVENTS - 1 : -1]
-    for place, event in enumerate(last):
-        took = "".join(
-            f", {word} {exact(time_s)}" for word, time_s in (("waited", event.wait_s), ("held", event.held_s)) if time_s
-        )
-        at = _clock(snapshot.taken_at - snapshot.monotonic_s + event.t_s, "%H:%M:%S.%f")[:-3]
-        yield Entry("" if place else "last events", f"{at}  {event.process.pid} {event.event}{took}{_site(event.site)}")
-    if last and tracing.one_in > 1:
-        yield Entry("", f"a sample: one in {tracing.one_in}", "dim")
 
 
 def process_entries(process: Process, snapshot: Snapshot, surroundings: Surroundings | None = None) -> Iterator[Entry]:
@@ -184,12 +95,12 @@ def process_entries(process: Process, snapshot: Snapshot, surroundings: Surround
     holds, waits = ("holds", "waits for") if snapshot.alive else ("held then", "waited for")
     held = [_hold_entry(each, process.id, locks) for each in process.holds]
     held += [Entry("", name, "held") for name in wanted_holds(snapshot.waits).get(process.id, ())]
-    yield from _section(holds, held, "nothing")
+    yield from section(holds, held, "nothing")
     mine = [wait for wait in snapshot.waits.waits if wait.thread.process == process.id]
-    yield from _section(waits, (_wait_entry(wait, locks, snapshot) for wait in _telling(mine)), _no_wait(mine))
+    yield from section(waits, (_wait_entry(wait, locks, snapshot) for wait in _telling(mine)), _no_wait(mine))
     yield from finding_entries(each for each in snapshot.findings if process.pid in each.pids)
     if process.id == snapshot.server.id:
-        yield from _death_entries("deaths", snapshot.deaths, snapshot)
+        yield from death_entries("deaths", snapshot.deaths, snapshot)
     if surroundings is not None:
         yield from _surroundings_entries(surroundings)
     for problem in snapshot.problems:
@@ -241,17 +152,15 @@ def _use(use: ThreadLockUse) -> str:
     if use.holder is None:
         return f"locked{since_fork}"
     thread = f" by thread {use.holder.tid}" if use.holder.tid is not None else ""
-    return f"locked{thread}{for_age(use.holder.since_s, use.holder.evidence)}{_site(use.holder.site)}{since_fork}"
+    return f"locked{thread}{for_age(use.holder.since_s, use.holder.evidence)}{at_site(use.holder.site)}{since_fork}"
 
 
 def _overlap_entries(overlap: Overlap) -> Iterator[Entry]:
     yield Entry("seen", f"{overlap.most} processes held their own copy at once, in {overlap.times} samples", "warning")
-    yield Entry(
-        "", f"first at {_clock(overlap.first_at)}, last at {_clock(overlap.last_at)}: {pids(overlap.processes)}"
-    )
+    yield Entry("", f"first at {clock(overlap.first_at)}, last at {clock(overlap.last_at)}: {pids(overlap.processes)}")
 
 
-def _clock(epoch_s: float, form: str = "%H:%M:%S") -> str:
+def clock(epoch_s: float, form: str = "%H:%M:%S") -> str:
     return datetime.fromtimestamp(epoch_s).strftime(form)
 
 
@@ -263,56 +172,13 @@ def problem_entries(problems: Sequence[Problem]) -> Iterator[Entry]:
             yield Entry("", clean(problem.remedy))
 
 
-def _section(title: str, entries: Iterable[Entry], nothing: str) -> Iterator[Entry]:
+def section(title: str, entries: Iterable[Entry], nothing: str) -> Iterator[Entry]:
     empty = True
     for entry in entries:
         yield Entry(title if empty else "", entry.value, entry.style)
         empty = False
     if empty:
         yield Entry(title, nothing, "dim")
-
-
-def _no_holder(lock: Lock) -> str:
-    """Of a counting semaphore a unit may be with somebody whose count is not seen, also while others are free."""
-    if lock.signal or lock.state == "orphaned" or (lock.state == "free" and lock.maximum == 1):
-        return "nobody"
-    return "nobody that is known"
-
-
-def _last_holder_entries(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
-    """Of an orphaned lock: who had it, also before there is a finding that says so."""
-    dead, last = lock.dead_holder, lock.last_holder
-    if lock.state == "orphaned" and dead is not None:
-        yield Entry("held last by", f"{dead.pid}, which died holding it; it had acquired it {age(dead.acquired_s)} ago")
-    elif lock.state == "orphaned" and last is not None:
-        yield Entry("held last by", last_holder_phrase(last, snapshot))
-
-
-def _holder_entry(place: int, holder: Holder, roles: Mapping[ProcessId, str], beside: LockContext) -> Entry:
-    thread = f", thread {holder.tid}" if holder.tid is not None else ""
-    count = f", {holder.count} times" if holder.count != 1 else ""
-    who = f"{_digit(holder, place, beside)} {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
-    return Entry(
-        "",
-        f"{who}{for_age(holder.since_s, holder.evidence)}{_site(holder.site)} (seen in {holder.evidence})"
-        f"{_stack(holder, beside)}",
-        "held",
-    )
-
-
-def _digit(who: Holder | Waiter, place: int, beside: LockContext) -> str:
-    """The key that leads there, which stays its own while the sheet is open; without keys its place."""
-    return f"{place}." if beside.digits is None else f"[{beside.digits.get(who.process, place)}]"
-
-
-def _waiter_entries(lock: Lock, roles: Mapping[ProcessId, str], beside: LockContext) -> Iterator[Entry]:
-    """Numbered on from the holders; who has waited the longest first."""
-    patient = sorted(lock.waiters, key=lambda waiter: -(waiter.for_s or 0.0))
-    for place, waiter in enumerate(patient, len(lock.holders) + 1):
-        who = f"{roles.get(waiter.process, 'process')} {waiter.pid}, thread {waiter.tid}"
-        since = for_age(waiter.for_s, waiter.evidence)
-        digit = _digit(waiter, place, beside)
-        yield Entry("", f"{digit} {who}{since}{_site(waiter.site)}{_stack(waiter, beside)}", "waiting")
 
 
 def _hold_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) -> Entry:
@@ -361,43 +227,8 @@ def _enders(wait: Wait, stuck: bool, snapshot: Snapshot) -> Iterator[str]:
         yield from fact_lines(MayStillWake(wait.wakers.doubt, wait.wakers.pids))
 
 
-def _site(site: str | None) -> str:
+def at_site(site: str | None) -> str:
     return f" at {clean(site)}" if site else ""
-
-
-def _statistics_entries(statistics: Statistics, held_at: Collection[str | None] = ()) -> Iterator[Entry]:
-    """`held_at` are the lines at which it is held now: a hold that has not ended is not counted yet."""
-    counted = f"{statistics.acquired} times, {100 * (statistics.contention or 0.0):.1f} % had to wait"
-    yield Entry("acquired", counted + (f", {statistics.failed} times in vain" if statistics.failed else ""))
-    yield Entry("wait", _durations(statistics.wait))
-    yield Entry("hold", _durations(statistics.hold))
-    yield from spread_entries(statistics)
-    for place, (site, each) in enumerate(statistics.sites):
-        label = "by line" if not place else ""
-        yield Entry(label, f"{clean(site)}: {each.acquired} times, held {exact(each.hold.total_s)} in all")
-        now = "now, for the first time" if site in held_at and not each.hold.count else _durations(each.hold)
-        yield Entry("", f"  held {now}", "dim")
-
-
-def _durations(durations: Durations) -> str:
-    if not durations.count:
-        return "never"
-    spread = [("mean", durations.mean_s), ("p50", durations.p50_s), ("p95", durations.p95_s), ("p99", durations.p99_s)]
-    said = [f"{name} {exact(value)}" for name, value in spread if value is not None]
-    return ", ".join([*said, f"max {exact(durations.max_s)}"])
-
-
-def _stack(who: Holder | Waiter, beside: LockContext) -> str:
-    """Below its thread; where the thread is not known, below the process's only one."""
-    stacks = beside.stacks
-    tid = who.tid
-    if tid is None:
-        mine = [thread for process, thread in stacks if process == who.process]
-        tid = mine[0] if len(mine) == 1 else 0
-    stack = stacks.get((who.process, tid), who.stack)
-    if stack is None:
-        return "\n   its stack is not read yet" if who.process in beside.awaited and not who.site else ""
-    return "".join(f"\n   {line}" for line in stack_lines(stack, beside.libraries))
 
 
 def _heartbeat(process: Process, timeout_s: float | None) -> str:

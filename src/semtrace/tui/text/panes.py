@@ -3,8 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 LEAST = 3
+WORKERS, LOCKS, PRIVATE, OUTPUT = range(4)
+
+
+class Layout(NamedTuple):
+    """`first` are the panes that get their height before the others, `hidden` those that are not shown."""
+
+    name: str
+    words: str
+    first: tuple[int, ...] = ()
+    hidden: tuple[int, ...] = ()
+
+
+LAYOUTS = (
+    Layout("even", "all panes, in equal parts"),
+    Layout("locks-first", "the locks first, then the workers", (LOCKS, PRIVATE)),
+    Layout("workers-first", "the workers first, then the locks", (WORKERS,)),
+    Layout("locks-only", "the locks alone", hidden=(WORKERS,)),
+    Layout("workers-only", "the workers alone", hidden=(LOCKS, PRIVATE)),
+)
+
+
+def layout_called(name: str) -> Layout:
+    """Return the layout of that name, the usual one if there is none."""
+    return next((each for each in LAYOUTS if each.name == name), LAYOUTS[0])
+
+
+def next_layout(layout: Layout) -> Layout:
+    return LAYOUTS[(LAYOUTS.index(layout) + 1) % len(LAYOUTS)]
+
+
+def arrange(height: int, wanted: Sequence[int], layout: Layout) -> list[int]:
+    """Return a height for each pane: those of the layout's first ones as they want it, while the others keep LEAST."""
+    wants = [0 if pane in layout.hidden else want for pane, want in enumerate(wanted)]
+    others = [0 if pane in layout.first else want for pane, want in enumerate(wants)]
+    first = [want if pane in layout.first else 0 for pane, want in enumerate(wants)]
+    if not any(first) or not any(others):
+        return share(height, wants)
+    kept = sum(min(want, LEAST) for want in others)
+    taken = max(min(sum(first), height - kept), 0)
+    favoured, rest = share(taken, first), share(height - taken, others)
+    return [one + other for one, other in zip(favoured, rest, strict=True)]
 
 
 def share(height: int, wanted: Sequence[int]) -> list[int]:

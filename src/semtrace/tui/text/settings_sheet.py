@@ -13,8 +13,8 @@ MEANINGS = {
     "interval": "seconds between two pictures; + and - change it for now",
     "ascii": "draw with ASCII alone",
     "signals": "show the semaphores inside Conditions and Queues from the start; a changes it for now",
-    "remember": "keep the order of the columns for the next time",
-    "folder": "where S saves",
+    "remember": "keep the order of the columns, the layout and what was dismissed for the next time",
+    "folder": "where S and C put their files; it is made if need be",
     "ignore": "names of private locks that each worker may have for itself: no findings about these",
 }
 

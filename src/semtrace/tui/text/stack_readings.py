@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Literal
 
 from semtrace.lazydata import dataclass
-from semtrace.model import Lock, Problem, ProcessId, Snapshot, Surroundings
+from semtrace.model import Frame, Lock, Problem, ProcessId, Snapshot, Surroundings
 from semtrace.text import age
 from semtrace.tui.text import subjects
 from semtrace.tui.text.entries import Stacks
@@ -30,6 +30,14 @@ class Reading:
     surroundings: Surroundings | None
     read_s: float
     proven: Roles
+    acquired: Mapping[tuple[ProcessId, int | None], Frame]
+
+    def acquired_by(self, row: Hashable, shown: Snapshot) -> Mapping[tuple[ProcessId, int | None], Frame]:
+        """Where those acquired the lock who have held it from before the reading until that picture."""
+        lasting = {
+            (process, tid) for what, process, tid in unchanged_since(self.proven, roles(row, shown)) if what == "holds"
+        }
+        return {who: frame for who, frame in self.acquired.items() if who in lasting}
 
     def of(self, row: Hashable, shown: Snapshot) -> Stacks:
         """The stacks that may be told of those who hold the lock in that picture or wait for it."""

@@ -6,15 +6,9 @@ from collections.abc import Hashable, Iterable
 
 from semtrace.model import EndedChild, Lock, Process, Snapshot, Surroundings, Target, ThreadLock
 from semtrace.observe.names.separate import combine
-from semtrace.tui.text.entries import (
-    NO_CONTEXT,
-    LockContext,
-    ended_entries,
-    lock_entries,
-    private_entries,
-    process_entries,
-)
+from semtrace.tui.text.entries import ended_entries, private_entries, process_entries
 from semtrace.tui.text.entry import Entry
+from semtrace.tui.text.lock_entries import NO_CONTEXT, LockContext, lock_entries
 from semtrace.tui.text.marks import Marks
 from semtrace.tui.text.rows import label
 from semtrace.tui.text.sentences import (

@@ -87,14 +87,18 @@ def _sentence(spans: Sequence[Stretch], snapshot: Snapshot, timeline: Timeline, 
     return f"{_subject(longest, timeline)} {_times(whole)}, {about}{exact(took)} in all{beside}, {most}"
 
 
-def readout(span: Stretch, snapshot: Snapshot, timeline: Timeline, who: bool = True, beside: str = "") -> str:
-    """One span in words, with or without whose it is; `beside` is who was on the other side."""
-    subject, ends, where = _subject(span, timeline, who), _ends(span, snapshot, timeline), _where(span)
+def readout(
+    span: Stretch, snapshot: Snapshot, timeline: Timeline, who: bool = True, beside: str = "", what: bool = True
+) -> str:
+    """One span in words, with or without whose it is and at what; `beside` is who was on the other side."""
+    subject = _subject(span, timeline, who) if what else _who(span.process, span.tid)
+    ends, where = _ends(span, snapshot, timeline), _where(span)
     length = span.end - span.start
     if span.counted:
         share = f"about {100 * span.share:.0f} % of {ends}"
         return f"{subject} {_times(span)}{beside}, {share}, longest {exact(span.longest_s)}{where}"
-    return f"{subject} {exact(length) if span.exact else f'≥{age(length)}'}{beside}  {ends}{where}"
+    took = exact(length) if span.exact else f"≥{age(length)}" if length else "seen once"
+    return f"{subject} {took}{beside}  {ends}{where}"
 
 
 def _subject(span: Stretch, timeline: Timeline, who: bool = True) -> str:

@@ -34,14 +34,16 @@ class Signs(NamedTuple):
 SIGNS: dict[Cover, Signs] = {
     "held": Signs("█", "⡇", "━", "held", "held", "held, and nobody waited"),
     "contended": Signs("▓", "⣿", "╪", "contended", "others wait", "held while others waited for it"),
-    "waiting": Signs("░", "⠶", "┄", "bad", "waits", "kept from its work: waited for a lock, a queue, a file, an end"),
+    "waiting": Signs(
+        "░", "⠶", "┄", "waiting", "waits", "kept from its work: waited for a lock, a queue, a file, an end"
+    ),
     "orphaned": Signs("✖", "✖", "✖", "bad", "orphaned", "locked, and no living process held it"),
     "idle": Signs("·", "·", "·", "dim", "idle", "neither held nor waited"),
     "began": Signs("├", "├", "├", "dim", "began", "the process began"),
     "ended": Signs("╌", "╌", "╌", "dim", "ended", "the process had ended"),
     "unknown": Signs(" ", " ", " ", "", "not seen", "nobody looked, or the process was not there yet"),
 }
-BOTH = Signs("▞", "⢕", "╬", "", "both", "held and waited, in turn or by several threads; red where it mostly waited")
+BOTH = Signs("▞", "⢕", "╬", "", "both", "held and waited, in turn or by several threads")
 SHARES = "▁▃▅█"
 COUNTED = "⡀⡄⡆⡇"
 WORST: tuple[Cover, ...] = ("orphaned", "waiting", "contended", "held")
