@@ -128,10 +128,10 @@ def dump(options: argparse.Namespace) -> int:
             options, _limits(options), lambda snapshot, own, several: _print(snapshot, own, several, next(first))
         )
     from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer, settle
-    from semtrace.servers import gunicorn
+    from semtrace.servers import discovery
 
     observer = Observer(
-        gunicorn.choose(options.pid),
+        discovery.choose(options.pid),
         search_budget_s=LONG_SEARCH_BUDGET_S,
         all_thread_locks=options.all,
         limits=_limits(options),
@@ -155,12 +155,12 @@ def events(options: argparse.Namespace) -> int:
         from semtrace.record import reading
 
         return reading.events(options)
-    from semtrace.servers import gunicorn
+    from semtrace.servers import discovery
     from semtrace.signals import ending_on_signals
     from semtrace.tailing import json_blocks, lines
 
     with ending_on_signals():
-        server = gunicorn.choose(options.pid)
+        server = discovery.choose(options.pid)
         if options.json:
             emit_ascii(json_blocks(server, for_s=options.seconds))
         else:
@@ -171,11 +171,11 @@ def events(options: argparse.Namespace) -> int:
 def release(options: argparse.Namespace) -> int:
     """Releases an orphaned lock, or says what that would do."""
     from semtrace.repairs import mend
-    from semtrace.servers import gunicorn
+    from semtrace.servers import discovery
     from semtrace.signals import ending_on_signals
 
     with ending_on_signals():
-        server = gunicorn.choose(options.pid)
+        server = discovery.choose(options.pid)
         with working(f"proving that nobody holds {options.lock}"):
             emit_prose(mend.release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
     return EXIT_OK
@@ -221,9 +221,9 @@ def doctor(options: argparse.Namespace) -> int:
 
         return reading.doctor(options, _limits(options), _tell)
     from semtrace.doctor import Doctor
-    from semtrace.servers import gunicorn
+    from semtrace.servers import discovery
 
-    patient = Doctor(gunicorn.choose(options.pid), _limits(options))
+    patient = Doctor(discovery.choose(options.pid), _limits(options))
     try:
         snapshot = _examine(patient, options)
         failed = as_severe_as(options.fail_on, snapshot)

@@ -17,7 +17,7 @@ from semtrace.linux import files
 from semtrace.linux.heap import Heap
 from semtrace.printing import say
 from semtrace.rules import Limits
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 from semtrace.signals import ending_on_signals
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def metrics(options: argparse.Namespace, limits: Limits) -> int:
 
     if options.all and options.pid:
         raise UsageError("--all and PIDs exclude each other", "leave out one of them")
-    find = of_pids(options.pid) if options.pid else gunicorn.find_servers
+    find = of_pids(options.pid) if options.pid else discovery.gunicorns
     sys.setswitchinterval(_SWITCH_S)
     files.allow_many()
     changed = threading.Event()

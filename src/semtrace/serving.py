@@ -13,7 +13,7 @@ from pathlib import Path
 from semtrace.errors import SemtraceError
 from semtrace.linux import files
 from semtrace.printing import emit, say
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 from semtrace.showing import settings_of
 
 
@@ -23,8 +23,8 @@ def serve(options: argparse.Namespace) -> int:
         raise SemtraceError("serve needs the package textual-serve", "pip install 'semtrace[serve]'")
     from semtrace.web import complaints, gate, invitation, server, session
 
-    if options.pid is not None or not gunicorn.find_servers():
-        gunicorn.choose(options.pid)
+    if options.pid is not None or not discovery.find_servers():
+        discovery.choose(options.pid)
     settings_of(options)
     files.allow_many()
     with server.listen(options.host, options.port) as listening:

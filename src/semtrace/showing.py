@@ -20,7 +20,7 @@ from semtrace.record import child
 from semtrace.record.player import Player
 from semtrace.repairs import mend
 from semtrace.rules import Limits
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 from semtrace.settings import Settings, load, state_path
 from semtrace.signals import ending_on_signals
 from semtrace.stacks import take
@@ -41,12 +41,12 @@ def attach(options: argparse.Namespace) -> int:
     settings = settings_of(options)
 
     def find() -> Sequence[Server]:
-        return gunicorn.find_servers() if options.pid is None else (gunicorn.server_of(options.pid),)
+        return discovery.find_servers() if options.pid is None else (discovery.server_of(options.pid),)
 
     with _recording(settings) as recorder, _releasing(options.audit) as release_it:
         tools = _tools(settings, release_it, recorder)
         return app.run(
-            lambda: find() or (gunicorn.choose(options.pid),),
+            lambda: find() or (discovery.choose(options.pid),),
             _following(settings),
             settings=settings,
             tools=_in_browser(tools, options.browser) if options.browser else tools,

@@ -25,7 +25,7 @@ from semtrace import tailing, wire
 from semtrace.instrument import bootstrap
 from semtrace.model import Lock, Snapshot, Statistics
 from semtrace.observe.observer import Observer, settle
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 from semtrace.tracing.follower import Follower
 
 SEMTRACE = [sys.executable, "-m", "semtrace"]
