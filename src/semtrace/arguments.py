@@ -232,8 +232,10 @@ def _add_serve(commands: Commands) -> None:
 def _add_ps(commands: Commands) -> None:
     command = commands.add_parser(
         "ps",
-        help="every gunicorn of this machine",
-        description="Lists the gunicorns.",
+        help="every pre-forked Python server of this machine",
+        description="Lists the servers: gunicorn, uWSGI, uvicorn, hypercorn, granian, celery, dramatiq, huey, rq, "
+        "django-q, and other Python programs of which at least two processes share a semaphore. The health is that of "
+        "a short look: semtrace check PID looks longer.",
         epilog=_examples("semtrace ps  each with its workers, as a table", "semtrace ps --json  for programs"),
     )
     command.add_argument("--json", action="store_true", help="for programs")

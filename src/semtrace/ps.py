@@ -28,7 +28,7 @@ CPU_INTERVAL_S = 0.2
 # How long each server is watched for its health, and until when the last one has to have its turn.
 _PATIENCE_S = 0.1
 _HEALTH_S = 2.0
-_AT_ONCE = 4
+_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def _completed(server: Server) -> Server:
 
 
 def _healths(servers: Sequence[Server]) -> Mapping[ProcessId, Answer]:
-    """Look at each server for a moment: what is stuck for certain is seen at once. Those whose turn does not come in time
-    are left out.
+    """Look at each server for a moment: what is stuck for certain is seen at once. Whose turn does not come in time is
+    left out.
     """
     from semtrace.check import answer_for
     from semtrace.rules import USUAL
@@ -137,23 +137,26 @@ def _facts(listing: Listing) -> list[tuple[str, str | None]]:
     """Of gunicorn all settings, of others what is known. Workers are counted where some are known to be workers."""
     server = listing.server
     workers = sum(process.role == "worker" for process in listing.processes)
-    facts = [("application", server.application), ("bind", " ".join(server.bind) or None)]
+    facts: list[tuple[str, str | None]] = [("application", server.application), ("bind", " ".join(server.bind) or None)]
     if server.kind == "gunicorn":
         facts.append(("worker class", server.worker_class))
         facts.append(("timeout", None if server.timeout_s is None else f"{server.timeout_s:g}s"))
         return [*facts, ("workers", str(workers))]
-    known = [(name, value) for name, value in facts if value is not None]
+    known = [each for each in facts if each[1] is not None]
     return [*known, ("workers", str(workers))] if workers else known
 
 
 def health_text(health: Answer | None) -> str:
-    """Return `health: STUCK: …` or `health: 4 workers, 1 idle, 3 busy`: a moment is too short to say that all is well."""
+    """Return `health: STUCK: …` or `health: 4 workers, 1 idle, 3 busy`: a moment is too short for `OK`, or to find that
+    workers which wait are stuck.
+    """
     if health is None:
         return "health: not looked at"
     from semtrace.present.headline import headline_text
 
     said = headline_text(health.line).removeprefix("OK: ")
-    more = f"; semtrace check {health.server.pid} looks longer" if health.open else ""
+    unsure = health.open and health.line.workers.count("waiting")
+    more = f"; not decided yet: semtrace check {health.server.pid}" if unsure else ""
     return f"health: {said}{more}"
 
 

@@ -34,14 +34,24 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "cpython": "model errors allowance linux.memory linux.maps linux.machine cpython",
     # which processes are a server
     "servers": {
-        "gunicorn_options": "",
+        "commandline": "",
+        "gunicorn_options": ".commandline",
         "processes": "model linux",
+        "lineage": "linux .processes",
+        "addresses": "linux",
+        "installed": "linux .processes",
+        "sharing": "model linux .lineage .processes",
         "heartbeat": "model linux",
-        "roles": "model linux .heartbeat .processes",
-        "tree": "model linux .heartbeat .processes .roles",
+        "gunicorn_roles": "model linux .heartbeat .processes",
         "gunicornctl": "model linux .gunicorn_options",
         "gunicorn_memory": "model linux cpython .gunicorn_options",
-        "gunicorn": "model errors linux .gunicorn_memory .gunicorn_options .heartbeat .processes .roles",
+        # one file for each kind of server
+        "kinds": "model linux .addresses .commandline .gunicorn_memory .gunicorn_options .gunicorn_roles .heartbeat "
+        ".installed .kinds .lineage .processes",
+        "roles": "model linux .gunicorn_roles .kinds .processes",
+        "tree": "model linux .heartbeat .processes .roles",
+        "description": "model linux .addresses .commandline .installed .kinds .processes",
+        "discovery": "model errors linux .description .kinds .lineage .processes .sharing",
     },
     # its locks
     "observe": {
@@ -164,7 +174,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "asked": "",
         "child": "errors",
         "successor": "model",
-        "command": "model errors servers.gunicorn text .asked .recorder .sink .successor",
+        "command": "model errors servers.discovery text .asked .recorder .sink .successor",
     },
     "export": {
         "story": "model errors present.deaths present.waits record.moments record.replay record.tracedevents "
@@ -197,7 +207,7 @@ LAYERS: dict[str, str | dict[str, str]] = {
         "families": "rules.headline .grouping .reading .traced",
         "page": ".families",
         "watch": "model errors linux observe.observer rules tracing.follower .deaths .reading",
-        "fleet": "model errors linux.process servers.gunicorn .labels .reading .watch",
+        "fleet": "model errors linux.process servers.discovery .labels .reading .watch",
         "textfile": "errors linux.safefile",
         "access": "errors linux.safefile",
         "answering": ".access",
@@ -206,14 +216,15 @@ LAYERS: dict[str, str | dict[str, str]] = {
     # the commands
     "stacks": "model linux cpython.threadids",
     "doctor": "model tracing.follower repairs.leaks observe.observer rules stacks text",
-    "check": "model errors linux observe.observer present.headline rules servers.gunicorn text waits",
-    "ps": "model servers.gunicorn servers.gunicornctl servers.processes text servers.tree",
+    "check": "model errors linux observe.observer present.headline rules servers.discovery text waits",
+    "ps": "check model errors present reports.schema rules servers.discovery servers.gunicornctl servers.kinds "
+    "servers.processes text servers.tree",
     "tailing": "model errors present.deaths wire tracing.drain tracing.events tracing.follower tracing.lines "
     "tracing.losses observe.observer reports.schema "
     "tracing.speakers "
     "tracing.state text tracing.traced",
     "runlogs": "model linux",
-    "launch": "model errors servers.gunicorn servers.gunicorn_options instrument servers.processes runlogs",
+    "launch": "model errors servers.discovery servers.kinds instrument servers.processes runlogs",
     "settings": "errors linux.safefile",
     # the live view: a row for each folder
     "tui": {
@@ -244,15 +255,15 @@ LAYERS: dict[str, str | dict[str, str]] = {
     "progress": "text",
     "printing": "errors progress text",
     "signals": "",
-    "showing": "check model errors record.child record.player tracing.follower servers.gunicorn launch linux "
+    "showing": "check model errors record.child record.player tracing.follower servers.discovery launch linux "
     "repairs.mend observe.observer printing rules settings signals stacks tui",
     "supervising": "errors linux printing",
-    "serving": "errors linux.files servers.gunicorn printing showing web",
-    "exporting": "errors linux.files linux.heap metrics printing rules servers.gunicorn signals",
+    "serving": "errors linux.files servers.discovery printing showing web",
+    "exporting": "errors linux.files linux.heap metrics printing rules servers.discovery signals",
     "cli": "export.command record.command record.diffing record.reading record.recorder "
     "arguments check completion exporting settings model doctor reports.csvdump reports.doctor text errors "
     "linux.privileges linux.rights rules "
-    "stacks servers.gunicorn launch repairs.mend observe.observer printing ps reports.dump reports.schema serving "
+    "stacks servers.discovery launch repairs.mend observe.observer printing ps reports.dump reports.schema serving "
     "showing signals supervising tailing",
     "__main__": "cli",
 }

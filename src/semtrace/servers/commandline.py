@@ -23,7 +23,7 @@ class Invocation:
 
 
 def invocation(command: Sequence[str]) -> Invocation | None:
-    """Return what a command line runs: a script, itself or after an interpreter with its options, or `python -m MODULE`.
+    """Return what a command line runs: a script, itself or after an interpreter with its options, or `-m MODULE`.
 
     None where nothing is known of it. A shell, an editor or a pager that mentions a script is what is run itself.
     """

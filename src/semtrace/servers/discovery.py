@@ -26,8 +26,8 @@ _LIST_THEM = "`semtrace ps` lists the servers of this machine"
 
 
 def find_servers(only: Collection[ServerKind] = ()) -> tuple[Server, ...]:
-    """Every pre-forked server of this machine, or those of some kinds, oldest first. After USR2 the old and the new master
-    of gunicorn are two servers.
+    """Every pre-forked server of this machine, or those of some kinds, oldest first. After USR2 the old and the new
+    master of gunicorn are two servers.
     """
     table = _processes()
     roots: dict[int, tuple[Stat, Kind | None]] = {}

@@ -45,9 +45,7 @@ def _plain(name: str) -> str:
 
 
 def _beginnings(distribution: str) -> tuple[str, ...]:
-    return tuple(
-        {f"{name}-" for each in (distribution, distribution.lower()) for name in (each, each.replace("-", "_"))}
-    )
+    return tuple(f"{name}-" for name in (distribution, distribution.replace("-", "_")))
 
 
 def _entries(directory: Path, begin: str | tuple[str, ...], end: str = "") -> list[Path]:

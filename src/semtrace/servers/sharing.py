@@ -16,8 +16,8 @@ _MOST_DEPTH = 64
 
 
 def roots(table: Mapping[int, Stat], known: Collection[int]) -> Iterator[Stat]:
-    """Yield the first Python process of each tree in which two processes map one semaphore. `table` are all processes by
-    PID, `known` the roots that are servers anyway.
+    """Yield the first Python process of each tree in which two processes map one semaphore. `table` has all processes
+    by PID, `known` the roots that are servers anyway.
     """
     for pid, members in _trees(table).items():
         if not any(each.id.pid in known for each in members) and processes.is_python(pid) and _share(members):

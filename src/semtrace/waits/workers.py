@@ -41,9 +41,10 @@ def workers(snapshot: Snapshot) -> tuple[Process, ...]:
     known = tuple(process for process in snapshot.processes if process.role in WORKING_ROLES)
     if known:
         return known
-    parents = {process.ppid for process in snapshot.processes}
-    leaves = [process for process in snapshot.processes if process.pid not in parents]
-    found = tuple(each for each in leaves if each.id != snapshot.server.id and each.role not in HELPING_ROLES)
+    serving = [process for process in snapshot.processes if process.role not in HELPING_ROLES]
+    parents = {process.ppid for process in serving}
+    leaves = [process for process in serving if process.pid not in parents]
+    found = tuple(process for process in leaves if process.id != snapshot.server.id)
     return found or tuple(process for process in snapshot.processes if process.id == snapshot.server.id)
 
 

@@ -1,7 +1,7 @@
 """A celery worker with its prefork pool, and its beat.
 
-celery/concurrency/prefork.py process_initializer, beat.py EmbeddedService, platforms.py set_mp_process_title (5.0 to
-5.6). Titles are there with setproctitle only.
+celery/concurrency/prefork.py process_initializer, beat.py EmbeddedService,
+platforms.py set_mp_process_title (5.7). Titles are there with setproctitle only.
 """
 
 from __future__ import annotations

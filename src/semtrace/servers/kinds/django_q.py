@@ -1,6 +1,6 @@
 """django-q2's cluster: a sentinel, which the first process forks, forks workers, a monitor and a pusher.
 
-django_q/cluster.py, worker.py, monitor.py, pusher.py (1.3 to 1.10). Titles are there with setproctitle only; without them
+django_q/cluster.py, worker.py, monitor.py, pusher.py (1.11). Titles are there with setproctitle only; without them
 nothing tells these apart.
 """
 

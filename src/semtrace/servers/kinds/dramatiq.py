@@ -1,6 +1,6 @@
 """dramatiq: its first process starts `--processes` workers, and after them the forks that middlewares ask for.
 
-dramatiq/cli.py, main (1.17 to 2.2). No worker is ever replaced: where one ends unasked, all are stopped.
+dramatiq/cli.py, main (2.2). No worker is ever replaced: where one ends unasked, all are stopped.
 """
 
 from __future__ import annotations

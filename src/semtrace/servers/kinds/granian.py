@@ -1,6 +1,6 @@
 """granian: its first process starts each worker by multiprocessing, one or more.
 
-granian/server/mp.py and common.py (2.0 to 2.7): with setproctitle it is called `granian asgi HOST:PORT APP`, and a
+granian/server/mp.py and common.py (2.8): with setproctitle it is called `granian asgi HOST:PORT APP`, and a
 worker the same with `worker-1`.
 """
 

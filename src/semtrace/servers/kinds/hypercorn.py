@@ -1,4 +1,4 @@
-"""hypercorn: its first process starts each worker by multiprocessing, one or more (hypercorn/run.py, 0.14 to 0.18)."""
+"""hypercorn: its first process starts each worker by multiprocessing, one or more (hypercorn/run.py, 0.18)."""
 
 from __future__ import annotations
 

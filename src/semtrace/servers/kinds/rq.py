@@ -1,7 +1,7 @@
 """rq: a worker forks a horse for each job, and its scheduler; a pool starts workers.
 
-rq/worker/base.py setup_work_horse_signals, scheduler.py, worker_pool.py (1.16 to 3.0). What does the work, and is called a
-worker here as in all other servers, is the horse. Titles are there with setproctitle only.
+rq/worker/base.py setup_work_horse_signals, scheduler.py, worker_pool.py (3.0). What does the work is the horse, so it
+is the worker here, as in all other servers. Titles are there with setproctitle only.
 """
 
 from __future__ import annotations

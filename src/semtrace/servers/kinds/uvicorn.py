@@ -1,6 +1,6 @@
 """uvicorn with `--workers` or `--reload`: its supervisor has each worker started anew by multiprocessing.
 
-uvicorn/main.py, supervisors/multiprocess.py, basereload.py (0.30 to 0.40). The supervisor runs no application.
+uvicorn/main.py, supervisors/multiprocess.py, basereload.py (0.54). The supervisor runs no application.
 """
 
 from __future__ import annotations

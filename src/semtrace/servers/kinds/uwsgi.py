@@ -1,7 +1,7 @@
 """uWSGI, a program in C that has Python in it. Its first process forks workers, mules, spoolers and routers.
 
-core/uwsgi.c uwsgi_start, core/master_utils.c (2.0.31, measured): a worker alone handles WINCH, and none other of those
-that are forked handles TSTP. Titles are there with --auto-procname only.
+core/master_utils.c:711 (2.0.31): a worker handles WINCH. Mules, spoolers and gateways do not. Titles
+are there with --auto-procname only.
 """
 
 from __future__ import annotations
