@@ -47,15 +47,19 @@ def ps(as_json: bool) -> Iterator[str]:
     at meanwhile.
     """
     taken_at = time.time()
-    listings = _listings()
+    listings = _listings(discovery.find_servers())
     if as_json:
         yield from json.dumps(document(listings, taken_at), indent=2).split("\n")
     else:
         yield from lines(listings, taken_at)
 
 
-def _listings() -> tuple[Listing, ...]:
-    found = discovery.find_servers()
+def listing_of(server: Server) -> Listing:
+    """Return what `ps` says of one server."""
+    return _listings([server])[0]
+
+
+def _listings(found: Sequence[Server]) -> tuple[Listing, ...]:
     if not found:
         return ()
     trees = [Tree(server) for server in found]
