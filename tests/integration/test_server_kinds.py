@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support import PROGRAMS, start, wait_until
+from support import PATIENCE_S, PROGRAMS, start, wait_until
 
+from semtrace import ps
 from semtrace.model import Role, Server
 from semtrace.ps import document, lines, listing_of
 from semtrace.servers import discovery
@@ -133,7 +134,8 @@ print([(s.kind, s.application) for s in discovery.find_servers() if s.pid == int
         assert (done.stderr, done.stdout) == ("", "[('dramatiq', 'dramatiq_idle')]\n")
 
 
-def test_ps_tells_how_a_server_fares(tmp_path: Path) -> None:
+def test_ps_tells_how_a_server_fares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ps, "_HEALTH_S", PATIENCE_S)
     with start(sys.executable, str(PROGRAMS / "tree.py"), "spawn", stdin_open=True) as (popen, log):
         wait_until(lambda: len(log.read_text().split()) == 5, what="its children")
         listing = listing_of(discovery.server_of(popen.pid))

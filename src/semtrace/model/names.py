@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from semtrace.lazydata import dataclass
 
-# What a process of a server does; "process" where nothing tells. A "supervisor" starts workers for the master.
+# What a process of a server does; "process" where nothing shows it. A "supervisor" starts workers for the master.
 Role = Literal[
     "master",
     "worker",

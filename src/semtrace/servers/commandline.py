@@ -58,7 +58,7 @@ def is_application(word: str) -> bool:
 
 
 def application_in(arguments: Sequence[str]) -> str | None:
-    """Return MODULE:CALLABLE, None if it cannot be told from the value of an option."""
+    """Return MODULE:CALLABLE, None if it may be the value of an option."""
     found = [index for index, word in enumerate(arguments) if is_application(word)]
     free = [index for index in found if not (index and arguments[index - 1].startswith("-"))]
     if free:

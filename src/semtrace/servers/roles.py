@@ -1,4 +1,4 @@
-"""What each process of a server does, as its kind tells it."""
+"""What each process of a server does, as its kind knows it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def roles_of(server: Server) -> Roles:
 
 
 class KindRoles:
-    """The roles in a server that tells them by titles, handlers and descent; of any Python those of multiprocessing."""
+    """Find roles by titles, handlers and descent; in any Python those of multiprocessing."""
 
     def __init__(self, server: Server, kind: Kind | None) -> None:
         self._server = server

@@ -1,7 +1,7 @@
 """django-q2's cluster: a sentinel, which the first process forks, forks workers, a monitor and a pusher.
 
 django_q/cluster.py, worker.py, monitor.py, pusher.py (1.11). Titles are there with setproctitle only; without them
-nothing tells these apart.
+they all look alike.
 """
 
 from __future__ import annotations

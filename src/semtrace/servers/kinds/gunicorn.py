@@ -1,4 +1,4 @@
-"""gunicorn: its master is told by what it cannot do without, whatever its command line and title say: handlers for all
+"""gunicorn: its master is recognised by what it cannot do without, whatever its command line and title say: handlers for all
 the signals of gunicorn/arbiter.py, and its workers' heartbeat files. Where these may not be seen, its command line or
 title decide.
 """

@@ -1,6 +1,6 @@
 """huey's consumer with `-k process`: it forks the scheduler first, then `-w` workers.
 
-huey/consumer.py, Consumer.start and check_worker_health (3.5). Dead ones are replaced, so the order of age tells
+huey/consumer.py, Consumer.start and check_worker_health (3.5). Dead ones are replaced, so the order of age shows
 the scheduler only while all were started together.
 """
 

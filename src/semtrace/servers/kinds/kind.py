@@ -15,7 +15,7 @@ from semtrace.servers.commandline import Invocation, invocation
 
 @dataclass(frozen=True)
 class Relative:
-    """One process of a server, as its role is told: `caught` is the mask of the signals that it handles.
+    """One process of a server, as its role depends on it: `caught` is the mask of the signals that it handles.
 
     `forked`: it runs on from a fork of its parent; else multiprocessing started it anew. `settled`: it is old enough to
     have its own title and handlers, which a fork begins without.
@@ -71,9 +71,9 @@ class Kind:
     """A kind of server. `title` matches what its root calls itself, with its arguments in a group of that name if they
     are there; `distribution` is its name in the package index.
 
-    `role` decides what a process other than the root does: "process" where nothing tells. `several` says of the
+    `role` decides what a process other than the root does: "process" where nothing shows it. `several` says of the
     arguments whether there are workers at all: a process of many threads is no pre-forked server. `alone`: its root has
-    no children at times. `listens`: its addresses are worth telling.
+    no children at times. `listens`: its addresses are worth showing.
 
     `master` says of the root whether it only leads the workers. `program` is how a program that is no Python is called.
 
