@@ -90,7 +90,7 @@ def answer_for(server: Server, limits: Limits, patience_s: float = _PATIENCE_S) 
     finally:
         observer.close()
     if not snapshot.alive:
-        raise NoServer(f"process {server.pid} has ended", "`semtrace ps` lists the gunicorns of this machine")
+        raise NoServer(f"process {server.pid} has ended", "`semtrace ps` lists the servers of this machine")
     line = headline(snapshot)
     return Answer(server, line, _exit_code(line, snapshot), is_open)
 

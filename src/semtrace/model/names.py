@@ -23,7 +23,6 @@ Role = Literal[
     "mule",
     "spooler",
     "router",
-    "manager",
     "forkserver",
     "resource-tracker",
 ]
