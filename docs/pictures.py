@@ -20,7 +20,7 @@ from demo_app.scenarios import SCENARIOS, Scenario  # noqa: E402
 from semtrace.model import Snapshot  # noqa: E402
 from semtrace.observe.observer import Observer  # noqa: E402
 from semtrace.observe.pyspy import take  # noqa: E402
-from semtrace.servers.gunicorn import server_of  # noqa: E402
+from semtrace.servers.discovery import server_of  # noqa: E402
 from semtrace.settings import Settings  # noqa: E402
 from semtrace.tracing.follower import Follower  # noqa: E402
 from semtrace.tui.app import SemtraceApp  # noqa: E402

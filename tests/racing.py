@@ -19,7 +19,7 @@ from support import PROGRAMS, alive, child_pids, start, wait_until
 from semtrace.errors import SemtraceError
 from semtrace.observe.observer import Observer
 from semtrace.repairs import repair
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 
 RECORD = struct.Struct("<III")
 WORKERS, RELEASERS = 3, 2

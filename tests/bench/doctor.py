@@ -24,7 +24,7 @@ from test_doctor import disturb, playing  # noqa: E402
 from semtrace.observe.observer import Observer  # noqa: E402
 from semtrace.present import findings as present  # noqa: E402
 from semtrace.rules import findings  # noqa: E402
-from semtrace.servers.gunicorn import server_of  # noqa: E402
+from semtrace.servers.discovery import server_of  # noqa: E402
 
 PAUSE_S = 0.005
 COST_ROUNDS = 200

@@ -30,7 +30,7 @@ from semtrace.linux import pages  # noqa: E402
 from semtrace.linux.maps import read_mappings  # noqa: E402
 from semtrace.linux.memory import Memory  # noqa: E402
 from semtrace.observe.observer import Observer, settle  # noqa: E402
-from semtrace.servers.gunicorn import server_of  # noqa: E402
+from semtrace.servers.discovery import server_of  # noqa: E402
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from semtrace.model import Lock, Server, Snapshot
 from semtrace.observe.observer import Observer, settle
 from semtrace.present.findings import title
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 from tests.chaos.controller import Controller
 from tests.chaos.families import Family
 from tests.chaos.judge import FALSE_ERROR, QUALIFIED, Wrong, judge, judge_dropped, kind_of_reason

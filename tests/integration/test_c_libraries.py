@@ -23,7 +23,7 @@ from semtrace.model import Lock
 from semtrace.observe.observer import Observer
 from semtrace.repairs import leftovers
 from semtrace.repairs.repair import why_not
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 
 SOURCE = PROGRAMS / "c" / "semaphores.c"
 COMPILERS = {"glibc": ["gcc", "-pthread"], "musl": ["musl-gcc"], "static musl": ["musl-gcc", "-static"]}

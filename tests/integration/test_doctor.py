@@ -31,7 +31,7 @@ from demo_app.server import CLONE, Server, serve
 from semtrace.model import Finding, LastSeen, Lock, LockedInParent, LockedSinceFork, Snapshot
 from semtrace.observe.observer import Observer, settle
 from semtrace.rules import Limits
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 from semtrace.text import is_command
 
 WORKERS = 3

@@ -21,7 +21,7 @@ from semtrace.linux.syscalls import NUMBERS
 from semtrace.model import FileLockType, Finding, FindingCode, Lock, Snapshot
 from semtrace.observe.observer import Observer, settle
 from semtrace.reports.schema import snapshot_json
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 
 PROGRAM = PROGRAMS / "file_locks.py"
 NOBODY = 65534

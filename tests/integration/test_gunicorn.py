@@ -23,8 +23,9 @@ from semtrace.linux.program import Status
 from semtrace.linux.rights import remedy
 from semtrace.model import ProcessId, Server
 from semtrace.observe.observer import Observer
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 from semtrace.servers.gunicornctl import completed
+from semtrace.servers.kinds import gunicorn
 from semtrace.servers.tree import Member, Tree
 
 SCRIPT = str(Path(sys.executable).parent / "gunicorn")
@@ -34,13 +35,13 @@ PLAIN = {"PYTHONPATH": f"{PROGRAMS}/hidden:{PROGRAMS}"}
 
 def found(pid: int) -> Server | None:
     """This server as find_servers sees it: other gunicorns may run on the machine."""
-    return next((server for server in gunicorn.find_servers() if server.pid == pid), None)
+    return next((server for server in discovery.find_servers() if server.pid == pid), None)
 
 
 def found_among(running: Running) -> list[int]:
     """The masters that find_servers sees among all processes of a test."""
     ours = {running.pid, running.popen.pid, *running.all_pids()}
-    return [server.pid for server in gunicorn.find_servers() if server.pid in ours]
+    return [server.pid for server in discovery.find_servers() if server.pid in ours]
 
 
 def roles(members: tuple[Member, ...]) -> list[str]:
@@ -78,14 +79,14 @@ def test_the_console_script_and_the_module(command, env):
             assert b"-t" not in Path(f"/proc/{running.pid}/cmdline").read_bytes()  # the title has overwritten it
         assert (server.worker_class, server.timeout_s) == ("gthread", 21.0)
         for pid in [running.pid, *workers]:
-            assert gunicorn.server_of(pid) == server
+            assert discovery.server_of(pid) == server
 
 
 def test_who_names_its_launcher_means_the_gunicorn():
     launcher = [sys.executable, "-c", "import subprocess, sys; subprocess.call(sys.argv[1:])"]
     with start_gunicorn("hello:app", "-w", "1", wrapper=launcher) as running:
         assert running.pid != running.popen.pid
-        assert gunicorn.server_of(running.popen.pid) == found(running.pid)
+        assert discovery.server_of(running.popen.pid) == found(running.pid)
 
 
 def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line_does_not_say(tmp_path, monkeypatch):
@@ -125,7 +126,7 @@ def test_settings_that_a_reload_changed_are_read_again(tmp_path):
     config.write_text("timeout = 12\n")
     with start_gunicorn("hello:app", "-w", "1", "-c", str(config)) as running:
         running.wait_workers(1)
-        observer = Observer(gunicorn.server_of(running.pid))
+        observer = Observer(discovery.server_of(running.pid))
         try:
             assert observer.snapshot().server.timeout_s == 12.0
             config.write_text("timeout = 34\n")
@@ -194,7 +195,7 @@ def test_a_daemon():
         assert running.pid != running.popen.pid
         (worker,) = running.wait_workers(1)
         assert found_among(running) == [running.pid]
-        assert gunicorn.server_of(worker).pid == running.pid
+        assert discovery.server_of(worker).pid == running.pid
 
 
 def test_a_custom_launcher_under_another_name():
@@ -205,7 +206,7 @@ def test_a_custom_launcher_under_another_name():
         assert server is not None
         assert (server.title, server.application) == ("serve.py 127.0.0.1:0", None)
         assert server.bind == (running.bind,)
-        assert gunicorn.server_of(workers[0]) == server
+        assert discovery.server_of(workers[0]) == server
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_a_wrapper_is_never_the_master(wrapper):
         assert found_among(running) == [running.pid]
         if running.popen.pid != running.pid:
             with pytest.raises(NoServer) as caught:
-                gunicorn.server_of(running.popen.pid)
+                discovery.server_of(running.popen.pid)
             assert f"semtrace {running.pid}" in caught.value.remedy
 
 
@@ -229,7 +230,7 @@ def test_what_only_mentions_gunicorn_is_no_server(command, tmp_path):
     with start(*command, cwd=tmp_path) as (popen, _):
         assert found(popen.pid) is None
         with pytest.raises(NoServer, match="no Python process"):
-            gunicorn.server_of(popen.pid)
+            discovery.server_of(popen.pid)
 
 
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent", "uvicorn_worker.UvicornWorker", "asgi"])
@@ -262,7 +263,7 @@ def test_the_dirty_arbiter_and_its_workers(env):
         assert found_among(running) == [running.pid]
         server = found(running.pid)  # by now it has its title
         for member in members:
-            assert gunicorn.server_of(member.pid) == server
+            assert discovery.server_of(member.pid) == server
 
 
 def test_after_usr2_there_are_two_servers():
@@ -271,15 +272,15 @@ def test_after_usr2_there_are_two_servers():
         running.signal(signal.SIGUSR2)
         masters = wait_until(lambda: len(pids := found_among(running)) == 2 and pids, what="the second master")
         set_up = ["master", "worker"]
-        wait_until(lambda: roles(Tree(gunicorn.server_of(masters[1])).refresh()) == set_up, what="it to set itself up")
-        old, new = (gunicorn.server_of(pid) for pid in masters)
+        wait_until(lambda: roles(Tree(discovery.server_of(masters[1])).refresh()) == set_up, what="it to set itself up")
+        old, new = (discovery.server_of(pid) for pid in masters)
         assert old.pid == running.pid
         assert read_stat(new.pid).ppid == old.pid
         assert old.bind == new.bind == (running.bind,)
         assert old.application == new.application == "hello:app"
         a, b = follow(Tree(old), "master", "worker"), follow(Tree(new), "master", "worker")
         assert not {m.id for m in a} & {m.id for m in b}
-        assert gunicorn.server_of(b[1].pid).pid == new.pid
+        assert discovery.server_of(b[1].pid).pid == new.pid
 
 
 def test_what_had_a_masters_handlers_before_its_exec_is_none(monkeypatch):
@@ -287,8 +288,8 @@ def test_what_had_a_masters_handlers_before_its_exec_is_none(monkeypatch):
     told = iter([Status(1, -1), Status(1, 0)])
     monkeypatch.setattr(gunicorn.program, "read_status", lambda pid: next(told))
     monkeypatch.setattr(gunicorn, "_looks_like_master", lambda pid: True)
-    monkeypatch.setattr(gunicorn, "_lineage", lambda stat: [stat])
-    assert gunicorn._master(os.getpid()) is None
+    monkeypatch.setattr(gunicorn, "lineage", lambda stat: [stat])
+    assert not gunicorn.is_master(read_stat(os.getpid()))
 
 
 # -- workers that come and go
@@ -298,7 +299,7 @@ def test_what_had_a_masters_handlers_before_its_exec_is_none(monkeypatch):
 def followed():
     with start_gunicorn("hello:app", "-w", "2") as running:
         running.wait_workers(2)
-        tree = Tree(gunicorn.server_of(running.pid))
+        tree = Tree(discovery.server_of(running.pid))
         follow(tree, "master", "worker", "worker")
         yield running, tree
 
@@ -335,7 +336,7 @@ def test_a_killed_worker_is_replaced(followed):
 def test_a_worker_that_hangs_is_seen_to_be_replaced():
     with start_gunicorn("hello:app", "-w", "1", "-t", "1") as running:
         running.wait_workers(1)
-        tree = Tree(gunicorn.server_of(running.pid))
+        tree = Tree(discovery.server_of(running.pid))
         before = worker_ids(tree)
         with running.connect() as connection:
             connection.sendall(b"GET /hang HTTP/1.0\r\n\r\n")
@@ -345,7 +346,7 @@ def test_a_worker_that_hangs_is_seen_to_be_replaced():
 def test_max_requests_replaces_a_worker():
     with start_gunicorn("hello:app", "-w", "1", "--max-requests", "1") as running:
         running.wait_workers(1)
-        tree = Tree(gunicorn.server_of(running.pid))
+        tree = Tree(discovery.server_of(running.pid))
         before = worker_ids(tree)
         assert b"200 OK" in running.get()
         wait_until(lambda: len(now := worker_ids(tree)) == 1 and not now & before, what="its successor")
@@ -354,7 +355,7 @@ def test_max_requests_replaces_a_worker():
 def test_the_server_ends_and_a_stuck_worker_stays():
     with start_gunicorn("hello:app", "-w", "1", "-t", "600") as running:
         (worker,) = running.wait_workers(1)
-        tree = Tree(gunicorn.server_of(running.pid))
+        tree = Tree(discovery.server_of(running.pid))
         follow(tree, "master", "worker")
         os.kill(worker, signal.SIGSTOP)
         os.kill(running.pid, signal.SIGKILL)
@@ -371,12 +372,12 @@ def test_a_worker_s_children_belong_to_it_but_other_programs_do_not():
         (booted,) = running.wait_workers(1)
         last = "the last of its children"
         wait_until(lambda: "sleep" in [s.comm for pid in child_pids(booted) if (s := read_stat(pid))], what=last)
-        tree = Tree(gunicorn.server_of(running.pid))
+        tree = Tree(discovery.server_of(running.pid))
         members = follow(tree, "master", "worker", "process", "process")
         (worker,) = (m for m in members if m.role == "worker")
         assert {m.stat.ppid for m in members if m.role == "process"} == {worker.pid}
         for member in members:
-            assert gunicorn.server_of(member.pid).pid == running.pid
+            assert discovery.server_of(member.pid).pid == running.pid
 
 
 def test_a_new_tree_keeps_the_known_processes_that_live(followed):
@@ -414,13 +415,13 @@ def test_a_spawned_child_whose_parent_died_is_not_of_who_adopted_it(method, adop
 
         who = wait_until(lambda: found if len(found := pids()) == 2 else None, what="both processes")
         parent, child = int(who["parent"]), int(who["child"])
-        assert gunicorn.server_of(child).pid == parent
+        assert discovery.server_of(child).pid == parent
         os.kill(parent, signal.SIGKILL)
         wait_until(lambda: not alive(parent), what="the parent to end")
         if method == "spawn":
-            assert gunicorn.server_of(child).pid == child
+            assert discovery.server_of(child).pid == child
         else:  # a forkserver's child was forked by it, and it ends when its server does
-            assert gunicorn.server_of(child).pid not in (1, os.getpid())
+            assert discovery.server_of(child).pid not in (1, os.getpid())
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -428,15 +429,16 @@ def test_a_python_tree_is_found_from_each_of_its_processes(method):
     command = [sys.executable, str(PROGRAMS / "tree.py"), method]
     with started_tree(command) as (root, pids):
         *members, sleeper = pids
-        server = gunicorn.server_of(root)
+        server = discovery.server_of(root)
         assert (server.kind, server.pid, server.title) == ("python", root, f"tree.py {method}")
         for pid in members:
-            assert gunicorn.server_of(pid) == server
+            assert discovery.server_of(pid) == server
         tree = Tree(server)
         wait_until(lambda: {m.pid for m in tree.refresh()} >= {root, *members}, what="all members")
         seen = tree.refresh()
         assert sleeper not in {m.pid for m in seen}
-        assert {m.role for m in seen} == {"process"}
+        assert {m.role for m in seen} - {"forkserver"} == {"process"}
+        assert sum(m.role == "forkserver" for m in seen) == (method == "forkserver")
         # forkserver adds its server; the resource tracker is none of them
         assert len(seen) == 1 + len(members) + (method == "forkserver")
 
@@ -451,14 +453,14 @@ def started_tree(command):
 def test_a_python_under_a_python_is_a_server_of_its_own():
     # exec'd, not forked: this test's own process is no part of it
     with start(sys.executable, "-c", "import time; time.sleep(3600)") as (popen, _):
-        wait_until(lambda: gunicorn.server_of(popen.pid).pid == popen.pid, what="its exec")
+        wait_until(lambda: discovery.server_of(popen.pid).pid == popen.pid, what="its exec")
 
 
 def test_other_programs_have_clear_words():
     with start("sleep", "3600") as (popen, _):
         wait_until(lambda: (s := read_stat(popen.pid)) and s.comm == "sleep", what="the exec of sleep")
         with pytest.raises(NoServer, match=rf"process {popen.pid} \(sleep\) is no Python process"):
-            gunicorn.server_of(popen.pid)
+            discovery.server_of(popen.pid)
         tree = Tree(Server("python", ProcessId(popen.pid, 1), "x", 0.0, "x"))
         assert tree.refresh() == ()
         assert not tree.alive
@@ -467,14 +469,14 @@ def test_other_programs_have_clear_words():
 def test_pids_that_are_nothing():
     for pid in (0, -1, 2**22 + 1, 2**70):
         with pytest.raises(NoServer, match="there is no process"):
-            gunicorn.server_of(pid)
+            discovery.server_of(pid)
 
 
 def test_a_zombie_has_ended():
     child = subprocess.Popen(["true"])
     wait_until(lambda: (s := read_stat(child.pid)) and s.state == "zombie", what="its end")
     with pytest.raises(NoServer, match="has ended"):
-        gunicorn.server_of(child.pid)
+        discovery.server_of(child.pid)
     child.wait()
 
 
@@ -486,16 +488,16 @@ def test_one_that_ends_while_it_is_looked_at_has_ended(monkeypatch):
             child.kill()
             wait_until(lambda: not alive(child.pid), what="its end")
 
-        monkeypatch.setattr(gunicorn.processes, "is_python", ends)
+        monkeypatch.setattr(discovery.processes, "is_python", ends)
         with pytest.raises(NoServer, match="has ended"):
-            gunicorn.server_of(child.pid)
+            discovery.server_of(child.pid)
 
 
 def test_one_that_has_no_memory_any_more_has_ended(monkeypatch):
     """The kernel takes it away first, and only then calls the process a zombie."""
-    monkeypatch.setattr(gunicorn, "read_stat", lambda pid: (s := read_stat(pid)) and replace(s, threads=1, vsize=0))
+    monkeypatch.setattr(discovery, "read_stat", lambda pid: (s := read_stat(pid)) and replace(s, threads=1, vsize=0))
     with pytest.raises(NoServer, match="has just ended"):
-        gunicorn.server_of(os.getpid())
+        discovery.server_of(os.getpid())
 
 
 def test_a_kernel_thread_is_no_python():
@@ -503,22 +505,22 @@ def test_a_kernel_thread_is_no_python():
     if stat is None or not stat.flags & 0x00200000:
         pytest.skip("pid 2 is no kernel thread here")
     with pytest.raises(NoServer, match="kernel"):
-        gunicorn.server_of(2)
+        discovery.server_of(2)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
 def test_another_user_s_server_is_found_by_what_can_be_seen():
     code = """
 import os, sys
-from semtrace.servers import gunicorn, gunicorn_options
+from semtrace.servers import discovery, gunicorn_options
 from semtrace.servers.tree import Tree
 # Both import all that they need, which the other user may not read.
-gunicorn.server_of(int(sys.argv[1]))
+discovery.server_of(int(sys.argv[1]))
 gunicorn_options.parse(["-b", ":0", "x:y"])
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-server = gunicorn.server_of(int(sys.argv[1]))
+server = discovery.server_of(int(sys.argv[1]))
 tree = Tree(server)
-print(server.kind, server.pid, server.pid in [s.pid for s in gunicorn.find_servers()])
+print(server.kind, server.pid, server.pid in [s.pid for s in discovery.find_servers()])
 print(sorted(m.role for m in tree.refresh()), {m.last_heartbeat_s for m in tree.refresh()})
 """
     for env in (None, PLAIN):
@@ -540,22 +542,22 @@ print(sorted(m.role for m in tree.refresh()), {m.last_heartbeat_s for m in tree.
 def test_choose_without_a_pid(monkeypatch):
     one = Server("gunicorn", ProcessId(7, 1), "gunicorn: master [a:b]", 0.0, "x")
     two = Server("gunicorn", ProcessId(8, 1), "gunicorn: master [c:d]", 0.0, "x")
-    monkeypatch.setattr(gunicorn, "find_servers", lambda: ())
+    monkeypatch.setattr(discovery, "find_servers", lambda: ())
     with pytest.raises(NoServer) as none:
-        gunicorn.choose(None)
+        discovery.choose(None)
     assert "gunicorn myapp:app" in none.value.remedy
-    monkeypatch.setattr(gunicorn, "find_servers", lambda: (one,))
-    assert gunicorn.choose(None) == one
-    monkeypatch.setattr(gunicorn, "find_servers", lambda: (one, two))
+    monkeypatch.setattr(discovery, "find_servers", lambda: (one,))
+    assert discovery.choose(None) == one
+    monkeypatch.setattr(discovery, "find_servers", lambda: (one, two))
     with pytest.raises(SeveralServers, match=r"7 \(gunicorn: master \[a:b\]\)") as several:
-        gunicorn.choose(None)
+        discovery.choose(None)
     assert several.value.pids == (7, 8)
 
 
 def test_not_permitted_names_the_command(monkeypatch):
-    monkeypatch.setattr(gunicorn.processes, "is_python", lambda pid: None)
-    monkeypatch.setattr(gunicorn, "_master", lambda pid: None)
+    monkeypatch.setattr(discovery.processes, "is_python", lambda pid: None)
+    monkeypatch.setattr(discovery, "_kind", lambda stat: None)
     with pytest.raises(NotPermitted) as caught:
-        gunicorn.server_of(os.getpid())
+        discovery.server_of(os.getpid())
     assert caught.value.remedy == remedy(os.getpid())
     assert alive(os.getpid())

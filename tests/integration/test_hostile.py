@@ -28,7 +28,7 @@ from semtrace.model import ProcessId, SemId
 from semtrace.observe.observer import Observer, settle
 from semtrace.repairs import repair
 from semtrace.repairs.audit import Audit
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 from semtrace.tracing import tracedirs
 from semtrace.tracing.follower import StateFilePoller
 from semtrace.tracing.reporters import Mapped

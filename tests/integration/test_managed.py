@@ -17,7 +17,7 @@ from semtrace.linux.process import read_stat
 from semtrace.model import Doubt, FindingCode, HeldBy, RootKind, Snapshot, ThreadId, Wait, WaitKind
 from semtrace.observe.observer import Observer
 from semtrace.rules import Limits
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 
 SOME = [version for version in VERSIONS if version in ("3.8", "3.11", "3.14")]
 
@@ -58,7 +58,7 @@ def clients(tmp_path: Path) -> Iterator[Callable[[str, str], Clients]]:
             stack.callback(kill_tree, popen.pid)
             assert popen.stdout is not None
             pids = [int(each) for each in popen.stdout.readline().split()]
-            server = gunicorn.server_of(popen.pid)
+            server = discovery.server_of(popen.pid)
             stat = read_stat(pids[2])
             assert stat is not None
             observer = Observer(replace(server, id=stat.id) if alone else server, limits=Limits(wait_s=3.0))

@@ -38,7 +38,7 @@ from semtrace.metrics.fleet import Fleet
 from semtrace.metrics.watch import Watch
 from semtrace.model import Server
 from semtrace.rules import Limits
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 
 LOCK = 'lock="traced_app.lock"'
 needs_prometheus = pytest.mark.skipif(
@@ -244,7 +244,7 @@ def test_servers_are_found_as_they_come_and_go() -> None:
     mine: list[int] = []
 
     def find() -> list[Server]:
-        return [server for server in gunicorn.find_servers() if server.pid in mine]
+        return [server for server in discovery.find_servers() if server.pid in mine]
 
     failed: list[str] = []
     fleet = Fleet(find, lambda server: Watch(server, 0.2, Limits(), lambda: None, failed.append))

@@ -14,7 +14,7 @@ from support import PATIENCE_S, start_gunicorn, wait_until
 from semtrace.model import LockRef, Snapshot
 from semtrace.observe.names import namebook
 from semtrace.observe.observer import Observer, settle
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 
 NEWEST = INTERPRETERS[list(INTERPRETERS)[-1]]
 

@@ -13,7 +13,7 @@ from support import PATIENCE_S, Running, alive, start_gunicorn, wait_until
 
 from semtrace.model import Lock, Snapshot
 from semtrace.observe.observer import Observer
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 
 WAITERS = 2
 

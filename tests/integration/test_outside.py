@@ -27,7 +27,7 @@ from semtrace.model import Lock, SemId
 from semtrace.observe.observer import Observer
 from semtrace.repairs import repair
 from semtrace.repairs.repair import Released
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_files, or becomes another user: root")
 

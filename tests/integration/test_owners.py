@@ -14,7 +14,7 @@ from semtrace.model import Lock, Snapshot
 from semtrace.observe.evidence.owned import Owned
 from semtrace.observe.observer import Observer, settle
 from semtrace.rules.basis import Limits, is_read_lock
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 
 every = pytest.mark.parametrize("python", INTERPRETERS.values(), ids=INTERPRETERS.keys())
 some = pytest.mark.parametrize("python", SOME.values(), ids=SOME.keys())

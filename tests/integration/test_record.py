@@ -21,7 +21,7 @@ from semtrace.record.recorder import Recorder, Wanted
 from semtrace.record.replay import Replay
 from semtrace.record.sink import File
 from semtrace.rules import Limits
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from semtrace.model import Lock, ProcessId, SemId
 from semtrace.observe.observer import Observer
 from semtrace.repairs import dead_state_files, repair
 from semtrace.repairs.dead_state_files import SetRight
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 from semtrace.tracing.follower import Follower
 from semtrace.wire import LockBook
 

@@ -138,7 +138,7 @@ def test_a_worker_that_protects_itself_while_it_is_watched_is_no_proof_of_an_orp
     script = _AS_USER.replace("sys.exit(main(sys.argv[3:]))", "exec(sys.argv[3])")
     code = """
 import time
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 from semtrace.observe.observer import Observer
 observer = Observer(server_of(int(sys.argv[4])))
 observer.snapshot()
@@ -400,7 +400,7 @@ def test_a_process_of_300_megabytes_is_searched_in_slices() -> None:
 
 
 def _server(t: Target) -> Server:
-    from semtrace.servers.gunicorn import server_of
+    from semtrace.servers.discovery import server_of
 
     return server_of(t.root)
 

@@ -15,7 +15,7 @@ from support import PROGRAMS, start, wait_until
 from semtrace.cpython.withblocks import entries
 from semtrace.model import Advice, Finding, HeldBy, MayBeGate, RingLink, Snapshot, ThreadLockUse
 from semtrace.observe.observer import Observer
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 from semtrace.waits import graph
 
 # Enough where the frames, which each version lays out in its own way, do not decide.
@@ -55,7 +55,7 @@ class Program:
 def program(version: str, case: str, folder: Path) -> Iterator[Program]:
     ids = folder / "ids"
     with start(need(version), str(PROGRAMS / "threaded.py"), case, str(ids)) as (popen, _):
-        observer = Observer(gunicorn.server_of(popen.pid), all_thread_locks=True)
+        observer = Observer(discovery.server_of(popen.pid), all_thread_locks=True)
         try:
             yield Program(observer, ids)
         finally:

@@ -21,7 +21,7 @@ from semtrace.repairs import repair
 from semtrace.repairs.repair import Released
 from semtrace.reports.diagnosis import doctor_text
 from semtrace.reports.schema import snapshot_json
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 from semtrace.servers.processes import cmdline
 
 every = pytest.mark.parametrize("version", VERSIONS)

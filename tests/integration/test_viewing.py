@@ -26,7 +26,7 @@ from semtrace.commands import events
 from semtrace.instrument import bootstrap
 from semtrace.model import Lock, ProcessId, Snapshot, Statistics
 from semtrace.observe.observer import Observer, settle
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 from semtrace.tracing.follower import Follower
 
 SEMTRACE = [sys.executable, "-m", "semtrace"]

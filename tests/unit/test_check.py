@@ -39,7 +39,7 @@ def test_exit_code_follows_from_what_is_found(snapshot: Snapshot, verdict: str, 
 def test_worst_of_several_servers_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {10: sick.snapshot(), 20: sick.snapshot(*sick.embrace())}
     servers = [replace(sick.SERVER, id=sick.pid(number)) for number in found]
-    monkeypatch.setattr(check.gunicorn, "find_servers", lambda: servers)
+    monkeypatch.setattr(check.discovery, "gunicorns", lambda: servers)
 
     def answer(server: object, limits: Limits) -> check.Answer:
         shown = with_findings(found[server.pid])  # type: ignore[attr-defined]
@@ -54,7 +54,7 @@ def test_worst_of_several_servers_is_the_answer(monkeypatch: pytest.MonkeyPatch)
 
 def test_servers_that_end_while_others_are_checked_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     servers = [replace(sick.SERVER, id=sick.pid(number)) for number in (10, 20, 30)]
-    monkeypatch.setattr(check.gunicorn, "find_servers", lambda: servers)
+    monkeypatch.setattr(check.discovery, "gunicorns", lambda: servers)
     alive = {20}
 
     def answer(server: Server, limits: Limits) -> check.Answer:
@@ -67,7 +67,7 @@ def test_servers_that_end_while_others_are_checked_are_left_out(monkeypatch: pyt
     assert (line.partition(":")[0], code) == ("OK", 0)
     alive.clear()
     for found in (servers, servers[:1]):
-        monkeypatch.setattr(check.gunicorn, "find_servers", lambda found=found: found)
+        monkeypatch.setattr(check.discovery, "gunicorns", lambda found=found: found)
         with pytest.raises(NoServer, match="no gunicorn"):
             check.check(None, Limits())
 

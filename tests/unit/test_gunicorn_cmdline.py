@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semtrace.servers.gunicorn import is_named_so, readable
+from semtrace.servers.commandline import readable
 from semtrace.servers.gunicorn_options import Settings, application_of_title, arguments, parse, settings
+from semtrace.servers.kinds.gunicorn import is_named_so
 
 
 @pytest.mark.parametrize(

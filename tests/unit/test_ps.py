@@ -28,6 +28,7 @@ def test_the_table():
         "  gunicorn: master [my.app:app]",
         "  application my.app:app, bind 127.0.0.1:8000 unix:/run/web.sock,",
         "  worker class gthread, timeout 30s, workers 1",
+        "  health: not looked at",
         "PID  ROLE    STATE     CPU%  MEMORY  THREADS    AGE  HEARTBEAT",
         "100  master  sleeping   0.0     41M        2  3m12s          -",
         "101  worker  running   97.3     43M        5  3m11s       0.4s",
@@ -46,7 +47,7 @@ def test_what_is_not_known_is_a_dash_and_what_a_server_calls_itself_cannot_comma
 def test_servers_are_separated_and_none_is_said():
     listing = Listing(SERVER, (MASTER,))
     assert list(lines([listing, listing], 1192.0)).count("") == 1
-    assert list(lines([], 0.0)) == ["No gunicorn is running on this machine."]
+    assert list(lines([], 0.0)) == ["No pre-forked Python server is running on this machine."]
 
 
 def test_the_document_is_the_contract():
@@ -82,6 +83,7 @@ def test_the_document_is_the_contract():
                         "waits_on": None,
                     }
                 ],
+                "health": None,
             }
         ],
         "problems": [],

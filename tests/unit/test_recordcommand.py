@@ -73,9 +73,9 @@ def test_a_recorder_goes_on_with_the_restarted_server(tmp_path: Path) -> None:
         return found
 
     asked = Asked()
-    gunicorn = SimpleNamespace(choose=lambda pid: OLD, find_servers=find)
+    gunicorn = SimpleNamespace(choose=lambda pid: OLD, gunicorns=find)
     with (
-        patch.object(command, "gunicorn", gunicorn),
+        patch.object(command, "discovery", gunicorn),
         patch.object(command, "Recorder", FakeRecorder),
         patch.object(command, "Asked", lambda: asked),
         patch.object(command, "_LOOK_AGAIN_S", 0.0),
@@ -88,5 +88,5 @@ def test_a_recorder_goes_on_with_the_restarted_server(tmp_path: Path) -> None:
 def test_what_is_no_gunicorn_cannot_be_found_again(tmp_path: Path) -> None:
     python = replace(OLD, kind="python")
     gunicorn = SimpleNamespace(choose=lambda pid: python)
-    with patch.object(command, "gunicorn", gunicorn), pytest.raises(UsageError, match="only a gunicorn"):
+    with patch.object(command, "discovery", gunicorn), pytest.raises(UsageError, match="only a gunicorn"):
         record(Order(tmp_path / "x", Wanted(0.1), 10, reconnect=True), lambda said: None)

@@ -16,7 +16,7 @@ from semtrace.linux.memory import Memory
 from semtrace.linux.process import PAGE_SIZE
 from semtrace.linux.pthread import innermost_ids
 from semtrace.observe.observer import Observer
-from semtrace.servers.gunicorn import server_of
+from semtrace.servers.discovery import server_of
 
 context = multiprocessing.get_context("fork")
 lock, guard = context.Lock(), threading.Lock()

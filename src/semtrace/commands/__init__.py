@@ -15,7 +15,7 @@ from semtrace.commands.options import Parser
 SUMMARIES = {
     "attach": "the live view (the default)",
     "doctor": "what is wrong, and what to do",
-    "ps": "every gunicorn of this machine",
+    "ps": "every pre-forked Python server of this machine",
     "dump": "one snapshot as text",
     "check": "one line and an exit code, for probes",
     "events": "what traced locks do, as it happens",

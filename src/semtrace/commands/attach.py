@@ -25,7 +25,7 @@ def configure(command: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from semtrace.commands import live
-    from semtrace.servers import gunicorn
+    from semtrace.servers import discovery
     from semtrace.tui import app
 
     if options.browser is None:
@@ -33,12 +33,12 @@ def run(options: argparse.Namespace) -> int:
     settings = live.settings_of(options)
 
     def find() -> Sequence[Server]:
-        return gunicorn.find_servers() if options.pid is None else (gunicorn.server_of(options.pid),)
+        return discovery.find_servers() if options.pid is None else (discovery.server_of(options.pid),)
 
     with live.recording(settings) as recorder, live.releasing(options.audit) as release_it:
         tools = live.tools(settings, release_it, recorder)
         return app.run(
-            lambda: find() or (gunicorn.choose(options.pid),),
+            lambda: find() or (discovery.choose(options.pid),),
             live.following(settings),
             settings=settings,
             tools=live.in_browser(tools, options.browser) if options.browser else tools,

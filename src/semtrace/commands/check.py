@@ -20,7 +20,7 @@ from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.present.headline import headline_text
 from semtrace.rules import Limits
 from semtrace.rules.headline import Headline, headline
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 from semtrace.text import clean, clip
 from semtrace.waits.workers import serving_waits_by_worker, workers
 
@@ -49,6 +49,7 @@ class Answer:
     server: Server
     line: Headline
     exit_code: int
+    open: bool = False
 
 
 def configure(command: Parser) -> None:
@@ -73,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
 def check(pid: int | None, limits: Limits) -> tuple[str, int]:
     """Return the line about the server of that process, or about the worst of all gunicorns, and the exit code."""
     if pid is not None:
-        answers = [answer_for(gunicorn.server_of(pid), limits)]
+        answers = [answer_for(discovery.server_of(pid), limits)]
     else:
-        answers = _of_all(gunicorn.find_servers(), limits)
+        answers = _of_all(discovery.gunicorns(), limits)
     if not answers:
         raise NoServer("no gunicorn is running on this machine", "give the PID of the server to check")
     worst = max(answers, key=lambda answer: (EXIT_OK, EXIT_NOT_PERMITTED, EXIT_FINDINGS).index(answer.exit_code))
@@ -104,29 +105,31 @@ def _answer_or_none(server: Server, limits: Limits) -> Answer | None:
         return None
 
 
-def answer_for(server: Server, limits: Limits) -> Answer:
+def answer_for(server: Server, limits: Limits, patience_s: float = _PATIENCE_S) -> Answer:
+    """Return the answer after at most `patience_s` of watching, more or less; it is `open` if that was too short."""
     observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, limits=limits, names_at_once=False)
     try:
-        snapshot = _decided(observer)
+        snapshot, is_open = _decided(observer, patience_s)
     finally:
         observer.close()
     if not snapshot.alive:
-        raise NoServer(f"process {server.pid} has ended", "`semtrace ps` lists the gunicorns of this machine")
+        raise NoServer(f"process {server.pid} has ended", "`semtrace ps` lists the servers of this machine")
     line = headline(snapshot)
-    return Answer(server, line, _exit_code(line, snapshot))
+    return Answer(server, line, _exit_code(line, snapshot), is_open)
 
 
-def _decided(observer: Observer) -> Snapshot:
-    deadline_s = time.monotonic() + _PATIENCE_S
+def _decided(observer: Observer, patience_s: float) -> tuple[Snapshot, bool]:
+    """Return the snapshot to judge by, and whether more of them could still change the answer."""
+    deadline_s = time.monotonic() + patience_s
     snapshot, looks = observer.snapshot(), 1
     resting = _resting(snapshot)
     while snapshot.alive and (looks < _LEAST_LOOKS or _may_change(observer, snapshot, resting)):
-        if time.monotonic() > deadline_s:
-            break
+        if looks >= _LEAST_LOOKS and time.monotonic() > deadline_s:
+            return snapshot, True
         time.sleep(_PAUSE_S)
         snapshot, looks = observer.snapshot(), looks + 1
         resting = {thread: ran_ns for thread, ran_ns in resting.items() if run_time_ns(*thread) == ran_ns}
-    return snapshot
+    return snapshot, False
 
 
 def _may_change(observer: Observer, snapshot: Snapshot, resting: Mapping[Thread, int]) -> bool:

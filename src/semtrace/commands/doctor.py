@@ -24,7 +24,7 @@ from semtrace.rules import Limits, with_findings, worst_first
 from semtrace.rules.coverage import nothing_seen
 from semtrace.rules.memory import nearly_full
 from semtrace.rules.passing import passed
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 from semtrace.text import iso
 from semtrace.tracing.follower import Follower
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     """Judge once; with `--watch` again whenever that changes. On a recording, judge what was seen."""
     if isinstance(options.pid, Path):
         return _recorded(options)
-    patient = Doctor(gunicorn.choose(options.pid), limits(options))
+    patient = Doctor(discovery.choose(options.pid), limits(options))
     try:
         snapshot = _examine(patient, options)
         failed = as_severe_as(options.fail_on, snapshot)

@@ -39,10 +39,10 @@ def run(options: argparse.Namespace) -> int:
     if isinstance(options.pid, Path):
         return _recorded(options)
     from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer, settle
-    from semtrace.servers import gunicorn
+    from semtrace.servers import discovery
 
     observer = Observer(
-        gunicorn.choose(options.pid),
+        discovery.choose(options.pid),
         search_budget_s=LONG_SEARCH_BUDGET_S,
         all_thread_locks=options.all,
         limits=limits(options),

@@ -21,7 +21,7 @@ from semtrace.record.reader import Recording
 from semtrace.record.tracedevents import traced_batches
 from semtrace.reports.eventlines import Batch, json_lines, lost_json, painted, text_lines
 from semtrace.reports.schema import death_json
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 from semtrace.tracing.drain import Drain
 from semtrace.tracing.events import Event
 from semtrace.tracing.follower import TraceDirectories
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if isinstance(options.pid, Path):
         return _recorded(options)
     with ending_on_signals():
-        server = gunicorn.choose(options.pid)
+        server = discovery.choose(options.pid)
         if options.json:
             emit_ascii(json_blocks(server, for_s=options.seconds))
         else:

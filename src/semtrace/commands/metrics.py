@@ -18,7 +18,7 @@ from semtrace.console.signals import ending_on_signals
 from semtrace.errors import NoServer, SemtraceError, UsageError
 from semtrace.linux import files
 from semtrace.linux.heap import Heap
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 
 if TYPE_CHECKING:
     from semtrace.metrics.fleet import Fleet
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.all and options.pid:
         raise UsageError("--all and PIDs exclude each other", "leave out one of them")
-    find = of_pids(options.pid) if options.pid else gunicorn.find_servers
+    find = of_pids(options.pid) if options.pid else discovery.gunicorns
     judged_by = limits(options)
     sys.setswitchinterval(_SWITCH_S)
     files.allow_many()

@@ -1,38 +1,55 @@
-"""`semtrace ps`: the gunicorns of this machine and their processes, as a table for people or as JSON."""
+"""`semtrace ps`: the servers of this machine, how each fares, and their processes, as a table for people or as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TimedOut  # another class than the built-in one up to Python 3.10
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from semtrace import text
 from semtrace.commands.options import Parser
 from semtrace.console.printing import emit
-from semtrace.errors import EXIT_OK
+from semtrace.errors import EXIT_OK, SemtraceError
 from semtrace.lazydata import dataclass
-from semtrace.model import Process, Server
-from semtrace.servers import gunicorn, gunicornctl, processes
+from semtrace.model import Process, ProcessId, Server
+from semtrace.present.servers import kind_text
+from semtrace.reports.schema import SCHEMA, process_json, server_json, states_json
+from semtrace.servers import discovery, gunicornctl, processes
+from semtrace.servers.kinds.gunicorn import control_socket
 from semtrace.servers.tree import Member, Tree
+
+if TYPE_CHECKING:
+    from semtrace.commands.check import Answer
 
 CPU_INTERVAL_S = 0.2
 
-Json = dict[str, object]
+# How long each server is watched for its health, and until when the last one has to have its turn.
+_PATIENCE_S = 0.1
+_HEALTH_S = 2.0
+_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class Listing:
-    """One server with its processes, root first."""
+    """One server with its processes, root first. `health` is None if it could not be looked at, or was not in time."""
 
     server: Server
     processes: tuple[Process, ...]
+    health: Answer | None = None
 
 
 def configure(command: Parser) -> None:
     command.explain(
-        "Lists the gunicorns.", "semtrace ps  each with its workers, as a table", "semtrace ps --json  for programs"
+        "Lists the servers: gunicorn, uWSGI, uvicorn, hypercorn, granian, celery, dramatiq, huey, rq, django-q, and "
+        "other Python programs of which at least two processes share a semaphore. The health is that of a short look: "
+        "semtrace check PID looks longer.",
+        "semtrace ps  each with its workers, as a table",
+        "semtrace ps --json  for programs",
     )
     command.add_argument("--json", action="store_true", help="for programs")
 
@@ -45,28 +62,70 @@ def run(options: argparse.Namespace) -> int:
 def ps(as_json: bool) -> Iterator[str]:
     """The lines of `semtrace ps`. CPU is that of the last 0.2 s, from two readings: a kernel tick shows as 5 %.
 
-    Settings that no command line shows are asked of the control sockets, for at most 0.3 s each.
+    Settings that no command line shows are asked of the control sockets, for at most 0.3 s each. The servers are looked
+    at meanwhile.
     """
     taken_at = time.time()
-    listings = _listings()
+    listings = _listings(discovery.find_servers())
     if as_json:
         yield from json.dumps(document(listings, taken_at), indent=2).split("\n")
     else:
         yield from lines(listings, taken_at)
 
 
-def _listings() -> tuple[Listing, ...]:
-    trees = [Tree(server) for server in gunicorn.find_servers()]
+def listing_of(server: Server) -> Listing:
+    """Return what `ps` says of one server."""
+    return _listings([server])[0]
+
+
+def _listings(found: Sequence[Server]) -> tuple[Listing, ...]:
+    if not found:
+        return ()
+    trees = [Tree(server) for server in found]
     handles = {member.id: processes.opened(member.id) for tree in trees for member in tree.refresh()}
     began = time.monotonic()
-    servers = [gunicornctl.completed(tree.server, gunicorn.control_socket(tree.server)) for tree in trees]
+    health = _healths(found)
+    servers = [_completed(tree.server) for tree in trees]
     time.sleep(max(CPU_INTERVAL_S - (time.monotonic() - began), 0))
-    members = [tree.refresh() for tree in trees]
+    members = [(*tree.refresh(), *tree.trackers()) for tree in trees]
     return tuple(
-        Listing(server, tuple(_process(member, handles.get(member.id)) for member in now))
+        Listing(server, tuple(_process(member, handles.get(member.id)) for member in now), health.get(server.id))
         for server, tree, now in zip(servers, trees, members, strict=True)
         if tree.alive
     )
+
+
+def _completed(server: Server) -> Server:
+    return gunicornctl.completed(server, control_socket(server)) if server.kind == "gunicorn" else server
+
+
+def _healths(servers: Sequence[Server]) -> Mapping[ProcessId, Answer]:
+    """Look at each server for a moment: what is stuck for certain is seen at once. Whose turn does not come in time is
+    left out.
+    """
+    from semtrace.commands.check import answer_for
+    from semtrace.rules import USUAL
+
+    def ask(server: Server) -> Answer:
+        return answer_for(server, USUAL, _PATIENCE_S)
+
+    began = time.monotonic()
+    pool = ThreadPoolExecutor(min(_AT_ONCE, len(servers)))
+    asked = {server.id: pool.submit(ask, server) for server in servers}
+    found = {}
+    for process, future in asked.items():
+        answer = _answer(future, max(_HEALTH_S - (time.monotonic() - began), 0))
+        if answer is not None:
+            found[process] = answer
+    pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _answer(future: Future[Answer], left_s: float) -> Answer | None:
+    try:
+        return future.result(left_s)
+    except (SemtraceError, TimedOut):
+        return None
 
 
 def _process(member: Member, handle: processes.Handle | None) -> Process:
@@ -78,9 +137,9 @@ def _process(member: Member, handle: processes.Handle | None) -> Process:
 
 
 def lines(listings: Sequence[Listing], now: float) -> Iterator[str]:
-    """For people: each server with a line of what it is, one of how it is set, and its processes below."""
+    """For people: each server with a line of what it is, how it is set and how it fares, and its processes below."""
     if not listings:
-        yield "No gunicorn is running on this machine."
+        yield "No pre-forked Python server is running on this machine."
     for number, listing in enumerate(listings):
         if number:
             yield ""
@@ -90,18 +149,38 @@ def lines(listings: Sequence[Listing], now: float) -> Iterator[str]:
 
 def _server_lines(listing: Listing, now: float) -> Iterator[str]:
     server = listing.server
-    workers = sum(process.role == "worker" for process in listing.processes)
-    version = f" {server.version}" if server.version else ""
-    yield f"gunicorn{version}, pid {server.pid}, user {text.clean(server.user)}, up {text.age(now - server.started_at)}"
+    up = text.age(now - server.started_at)
+    yield f"{kind_text(server)}, pid {server.pid}, user {text.clean(server.user)}, up {up}"
     yield f"  {text.clip(text.clean(server.title), 78)}"
-    facts = [
-        ("application", server.application),
-        ("bind", " ".join(server.bind) or None),
-        ("worker class", server.worker_class),
-        ("timeout", None if server.timeout_s is None else f"{server.timeout_s:g}s"),
-        ("workers", str(workers)),
-    ]
-    yield from _wrapped([f"{name} {text.clean(value or text.UNKNOWN)}" for name, value in facts], 80)
+    yield from _wrapped([f"{name} {text.clean(value or text.UNKNOWN)}" for name, value in _facts(listing)], 80)
+    yield f"  {text.clip(text.clean(health_text(listing.health)), 78)}"
+
+
+def _facts(listing: Listing) -> list[tuple[str, str | None]]:
+    """Of gunicorn all settings, of others what is known. Workers are counted where some are known to be workers."""
+    server = listing.server
+    workers = sum(process.role == "worker" for process in listing.processes)
+    facts: list[tuple[str, str | None]] = [("application", server.application), ("bind", " ".join(server.bind) or None)]
+    if server.kind == "gunicorn":
+        facts.append(("worker class", server.worker_class))
+        facts.append(("timeout", None if server.timeout_s is None else f"{server.timeout_s:g}s"))
+        return [*facts, ("workers", str(workers))]
+    known = [each for each in facts if each[1] is not None]
+    return [*known, ("workers", str(workers))] if workers else known
+
+
+def health_text(health: Answer | None) -> str:
+    """Return `health: STUCK: …` or `health: 4 workers, 1 idle, 3 busy`: a moment is too short for `OK`, or to find that
+    workers which wait are stuck.
+    """
+    if health is None:
+        return "health: not looked at"
+    from semtrace.present.headline import headline_text
+
+    said = headline_text(health.line).removeprefix("OK: ")
+    unsure = health.open and health.line.workers.count("waiting")
+    more = f"; not decided yet: semtrace check {health.server.pid}" if unsure else ""
+    return f"health: {said}{more}"
 
 
 def _wrapped(facts: Sequence[str], width: int) -> Iterator[str]:
@@ -135,44 +214,30 @@ def _rows(processes: Sequence[Process], now: float) -> list[list[str]]:
     return rows
 
 
-def document(listings: Sequence[Listing], taken_at: float) -> Json:
-    """For programs: schema 1. What was not measured is null, `holds` and `waits_on` among it: `dump` tells those."""
+def document(listings: Sequence[Listing], taken_at: float) -> dict[str, Any]:
+    """For programs: schema 1. What was not measured is null, `holds` and `waits_on` among it: `dump` has those."""
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "taken_at": text.iso(taken_at),
         "servers": [_server_document(listing) for listing in listings],
         "problems": [],
     }
 
 
-def _server_document(listing: Listing) -> Json:
-    server = listing.server
-    return {
-        "kind": server.kind,
-        "pid": server.pid,
-        "title": server.title,
-        "version": server.version,
-        "user": server.user,
-        "application": server.application,
-        "bind": list(server.bind),
-        "worker_class": server.worker_class,
-        "timeout_s": server.timeout_s,
-        "started_at": text.iso(server.started_at),
-        "processes": [_process_document(process) for process in listing.processes],
-    }
+def _server_document(listing: Listing) -> dict[str, Any]:
+    processes = [{**process_json(process), "holds": None, "waits_on": None} for process in listing.processes]
+    return {**server_json(listing.server), "processes": processes, "health": _health_document(listing.health)}
 
 
-def _process_document(process: Process) -> Json:
+def _health_document(health: Answer | None) -> dict[str, Any] | None:
+    """`verdict` is `ok` only for a server that was looked at for long enough; otherwise null."""
+    if health is None:
+        return None
+    line = health.line
+    settled = line.verdict != "ok" or not health.open
     return {
-        "pid": process.pid,
-        "ppid": process.ppid,
-        "role": process.role,
-        "state": process.state,
-        "cpu_percent": None if process.cpu_percent is None else round(process.cpu_percent, 1),
-        "rss": process.rss,
-        "threads": process.threads,
-        "started_at": text.iso(process.started_at),
-        "last_heartbeat_s": None if process.last_heartbeat_s is None else round(process.last_heartbeat_s, 3),
-        "holds": None,
-        "waits_on": None,
+        "verdict": line.verdict if settled else None,
+        "text": health_text(health).removeprefix("health: "),
+        "finding": str(line.finding.code) if line.finding else None,
+        **states_json(line.workers),
     }

@@ -18,7 +18,7 @@ from semtrace.record.recorder import Recorder, Wanted
 from semtrace.record.sink import CannotWrite, File, Full
 from semtrace.record.successor import successors
 from semtrace.rules.coverage import nothing_seen
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 from semtrace.text import age, clean, counted, size
 
 # With --all: how often new servers are looked for.
@@ -114,7 +114,7 @@ class _Recording:
             if not self._recorders:
                 self._say("no gunicorn is running on this machine yet")
             return
-        server = gunicorn.choose(self._order.pid)
+        server = discovery.choose(self._order.pid)
         if self._order.reconnect and server.kind != "gunicorn":
             raise UsageError("only a gunicorn can be found again after a restart", "record it without --reconnect")
         self._begin(server, self._order.out)
@@ -179,7 +179,7 @@ class _Recording:
     def _look_for_servers(self) -> None:
         self._look_due_s = time.monotonic() + _LOOK_EVERY_S
         with suppress(NoServer):
-            for server in gunicorn.find_servers():
+            for server in discovery.gunicorns():
                 if server.id not in self._known:
                     began = time.strftime("%Y%m%d-%H%M%S")
                     self._begin(server, self._order.out / f"semtrace-{server.pid}-{began}.semrec")
@@ -189,7 +189,7 @@ class _Recording:
         self._look_due_s = time.monotonic() + _LOOK_AGAIN_S
         found: Sequence[Server] = ()
         with suppress(NoServer):
-            found = successors(gone, gunicorn.find_servers(), self._known)
+            found = successors(gone, discovery.gunicorns(), self._known)
         if len(found) == 1:
             self._gone = None
             self._begin(found[0], self._next_path())

@@ -14,7 +14,7 @@ from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.repairs import repair, report
 from semtrace.repairs.audit import Audit, release_act, release_intent
 from semtrace.repairs.repair import Released
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 
 Say = Callable[[str], None]
 
@@ -33,7 +33,7 @@ def configure(command: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     with ending_on_signals():
-        server = gunicorn.choose(options.pid)
+        server = discovery.choose(options.pid)
         with working(f"proving that nobody holds {options.lock}"):
             emit_prose(release(server, options.lock, yes=options.yes, audit=options.audit, say=say))
     return EXIT_OK

@@ -14,7 +14,7 @@ from semtrace.commands.options import Parser, add_audit, add_pid, add_view, port
 from semtrace.console.printing import emit, say
 from semtrace.errors import SemtraceError
 from semtrace.linux import files
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 
 
 def configure(command: Parser) -> None:
@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> int:
     from semtrace.commands.live import settings_of
     from semtrace.web import complaints, gate, invitation, server, view_process
 
-    if options.pid is not None or not gunicorn.find_servers():
-        gunicorn.choose(options.pid)
+    if options.pid is not None or not discovery.find_servers():
+        discovery.choose(options.pid)
     settings_of(options)
     files.allow_many()
     with server.listen(options.host, options.port) as listening:

@@ -16,7 +16,8 @@ from semtrace.instrument import places
 from semtrace.instrument.bootstrap import environment
 from semtrace.launch import logfiles
 from semtrace.model import ProcessId, Server
-from semtrace.servers import gunicorn, processes
+from semtrace.servers import discovery, processes
+from semtrace.servers.kinds.gunicorn import is_named_so
 
 _LOOK_EVERY_S = 0.05
 _OTHER_PROGRAM_S = 1.0  # for other programs than gunicorn to have started
@@ -100,7 +101,7 @@ class Launched:
         while self.running:
             found = self._found()
             waited_s = time.monotonic() - began
-            if found is not None and found.kind == "gunicorn":
+            if found is not None and found.kind != "python":
                 self._main_pid = found.pid
                 self._roots.add(found.id)
                 return found
@@ -175,17 +176,17 @@ class Launched:
         other = None
         for pid in [self.pid, *processes.descendants(self.pid)]:
             try:
-                found = gunicorn.server_of(pid)
+                found = discovery.server_of(pid)
             except SemtraceError:
                 continue
-            if found.kind == "gunicorn":
+            if found.kind != "python":
                 return found
             other = other or found
         return other
 
     def _is_gunicorn(self) -> bool:
         family = [self.pid, *processes.descendants(self.pid)]
-        return any(gunicorn.is_named_so(processes.cmdline(pid)) for pid in family)
+        return any(is_named_so(processes.cmdline(pid)) for pid in family)
 
     def _failed(self) -> SemtraceError:
         lines = self.last_lines()

@@ -20,6 +20,9 @@ _LIMIT = 1 << 20
 # How the standard library's multiprocessing, celery's billiard and joblib's loky start their children.
 _SPAWNED = re.compile(r"from (multiprocessing|billiard)\.(spawn|forkserver) import |loky\.backend\.popen_loky")
 
+_FORKSERVER = re.compile(r"-c from (multiprocessing|billiard)\.forkserver import ")
+_TRACKER = re.compile(r"-c from (multiprocessing|billiard|loky\.backend)\.(resource_|semaphore_)tracker import ")
+
 # In this order since Linux 2.6; the process's own name, which comes before them, is escaped and cannot hold a new line.
 _STATUS = re.compile(rb"^Tgid:\t(\d+)$.*?^SigCgt:\t([0-9a-f]+)$", re.MULTILINE | re.DOTALL)
 
@@ -138,3 +141,13 @@ def is_spawned(command: tuple[str, ...]) -> bool:
     come without the NULs between them, torn at every blank.
     """
     return _SPAWNED.search(" ".join(command)) is not None
+
+
+def is_forkserver(command: tuple[str, ...]) -> bool:
+    """True for the server of the forkserver method, and for what it forked (Lib/multiprocessing/forkserver.py)."""
+    return _FORKSERVER.search(" ".join(command)) is not None
+
+
+def is_resource_tracker(command: tuple[str, ...]) -> bool:
+    """True for the process that removes named semaphores at the end (Lib/multiprocessing/resource_tracker.py)."""
+    return _TRACKER.search(" ".join(command)) is not None

@@ -12,7 +12,7 @@ from semtrace.metrics.labels import server_labels
 from semtrace.metrics.reading import Reading
 from semtrace.metrics.watch import Watch
 from semtrace.model import ProcessId, Server
-from semtrace.servers import gunicorn
+from semtrace.servers import discovery
 
 # A thread each; more servers than these are not one machine's.
 MOST_SERVERS = 100
@@ -68,7 +68,7 @@ def of_pids(pids: Sequence[int]) -> Callable[[], list[Server]]:
 
     Another process that gets the number of one of them later is not watched.
     """
-    servers = {server.id: server for server in map(gunicorn.server_of, pids)}
+    servers = {server.id: server for server in map(discovery.server_of, pids)}
 
     def find() -> list[Server]:
         return [found for server in servers.values() if (found := _again(server)) is not None]
@@ -82,6 +82,6 @@ def _again(server: Server) -> Server | None:
     if stat is None or stat.id != server.id or stat.ended:
         return None
     with suppress(NoServer, NotPermitted):
-        found = gunicorn.server_of(server.pid)
+        found = discovery.server_of(server.pid)
         return found if found.id == server.id else server
     return server

@@ -8,7 +8,24 @@ from typing import Any, Literal, NamedTuple
 
 from semtrace.lazydata import dataclass
 
-Role = Literal["master", "worker", "dirty-arbiter", "dirty-worker", "process"]
+# What a process of a server does; "process" where nothing shows it. A "supervisor" starts workers for the master.
+Role = Literal[
+    "master",
+    "worker",
+    "dirty-arbiter",
+    "dirty-worker",
+    "process",
+    "supervisor",
+    "beat",
+    "scheduler",
+    "monitor",
+    "pusher",
+    "mule",
+    "spooler",
+    "router",
+    "forkserver",
+    "resource-tracker",
+]
 LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
 Evidence = Literal["memory", "events"]
 Severity = Literal["error", "warning", "note"]

@@ -7,15 +7,30 @@ from typing import Literal
 from semtrace.lazydata import dataclass
 from semtrace.model.names import ProcessId, Role, SemId
 
+ServerKind = Literal[
+    "gunicorn",
+    "uwsgi",
+    "uvicorn",
+    "hypercorn",
+    "granian",
+    "celery",
+    "dramatiq",
+    "huey",
+    "rq",
+    "django-q",
+    "python",
+]
+
 
 @dataclass(frozen=True)
 class Server:
-    """A watched server: a gunicorn master or the root of another Python process tree.
+    """A watched server: the first process of a pre-forked server of some kind, or of another Python process tree.
 
-    `bind` are the addresses that it listens on; `timeout_s` is gunicorn's `--timeout`; None where it is not known.
+    `version` is that of the kind's distribution, of a "python" that of Python. `bind` are the addresses that it listens
+    on; `timeout_s` is gunicorn's `--timeout`; None where it is not known.
     """
 
-    kind: Literal["gunicorn", "python"]
+    kind: ServerKind
     id: ProcessId
     title: str
     started_at: float

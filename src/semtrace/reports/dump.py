@@ -25,6 +25,7 @@ from semtrace.present.deaths import certificate
 from semtrace.present.files import file_text
 from semtrace.present.findings import title
 from semtrace.present.headline import headline_text
+from semtrace.present.servers import kind_text
 from semtrace.present.waits import target_text
 from semtrace.reports.stacks import stack_report
 from semtrace.rules.headline import headline
@@ -60,10 +61,8 @@ def report(snapshot: Snapshot, *, colour: bool = False, signals: bool = False) -
 
 def _heading(snapshot: Snapshot) -> Iterator[str]:
     server = snapshot.server
-    version = f" {server.version}" if server.version else ""
-    name = "gunicorn" if server.kind == "gunicorn" else "Python"
     ended = "" if snapshot.alive else "   ENDED: this is its last picture"
-    yield f"{name}{version}  PID {server.pid}  {clean(server.title)}{ended}"
+    yield f"{kind_text(server)}  PID {server.pid}  {clean(server.title)}{ended}"
     yield f"{iso(snapshot.taken_at)}  up {age(snapshot.taken_at - server.started_at)}  user {clean(server.user)}"
 
 

@@ -38,7 +38,7 @@ from semtrace.present.findings import evidence, name, remedy, title
 from semtrace.present.places import place_text
 from semtrace.present.waits import target_text, wait_place
 from semtrace.text import iso
-from semtrace.waits.workers import worker_states
+from semtrace.waits.workers import Workers, worker_states
 
 SCHEMA = 1
 
@@ -86,6 +86,13 @@ def stuck_json(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "threads": len(snapshot.waits.stuck),
         "workers": states.count("stuck"),
+        **states_json(states),
+    }
+
+
+def states_json(states: Workers) -> dict[str, Any]:
+    """How many workers there are, and how many in each state."""
+    return {
         "of_workers": len(states),
         "states": {state: states.count(state) for state in ("idle", "busy", "waiting", "stuck", "stopped")},
     }

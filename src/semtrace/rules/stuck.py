@@ -52,7 +52,7 @@ from semtrace.rules.causes import (
 )
 from semtrace.rules.knots import blocked, is_deadlock, restart, target_refs, thread_ref
 from semtrace.waits.build import stopped_processes
-from semtrace.waits.workers import serving_waits_by_worker, worker_states, workers
+from semtrace.waits.workers import SERVING_ROLES, serving_waits_by_worker, worker_states, workers
 
 # A pool starts its workers together. One that is so much younger took the place of another.
 _LATER_S = 0.5
@@ -128,7 +128,7 @@ def _stopped_workers(snapshot: Snapshot, reported: Collection[ProcessId]) -> Ite
 
     A worker in a debugger is left out: that is somebody's work.
     """
-    known = [each for each in workers(snapshot) if each.role != "process" and each.state != "tracing-stop"]
+    known = [each for each in workers(snapshot) if each.role in SERVING_ROLES and each.state != "tracing-stop"]
     idle = tuple(each.id for each in known if each.id in stopped_processes(snapshot).difference(reported))
     if idle:
         yield Finding(
@@ -160,7 +160,7 @@ def _matters(root: Root, snapshot: Snapshot) -> bool:
     ]
     if any(not _is_parked(wait, snapshot) for wait in awake):
         return True
-    serving = {process.pid for process in workers(snapshot) if process.role != "process"}
+    serving = {process.pid for process in workers(snapshot) if process.role in SERVING_ROLES}
     first = any(wait.thread.tid == wait.pid and wait.pid in serving for wait in awake)
     awaited = any(wait.target.kind in (*_ENDS, WaitKind.SHARED_LOCK, WaitKind.PRIVATE_LOCK) for wait in root.behind)
     return first or (bool(awake) and awaited)
@@ -300,7 +300,7 @@ def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         root.proven and is_deadlock(root) for root in snapshot.waits.roots
     ):
         return
-    script = all(process.role == "process" for process in serving)
+    script = not any(process.role in SERVING_ROLES for process in serving)
     if script and all(map(_may_be_rest, waits)):
         return
     gate = script and all(wait.target.kind is WaitKind.SIGNAL for wait in waits)

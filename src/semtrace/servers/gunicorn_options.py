@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn
 
+from semtrace.servers.commandline import invocation, is_application
+
 # gunicorn/config.py, WorkerClass, Timeout and Threads: what applies where nobody says otherwise.
 DEFAULT_WORKER_CLASS = "sync"
 DEFAULT_TIMEOUT_S = 30.0
@@ -85,16 +87,9 @@ def arguments(command: Sequence[str]) -> tuple[str, ...] | None:
     Two forms: a script called gunicorn, itself or after an interpreter with its options; `python -m gunicorn`.
     A shell, editor or pager that mentions it has another program in front.
     """
-    if not command:
-        return None
-    if _is_script(command[0]):
-        return tuple(command[1:])
-    if not _INTERPRETER.match(_name(command[0])):
-        return None
-    rest = _after_interpreter_options(command)
-    if rest[:1] == ("-m",):
-        return rest[2:] if rest[1:2] and rest[1] in _MODULES else None
-    return rest[1:] if rest and _is_script(rest[0]) else None
+    found = invocation(command)
+    named = found and (found.name in MODULES if found.module else _SCRIPT.match(found.name))
+    return found.arguments if found and named else None
 
 
 def parse(arguments: Sequence[str]) -> Options | None:
@@ -149,7 +144,7 @@ def application_of_title(title: str) -> str | None:
     """
     found = _TITLE.match(title)
     name = re.sub(r"\.2\Z", "", found[1]) if found else ""
-    return name if _APPLICATION.match(name) else None
+    return name if is_application(name) else None
 
 
 def short_class(path: str) -> str:
@@ -167,35 +162,9 @@ _ALIASES = {
     "gunicorn.workers.gtornado.TornadoWorker": "tornado",
     "gunicorn.workers.gasgi.ASGIWorker": "asgi",
 }
-_MODULES = ("gunicorn", "gunicorn.app.wsgiapp", "gunicorn.app.pasterapp")
+MODULES = frozenset({"gunicorn", "gunicorn.app.wsgiapp", "gunicorn.app.pasterapp"})
 _SCRIPT = re.compile(r"gunicorn(3|_paster|-\d(\.\d+)?)?(\.py)?\Z")
-_INTERPRETER = re.compile(r"(python|pypy)[\d.]*[a-z]*(-\w+)?\Z")
 _TITLE = re.compile(r"gunicorn: (?:master|worker) \[(.*)\]\s*\Z")
-_APPLICATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\(.*\))?\Z")
-
-
-def _is_script(argument: str) -> bool:
-    # `python -m gunicorn` becomes `python /…/gunicorn/__main__.py` when it starts itself again after USR2.
-    return bool(_SCRIPT.match(_name(argument))) or argument.endswith("/gunicorn/__main__.py")
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _after_interpreter_options(command: Sequence[str]) -> tuple[str, ...]:
-    """The command line from `-m` or the script on. `-X` and `-W` may take the next word, `-c` ends the search."""
-    i = 1
-    while i < len(command) and command[i].startswith("-") and command[i] != "-":
-        word = command[i]
-        if word == "-m":
-            break
-        if word.startswith("-") and not word.startswith("--") and word.endswith("m") and word[1:-1].isalpha():
-            return ("-m", *command[i + 1 :])  # joined: `-Im`
-        if word == "-c":
-            return ()
-        i += 2 if word in ("-X", "-W", "--check-hash-based-pycs") else 1
-    return tuple(command[i:])
 
 
 def _from_environ(environ: Mapping[str, str] | None) -> Options | None:

@@ -22,7 +22,8 @@ T = TypeVar("T")
 Handle = psutil.Process
 
 _PYTHON = re.compile(r"(python|pypy)[\d.]*[a-z]*(-\w+)?\Z")
-_LIBPYTHON = re.compile(rb"/libpy(thon|py)[\w.-]*\.so")
+# A program that has Python in it, as uWSGI: linked to libpython, or with Python's own extensions loaded.
+_LIBPYTHON = re.compile(rb"/libpy(thon|py)[\w.-]*\.so|/lib-dynload/")
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,14 @@ def executable(pid: int) -> str | None:
 
 def is_python(pid: int) -> bool | None:
     """Whether it runs a Python interpreter, by its executable's name or a mapped libpython; None if unknowable."""
-    path = executable(pid) or "".join(cmdline(pid)[:1])
-    if _PYTHON.match(path.rpartition("/")[2]):
+    if is_interpreter(executable(pid) or "".join(cmdline(pid)[:1])):
         return True
     maps = read(f"/proc/{pid}/maps", 16 << 20)  # psutil's memory_maps() adds up the pages of each, 40 times the cost
     return bool(_LIBPYTHON.search(maps)) if maps else None
+
+
+def is_interpreter(path: str) -> bool:
+    return bool(_PYTHON.match(path.rpartition("/")[2]))
 
 
 def same_program(child: Stat, parent: Stat) -> bool:

@@ -1,108 +1,109 @@
-"""What each process of a gunicorn does: by its heartbeat file, else by its title, else by the signals it handles."""
+"""What each process of a server does, as its kind knows it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from signal import Signals
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 from semtrace.linux.descriptors import OpenFile
 from semtrace.linux.process import TICKS_PER_S, Stat
-from semtrace.linux.program import Status, read_status
+from semtrace.linux.program import is_forkserver, read_status
 from semtrace.model import ProcessId, Role, Server
-from semtrace.servers.heartbeat import heartbeat_files, owners
+from semtrace.servers.gunicorn_roles import GunicornRoles
+from semtrace.servers.kinds import BY_NAME
+from semtrace.servers.kinds.kind import Family, Kind, Relative
 from semtrace.servers.processes import cmdline
-
-# gunicorn/arbiter.py, init_signals, the same from 20.1 to 27.0. A worker puts HUP, USR2 and CHLD back to the default.
-_MASTER_SIGNALS = (
-    Signals.SIGHUP,
-    Signals.SIGQUIT,
-    Signals.SIGINT,
-    Signals.SIGTERM,
-    Signals.SIGTTIN,
-    Signals.SIGTTOU,
-    Signals.SIGUSR1,
-    Signals.SIGUSR2,
-    Signals.SIGWINCH,
-    Signals.SIGCHLD,
-)
-# gunicorn/dirty/arbiter.py, init_signals: the master's without USR2
-_DIRTY_ARBITER_SIGNALS = (Signals.SIGHUP, Signals.SIGTERM, Signals.SIGTTIN, Signals.SIGTTOU, Signals.SIGCHLD)
-
-# gunicorn/arbiter.py, dirty/arbiter.py: _setproctitle, followed by ` [name]` or by nothing
-_TITLES: dict[str, Role] = {
-    "gunicorn: worker": "worker",
-    "gunicorn: dirty-arbiter": "dirty-arbiter",
-    "gunicorn: dirty-worker": "dirty-worker",
-}
 
 # A process that was just forked looks like its parent until it has set itself up, which imports may delay.
 _SETTLING_S = 10.0
+# So long after the fork its handlers and its title are its own.
+_SETTLED_S = 2.0
+_MOST_DEPTH = 16
 
 
-def handles_like_master(status: Status) -> bool:
-    """True for a master, and for what a master forked that has not set its own handlers, as a multiprocessing child."""
-    return status.catches(*_MASTER_SIGNALS)
+class Roles(Protocol):
+    """The roles of one server's processes, decided for the members that are new. `unsettled`: ask again."""
 
-
-class Roles:
-    """The roles of one server's processes: decided once for each, tried again while a young one is undecided."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._roles: dict[ProcessId, Role] = {}
-        self._files: dict[ProcessId, OpenFile] = {}
-        self.unsettled = False
+    unsettled: bool
 
     def of(self, process: ProcessId) -> tuple[Role, OpenFile | None]:
-        """What it does, and the file that it beats on. A "process" has no part in gunicorn's own machinery."""
-        return self._roles.get(process, "process"), self._files.get(process)
+        """What it does, and the file that it beats on."""
 
     def assign(self, members: Mapping[ProcessId, Stat]) -> None:
         """Decide about the members that are new, forget those that are gone."""
-        self._roles = {process: role for process, role in self._roles.items() if process in members}
-        self._files = {process: file for process, file in self._files.items() if process in members}
+
+
+def roles_of(server: Server) -> Roles:
+    return GunicornRoles(server) if server.kind == "gunicorn" else KindRoles(server, BY_NAME.get(server.kind))
+
+
+class KindRoles:
+    """Find roles by titles, handlers and descent; in any Python those of multiprocessing."""
+
+    def __init__(self, server: Server, kind: Kind | None) -> None:
+        self._server = server
+        self._kind = kind
+        self._roles: dict[ProcessId, Role] = {}
+        self._settled: dict[ProcessId, Relative] = {}
         self.unsettled = False
-        if self._server.kind != "gunicorn":
-            return
-        self._roles[self._server.id] = "master"
-        self._assign_children(self._server.id, "worker", members)
-        for arbiter in [process for process, role in self._roles.items() if role == "dirty-arbiter"]:
-            self._assign_children(arbiter, "dirty-worker", members)
 
-    def _assign_children(self, parent: ProcessId, beating: Role, members: Mapping[ProcessId, Stat]) -> None:
-        new = [s for s in members.values() if s.ppid == parent.pid and s.forked and s.id not in self._roles]
-        statuses = {stat.id: read_status(stat.id.pid) for stat in new}
-        # What still handles signals as the master does is no worker, or not yet.
-        settled = [stat for stat in new if (status := statuses[stat.id]) and not handles_like_master(status)]
-        if settled:
-            self._files.update(owners(settled, self._free_files(parent, settled)))
-        for stat in settled:
-            role = beating if stat.id in self._files else _other_role(statuses[stat.id], stat, beating)
-            if role is not None:
-                self._roles[stat.id] = role
-        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
-        self.unsettled |= any(
-            stat.id not in self._roles and uptime - stat.id.start_ticks / TICKS_PER_S < _SETTLING_S for stat in new
-        )
+    def of(self, process: ProcessId) -> tuple[Role, OpenFile | None]:
+        return self._roles.get(process, "process"), None
 
-    def _free_files(self, parent: ProcessId, new: Sequence[Stat]) -> dict[ProcessId, list[OpenFile]]:
-        """The heartbeat files of the new processes, without those that are another's or that the parent has closed."""
-        held = {stat.id: heartbeat_files(stat.id.pid) or [] for stat in new}
-        # Afterwards: the parent has opened a worker's file before there was the worker.
-        opened = {file.inode for file in heartbeat_files(parent.pid) or []}
-        usable = opened - {file.inode for file in self._files.values()}
-        return {process: [file for file in files if file.inode in usable] for process, files in held.items()}
+    def assign(self, members: Mapping[ProcessId, Stat]) -> None:
+        """Decide about all anew: with some, a brother's end changes what is known."""
+        self._settled = {process: each for process, each in self._settled.items() if process in members}
+        self._roles = {}
+        root = members.get(self._server.id)
+        if root is not None:
+            children = _children(members.values())
+            self._roles[root.id] = self._role_of_root(root, alone=len(members) == 1)
+            self._descend(root, root, children)
+        self.unsettled = self._settled.keys() != members.keys()
+
+    def _role_of_root(self, root: Stat, alone: bool) -> Role:
+        """A root that works by itself is no master: one without workers, or that will have none."""
+        kind, process = self._kind, self._relative(root)
+        if kind is None or (alone and not kind.alone) or not kind.several(kind.arguments(process.command) or ()):
+            return "process"
+        return "master" if kind.master(process) else "process"
+
+    def _descend(self, parent: Stat, leader: Stat, children: Mapping[int, Sequence[Stat]], depth: int = 0) -> None:
+        """Decide about the children of `parent`, for which a forkserver forks the children of its `leader`."""
+        below = children.get(parent.id.pid, ()) if depth < _MOST_DEPTH else ()
+        siblings = tuple(stat.id for stat in below)
+        for stat in below:
+            role = self._role(stat, leader, siblings)
+            self._roles[stat.id] = role
+            self._descend(stat, leader if role == "forkserver" else stat, children, depth + 1)
+
+    def _role(self, stat: Stat, leader: Stat, siblings: tuple[ProcessId, ...]) -> Role:
+        process = self._relative(stat)
+        if not stat.forked and is_forkserver(process.command):
+            return "forkserver"
+        root = self._settled.get(self._server.id)
+        if self._kind is None or root is None or self._roles[self._server.id] != "master":
+            return "process"
+        return self._kind.role(process, Family(root, leader.id, self._roles[leader.id], siblings))
+
+    def _relative(self, stat: Stat) -> Relative:
+        """Read a process until it is old enough to stay as it is. A root is what it was when it was found."""
+        known = self._settled.get(stat.id)
+        if known is not None:
+            return known
+        status = read_status(stat.id.pid)
+        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - stat.id.start_ticks / TICKS_PER_S
+        caught = status.caught if status else 0
+        found = Relative(stat.id, stat.forked, cmdline(stat.id.pid), caught, settled=age_s >= _SETTLED_S)
+        if age_s >= _SETTLING_S or stat.id == self._server.id:
+            self._settled[stat.id] = found
+        return found
 
 
-def _other_role(status: Status | None, stat: Stat, beating: Role) -> Role | None:
-    """The role of a process whose heartbeat file was not found, None if nothing tells it."""
-    titled = _TITLES.get(" ".join(cmdline(stat.id.pid)).partition(" [")[0].rstrip())
-    if titled is not None:
-        return titled
-    if status is None or status.catches(Signals.SIGUSR2):
-        return None
-    if beating == "worker" and status.catches(*_DIRTY_ARBITER_SIGNALS):
-        return "dirty-arbiter"
-    # gunicorn/workers/base.py and dirty/worker.py, init_signals: the master ends a worker that hangs by ABRT.
-    return beating if status.catches(Signals.SIGABRT) else None
+def _children(members: Iterable[Stat]) -> dict[int, list[Stat]]:
+    """Return the children of each PID, by age."""
+    found: dict[int, list[Stat]] = {}
+    for stat in sorted(members, key=lambda stat: (stat.id.start_ticks, stat.id.pid)):
+        found.setdefault(stat.ppid, []).append(stat)
+    return found

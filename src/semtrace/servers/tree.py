@@ -14,11 +14,11 @@ from collections.abc import Iterable
 
 from semtrace.lazydata import dataclass
 from semtrace.linux.process import Stat, children, is_thread, last_pid, read_stat
-from semtrace.linux.program import is_spawned
+from semtrace.linux.program import is_resource_tracker, is_spawned
 from semtrace.model import Process, ProcessId, Role, SemId, Server
 from semtrace.servers.heartbeat import age_s
 from semtrace.servers.processes import cmdline
-from semtrace.servers.roles import Roles
+from semtrace.servers.roles import roles_of
 
 # With more numbers given out than these the children of all members are listed.
 _FEW = 64
@@ -76,7 +76,7 @@ class Tree:
         self.alive = True
         self._members: dict[ProcessId, Stat] = {server.id: _EMPTY, **dict.fromkeys(known, _EMPTY)}
         self._foreign: set[ProcessId] = set()
-        self._roles = Roles(server)
+        self._roles = roles_of(server)
         self._last_pid = -1
         self._look_again = True
 
@@ -95,6 +95,14 @@ class Tree:
             self._roles.assign(self._members)
         now = time.monotonic()
         return tuple(self._member(stat, now) for stat in sorted(self._members.values(), key=self._order))
+
+    def trackers(self) -> tuple[Member, ...]:
+        """Return the resource trackers of multiprocessing that members have started: none of them is a member, for it
+        runs nothing of the application's.
+        """
+        stats = (read_stat(process.pid) for process in self._foreign)
+        living = [stat for stat in stats if stat and stat.id in self._foreign and not stat.ended]
+        return tuple(Member(stat, "resource-tracker") for stat in living if is_resource_tracker(cmdline(stat.id.pid)))
 
     def newborn(self) -> tuple[Member, ...]:
         """Return the members that were born since the last refresh or call.

@@ -12,6 +12,8 @@ from semtrace.waits.build import stopped_processes
 
 WorkerState = Literal["idle", "busy", "waiting", "stuck", "stopped"]
 WORKING_ROLES = ("worker", "dirty-worker")
+SERVING_ROLES = ("master", *WORKING_ROLES)
+HELPING_ROLES = ("beat", "scheduler", "monitor", "pusher", "spooler", "router", "forkserver")
 
 # A thread that waits for one of these waits for another thread or process, and not for work.
 WAITING = frozenset(WaitKind) - {WaitKind.PIPE_READ, WaitKind.UNKNOWN}
@@ -33,14 +35,15 @@ class Workers:
 def workers(snapshot: Snapshot) -> tuple[Process, ...]:
     """Return the processes that do the work of any pre-forked server.
 
-    gunicorn's are known. Of others they are the processes that have no child in the server; a single process is its
-    own.
+    Some are known as such. Otherwise they are the processes that have no child in the server, without those that only
+    help; a single process is its own.
     """
     known = tuple(process for process in snapshot.processes if process.role in WORKING_ROLES)
     if known:
         return known
-    parents = {process.ppid for process in snapshot.processes}
-    leaves = [process for process in snapshot.processes if process.pid not in parents]
+    serving = [process for process in snapshot.processes if process.role not in HELPING_ROLES]
+    parents = {process.ppid for process in serving}
+    leaves = [process for process in serving if process.pid not in parents]
     found = tuple(process for process in leaves if process.id != snapshot.server.id)
     return found or tuple(process for process in snapshot.processes if process.id == snapshot.server.id)
 

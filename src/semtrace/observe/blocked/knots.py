@@ -55,7 +55,9 @@ class Knots:
         """Return the snapshot with its waits; `files` are those for file locks, as they are now."""
         now_s = snapshot.monotonic_s
         self._files = files or {}
-        serving = {process.id for process in snapshot.processes if process.role != "process"}
+        # gunicorn's own handlers wake nobody. Of other servers' handlers that is not known.
+        known = snapshot.processes if snapshot.server.kind == "gunicorn" else ()
+        serving = {process.id for process in known if process.role != "process"}
         blocks = self._blocking.read(now_s, self._fleet.all, serving, _shown(snapshot), self._files)
         snapshot = replace(
             snapshot,

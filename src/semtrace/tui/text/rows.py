@@ -25,6 +25,7 @@ from semtrace.model import (
 from semtrace.observe.names.separate import combine
 from semtrace.present.files import file_text
 from semtrace.present.headline import headline_text
+from semtrace.present.servers import kind_text
 from semtrace.present.waits import target_text
 from semtrace.rules.headline import Headline
 from semtrace.text import UNKNOWN, age, clean, exact, percent, size
@@ -210,7 +211,7 @@ def _worker_row(process: Process, holds: Cell, waits: Iterable[Wait], is_stuck: 
         _beat_cell(process),
         Cell(str(process.threads), "dim", process.threads),
     )
-    return Row(process.id, cells, (_ROLE_ORDER[process.role], process.started_at, process.pid))
+    return Row(process.id, cells, (_ROLE_ORDER.get(process.role, 1), process.started_at, process.pid))
 
 
 def _beat_cell(process: Process) -> Cell:
@@ -286,12 +287,11 @@ def _statistics_cells(statistics: Statistics | None) -> tuple[Cell, ...]:
 
 
 def _server_row(server: Server, now: float, health: Health | None) -> Row:
-    version = f" {server.version}" if server.version else ""
     cells = (
         Cell(str(server.pid), "strong", server.pid),
-        Cell(clean(server.application or UNKNOWN), "strong"),
+        Cell(clean(server.application or server.title), "strong"),
         _health_cell(server, health),
-        Cell(clean(server.title) if server.kind != "gunicorn" else f"gunicorn{version}"),
+        Cell(kind_text(server)),
         Cell(clean(" ".join(server.bind)) or UNKNOWN),
         Cell(age(now - server.started_at), "dim", now - server.started_at),
         Cell(clean(server.user), "dim"),

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from semtrace.servers import gunicorn, processes
+from semtrace.servers import installed, processes
 
 
 def version(root: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
     monkeypatch.setattr(processes, "cmdline", lambda pid: (f"{root}/bin/python", f"{root}/bin/gunicorn"))
-    return gunicorn._gunicorn_version(os.getpid())
+    return installed.version_of(os.getpid(), "gunicorn")
 
 
 def test_installed_distribution_tells_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gunicorn.program, "read", lambda path, limit: b"")
+    monkeypatch.setattr(installed.program, "read", lambda path, limit: b"")
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
     (packages / "gunicorn-27.0.1.dist-info").mkdir(parents=True)
     assert version(tmp_path, monkeypatch) == "27.0.1"
@@ -26,7 +26,7 @@ def test_installed_distribution_tells_the_version(tmp_path: Path, monkeypatch: p
 
 
 def test_thousands_of_directories_are_not_all_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gunicorn.program, "read", lambda path, limit: b"")
+    monkeypatch.setattr(installed.program, "read", lambda path, limit: b"")
     for number in range(300):
         (tmp_path / f"lib{number}" / "python3").mkdir(parents=True)
     looked: list[Path] = []

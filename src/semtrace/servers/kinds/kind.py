@@ -1,0 +1,107 @@
+"""What describes one kind of server: how its root is recognised, what its processes do, and how it is set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from signal import Signals
+
+from semtrace.lazydata import dataclass
+from semtrace.linux.process import Stat
+from semtrace.model import ProcessId, Role, Server
+from semtrace.model.server import ServerKind
+from semtrace.servers.commandline import Invocation, invocation
+
+
+@dataclass(frozen=True)
+class Relative:
+    """One process of a server, as its role depends on it: `caught` is the mask of the signals that it handles.
+
+    `forked`: it runs on from a fork of its parent; else multiprocessing started it anew. `settled`: it is old enough to
+    have its own title and handlers, which a fork begins without.
+    """
+
+    id: ProcessId
+    forked: bool
+    command: tuple[str, ...]
+    caught: int
+    settled: bool = True
+
+    @property
+    def title(self) -> str:
+        return " ".join(self.command)
+
+    def catches(self, number: Signals) -> bool:
+        return bool(self.caught >> (number - 1) & 1)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a process stands: the root of its server, the role of its parent, and that parent's children by age."""
+
+    root: Relative
+    parent: ProcessId
+    parent_role: Role
+    siblings: tuple[ProcessId, ...]
+
+    @property
+    def of_root(self) -> bool:
+        return self.parent == self.root.id
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to start a server: a script or a module, and what its arguments must be, if anything."""
+
+    scripts: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
+    serves: Callable[[Sequence[str]], bool] = lambda arguments: True
+
+    def arguments(self, found: Invocation) -> tuple[str, ...] | None:
+        named = found.name in (self.modules if found.module else self.scripts)
+        return found.arguments if named and self.serves(found.arguments) else None
+
+
+def _child_of_root(process: Relative, family: Family) -> Role:
+    return "worker" if family.of_root else "process"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of server. `title` matches what its root calls itself, with its arguments in a group of that name if they
+    are there; `distribution` is its name in the package index.
+
+    `role` decides what a process other than the root does: "process" where nothing shows it. `several` says of the
+    arguments whether there are workers at all: a process of many threads is no pre-forked server. `alone`: its root has
+    no children at times. `listens`: its addresses are worth showing.
+
+    `master` says of the root whether it only leads the workers. `program` is how a program that is no Python is called.
+
+    `read_command`, `is_root` and `describe` are for a kind that knows its own ways.
+    """
+
+    name: ServerKind
+    distribution: str
+    forms: tuple[Form, ...]
+    title: re.Pattern[str] | None = None
+    role: Callable[[Relative, Family], Role] = _child_of_root
+    several: Callable[[Sequence[str]], bool] = lambda arguments: True
+    application: Callable[[Sequence[str]], str | None] = lambda arguments: None
+    alone: bool = False
+    listens: bool = False
+    program: str | None = None
+    master: Callable[[Relative], bool] = lambda root: True
+    read_command: Callable[[Sequence[str]], tuple[str, ...] | None] | None = None
+    is_root: Callable[[Stat], bool] | None = None
+    describe: Callable[[Stat], Server] | None = None
+
+    def arguments(self, command: Sequence[str]) -> tuple[str, ...] | None:
+        """Return the server's own arguments in a command line or in the title of a root; None for any other process."""
+        if self.read_command is not None:
+            return self.read_command(command)
+        found = invocation(command)
+        for form in self.forms:
+            if found and (given := form.arguments(found)) is not None:
+                return given
+        titled = self.title.match(" ".join(command)) if self.title else None
+        return None if titled is None else tuple((titled.groupdict().get("arguments") or "").split())

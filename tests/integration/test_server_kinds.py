@@ -1,0 +1,156 @@
+"""Real servers of each kind: they are listed with what their processes do, and nothing else is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from support import PATIENCE_S, PROGRAMS, start, wait_until
+
+from semtrace.commands import ps
+from semtrace.commands.ps import document, lines, listing_of
+from semtrace.model import Role, Server
+from semtrace.servers import discovery
+from semtrace.servers.tree import Tree
+
+CASES = Path(__file__).parents[1] / "cases" / "programs"
+
+SHARING = """
+import multiprocessing, os, sys, time
+gate = multiprocessing.Lock()
+if os.fork() and os.fork():
+    sys.stdin.read()
+else:
+    time.sleep(600)
+"""
+ALONE = "import multiprocessing, sys; gate = multiprocessing.Lock(); sys.stdin.read()"
+FORKING = "import os, sys, time; pid = os.fork(); sys.stdin.read() if pid else time.sleep(600)"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A server that a test starts: its module, its command, and the roles that it is to have."""
+
+    kind: str
+    arguments: str
+    roles: Mapping[Role, int]
+    application: str | None = None
+    needs: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self, folder: Path) -> list[str]:
+        arguments = self.arguments.replace("{folder}", str(folder)).split()
+        if self.kind == "uwsgi":
+            return [str(Path(sys.executable).parent / "uwsgi"), *arguments]
+        return [sys.executable, "-m", *arguments]
+
+
+WEB: Mapping[Role, int] = {"master": 1, "worker": 2}
+KINDS = [
+    Started("uvicorn", "uvicorn --workers 2 --uds {folder}/s asyncio_app:app", WEB, "asyncio_app:app"),
+    Started("hypercorn", "hypercorn -w 2 -b unix:{folder}/s asyncio_app:app", WEB, "asyncio_app:app"),
+    Started("granian", "granian --interface asgi --workers 2 --uds {folder}/s asyncio_app:app", WEB, "asyncio_app:app"),
+    Started("celery", "celery -A celery_idle worker -c 2", WEB, "celery_idle"),
+    Started("dramatiq", "dramatiq dramatiq_idle -p 2 -t 1", WEB, "dramatiq_idle"),
+    Started(
+        "huey",
+        "huey.bin.huey_consumer huey_idle.huey -k process -w 2",
+        {"master": 1, "scheduler": 1, "worker": 2},
+        "huey_idle.huey",
+        env={"HUEY": "{folder}/huey.db"},
+    ),
+    Started(
+        "uwsgi",
+        "--master -p 2 --mule --http-socket {folder}/s --wsgi-file uwsgi_app.py",
+        {"master": 1, "worker": 2, "process": 1},
+        "uwsgi_app.py",
+    ),
+]
+
+
+@pytest.mark.parametrize("started", KINDS, ids=lambda started: started.kind)
+def test_server_is_listed_with_what_its_processes_do(started: Started, tmp_path: Path) -> None:
+    there = (Path(sys.executable).parent / started.kind).exists() if started.kind == "uwsgi" else None
+    if not (there or importlib.util.find_spec(started.kind)):
+        pytest.skip(f"{started.kind} is not installed")
+    env = {name: value.replace("{folder}", str(tmp_path)) for name, value in started.env.items()}
+    with start(*started.command(tmp_path), cwd=CASES, env=env) as (popen, log):
+        try:
+            wait_until(lambda: _roles(popen.pid) == started.roles, what="its processes", pause=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it says {log.read_text()[-2000:]}") from None
+        server = _found(popen.pid)
+        assert server is not None
+        assert (server.kind, server.application) == (started.kind, started.application)
+        assert server.version is not None
+        members = Tree(server).refresh()
+        assert {discovery.server_of(member.pid).id for member in members} == {server.id}
+
+
+def test_scripts_are_listed_only_if_they_share_a_semaphore() -> None:
+    with (
+        start(sys.executable, "-c", SHARING, stdin_open=True) as (sharing, _),
+        start(sys.executable, "-c", ALONE, stdin_open=True) as (alone, _),
+        start(sys.executable, "-c", FORKING, stdin_open=True) as (forking, _),
+    ):
+        server = wait_until(lambda: _found(sharing.pid), what="the script", pause=0.1)
+        assert server.kind == "python"
+        listed = {each.pid for each in discovery.find_servers()}
+        assert not listed & {alone.pid, forking.pid}
+        assert sharing.pid not in {each.pid for each in discovery.gunicorns()}
+
+
+def test_other_programs_that_mention_a_server_are_none(tmp_path: Path) -> None:
+    shell = ["sh", "-c", "sleep 600 & wait; celery -A jobs worker"]
+    named = ["sh", "-c", 'exec -a "rq:worker:1: Listening on x" sleep 600']
+    with start(*shell) as (one, _), start("bash", *named[1:]) as (other, _):
+        wait_until(lambda: b"rq:worker" in Path(f"/proc/{other.pid}/cmdline").read_bytes(), what="its title")
+        listed = {each.pid for each in discovery.find_servers()}
+        assert not listed & {one.pid, other.pid}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
+def test_server_of_another_user_is_listed_by_its_command_line(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from semtrace.servers import discovery
+discovery.find_servers()
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+print([(s.kind, s.application) for s in discovery.find_servers() if s.pid == int(sys.argv[1])])
+"""
+    with start(sys.executable, "-m", "dramatiq", "dramatiq_idle", "-p", "1", cwd=CASES) as (popen, _):
+        wait_until(lambda: _roles(popen.pid)["worker"], what="its worker", pause=0.1)
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        command = [sys.executable, "-c", code, str(popen.pid)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environ, cwd="/")
+        assert (done.stderr, done.stdout) == ("", "[('dramatiq', 'dramatiq_idle')]\n")
+
+
+def test_ps_tells_how_a_server_fares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ps, "_HEALTH_S", PATIENCE_S)
+    with start(sys.executable, str(PROGRAMS / "tree.py"), "spawn", stdin_open=True) as (popen, log):
+        wait_until(lambda: len(log.read_text().split()) == 5, what="its children")
+        listing = listing_of(discovery.server_of(popen.pid))
+        assert listing.health is not None
+        made = json.loads(json.dumps(document([listing], 0.0)))["servers"][0]
+        assert made["health"]["of_workers"] == sum(made["health"]["states"].values()) == 2
+        assert made["health"]["verdict"] in (None, "ok")
+        assert Counter(each["role"] for each in made["processes"]) == {"process": 5, "resource-tracker": 1}
+        (said,) = [line for line in lines([listing], 0.0) if "health" in line]
+        assert "OK" not in said
+
+
+def _found(pid: int) -> Server | None:
+    return next((server for server in discovery.find_servers() if server.pid == pid), None)
+
+
+def _roles(pid: int) -> Counter[str]:
+    return Counter(member.role for member in Tree(discovery.server_of(pid)).refresh())
