@@ -19,7 +19,10 @@ from pathlib import Path
 
 import pyte
 import pytest
+from rich.color import Color, ColorSystem
 from support import PATIENCE_S, alive, wait_until
+
+from semtrace.tui.terminal.palette import style
 
 TESTS = Path(__file__).resolve().parents[1]
 PROGRAM = Path(__file__).with_name("program.py")
@@ -295,6 +298,21 @@ def test_a_terminal_that_takes_ascii_alone_gets_it(tmp_path: Path) -> None:
         assert "\\u" not in "".join(terminal.screen.display)
     finally:
         terminal.close()
+
+
+def test_each_of_256_colours_is_chosen_exactly_and_grounds_differ() -> None:
+    grounds = set()
+    for name in ("", "bar", "mark", "cursor", "cursor.blur", "banner", "dim", "held", "contended", "orphaned", "old"):
+        look = style(name, "some")
+        for each in filter(None, (look.color, look.bgcolor)):
+            assert _distance(each.downgrade(ColorSystem.EIGHT_BIT), each) < 36, name
+        grounds.add(look.bgcolor and look.bgcolor.downgrade(ColorSystem.EIGHT_BIT).number)
+    assert len(grounds) == 6
+    assert style("waiting", "some").color == style("contended", "some").color == style("hot", "some").color
+
+
+def _distance(one: Color, other: Color) -> int:
+    return sum(abs(a - b) for a, b in zip(one.get_truecolor(), other.get_truecolor(), strict=True))
 
 
 @pytest.mark.parametrize("in_pty", [{"COLORTERM": "truecolor"}], indirect=True)

@@ -32,10 +32,6 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "help": Command(("question_mark", "f1"), "help", "the keys and the signs", 0, "app.view('help')"),
-    "about": Command(("i",), "about", "what the screens show, and the story of a demo", 14, "app.view('about')"),
-    "dismiss": Command(
-        ("X",), "dismiss", "dismiss the line that explains the screen, for good", 20, "hide_introduction"
-    ),
     "settings": Command(
         ("comma", "f2"), "settings", "what is set, where, and what else could be", 12, "app.view('settings')"
     ),
@@ -90,6 +86,10 @@ COMMANDS: dict[str, Command] = {
     "pause": Command(("space",), "pause", "freeze the picture; collecting goes on", 9, "app.pause"),
     "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two pictures", 20, "app.slower"),
     "faster": Command(("minus",), "faster", "a shorter time between two pictures", 20, "app.faster"),
+    "about": Command(("i",), "about", "what the screens show, and the story of a demo", 14, "app.view('about')"),
+    "dismiss": Command(
+        ("X",), "dismiss", "dismiss the line that explains the screen, for good", 20, "hide_introduction"
+    ),
     "palette": Command(
         ("colon", "ctrl+p"),
         "commands",
