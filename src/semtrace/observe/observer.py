@@ -50,8 +50,8 @@ from semtrace.tracing.reporters import Mapped
 SEARCH_BUDGET_S = 0.15
 # The same for a command that shows nothing before it is done.
 LONG_SEARCH_BUDGET_S = 0.4
-# Where a refresh takes long for its many locks, the search of memory gets such a part of it too, and in the first such
-# a time for each that has to be found.
+# The search of memory gets such a part of a refresh that takes long because of its many locks. In the first refresh it
+# gets such a time for each lock that has to be found.
 _SEARCH_SHARE = 0.3
 _SEARCH_EACH_S = 1e-4
 
@@ -195,7 +195,7 @@ class Observer:
         return any(watched.searches_soon(self._now_s) for watched in self._fleet.all)
 
     def restart_proofs(self) -> None:
-        """Only what is seen from now on proves that a lock is orphaned: for whoever is about to act on it."""
+        """Prove orphaned locks only by what is seen from now on: for a caller who is about to act on it."""
         self._prover.forget()
 
     def obstacle(self, semaphore: SemId) -> Obstacle | None:
@@ -211,7 +211,7 @@ class Observer:
         return any(self._prover.is_searching(semaphore, who) for semaphore, who in self._fleet.mappers.items())
 
     def is_suspect(self, semaphore: SemId) -> bool:
-        """Whether it is, in one look now, locked and claimed by nobody."""
+        """Return True if one sample now shows it locked and claimed by nobody."""
         return semaphore in self._fleet.mappers and self._look_at(semaphore).verdict.suspect
 
     def _ended(self) -> Snapshot:
@@ -229,7 +229,7 @@ class Observer:
         """Reads a gunicorn's settings again when its workers are others, as after a HUP."""
         workers = frozenset(member.id for member in members if member.role == "worker")
         if self._workers is None:
-            self._workers = workers  # whoever found the server has just read them
+            self._workers = workers  # the search for the server has just read them
         if workers != self._workers and self._now_s >= self._settings_due_s:
             self._workers, self._settings_due_s = workers, self._now_s + _SETTINGS_S
             self.server = effective(self.server)
@@ -486,7 +486,7 @@ class Observer:
 
 
 def _asks_for_names(snapshot: Snapshot) -> bool:
-    """Return True if there is something to say that is better said with names."""
+    """Return True if the snapshot has something to report, which names make clearer."""
     awake = any(not wait.idle for wait in snapshot.waits.waits)
     return awake or bool(snapshot.findings) or any(lock.waiters or lock.state == "unknown" for lock in snapshot.locks)
 

@@ -1,8 +1,8 @@
 """Waits for the locks of a Manager: from a client's connection to the thread that serves it, and the lock it sleeps in.
 
 That thread waits in the client's place, so what could wake it wakes the client. An RLock knows the thread that took it,
-and so the client that this thread serves. Who holds any other lock is not known: each client, and whoever could become
-one, may release it.
+and so the client that this thread serves. The holder of any other lock is not known: each client, and each process that
+could become one, may release it.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class _Managers:
         return {**served, **clients}
 
     def _learn(self, manager: ProcessId, call: ProxyCall) -> None:
-        """Of several names that clients have for one lock, a module's is taken, and of these the first."""
+        """Return one of several names that clients have for a lock: the first of a module, if there is one."""
         name = (not call.named, call.name)
         self._names[manager, call.ident] = min(name, self._names.get((manager, call.ident), name))
 

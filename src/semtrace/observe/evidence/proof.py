@@ -1,4 +1,4 @@
-"""The proof that a lock is orphaned: that nobody who lives can hold it. A wrong "orphaned" is the worst bug there is.
+"""Prove that a lock is orphaned: that no living process can hold it. A wrong "orphaned" is the worst bug there is.
 
 A lock is suspect when it is locked and no process that maps it claims it. That alone proves nothing: a thread that has
 just taken the semaphore may not have counted it yet, and it can stay so for long (stopped, starved, or waiting for the
@@ -9,26 +9,27 @@ interpreter lock that another thread keeps). So every one of these must hold, fr
 - the memory of every process that maps it was searched through for SemLock objects, after the suspicion began;
 - every process of the machine that maps it takes part in this, also one outside the server, and none that may map it is
   hidden from us;
-- in several looks every thread of every such process was where it cannot be about to claim, all of them in the same
-  look: one by one they could hand it on between the looks;
+- in several samples every thread of every such process was where it cannot be about to claim. All of them were there in
+  the same sample: one by one they could hand it on between the samples;
 - no process was ever seen with a negative count of it: where one releases what another took, counts prove nothing.
 
-A thread cannot be about to claim while it is blocked in anything but the interpreter lock, unless in the handler of a
-signal that interrupted SemLock.acquire; while it waits for the
-interpreter lock with no return address into SemLock.acquire on its stack; or if it has computed, since it was last
-known not to be about to, for longer than one that waits for the interpreter lock can. A thread that shows none of that
-leaves the look without a result. One that may be about to claim takes back all looks before.
+A thread cannot be about to claim in three cases. It is blocked in anything but the interpreter lock, unless in the
+handler of a signal that interrupted SemLock.acquire. It waits for the interpreter lock without a return address into
+SemLock.acquire on its stack. Or, since it was last known not to be about to claim, it has computed for longer than a
+thread that waits for the interpreter lock can. A thread that shows none of these leaves the sample without a result.
+One that may be about to claim discards all samples before.
 
 A process that was forked after the suspicion began has one thread, which was forking when the lock was taken long ago:
 while it is young only its claim matters, and a sign that it stands still on its way to claim. Its memory is a copy of
 its parent's and is searched only before a release.
 
-What this cannot see:
+This cannot detect:
 
-- a lock handed over before the first look, whose taker then ended and whose present holder had released for the other.
-  Its counts are all zero, as an orphan's are;
+- a lock handed over before the first sample, whose taker then ended and whose present holder had released for the
+  other. Its counts are all zero, as an orphan's are;
 - within a suspicion, between two readings: a thread that was about to claim claims, releases, and hands the lock to a
-  newborn process that then gets no processor for three looks, if the same thread was the last to acquire there before;
+  newborn process that then gets no processor for three samples, if the same thread was the last to acquire there
+  before;
 - code that waits for a semaphore without SemLock.acquire.
 """
 
@@ -50,13 +51,13 @@ LOOKS = 3
 # How long a process that is just being born is young: it cannot be read, or seen at rest, for some time.
 NEWBORN_S = 1.0
 
-# For how long an orphan stays proved while threads run of which nothing is shown in the looks since.
+# How long an orphan stays proved while threads run about which the later samples show nothing.
 PATIENCE_S = 2.0
 
-# How long a thread must have run, and how long on average each time that it got onto a processor, to show that it did
-# not wait for the interpreter lock all the while. One that does wakes up again and again, each time for 35 to 65 us (10
-# us with a switch interval of 1 us, when that makes 18 % of a processor); one of eight that compute by turns runs for
-# 200 to 700 us (measured with CPython 3.8, 3.12 and 3.13).
+# How long a thread must have run, in all and on average each time that it got onto a processor. That shows that it did
+# not wait for the interpreter lock all the while. A waiting thread wakes up again and again, each time for 35 to 65 us
+# (10 us with a switch interval of 1 us, when that makes 18 % of a processor). One of eight threads that compute by
+# turns runs for 200 to 700 us (measured with CPython 3.8, 3.12 and 3.13).
 _RAN_NS = 5_000_000
 _SLICE_NS = 250_000
 
@@ -80,7 +81,7 @@ class Sighting:
 
 
 class Shown(Enum):
-    """The result of one look at a thread."""
+    """The result of one sample of a thread."""
 
     CLEAR = "cannot be about to claim"
     NOTHING = "not known"
@@ -89,7 +90,7 @@ class Shown(Enum):
 
 @dataclass(frozen=True)
 class Look:
-    """A look at one process. `young`: a newborn, of which only the signs against the proof count."""
+    """A sample of one process. `young`: a newborn, of which only the signs against the proof count."""
 
     process: ProcessId
     sightings: Sequence[Sighting]
@@ -101,10 +102,10 @@ class Suspicion:
     """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC), in ticks since boot
     `since_ticks`.
 
-    `looks` are those in which all threads were clear, `looked_s` when the last of them was. `tried_s` is when the very
-    last look was, and `unsettled` why it was not one of them. `proved_ticks` is when the proof was first complete,
-    `proved_with` who took part then. `taker` is the only process that may just have been granted it, by the last
-    refresh. `outsider` is what is missing to exclude a process outside the server that maps it, or may map it.
+    `samples` are those in which all threads were clear, `sampled_s` when the last of them was. `tried_s` is when the
+    very last sample was, and `unsettled` why it was not one of them. `proved_ticks` is when the proof was first
+    complete, `proved_with` who took part then. `taker` is the only process that may just have been granted it, by the
+    last refresh. `outsider` is what is missing to exclude a process outside the server that maps it, or may map it.
     `proof_needs_rights`: only more rights would show whether it does.
     """
 
@@ -163,7 +164,7 @@ class Suspicion:
         return changed
 
     def look(self, now_s: float, everybody: Sequence[Look]) -> None:
-        """Take note of one look at all threads of all processes that map the lock."""
+        """Record one sample of all threads of all processes that map the lock."""
         self.tried_s = now_s
         self._forget_others(everybody)
         shown = [(each, *self._shown(each)) for each in everybody]
@@ -189,19 +190,19 @@ class Suspicion:
         return self._thread(process, sighting)[0] is not Shown.CLEAR
 
     def was_looked_at(self, process: ProcessId) -> bool:
-        """Return True if the process was part of a look in which all were clear and nobody claimed the lock."""
+        """Return True if the process was part of a sample in which all were clear and nobody claimed the lock."""
         return process in self._looked_at
 
     def skip_look(self, now_s: float, why: str) -> None:
-        """Take note of a look that shows nothing, as something moved meanwhile."""
+        """Record a sample that shows nothing, as something moved meanwhile."""
         self.tried_s, self.unsettled = now_s, why
 
     def discard_looks(self, why: str) -> None:
-        """Take back what the looks have shown: somebody came or went meanwhile."""
+        """Discard the samples: a process came or went meanwhile."""
         self.looks, self.unsettled = 0, why
 
     def _add_look(self, now_s: float, processes: Sequence[ProcessId]) -> None:
-        """Count a look. Processes older than the suspicion must have been seen in every look that counts."""
+        """Count a sample. Processes older than the suspicion must have been seen in every sample that counts."""
         missed = [p for p in processes if p not in self._looked_at and p.start_ticks <= self.since_ticks]
         self.looks = 1 if missed else self.looks + 1
         self._looked_at.update(processes)
@@ -264,11 +265,11 @@ class Suspicion:
 
     @property
     def is_shaken(self) -> bool:
-        """Return True if too few looks were clear since one that was not at all."""
+        """Return True if too few samples were clear since one that was not at all."""
         return self.looks < LOOKS
 
     def is_shown(self, strict: bool) -> bool:
-        """Return True if enough looks were clear. `strict`: the very last one must be, else one a little before it.
+        """Return True if enough samples were clear. `strict`: the very last one must be, else one a little before it.
 
         It does not matter how long ago the very last was: what came after it on a busy machine, as the sweep over all
         processes, takes nothing back.

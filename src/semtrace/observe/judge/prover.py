@@ -42,7 +42,7 @@ _MEANS = {
 _LOOKS_AGAIN, _MORE_LOOKS_AGAIN = 4, 12
 _BURST_AGAIN = 4
 
-# A lock that is proved is looked at again in the same refresh only if that has shown nothing for so long.
+# A lock that is proved is sampled again in the same refresh only if that has shown nothing for so long.
 _STALE_S = 0.5
 
 
@@ -71,7 +71,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class _Lack:
-    """What a proof lacks; `under_way` if watching for longer may bring it."""
+    """The part that a proof lacks; `under_way` if watching for longer may bring it."""
 
     text: str
     under_way: bool = False
@@ -81,7 +81,7 @@ _NEVER_PROVED = "locked, and no living process claims it; not proved orphaned be
 
 
 class Prover:
-    """Keeps a Suspicion for each lock that is locked and claimed by nobody.
+    """Keep a Suspicion for each lock that is locked and claimed by nobody.
 
     `invite` has a process outside the server watched like one of the server's, from the next refresh on. It returns
     False if the process cannot be read.
@@ -107,7 +107,7 @@ class Prover:
         self._lost: dict[SemId, int] = {}  # how many units each suspicion is of; 0: all there are
 
     def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
-        """What each process must be searched for, with the time before which a search does not count."""
+        """Return the semaphores to search each process for, with the time before which a search does not count."""
         wanted: dict[Watched, dict[SemId, float]] = {}
         for semaphore, suspicion in self._suspicions.items():
             for watched in _to_be_searched(suspicion, mappers.get(semaphore, ()), self._strict):
@@ -128,7 +128,7 @@ class Prover:
         self._look_hard(judged, mappers)
         self._look_for_takers(judged, mappers)
         if self._sweep(now_s, mappers) > _STALE_S:
-            self._look_hard(judged, mappers)  # what was seen before is old by now
+            self._look_hard(judged, mappers)  # the earlier samples are old by now
         self.unproved = False
         for semaphore in self._suspicions:
             verdict = self._conclude(now_s, semaphore, mappers[semaphore], judged[semaphore])
@@ -136,8 +136,8 @@ class Prover:
             judged[semaphore] = replace(judged[semaphore], verdict=verdict)
 
     def forget(self) -> None:
-        """Begins every proof anew: what was seen so far counts no more, and from now on each must be complete at every
-        look.
+        """Begin every proof again: earlier samples no longer count, and from now on each must be complete in every
+        sample.
         """
         self._suspicions.clear()
         self._strict = True
@@ -165,7 +165,7 @@ class Prover:
         self._lost[semaphore] = judged.verdict.lost
 
     def _look_hard(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
-        """Reads the suspect locks many times more, all of them between two pauses, and looks where the threads are."""
+        """Read the suspect locks many times more, all of them between two pauses, and sample the threads."""
         looked_at = set(self._suspicions)
         burst = _BURST if any(self._matters(semaphore, mappers[semaphore]) for semaphore in looked_at) else _BURST_AGAIN
         for turn in range(_MORE_LOOKS_AGAIN):
@@ -206,7 +206,7 @@ class Prover:
     def _see_threads(
         self, semaphores: Collection[SemId], judged: Mapping[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]
     ) -> None:
-        """One look at where all threads are, once all memory was searched; of processes that are dying nothing need be
+        """Take one sample of all threads, once all memory was searched; of processes that are dying nothing need be
         shown.
         """
         ready = [s for s in semaphores if not _unsearched(s, self._suspicions[s], mappers[s], self._strict)]
@@ -275,8 +275,9 @@ class Prover:
         return self._sweep_took_s
 
     def _take_in(self, now_s: float, semaphore: SemId, suspicion: Suspicion, strangers: Sequence[Stat]) -> None:
-        """Watch those outside the server, and sweep again once they are watched. The proof does not wait for those that
-        were born after it, nor for one that cannot be read or does not turn out to map the semaphore as others do.
+        """Watch those outside the server, and sweep again once they are watched. The proof does not wait for processes
+        that were born after it. Nor does it wait for one that cannot be read or does not turn out to map the semaphore
+        as others do.
         """
         unread = [stat for stat in strangers if not self._is_taken_in(now_s, semaphore, stat)]
         old = [s for s in strangers if self._strict or not suspicion.is_younger_than_proof(s.id)]
@@ -308,7 +309,7 @@ class Prover:
         """Return what the proof lacks within the server."""
         suspicion = self._suspicions[semaphore]
         if not futex.KNOWN:
-            return _Lack("where threads wait cannot be told on this processor")
+            return _Lack("where threads wait cannot be read on this processor")
         if self._baselines[semaphore].handed_over:
             return _Lack("processes release what others took, so counts do not show who holds it")
         unsearched = _unsearched(semaphore, suspicion, mappers, self._strict)
@@ -379,8 +380,8 @@ def _look(suspicion: Suspicion, watched: Watched, sightings: Sequence[Sighting],
 def _waiter_that_ran(
     semaphore: SemId, mappers: Sequence[Watched], seen: Mapping[Watched, Sequence[Sighting]]
 ) -> str | None:
-    """Return who waited for it and has run since it was seen, None if nobody. The look at many processes takes its
-    time: one that was seen waiting may get the lock from one that was seen, with nothing, only after that.
+    """Return the waiter that has run since it was seen, None without one. The sample of many processes takes its time:
+    one that was seen waiting may get the lock from one that was seen, with nothing, only after that.
     """
     for watched in mappers:
         for each in seen[watched]:
