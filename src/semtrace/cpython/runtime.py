@@ -136,7 +136,7 @@ def _is_libpython(mapping: Mapping) -> bool:
 
 
 def _images(mappings: Sequence[Mapping]) -> list[int]:
-    """Yield where ELF headers may lie, the likeliest first: libpython, the executable (usually the first mapping),
+    """Return where ELF headers may lie, the likeliest first: libpython, the executable (usually the first mapping),
     others.
     """
     bases = [m for m in mappings if m.offset == 0 and m.inode and "s" not in m.perms]

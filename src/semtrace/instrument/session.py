@@ -179,7 +179,7 @@ class Session:
             return
         try:
             with places.server_directory(self.root) as directory:
-                self.viewers.look(directory)
+                self.viewers.scan(directory)
         except OSError:  # somebody removed it, or the application has no descriptor left: nobody new can watch
             self.viewers.revalidate()
         self._generation = generation

@@ -47,7 +47,7 @@ class Viewers:
         self._changed = changed
         self._spare: dict[int, int] = {}  # descriptors that lead to /dev/null, by slot
 
-    def look(self, directory: int) -> None:
+    def scan(self, directory: int) -> None:
         """Open every FIFO that is not open yet, and forget those that are not ours any more."""
         self.revalidate()
         known = {target.name for target in self.targets}

@@ -103,7 +103,7 @@ class Observer:
         self._parts: dict[SemId, Part] = {}
         self._baselines: dict[SemId, Baselines] = {}
         self._heirs = Heirs()
-        self._prover = Prover(self._look_at, self._baselines, self._linked, self._fleet.invite)
+        self._prover = Prover(self._judge_now, self._baselines, self._linked, self._fleet.invite)
         self._ownership = Ownership()
         self._thread_locks = ThreadLocks(self._book)
         self._picture = Picture(self._fleet, self._directories, self._baselines)
@@ -142,7 +142,7 @@ class Observer:
         self._lives.update(self._now_s, (member.id for member in members))
         self._searching = None
         self._rounds.begin(self._now_s)
-        judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
+        judged = {semaphore: self._judge_now(semaphore) for semaphore in self._fleet.mappers}
         members = self._with_newborn(members, judged)
         self._with_openers(members, judged)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
@@ -212,7 +212,7 @@ class Observer:
 
     def is_suspect(self, semaphore: SemId) -> bool:
         """Return True if one sample now shows it locked and claimed by nobody."""
-        return semaphore in self._fleet.mappers and self._look_at(semaphore).verdict.suspect
+        return semaphore in self._fleet.mappers and self._judge_now(semaphore).verdict.suspect
 
     def _ended(self) -> Snapshot:
         """It stays the same from then on."""
@@ -249,7 +249,7 @@ class Observer:
             shared = self._shared_with({member.id for member in born})
             for semaphore in shared & judged.keys() & (judged.keys() if among is None else among):
                 if judged[semaphore].depends_on_newborn:
-                    again = self._look_at(semaphore) if attempt < _MOST_BIRTHS else _in_flux(judged[semaphore])
+                    again = self._judge_now(semaphore) if attempt < _MOST_BIRTHS else _in_flux(judged[semaphore])
                     judged[semaphore] = again
         return members
 
@@ -266,7 +266,7 @@ class Observer:
         self._fleet.follow([replace(each, stat=fresh.get(each.id, each.stat)) for each in members], self._now_s)
         for semaphore in named:
             if self._fleet.ids.get(semaphore) != before[semaphore]:
-                judged[semaphore] = self._look_at(semaphore)
+                judged[semaphore] = self._judge_now(semaphore)
 
     def _shared_with(self, processes: set[ProcessId]) -> set[SemId]:
         """Return what any of these maps, or all if that cannot be known."""
@@ -314,7 +314,7 @@ class Observer:
 
     # -- one lock
 
-    def _look_at(self, semaphore: SemId) -> Judged:
+    def _judge_now(self, semaphore: SemId) -> Judged:
         """Judge one lock. What was read where another lock lies by now is not believed, but read again."""
         for _ in range(_MOST_STALE):
             read, waiters = self._read(semaphore)

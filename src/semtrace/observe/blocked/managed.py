@@ -162,7 +162,9 @@ class _Managers:
         return {**served, **clients}
 
     def _learn(self, manager: ProcessId, call: ProxyCall) -> None:
-        """Return one of several names that clients have for a lock: the first of a module, if there is one."""
+        """Record a name of the lock. Of several names that clients have for one, a module's counts, and of these the
+        first.
+        """
         name = (not call.named, call.name)
         self._names[manager, call.ident] = min(name, self._names.get((manager, call.ident), name))
 

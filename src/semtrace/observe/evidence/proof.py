@@ -46,7 +46,7 @@ from semtrace.model import ProcessId
 
 SPAN_S = 0.25
 READINGS = 20
-LOOKS = 3
+SAMPLES = 3
 
 # How long a process that is just being born is young: it cannot be read, or seen at rest, for some time.
 NEWBORN_S = 1.0
@@ -89,7 +89,7 @@ class Shown(Enum):
 
 
 @dataclass(frozen=True)
-class Look:
+class ProcessSample:
     """A sample of one process. `young`: a newborn, of which only the signs against the proof count."""
 
     process: ProcessId
@@ -116,14 +116,14 @@ class Suspicion:
     swept_s: float | None = None
     outsider: str | None = None
     proof_needs_rights: bool = False
-    looks: int = 0
-    looked_s: float = float("-inf")
+    samples: int = 0
+    sampled_s: float = float("-inf")
     tried_s: float = float("-inf")
     unsettled: str | None = None
     proved_ticks: int | None = None
     proved_with: frozenset[ProcessId] = frozenset()
     taker: ProcessId | None = None
-    _looked_at: set[ProcessId] = field(default_factory=set)
+    _sampled: set[ProcessId] = field(default_factory=set)
     _anchors: dict[tuple[ProcessId, int], RunTime] = field(default_factory=dict)
     _last_tids: dict[ProcessId, int] = field(default_factory=dict)
 
@@ -163,7 +163,7 @@ class Suspicion:
         self._last_tids.update(last_tids)
         return changed
 
-    def look(self, now_s: float, everybody: Sequence[Look]) -> None:
+    def add_sample(self, now_s: float, everybody: Sequence[ProcessSample]) -> None:
         """Record one sample of all threads of all processes that map the lock."""
         self.tried_s = now_s
         self._forget_others(everybody)
@@ -172,56 +172,58 @@ class Suspicion:
         nothing = next((why for each, what, why in shown if what is Shown.NOTHING and not each.young), None)
         self.unsettled = against or nothing
         if against is not None:
-            self.looks = 0
+            self.samples = 0
         elif nothing is None:
-            self._add_look(now_s, [each.process for each in everybody if not each.young])
+            self._count_sample(now_s, [each.process for each in everybody if not each.young])
 
-    def takers(self, everybody: Sequence[Look], waited: Collection[tuple[ProcessId, int]]) -> set[ProcessId]:
+    def takers(self, everybody: Sequence[ProcessSample], waited: Collection[tuple[ProcessId, int]]) -> set[ProcessId]:
         """Return the processes that may just have been granted it, and not have counted it yet.
 
         Those are inside SemLock.acquire, and do not wait for the lock any more. Where none is seen there, they are
         those with a thread that runs, or would if it got a processor, and is among those that `waited` for it lately.
         """
-        unclear = [(look.process, s) for look in everybody for s in look.sightings if self._is_unclear(look.process, s)]
+        unclear = [
+            (sample.process, s) for sample in everybody for s in sample.sightings if self._is_unclear(sample.process, s)
+        ]
         inside = {process for process, sighting in unclear if sighting.gil is Gil.ACQUIRING}
         return inside or {process for process, sighting in unclear if (process, sighting.thread.tid) in waited}
 
     def _is_unclear(self, process: ProcessId, sighting: Sighting) -> bool:
         return self._thread(process, sighting)[0] is not Shown.CLEAR
 
-    def was_looked_at(self, process: ProcessId) -> bool:
+    def was_sampled(self, process: ProcessId) -> bool:
         """Return True if the process was part of a sample in which all were clear and nobody claimed the lock."""
-        return process in self._looked_at
+        return process in self._sampled
 
-    def skip_look(self, now_s: float, why: str) -> None:
+    def skip_sample(self, now_s: float, why: str) -> None:
         """Record a sample that shows nothing, as something moved meanwhile."""
         self.tried_s, self.unsettled = now_s, why
 
-    def discard_looks(self, why: str) -> None:
+    def discard_samples(self, why: str) -> None:
         """Discard the samples: a process came or went meanwhile."""
-        self.looks, self.unsettled = 0, why
+        self.samples, self.unsettled = 0, why
 
-    def _add_look(self, now_s: float, processes: Sequence[ProcessId]) -> None:
+    def _count_sample(self, now_s: float, processes: Sequence[ProcessId]) -> None:
         """Count a sample. Processes older than the suspicion must have been seen in every sample that counts."""
-        missed = [p for p in processes if p not in self._looked_at and p.start_ticks <= self.since_ticks]
-        self.looks = 1 if missed else self.looks + 1
-        self._looked_at.update(processes)
-        self.looked_s = now_s
+        missed = [p for p in processes if p not in self._sampled and p.start_ticks <= self.since_ticks]
+        self.samples = 1 if missed else self.samples + 1
+        self._sampled.update(processes)
+        self.sampled_s = now_s
 
-    def _forget_others(self, everybody: Sequence[Look]) -> None:
+    def _forget_others(self, everybody: Sequence[ProcessSample]) -> None:
         """A process that maps the lock no more has nothing to show, nor has a thread that ended."""
         keys = {(each.process, sighting.thread.tid) for each in everybody for sighting in each.sightings}
         self._anchors = {key: ran for key, ran in self._anchors.items() if key in keys}
-        self._looked_at &= {each.process for each in everybody}
+        self._sampled &= {each.process for each in everybody}
 
-    def _shown(self, look: Look) -> tuple[Shown, str | None]:
+    def _shown(self, sample: ProcessSample) -> tuple[Shown, str | None]:
         """Return the worst result of its threads, and why."""
-        pid = look.process.pid
-        if not look.sightings:
+        pid = sample.process.pid
+        if not sample.sightings:
             return Shown.NOTHING, f"no thread of PID {pid} can be seen, so one may be about to claim it"
         worst: tuple[Shown, str | None] = (Shown.CLEAR, None)
-        for sighting in look.sightings:
-            shown, where = self._thread(look.process, sighting)
+        for sighting in sample.sightings:
+            shown, where = self._thread(sample.process, sighting)
             why = f"thread {sighting.thread.tid} of PID {pid} {where} and may be about to claim it"
             if shown is Shown.MAY_CLAIM or (shown is Shown.NOTHING and worst[0] is Shown.CLEAR):
                 worst = (shown, why)
@@ -266,7 +268,7 @@ class Suspicion:
     @property
     def is_shaken(self) -> bool:
         """Return True if too few samples were clear since one that was not at all."""
-        return self.looks < LOOKS
+        return self.samples < SAMPLES
 
     def is_shown(self, strict: bool) -> bool:
         """Return True if enough samples were clear. `strict`: the very last one must be, else one a little before it.
@@ -276,7 +278,7 @@ class Suspicion:
         """
         if self.is_shaken:
             return False
-        return self.unsettled is None if strict else self.tried_s - self.looked_s <= PATIENCE_S
+        return self.unsettled is None if strict else self.tried_s - self.sampled_s <= PATIENCE_S
 
     def missing(self, unsearched: Sequence[ProcessId], strict: bool = False) -> str | None:
         """Return what the proof lacks within the known processes, None when that is complete. `unsearched` are

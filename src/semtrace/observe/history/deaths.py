@@ -18,7 +18,7 @@ _PATIENCE_S = 3.0
 # More workers than these have no descriptor of their own.
 _MOST_WATCHED = 512
 
-_LAST_LOOKS, _LAST_PAUSE_S = 5, 0.01
+_LAST_SAMPLES, _LAST_PAUSE_S = 5, 0.01
 
 _SIGKILL = -9
 # gunicorn/arbiter.py murder_workers: SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), or with 0
@@ -79,7 +79,7 @@ class Deaths:
     def last(self, now_s: float, server: Server) -> tuple[Death, ...]:
         """Return the deaths of all that were left. The process that started the server may take a moment to reap it."""
         deaths = self.update(now_s, server, {})
-        for _ in range(_LAST_LOOKS):
+        for _ in range(_LAST_SAMPLES):
             if not any(self._open()):
                 break
             time.sleep(_LAST_PAUSE_S)

@@ -123,7 +123,7 @@ class Floors:
     """
 
     STANDS_S = 1.0
-    LOOKS = 10
+    SAMPLES = 10
 
     def __init__(self) -> None:
         self._floors: dict[SemId, dict[ProcessId, _Floor]] = {}
@@ -136,7 +136,7 @@ class Floors:
         standing = {
             process: floor
             for process, floor in self._floors.get(semaphore, {}).items()
-            if now_s - floor.since_s >= self.STANDS_S and floor.looks >= self.LOOKS
+            if now_s - floor.since_s >= self.STANDS_S and floor.samples >= self.SAMPLES
         }
         units = _units(judged.reading, (floor.count for floor in standing.values()))
         certain = units <= (judged.reading.maxvalue or 0)
@@ -164,10 +164,10 @@ class _Floor:
 
     since_s: float
     count: int
-    looks: int
+    samples: int
 
     def seen(self, count: int) -> _Floor:
-        return _Floor(self.since_s, min(self.count, count), self.looks + 1)
+        return _Floor(self.since_s, min(self.count, count), self.samples + 1)
 
 
 def _units(reading: Reading, counts: Iterable[int]) -> int:

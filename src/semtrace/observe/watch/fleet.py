@@ -164,5 +164,5 @@ class Fleet:
 
 
 def _has_become_another(before: Stat, now: Stat) -> bool:
-    """Return the members that exec has changed: a process keeps its PID and its start time then."""
+    """Return True if an exec has replaced the program: a process keeps its PID and its start time then."""
     return before.forked and not now.forked

@@ -29,7 +29,7 @@ _RAN_NS = 200_000
 
 @dataclass(frozen=True)
 class Made:
-    """Return the fields of the SemLock objects that never change."""
+    """The fields of the SemLock objects that never change."""
 
     kind: int
     maxvalue: int
@@ -43,7 +43,7 @@ def made(semaphore: SemId, mappers: Sequence[Watched]) -> Made | None:
 
 
 def value_of(semaphore: SemId, mappers: Sequence[Watched]) -> tuple[int, int] | None:
-    """Value and an upper bound of the waiters, from the first process that lets its memory be read."""
+    """Return the value and an upper bound of the waiters, from the first process whose memory can be read."""
     for watched in mappers:
         found = watched.read_semaphore(semaphore)
         if found is not None:
