@@ -23,10 +23,10 @@ class Windows:
         self.parts: dict[SemId, tuple[Part, Part]] = {}
         self._reader = reader
         self._indexes = indexes  # by inode
-        self._look_at, self._snapshot = observer._look_at, observer.snapshot
+        self._judge_now, self._snapshot = observer._judge_now, observer.snapshot
         observer.snapshot = self.snapshot  # type: ignore[method-assign]
-        observer._look_at = self._looked_at  # type: ignore[method-assign]
-        observer._prover._look_at = self._looked_for_proof
+        observer._judge_now = self._looked_at  # type: ignore[method-assign]
+        observer._prover._judge_now = self._looked_for_proof
 
     def snapshot(self) -> Snapshot:
         self.parts.clear()
@@ -35,12 +35,12 @@ class Windows:
     def _looked_at(self, semaphore: SemId) -> Judged:
         index = self._indexes.get(semaphore.inode)
         if index is None:
-            return self._look_at(semaphore)
+            return self._judge_now(semaphore)
         before = self._reader.part(index)
-        judged = self._look_at(semaphore)
+        judged = self._judge_now(semaphore)
         self.parts[semaphore] = before, self._reader.part(index)
         return judged
 
     def _looked_for_proof(self, semaphore: SemId) -> Judged:
         self.parts.pop(semaphore, None)
-        return self._look_at(semaphore)
+        return self._judge_now(semaphore)

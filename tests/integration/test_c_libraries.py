@@ -128,7 +128,7 @@ def test_a_process_that_opened_it_by_name_is_seen(server: Server, program: str) 
 
 
 def test_clean_leaves_it_alone_while_it_is_mapped(server: Server) -> None:
-    (found,) = [each for each in leftovers.look() if each.entry.name in file_names(server.name)]
+    (found,) = [each for each in leftovers.find() if each.entry.name in file_names(server.name)]
     assert found.entry.id == server.mapped().id
     users = " ".join(map(str, sorted((server.pid, *child_pids(server.pid)))))
     assert found.kept == f"in use by PID {users}"

@@ -196,7 +196,7 @@ def test_a_block_of_python_stays_while_a_process_has_it(directory: Directory) ->
     name = f"psm_semtrace_{secrets.token_hex(4)}"
     block = SharedMemory(name, create=True, size=5000)
     try:
-        (found,) = [each for each in leftovers.look() if each.entry.name == name]
+        (found,) = [each for each in leftovers.find() if each.entry.name == name]
         assert found.kept == f"in use by PID {os.getpid()}"
         assert (found.entry.sort, found.entry.size, found.young) == ("block", 5000, False)
     finally:
@@ -209,8 +209,8 @@ def test_a_young_block_is_shown_only_on_demand(directory: Directory, monkeypatch
     monkeypatch.setattr(leftovers, "YOUNG_S", 60.0)
     assert f"younger than a minute, so a process may still open it: {unused}, {used}" in directory.clean()
     with _mapped_elsewhere(f"{directory.path}/{used}"):
-        assert leaks.look(directory.path) == leaks.Leaks(())
-        (found,) = leaks.look(directory.path, young=True).names or ()
+        assert leaks.find(directory.path) == leaks.Leaks(())
+        (found,) = leaks.find(directory.path, young=True).names or ()
     assert (found.name, found.sort, found.size) == (f"/{unused}", "block", 8192)
     assert found.age_s < 60
 
@@ -241,7 +241,7 @@ def test_a_semaphore_of_musl_is_a_leftover_by_its_words(directory: Directory) ->
 
 def test_what_is_taken_up_between_the_look_and_the_removal_stays(directory: Directory) -> None:
     path = f"{directory.path}/{directory.make()}"
-    (found,) = leftovers.look(directory.path)
+    (found,) = leftovers.find(directory.path)
     assert found.kept is None
     with open(path, "r+b") as file, mmap.mmap(file.fileno(), 32):
         assert "in use by" in (leftovers.remove(found, directory.path).kept or "")
@@ -308,7 +308,7 @@ def test_the_doctor_finds_what_clean_would_remove_and_nothing_else(
     monkeypatch.setattr(leftovers, "user_ids", lambda pid: (os.geteuid(),))
     monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
     with _mapped_elsewhere(f"{directory.path}/{used}"):
-        found = leaks.look(directory.path)
+        found = leaks.find(directory.path)
     assert [each.name for each in found.names or ()] == [f"/{unused.removeprefix('sem.')}"]
     assert found.problems == ()
     assert directory.names == sorted([used, unused])
@@ -323,7 +323,7 @@ def test_where_nobody_can_tell_the_doctor_says_so(directory: Directory, monkeypa
     monkeypatch.setattr(leftovers, "sweep", lambda ids: dict.fromkeys(ids, Outside()))
     monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
     directory.make()
-    found = leaks.look(directory.path)
+    found = leaks.find(directory.path)
     assert found.names == ()
     (problem,) = found.problems
     assert problem.what == "tell whether 1 old semaphore in /dev/shm is still used"
@@ -342,14 +342,14 @@ def test_what_is_removed_while_it_is_looked_at_is_no_doubt(
     monkeypatch.setattr(leftovers, "sweep", lambda ids: dict.fromkeys(ids, Outside()))
     monkeypatch.setattr(leftovers, "sees_all_processes", lambda: False)
     directory.make()
-    assert leaks.look(directory.path) == leaks.Leaks(())
+    assert leaks.find(directory.path) == leaks.Leaks(())
 
 
 def test_a_directory_that_may_not_be_looked_at_is_said_not_to_have_been(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    found = leaks.look(str(tmp_path / "file"))
+    found = leaks.find(str(tmp_path / "file"))
     assert (found.names, found.problems[0].what) == (None, "look into its /dev/shm")
-    assert leaks.look(str(tmp_path / "none")) == leaks.Leaks(())
+    assert leaks.find(str(tmp_path / "none")) == leaks.Leaks(())
 
 
 # -- the command, which removes nothing here

@@ -250,7 +250,7 @@ def test_servers_are_found_as_they_come_and_go() -> None:
     fleet = Fleet(find, lambda server: Watch(server, 0.2, Limits(), lambda: None, failed.append))
 
     def labels() -> list[str]:
-        fleet.look()
+        fleet.scan()
         return sorted(fleet.readings())
 
     try:

@@ -26,14 +26,14 @@ def certain(lock: Lock) -> list[int]:
 
 def before_looks(monkeypatch: pytest.MonkeyPatch, observer: Observer, act: Callable[[], object], times: int) -> None:
     """Have something done right before each of the next looks at a lock, after the processes were listed."""
-    look_at, left = observer._look_at, iter(range(times))
+    look_at, left = observer._judge_now, iter(range(times))
 
     def looking(semaphore: SemId) -> Judged:
         if next(left, None) is not None:
             act()
         return look_at(semaphore)
 
-    monkeypatch.setattr(observer, "_look_at", looking)
+    monkeypatch.setattr(observer, "_judge_now", looking)
 
 
 def born(t: Target, *commands: str, by: str = "a") -> Callable[[], None]:

@@ -49,7 +49,7 @@ def admitted(admission: Admission, user: int, *records: wire.Record) -> int:
 def listed(*locks: SemId) -> Admission:
     admission = Admission(Known(MAPPED))
     found = state_file(THEIRS, *(a_book(lock=lock) for lock in locks))
-    admission.look(files(1, found).__class__(1, (found,), frozenset(), {THEIRS: THEM}))
+    admission.update(files(1, found).__class__(1, (found,), frozenset(), {THEIRS: THEM}))
     return admission
 
 
@@ -64,7 +64,7 @@ def test_another_user_tells_only_of_own_processes_and_locks() -> None:
     assert admitted(admission, THEM, record(EventType.WAIT, 1, 1, process=P)) == 0
     assert admitted(admission, THEM, record(EventType.WAIT, 1, 1, process=THEIRS, lock=LOCK)) == 0
     assert admitted(admission, THEM, record(EventType.WAIT, 1, 1, process=THEIRS, lock=OTHER)) == 1
-    admission.look(files(2))
+    admission.update(files(2))
     assert admitted(admission, ME) == 0
     assert admission.refused == 2
 
@@ -74,7 +74,7 @@ def test_what_came_before_the_look_that_shows_it_is_kept() -> None:
     assert admitted(admission, THEM, record(EventType.WAIT, 1, 1, process=THEIRS, lock=OTHER)) == 0
     assert admission.waits
     found = state_file(THEIRS, a_book(lock=OTHER))
-    admission.look(files(1, found).__class__(1, (found,), frozenset(), {THEIRS: THEM}))
+    admission.update(files(1, found).__class__(1, (found,), frozenset(), {THEIRS: THEM}))
     assert admitted(admission, ME) == 1
     assert (admission.waits, admission.refused) == (False, 0)
 
@@ -135,7 +135,7 @@ def test_a_file_of_the_future_is_not_believed(tmp_path: Path, monkeypatch: pytes
     server = FakeServer(tmp_path)
     server.write_state(server.process, SINCE=2**63)
     directories = TraceDirectories(live=False)
-    directories.look([server.process])
+    directories.scan([server.process])
     state = directories.with_files(State())
     directories.close()
     assert state.files == {}

@@ -68,7 +68,7 @@ def watched(
     monkeypatch.setattr(doctor, "Observer", lambda *_, **__: looks)
     monkeypatch.setattr(doctor, "with_stacks", looks.with_stacks)
     monkeypatch.setattr(doctor, "leaks", lambda pid: Leaks(()))
-    assert Doctor(SERVER, USUAL).watch(seconds).looks > 3
+    assert Doctor(SERVER, USUAL).watch(seconds).samples > 3
     return looks
 
 

@@ -16,13 +16,13 @@ from semtrace.linux.sweep import Obstacle, Outside
 from semtrace.model import SEMAPHORE, ProcessId, SemId
 from semtrace.observe.evidence import proof
 from semtrace.observe.evidence.proof import (
-    LOOKS,
     NEWBORN_S,
     PATIENCE_S,
     READINGS,
+    SAMPLES,
     SPAN_S,
     Gil,
-    Look,
+    ProcessSample,
     Sighting,
     Suspicion,
 )
@@ -86,7 +86,7 @@ def suspicion() -> Suspicion:
 
 
 def look(found: Suspicion, *sightings: Sighting, of: ProcessId = P, at_s: float = SINCE_S, young: bool = False) -> None:
-    found.look(at_s, [Look(of, sightings, young)])
+    found.add_sample(at_s, [ProcessSample(of, sightings, young)])
 
 
 def missing(found: Suspicion, unsearched: Sequence[ProcessId] = ()) -> str | None:
@@ -95,7 +95,7 @@ def missing(found: Suspicion, unsearched: Sequence[ProcessId] = ()) -> str | Non
 
 def complete() -> Suspicion:
     found = suspicion()
-    for _ in range(LOOKS):
+    for _ in range(SAMPLES):
         look(found, asleep())
     return found
 
@@ -163,7 +163,7 @@ def test_a_thread_that_may_be_about_to_claim_keeps_it_open(where: str, sighting:
 @pytest.mark.parametrize("sighting", [asleep(), in_call(), in_call(number=READ)])
 def test_a_thread_that_sleeps_elsewhere_does_not(sighting: Sighting) -> None:
     found = suspicion()
-    for _ in range(LOOKS):
+    for _ in range(SAMPLES):
         look(found, sighting)
     assert missing(found) is None
 
@@ -186,7 +186,7 @@ def test_a_thread_is_clear_if_it_ran_as_no_waiter_does(
     seen: type[Sighting], where: str, ns: int, slices: int, clear: bool
 ) -> None:
     found = suspicion()
-    for turn in range(LOOKS + 1):
+    for turn in range(SAMPLES + 1):
         look(found, seen(ns=turn * ns, slices=turn * slices))
     assert (missing(found) is None) == clear
 
@@ -195,7 +195,7 @@ def test_each_look_asks_for_a_run_of_its_own() -> None:
     found = suspicion()
     for ns in (0, 50 * MS, 51 * MS, 52 * MS):
         look(found, running(ns=ns))
-    assert found.looks == 1
+    assert found.samples == 1
 
 
 def test_what_ran_before_it_slept_does_not_count() -> None:
@@ -203,17 +203,17 @@ def test_what_ran_before_it_slept_does_not_count() -> None:
     look(found, running(ns=0))
     look(found, asleep())
     look(found, running(ns=50 * MS))
-    assert found.looks == 1
+    assert found.samples == 1
 
 
 def test_a_thread_that_waited_elsewhere_shows_by_what_it_ran_since() -> None:
     found = suspicion()
-    for turn in range(LOOKS):
+    for turn in range(SAMPLES):
         at = turn * 20 * MS
         look(found, replace(asleep(), ran=RunTime(at, 0)))
         look(found, running(ns=at + 4 * MS))
         look(found, running(ns=at + 6 * MS))
-    assert found.looks == 2 * LOOKS
+    assert found.samples == 2 * SAMPLES
 
 
 def test_a_thread_of_which_nothing_is_shown_takes_nothing_back() -> None:
@@ -229,7 +229,7 @@ def test_a_thread_of_which_nothing_is_shown_takes_nothing_back() -> None:
 def test_one_that_may_be_about_to_claim_takes_all_looks_back() -> None:
     found = complete()
     look(found, acquiring())
-    for _ in range(LOOKS - 1):
+    for _ in range(SAMPLES - 1):
         assert missing(found)
         look(found, asleep())
     assert missing(found)
@@ -240,16 +240,26 @@ def test_one_that_may_be_about_to_claim_takes_all_looks_back() -> None:
 def test_all_processes_must_be_clear_in_the_same_look() -> None:
     found = suspicion()
     for turn in range(20):
-        found.look(
-            SINCE_S, [Look(P, [asleep() if turn % 2 else running()]), Look(Q, [running() if turn % 2 else asleep()])]
+        found.add_sample(
+            SINCE_S,
+            [
+                ProcessSample(P, [asleep() if turn % 2 else running()]),
+                ProcessSample(Q, [running() if turn % 2 else asleep()]),
+            ],
         )
-    assert found.looks == 0
+    assert found.samples == 0
 
 
 def test_one_of_many_threads_is_enough_to_keep_it_open() -> None:
     found = suspicion()
     for _ in range(5):
-        found.look(SINCE_S, [Look(P, [*[asleep(tid) for tid in range(11, 75)], acquiring(75)]), Look(Q, [asleep(12)])])
+        found.add_sample(
+            SINCE_S,
+            [
+                ProcessSample(P, [*[asleep(tid) for tid in range(11, 75)], acquiring(75)]),
+                ProcessSample(Q, [asleep(12)]),
+            ],
+        )
     what = missing(found)
     assert what
     assert "75" in what
@@ -258,7 +268,7 @@ def test_one_of_many_threads_is_enough_to_keep_it_open() -> None:
 def test_a_thread_that_ended_keeps_nothing_open() -> None:
     found = suspicion()
     look(found, asleep(11), acquiring(15))
-    for _ in range(LOOKS):
+    for _ in range(SAMPLES):
         look(found, asleep(11))
     assert missing(found) is None
 
@@ -274,18 +284,18 @@ def test_a_process_of_which_no_thread_could_be_seen_keeps_it_open() -> None:
 def test_one_who_maps_it_and_was_not_looked_at_before_begins_the_looks_anew() -> None:
     """A process outside the server that was just found: it has been there all the while."""
     found = complete()
-    both = [Look(P, [asleep(11)]), Look(Q, [asleep(12)])]
-    found.look(SINCE_S, both)
+    both = [ProcessSample(P, [asleep(11)]), ProcessSample(Q, [asleep(12)])]
+    found.add_sample(SINCE_S, both)
     assert missing(found)
-    for _ in range(LOOKS - 1):
-        found.look(SINCE_S, both)
+    for _ in range(SAMPLES - 1):
+        found.add_sample(SINCE_S, both)
     assert missing(found) is None
 
 
 def test_one_born_into_the_suspicion_does_not_begin_them_anew() -> None:
     found = complete()
-    found.look(SINCE_S, [Look(P, [asleep(11)]), Look(BORN, [asleep(13)])])
-    assert found.looks == LOOKS + 1
+    found.add_sample(SINCE_S, [ProcessSample(P, [asleep(11)]), ProcessSample(BORN, [asleep(13)])])
+    assert found.samples == SAMPLES + 1
 
 
 @pytest.mark.parametrize(
@@ -308,8 +318,8 @@ def test_who_is_young(what: str, start_ticks: int, threads: int, age_s: float, y
 )
 def test_of_a_young_process_only_a_sign_against_the_proof_counts(sightings: tuple[Sighting, ...], counts: bool) -> None:
     found = suspicion()
-    for _ in range(LOOKS):
-        found.look(SINCE_S, [Look(P, [asleep()]), Look(BORN, sightings, young=True)])
+    for _ in range(SAMPLES):
+        found.add_sample(SINCE_S, [ProcessSample(P, [asleep()]), ProcessSample(BORN, sightings, young=True)])
     assert (missing(found) is None) == counts
 
 
@@ -353,7 +363,7 @@ class Play:
         obstacles = tuple(Obstacle("maps", pid) for pid in self.outside)
         return Outside(tuple(self.outside), strangers, obstacles=obstacles)  # type: ignore[arg-type]
 
-    def _look(self, _: SemId) -> Judged:
+    def _process_sample(self, _: SemId) -> Judged:
         self.readings += 1
         return Judged(self.now, judge(self.now, {}), 0)
 
@@ -362,7 +372,7 @@ class Play:
         return pid not in self.refused
 
     def verdict(self, later_s: float = 0.0) -> Verdict:
-        judged = {self.semaphore: self._look(self.semaphore)}
+        judged = {self.semaphore: self._process_sample(self.semaphore)}
         self.prover.prove(self.now_s + later_s, judged, {self.semaphore: self.mappers})  # type: ignore[dict-item]
         return judged[self.semaphore].verdict
 
@@ -384,7 +394,7 @@ SEM = SemId(0, 27, 1)
 
 
 class Mapper:
-    """A process of one thread, which sleeps but for so many looks."""
+    """A process of one thread, which sleeps but for so many samples."""
 
     dying, stat = False, SimpleNamespace(comm="gunicorn", threads=1, forked=True, ppid=1)
 
@@ -437,7 +447,7 @@ def test_look_during_which_a_waiter_ran_is_taken_again_in_the_same_refresh(monke
     monkeypatch.setattr(proving.futex, "run_time", lambda pid, tid: RunTime(next(runs, 500), 1))
     play = Play(monkeypatch, Waiter(), proved=False)
     play.state()
-    assert play.prover._suspicions[SEM].looks == 1
+    assert play.prover._suspicions[SEM].samples == 1
 
 
 def test_waiter_that_always_runs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

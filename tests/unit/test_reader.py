@@ -281,12 +281,12 @@ def test_the_last_viewer_removes_what_an_ended_server_could_not(base: Path) -> N
     child = subprocess.Popen(["sleep", "60"])
     server = FakeServer(base, ProcessId(child.pid, wait_until(lambda: start_ticks(child.pid))))
     directories = TraceDirectories(live=True)
-    directories.look([server.process])
+    directories.scan([server.process])
     child.kill()
     child.wait()
     directories.close()
     assert server.path.exists(), "its state file is evidence"
-    directories.look([])
+    directories.scan([])
     (server.path / wire.state_name(server.process)).unlink()
     (directory,) = _opened(server)
     directory.remove_if_left()
@@ -321,7 +321,7 @@ def test_signal_while_the_pipe_is_made_leaves_nothing(server: FakeServer, monkey
     monkeypatch.setattr(os, "mkfifo", interrupted)
     directories = TraceDirectories(live=True)
     with pytest.raises(SystemExit), ending_on_signals():
-        directories.look([server.process])
+        directories.scan([server.process])
     assert len(server.fifos) == 1
     directories.close()
     assert server.fifos == []
@@ -341,7 +341,7 @@ def test_viewers_that_end_in_any_way_leave_nothing_for_long(server: FakeServer, 
     assert not alive(watching.pid)
     assert len(server.fifos) == (number == signal.SIGKILL)
     directories = TraceDirectories(live=True)
-    directories.look([server.process])
+    directories.scan([server.process])
     assert len(server.fifos) == 1, "its own"
     directories.close()
     assert server.fifos == []

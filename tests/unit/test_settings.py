@@ -55,7 +55,7 @@ def test_what_is_wrong_is_said_with_the_file_and_what_would_be_right(tmp_path: P
 
 def test_a_file_of_other_bytes_or_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UsageError, match="no TOML"):
+    with pytest.raises(UsageError, match="not valid TOML"):
         load(tmp_path / "config.toml")
     with pytest.raises(UsageError, match="cannot read"):
         load(tmp_path)

@@ -28,7 +28,7 @@ Thread = tuple[int, int]  # its process and its own number
 
 # Two snapshots suffice for a server that moves. Where a worker has waited for long, a proof is under way, or
 # nobody knows for how long a thread has slept, more are taken.
-_LEAST_LOOKS = 2
+_LEAST_SAMPLES = 2
 _PAUSE_S = 0.02
 _PATIENCE_S = 3.0
 # A wait that began just before is known to be one after so long (observe.blocked.asleep: two passes).
@@ -121,13 +121,13 @@ def answer_for(server: Server, limits: Limits, patience_s: float = _PATIENCE_S) 
 def _decided(observer: Observer, patience_s: float) -> tuple[Snapshot, bool]:
     """Return the snapshot to judge by, and whether more of them could still change the answer."""
     deadline_s = time.monotonic() + patience_s
-    snapshot, looks = observer.snapshot(), 1
+    snapshot, samples = observer.snapshot(), 1
     resting = _resting(snapshot)
-    while snapshot.alive and (looks < _LEAST_LOOKS or _may_change(observer, snapshot, resting)):
-        if looks >= _LEAST_LOOKS and time.monotonic() > deadline_s:
+    while snapshot.alive and (samples < _LEAST_SAMPLES or _may_change(observer, snapshot, resting)):
+        if samples >= _LEAST_SAMPLES and time.monotonic() > deadline_s:
             return snapshot, True
         time.sleep(_PAUSE_S)
-        snapshot, looks = observer.snapshot(), looks + 1
+        snapshot, samples = observer.snapshot(), samples + 1
         resting = {thread: ran_ns for thread, ran_ns in resting.items() if run_time_ns(*thread) == ran_ns}
     return snapshot, False
 

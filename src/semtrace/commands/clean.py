@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
 def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.DIRECTORY) -> Iterator[str]:
     """Removes the leftovers, or without `yes` lists them; SemtraceError if the directory cannot be read."""
     try:
-        found = leftovers.look(directory)
+        found = leftovers.find(directory)
     except OSError as error:
         why = error.strerror or str(error)
         raise SemtraceError(f"cannot look into {directory}: {why}", "so nothing was done") from error

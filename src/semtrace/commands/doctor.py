@@ -95,10 +95,10 @@ def _recorded(options: argparse.Namespace) -> int:
     only_one_time(options)
     with Replay(options.pid, limits(options), say) as replay, values_that_no_server_has(options.pid):
         if options.at is not None:
-            snapshot, looks = replay.at(options.at), 1
+            snapshot, samples = replay.at(options.at), 1
         else:
-            snapshot, looks = replay.examined(options.since, options.until)
-        _report(snapshot, looks, options)
+            snapshot, samples = replay.examined(options.since, options.until)
+        _report(snapshot, samples, options)
     return _exit_code(as_severe_as(options.fail_on, snapshot), snapshot)
 
 
@@ -109,7 +109,7 @@ def _examine(
     with working(f"watching the server of PID {patient.server.pid}"):
         diagnosis = patient.watch(options.seconds)
     if worth_it(diagnosis.snapshot):
-        _report(diagnosis.snapshot, diagnosis.looks, options)
+        _report(diagnosis.snapshot, diagnosis.samples, options)
     return diagnosis.snapshot
 
 
@@ -119,13 +119,13 @@ def _exit_code(failed: bool, snapshot: Snapshot) -> int:
     return EXIT_NOT_PERMITTED if nothing_seen(snapshot) else EXIT_OK
 
 
-def _report(snapshot: Snapshot, looks: int, options: argparse.Namespace) -> None:
+def _report(snapshot: Snapshot, samples: int, options: argparse.Namespace) -> None:
     if options.json:
         emit_json(json.dumps(doctor_json(snapshot), indent=None if options.watch else 2), flush=options.watch)
     elif options.brief:
         emit(doctor_brief(snapshot, at=options.watch), flush=options.watch)
     else:
-        lines = doctor_text(snapshot, looks, colour=wants_colour(), width=width())
+        lines = doctor_text(snapshot, samples, colour=wants_colour(), width=width())
         emit([f"At {iso(snapshot.taken_at)}:", "", *lines, ""] if options.watch else lines, flush=options.watch)
 
 
@@ -134,7 +134,7 @@ class Diagnosis:
     """The last snapshot, with all that was found, and how often was looked."""
 
     snapshot: Snapshot
-    looks: int
+    samples: int
 
 
 class Doctor:
@@ -145,7 +145,7 @@ class Doctor:
         self._limits = limits
         self._stacks = stacks
         self._seen: dict[Hashable, tuple[float, Finding]] = {}
-        self._looks = 0
+        self._samples = 0
 
     def close(self) -> None:
         self._observer.close()
@@ -153,13 +153,13 @@ class Doctor:
     def watch(self, seconds: float = WATCH_S) -> Diagnosis:
         """Looks for so long, a little longer where something is about to be decided, and judges."""
         began = known = time.monotonic()
-        snapshot = self._look()
+        snapshot = self._sample()
         while snapshot.alive and self._goes_on(time.monotonic() - began, seconds, time.monotonic() - known):
             time.sleep(_PAUSE_S)
             unread = self._observer.unread()
-            snapshot = self._look()
+            snapshot = self._sample()
             known = time.monotonic() if unread else known
-        return Diagnosis(self._judge(snapshot), self._looks)
+        return Diagnosis(self._judge(snapshot), self._samples)
 
     @property
     def server(self) -> Server:
@@ -174,8 +174,8 @@ class Doctor:
             return passed_s < seconds or known_s < min(seconds, _KNOWN_S) or self._observer.undecided()
         return passed_s < seconds + _SEARCH_PATIENCE_S and self._observer.searches_for_proof()
 
-    def _look(self) -> Snapshot:
-        self._looks += 1
+    def _sample(self) -> Snapshot:
+        self._samples += 1
         snapshot = self._observer.snapshot()
         passing = [finding for finding in snapshot.findings if CODES[finding.code].passes]
         if new := [finding for finding in passing if finding.key not in self._seen]:

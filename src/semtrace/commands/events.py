@@ -32,7 +32,7 @@ from semtrace.tracing.state import State
 from semtrace.tracing.traced import traced_event
 from semtrace.wire import Site
 
-_LOOK_EVERY_S = 1.0
+_SNAPSHOT_EVERY_S = 1.0
 _UNDECIDED_S = 4.0  # so long after a death it may still become known how it was
 _LEARN_EVERY_S = 0.05
 _MOST_AT_ONCE = 1 << 20  # of bytes: more would be late, and a lot of memory once it is decoded
@@ -103,7 +103,7 @@ class Tail:
         self._losses = Losses()
         self._names: dict[SemId, str] = {}
         self._dead: dict[ProcessId, Death | None] = {}  # None: it was reported
-        self._looked_s = 0.0
+        self._snapshot_s = 0.0
         self._learned_s = 0.0
         self._for_s = float("inf") if for_s is None else for_s
         self._ending = False
@@ -161,7 +161,7 @@ class Tail:
 
     def _next(self) -> tuple[list[Event], dict[ProcessId, int]]:
         events = self._directories.decoded(self._drain.take(_MOST_AT_ONCE))
-        if time.monotonic() - self._looked_s >= _LOOK_EVERY_S or self._directories.waits:
+        if time.monotonic() - self._snapshot_s >= _SNAPSHOT_EVERY_S or self._directories.waits:
             self._take(self._observer.snapshot())
         elif self._is_new(events):
             self._learn()
@@ -180,10 +180,10 @@ class Tail:
         names = {lock.id: lock.name for lock in snapshot.locks if lock.name}
         self.version += names != self._names
         self._names = names
-        self._directories.look(self._members.known, self._members.mapped)
+        self._directories.scan(self._members.known, self._members.mapped)
         if not self._ending:
             self._drain.follow(self._directories.pipes.values())
-        self._looked_s = time.monotonic()
+        self._snapshot_s = time.monotonic()
         self._learn()
 
     def _learn(self) -> None:

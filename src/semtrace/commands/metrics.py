@@ -91,7 +91,7 @@ def _follow(fleet: Fleet, pages: Pages, put: Put, changed: threading.Event, opti
     while True:
         now_s = time.monotonic()
         if now_s >= discover_s:
-            fleet.look()
+            fleet.scan()
             discover_s = now_s + _DISCOVER_S
             if fleet.refused and not refused:
                 say(f"{fleet.refused} more servers are not watched")

@@ -24,7 +24,7 @@ from semtrace.linux.relay import Came, Relay, Signals
 from semtrace.linux.withheld import Call
 
 # A slow disk answers sooner. The child is looked at once a second.
-PATIENCE_LOOKS = 4
+PATIENCE_SAMPLES = 4
 MOST_ATTEMPTS = 8
 _LOOK_EVERY_S = 1.0
 
@@ -116,8 +116,8 @@ class _Child:
             now = [(tid, found) for tid in thread_ids(self.pid) if (found := withheld.culprit(tid)) is not None]
             stuck = {each: stuck.get(each, 0) + 1 for each in now}
             self._hear()
-            for (_, call), looks in stuck.items():
-                if looks >= (2 if self.has_ended else PATIENCE_LOOKS):
+            for (_, call), samples in stuck.items():
+                if samples >= (2 if self.has_ended else PATIENCE_SAMPLES):
                     return self._abandon(), call.pid
 
     def _forward(self, came: Came) -> None:

@@ -1,1 +1,1 @@
-"""What a CPython interpreter's memory shows from outside, by offsets that each name their source."""
+"""Read a CPython interpreter's memory from outside, by offsets that each name their source."""

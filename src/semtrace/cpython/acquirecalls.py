@@ -1,4 +1,4 @@
-"""Whether a frame is behind a call of `lock.acquire()` in its code, and before the release."""
+"""Find out whether a frame is behind a call of `lock.acquire()` in its code, and before the release."""
 
 from __future__ import annotations
 

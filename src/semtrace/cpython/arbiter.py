@@ -1,4 +1,4 @@
-"""What a gunicorn's master goes by: the settings that its Arbiter keeps, whatever file or hook they came from.
+"""Read the settings that a gunicorn master's Arbiter keeps, whatever file or hook they came from.
 
 No module leads to the Arbiter, but the main thread is inside its `run` for as long as the master lives.
 """
@@ -59,7 +59,7 @@ def _look(pid: int, memory: Readable) -> Arbiter | None:
 
 
 def _is_arbiter(classes: Classes, cls: Class) -> bool:
-    """Of this class or derived from it."""
+    """Return True for this class or one derived from it."""
     return any((each.module, each.name) == ("gunicorn.arbiter", "Arbiter") for each in classes.mro(cls))
 
 

@@ -1,4 +1,4 @@
-"""When a walk has to stop, however much the target has to show."""
+"""Limits at which a walk stops, however much the target has to show."""
 
 from __future__ import annotations
 

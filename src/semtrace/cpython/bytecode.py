@@ -1,7 +1,7 @@
-"""Where a function looks up a method of a given name, and of which object: `self.lock.acquire` in its code.
+"""Find where a function looks up a method of a given name, and of which object: `self.lock.acquire` in its code.
 
-Names alone are decoded: nothing is run, jumps are not followed, and "before" means before in the code. What is looked
-up by other means (an alias, `getattr`, a helper) is not seen.
+Names alone are decoded: nothing is run, jumps are not followed, and "before" means before in the code. Look-ups by
+other means (an alias, `getattr`, a helper) are not seen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CODE_BYTES, _CODE_NLOCALS = 48, 28
 
 
 class Root(Enum):
-    """What a chain of attributes begins with."""
+    """The beginning of a chain of attributes."""
 
     LOCAL = "a variable, by its place in the frame"
     CELL = "a variable that functions share, by its number"
@@ -197,7 +197,7 @@ def _root_value(objects: Objects, classes: Classes, frame: int, code: int, found
 
 
 def item_of(objects: Objects, namespace: int, name: str) -> int:
-    """Return what a dict has for this key, 0 without it, or if that is no dict."""
+    """Return the value of a dict for this key, 0 without it, or if it is not a dict."""
     if not objects.is_dict(namespace):
         return 0
     items = objects.dict_items(namespace, _MOST_ITEMS)

@@ -1,4 +1,4 @@
-"""What kind of object a type makes, and where its instances keep what they refer to."""
+"""Classify the objects that a type makes, and find where its instances keep their references."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Class:
 
     @property
     def kind(self) -> str:
-        """What to call an instance."""
+        """The name of the class for an instance."""
         return shown_kind(self.module, self.name)
 
 
@@ -129,7 +129,7 @@ class Classes:
         self._module_key = 0  # the interned "__module__", once it was met
 
     def of(self, address: int) -> Class | None:
-        """The class of the object at `address`, None if that is no object."""
+        """Return the class of the object at `address`, None if it is not an object."""
         kind = 0 if address & 7 or not address else self._objects.pages.u64(address + at.OB_TYPE)
         try:
             return self._known[kind]
@@ -149,7 +149,7 @@ class Classes:
         return found
 
     def attributes(self, address: int, cls: Class) -> list[tuple[Label, int]]:
-        """What an instance's attributes and slots refer to."""
+        """Return the objects that an instance's attributes and slots refer to."""
         namespace, values = self._storage(address, cls)
         found: list[tuple[Label, int]] = []
         if values:
@@ -162,14 +162,16 @@ class Classes:
         return found
 
     def attribute(self, address: int, cls: Class, wanted: str) -> int:
-        """The value of one attribute, 0 without it."""
+        """Return the value of one attribute, 0 without it."""
         for label, value in self.attributes(address, cls):
             if (label if isinstance(label, str) else self._objects.text(label)) == wanted:
                 return value
         return 0
 
     def attribute_slot(self, address: int, cls: Class, wanted: str) -> int:
-        """Where the pointer to the value of an attribute lies, 0 without it. Slots of `__slots__` are not looked at."""
+        """Return the address of the pointer to an attribute's value, 0 without it. Slots of `__slots__` are not
+        searched.
+        """
         namespace, values = self._storage(address, cls)
         if values:
             return self._objects.shared_slot(cls.cached_keys, values, wanted)

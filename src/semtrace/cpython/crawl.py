@@ -24,7 +24,7 @@ _CHECK_EVERY = 512
 
 _THREAD_LOCKS = {Form.THREAD_LOCK, Form.THREAD_RLOCK, Form.CONDITION, Form.SEMAPHORE, Form.ASYNC_LOCK}
 _LOCKS = frozenset({Form.SEMLOCK, Form.WRAPPER, Form.FILE_LOCK, Form.OPEN_FILE} | _THREAD_LOCKS)
-# Through these the way stays the user's own, whoever defined them.
+# Through these the way stays the user's own, whatever library defined them.
 _TRANSPARENT = frozenset({"builtins", "collections", "functools", "types"})
 
 # To an instance's class, to the function of a method, to what a cell holds.
@@ -41,8 +41,8 @@ class Node:
     """An object and the way on which it was met.
 
     `left` counts the steps that may still be taken. `part_of` is the larger primitive that it is a part of. `own` is
-    False once the way led through an instance whose class is not the user's, and of a lock in an attribute that a
-    library's class keeps, also where the user has derived a class from it.
+    False once the way led through an instance whose class is not the user's. It is also False for a lock in an
+    attribute of a library's class, even if the user has derived a class from it.
     """
 
     address: int
@@ -175,8 +175,9 @@ class Crawl:
             self.found.append(node)
 
     def _meet_builtin(self, node: Node) -> None:
-        """Notes a lock that is kept by one of its methods: `acquire = lock.acquire`. multiprocessing's own objects keep
-        such methods beside the lock."""
+        """Note a lock that is kept by one of its methods: `acquire = lock.acquire`. multiprocessing's own objects keep
+        such methods next to the lock.
+        """
         parent = node.parent
         if parent is None or (parent.cls and (parent.cls.parts or parent.cls.form is Form.WRAPPER)):
             return
@@ -204,7 +205,7 @@ class Crawl:
         return label if isinstance(label, str) else self.objects.text(label)
 
     def _references(self, node: Node) -> Iterable[Reference]:
-        """What an object refers to. The loops are written out because they are most of the walk's time."""
+        """Return the references of an object. The loops are written out because they are most of the walk's time."""
         address, cls = node.address, node.cls
         if cls is None or cls.form is Form.MODULE:
             namespace = self.objects.pages.u64(address + at.MODULE_DICT)
@@ -253,15 +254,16 @@ class Crawl:
 
 
 def _free(parent: Node, label: Label, part: bool) -> bool:
-    """True for a step that costs nothing: into a part, or to the same thing in other clothes; but there is no way that
-    consists of such steps (a Pool's queue's lock is the longest)."""
+    """Return True for a step that costs nothing: into a part, or to another wrapper of the same thing. Chains of such
+    steps are short (a Pool's queue's lock is the longest).
+    """
     if part:
         return parent.part_of is None or parent.parent is None or parent.parent.part_of is None
     return label in _FREE and parent.label not in _FREE
 
 
 def _made_up(name: str, zone: Zone) -> Node:
-    """A starting point that is no module."""
+    """A starting point other than a module."""
     return Node(0, None, None, "=", name, zone, DEPTHS[zone], zone is Zone.USER)
 
 

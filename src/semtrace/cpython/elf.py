@@ -130,7 +130,7 @@ class Image:
 
 
 def load_image(pages: Pages, base: int) -> Image | None:
-    """The ELF image whose header lies at `base`, None if it is none or not 64-bit little-endian."""
+    """Return the ELF image whose header lies at `base`, None if it is not a 64-bit little-endian one."""
     header = pages.read(base, _EHEADER.size)
     if header is None or not header.startswith(_IDENT):
         return None

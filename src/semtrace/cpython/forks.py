@@ -1,4 +1,4 @@
-"""Where in its own stack a forked child begins: below that, the frames are its parent's, as they were at the fork."""
+"""Find where a forked child's own stack begins: below that, the frames are its parent's, as they were at the fork."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FORK = frozenset({"fork", "forkpty"})
 
 
 def own_frames(sample: Sample, frames: Sequence[PyFrame], forked: bool = False) -> tuple[PyFrame, ...]:
-    """Return the frames that a process has begun itself, innermost first: all, if it is no forked child.
+    """Return the frames that a process has begun itself, innermost first: all, if it is not a forked child.
 
     Known libraries are recognised by their functions. With `forked` (the caller knows that the process was forked and
     has executed nothing since) any function that calls `os.fork` counts: it is kept, because the child is at this line
-    of it, but nothing below. Such a function is also one that forked before, so never say `forked` of a parent. Out of
+    of it, but nothing below. A function that forked before looks the same, so never pass `forked` for a parent. Out of
     time, nothing is cut.
     """
     allowance = Allowance(MOST_S)

@@ -1,8 +1,8 @@
-"""Where CPython keeps what: one table a version, 64-bit GIL builds only.
+"""The memory layout of CPython: one table for each version, 64-bit GIL builds only.
 
-The numbers of 3.8 to 3.13 are those of the named files and those that gdb prints (`ptype /o`) from the DWARF of 3.8.18,
-3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0 on x86-64; those of 3.14 and 3.15 were verified in live 3.14.10 and 3.15.2.
-From 3.13 on an interpreter describes itself (`_Py_DebugOffsets`): what it says is used, not the table.
+The numbers of 3.8 to 3.13 are from the named files and from `ptype /o` of gdb, on x86-64. gdb read the DWARF of 3.8.18,
+3.9.18, 3.10.13, 3.11.7, 3.12.1 and 3.13.0. Those of 3.14 and 3.15 were verified in live 3.14.10 and 3.15.2. From 3.13
+on an interpreter describes itself (`_Py_DebugOffsets`): its own numbers are used, not the table.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ MEMBER_SIZE = 40
 
 
 class Instances(Enum):
-    """Where an instance keeps its attributes, apart from slots."""
+    """The ways in which an instance keeps its attributes, apart from slots."""
 
     DICT_POINTER = "tp_dictoffset"  # up to 3.10: Objects/object.c _PyObject_GetDictPtr
     VALUES_AND_DICT = "3.11"  # Include/internal/pycore_object.h 3.11: values at -4 words, dict at -3
@@ -299,7 +299,7 @@ DEBUG_COOKIE = b"xdebugpy"
 DEBUG_WORDS = 112
 DEBUG_VERSION, DEBUG_FREE_THREADED = 1, 2
 
-# Which word tells which number of a Layout: runtime_state and interpreter_state; thread_state; interpreter_frame;
+# The word for each number of a Layout: runtime_state and interpreter_state; thread_state; interpreter_frame;
 # code_object; tuple_object and unicode_object; 3.15 also heap_type_object.
 _DESCRIBED: dict[tuple[int, int], dict[str, int]] = {
     (3, 13): {

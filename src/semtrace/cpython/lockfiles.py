@@ -1,4 +1,4 @@
-"""What stands for a file lock in a program: the lock objects of filelock, portalocker and fasteners, and open files."""
+"""Find objects that stand for a file lock: lock objects of filelock, portalocker and fasteners, and open files."""
 
 from __future__ import annotations
 

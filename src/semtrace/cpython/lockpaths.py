@@ -35,7 +35,7 @@ _SIMPLE_QUEUE = ("_queue", "SimpleQueue")
 
 @dataclass(frozen=True)
 class Target:
-    """What a thread sleeps on: the address of a sem_t, or of a PyMutex at which it is parked."""
+    """The word that a thread sleeps on: the address of a sem_t, or of a PyMutex at which it is parked."""
 
     word: int
     parked: bool
@@ -134,7 +134,7 @@ def _search(
             return Way(frame, variable, steps, address, cls)
         if len(steps) < MOST_STEPS:
             for label, value in _children(sample, address, cls):
-                # A bound method or a cell is no step that the source shows.
+                # A bound method or a cell is not a step that the source shows.
                 further = (*steps, Step(f"{cls.module}.{cls.name}", label)) if label else steps
                 waiting.append((value, variable, further))
     return None
@@ -152,7 +152,7 @@ def _named(sample: Sample, frame: PyFrame) -> Iterator[tuple[str | None, int]]:
 
 
 def _stack(sample: Sample, frame: PyFrame) -> Iterator[tuple[str | None, int]]:
-    """Yield also what the stack has referred to before: `matches` tells what is still true."""
+    """Yield also former references of the stack: `matches` checks whether they are still true."""
     yield from ((None, value) for value in stack_values(sample.objects, frame))
 
 

@@ -23,7 +23,7 @@ _LANDMARKS = ("os", "abc", "codecs", "io", "stat", "threading", "weakref")
 
 
 class Zone(IntEnum):
-    """Whose a module is. The order is that in which names are preferred."""
+    """The owner of a module. The order is that in which names are preferred."""
 
     USER = 0
     INSTALLED = 1
@@ -39,7 +39,7 @@ class Module:
 
 
 class Modules:
-    """What sys.modules holds, each module object once, under its first name."""
+    """The modules in sys.modules, each module object once, under its first name."""
 
     def __init__(self, objects: Objects, sys_modules: Iterable[int], budget: Budget) -> None:
         self._objects = objects
@@ -56,7 +56,7 @@ class Modules:
         self._zones = {module.name: self._zone(module) for module in self.all}
 
     def zone(self, name: str) -> Zone:
-        """Whose the module of this name is. One that is not in sys.modules belongs where its package does."""
+        """Return the owner of the module of this name; if it is not in sys.modules, that of its package."""
         known = self._zones.get(name)
         if known is None:
             package = name.rpartition(".")[0]

@@ -1,7 +1,7 @@
-"""What the locks of a process are called in its source: a walk of its modules from outside.
+"""Find the names of a process's locks in its source, by a walk of its modules from outside.
 
 A name may be late (the target goes on meanwhile) or one of several; every one was true when it was read. A walk ends
-within its budget, and what went wrong is said in `reason`, never raised.
+within its budget. A failure is described in `reason`, never raised.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Walk:
-    """What one walk found. `semlocks` has the names of each lock, the best first, by the address of its C object.
+    """The result of one walk. `semlocks` has the names of each lock, the best first, by the address of its C object.
 
     `files` are the file locks and open files that the user's own modules lead to.
     `complete` is False if something was left out, and then `reason` says why. `layout` is for `read_thread_lock`,

@@ -38,7 +38,7 @@ class Objects:
         return 0 if address & 7 or not address else self.pages.u64(address + at.OB_TYPE)
 
     def type_flags(self, kind: int) -> int:
-        """Py_TPFLAGS of the type object at `kind`, 0 if that is none."""
+        """Return Py_TPFLAGS of the type object at `kind`, 0 if it is not a type."""
         flags = self._flags.get(kind)
         if flags is None:
             flags = self._flags[kind] = self._read_flags(kind)
@@ -69,7 +69,7 @@ class Objects:
         return self._texts[address]
 
     def integer(self, address: int) -> int | None:
-        """The int at `address`, None if it is none or beyond 120 bits."""
+        """Return the int at `address`, None if it is not an int or is beyond 120 bits."""
         if not self.type_flags(self.type_of(address)) & at.LONG:
             return None
         size = self.pages.u64(address + at.OB_SIZE)
@@ -130,7 +130,7 @@ class Objects:
         return [(key, value) for key, value in zip(names, row, strict=False) if key and value]
 
     def dict_slot(self, address: int, wanted: str) -> int:
-        """Where the pointer to a key's value lies, 0 without the key."""
+        """Return the address of the pointer to a key's value, 0 without the key."""
         keys, values = self.pages.words(address + at.DICT_KEYS, 2) or (0, 0)
         if values:
             return self.shared_slot(keys, values + self.layout.values, wanted)
@@ -149,7 +149,7 @@ class Objects:
         return -1
 
     def _entries(self, keys: int, limit: int) -> Iterator[tuple[int, int]]:
-        """The entries of a PyDictKeysObject: the addresses of key and value, 0 where there is none (any more)."""
+        """Yield the entries of a PyDictKeysObject: the addresses of key and value, 0 for an empty entry."""
         hashed, count, start = self._keys(keys)
         data = self.pages.read(start, (24 if hashed else 16) * min(count, limit)) if start else None
         if not hashed:
@@ -157,7 +157,7 @@ class Objects:
         return ((key, value) for _, key, value in _HASH_KEY_VALUE.iter_unpack(data or b""))
 
     def _keys(self, keys: int) -> tuple[bool, int, int]:
-        """With hashes or without, how many entries, and where they begin."""
+        """Return whether entries have hashes, how many there are, and where they begin."""
         if not keys or keys & 7:
             return False, 0, 0
         return self._log2_keys(keys) if self.layout.log2_keys else self._plain_keys(keys)

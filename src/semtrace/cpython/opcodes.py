@@ -13,7 +13,7 @@ from functools import cache
 
 
 class Op(Enum):
-    """What an instruction does."""
+    """The effect of an instruction."""
 
     EXTENDED = "extended"  # widens the next argument
     LOCAL = "local"  # loads a local variable

@@ -20,7 +20,7 @@ _WORDS = [struct.Struct(f"<{n}Q") for n in range(65)]
 
 
 class Readable(Protocol):
-    """What a walk needs of `linux.memory.Memory`: a recorded image can stand in for it."""
+    """The part of `linux.memory.Memory` that a walk needs: a recorded image can stand in for it."""
 
     def read(self, address: int, size: int) -> bytes | None: ...
 
@@ -92,7 +92,7 @@ class Pages:
         return b"".join(pieces)
 
     def cstring(self, address: int, limit: int = 256) -> str | None:
-        """The text before the first NUL, None if there is none within `limit`."""
+        """Return the text before the first NUL, None without a NUL within `limit`."""
         taken = b""
         while len(taken) < limit:
             position = address + len(taken)

@@ -54,7 +54,7 @@ def polling(sample: Sample, frames: Sequence[PyFrame]) -> Polling | None:
 
 def _filelock(sample: Sample, frame: PyFrame) -> Polling | None:
     """filelock 3.0 to 3.29: _api.py BaseFileLock.acquire; 4: _core/_acquire.py _poll_until_acquired, whose AcquireWait
-    has the timeout. Both have the path in `lock_filename` from 3.1 on. A negative timeout is none.
+    has the timeout. Both have the path in `lock_filename` from 3.1 on. A negative timeout means no timeout.
     """
     if frame.file.endswith("/filelock/_sqlite/_lock.py"):
         return _database(sample, frame)

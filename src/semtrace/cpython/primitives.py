@@ -1,4 +1,4 @@
-"""What multiprocessing's larger primitives are made of: the attributes that hold their own locks.
+"""Parts of multiprocessing's larger primitives: the attributes that hold their own locks.
 
 A lock reached through one of these attributes belongs to the primitive; through any other attribute (a Pool's
 `_initargs`, say) it is the user's own. Classes are recognised by name and methods, whatever package they come from:
@@ -61,7 +61,7 @@ def parts_of(name: str, methods: Methods) -> frozenset[str]:
 
 
 def shown_kind(module: str, name: str) -> str:
-    """What to call an instance of the class."""
+    """Return the kind of an instance of the class."""
     if not module.endswith(".sharedctypes"):
         return name
     return _SHOWN_AS.get(name, "Value" if name.startswith("Synchronized") else name)

@@ -52,14 +52,14 @@ class WaitKind(Enum):
 
 @dataclass(frozen=True)
 class PrivateWait:
-    """What a thread waits for.
+    """The thing that a thread waits for.
 
     `lock` is the address of the object that a name book knows: the lock, for CONDITION the Condition's own inner lock
-    (the thread sleeps in another one), None where there is none. `locked` says whether that lock is locked.
-    `owner_pthread` is its owner's pthread id and `depth` how often it is held, where the lock keeps them. The id lies
-    at `owner_at`: the owner may change while the thread sleeps, for a release wakes one waiter only.
-    `ways` lead to the lock, `primitive` is the class of the object that waits (`queue.Queue`), at `primitive_address`,
-    and `operation` its method. `thread` is whose end is awaited, `module` what is being imported.
+    (the thread sleeps in another one), None without one. `locked` is True if that lock is locked. `owner_pthread` is
+    its owner's pthread id and `depth` how often it is held, where the lock keeps them. The id lies at `owner_at`: the
+    owner may change while the thread sleeps, for a release wakes one waiter only. `ways` lead to the lock, `primitive`
+    is the class of the object that waits (`queue.Queue`), at `primitive_address`, and `operation` its method. `thread`
+    is the one whose end is awaited, `module` the one that is being imported.
     """
 
     kind: WaitKind
@@ -204,7 +204,7 @@ def _buffered(sample: Sample, address: int, cls: Class, word: int, ways: tuple[W
 
 
 def _with_state(sample: Sample, wait: PrivateWait, address: int, cls: Class) -> PrivateWait:
-    """Modules/_threadmodule.c lockobject, rlockobject: whether it is locked, by whom and how often."""
+    """Return the wait with the lock's state, owner and depth (Modules/_threadmodule.c lockobject, rlockobject)."""
     layout, pages = sample.objects.layout, sample.objects.pages
     owner = depth = None
     if cls.form is Form.THREAD_LOCK:

@@ -1,4 +1,4 @@
-"""From a process to its interpreters: which CPython it runs, and where its sys.modules dicts lie."""
+"""Find a process's interpreters: which CPython it runs, and where its sys.modules dicts lie."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _MOST_SEARCHED = 32 << 20
 
 
 class UnreadableError(Exception):
-    """There is no interpreter here that can be walked; the text is the reason. It stays within `cpython`."""
+    """No interpreter was found that can be walked; the text is the reason. It stays within `cpython`."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a walk starts from: for each interpreter the addresses of its state and of its sys.modules."""
+    """The start of a walk: for each interpreter the addresses of its state and of its sys.modules."""
 
     layout: Layout
     interpreters: tuple[int, ...]
@@ -95,7 +95,7 @@ def lock_place(memory: Memory, mappings: Sequence[Mapping]) -> LockPlace | None:
 
 
 def _find_runtime(pages: Pages, mappings: Sequence[Mapping]) -> tuple[int, tuple[int, int] | None]:
-    """The address of _PyRuntime, and the version where Py_Version (3.11, Python/getversion.c) tells it."""
+    """Return the address of _PyRuntime, and the version if Py_Version has it (3.11, Python/getversion.c)."""
     for base in _images(mappings):
         image = load_image(pages, base)
         runtime = image.find("_PyRuntime") if image else None
@@ -136,7 +136,9 @@ def _is_libpython(mapping: Mapping) -> bool:
 
 
 def _images(mappings: Sequence[Mapping]) -> list[int]:
-    """Where ELF headers may lie, the likeliest first: libpython, the executable (usually the first mapping), others."""
+    """Return where ELF headers may lie, the likeliest first: libpython, the executable (usually the first mapping),
+    others.
+    """
     bases = [m for m in mappings if m.offset == 0 and m.inode and "s" not in m.perms]
     first = min((m.start for m in bases), default=0)
 
@@ -148,13 +150,13 @@ def _images(mappings: Sequence[Mapping]) -> list[int]:
 
 
 def _version(number: int) -> tuple[int, int] | None:
-    """From PY_VERSION_HEX, Include/patchlevel.h."""
+    """Return the version from PY_VERSION_HEX, Include/patchlevel.h."""
     found = (number >> 24 & 0xFF, number >> 16 & 0xFF)
     return found if found[0] == 3 else None
 
 
 def _version_by_name(mappings: Sequence[Mapping]) -> tuple[int, int] | None:
-    """From the name of libpython, of the executable, or of an extension module."""
+    """Return the version from the name of libpython, of the executable, or of an extension module."""
     for pattern in (_NAMED_VERSION, _EXTENSION_VERSION):
         for mapping in mappings:
             match = pattern.search(mapping.path.rpartition("/")[2])

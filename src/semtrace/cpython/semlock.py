@@ -21,8 +21,8 @@ SIZE = _LAYOUT.size
 HANDLE_AT = 16
 TYPE_AT = 8
 
-# Objects and pointers lie at multiples of eight, so a search compares the lower halves of aligned words, and reads the
-# whole of each that it finds.
+# Objects and pointers lie at multiples of eight, so a search compares the lower halves of aligned words, and reads each
+# complete word that it finds.
 _ALIGNED = 8
 _PIECE = 1 << 19
 

@@ -81,7 +81,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Function:
-    """What is known of a code object while its type and the pointers in it stay the same."""
+    """The facts about a code object that hold while its type and the pointers in it stay the same."""
 
     kind: int
     pointers: bytes
@@ -109,7 +109,7 @@ class StackReader:
 
     @property
     def layout(self) -> Layout | None:
-        """How the interpreter lays out its objects; None where it cannot be read (PyPy, free-threaded, too new)."""
+        """Return the interpreter's layout of objects; None where it cannot be read (PyPy, free-threaded, too new)."""
         return self._place.layout if self._place else None
 
     def sample(self) -> Sample | None:
@@ -149,7 +149,7 @@ class StackReader:
         return PyFrame(function.name, function.qualname, function.file, line, code, address, instruction)
 
     def _function(self, objects: Objects, classes: Classes, code: int) -> _Function | None:
-        """Return what is known of a code object, None if that is none (3.12 and later have None for frames of C)."""
+        """Return what is known of a code object, None if it is not one (3.12 and later have None for frames of C)."""
         layout, pages = objects.layout, objects.pages
         # The pointers to its file, its names and its lines follow each other (Include/cpython/code.h).
         pointers = pages.read(code + layout.code_filename, layout.code_lines + 8 - layout.code_filename)

@@ -1,4 +1,4 @@
-"""Whose end a thread waits for: in Thread.join, or in what the interpreter does before it ends itself."""
+"""Find the thread whose end a thread waits for: in Thread.join, or when the interpreter ends."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ _JOINS, _ENDS = ("_wait_for_tstate_lock", "join"), "_shutdown"
 
 @dataclass(frozen=True)
 class Awaited:
-    """A thread whose end another one waits for. `name` is None for a thread that could not be told among several.
-    `native_id` is as the process's own pid namespace numbers it. `at_exit` is True if the interpreter waits before it
-    ends.
+    """A thread whose end another one waits for. `name` is None if it could not be determined among several. `native_id`
+    is as the process's own pid namespace numbers it. `at_exit` is True if the interpreter waits before it ends.
     """
 
     name: str | None

@@ -1,4 +1,4 @@
-"""Where a process's C library keeps the kernel's thread id: how far behind the pthread id that Python knows.
+"""Find where a process's C library keeps the kernel's thread id: how far behind the pthread id that Python knows.
 
 The process's own C library has the number in its image in memory, whatever file that came from. Where it has none, and
 as a check on it, Python is asked: a PyThreadState has both ids (from 3.11 on).

@@ -148,7 +148,7 @@ def _type_of(memory: Readable, address: int) -> int | None:
 
 
 def resolve(objects: Objects, classes: Classes, address: int, cls: Class) -> tuple[int, Class, int] | None:
-    """What says whether the lock at `address` is locked: the object, its class, and where it keeps its value.
+    """Return the place of a lock's state: the object, its class, and where it keeps its value.
 
     Lib/threading.py Semaphore._value, Lib/asyncio/locks.py Lock._locked, the same in 3.8 to 3.15.
     """

@@ -1,13 +1,13 @@
-"""Who is inside `with lock:`, of a lock that itself keeps no owner: threading's, or multiprocessing's.
+"""Find the threads inside `with lock:`, of a lock that itself keeps no owner: threading's, or multiprocessing's.
 
-Whoever is inside has the lock's bound `__exit__` on its frame's stack, put there once `__enter__` is done (up to 3.10:
+A thread inside has the lock's bound `__exit__` on its frame's stack, put there once `__enter__` is done (up to 3.10:
 named as live once it is done) and gone before `__exit__` is called; from 3.14 on the unbound one, and next to it the
-lock (Python/bytecodes.c LOAD_SPECIAL). Above what is live a stack keeps old values, so how
-deep it is has to be known exactly: from 3.11 on the exception table says it for the instruction that a frame is at,
-before that the innermost block does. Only of threads that sleep meanwhile is any of it true: the caller sees to that.
+lock (Python/bytecodes.c LOAD_SPECIAL). Above what is live a stack keeps old values, so how deep it is has to be known
+exactly: from 3.11 on the exception table says it for the instruction that a frame is at, before that the innermost
+block does. Only of threads that sleep meanwhile is any of it true: the caller sees to that.
 
-A `@contextmanager` that has the `with` in it stands on the stack as itself, and its generator's own stack is read. What
-an ExitStack has entered, or a coroutine that is suspended, is not seen here: `held` has it.
+A `@contextmanager` that has the `with` in it stands on the stack as itself, and its generator's own stack is read.
+Locks that an ExitStack has entered, or a suspended coroutine holds, are not seen here: `held` finds them.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def suspended(objects: Objects, cls: Class | None, generator: int) -> tuple[int,
 
 
 def _live(objects: Objects, classes: Classes, frame: int, code: int) -> tuple[int, ...]:
-    """What surely is on the frame's stack: what the handlers of its blocks would find there."""
+    """Return the objects that are surely on the frame's stack: those that its blocks' handlers would find."""
     layout, pages = objects.layout, objects.pages
     if layout.frame_instruction:
         depth = _depth_by_table(objects, classes, frame, code)

@@ -106,7 +106,7 @@ def trace_counting(tracer: Tracer, name: str, made_at: int) -> Hooks | None:  # 
         return enter() if block is True and timeout is None else tracer.attempt(block, timeout, book, renew)
 
     def end_hold() -> tuple[int, int]:
-        """Since when and by whom it was held; (0, 0) if nobody here had acquired it."""
+        """Return the start and the thread of the hold; (0, 0) if nobody here had acquired it."""
         mine = local.base
         for index in range(len(holds) - 1, -1, -1):
             if holds[index][1] >> 32 << 32 == mine:

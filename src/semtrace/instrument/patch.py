@@ -92,7 +92,7 @@ def prepare() -> Session | None:
     process.current_process()._config.setdefault(_HERITAGE, _Heritage())  # type: ignore[attr-defined]
     if _State.session is None and not _State.failed:
         try:
-            _State.session = Session(_let_go)
+            _State.session = Session(_restore_locks)
         except (OSError, SemtraceError) as error:
             _State.failed = True
             logging.getLogger("semtrace").warning("locks are not traced: %s", error)
@@ -173,8 +173,8 @@ def hooks_of(lock: object) -> Hooks | None:
     return getattr(lock, "_semtrace", None)
 
 
-def _let_go() -> None:
-    """Tracing went off: the locks get their own methods back."""
+def _restore_locks() -> None:
+    """Give the locks their own methods back, after tracing went off."""
     for lock in list(_traced):
         for name in ("_semtrace", "_semtrace_enter", "_semtrace_release"):
             lock.__dict__.pop(name, None)
@@ -217,7 +217,7 @@ def _reduce_ex(self: Any, protocol: Any) -> Any:
 
 
 def rebuild(name: str, flags: int, all_locks: bool, make: Callable[..., Any], arguments: Any, state: Any) -> Any:
-    """What `_reduce_ex` pickled."""
+    """Rebuild the lock that `_reduce_ex` pickled."""
     if all_locks:
         install()
     lock = make(*arguments)

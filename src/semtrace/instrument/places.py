@@ -28,7 +28,7 @@ def this_process() -> ProcessId:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Field 22 of `/proc/PID/stat`; None if there is no such process, or it ended and is a zombie."""
+    """Return field 22 of `/proc/PID/stat`; None without such a process, or if it is a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -46,7 +46,7 @@ def pid_namespace() -> int:
 
 
 def semaphore_at(address: int) -> SemId | None:
-    """The file that is mapped at this address of ours; None if there is none. 0.1 ms."""
+    """Return the file that is mapped at this address of ours, None without one. It takes 0.1 ms."""
     with open("/proc/self/maps", "rb") as file:
         for line in file:
             span, _, _, device, inode, *_ = line.split(maxsplit=5)
@@ -134,7 +134,7 @@ def _sweep_server(name: str, server: ProcessId, user: int) -> None:
 
 
 def same_namespace(directory: int) -> bool:
-    """Whether its pids are ours: containers can share a /dev/shm."""
+    """Return True if its PIDs are ours: containers can share a /dev/shm."""
     try:
         control = os.open(wire.CONTROL, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:

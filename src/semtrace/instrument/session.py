@@ -1,4 +1,4 @@
-"""What this process's tracing consists of, and its life: opened at the first lock, again after a fork, closed at exit.
+"""The tracing of this process: opened at the first lock, again after a fork, closed at exit.
 
 A hot path compares one word with the one that it saw last, and asks `view` when they differ: because a viewer came,
 because the process forked, or because tracing went off. All else happens here, rarely. There are no locks in here:
@@ -32,7 +32,7 @@ GENERATION = int(ControlWord.GENERATION)
 
 
 class View(NamedTuple):
-    """What a hot path works with until the generation changes."""
+    """The view that a hot path works with until the generation changes."""
 
     words: Words
     control: Words
@@ -67,7 +67,7 @@ OFF = View(Scratch.words, Scratch.control, 0, None)
 class Session:
     """One per process; a forked child goes on with the parent's object, and makes its own file when it needs one."""
 
-    def __init__(self, let_go: Callable[[], None]) -> None:
+    def __init__(self, restore_locks: Callable[[], None]) -> None:
         self.on = True
         self.books: Books | None = None
         self.process = ProcessId(0, 0)
@@ -76,7 +76,7 @@ class Session:
         self.entries: dict[int, Entry] = {}
         self.sites = Sites(self._publish_site)
         self.viewers = Viewers(self._invalidate)
-        self._let_go = let_go
+        self._restore_locks = restore_locks
         self._control: Words = Scratch.control
         self._generation = 0
         self._emit: Emit | None = None
@@ -182,7 +182,7 @@ class Session:
             return
         try:
             with places.server_directory(self.root) as directory:
-                self.viewers.look(directory)
+                self.viewers.scan(directory)
         except OSError:  # somebody removed it, or the application has no descriptor left: nobody new can watch
             self.viewers.revalidate()
         self._generation = generation
@@ -204,7 +204,7 @@ class Session:
             self.books.add_site(index, encoded)
 
     def forked(self) -> None:
-        """In the child: the parent's file is not touched from here on; its own is made at its first event."""
+        """Start again in the child: it does not touch the parent's file, and makes its own at its first event."""
         parent = self.process.pid
         self.local.base = get_native_id() << 32
         self.books = self.viewers.books = None
@@ -229,12 +229,12 @@ class Session:
             self._emit(prefix, self.local.base, monotonic_ns(), value)
 
     def finish(self, keep_evidence: bool = True) -> None:
-        """The process ends well: its file goes, unless it ends with a lock held."""
+        """End the tracing of a process that ends normally: remove its file, unless it holds a lock."""
         books, root = self.books, self.root
         if self._finished or (books is None and root.pid != os.getpid()):
             return
         self._finished = True
-        with contextlib.suppress(OSError, SemtraceError):  # nothing is left that could be told to anyone
+        with contextlib.suppress(OSError, SemtraceError):  # nobody is left to report an error to
             self.tell(EventType.EXITING)
             self.off()
             with places.server_directory(root) as directory:
@@ -246,13 +246,13 @@ class Session:
             places.remove_if_last(root)
 
     def off(self) -> None:
-        """Stop: every hot path writes into the void from now on."""
+        """Stop tracing: every hot path writes into a scratch area from now on."""
         self.on = False
         self._emit = None
         if self.books is not None:
             self.books.words[Header.STATUS] = Status.OFF
         self._stale(False)
-        self._let_go()
+        self._restore_locks()
 
     def fail(self, error: BaseException) -> None:
         """An error of our own: tracing goes off in this process, once, with one line."""
@@ -275,7 +275,7 @@ def _find_root() -> ProcessId:
 
 
 def _is_foreign(error: BaseException) -> bool:
-    """Whether a signal handler raised it that happened to run within our code: then a frame of another's is in it."""
+    """Return True if a signal handler raised it that happened to run within our code: then it has a foreign frame."""
     if not isinstance(error, Exception):
         return True
     trace = error.__traceback__

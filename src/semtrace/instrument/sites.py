@@ -47,7 +47,7 @@ def site_finder(sites: Sites, depth: int) -> Callable[[], int]:
 
 
 class Sites:
-    """All call sites that this process met. `publish` is told of each new one: its index and its encoded form."""
+    """All call sites that this process met. `publish` gets each new one: its index and its encoded form."""
 
     def __init__(self, publish: Callable[[int, bytes], None]) -> None:
         self.encoded: list[bytes] = []
@@ -57,7 +57,7 @@ class Sites:
         self._passing: dict[str, bool] = {}
 
     def locate(self, frame: FrameType | None) -> int:
-        """The site of the first frame, from this one outwards, that is the application's; 0 if there is none."""
+        """Return the site of the innermost frame that is the application's, 0 without one."""
         while frame is not None and self.is_passing(frame.f_code):
             frame = frame.f_back
         if frame is None:

@@ -25,7 +25,7 @@ Words = memoryview  # of format "Q"
 
 
 class Scratch:
-    """Where the hot paths write while tracing is off: they need no branch for it."""
+    """Memory that the hot paths write to while tracing is off, so that they need no branch for it."""
 
     words: Words = memoryview(bytearray(wire.STATE_SIZE)).cast("Q")
     control: Words = memoryview(bytearray(wire.CONTROL_SIZE)).cast("Q")
@@ -92,7 +92,7 @@ class Books:
         self.words[wire.viewer_at(index) + ViewerWord.LOST] += 1
 
     def holds_something(self) -> bool:
-        """Whether any lock is held now that this process took: its file is then evidence, even after a normal end."""
+        """Return True if this process holds a lock now: its file is then evidence, even after a normal end."""
         return any(map(self.is_held, range(wire.LOCK_SLOTS)))
 
     def is_held(self, slot: int) -> bool:

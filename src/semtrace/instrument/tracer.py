@@ -1,4 +1,4 @@
-"""What one traced lock keeps beside its hot path: waiting, refusals, and the constant parts of its records.
+"""The slow paths of one traced lock: waiting, refusals, and the constant parts of its records.
 
 Only slow paths come here: where a thread waits or is refused, some microseconds more do not matter.
 """
@@ -26,7 +26,7 @@ def _nothing(reset: bool) -> None:
 
 
 class Hooks(NamedTuple):
-    """What a traced lock calls instead of its SemLock's methods."""
+    """The methods that a traced lock calls instead of its SemLock's."""
 
     acquire: Callable[..., bool]
     enter: Callable[[], bool]
@@ -199,7 +199,7 @@ class Tracer:
         words[at + LockWord.WAITING_WHO] = who
 
     def waited(self, duration: int) -> None:
-        """It had to wait and got the lock: called by whoever holds it now."""
+        """Record that a waiter got the lock. The new holder calls this."""
         words, at = self.view.words, self.at
         words[at + LockWord.CONTENDED] += 1
         words[at + LockWord.WAIT_TOTAL] += duration

@@ -38,7 +38,7 @@ class Target:
 
 
 class Viewers:
-    """Who watches this process. `changed` is called when one was dropped."""
+    """The viewers of this process. `changed` is called when one was dropped."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.targets: tuple[Target, ...] = ()
@@ -47,7 +47,7 @@ class Viewers:
         self._changed = changed
         self._spare: dict[int, int] = {}  # descriptors that lead to /dev/null, by slot
 
-    def look(self, directory: int) -> None:
+    def scan(self, directory: int) -> None:
         """Open every FIFO that is not open yet, and forget those that are not ours any more."""
         self.revalidate()
         known = {target.name for target in self.targets}
@@ -115,7 +115,7 @@ class Viewers:
         self._changed()
 
     def emitter(self, words: Words) -> Emit | None:
-        """What writes one record to all viewers; None without any, which is the hot paths' sign."""
+        """Return the function that writes one record to all viewers; None without any, which the hot paths check."""
         targets = [(target.descriptor, target) for target in self.targets]
         if not targets:
             return None

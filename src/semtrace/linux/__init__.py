@@ -1,1 +1,1 @@
-"""What the kernel shows of another process: /proc, memory, futexes, /dev/shm."""
+"""Read what the kernel shows of another process: /proc, memory, futexes, /dev/shm."""

@@ -59,7 +59,7 @@ class Awaited:
 
 @dataclass(frozen=True)
 class Blocked:
-    """Where a thread is blocked.
+    """The system call that a thread is blocked in.
 
     `futex` is the address of the word; `private`: only threads of this process can wake it. `fds` are the descriptors,
     of epoll those that it watches; `complete` is False if some of them could not be read, so that others may wake the
@@ -299,7 +299,7 @@ _PIDFD = re.compile(rb"^Pid:\t(-?\d+)$", re.MULTILINE)
 
 def pidfd_process(pid: int, fd: int) -> int | None:
     """Return the PID behind a pidfd, by our own PID namespace (kernel/pid.c pidfd_show_fdinfo); None if that process
-    was reaped, cannot be seen from here, or if it is no pidfd.
+    was reaped, cannot be seen from here, or if it is not a pidfd.
     """
     found = _PIDFD.search(read(f"/proc/{pid}/fdinfo/{fd}", 4096) or b"")
     return int(found[1]) if found and int(found[1]) > 0 else None

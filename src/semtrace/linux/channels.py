@@ -41,8 +41,8 @@ class ChannelKind(Word):
 
 
 class ChannelId(NamedTuple):
-    """What several descriptors have in common that are open on the same pipe, socket or file. `device` is (0, 0) where
-    there is only one for all of a kind.
+    """The key that descriptors share which are open on the same pipe, socket or file. `device` is (0, 0) where there is
+    only one for all of a kind.
     """
 
     kind: ChannelKind
@@ -56,7 +56,7 @@ class ChannelId(NamedTuple):
 
 @dataclass(frozen=True)
 class Channel:
-    """What a descriptor is. `reads` and `writes`: for what it was opened.
+    """The kind of a descriptor. `reads` and `writes`: the modes in which it was opened.
 
     `id` is None where nobody else can be looked for by it. `peer` is the socket that a unix socket is connected with.
     `unaccepted`: it is connected, but nobody has that end open: it was closed, or the connection still waits to be
@@ -96,8 +96,8 @@ _INODE = re.compile(rb"^ino:\t(\d+)$", re.MULTILINE)
 
 
 def channel(pid: int, fd: int) -> Channel | None:
-    """Return None if there is no such descriptor. Raises PermissionError. `pid` may be a thread's id: that is exact
-    where the process's first thread has ended or a thread has descriptors of its own.
+    """Return None without such a descriptor. Raises PermissionError. `pid` may be a thread's id: that is exact where
+    the process's first thread has ended or a thread has descriptors of its own.
     """
     try:
         target = os.readlink(f"/proc/{pid}/fd/{fd}")

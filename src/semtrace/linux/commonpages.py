@@ -1,8 +1,8 @@
-"""Which pages two processes have in common since a fork, by the numbers of the physical pages behind their memory.
+"""Find the pages that two processes share since a fork, by the numbers of the physical pages behind their memory.
 
-While an anonymous page is common nobody can write to it: whoever does gets a copy of its own first. And only a fork
-makes one common, so two processes that have it now have had it all the while since. The kernel's samepage merging,
-which joins pages that have become equal, is the one exception: where it has joined any, nothing counts as common.
+While an anonymous page is common nobody can write to it: a writer gets its own copy first. And only a fork makes one
+common, so two processes that have it now have had it all the while since. The kernel's samepage merging, which joins
+pages that have become equal, is the one exception: where it has joined any, nothing counts as common.
 
 Needs CAP_SYS_ADMIN: without it the numbers are 0, and no page counts as common.
 """

@@ -1,7 +1,7 @@
-"""What a process has open: its unlinked files of one kind, and the sockets that it listens on, from `/proc/PID`.
+"""Read a process's unlinked files of one kind, and the sockets that it listens on, from `/proc/PID`.
 
 psutil leaves unlinked files out, and its net_connections() reads `/proc/net`, the sockets of our own network namespace:
-a server in a container would have none. Nor does it tell a listening unix socket from a connected one.
+a server in a container would have none. Nor does it distinguish a listening unix socket from a connected one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def unlinked_files(pid: int, prefix: str) -> list[OpenFile]:
 
 
 def look(file: OpenFile) -> os.stat_result | None:
-    """Its state now, None if the descriptor is closed or another file by now."""
+    """Return its state now, None if the descriptor is closed or another file by now."""
     try:
         status = os.stat(file.link)
     except OSError:
@@ -71,8 +71,9 @@ def look(file: OpenFile) -> os.stat_result | None:
 
 
 def share_a_pipe(child: int, parent: int) -> bool | None:
-    """Whether the two have an end each of a pipe, apart from the child's standard streams, which anybody above may have
-    made; None if that may not be seen."""
+    """Return True if the two have an end each of a pipe; None if that may not be seen. The child's standard streams do
+    not count, for any ancestor may have made them.
+    """
     try:
         ours, theirs = dict(descriptors(child)), {target for _, target in descriptors(parent)}
     except PermissionError:

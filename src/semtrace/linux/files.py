@@ -1,5 +1,5 @@
-"""Reads small files of /proc, and says how many files this process may have open: a look that fails for want of one
-more says nothing of whom it was at.
+"""Read small files of /proc, and raise the limit of open files: a read that fails for want of a descriptor proves
+nothing about its target.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PIECE = 1 << 16
 
 
 def allow_many() -> None:
-    """As many as the hard limit lets it: the soft one is 1024 for the sake of programs that use select(2)."""
+    """Allow as many as the hard limit does: the soft one is 1024 for the sake of programs that use select(2)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MANY if hard == resource.RLIM_INFINITY else min(hard, _MANY)
     if soft != resource.RLIM_INFINITY and soft < wanted:

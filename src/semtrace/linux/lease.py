@@ -1,4 +1,4 @@
-"""Whether anybody at all has a file open, by the kernel's own count: in every namespace, seen or not."""
+"""Find out whether any process has a file open, by the kernel's own count: in every namespace, seen or not."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ _COUNTS_READERS = (5, 3)
 
 @contextmanager
 def in_use(name: str, directory: int, *, for_reading: bool = False) -> Iterator[bool | None]:
-    """True if somebody has the file open for writing or mapped so, None if the kernel does not tell. `for_reading`:
-    also where it is open or mapped for reading only.
+    """Yield True if some process has the file open for writing or mapped so, None if the kernel does not show it.
+    `for_reading`: also where it is open or mapped for reading only.
 
     sem_open opens for writing (nptl/sem_open.c), and what is mapped stays open. A read lease (fcntl(2)) is refused then
-    (fs/locks.c check_conflicting_open: i_writecount). While it is had, whoever opens the file waits in open(2), so what
-    was said stays true until the end of the block. The file's owner may ask, and who has CAP_LEASE.
+    (fs/locks.c check_conflicting_open: i_writecount). While the lease lasts, a process that opens the file waits in
+    open(2), so the answer stays true until the end of the block. The file's owner may ask, and a process with
+    CAP_LEASE.
 
     A read lease does not conflict with readers. A write lease does (i_readcount): it is granted on a descriptor that is
-    open for reading only, if that is the only one, and a mapping keeps its own. Who has the file open without the right
-    to read it (O_PATH) does not count.
+    open for reading only, if that is the only one, and a mapping keeps its own. A process that has the file open
+    without the right to read it (O_PATH) does not count.
     """
     try:
         fd = safefile.regular(name, os.O_RDONLY, directory)
@@ -52,7 +53,7 @@ def _is_used(fd: int, for_reading: bool) -> bool | None:
 def _refused(fd: int, kind: int) -> bool | None:
     """Return True if a lease of this kind is not granted because others have the file open."""
     try:
-        # By default SIGIO tells of somebody who waits, and kills; this one is ignored by default.
+        # By default SIGIO reports a process that waits, and kills; this one is ignored by default.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, kind)
     except OSError as error:

@@ -1,9 +1,9 @@
 """Decide which processes can have inherited a mapping, by the exec that made the program image that they share.
 
-A mapping is inherited by fork and lost by exec. So what has no name is mapped only by processes of one image, and all
-of these were forked, one from the other, by the process that executed it: the root. Nobody of another image can have
-it, nobody who started before the root, and nobody outside the pid namespace that the root is in, for no fork leads out
-of a pid namespace (pid_namespaces(7)).
+A mapping is inherited by fork and lost by exec. So memory without a name is mapped only by processes of one image, and
+all of these were forked, one from the other, by the process that executed it: the root. No process of another image can
+have it, and none that started before the root. Nor can any outside the root's pid namespace, for no fork leads out of a
+pid namespace (pid_namespaces(7)).
 """
 
 from __future__ import annotations

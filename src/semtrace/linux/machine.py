@@ -1,7 +1,7 @@
-"""What differs between processors: one table, of which all that depends on one is taken. Pages have the kernel's size.
+"""The differences between processors: one table, for all code that depends on them. Pages have the kernel's size.
 
-64-bit and little-endian are assumed everywhere, and LP64 structures aligned as the System V ABIs have it. A processor
-that is not in the table is treated as one of which nothing is known: what needs a fact about it is unknown then.
+64-bit and little-endian are assumed everywhere, and LP64 structures aligned as the System V ABIs have it. Nothing is
+known about a processor that is not in the table: results that need a fact about it are unknown then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a process has mapped: the semaphores it shares, and the memory that may hold interpreter objects.
+"""Read a process's mappings: the semaphores it shares, and the memory that may hold interpreter objects.
 
 Semaphores are asked for by the PROCMAP_QUERY ioctl where the kernel has it (Linux 6.11): it visits shared file mappings
 only, so its cost does not grow with the thousands of other lines. Older kernels give the text of `/proc/PID/maps`.
@@ -195,7 +195,9 @@ class SemaphoreMaps:
             self._fd = -1
 
     def semaphores(self) -> list[SemMapping]:
-        """None once it has ended. Raises OSError where the kernel cannot tell: that is no sign that it has none."""
+        """Return its semaphores, an empty list once it has ended. Raises OSError if the kernel cannot answer: it may
+        still have some.
+        """
         try:
             return self._ask() if self.by_ioctl else self._by_text()
         except OSError as error:
@@ -259,7 +261,7 @@ class SemaphoreMaps:
         return SemId(*mapping.device, mapping.inode)
 
     def _ask(self) -> list[SemMapping]:
-        """By queries, one for each shared file; of a process with many the text costs a fraction."""
+        """Read by queries, one for each shared file; for a process with many the text costs a fraction."""
         try:
             found = [] if self._many else list(islice(self._by_ioctl(), MANY + 1))
             self._many = self._many or len(found) > MANY
@@ -302,7 +304,7 @@ class SemaphoreMaps:
         return end, None
 
     def _by_text(self) -> list[SemMapping]:
-        """What the text said the last time need not be taken apart again."""
+        """Read from the text. It is not parsed again while it stays the same."""
         text = self._text()
         digest = blake2b(text, digest_size=16).digest()
         if self._last is None or self._last[0] != digest:

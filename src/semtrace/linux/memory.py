@@ -40,7 +40,7 @@ class Memory:
     __slots__ = ("_fd", "bytes_read", "pid", "reads")
 
     def __init__(self, pid: int) -> None:
-        """Raises OSError: EACCES or EPERM without the right to read it, ENOENT or ESRCH if there is no such process."""
+        """Raises OSError: EACCES or EPERM without the right to read it, ENOENT or ESRCH without such a process."""
         self.pid = pid
         self.reads = 0
         self.bytes_read = 0
@@ -152,7 +152,7 @@ class Memory:
             position += size - size % 8 if size >= 8 else PAGE_SIZE - position % PAGE_SIZE
 
     def _read_into(self, view: memoryview, address: int) -> int:
-        """How many bytes could be read before the first page that cannot."""
+        """Return how many bytes could be read before the first page that cannot."""
         self.reads += 1
         try:
             size = os.preadv(self._fd, [view], address)

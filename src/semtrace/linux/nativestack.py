@@ -18,7 +18,7 @@ from semtrace.linux.process import PAGE_SIZE
 # pyenv and of Debian). Ten times as much leaves room for builds without optimisation and for a signal's frame.
 WINDOW = 4096
 
-# Less than this is no stack of a thread that waits inside Python.
+# A thread that waits inside Python has a larger stack than this.
 _LEAST = 1024
 
 # Return addresses are compared by the bits of user space: aarch64 signs them in those above (pointer authentication).

@@ -1,7 +1,7 @@
 """Find out which of some files a process has open, by device and inode, without ever waiting for a file system.
 
-stat(2) through `/proc/PID/fd` would ask the file's own file system, and one that a hostile user serves (FUSE) or that
-a dead server exports (NFS) does not answer. The kernel knows the inode's number, and statx can be told not to ask.
+stat(2) through `/proc/PID/fd` would ask the file's own file system, and one that a hostile user serves (FUSE) or that a
+dead server exports (NFS) does not answer. The kernel knows the inode's number, and statx has a flag not to ask.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def opened(tid: int, wanted: Collection[SemId]) -> frozenset[SemId]:
 
 
 def _may_be(tid: int, name: str, inodes: Collection[int]) -> bool:
-    """Return False for what is no file, and for a file of another inode number. Raises PermissionError."""
+    """Return True for a file of this inode number. Raises PermissionError."""
     try:
         if not os.readlink(f"/proc/{tid}/fd/{name}").startswith("/"):
             return False  # a socket, a pipe, an anonymous inode: no path is shown of them (fs/d_path.c d_path)

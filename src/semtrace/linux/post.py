@@ -34,7 +34,7 @@ _libc.syscall.restype = ctypes.c_long
 
 
 class Word(NamedTuple):
-    """What a semaphore says of itself. `waiters` is the C library's count, an upper bound."""
+    """The state in a semaphore's memory. `waiters` is the C library's count, an upper bound."""
 
     value: int
     waiters: int
@@ -80,12 +80,12 @@ class OpenSemaphore:
         return Word(*found)
 
     def give_back(self, units: int) -> int:
-        """Makes the value `units`, whatever it is, and wakes as many waiters, in one step; how many it woke.
+        """Set the value to `units`, whatever it is, and wake as many waiters, in one step. Return how many it woke.
 
-        sem_post would add (nptl/sem_post.c: compare-and-exchange of d and d + 1, then FUTEX_WAKE if d has waiters), so
-        a unit that somebody else gave back in the same instant would be doubled. FUTEX_WAKE_OP has the kernel exchange
-        the value atomically and wake under the same lock (kernel/futex/waitwake.c futex_wake_op): there are never more
-        units than `units`, and nobody can be killed between the one and the other. Raises OSError.
+        sem_post would add (nptl/sem_post.c: compare-and-exchange of d and d + 1, then FUTEX_WAKE if d has waiters). So
+        a unit that another process gave back in the same instant would be doubled. With FUTEX_WAKE_OP the kernel
+        exchanges the value atomically and wakes under the same lock (kernel/futex/waitwake.c futex_wake_op). So there
+        are never more units than `units`, and nobody can be killed between the two. Raises OSError.
 
         It is right for musl's semaphores too. Setting the value takes musl's mark of a waiter away, but its sem_post
         also wakes where its count of waiters is not 0 (src/thread/sem_post.c, 1.2.3 and 1.2.6), so nobody is forgotten.
@@ -116,9 +116,9 @@ def _set_and_wake(address: int, units: int, number: int) -> int:
 
 
 def open_semaphore(semaphore: SemId, shm_name: str | None, pids: Iterable[int]) -> OpenSemaphore:
-    """Opens it through the first way that leads to this very device and inode.
+    """Open it by the first path that leads to this device and inode.
 
-    Raises PermissionError if there is a way that this user may not go, FileNotFoundError if there is none.
+    Raises PermissionError if this user may not use such a path, FileNotFoundError without one.
     """
     refused: PermissionError | None = None
     for path, follow in _ways(semaphore, shm_name, list(pids)):

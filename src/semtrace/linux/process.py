@@ -64,8 +64,8 @@ class Stat:
 
     @property
     def dying(self) -> bool:
-        """True once nothing of it can run any more: it has ended, or its last thread has given up its memory (the
-        kernel tells no size then, fs/proc/array.c do_task_stat) and is on its way to.
+        """True once nothing of it can run any more. It has ended, or its last thread has given up its memory and is
+        about to end (the kernel shows no size then, fs/proc/array.c do_task_stat).
         """
         return self.ended or (self.threads <= 1 and not self.vsize)
 
@@ -191,5 +191,7 @@ def last_pid() -> int:
 
 @cache
 def boot_time() -> float:
-    """When the machine booted, in seconds since the epoch; `/proc/stat` says it too (btime), but in whole seconds."""
+    """Return when the machine booted, in seconds since the epoch; `/proc/stat` has it too (btime), but in whole
+    seconds.
+    """
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,4 +1,4 @@
-"""What psutil does not tell of the program that a process runs: its signal handlers, memory layout and namespaces.
+"""Read what psutil lacks about the program of a process: its signal handlers, memory layout and namespaces.
 
 A process may end, or refuse, at any of these reads: the answer is then None, never an exception.
 """
@@ -117,9 +117,10 @@ def session_id(pid: int) -> int | None:
 
 
 def image(pid: int) -> tuple[int, int] | None:
-    """Where code and stack begin (`/proc/PID/stat`, fields 26 and 28): random at each exec, the same after a fork.
+    """Return where code and stack begin (`/proc/PID/stat`, fields 26 and 28): random at each exec, the same after a
+    fork.
 
-    None if it may not be seen (the kernel then says 0 or 1: fs/proc/array.c, do_task_stat).
+    None if it may not be seen (the kernel then shows 0 or 1: fs/proc/array.c, do_task_stat).
     """
     raw = read(f"/proc/{pid}/stat", 4096) or b""
     fields = raw[raw.rfind(b")") + 2 :].split()

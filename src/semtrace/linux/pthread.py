@@ -1,4 +1,4 @@
-"""From a pthread id, which is an address in the process, to the kernel's thread id, which the C library keeps there.
+"""Find the kernel's thread id by a pthread id: that is an address in the process, where the C library keeps it.
 
 How far behind that address it lies differs between C libraries: `cpython/threadids` asks the target's own. What is read
 there is believed only if the kernel lists that thread.
@@ -32,7 +32,7 @@ def innermost_ids(pid: int) -> frozenset[int]:
 
 
 def innermost_id(pid: int, tid: int) -> int | None:
-    """What the thread is called inside its own pid namespace (`NSpid`, proc.rst): the last of its numbers."""
+    """Return the thread's id inside its own pid namespace (`NSpid`, proc.rst): the last of its numbers."""
     try:
         _, name, rest = read_whole(f"/proc/{pid}/task/{tid}/status", 16384).partition(b"\nNSpid:")
         return int(rest.partition(b"\n")[0].split()[-1]) if name else None

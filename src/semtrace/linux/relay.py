@@ -50,8 +50,8 @@ class Signals:
 
 
 class Relay:
-    """Whoever reads our pipe waits until all who can write to it have ended. So a child gets a pipe of its own for each
-    of the streams that are pipes, and what it writes there is passed on.
+    """A relay for a child's output. The reader of our pipe waits until all its writers have ended. So a child gets its
+    own pipe for each of the streams that are pipes, and its output is passed on.
     """
 
     def __init__(self, streams: Collection[int] = (1, 2)) -> None:
@@ -72,12 +72,12 @@ class Relay:
 
     @property
     def sources(self) -> list[int]:
-        """Where to read on: what came before has been passed on."""
+        """Return the pipes to read from: earlier data has been passed on."""
         return [fd for fd in self.open if fd not in self._rest]
 
     @property
     def targets(self) -> list[int]:
-        """Where something is to be written."""
+        """Return the streams that have data to write."""
         return [self.open[fd] for fd in self._rest]
 
     def pass_on(self, ready: Collection[int], takes: Collection[int]) -> None:

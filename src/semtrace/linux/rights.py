@@ -1,4 +1,4 @@
-"""Why the kernel refuses to show a process, and what would make it: the sentence under every "not permitted"."""
+"""Explain why the kernel refuses to show a process, and the remedy: the sentence under every "not permitted"."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def refused(process: ProcessId, what: str, error: OSError) -> Problem:
 
 
 def started_with(arguments: Sequence[str]) -> None:
-    """What this semtrace was told to do: with the right that is lacking it is to do exactly that, and no more."""
+    """Remember the arguments of this semtrace: a remedy repeats exactly these with more rights."""
     global _arguments
     _arguments = tuple(arguments)
 
 
 def remedy(pid: int) -> str:
-    """What to type to be let in to `pid`: the same command once more; where there is none, the live view of it."""
+    """Return the remedy for reading `pid`: the same command with more rights, or the live view without a command."""
     if pid in withheld.PIDS:
         return "it uses a file whose file system does not answer: end the process that serves that file"
     again = _again(pid)
@@ -48,7 +48,7 @@ def remedy(pid: int) -> str:
 
 
 def map_files_remedy(pid: int) -> str:
-    """What to type to be let in to `/proc/PID/map_files` (fs/proc/base.c proc_map_files_get_link)."""
+    """Return the remedy for reading `/proc/PID/map_files` (fs/proc/base.c proc_map_files_get_link)."""
     if os.geteuid() != 0:
         return f"its file has no name any more, so only root can open it: {_again(pid)}"
     return (
@@ -62,7 +62,7 @@ def _again(pid: int) -> str:
 
 
 def own_command() -> str:
-    """How this very semtrace is started, for sudo does not look into a virtual environment."""
+    """Return the command of this semtrace with its path, for sudo does not search a virtual environment."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py" or not program.exists():
         # Without -P, or -I before 3.11, root would import what lies in the directory in which it stands.
@@ -71,7 +71,7 @@ def own_command() -> str:
 
 
 def owner_of(pid: int) -> int | None:
-    """The user whom `/proc/PID` belongs to: root for a process that is not dumpable (proc(5))."""
+    """Return the owner of `/proc/PID`: root for a process that is not dumpable (proc(5))."""
     try:
         return Path(f"/proc/{pid}").stat().st_uid
     except OSError:

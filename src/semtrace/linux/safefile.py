@@ -46,7 +46,7 @@ def fifo(name: str, flags: int, directory: int) -> int:
 def _checked(
     path: str, flags: int, directory: int | None, follow: bool, is_kind: Callable[[int], bool], no: str
 ) -> int:
-    """Look at it before it is opened: to open a FIFO waits, and to open a device may do anything."""
+    """Check it before it is opened: to open a FIFO waits, and to open a device may do anything."""
     place = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW), dir_fd=directory)
     try:
         if not is_kind(os.fstat(place).st_mode):
@@ -179,7 +179,7 @@ def _step(here: int, name: str, make: bool) -> int:
 
 
 def _target(here: int, link: int, links: int) -> Path:
-    """Where a link leads, if neither its owner nor that of its directory is another user."""
+    """Return the target of a link, if neither its owner nor that of its directory is another user."""
     if links > _MOST_LINKS:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     for fd in (link, here):

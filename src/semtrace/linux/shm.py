@@ -69,7 +69,7 @@ class ShmDirectory:
         self._room_due_s = 0.0
 
     def names(self) -> dict[SemId, str]:
-        """What lies there by identity, semaphores under the names that sem_open was given (`/mp-…`); nothing if it
+        """Return the names there by identity, for semaphores the names that sem_open was given (`/mp-…`); empty if it
         cannot be read.
         """
         try:
@@ -88,7 +88,7 @@ class ShmDirectory:
             return {SemId(major, minor, entry.inode()): "/" + entry.name.removeprefix(_PREFIX) for entry in entries}
 
     def room(self) -> SharedMemory | None:
-        """How large it is and how much of it is left to ordinary users, asked once a second; None if it cannot be."""
+        """Return its size and the room for ordinary users, asked once a second; None if that is not possible."""
         now_s = time.monotonic()
         if now_s >= self._room_due_s:
             self._room_due_s, self._room = now_s + _ROOM_EVERY_S, self._ask_room()
@@ -206,8 +206,8 @@ def parse_sem(raw: bytes | None) -> tuple[int, int] | None:
 def names_in_table(
     memory: Memory, parts: Iterable[tuple[int, int]], handles: Mapping[int, SemId]
 ) -> Iterator[tuple[SemId, str] | None]:
-    """What glibc's table, somewhere in these parts of memory, says that the semaphores at these addresses are called;
-    None after each piece that was read.
+    """Yield the names of the semaphores at these addresses by glibc's table, which lies somewhere in these parts of
+    memory; None after each piece that was read.
     """
     for start, end in parts:
         for at in range(start, end, _PIECE):
@@ -219,7 +219,7 @@ def names_in_table(
 
 
 def table_name(memory: Memory, pointer_at: int, semaphore: SemId) -> str | None:
-    """The name in glibc's table entry whose `sem` field lies at `pointer_at`, if that is such an entry."""
+    """Return the name in glibc's table entry whose `sem` field lies at `pointer_at`, if that is such an entry."""
     start = pointer_at - _ENTRY.size + 8
     raw = memory.read(start, _ENTRY.size)
     if raw is None:
@@ -237,7 +237,7 @@ def _is_file(semaphore: SemId, device: int, inode: int) -> bool:
 
 def opened(memory: Memory, pointer_at: int, semaphore: SemId) -> int | None:
     """Return how often the process has opened a semaphore, by the C library's table entry whose pointer to it lies at
-    `pointer_at`; 0 for an entry that was given back, None if there is no such entry.
+    `pointer_at`; 0 for an entry that was given back, None without an entry.
     """
     raw = memory.read(pointer_at - _ENTRY.size + 8, _ENTRY.size + 2)
     if raw is not None:

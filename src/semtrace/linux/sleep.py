@@ -1,4 +1,4 @@
-"""How long a thread has not run, as the scheduler itself knows it: also from before anybody looked.
+"""Read from the scheduler how long a thread has not run, also from before semtrace attached.
 
 The scheduler notes when a thread last had a processor, by the clock of that processor (kernel/sched/fair.c update_curr;
 kernel/sched/debug.c proc_sched_show_task; before Linux 6.15 only with CONFIG_SCHED_DEBUG, which distributions set).

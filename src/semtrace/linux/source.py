@@ -30,7 +30,7 @@ class SourceLines:
         self._files: dict[str, list[bytes] | None] = {}
 
     def line(self, file: str, number: int) -> str | None:
-        """Without its indentation; None if there is none."""
+        """Return the line without its indentation; None without one."""
         if file not in self._files:
             self._files[file] = self._read(file) if len(self._files) < _MOST_FILES else None
         lines = self._files[file]

@@ -1,5 +1,5 @@
-"""Whether no thread of some processes has run between two moments: then all that was read between them is one picture,
-as of one instant, and nobody could have changed anything.
+"""Check that no thread of some processes has run between two moments. Then everything that was read between them is one
+snapshot, as of one instant, and nobody could have changed anything.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from semtrace.linux.process import thread_ids
 
 
 class Stillness:
-    """Begins when it is made.
+    """A period without running threads. It begins when it is made.
 
     A thread that is off the processor has all the time that it ever ran in its account (kernel/sched/core.c
     put_prev_task, in nanoseconds), so it has not run if it is asleep and its account is what it was.

@@ -25,7 +25,7 @@ class Stop(Word):
 
 @dataclass(frozen=True)
 class Stopped:
-    """`tracer` is the debugger's PID, None if there is none."""
+    """`tracer` is the debugger's PID, None without one."""
 
     why: Stop
     tracer: int | None = None
@@ -161,8 +161,8 @@ def defunct_children(parents: Collection[Stat]) -> list[Defunct]:
 
 
 def exit_code(pid: int) -> int | None:
-    """Return field 52 of `/proc/PID/stat`, a wait status. Who may not read the process is given a 0 (fs/proc/array.c
-    do_task_stat): that is no exit code.
+    """Return field 52 of `/proc/PID/stat`, a wait status. A reader without the right to read the process gets a 0
+    (fs/proc/array.c do_task_stat), which does not count.
     """
     raw = read(f"/proc/{pid}/stat", 4096) or b""
     try:

@@ -1,4 +1,4 @@
-"""What a process was started as, and where: for a reader's eyes, read once when asked for."""
+"""Read the command and folder that a process was started with: for display, read once when asked for."""
 
 from __future__ import annotations
 

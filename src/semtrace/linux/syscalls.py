@@ -102,8 +102,8 @@ def read_line(pid: int, tid: int) -> bytes | None:
 
 
 def parse_call(line: bytes) -> SystemCall | None:
-    """Parse `NR ARG1 … ARG6 SP PC`, `-1 SP PC` or `running`; None if it is none of these, or if the thread ended
-    (`-1 0x0 0x0`: it has no stack any more).
+    """Parse `NR ARG1 … ARG6 SP PC`, `-1 SP PC` or `running`; None for any other line, or if the thread ended (`-1 0x0
+    0x0`: it has no stack any more).
     """
     fields = line.split()
     if fields == [_RUNNING]:

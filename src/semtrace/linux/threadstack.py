@@ -1,4 +1,4 @@
-"""Stacks of threads among a process's mappings: what lies there is mostly left over from calls that have returned.
+"""Find stacks of threads among a process's mappings. Their content is mostly left over from calls that have returned.
 
 glibc keeps the stacks of ended threads for new ones, and the kernel joins one to other memory that adjoins, so a stack
 is recognised by the guard page below it and by the thread's control block above.

@@ -1,4 +1,4 @@
-"""What users are called."""
+"""Names of users."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pwd
 
 
 def name_of(user: int) -> str:
-    """A number if this machine does not know the name: a container's user."""
+    """Return the name, or the number if this machine does not know it: a container's user."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

@@ -1,7 +1,7 @@
 """Processes that are not to be read any more, because a read of their memory did not come back.
 
 A page of a file whose file system does not answer (FUSE, a dead NFS server) stops its reader for good, SIGKILL
-included. What needs such a page, or waits for whoever waits for it, is refused.
+included. Reads that need such a page, or wait for a process that waits for it, are refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Call(NamedTuple):
 
 
 def check(path: str) -> None:
-    """Raise PermissionError for a file of such a process. Costs nothing where there is none."""
+    """Raise PermissionError for a file of such a process. Costs nothing without one."""
     if PIDS and (found := FILE.fullmatch(path)) and int(found[1]) in PIDS:
         raise PermissionError(errno.EACCES, "a read of it does not come back")
 
@@ -52,8 +52,8 @@ def culprit(tid: int) -> Call | None:
 
 
 def _by_descriptor(tid: int, call: SystemCall) -> int | None:
-    """By the first argument. A file system's answer is waited for in state S (fs/fuse/dev.c request_wait_answer), and
-    there the first argument of other calls may be any number.
+    """Find the process by the first argument. A file system's answer is waited for in state S (fs/fuse/dev.c
+    request_wait_answer), and there the first argument of other calls may be any number.
     """
     if NAMES.get(call.number or 0) not in _READS and not _is_uninterruptible(tid):
         return None
@@ -69,7 +69,7 @@ def _is_uninterruptible(tid: int) -> bool:
 
 
 def _by_path(tid: int, call: SystemCall) -> int | None:
-    """By the first or second argument, as open, stat and connect have it."""
+    """Find the process by the first or second argument, where open, stat and connect have the path."""
     fd = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     try:
         for address in call.arguments[:2]:

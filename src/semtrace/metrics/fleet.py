@@ -27,7 +27,7 @@ class Fleet:
         self._watches: dict[ProcessId, Watch] = {}
         self.refused = 0  # servers above MOST_SERVERS
 
-    def look(self) -> None:
+    def scan(self) -> None:
         """Begin to watch new servers. What is known of the others, as the addresses they listen on, is updated."""
         self._forget_ended()
         self.refused = 0

@@ -146,15 +146,15 @@ async def _serve(parent: int, listening: socket.socket, channel: socket.socket, 
                     return
                 site.put(*page)
 
-    def look() -> None:
+    def poll() -> None:
         """End with a parent that was killed and cannot go, because a file that it reads does not answer."""
         stat = read_stat(parent)
         if os.getppid() != parent or (stat is not None and stat.ended):
             ended.cancel()
-        loop.call_later(_LOOK_EVERY_S, look)
+        loop.call_later(_LOOK_EVERY_S, poll)
 
     loop.add_reader(channel, take)
-    look()
+    poll()
     async with await loop.create_server(site.protocol, sock=listening, backlog=BACKLOG):
         with suppress(asyncio.CancelledError):
             await ended

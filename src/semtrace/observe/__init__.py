@@ -1,1 +1,1 @@
-"""From what the kernel and the interpreter's memory show of a server to a snapshot of its locks."""
+"""Take a snapshot of a server's locks from the kernel and from the interpreter's memory."""

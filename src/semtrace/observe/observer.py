@@ -50,8 +50,8 @@ from semtrace.tracing.reporters import Mapped
 SEARCH_BUDGET_S = 0.15
 # The same for a command that shows nothing before it is done.
 LONG_SEARCH_BUDGET_S = 0.4
-# Where a refresh takes long for its many locks, the search of memory gets such a part of it too, and in the first such
-# a time for each that has to be found.
+# The search of memory gets such a part of a refresh that takes long because of its many locks. In the first refresh it
+# gets such a time for each lock that has to be found.
 _SEARCH_SHARE = 0.3
 _SEARCH_EACH_S = 1e-4
 
@@ -103,7 +103,7 @@ class Observer:
         self._parts: dict[SemId, Part] = {}
         self._baselines: dict[SemId, Baselines] = {}
         self._heirs = Heirs()
-        self._prover = Prover(self._look_at, self._baselines, self._linked, self._fleet.invite)
+        self._prover = Prover(self._judge_now, self._baselines, self._linked, self._fleet.invite)
         self._ownership = Ownership()
         self._thread_locks = ThreadLocks(self._book)
         self._picture = Picture(self._fleet, self._directories, self._baselines)
@@ -142,7 +142,7 @@ class Observer:
         self._lives.update(self._now_s, (member.id for member in members))
         self._searching = None
         self._rounds.begin(self._now_s)
-        judged = {semaphore: self._look_at(semaphore) for semaphore in self._fleet.mappers}
+        judged = {semaphore: self._judge_now(semaphore) for semaphore in self._fleet.mappers}
         members = self._with_newborn(members, judged)
         self._with_openers(members, judged)
         judged = {semaphore: each for semaphore, each in judged.items() if semaphore in self._fleet.mappers}
@@ -195,7 +195,7 @@ class Observer:
         return any(watched.searches_soon(self._now_s) for watched in self._fleet.all)
 
     def restart_proofs(self) -> None:
-        """Only what is seen from now on proves that a lock is orphaned: for whoever is about to act on it."""
+        """Prove orphaned locks only by what is seen from now on: for a caller who is about to act on it."""
         self._prover.forget()
 
     def obstacle(self, semaphore: SemId) -> Obstacle | None:
@@ -211,8 +211,8 @@ class Observer:
         return any(self._prover.is_searching(semaphore, who) for semaphore, who in self._fleet.mappers.items())
 
     def is_suspect(self, semaphore: SemId) -> bool:
-        """Whether it is, in one look now, locked and claimed by nobody."""
-        return semaphore in self._fleet.mappers and self._look_at(semaphore).verdict.suspect
+        """Return True if one sample now shows it locked and claimed by nobody."""
+        return semaphore in self._fleet.mappers and self._judge_now(semaphore).verdict.suspect
 
     def _ended(self) -> Snapshot:
         """It stays the same from then on."""
@@ -229,7 +229,7 @@ class Observer:
         """Reads a gunicorn's settings again when its workers are others, as after a HUP."""
         workers = frozenset(member.id for member in members if member.role == "worker")
         if self._workers is None:
-            self._workers = workers  # whoever found the server has just read them
+            self._workers = workers  # the search for the server has just read them
         if workers != self._workers and self._now_s >= self._settings_due_s:
             self._workers, self._settings_due_s = workers, self._now_s + _SETTINGS_S
             self.server = effective(self.server)
@@ -249,7 +249,7 @@ class Observer:
             shared = self._shared_with({member.id for member in born})
             for semaphore in shared & judged.keys() & (judged.keys() if among is None else among):
                 if judged[semaphore].depends_on_newborn:
-                    again = self._look_at(semaphore) if attempt < _MOST_BIRTHS else _in_flux(judged[semaphore])
+                    again = self._judge_now(semaphore) if attempt < _MOST_BIRTHS else _in_flux(judged[semaphore])
                     judged[semaphore] = again
         return members
 
@@ -266,7 +266,7 @@ class Observer:
         self._fleet.follow([replace(each, stat=fresh.get(each.id, each.stat)) for each in members], self._now_s)
         for semaphore in named:
             if self._fleet.ids.get(semaphore) != before[semaphore]:
-                judged[semaphore] = self._look_at(semaphore)
+                judged[semaphore] = self._judge_now(semaphore)
 
     def _shared_with(self, processes: set[ProcessId]) -> set[SemId]:
         """Return what any of these maps, or all if that cannot be known."""
@@ -314,7 +314,7 @@ class Observer:
 
     # -- one lock
 
-    def _look_at(self, semaphore: SemId) -> Judged:
+    def _judge_now(self, semaphore: SemId) -> Judged:
         """Judge one lock. What was read where another lock lies by now is not believed, but read again."""
         for _ in range(_MOST_STALE):
             read, waiters = self._read(semaphore)
@@ -486,7 +486,7 @@ class Observer:
 
 
 def _asks_for_names(snapshot: Snapshot) -> bool:
-    """Return True if there is something to say that is better said with names."""
+    """Return True if the snapshot has something to report, which names make clearer."""
     awake = any(not wait.idle for wait in snapshot.waits.waits)
     return awake or bool(snapshot.findings) or any(lock.waiters or lock.state == "unknown" for lock in snapshot.locks)
 

@@ -114,7 +114,7 @@ class Picture:
         )
 
     def _blocked(self, judged: Mapping[SemId, Judged]) -> dict[SemId, list[_Blocked]]:
-        """Threads blocked on each semaphore. Where glibc counts no waiter there is none, so nobody is asked."""
+        """Return the threads blocked on each semaphore. If glibc counts no waiter, no process is asked."""
         crowded = {semaphore for semaphore, each in judged.items() if each.waiters}
         found: dict[SemId, list[_Blocked]] = {}
         for watched in self._fleet.with_guests if crowded else ():
@@ -174,7 +174,9 @@ class Picture:
         return Waiter(blocked.process, blocked.tid, for_s, asleep_s=asleep_s, timed=blocked.timed)
 
     def _holders(self, now_s: float, judged: Mapping[SemId, Judged]) -> dict[SemId, list[Holder]]:
-        """Since when is told of the thread: threads of one process take turns as processes do."""
+        """Return the holders. The start of a hold is for each thread: threads of one process take turns as processes
+        do.
+        """
         claims = [(s, claim) for s, each in judged.items() for claim in each.verdict.holders]
         self._holding.update(now_s, ((s, claim.process, claim.last_tid) for s, claim in claims))
         found: dict[SemId, list[Holder]] = {semaphore: [] for semaphore in judged}
@@ -195,14 +197,16 @@ class Picture:
         return watched.tid_of(claim.last_tid) if single else None
 
     def _slept(self, holder: Holder) -> Holder:
-        """With for how long its thread has not run: so long it has held it, for that thread itself has taken it."""
+        """Return it with the time that its thread has slept: it has held the lock so long, for that thread itself took
+        it.
+        """
         if holder.tid is None:
             return holder
         asleep_s = self._sleepers.seconds((holder.process, holder.tid))
         return replace(holder, since_s=longer(holder.since_s, asleep_s), asleep_s=asleep_s)
 
     def _shm_name(self, semaphore: SemId) -> tuple[str | None, bool]:
-        """What sem_open was given, and whether it is still listed in /dev/shm."""
+        """Return the name that sem_open was given, and whether it is still listed in /dev/shm."""
         for listed in self._listed:
             if semaphore in listed:
                 return listed[semaphore], True

@@ -97,19 +97,20 @@ def with_stacks(snapshot: Snapshot, locks: Iterable[SemId] | None = None) -> Sna
     )
 
 
-def confirmed(told: Snapshot, after: Snapshot) -> Snapshot:
-    """Without the stacks of threads that, in a look right after these were taken, hold or wait for that lock no more:
-    such a stack shows what the thread did next."""
+def confirmed(snapshot: Snapshot, after: Snapshot) -> Snapshot:
+    """Return it without the stacks of threads that no longer hold or wait for that lock right after these were taken:
+    such a stack shows what the thread did next.
+    """
     locks = {lock.id: lock for lock in after.locks} if after.alive else {}
     uses = {(lock.name, use.process): use for lock in after.thread_locks for use in lock.processes if after.alive}
     return replace(
-        told,
-        locks=tuple(_confirmed(lock, locks.get(lock.id)) for lock in told.locks),
+        snapshot,
+        locks=tuple(_confirmed(lock, locks.get(lock.id)) for lock in snapshot.locks),
         thread_locks=tuple(
             replace(
                 lock, processes=tuple(_use_confirmed(use, uses.get((lock.name, use.process))) for use in lock.processes)
             )
-            for lock in told.thread_locks
+            for lock in snapshot.thread_locks
         ),
     )
 
@@ -183,7 +184,7 @@ def _with_private(lock: ThreadLock, taken: Stacks) -> ThreadLock:
 
 
 def _one_with(thread: T, taken: Stacks) -> T:
-    """With its stack; the one that the snapshot has ends where the process was forked, and is kept."""
+    """Return it with its stack; the one that the snapshot has ends where the process was forked, and is kept."""
     if thread.stack is not None:
         return replace(thread, stack=_with_source(thread.process.pid, thread.stack))
     if thread.tid is None:
@@ -194,7 +195,7 @@ def _one_with(thread: T, taken: Stacks) -> T:
 
 
 def _with_source(pid: int, stack: Stack) -> Stack:
-    """With the lines of the user's own source, of the innermost frames."""
+    """Return it with the lines of the user's own source, of the innermost frames."""
     lines, shown, frames = SourceLines(pid), 0, []
     for frame in stack:
         wanted = frame.source is None and is_own(frame.file) and shown < _MOST_SOURCES
@@ -278,9 +279,9 @@ def _text(value: object) -> str:
 
 
 def _py_spy() -> Run | None:
-    """How to call it: beside this Python, else on the PATH."""
-    beside = Path(sys.executable).with_name("py-spy")
-    command = str(beside) if os.access(beside, os.X_OK) else shutil.which("py-spy")
+    """Return the way to call it: next to this Python, else on the PATH."""
+    neighbour = Path(sys.executable).with_name("py-spy")
+    command = str(neighbour) if os.access(neighbour, os.X_OK) else shutil.which("py-spy")
     return None if command is None else lambda pid: _output(command, pid)
 
 
@@ -291,11 +292,11 @@ def _output(command: str, pid: int) -> bytes:
     except OSError as error:
         raise _Failed(f"py-spy cannot be started: {error.strerror}") from None
     try:
-        out, said = _listen(popen)
+        out, stderr = _listen(popen)
     finally:
         _end(popen)
     if popen.returncode:
-        reason = _reason(said)
+        reason = _reason(stderr)
         raise _Failed(reason) if "ermi" in reason else _Moved(reason)  # permission denied, not permitted
     return out
 
@@ -313,13 +314,13 @@ def _start(command: str, pid: int) -> subprocess.Popen[bytes]:
 
 
 def _listen(popen: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """What it prints until it ends, not longer than a while: how much that would be the target decides."""
+    """Return its output. Time and size are limited, for the target decides how much it would be."""
     assert popen.stdout is not None
     assert popen.stderr is not None
-    said: dict[int, bytearray] = {popen.stdout.fileno(): bytearray(), popen.stderr.fileno(): bytearray()}
+    printed: dict[int, bytearray] = {popen.stdout.fileno(): bytearray(), popen.stderr.fileno(): bytearray()}
     deadline = time.monotonic() + _ONE_S
     with selectors.DefaultSelector() as selector:
-        for fd in said:
+        for fd in printed:
             selector.register(fd, selectors.EVENT_READ)
         while selector.get_map():
             ready = selector.select(max(deadline - time.monotonic(), 0))
@@ -327,16 +328,16 @@ def _listen(popen: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
                 raise _Failed(f"py-spy took longer than {_ONE_S:g} s")
             for key, _ in ready:
                 piece = os.read(key.fd, _PIECE)
-                said[key.fd] += piece
+                printed[key.fd] += piece
                 if not piece:
                     selector.unregister(key.fd)
-            if sum(map(len, said.values())) > _MOST_BYTES:
+            if sum(map(len, printed.values())) > _MOST_BYTES:
                 raise _Failed("py-spy printed too much")
     try:
         popen.wait(max(deadline - time.monotonic(), 0.1))
     except subprocess.TimeoutExpired:
         raise _Failed(f"py-spy took longer than {_ONE_S:g} s") from None
-    return bytes(said[popen.stdout.fileno()]), bytes(said[popen.stderr.fileno()])
+    return bytes(printed[popen.stdout.fileno()]), bytes(printed[popen.stderr.fileno()])
 
 
 def _end(popen: subprocess.Popen[bytes]) -> None:
@@ -349,7 +350,7 @@ def _end(popen: subprocess.Popen[bytes]) -> None:
         popen.wait(_ONE_S)
 
 
-def _reason(said: bytes) -> str:
+def _reason(stderr: bytes) -> str:
     """Its last line is the cause: `Reason: Operation not permitted`."""
-    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
     return f"py-spy: {lines[-1][:_LONGEST]}" if lines else "py-spy failed"

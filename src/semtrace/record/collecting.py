@@ -8,7 +8,7 @@ from collections.abc import Collection
 from semtrace.model import ProcessId
 from semtrace.record.eventlog import Legend
 from semtrace.tracing.drain import Drain
-from semtrace.tracing.follower import LOOK_EVERY_S, TraceDirectories
+from semtrace.tracing.follower import SCAN_EVERY_S, TraceDirectories
 from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.state import State
 
@@ -22,16 +22,16 @@ class Collecting:
         self.drain = Drain()
         self._directories = TraceDirectories(live=True)
         self._state = State()
-        self._looked: tuple[ProcessId, ...] = ()
+        self._scanned: tuple[ProcessId, ...] = ()
         self._due_s = 0.0
         self._legend = Legend()
 
     def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None:
-        if time.monotonic() >= self._due_s or tuple(members) != self._looked:
-            self._directories.look(members, mapped)
+        if time.monotonic() >= self._due_s or tuple(members) != self._scanned:
+            self._directories.scan(members, mapped)
             self.drain.follow(self._directories.pipes.values())
-            self._looked = tuple(members)
-            self._due_s = time.monotonic() + LOOK_EVERY_S
+            self._scanned = tuple(members)
+            self._due_s = time.monotonic() + SCAN_EVERY_S
         if not self._directories.directories:
             return None
         self._state = self._directories.with_files(self._state)

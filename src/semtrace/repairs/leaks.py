@@ -23,12 +23,12 @@ class Leaks:
 
 def leaks(pid: int, *, young: bool = False) -> Leaks:
     """Those of the /dev/shm that this process has, on demand also the `young` that `clean` would leave alone."""
-    return look(f"/proc/{pid}/root{leftovers.DIRECTORY}", young=young)
+    return find(f"/proc/{pid}/root{leftovers.DIRECTORY}", young=young)
 
 
-def look(directory: str, *, young: bool = False) -> Leaks:
+def find(directory: str, *, young: bool = False) -> Leaks:
     try:
-        found = leftovers.look(directory, young=young)
+        found = leftovers.find(directory, young=young)
     except FileNotFoundError:  # a container need not have one
         return Leaks(())
     except OSError as error:

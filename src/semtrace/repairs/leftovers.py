@@ -82,7 +82,7 @@ class Found:
     young: bool = False
 
 
-def look(directory: str = DIRECTORY, *, young: bool = False) -> list[Found]:
+def find(directory: str = DIRECTORY, *, young: bool = False) -> list[Found]:
     """Return all of them, judged now. The kernel is asked about the `young` only on demand."""
     with _opened(directory) as fd:
         names = sorted(os.listdir(fd))  # noqa: PTH208  pathlib has no directory by its descriptor

@@ -19,7 +19,7 @@ from semtrace.text import WIDTH, age, clean, counted, iso, wrapped
 _COLOURS: dict[Severity, str] = {"error": "1;31", "warning": "33", "note": "36"}
 
 
-def doctor_text(snapshot: Snapshot, looks: int, *, colour: bool = False, width: int = WIDTH) -> Iterator[str]:
+def doctor_text(snapshot: Snapshot, samples: int, *, colour: bool = False, width: int = WIDTH) -> Iterator[str]:
     """The worst first; if nothing is wrong with the locks, what was checked, and what was not. Of what concerns other
     programs a line at the end.
     """
@@ -27,7 +27,7 @@ def doctor_text(snapshot: Snapshot, looks: int, *, colour: bool = False, width: 
     parts = [list(wrapped(headline_text(headline(snapshot)), width, "", "    "))]
     parts += [list(_finding(finding, colour, width)) for finding in found]
     if all(CODES[finding.code].of_the_machine for finding in found):
-        parts.append(list(_nothing_wrong(snapshot, looks, bool(found), width)))
+        parts.append(list(_nothing_wrong(snapshot, samples, bool(found), width)))
     if snapshot.problems:
         parts.append(list(problems(snapshot.problems)))
     parts += [[_in_brief(finding, colour)] for finding in snapshot.findings if CODES[finding.code].in_brief]
@@ -100,7 +100,7 @@ def _word(severity: Severity, colour: bool) -> str:
     return f"\x1b[{_COLOURS[severity]}m{word}\x1b[0m" if colour else word
 
 
-def _nothing_wrong(snapshot: Snapshot, looks: int, other: bool, width: int) -> Iterator[str]:
+def _nothing_wrong(snapshot: Snapshot, samples: int, other: bool, width: int) -> Iterator[str]:
     """Say no more than was checked, and name what was not."""
     blind = {problem.process for problem in snapshot.problems if problem.process}
     if blind and blind.issuperset(process.id for process in snapshot.processes):
@@ -111,7 +111,7 @@ def _nothing_wrong(snapshot: Snapshot, looks: int, other: bool, width: int) -> I
         nothing = f"Of the shared locks, {nothing.lower()}"  # first, so that it is not overlooked
     ended = "" if snapshot.alive else " The server has ended meanwhile."
     yield (
-        f"{nothing} was seen in {counted(looks, 'sample')} over {age(snapshot.watched_s)} at "
+        f"{nothing} was seen in {counted(samples, 'sample')} over {age(snapshot.watched_s)} at "
         f"{clean(snapshot.server.title)} (PID {snapshot.server.pid}). Checked: {', '.join(_checked(snapshot))}.{ended}"
     )
     yield "Not checked:"

@@ -172,7 +172,7 @@ def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fac
 
 
 def _manager_cause(waits: Sequence[Wait]) -> tuple[Fact, ...]:
-    """Return whether the holder of a Manager's lock is known to have ended."""
+    """Return what is known of the holder of a Manager's lock: that it ended, or who may release it."""
     able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
     if any(not wait.wakers.threads and not wait.wakers.processes for wait in waits):
         return (ClientEnded(),)

@@ -100,11 +100,11 @@ class Raster:
         before, self._going_on = self._going_on, {}
         for span in self._timeline.open:
             live.draw(span)
-            key, look = (span.key, span.longest_s is None), (span.start, span.exact, span.share * span.one_in)
-            if before.get(key) != look:
+            key, drawn = (span.key, span.longest_s is None), (span.start, span.exact, span.share * span.one_in)
+            if before.get(key) != drawn:
                 changed_s = min(changed_s, span.start)
-            self._going_on[key] = look
-        gone = (look[0] for key, look in before.items() if self._going_on.get(key) != look)
+            self._going_on[key] = drawn
+        gone = (drawn[0] for key, drawn in before.items() if self._going_on.get(key) != drawn)
         return live, min(changed_s, min(gone, default=changed_s))
 
     def _forget(self, changed_s: float) -> None:

@@ -27,27 +27,27 @@ class Admission:
         self._before: dict[int, set[SemId]] = {}
         self._admitted: dict[Origin, bool] = {}
         self._waiting: list[tuple[int, Event]] = []
-        self._looked = True
+        self._scanned = True
 
     @property
     def waits(self) -> bool:
         """True while events are kept back until the next scan."""
         return bool(self._waiting)
 
-    def look(self, files: Files) -> None:
+    def update(self, files: Files) -> None:
         """Record which locks the files list, by user. Events about a lock that has just gone still count."""
         self._before, self._listed = self._listed, {}
         for file in files.files:
             listed = self._listed.setdefault(files.users.get(file.process, -1), set())
             listed.update(book.lock for book in file.locks)
         self._admitted.clear()
-        self._looked = True
+        self._scanned = True
 
     def admit(self, found: Mapping[int, Iterable[Event]], now_ns: int) -> list[Event]:
         """Return the events that count now, in the order of users. `found` has them by the user who owns their pipe."""
         events: list[Event] = []
-        if self._looked:
-            self._looked = False
+        if self._scanned:
+            self._scanned = False
             waiting, self._waiting = self._waiting, []
             events += [event for user, event in waiting if self._is_admitted(user, event[0])]
             self.refused += len(waiting) - len(events)

@@ -81,7 +81,7 @@ class Drain:
         return found
 
     def wait(self, seconds: float) -> None:
-        """Return as soon as there is something to take."""
+        """Wait until there is something to take."""
         self._awaited = True
         if not self._pieces:
             select.select([self._ready], [], [], max(seconds, 0.0))

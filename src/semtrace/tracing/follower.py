@@ -22,11 +22,11 @@ from semtrace.tracing.statefiles import StateFiles
 from semtrace.tracing.tracedirs import Directory
 
 # How often to look for directories, and to read the files in addition to the events.
-LOOK_EVERY_S = 1.0
+SCAN_EVERY_S = 1.0
 
 # Events are taken in batches: each batch costs something, and nobody sees a fiftieth of a second.
 _BATCH_S = 0.02
-_LOOK_SOON_S = 0.1  # for events that only a scan can judge
+_SCAN_SOON_S = 0.1  # for events that only a scan can judge
 _MANY = 4000  # a quarter of what a pipe takes: then there is no time for a pause
 _PATIENCE_S = 0.25
 
@@ -72,13 +72,13 @@ class TraceDirectories:
         """Return the users who may report every process and lock."""
         return self._reporters.trusted
 
-    def look(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
+    def scan(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
         """Open new directories and close vanished ones. A server keeps its directories when all its processes have
         ended.
         """
         if not self.directories and not tracedirs.exist():
             return
-        self._reporters.look(members, mapped)
+        self._reporters.update(members, mapped)
         for key in [key for key, directory in self.directories.items() if directory.gone]:
             self._drop(key)
         for directory in tracedirs.find(members, self._reporters.users):
@@ -108,7 +108,7 @@ class TraceDirectories:
         """Return the state updated from the files."""
         files = self._files.read(self.directories.values())
         self._users = dict(files.users)
-        self._admission.look(files)
+        self._admission.update(files)
         return replace(fold(state, files, self._viewer), refused=Refused(self._admission.refused, files.refused))
 
     def close(self) -> None:
@@ -133,14 +133,14 @@ class StateFilePoller:
     def __init__(self) -> None:
         self._directories = TraceDirectories(live=False)
         self._state = State()
-        self._looked: tuple[ProcessId, ...] = ()
+        self._scanned: tuple[ProcessId, ...] = ()
         self._due_s = 0.0
 
     def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None:
-        if time.monotonic() >= self._due_s or tuple(members) != self._looked:
-            self._directories.look(members, mapped)
-            self._looked = tuple(members)
-            self._due_s = time.monotonic() + LOOK_EVERY_S
+        if time.monotonic() >= self._due_s or tuple(members) != self._scanned:
+            self._directories.scan(members, mapped)
+            self._scanned = tuple(members)
+            self._due_s = time.monotonic() + SCAN_EVERY_S
         if not self._directories.directories:
             return None
         self._state = self._directories.with_files(self._state)
@@ -197,16 +197,16 @@ class Follower:
             self._caught_up.set()
 
     def _follow(self, directories: TraceDirectories) -> None:
-        state, due_s, looked_s = State(), 0.0, 0.0
-        looked: tuple[ProcessId, ...] = ()
+        state, due_s, scanned_s = State(), 0.0, 0.0
+        scanned: tuple[ProcessId, ...] = ()
         while not self._stopped:
-            soon = directories.waits or looked != self._members
-            if time.monotonic() >= (looked_s + _LOOK_SOON_S if soon else due_s):
-                looked = self._members
-                directories.look(looked, self._mapped)
+            soon = directories.waits or scanned != self._members
+            if time.monotonic() >= (scanned_s + _SCAN_SOON_S if soon else due_s):
+                scanned = self._members
+                directories.scan(scanned, self._mapped)
                 state = directories.with_files(state)
-                looked_s = time.monotonic()
-                due_s = looked_s + LOOK_EVERY_S
+                scanned_s = time.monotonic()
+                due_s = scanned_s + SCAN_EVERY_S
             events = directories.events()
             state = fold(state, events)
             self._state = state if directories.directories else None

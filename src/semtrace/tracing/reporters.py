@@ -60,7 +60,7 @@ class Reporters:
         """Return the users whose directories to look for."""
         return sorted(self._living)
 
-    def look(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
+    def update(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> None:
         """Update the users. The server's own process comes first, and decides who its user is."""
         self.members = tuple(members) or self.members
         self._mapped = mapped

@@ -11,7 +11,7 @@ from semtrace.wire.words import KINDS, NOTHING, VERSION, Flag, Kind, device_numb
 
 
 class EventType(IntEnum):
-    """What happened, and what the record's `value` then says."""
+    """The type of an event, and the meaning of the record's `value`."""
 
     WAIT = 1  # the lock was not free and the thread begins to wait; NOTHING
     ACQUIRED = 2  # how long it waited, in ns; 0 if the lock was free

@@ -58,17 +58,17 @@ class ViewerWord(IntEnum):
 class LockWord(IntEnum):
     """One lock slot, by word.
 
-    INODE is written last when a slot is filled and first, as 0, when it is freed: 0 is a free slot.
-    At an acquire TRYING is written, the semaphore is taken, then WHO and SINCE are written; at a release SINCE becomes
-    0, the semaphore is posted, TRYING becomes 0. WHO stays: it tells the last holder.
-    SINCE is unique for each hold, therefore it tells whether two readings saw the same one (`decode_state`).
+    INODE is written last when a slot is filled and first, as 0, when it is freed: 0 is a free slot. At an acquire
+    TRYING is written, the semaphore is taken, then WHO and SINCE are written; at a release SINCE becomes 0, the
+    semaphore is posted, TRYING becomes 0. WHO stays: it is the last holder. SINCE is unique for each hold, so that two
+    readings of the same hold can be recognised (`decode_state`).
     """
 
     INODE = 0
     IDENTITY = 1  # device u32, kind u8, flags u8, slot u16: as in a record
     WHO = 2  # tid << 32 | site of the last acquire
     SINCE = 3  # CLOCK_MONOTONIC ns of the acquire that is held; 0: not held
-    COUNT = 4  # i64. Semaphores: units held. Lock, RLock: units held beside the one that SINCE stands for
+    COUNT = 4  # i64. Semaphores: units held. Lock, RLock: units held in addition to the one that SINCE stands for
     TRYING = 5  # tid << 32 of the thread that last began an acquire; 0 after a release or a refusal
     WAITING = 6  # threads that wait
     WAITING_SINCE = 7  # when the one that began last began
@@ -76,8 +76,8 @@ class LockWord(IntEnum):
     ACQUIRED = 9  # counters of this process, from its start (a forked child's begin at 0)
     CONTENDED = 10  # of the acquired: had to wait
     FAILED = 11
-    # Of semaphores. Of Lock and RLock (outermost only) it follows from ACQUIRED and SINCE, and this counts the holds
-    # that were ended after the process's death, of which nobody measured how long they were.
+    # For semaphores. For Lock and RLock (outermost only) it follows from ACQUIRED and SINCE. There this counts the
+    # holds that were ended after the process's death, whose lengths nobody measured.
     RELEASED = 12
     WAIT_TOTAL = 13  # ns, of the contended
     WAIT_MAX = 14

@@ -1,4 +1,4 @@
-"""Where things lie under /dev/shm, and the control file by which viewers make themselves known."""
+"""Paths under /dev/shm, and the control file by which viewers make themselves known."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def user_directory(uid: int, base: str | None = None) -> str:
 
 
 def user_directories(uid: int) -> tuple[str, ...]:
-    """Where everything of one user may be, the usual place first.
+    """Return the folders of one user's traces, the usual one first.
 
     Anybody may make the first one, and so keep its user out. Only root can make anything in /run, and only the user in
     /run/user/UID.
@@ -92,7 +92,7 @@ class ControlWord(IntEnum):
     """The control file, by 64-bit word.
 
     A viewer that made its FIFO and opened it for reading stores `generation()` into GENERATION: traced processes
-    compare that word at each event, and look for FIFOs when it changed. It need not be told when a viewer leaves.
+    compare that word at each event, and look for FIFOs when it changed. Nothing is stored when a viewer leaves.
     """
 
     MAGIC = 0

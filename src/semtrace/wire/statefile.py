@@ -41,7 +41,7 @@ class Site:
 
 @dataclass(frozen=True)
 class LockBook:
-    """What one process knows of one traced lock.
+    """The state of one traced lock in one process.
 
     `since_ns` is None if it does not hold it; `tid` and `site` are those of its last acquire and remain after the
     release (0 before the first). With a semaphore `count` may be over 1: then `since_ns`, `tid` and `site` are only
@@ -97,10 +97,10 @@ class StateFile:
 
 
 def decode_state(data: bytes, again: bytes | None = None) -> StateFile | None:
-    """A state file; None if it is not one of this version, not ready or cut short.
+    """Decode a state file; None if it is not one of this version, not ready or cut short.
 
-    Of a living process read the whole file twice and give both: a hold is consistent only if SINCE was the same in the
-    earlier reading as in the later one (WHO lies before SINCE, so the later WHO was read in between).
+    For a living process read the file twice and give both. A hold is consistent only if SINCE was the same in both
+    readings (WHO lies before SINCE, so the later WHO was read in between).
     """
     later = data if again is None else again
     if min(len(data), len(later)) < STATE_SIZE:

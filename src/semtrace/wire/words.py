@@ -1,4 +1,4 @@
-"""What events and state files have in common: kinds, flags, identities, and the version of it all."""
+"""Words that events and state files share: kinds, flags, identities, and the version of it all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Kind(IntEnum):
 
     @property
     def word(self) -> str:
-        """As `model.Lock.kind` has it."""
+        """The word of `model.Lock.kind`."""
         return _KIND_WORDS[self]
 
 

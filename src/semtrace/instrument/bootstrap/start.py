@@ -1,4 +1,4 @@
-"""Run by `semtrace.pth`, which the wheel puts beside the package, at the start of an interpreter that has SEMTRACE=1.
+"""Run by `semtrace.pth`, which the wheel puts next to the package, at the start of an interpreter with SEMTRACE=1.
 
 The line there costs other interpreters of the installation a look at their environment. Nothing in here may keep an
 interpreter from starting.

@@ -1,1 +1,1 @@
-"""What each thread is blocked on, and which can never go on."""
+"""Find what each thread is blocked on, and which threads are stuck."""

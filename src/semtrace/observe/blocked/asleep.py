@@ -60,7 +60,7 @@ class Sleeper:
 
 @dataclass(frozen=False)
 class _Known:
-    """What was read of a thread when it had run for `ran_ns`. `asked`: its stack was."""
+    """The facts read about a thread when it had run for `ran_ns`. `asked`: its stack was read."""
 
     ran_ns: int | None
     blocked: Blocked

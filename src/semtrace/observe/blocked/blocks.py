@@ -1,4 +1,4 @@
-"""What the threads of a server are blocked on besides the locks of the snapshot: pipes, joins, private locks, files.
+"""Find what the threads of a server are blocked on other than shared locks: pipes, joins, private locks, files.
 
 The threads that wait for a lock cost nothing more in a refresh. All others are asked about once a second, and the whole
 machine is asked for the other ends of pipes only where the answer decides whether somebody is stuck.
@@ -187,7 +187,7 @@ class Blocking:
         return _processes(known, self._ends)
 
     def _with_handlers(self, wait: Wait, wakers: Wakers) -> Wakers:
-        """Doubt that a thread waits for ever for data that a signal handler may send it: through a self-pipe,
+        """Doubt that a thread waits endlessly for data that a signal handler may send it: through a self-pipe,
         signal.set_wakeup_fd, or on the way to an end.
         """
         reads = wait.target.kind is WaitKind.PIPE_READ

@@ -1,8 +1,8 @@
 """Waits for the locks of a Manager: from a client's connection to the thread that serves it, and the lock it sleeps in.
 
 That thread waits in the client's place, so what could wake it wakes the client. An RLock knows the thread that took it,
-and so the client that this thread serves. Who holds any other lock is not known: each client, and whoever could become
-one, may release it.
+and so the client that this thread serves. The holder of any other lock is not known: each client, and each process that
+could become one, may release it.
 """
 
 from __future__ import annotations
@@ -162,7 +162,9 @@ class _Managers:
         return {**served, **clients}
 
     def _learn(self, manager: ProcessId, call: ProxyCall) -> None:
-        """Of several names that clients have for one lock, a module's is taken, and of these the first."""
+        """Record a name of the lock. Of several names that clients have for one, a module's counts, and of these the
+        first.
+        """
         name = (not call.named, call.name)
         self._names[manager, call.ident] = min(name, self._names.get((manager, call.ident), name))
 

@@ -23,7 +23,7 @@ from semtrace.observe.blocked.asleep import Sleeper
 from semtrace.observe.blocked.waitfor import About, Reason
 from semtrace.observe.history.sleepers import Sleepers
 
-# A pipeline of a shell has some processes; whoever starts more is not followed to the end, and counts as able.
+# A pipeline of a shell has some processes; a process that starts more is not followed to the end, and counts as able.
 MOST_PROCESSES, MOST_DEPTH, MOST_THREADS = 32, 4, 16
 
 # Whether another call ends by itself is not seen without the program's memory.

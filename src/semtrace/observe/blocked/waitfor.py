@@ -57,9 +57,10 @@ _NEVER_IDLE = (WaitKind.PIPE_WRITE, WaitKind.PROCESS_END, WaitKind.THREAD_END)
 
 @dataclass(frozen=True)
 class About:
-    """What else is known of the server: the living children of each process, the names of its private locks by their
-    address, the threads by pthread id, the file locks of the machine (asked for once, where somebody outside the server
-    waits), the processes whose program handles signals itself, and the waits of the server's threads for file locks.
+    """Other facts about the server. It has the living children of each process, the names of its private locks by their
+    address, and the threads by pthread id. The file locks of the machine are asked for once, if a process outside the
+    server waits. It also has the processes whose program handles signals itself, and the waits of the server's threads
+    for file locks.
     """
 
     children: Mapping[ProcessId, Collection[ProcessId]]

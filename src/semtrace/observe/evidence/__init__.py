@@ -1,1 +1,1 @@
-"""What was read of a process or a semaphore, and what that proves."""
+"""Evidence about a process or a semaphore, and what it proves."""

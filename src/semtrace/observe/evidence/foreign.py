@@ -85,7 +85,7 @@ class WholeSearch:
         self._has_pointers = False  # anything has one
 
     def __iter__(self) -> Iterator[None]:
-        yield from self._look_at_images()
+        yield from self._read_images()
         needles: list[_Needle] = [
             (self._meet_function, word) for word in sorted({semlock.lower_half(f) for f in self._functions})
         ]
@@ -98,7 +98,7 @@ class WholeSearch:
         for handle, semaphore in self._handles.items():
             self.foreign[semaphore] = self._judge(handle, semaphore)
 
-    def _look_at_images(self) -> Iterator[None]:
+    def _read_images(self) -> Iterator[None]:
         found: set[int] = set()
         starts = [m for m in self._mappings if m.offset == 0 and m.inode and "s" not in m.perms]
         for mapping in starts[:_MOST_IMAGES]:

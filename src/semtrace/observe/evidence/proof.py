@@ -1,4 +1,4 @@
-"""The proof that a lock is orphaned: that nobody who lives can hold it. A wrong "orphaned" is the worst bug there is.
+"""Prove that a lock is orphaned: that no living process can hold it. A wrong "orphaned" is the worst bug there is.
 
 A lock is suspect when it is locked and no process that maps it claims it. That alone proves nothing: a thread that has
 just taken the semaphore may not have counted it yet, and it can stay so for long (stopped, starved, or waiting for the
@@ -9,26 +9,27 @@ interpreter lock that another thread keeps). So every one of these must hold, fr
 - the memory of every process that maps it was searched through for SemLock objects, after the suspicion began;
 - every process of the machine that maps it takes part in this, also one outside the server, and none that may map it is
   hidden from us;
-- in several looks every thread of every such process was where it cannot be about to claim, all of them in the same
-  look: one by one they could hand it on between the looks;
+- in several samples every thread of every such process was where it cannot be about to claim. All of them were there in
+  the same sample: one by one they could hand it on between the samples;
 - no process was ever seen with a negative count of it: where one releases what another took, counts prove nothing.
 
-A thread cannot be about to claim while it is blocked in anything but the interpreter lock, unless in the handler of a
-signal that interrupted SemLock.acquire; while it waits for the
-interpreter lock with no return address into SemLock.acquire on its stack; or if it has computed, since it was last
-known not to be about to, for longer than one that waits for the interpreter lock can. A thread that shows none of that
-leaves the look without a result. One that may be about to claim takes back all looks before.
+A thread cannot be about to claim in three cases. It is blocked in anything but the interpreter lock, unless in the
+handler of a signal that interrupted SemLock.acquire. It waits for the interpreter lock without a return address into
+SemLock.acquire on its stack. Or, since it was last known not to be about to claim, it has computed for longer than a
+thread that waits for the interpreter lock can. A thread that shows none of these leaves the sample without a result.
+One that may be about to claim discards all samples before.
 
 A process that was forked after the suspicion began has one thread, which was forking when the lock was taken long ago:
 while it is young only its claim matters, and a sign that it stands still on its way to claim. Its memory is a copy of
 its parent's and is searched only before a release.
 
-What this cannot see:
+This cannot detect:
 
-- a lock handed over before the first look, whose taker then ended and whose present holder had released for the other.
-  Its counts are all zero, as an orphan's are;
+- a lock handed over before the first sample, whose taker then ended and whose present holder had released for the
+  other. Its counts are all zero, as an orphan's are;
 - within a suspicion, between two readings: a thread that was about to claim claims, releases, and hands the lock to a
-  newborn process that then gets no processor for three looks, if the same thread was the last to acquire there before;
+  newborn process that then gets no processor for three samples, if the same thread was the last to acquire there
+  before;
 - code that waits for a semaphore without SemLock.acquire.
 """
 
@@ -45,18 +46,18 @@ from semtrace.model import ProcessId
 
 SPAN_S = 0.25
 READINGS = 20
-LOOKS = 3
+SAMPLES = 3
 
 # How long a process that is just being born is young: it cannot be read, or seen at rest, for some time.
 NEWBORN_S = 1.0
 
-# For how long an orphan stays proved while threads run of which nothing is shown in the looks since.
+# How long an orphan stays proved while threads run about which the later samples show nothing.
 PATIENCE_S = 2.0
 
-# How long a thread must have run, and how long on average each time that it got onto a processor, to show that it did
-# not wait for the interpreter lock all the while. One that does wakes up again and again, each time for 35 to 65 us (10
-# us with a switch interval of 1 us, when that makes 18 % of a processor); one of eight that compute by turns runs for
-# 200 to 700 us (measured with CPython 3.8, 3.12 and 3.13).
+# How long a thread must have run, in all and on average each time that it got onto a processor. That shows that it did
+# not wait for the interpreter lock all the while. A waiting thread wakes up again and again, each time for 35 to 65 us
+# (10 us with a switch interval of 1 us, when that makes 18 % of a processor). One of eight threads that compute by
+# turns runs for 200 to 700 us (measured with CPython 3.8, 3.12 and 3.13).
 _RAN_NS = 5_000_000
 _SLICE_NS = 250_000
 
@@ -80,7 +81,7 @@ class Sighting:
 
 
 class Shown(Enum):
-    """The result of one look at a thread."""
+    """The result of one sample of a thread."""
 
     CLEAR = "cannot be about to claim"
     NOTHING = "not known"
@@ -88,8 +89,8 @@ class Shown(Enum):
 
 
 @dataclass(frozen=True)
-class Look:
-    """A look at one process. `young`: a newborn, of which only the signs against the proof count."""
+class ProcessSample:
+    """A sample of one process. `young`: a newborn, of which only the signs against the proof count."""
 
     process: ProcessId
     sightings: Sequence[Sighting]
@@ -101,10 +102,10 @@ class Suspicion:
     """One suspect lock and what has been shown of it since `since_s` (CLOCK_MONOTONIC), in ticks since boot
     `since_ticks`.
 
-    `looks` are those in which all threads were clear, `looked_s` when the last of them was. `tried_s` is when the very
-    last look was, and `unsettled` why it was not one of them. `proved_ticks` is when the proof was first complete,
-    `proved_with` who took part then. `taker` is the only process that may just have been granted it, by the last
-    refresh. `outsider` is what is missing to exclude a process outside the server that maps it, or may map it.
+    `samples` are those in which all threads were clear, `sampled_s` when the last of them was. `tried_s` is when the
+    very last sample was, and `unsettled` why it was not one of them. `proved_ticks` is when the proof was first
+    complete, `proved_with` who took part then. `taker` is the only process that may just have been granted it, by the
+    last refresh. `outsider` is what is missing to exclude a process outside the server that maps it, or may map it.
     `proof_needs_rights`: only more rights would show whether it does.
     """
 
@@ -115,14 +116,14 @@ class Suspicion:
     swept_s: float | None = None
     outsider: str | None = None
     proof_needs_rights: bool = False
-    looks: int = 0
-    looked_s: float = float("-inf")
+    samples: int = 0
+    sampled_s: float = float("-inf")
     tried_s: float = float("-inf")
     unsettled: str | None = None
     proved_ticks: int | None = None
     proved_with: frozenset[ProcessId] = frozenset()
     taker: ProcessId | None = None
-    _looked_at: set[ProcessId] = field(default_factory=set)
+    _sampled: set[ProcessId] = field(default_factory=set)
     _anchors: dict[tuple[ProcessId, int], RunTime] = field(default_factory=dict)
     _last_tids: dict[ProcessId, int] = field(default_factory=dict)
 
@@ -162,8 +163,8 @@ class Suspicion:
         self._last_tids.update(last_tids)
         return changed
 
-    def look(self, now_s: float, everybody: Sequence[Look]) -> None:
-        """Take note of one look at all threads of all processes that map the lock."""
+    def add_sample(self, now_s: float, everybody: Sequence[ProcessSample]) -> None:
+        """Record one sample of all threads of all processes that map the lock."""
         self.tried_s = now_s
         self._forget_others(everybody)
         shown = [(each, *self._shown(each)) for each in everybody]
@@ -171,56 +172,58 @@ class Suspicion:
         nothing = next((why for each, what, why in shown if what is Shown.NOTHING and not each.young), None)
         self.unsettled = against or nothing
         if against is not None:
-            self.looks = 0
+            self.samples = 0
         elif nothing is None:
-            self._add_look(now_s, [each.process for each in everybody if not each.young])
+            self._count_sample(now_s, [each.process for each in everybody if not each.young])
 
-    def takers(self, everybody: Sequence[Look], waited: Collection[tuple[ProcessId, int]]) -> set[ProcessId]:
+    def takers(self, everybody: Sequence[ProcessSample], waited: Collection[tuple[ProcessId, int]]) -> set[ProcessId]:
         """Return the processes that may just have been granted it, and not have counted it yet.
 
         Those are inside SemLock.acquire, and do not wait for the lock any more. Where none is seen there, they are
         those with a thread that runs, or would if it got a processor, and is among those that `waited` for it lately.
         """
-        unclear = [(look.process, s) for look in everybody for s in look.sightings if self._is_unclear(look.process, s)]
+        unclear = [
+            (sample.process, s) for sample in everybody for s in sample.sightings if self._is_unclear(sample.process, s)
+        ]
         inside = {process for process, sighting in unclear if sighting.gil is Gil.ACQUIRING}
         return inside or {process for process, sighting in unclear if (process, sighting.thread.tid) in waited}
 
     def _is_unclear(self, process: ProcessId, sighting: Sighting) -> bool:
         return self._thread(process, sighting)[0] is not Shown.CLEAR
 
-    def was_looked_at(self, process: ProcessId) -> bool:
-        """Return True if the process was part of a look in which all were clear and nobody claimed the lock."""
-        return process in self._looked_at
+    def was_sampled(self, process: ProcessId) -> bool:
+        """Return True if the process was part of a sample in which all were clear and nobody claimed the lock."""
+        return process in self._sampled
 
-    def skip_look(self, now_s: float, why: str) -> None:
-        """Take note of a look that shows nothing, as something moved meanwhile."""
+    def skip_sample(self, now_s: float, why: str) -> None:
+        """Record a sample that shows nothing, as something moved meanwhile."""
         self.tried_s, self.unsettled = now_s, why
 
-    def discard_looks(self, why: str) -> None:
-        """Take back what the looks have shown: somebody came or went meanwhile."""
-        self.looks, self.unsettled = 0, why
+    def discard_samples(self, why: str) -> None:
+        """Discard the samples: a process came or went meanwhile."""
+        self.samples, self.unsettled = 0, why
 
-    def _add_look(self, now_s: float, processes: Sequence[ProcessId]) -> None:
-        """Count a look. Processes older than the suspicion must have been seen in every look that counts."""
-        missed = [p for p in processes if p not in self._looked_at and p.start_ticks <= self.since_ticks]
-        self.looks = 1 if missed else self.looks + 1
-        self._looked_at.update(processes)
-        self.looked_s = now_s
+    def _count_sample(self, now_s: float, processes: Sequence[ProcessId]) -> None:
+        """Count a sample. Processes older than the suspicion must have been seen in every sample that counts."""
+        missed = [p for p in processes if p not in self._sampled and p.start_ticks <= self.since_ticks]
+        self.samples = 1 if missed else self.samples + 1
+        self._sampled.update(processes)
+        self.sampled_s = now_s
 
-    def _forget_others(self, everybody: Sequence[Look]) -> None:
+    def _forget_others(self, everybody: Sequence[ProcessSample]) -> None:
         """A process that maps the lock no more has nothing to show, nor has a thread that ended."""
         keys = {(each.process, sighting.thread.tid) for each in everybody for sighting in each.sightings}
         self._anchors = {key: ran for key, ran in self._anchors.items() if key in keys}
-        self._looked_at &= {each.process for each in everybody}
+        self._sampled &= {each.process for each in everybody}
 
-    def _shown(self, look: Look) -> tuple[Shown, str | None]:
+    def _shown(self, sample: ProcessSample) -> tuple[Shown, str | None]:
         """Return the worst result of its threads, and why."""
-        pid = look.process.pid
-        if not look.sightings:
+        pid = sample.process.pid
+        if not sample.sightings:
             return Shown.NOTHING, f"no thread of PID {pid} can be seen, so one may be about to claim it"
         worst: tuple[Shown, str | None] = (Shown.CLEAR, None)
-        for sighting in look.sightings:
-            shown, where = self._thread(look.process, sighting)
+        for sighting in sample.sightings:
+            shown, where = self._thread(sample.process, sighting)
             why = f"thread {sighting.thread.tid} of PID {pid} {where} and may be about to claim it"
             if shown is Shown.MAY_CLAIM or (shown is Shown.NOTHING and worst[0] is Shown.CLEAR):
                 worst = (shown, why)
@@ -264,18 +267,18 @@ class Suspicion:
 
     @property
     def is_shaken(self) -> bool:
-        """Return True if too few looks were clear since one that was not at all."""
-        return self.looks < LOOKS
+        """Return True if too few samples were clear since one that was not at all."""
+        return self.samples < SAMPLES
 
     def is_shown(self, strict: bool) -> bool:
-        """Return True if enough looks were clear. `strict`: the very last one must be, else one a little before it.
+        """Return True if enough samples were clear. `strict`: the very last one must be, else one a little before it.
 
         It does not matter how long ago the very last was: what came after it on a busy machine, as the sweep over all
         processes, takes nothing back.
         """
         if self.is_shaken:
             return False
-        return self.unsettled is None if strict else self.tried_s - self.looked_s <= PATIENCE_S
+        return self.unsettled is None if strict else self.tried_s - self.sampled_s <= PATIENCE_S
 
     def missing(self, unsearched: Sequence[ProcessId], strict: bool = False) -> str | None:
         """Return what the proof lacks within the known processes, None when that is complete. `unsearched` are

@@ -68,7 +68,7 @@ class Sightings:
         return Sighting(now, stopped, after, {None: Gil.UNKNOWN, True: Gil.ACQUIRING, False: Gil.NO}[inside])
 
     def _in_handler(self, thread: Thread, types: frozenset[int]) -> Gil:
-        """Look whether a signal handler that blocks has interrupted SemLock.acquire."""
+        """Check whether a signal handler that blocks has interrupted SemLock.acquire."""
         code = self._acquiring_code(types)
         if code is None or thread.stack is None or not nativestack.HANDLERS_KNOWN:
             return Gil.UNKNOWN

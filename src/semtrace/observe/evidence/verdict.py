@@ -1,9 +1,9 @@
-"""From what was read of one semaphore to who holds it. Pure: the same reading always gives the same verdict.
+"""Judge who holds a semaphore by one reading of it. Pure: the same reading always gives the same verdict.
 
-A claim is a process's SemLock whose count says that it acquired. Claims are not proof: a fork copies them, a lock
-taken in one process and released in another leaves +1 and -1 behind, and there is a moment between taking the
-semaphore and counting it, and another between giving it back and counting that. A verdict is given only where value
-and claims account for each other; anything else is "unknown" with its reason.
+A claim is a process's SemLock whose count says that it acquired. Claims are not proof. A fork copies them, and a lock
+taken in one process and released in another leaves +1 and -1 behind. There is also a moment between taking the
+semaphore and counting it, and another between giving it back and counting that. A verdict is given only where value and
+claims account for each other; anything else is "unknown" with its reason.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The count at which a process holds nothing. `last_tid` is what its SemLock said then; `proven`: not only assumed
-    because the count stood for long.
+    """The count at which a process holds nothing. `last_tid` is from its SemLock at that time; `proven`: not only
+    assumed because the count stood for long.
     """
 
     count: int
@@ -50,9 +50,9 @@ class Reading:
     """One semaphore as it was read. `value` is None when no process's memory could be read.
 
     `claims` are those of all processes that map it and could be read; `blind` are the others. `steady` is False when
-    value or claims changed in every attempt to read them. `kind` and `maxvalue` are SemLock's, None when no object
-    was found; `searching`: it may still be. Where more was claimed than can be taken, `exact` are the processes whose
-    count cannot have been on its way down, and `all_wait` those whose every thread waits for this semaphore.
+    value or claims changed in every attempt to read them. `kind` and `maxvalue` are SemLock's, None when no object was
+    found; `searching`: it may still be. If more was claimed than can be taken, `exact` are the processes whose count
+    cannot have been decreasing. `all_wait` are those whose every thread waits for this semaphore.
     """
 
     value: int | None
@@ -211,12 +211,12 @@ def _judge_taken(reading: Reading, taken: int, baselines: Mapping[ProcessId, Bas
 
 
 def _judge_rivals(reading: Reading, taken: int, claimed: tuple[Claim, ...]) -> Verdict:
-    """More is claimed than can be taken. A process that slept meanwhile holds what its count says.
+    """Judge a reading in which more is claimed than can be taken. A process that slept meanwhile holds its count.
 
     A count that may be inherited equals one that was taken: its process may have released what its parent took, and
-    taken it again itself. Only one that waits for the lock with all its threads is taken to hold nothing, and then
-    the verdict says that this is not certain. For the same reason the count of a process is no proof against a child
-    of its own that claims too.
+    taken it again itself. Only one that waits for the lock with all its threads is taken to hold nothing, and then the
+    verdict says that this is not certain. For the same reason the count of a process does not disprove the claim of its
+    child.
     """
     heirs = tuple(c for c in claimed if not c.certain)
     if not heirs:

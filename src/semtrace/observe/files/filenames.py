@@ -1,4 +1,4 @@
-"""What locked files are called in the source, and which lock objects take a POSIX lock for theirs that the kernel has
+"""Find the names of locked files in the source, and lock objects that believe in a POSIX lock which the kernel has
 dropped: closing any descriptor of the file does that (fcntl(2), "Advisory record locking").
 """
 

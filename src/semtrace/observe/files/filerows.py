@@ -32,7 +32,7 @@ Members = Mapping[int, Watched]
 
 @dataclass(frozen=True)
 class FileState:
-    """What is known of one file now; `path` and `name` are None where nothing shows them."""
+    """Facts about one file now; `path` and `name` are None where nothing shows them."""
 
     file: SemId
     path: str | None

@@ -1,4 +1,4 @@
-"""What is known about a file lock before it becomes a row: who waits for it, and who has it."""
+"""Holders and waiters of a file lock before it becomes a row."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ _SENTINEL = f"1\n{_STRICT}\0\n0\n"
 
 @dataclass(frozen=True)
 class SoftHolder:
-    """`pid` and `host` are as the file has them; `process` is that process, None if it ended or cannot be told.
-    `ended`: it is sure that no such process lives on this host. `elsewhere`: the file names another host.
+    """`pid` and `host` are as the file has them; `process` is that process, None if it ended or is not known. `ended`:
+    it is sure that no such process lives on this host. `elsewhere`: the file names another host.
     """
 
     pid: int

@@ -18,11 +18,11 @@ _PATIENCE_S = 3.0
 # More workers than these have no descriptor of their own.
 _MOST_WATCHED = 512
 
-_LAST_LOOKS, _LAST_PAUSE_S = 5, 0.01
+_LAST_SAMPLES, _LAST_PAUSE_S = 5, 0.01
 
 _SIGKILL = -9
 # gunicorn/arbiter.py murder_workers: SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), or with 0
-# where the application or the worker catches that, and SIGKILL at the next look, a second later.
+# where the application or the worker catches that, and SIGKILL at its next check, a second later.
 _BY_TIMEOUT = (None, 0, 1, -6, _SIGKILL)
 # A snapshot shortly before the death shows nearly all of the silence.
 _NEARLY = 0.9
@@ -79,7 +79,7 @@ class Deaths:
     def last(self, now_s: float, server: Server) -> tuple[Death, ...]:
         """Return the deaths of all that were left. The process that started the server may take a moment to reap it."""
         deaths = self.update(now_s, server, {})
-        for _ in range(_LAST_LOOKS):
+        for _ in range(_LAST_SAMPLES):
             if not any(self._open()):
                 break
             time.sleep(_LAST_PAUSE_S)
@@ -122,7 +122,7 @@ class Deaths:
             self._unwatchable.add(process)
 
     def _leave(self, now_s: float, process: ProcessId) -> None:
-        """It is no member any more: it has ended, or has become another program."""
+        """Remove a member that has ended, or has become another program."""
         watched = self._watched.pop(process)
         if not watched.pidfd.ended:
             watched.pidfd.close()

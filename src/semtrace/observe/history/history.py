@@ -17,7 +17,7 @@ _CPU_WINDOW_S = 1.0
 
 
 class Since(Generic[K]):
-    """For how long each of a set of things has been seen, refresh after refresh."""
+    """Track how long each of a set of things has been seen, refresh after refresh."""
 
     def __init__(self) -> None:
         self._first: dict[K, float] = {}
@@ -33,14 +33,14 @@ class Since(Generic[K]):
 
 
 class Asleep(Generic[K]):
-    """For how long threads are known not to have run: the kernel counts the time that a thread was on a processor, and
-    whoever wakes, however shortly, adds to it.
+    """Track how long threads have been asleep: the kernel counts the time that a thread was on a processor, and each
+    thread that wakes, however shortly, adds to it.
 
-    For how long one had slept before it was first looked at, the scheduler is asked, which costs: in the first look of
-    all, and of those that come later once they are seen to sleep.
+    The scheduler knows how long a thread had slept before its first sample. That costs, so it is asked in the first
+    sample of all, and for later threads once they are seen to sleep.
     """
 
-    MOST_ASKED = 256  # in one look
+    MOST_ASKED = 256  # in one sample
 
     def __init__(self, slept_s: Callable[[K, int], float | None] = lambda key, ran_ns: None) -> None:
         self._slept_s = slept_s
@@ -48,8 +48,8 @@ class Asleep(Generic[K]):
         self._now_s = 0.0
 
     def update(self, began_s: float, now_s: float, ran_ns: Mapping[K, int | None]) -> None:
-        """Takes in the times of those that there are now, and forgets the others. The look `began_s`: who has run since
-        then may have changed what was read in it.
+        """Take in the times of the present threads, and forget the others. The sample began at `began_s`: a thread that
+        has run since then may have changed what was read in it.
         """
         before, self._now_s = self._seen, now_s
         self._seen, asked = {}, 0
@@ -70,19 +70,19 @@ class Asleep(Generic[K]):
         return _Rest(min(since_s, rest.since_s), rest.ran_ns, asked=True) if since_s < began_s else rest
 
     def seconds(self, key: K) -> float | None:
-        """None for one that has run since the look began, or whose time is not known."""
+        """Return how long it has slept, None if it has run since the sample began or its time is not known."""
         rest = self._seen.get(key) if self._seen else None
         return self._now_s - rest.since_s if rest and rest.since_s < self._now_s else None
 
     def ran_ns(self, key: K) -> int | None:
-        """Return how long it had run when it was last looked at, None if that is not known."""
+        """Return how long it had run at its last sample, None if that is not known."""
         rest = self._seen.get(key) if self._seen else None
         return rest.ran_ns if rest else None
 
 
 @dataclass(frozen=True)
 class _Rest:
-    """Since when a thread is known not to have run, and how long it had then; `asked`: there is no more to be known."""
+    """The time since which a thread has not run, and how long it had run then; `asked`: the scheduler knows no more."""
 
     since_s: float
     ran_ns: int
@@ -90,7 +90,7 @@ class _Rest:
 
 
 def longer(seen_s: float | None, slept_s: float | None) -> float | None:
-    """What a thread is seen to do it has done at least for as long as it has not run."""
+    """Return the longer duration: a thread has done the same at least for as long as it has not run."""
     return max((each for each in (seen_s, slept_s) if each is not None), default=None)
 
 

@@ -1,7 +1,8 @@
 """The picture that stays when a server has ended: the one from before its workers went, with what was wrong then. Pure.
 
-gunicorn stops its workers first: the very last looks show locks that nobody waits for any more, and holders that have
-just been killed by the stop itself. A worker that was killed is still there for some milliseconds, but waits no more.
+gunicorn stops its workers first: the very last pictures show locks that nobody waits for any more, and holders that
+have just been killed by the stop itself. A worker that was killed is still there for some milliseconds, but waits no
+more.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from semtrace.model import SEVERITIES, Finding, Lock, SemId, Snapshot
 ENDING_S = 5.0
 # The workers go one after another: of so long before the last had gone the picture is kept that has the most of them.
 LEAVING_S = 1.0
-# What was told in so long before the workers went was not over. Where looks are far apart, the last two are this old.
-TOLD_S = 5.0
+# Findings of so long before the workers went were not over. Where samples are far apart, the last two are this old.
+REPORTED_S = 5.0
 
 
 class LastPicture:
@@ -27,7 +28,7 @@ class LastPicture:
         self._newest: Snapshot | None = None
         self._manned: deque[tuple[int, Snapshot]] = deque()  # with how many workers
         self._gone = False  # the newest has no workers, where others had some
-        self._told: dict[Hashable, tuple[float, Finding]] = {}
+        self._reported: dict[Hashable, tuple[float, Finding]] = {}
         self._orphans: dict[SemId, tuple[float, Lock]] = {}
 
     def add(self, snapshot: Snapshot) -> None:
@@ -39,14 +40,14 @@ class LastPicture:
         if was_gone:
             self._manned.clear()
         self._manned.append((workers, snapshot))
-        while now_s - self._manned[0][1].monotonic_s > (LEAVING_S if len(self._manned) > 2 else TOLD_S):
+        while now_s - self._manned[0][1].monotonic_s > (LEAVING_S if len(self._manned) > 2 else REPORTED_S):
             self._manned.popleft()
         grave = (finding for finding in snapshot.findings if finding.severity != "note")
-        self._told |= {finding.key: (now_s, finding) for finding in grave}
-        self._told = {key: told for key, told in self._told.items() if now_s - told[0] <= TOLD_S}
+        self._reported |= {finding.key: (now_s, finding) for finding in grave}
+        self._reported = {key: seen for key, seen in self._reported.items() if now_s - seen[0] <= REPORTED_S}
         self._orphans |= {lock.id: (now_s, lock) for lock in snapshot.locks if lock.state == "orphaned"}
         still = {lock.id for lock in snapshot.locks if lock.state in ("orphaned", "unknown")}
-        self._orphans = {s: seen for s, seen in self._orphans.items() if s in still and now_s - seen[0] <= TOLD_S}
+        self._orphans = {s: seen for s, seen in self._orphans.items() if s in still and now_s - seen[0] <= REPORTED_S}
 
     def ended(self, now_s: float) -> Snapshot | None:
         """None if there never was one."""
@@ -70,18 +71,18 @@ class LastPicture:
         return _over(lock)
 
     def _findings(self, best: Snapshot) -> Iterator[Finding]:
-        """Those of the picture, and those that were told shortly before of a lock that did not become free meanwhile;
-        of each severity together.
+        """Yield the findings of the picture, and those reported shortly before about a lock that did not become free
+        meanwhile; those of each severity together.
         """
         own = {finding.key for finding in best.findings}
         free = {lock.id for lock in best.locks if lock.state == "free"}
-        more = [told for key, (_, told) in self._told.items() if key not in own and told.lock not in free]
+        more = [finding for key, (_, finding) in self._reported.items() if key not in own and finding.lock not in free]
         for severity in SEVERITIES:
             yield from (finding for finding in (*best.findings, *more) if finding.severity == severity)
 
 
 def _waiting(snapshot: Snapshot, free: Container[SemId]) -> int:
-    """How many threads wait for what did not become free afterwards: fewer of them do so once some are killed."""
+    """Return how many threads wait for locks that did not become free afterwards: fewer do so once some are killed."""
     return sum(len(lock.waiters) for lock in snapshot.locks if lock.id not in free)
 
 

@@ -1,4 +1,4 @@
-"""For how long threads of a server are known not to have run, by what the kernel tells of each."""
+"""Track how long threads of a server have been asleep, by the kernel's account of each."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Sleepers:
         self._asleep: Asleep[Thread] = Asleep(lambda thread, ran_ns: slept_s(thread[0].pid, thread[1], ran_ns))
 
     def update(self, began_s: float, threads: Iterable[Thread]) -> None:
-        """Looks at those that there are now, and forgets the others; the look of which this is a part `began_s`."""
+        """Sample the present threads, and forget the others. The snapshot of this sample began at `began_s`."""
         ran_ns = {thread: run_time_ns(thread[0].pid, thread[1]) for thread in set(threads)}
         self._asleep.update(began_s, time.monotonic(), ran_ns)
 
     def seconds(self, thread: Thread) -> float | None:
-        """None for one that has run since the look began, or whose time is not known."""
+        """Return how long it has slept, None if it has run since the sample began or its time is not known."""
         return self._asleep.seconds(thread)
 
     def ran_ns(self, thread: Thread) -> int | None:
-        """Return how long it had been on a processor at the last look, None if that is not known."""
+        """Return how long it had been on a processor at the last sample, None if that is not known."""
         return self._asleep.ran_ns(thread)

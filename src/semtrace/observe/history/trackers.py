@@ -1,5 +1,5 @@
-"""What is remembered of a lock from one snapshot to the next, for the findings: its last holder, counts that are no
-hold, and how much was waited for it.
+"""Facts about a lock that are kept from one snapshot to the next, for the findings: its last holder, stray counts, and
+how much was waited for it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from semtrace.observe.history.history import Since
 from semtrace.observe.judge.baselines import Baselines
 from semtrace.observe.judge.prover import Judged
 
-# A gap longer than this between two looks says nothing about what was in it.
+# Nothing is known about a gap between two samples that is longer than this.
 _LONGEST_GAP_S = 1.0
 
 _FREE: tuple[LockState, ...] = ("free",)
 
 
 class Lives:
-    """When each process was last seen to live, and first found to be gone. Of the dead the last are remembered."""
+    """The times when each process was last seen to live, and first found to be gone. The latest of the dead are
+    remembered.
+    """
 
     MOST_DEAD = 1000
 
@@ -46,7 +48,7 @@ class Lives:
             del self._gone[next(iter(self._gone))]
 
     def end_of(self, now_s: float, process: ProcessId) -> tuple[float, float] | None:
-        """How long ago it was last seen alive and first found to be gone; None if its end was not seen."""
+        """Return how long ago it was last seen alive and first found to be gone; None if its end was not seen."""
         known = self._gone.get(process)
         return None if known is None else (now_s - known[0], now_s - known[1])
 
@@ -65,8 +67,9 @@ class LastHolders:
         living: Collection[ProcessId],
         beats: Mapping[ProcessId, float | None] | None = None,
     ) -> None:
-        """A lock that is seen free had its holder let go of it: what comes after is another's doing. The `asleep_s` of
-        a holder is here for how long it surely was one hold; `beats` says how old the workers' heartbeats are.
+        """Update the holders. A lock that is seen free was released by its holder: later states are due to others. The
+        `asleep_s` of a holder is here for how long it surely was one hold; `beats` says how old the workers' heartbeats
+        are.
         """
         self._last = {semaphore: last for semaphore, last in self._last.items() if semaphore in seen}
         for semaphore, (state, holders) in seen.items():
@@ -112,15 +115,15 @@ class OrphanedSince:
 
 
 class Floors:
-    """Processes whose count of a lock never came down to 0 though more was claimed than can be taken, look after look.
+    """Processes whose count of a lock never came down to 0 though more was claimed than can be taken, in many samples.
 
-    On a busy lock the counts change all the time; but one that is too high since the fork stays so, whoever holds the
-    lock. A count that is only late, for an instant at a release, is found at 0 by one of so many looks; it is never
-    seen while the process sleeps, and no other look counts.
+    On a busy lock the counts change all the time; but one that is too high since the fork stays so, independent of the
+    holder. A count that is only late, for an instant at a release, is found at 0 by one of so many samples. It is never
+    seen while the process sleeps, and no other sample counts.
     """
 
     STANDS_S = 1.0
-    LOOKS = 10
+    SAMPLES = 10
 
     def __init__(self) -> None:
         self._floors: dict[SemId, dict[ProcessId, _Floor]] = {}
@@ -133,7 +136,7 @@ class Floors:
         standing = {
             process: floor
             for process, floor in self._floors.get(semaphore, {}).items()
-            if now_s - floor.since_s >= self.STANDS_S and floor.looks >= self.LOOKS
+            if now_s - floor.since_s >= self.STANDS_S and floor.samples >= self.SAMPLES
         }
         units = _units(judged.reading, (floor.count for floor in standing.values()))
         certain = units <= (judged.reading.maxvalue or 0)
@@ -157,14 +160,14 @@ class Floors:
 
 @dataclass(frozen=True)
 class _Floor:
-    """The lowest count of one process, since when it has been above 0, and in how many looks too much was claimed."""
+    """The lowest count of one process, since when it has been above 0, and in how many samples too much was claimed."""
 
     since_s: float
     count: int
-    looks: int
+    samples: int
 
     def seen(self, count: int) -> _Floor:
-        return _Floor(self.since_s, min(self.count, count), self.looks + 1)
+        return _Floor(self.since_s, min(self.count, count), self.samples + 1)
 
 
 def _units(reading: Reading, counts: Iterable[int]) -> int:
@@ -173,9 +176,10 @@ def _units(reading: Reading, counts: Iterable[int]) -> int:
 
 
 class Strays:
-    """Counts that are no hold, once they have stood long enough: a count is too high for an instant at every release.
-    One that takes a lock again and again and leaves nobody else in is found in such an instant at every look, so a
-    count stands only while its process sleeps. Below zero it never is by itself, and often not for long.
+    """Stray counts, which are not holds, once they have stood long enough: a count is too high for an instant at every
+    release. A process that takes a lock again and again and leaves no other in is found in such an instant in every
+    sample. So a count stands only while its process sleeps. Below zero a count never is by itself, and often not for
+    long.
     """
 
     def __init__(self, baselines: Mapping[SemId, Baselines]) -> None:
@@ -210,7 +214,9 @@ class Strays:
         return known is not None and known.handed_over
 
     def _strays(self, semaphore: SemId, judged: Judged) -> list[Stray]:
-        """Where processes release what others took, a count above zero says nothing: only those below are told."""
+        """Return the stray counts. Where processes release units that others took, a count above zero proves nothing:
+        only those below zero are returned.
+        """
         known = self._baselines.get(semaphore)
         if known is not None and known.handed_over:
             return [Stray(process, count) for process, count in known.lowest.items()]
@@ -220,14 +226,14 @@ class Strays:
 
 
 class Waited:
-    """Thread-seconds of waiting, by lock, as the looks show it."""
+    """Thread-seconds of waiting, by lock, according to the samples."""
 
     def __init__(self) -> None:
         self._seconds: dict[SemId, float] = {}
         self._last_s: float | None = None
 
     def update(self, now_s: float, waiting: Mapping[SemId, int]) -> None:
-        """Those who wait now are taken to have waited since the last look; `waiting` names every lock that there is."""
+        """Count the present waiters as waiting since the last sample; `waiting` names every lock that there is."""
         gap_s = 0.0 if self._last_s is None else min(now_s - self._last_s, _LONGEST_GAP_S)
         self._last_s = now_s
         self._seconds = {

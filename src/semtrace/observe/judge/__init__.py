@@ -1,1 +1,1 @@
-"""Who holds a semaphore, what it is a part of, and whether it is orphaned."""
+"""Judge who holds a semaphore, what it is a part of, and whether it is orphaned."""

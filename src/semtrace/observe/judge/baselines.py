@@ -15,8 +15,8 @@ from semtrace.observe.evidence.verdict import Baseline, Claim
 from semtrace.observe.watch.activity import Activity
 
 # How often the same count must have stood while the lock was free to prove a computing process's baseline. In between,
-# each of its threads that could run must have run for so long, so that none can have been put off the processor on its
-# way through a release all the time. That way takes less than a tenth of the shortest possible acquire and release.
+# each of its threads that could run must have run for so long. Then none can have been off the processor within a
+# release all the time. A release takes less than a tenth of the shortest possible acquire and release.
 STANDINGS = 12
 RAN_NS = 250_000
 
@@ -53,9 +53,9 @@ class Baselines:
     """Track the baselines of the processes that map one lock.
 
     A count of 0 is a baseline: what a fork copies is never negative, and no count is too low. One above 0 is proven
-    where its process slept through a sample of the free lock, or through the moment in which another acquired it. That
-    of a process that computes all the time is assumed where it stood in two samples of the free lock, `APART_S` or more
-    apart, and proven where it stood in many; it must never have been seen lower. `lowest` are the lowest counts below
+    where its process slept through a sample of the free lock, or through the moment in which another acquired it. For a
+    process that computes all the time it is assumed if it stood in two samples of the free lock, `APART_S` or more
+    apart. It is proven if it stood in many; it must never have been seen lower. `lowest` are the lowest counts below
     zero: once there was one, processes release what others took, and counts never again prove who holds the lock.
 
     A Semaphore does not say how many units it has: `units` is what was counted while all baselines were known.

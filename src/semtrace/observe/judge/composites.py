@@ -1,6 +1,6 @@
-"""What multiprocessing's primitives are made of: from bare semaphores to the Queue or Condition that they belong to.
+"""Find the Queue or Condition that bare semaphores belong to.
 
-Pure. The Python objects that have a semaphore say what it is a part of. Where they cannot be read this is inference
+Pure. The Python objects that have a semaphore show what it is a part of. Where they cannot be read this is inference
 from the order of creation and the kinds, as Lib/multiprocessing/synchronize.py and queues.py create them: a user who
 makes two Locks and a BoundedSemaphore in a row makes what a Queue makes, so no verdict may rest on it.
 """
@@ -35,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Made:
-    """How a semaphore was made: SemLock's kind and maxvalue, and its value now."""
+    """The making of a semaphore: SemLock's kind and maxvalue, and its value now."""
 
     id: SemId
     kind: int
@@ -55,7 +55,7 @@ class Made:
 
 
 def kind_of(kind: int, maxvalue: int) -> str:
-    """The class that makes such a semaphore; a BoundedSemaphore(1) cannot be told from a Lock."""
+    """Return the class that makes such a semaphore; a BoundedSemaphore(1) looks like a Lock."""
     if kind == RECURSIVE_MUTEX:
         return "RLock"
     if maxvalue == 1:
@@ -100,7 +100,9 @@ def parts(made: Sequence[Made], mapped_by: Mapping[SemId, frozenset[object]]) ->
 
 
 def _families(made: Sequence[Made], mapped_by: Mapping[SemId, frozenset[object]]) -> Iterator[list[Made]]:
-    """What the same processes map, in the order of creation: tmpfs numbers its files upwards (mm/shmem.c)."""
+    """Group the semaphores that the same processes map, in the order of creation: tmpfs numbers its files upwards
+    (mm/shmem.c).
+    """
     families: dict[frozenset[object], list[Made]] = {}
     for m in sorted(made, key=lambda m: m.id):
         families.setdefault(mapped_by.get(m.id, frozenset()), []).append(m)

@@ -26,7 +26,7 @@ class _Sample:
 
 
 class Heirs:
-    """Compare each look at a lock that has unproven counts with the look before."""
+    """Compare each sample of a lock that has unproven counts with the sample before."""
 
     def __init__(self) -> None:
         self._before: dict[SemId, _Sample] = {}

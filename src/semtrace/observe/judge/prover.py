@@ -14,7 +14,7 @@ from semtrace.linux.process import TICKS_PER_S, Stat, read_stat
 from semtrace.linux.sweep import Obstacle
 from semtrace.model import SEM_VALUE_MAX, Lock, ProcessId, SemId
 from semtrace.observe.evidence.foreign import ForeignUse
-from semtrace.observe.evidence.proof import READINGS, Look, Sighting, Suspicion
+from semtrace.observe.evidence.proof import READINGS, ProcessSample, Sighting, Suspicion
 from semtrace.observe.evidence.verdict import Reading, Verdict, judge, taken_by
 from semtrace.observe.judge.baselines import Baselines
 from semtrace.observe.judge.outside import ask_outside
@@ -39,10 +39,10 @@ _MEANS = {
 
 # A thread that runs for a moment (a master that reaps a worker) is waited for in the same refresh: for longer once the
 # proof was complete.
-_LOOKS_AGAIN, _MORE_LOOKS_AGAIN = 4, 12
+_SAMPLES_AGAIN, _MOST_SAMPLES_AGAIN = 4, 12
 _BURST_AGAIN = 4
 
-# A lock that is proved is looked at again in the same refresh only if that has shown nothing for so long.
+# A lock that is proved is sampled again in the same refresh only if that has shown nothing for so long.
 _STALE_S = 0.5
 
 
@@ -71,7 +71,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class _Lack:
-    """What a proof lacks; `under_way` if watching for longer may bring it."""
+    """The part that a proof lacks; `under_way` if watching for longer may bring it."""
 
     text: str
     under_way: bool = False
@@ -81,7 +81,7 @@ _NEVER_PROVED = "locked, and no living process claims it; not proved orphaned be
 
 
 class Prover:
-    """Keeps a Suspicion for each lock that is locked and claimed by nobody.
+    """Keep a Suspicion for each lock that is locked and claimed by nobody.
 
     `invite` has a process outside the server watched like one of the server's, from the next refresh on. It returns
     False if the process cannot be read.
@@ -89,7 +89,7 @@ class Prover:
 
     def __init__(
         self,
-        look_at: Callable[[SemId], Judged],
+        judge_now: Callable[[SemId], Judged],
         baselines: Mapping[SemId, Baselines],
         linked: Callable[[], Collection[SemId]],
         invite: Callable[[int], bool] = lambda pid: False,
@@ -97,7 +97,7 @@ class Prover:
         self.unproved = False
         self._strict = False
         self._sweep_took_s = 0.0
-        self._look_at = look_at
+        self._judge_now = judge_now
         self._baselines = baselines
         self._linked = linked
         self._invite = invite
@@ -107,7 +107,7 @@ class Prover:
         self._lost: dict[SemId, int] = {}  # how many units each suspicion is of; 0: all there are
 
     def wanted(self, mappers: Mapping[SemId, Sequence[Watched]]) -> dict[Watched, dict[SemId, float]]:
-        """What each process must be searched for, with the time before which a search does not count."""
+        """Return the semaphores to search each process for, with the time before which a search does not count."""
         wanted: dict[Watched, dict[SemId, float]] = {}
         for semaphore, suspicion in self._suspicions.items():
             for watched in _to_be_searched(suspicion, mappers.get(semaphore, ()), self._strict):
@@ -125,10 +125,10 @@ class Prover:
         self._invited_s = {each: since_s for each, since_s in self._invited_s.items() if each[0] in suspect}
         for semaphore in suspect:
             self._suspect(now_s, semaphore, judged[semaphore])
-        self._look_hard(judged, mappers)
-        self._look_for_takers(judged, mappers)
+        self._read_suspects(judged, mappers)
+        self._find_takers(judged, mappers)
         if self._sweep(now_s, mappers) > _STALE_S:
-            self._look_hard(judged, mappers)  # what was seen before is old by now
+            self._read_suspects(judged, mappers)  # the earlier samples are old by now
         self.unproved = False
         for semaphore in self._suspicions:
             verdict = self._conclude(now_s, semaphore, mappers[semaphore], judged[semaphore])
@@ -136,8 +136,8 @@ class Prover:
             judged[semaphore] = replace(judged[semaphore], verdict=verdict)
 
     def forget(self) -> None:
-        """Begins every proof anew: what was seen so far counts no more, and from now on each must be complete at every
-        look.
+        """Begin every proof again: earlier samples no longer count, and from now on each must be complete in every
+        sample.
         """
         self._suspicions.clear()
         self._strict = True
@@ -164,20 +164,20 @@ class Prover:
             _was_acquired(known, judged)
         self._lost[semaphore] = judged.verdict.lost
 
-    def _look_hard(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
-        """Reads the suspect locks many times more, all of them between two pauses, and looks where the threads are."""
-        looked_at = set(self._suspicions)
-        burst = _BURST if any(self._matters(semaphore, mappers[semaphore]) for semaphore in looked_at) else _BURST_AGAIN
-        for turn in range(_MORE_LOOKS_AGAIN):
-            if not looked_at:
+    def _read_suspects(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
+        """Read the suspect locks many times more, all of them between two pauses, and sample the threads."""
+        suspects = set(self._suspicions)
+        burst = _BURST if any(self._matters(semaphore, mappers[semaphore]) for semaphore in suspects) else _BURST_AGAIN
+        for turn in range(_MOST_SAMPLES_AGAIN):
+            if not suspects:
                 return
             for _ in range(burst):
                 time.sleep(_BURST_PAUSE_S)
-                looked_at -= {semaphore for semaphore in looked_at if not self._is_still(semaphore, judged)}
-            for semaphore in looked_at:
+                suspects -= {semaphore for semaphore in suspects if not self._is_still(semaphore, judged)}
+            for semaphore in suspects:
                 self._suspicions[semaphore].add_readings(time.monotonic(), burst + (turn == 0))
-            self._see_threads(looked_at, judged, mappers)
-            looked_at = {s for s in looked_at if self._looks_again(self._suspicions[s], turn)}
+            self._see_threads(suspects, judged, mappers)
+            suspects = {s for s in suspects if self._samples_again(self._suspicions[s], turn)}
             burst = _BURST_AGAIN
 
     def _matters(self, semaphore: SemId, mappers: Sequence[Watched]) -> bool:
@@ -186,15 +186,15 @@ class Prover:
         """
         return self._suspicions[semaphore].readings < READINGS or not self.is_searching(semaphore, mappers)
 
-    def _looks_again(self, suspicion: Suspicion, turn: int) -> bool:
+    def _samples_again(self, suspicion: Suspicion, turn: int) -> bool:
         if suspicion.proved_ticks is None:
-            return turn < _LOOKS_AGAIN and suspicion.unsettled is not None
-        stale = self._strict or time.monotonic() - suspicion.looked_s > _STALE_S
+            return turn < _SAMPLES_AGAIN and suspicion.unsettled is not None
+        stale = self._strict or time.monotonic() - suspicion.sampled_s > _STALE_S
         return suspicion.is_shaken or (stale and suspicion.unsettled is not None)
 
     def _is_still(self, semaphore: SemId, judged: dict[SemId, Judged]) -> bool:
         """One reading more, which ends the suspicion if it is not suspect of the same."""
-        judged[semaphore] = self._without_newborn(semaphore, self._look_at(semaphore))
+        judged[semaphore] = self._without_newborn(semaphore, self._judge_now(semaphore))
         verdict = judged[semaphore].verdict
         if not verdict.doubtful or verdict.lost != self._lost[semaphore]:
             del self._suspicions[semaphore]
@@ -206,7 +206,7 @@ class Prover:
     def _see_threads(
         self, semaphores: Collection[SemId], judged: Mapping[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]
     ) -> None:
-        """One look at where all threads are, once all memory was searched; of processes that are dying nothing need be
+        """Take one sample of all threads, once all memory was searched; of processes that are dying nothing need be
         shown.
         """
         ready = [s for s in semaphores if not _unsearched(s, self._suspicions[s], mappers[s], self._strict)]
@@ -217,12 +217,14 @@ class Prover:
         for semaphore in ready:
             suspicion = self._suspicions[semaphore]
             if ran := _waiter_that_ran(semaphore, mappers[semaphore], seen):
-                suspicion.skip_look(now_s, ran)
+                suspicion.skip_sample(now_s, ran)
                 continue
-            looks = (_look(suspicion, each, seen[each], now_ticks) for each in mappers[semaphore] if each in living)
-            suspicion.look(now_s, list(looks))
-            if judged[semaphore].verdict.lost and self._look_at(semaphore).reading != judged[semaphore].reading:
-                suspicion.discard_looks("other units of it are acquired or released all the time")
+            samples = (
+                _process_sample(suspicion, each, seen[each], now_ticks) for each in mappers[semaphore] if each in living
+            )
+            suspicion.add_sample(now_s, list(samples))
+            if judged[semaphore].verdict.lost and self._judge_now(semaphore).reading != judged[semaphore].reading:
+                suspicion.discard_samples("other units of it are acquired or released all the time")
 
     def note_waiters(self, now_s: float, locks: Iterable[Lock]) -> None:
         """Take in who waits for which lock: of these threads some will have it next."""
@@ -232,7 +234,7 @@ class Prover:
                 self._waited[lock.id] = {**before, **{(w.process, w.tid): now_s for w in lock.waiters}}
         self._waited = {semaphore: waited for semaphore, waited in self._waited.items() if waited}
 
-    def _look_for_takers(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
+    def _find_takers(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
         """Find who was granted a lock and has not counted it, as it waits for the interpreter lock or a processor: on a
         busy server that are most of those that nobody claims. A process that may have either of two is not named.
         """
@@ -243,8 +245,8 @@ class Prover:
         found = {}
         for semaphore in asked:
             suspicion = self._suspicions[semaphore]
-            looks = [_look(suspicion, each, seen[each], now_ticks) for each in mappers[semaphore]]
-            found[semaphore] = suspicion.takers(looks, self._waited.get(semaphore, ()))
+            samples = [_process_sample(suspicion, each, seen[each], now_ticks) for each in mappers[semaphore]]
+            found[semaphore] = suspicion.takers(samples, self._waited.get(semaphore, ()))
         named = Counter(process for takers in found.values() for process in takers)
         for semaphore, takers in found.items():
             if self._is_still(semaphore, judged):
@@ -264,7 +266,7 @@ class Prover:
         began_s = time.monotonic()
         found = ask_outside({semaphore: mappers[semaphore] for semaphore in due}, self._linked())
         for semaphore, suspicion in due.items():
-            known = {watched.id.pid for watched in mappers[semaphore] if suspicion.was_looked_at(watched.id)}
+            known = {watched.id.pid for watched in mappers[semaphore] if suspicion.was_sampled(watched.id)}
             strangers = list(_strangers(suspicion, found[semaphore].strangers, known))
             self._take_in(now_s, semaphore, suspicion, strangers)
             obstacle = next((each for each in found[semaphore].obstacles if each.why != "maps"), None)
@@ -275,8 +277,9 @@ class Prover:
         return self._sweep_took_s
 
     def _take_in(self, now_s: float, semaphore: SemId, suspicion: Suspicion, strangers: Sequence[Stat]) -> None:
-        """Watch those outside the server, and sweep again once they are watched. The proof does not wait for those that
-        were born after it, nor for one that cannot be read or does not turn out to map the semaphore as others do.
+        """Watch those outside the server, and sweep again once they are watched. The proof does not wait for processes
+        that were born after it. Nor does it wait for one that cannot be read or does not turn out to map the semaphore
+        as others do.
         """
         unread = [stat for stat in strangers if not self._is_taken_in(now_s, semaphore, stat)]
         old = [s for s in strangers if self._strict or not suspicion.is_younger_than_proof(s.id)]
@@ -308,7 +311,7 @@ class Prover:
         """Return what the proof lacks within the server."""
         suspicion = self._suspicions[semaphore]
         if not futex.KNOWN:
-            return _Lack("where threads wait cannot be told on this processor")
+            return _Lack("where threads wait cannot be read on this processor")
         if self._baselines[semaphore].handed_over:
             return _Lack("processes release what others took, so counts do not show who holds it")
         unsearched = _unsearched(semaphore, suspicion, mappers, self._strict)
@@ -371,22 +374,24 @@ def _foreign(semaphore: SemId, searched: Iterable[Watched]) -> str | None:
     return None
 
 
-def _look(suspicion: Suspicion, watched: Watched, sightings: Sequence[Sighting], now_ticks: int) -> Look:
+def _process_sample(
+    suspicion: Suspicion, watched: Watched, sightings: Sequence[Sighting], now_ticks: int
+) -> ProcessSample:
     threads = max(watched.stat.threads, len(sightings))
-    return Look(watched.id, sightings, suspicion.is_young(watched.id, threads, now_ticks))
+    return ProcessSample(watched.id, sightings, suspicion.is_young(watched.id, threads, now_ticks))
 
 
 def _waiter_that_ran(
     semaphore: SemId, mappers: Sequence[Watched], seen: Mapping[Watched, Sequence[Sighting]]
 ) -> str | None:
-    """Return who waited for it and has run since it was seen, None if nobody. The look at many processes takes its
-    time: one that was seen waiting may get the lock from one that was seen, with nothing, only after that.
+    """Return the waiter that has run since it was seen, None without one. The sample of many processes takes its time:
+    one that was seen waiting may get the lock from one that was seen, with nothing, only after that.
     """
     for watched in mappers:
         for each in seen[watched]:
             tid, waits = each.thread.tid, each.thread.futex == watched.semaphores.get(semaphore)
             if each.thread.futex is not None and waits and futex.run_time(watched.id.pid, tid) != each.ran:
-                return f"thread {tid} of PID {watched.id.pid} waits for it and ran during the look at all threads"
+                return f"thread {tid} of PID {watched.id.pid} waits for it and ran while all threads were sampled"
     return None
 
 

@@ -1,1 +1,1 @@
-"""What locks are called, and what they belong to."""
+"""Find the names of locks, and what they belong to."""

@@ -1,4 +1,4 @@
-"""What the locks of a server are called: walks its interpreters in the background and remembers what they found.
+"""Find the names of a server's locks: walk its interpreters in the background and remember the results.
 
 The master's modules serve every worker forked from it; a worker is walked itself when it has semaphores of its own, or
 modules that the master has not, as without --preload. Pictures never wait for a walk.
@@ -35,7 +35,7 @@ _MOST_TRIED = 4
 
 @dataclass(frozen=False)
 class _Visit:
-    """When a process was last looked at, and what it had mapped then."""
+    """The time when a process was last walked, and what it had mapped then."""
 
     semaphores: frozenset[SemId]
     at_s: float

@@ -1,4 +1,4 @@
-"""What the parent of a stuck process does with the same private lock: a fork copies a lock as it is."""
+"""Find what the parent of a stuck process does with the same private lock: a fork copies a lock as it is."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class SelfWaits:
         return tuple(self._marked(lock, suspects[lock.id]) if lock.id in suspects else lock for lock in locks)
 
     def _marked(self, lock: Lock, suspects: Sequence[Holder]) -> Lock:
-        """With what the frames show: who is inside `with` the lock has not only inherited its count."""
+        """Return it with the evidence of the frames: a thread inside `with` the lock took it in this process."""
         holders = tuple(self._with_evidence(holder, self._keys(lock, holder)) for holder in suspects)
         doubtful = not all(holder.certain for holder in holders)
         settled = not doubtful and not all(holder.certain for holder in suspects)

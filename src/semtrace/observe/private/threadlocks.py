@@ -29,11 +29,11 @@ States = Mapping[str, Sequence[tuple[Copy, bool]]]
 
 
 class ThreadLocks:
-    """Reads all copies in every refresh and keeps the evidence of overlaps.
+    """Read all copies in every refresh and keep the evidence of overlaps.
 
-    That a copy is locked does not show that somebody of its process took it: a fork copies a locked lock, and the copy
-    stays locked for ever. So only those count that were seen free before, that the parent has none of (without
-    --preload), or that a thread is inside `with`.
+    A locked copy does not show that a thread of its process took it: a fork copies a locked lock, and nothing releases
+    the copy. So only those count that were seen free before, that the parent has none of (without --preload), or that a
+    thread is inside `with`.
     """
 
     def __init__(self, book: NameBook) -> None:
@@ -96,15 +96,15 @@ class ThreadLocks:
             for copy in locked
             if self._is_awaited(copy) or (not self._shown_by_itself(copy) and self._is_old(now_s, copy))
         )
-        return locked if several else list(old)  # of several the places are told
+        return locked if several else list(old)  # the places of several are reported
 
     def _is_awaited(self, copy: Copy) -> bool:
         wait = self._tasks.get(copy.key)
         return wait is not None and (wait.for_s or 0.0) >= SUSPECT_S
 
     def _shown_by_itself(self, copy: Copy) -> bool:
-        """Seen free, or not its parent's, so whoever locked it is of this process. A semaphore without units is no sign
-        of anybody.
+        """Return True if it was seen free, or is not its parent's: then its locker is of this process. A semaphore
+        without units proves nothing.
         """
         if copy.lock.form == "semaphore":
             return False

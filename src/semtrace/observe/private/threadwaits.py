@@ -85,7 +85,7 @@ class ThreadWaits:
         """Return its owner, where it keeps one, else who holds it by the frames."""
         hold = self._owners.holding(copy.key) if owner is None else None
         if hold is not None and not hold.sure and copy.lock.form == "rlock":
-            return None  # it has an owner: where that is no thread any more, no other one holds it
+            return None  # it has an owner: if that has ended, no other thread holds it
         tid = owner if hold is None else hold.tid
         if tid is None:
             return None
@@ -105,7 +105,8 @@ def waiting_in(waiting: Mapping[Copy, Sequence[Waiter]]) -> dict[Watched, dict[i
 
 def _blocked(copy: Copy) -> tuple[futex.Thread, ...] | None:
     """The threads that sleep on the lock's semaphore (Python/thread_pthread.h, USE_SEMAPHORES: up to 3.13), or that are
-    parked at its PyMutex. None if that cannot be read, and of what is no lock of C: its waiters sleep elsewhere.
+    parked at its PyMutex. None if that cannot be read, and for locks that are not implemented in C: their waiters sleep
+    elsewhere.
     """
     memory = copy.watched.memory
     if memory is None or copy.lock.form in ("semaphore", "flag") or not futex.KNOWN:
@@ -131,7 +132,7 @@ def _parked(copy: Copy, memory: Memory) -> tuple[futex.Thread, ...] | None:
 
 
 def _owner(copy: Copy) -> int | None:
-    """Of an RLock, which keeps it."""
+    """Return the owner of an RLock, which keeps it."""
     memory = copy.watched.memory
     if memory is None or copy.lock.form != "rlock":
         return None
@@ -139,5 +140,5 @@ def _owner(copy: Copy) -> int | None:
 
 
 def _is_suspect(copy: Copy, waiters: Iterable[Waiter]) -> bool:
-    """True where somebody has slept in it for long, and the lock does not tell its holder."""
+    """Return True if a thread has waited for it for long, and the lock does not store its holder."""
     return copy.lock.form == "lock" and any((waiter.asleep_s or 0.0) >= SUSPECT_S for waiter in waiters)

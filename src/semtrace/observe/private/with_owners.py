@@ -38,7 +38,7 @@ class Hold:
 
 @dataclass(frozen=False)
 class _Asked:
-    """What the frames last showed of one lock. `nobody`: no frame has it."""
+    """The last evidence of the frames about one lock. `nobody`: no frame has it."""
 
     hold: Hold | None
     nobody: bool

@@ -13,11 +13,11 @@ from semtrace.servers.tree import Member
 
 class Fleet:
     """`mappers` are in the order of the members, the root first, then guests, and `ids` the same as identities.
-    `hidden` are those whose mappings are not known: each may hold any lock. All are worked out again only when there is
+    `hidden` are those whose mappings are not known: each may hold any lock. All are determined again only when there is
     a change.
 
     A guest is a process outside the server that maps a lock of the server, as one that has daemonised. It takes part in
-    all that concerns these locks, and is no member otherwise.
+    everything that concerns these locks, and is not a member otherwise.
     """
 
     def __init__(self) -> None:
@@ -61,14 +61,14 @@ class Fleet:
         return True
 
     def follow(self, members: Sequence[Member], now_s: float) -> bool:
-        """Opens who is new, closes who is gone, and looks for new semaphores. True if there is a change in who maps
+        """Open new processes, close ended ones, and look for new semaphores. True if there is a change in who maps
         what.
         """
         current = {member.id: member.stat for member in members}
         beating = {member.id for member in members if member.heartbeat_path is not None}
         gone = self._watched.keys() - current.keys()
-        # Open files in /proc stay bound to the program that they were opened on, so a spawned child, which is a fork
-        # for a moment, is opened anew once it has become what it is.
+        # Open files in /proc stay bound to the program that they were opened on. A spawned child is a fork for a
+        # moment, so it is opened again after its exec.
         known = self._watched.keys() & current.keys()
         gone |= {each for each in known if _has_become_another(self._watched[each].stat, current[each])}
         for process in gone:
@@ -164,5 +164,5 @@ class Fleet:
 
 
 def _has_become_another(before: Stat, now: Stat) -> bool:
-    """By exec, which a process survives with its pid and its start time."""
+    """Return True if an exec has replaced the program: a process keeps its PID and its start time then."""
     return before.forked and not now.forked

@@ -1,4 +1,4 @@
-"""Marks that a server leaves when it moves: while they stay, a snapshot would say what the last one said."""
+"""Marks that a server leaves when it moves: while they stay, a snapshot would equal the last one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from semtrace.linux.process import thread_ids
 from semtrace.observe.watch.fleet import Fleet
 from semtrace.observe.watch.reading import value_of
 
-# Of a larger server to look at all of them costs as much as a snapshot.
+# For a larger server, to read all of them costs as much as a snapshot.
 _MOST_THREADS = 128
 _MOST_SEMAPHORES = 256
 

@@ -24,7 +24,7 @@ _MOST_RELATIVES = 2  # that are asked for each page
 
 @dataclass(frozen=False)
 class _Pass:
-    """What was read for some words: parts and addresses are in ascending order."""
+    """Data that was read for some words: parts and addresses are in ascending order."""
 
     words: frozenset[int]
     starts: list[int] = field(default_factory=list)

@@ -12,7 +12,7 @@ from semtrace.model import SEM_VALUE_MAX, ProcessId, SemId
 from semtrace.observe.evidence.verdict import Baseline, Claim, Reading, holds, judge, units
 from semtrace.observe.watch.watched import Watched
 
-# A lock that is taken and released 100,000 times a second holds still for one of five looks nearly always.
+# A lock that is taken and released 100,000 times a second stays the same in one of five samples nearly always.
 _ATTEMPTS = 5
 
 # More claims than units can be a process that was put off the processor between its post and its decrement: such a one
@@ -29,7 +29,7 @@ _RAN_NS = 200_000
 
 @dataclass(frozen=True)
 class Made:
-    """What the SemLock objects say that never changes."""
+    """The fields of the SemLock objects that never change."""
 
     kind: int
     maxvalue: int
@@ -43,7 +43,7 @@ def made(semaphore: SemId, mappers: Sequence[Watched]) -> Made | None:
 
 
 def value_of(semaphore: SemId, mappers: Sequence[Watched]) -> tuple[int, int] | None:
-    """Value and an upper bound of the waiters, from the first process that lets its memory be read."""
+    """Return the value and an upper bound of the waiters, from the first process whose memory can be read."""
     for watched in mappers:
         found = watched.read_semaphore(semaphore)
         if found is not None:

@@ -148,11 +148,11 @@ class Watched:
         except OSError as error:
             self._hide(error)
             return True
-        told_again, self.hidden = self.hidden, False
-        if told_again:
+        readable_again, self.hidden = self.hidden, False
+        if readable_again:
             self.problems = [problem for problem in self.problems if problem.what != _LIST_IT]
         if found == self.semaphores:
-            return told_again
+            return readable_again
         kept = {s: known for s, known in self.objects.items() if found.get(s) == self.semaphores[s]}
         former = [o.address for s, known in self.objects.items() if s not in kept for o in known]
         self._former = (former + self._former)[:_MOST_FORMER]
@@ -416,7 +416,7 @@ class Watched:
         return self._claims
 
     def threads(self, listed: bool = False) -> list[futex.Thread]:
-        """Return where its threads are. `listed`: list them now, also if it had but one when it was last looked at."""
+        """Return where its threads are. `listed`: list them now, even if it had only one at the last sample."""
         if self.memory is None:
             return []
         try:
@@ -430,9 +430,9 @@ class Watched:
 
     @property
     def parent(self) -> int:
-        """The PID of the process that it was forked from, 0 where that is not sure: an orphaned child is adopted by the
-        init of its PID namespace, which in a container is often the server's own first process. A worker that beats for
-        its master is no such child.
+        """Return the PID of the process that it was forked from, 0 where that is not sure. An orphaned child is adopted
+        by the init of its PID namespace, which in a container is often the server's own first process. A worker that
+        beats for its master is not an adopted one.
         """
         if self._adoptable and not self.beats:
             return 0
