@@ -433,7 +433,7 @@ def test_q_ends_it_and_closes_the_source() -> None:
 
 def test_a_terminal_that_is_behind_gets_the_newest_picture_later(monkeypatch: pytest.MonkeyPatch) -> None:
     behind = True
-    monkeypatch.setattr("semtrace.tui.screens.main.is_behind", lambda driver: behind)
+    monkeypatch.setattr("semtrace.tui.terminal.capabilities.is_behind", lambda driver: behind)
 
     async def scenario(seen: Looking, source: Script) -> None:
         nonlocal behind

@@ -100,7 +100,7 @@ OUTSIDERS = {
 }
 OUTSIDERS |= {"metrics.families": "prometheus_client", "metrics.page": "prometheus_client"}
 
-_TEXTUAL = ("app", "commands", "finder", "keymap", "messages", "poller", "recording", "searching")
+_TEXTUAL = ("app", "commands", "engine", "finder", "keymap", "messages", "poller", "recording", "searching")
 OUTSIDERS |= {f"tui.{name}": "textual rich" for name in _TEXTUAL}
 
 MODULES = {path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")}

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 
@@ -19,8 +18,9 @@ from semtrace.model import Server
 from semtrace.settings import Settings
 from semtrace.tui import commands
 from semtrace.tui.child import Child
+from semtrace.tui.engine import Engine
 from semtrace.tui.finder import Finder
-from semtrace.tui.messages import Broken
+from semtrace.tui.messages import Broken, Failed, Pictured
 from semtrace.tui.meter import Meter
 from semtrace.tui.recording import NEWS_S, Notice, Recording
 from semtrace.tui.remembered import Remembered
@@ -40,7 +40,7 @@ from semtrace.tui.terminal.ending import Ending
 from semtrace.tui.terminal.palette import PLAIN_THEME, THEMES, Colours
 from semtrace.tui.terminal.saving import save
 from semtrace.tui.text.orphan_lines import orphan, refusal
-from semtrace.tui.widgets.line_widget import LineWidget
+from semtrace.tui.widgets.line_widget import Drawing, LineApp
 from semtrace.tui.widgets.replay_bar import ReplayBar, SeekInput
 from semtrace.tui.widgets.table import Table
 
@@ -48,6 +48,7 @@ FindServers = Callable[[], Sequence[Server]]
 OpenSource = Callable[[Server], Source]
 
 LOOKUPS = ("help", "about", "settings", "problems")  # what is looked up in the middle of something else
+BEHIND_S = 0.05
 MOST_COPIED = 50_000  # terminals take some 74 KB of base64 in one OSC 52
 
 
@@ -84,7 +85,7 @@ def run(
     return code if code is not None else app.return_code or EXIT_OK
 
 
-class SemtraceApp(App[int]):
+class SemtraceApp(LineApp):
     """`clock` and `meter` are given by tests, whose pictures must not depend on the moment."""
 
     CSS_PATH = "semtrace.tcss"
@@ -123,7 +124,7 @@ class SemtraceApp(App[int]):
             self.register_theme(theme)
         self.theme = THEMES[colours].name if colours in THEMES else PLAIN_THEME
         self.settings = settings or Settings()
-        LineWidget.ascii, LineWidget.colours = self.settings.ascii, colours
+        self.drawing = Drawing(self.settings.ascii, colours)
         if self.settings.ascii:
             self._filters.append(AsciiFilter())
         self.ending = Ending(self.exit)
@@ -136,6 +137,7 @@ class SemtraceApp(App[int]):
         self._meter = meter or Meter()
         self._clock = clock
         self._views: dict[str, View] = {}
+        self._engine: Engine | None = None
         self.search = Search(self.post_message)
         self.recording = Recording(self._tools.recorder, self.post_message)
 
@@ -161,7 +163,7 @@ class SemtraceApp(App[int]):
     def on_reveal(self, message: Reveal) -> None:
         main = self.main
         if main is not None:
-            came_from = getattr(self.screen, "key", "")
+            came_from = self._key
             self._uncover(main)
             main.reveal(message.row)
             main.came_from = came_from
@@ -185,7 +187,7 @@ class SemtraceApp(App[int]):
         main = self.main
         if main is None:
             return
-        shown = getattr(self.screen, "key", "")
+        shown = self._key
         if shown in LOOKUPS:
             self.pop_screen()
         if name not in LOOKUPS:
@@ -212,6 +214,11 @@ class SemtraceApp(App[int]):
         return view
 
     @property
+    def _key(self) -> str:
+        """The name of the view that is seen, empty for a screen that is none."""
+        return self.screen.key if isinstance(self.screen, View) else ""
+
+    @property
     def main(self) -> MainScreen | None:
         return next((screen for screen in self.screen_stack if isinstance(screen, MainScreen)), None)
 
@@ -229,7 +236,72 @@ class SemtraceApp(App[int]):
         view_state = ViewState(
             server, self._tools, self.settings, self._meter, self._child, several, remembered=self._remembered
         )
-        self.push_screen(MainScreen(view_state, partial(self._open_source, server)))
+        self._engine = Engine(view_state, partial(self._open_source, server), self.post_message)
+        self.push_screen(MainScreen(view_state), self._left)
+        self._engine.start()
+
+    def _left(self, _: object) -> None:
+        """The user went back to the list of servers."""
+        self._stop_reading()
+
+    def on_unmount(self) -> None:
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if self._engine is not None:
+            self._engine.stop()
+            self._engine = None
+
+    # ---- what is read
+
+    def on_pictured(self, message: Pictured) -> None:
+        engine, main = self._engine, self.main
+        if engine is None or main is None:
+            return
+        engine.take(message.snapshot)
+        if not message.snapshot.alive and self._tools.player is None:
+            main.explain_end()
+        self._show_states()
+        self._catch_up()
+        if (top := self._top) is not None:
+            top.collected()
+
+    def on_failed(self, message: Failed) -> None:
+        engine, main = self._engine, self.main
+        if engine is None or main is None:
+            return
+        if main.snapshot is None:
+            main.explain_failure(message.error)
+        else:
+            engine.fail(message.error)
+            self._show_states()
+
+    def on_broken(self, message: Broken) -> None:
+        raise message.error
+
+    def _show_states(self) -> None:
+        if (top := self._top) is not None:
+            top.show_banner()
+
+    @property
+    def _top(self) -> View | None:
+        """The screen that is seen, if it has all its lines: one that is being made draws the newest picture as soon as
+        it can, and one that is being taken down says so by `display`.
+        """
+        screen = self.screen
+        return screen if isinstance(screen, View) and screen.is_mounted and screen.display else None
+
+    def _catch_up(self) -> None:
+        """Show the newest picture; a terminal that is behind gets it later, or a newer one instead."""
+        if self._engine is None:
+            return
+        view_state = self._engine.view_state
+        if view_state.newest is not view_state.snapshot and capabilities.is_behind(self._driver):
+            self.set_timer(BEHIND_S, self._catch_up)
+        elif view_state.catch_up():
+            view_state.meter.frame()
+            if (top := self._top) is not None:
+                top.freshen()
 
     # ---- what the keys do everywhere
 
@@ -249,18 +321,31 @@ class SemtraceApp(App[int]):
     def action_pause(self) -> None:
         if self._tools.player is not None:
             self._play(self._tools.player.toggle, jumps=False)
-        elif self.main is not None:
-            self.main.pause()
+        elif self._engine is not None and self.main is not None:
+            view_state = self._engine.view_state
+            view_state.paused = not view_state.paused
+            view_state.meter.restart()
+            self._catch_up()
+            self.main.report_pace()
+            if (top := self._top) is not None:
+                top.freshen()
             if isinstance(self.screen, View):
                 self.screen.renew()
 
     def action_slower(self) -> None:
-        if self.main is not None:
-            self.main.slower()
+        if self._engine is not None and self.main is not None:
+            self._engine.slower()
+            self.main.report_pace()
 
     def action_faster(self) -> None:
-        if self.main is not None:
-            self.main.faster()
+        if self._engine is not None and self.main is not None:
+            self._engine.faster()
+            self.main.report_pace()
+
+    def _read_now(self) -> None:
+        if self._engine is not None and self.main is not None:
+            self._engine.read_now()
+            self.main.report_pace()
 
     def action_speed(self, steps: int) -> None:
         if (player := self._tools.player) is not None:
@@ -285,9 +370,6 @@ class SemtraceApp(App[int]):
         if isinstance(self.screen, View):
             self.screen.say(message.text, message.style)
 
-    def on_broken(self, message: Broken) -> None:
-        raise message.error
-
     def action_record(self) -> None:
         if self.main is not None:
             self.recording.toggle(self.main.view_state.newest)
@@ -295,8 +377,7 @@ class SemtraceApp(App[int]):
     def on_notice(self, message: Notice) -> None:
         if isinstance(self.screen, View):
             self.screen.say(message.text, message.style)
-        if self.main is not None:
-            self.main.catch_up()
+        self._read_now()
 
     def action_seek(self) -> None:
         if isinstance(self.screen, View) and not self.screen.asks:
@@ -325,7 +406,7 @@ class SemtraceApp(App[int]):
             if isinstance(self.screen, View):
                 self.screen.say(f"{error}: {error.remedy}" if error.remedy else f"{error}", "warning")
             return
-        main.catch_up()
+        self._read_now()
 
     def action_copy(self) -> None:
         if isinstance(self.screen, View):

@@ -10,6 +10,7 @@ from rich.text import Text
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from semtrace.tui import commands
+from semtrace.tui.screens.view import View
 
 
 class Choice(NamedTuple):
@@ -58,7 +59,7 @@ class Finder(Provider):
                 yield Hit(worth, shown, partial(self._perform, choice.name), text=choice.shown, help=choice.help)
 
     def _choices(self) -> Iterator[Choice]:
-        return choices(self.app._keymap, getattr(self.screen, "key", ""))
+        return choices(self.app._keymap, self.screen.key if isinstance(self.screen, View) else "")
 
     async def _perform(self, name: str) -> None:
         await commands.perform(self.app.screen, name)

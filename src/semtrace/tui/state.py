@@ -90,8 +90,12 @@ class ViewState:
     newest: Snapshot | None = None
     trouble: SemtraceError | None = None  # why the last reading failed
     paused: bool = False
+    interval_s: float = 0.0  # between two readings
     last_output: str = ""  # of a server that semtrace started and that has failed: its last line
     timeline: Timeline = field(default_factory=Timeline)
+
+    def __post_init__(self) -> None:
+        self.interval_s = self.interval_s or self.settings.interval
 
     def collect(self, snapshot: Snapshot) -> None:
         """Takes what was read; also while paused."""

@@ -1,8 +1,8 @@
-"""The screen one lives on: header, workers, locks, and what they say. It reads, and hands each picture on."""
+"""The screen that is always there: header, workers, locks, and what they say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -10,16 +10,14 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from semtrace.errors import SemtraceError
 from semtrace.model import Snapshot, Target
 from semtrace.rules.headline import Headline, headline
 from semtrace.timelines.raster import By, Raster
 from semtrace.tui import commands
-from semtrace.tui.messages import Broken, Failed, Pictured
-from semtrace.tui.poller import Poller, faster, slower
 from semtrace.tui.screens.view import Open, Return, View
-from semtrace.tui.source import Source, opened
 from semtrace.tui.state import ViewState
-from semtrace.tui.terminal.capabilities import is_behind, too_small
+from semtrace.tui.terminal.capabilities import too_small
 from semtrace.tui.text import header, minute, panes, private, rows, sentences, subjects
 from semtrace.tui.text import timeline_rows as lines
 from semtrace.tui.text.attention import Flags, lock_attention, private_attention, worker_attention
@@ -33,7 +31,6 @@ from semtrace.tui.widgets.output import Output
 from semtrace.tui.widgets.replay_bar import SeekInput
 from semtrace.tui.widgets.table import Table
 
-BEHIND_S = 0.05
 SENTENCE_HEIGHT = 14  # below it, the line goes to the panes
 STRIP_HEIGHT = 20
 IDENTITY_HEIGHT = 20  # below it, the answer has the first line for itself
@@ -77,7 +74,7 @@ class MainScreen(View):
     ]
     shows_pause = False  # the header does
 
-    def __init__(self, view_state: ViewState, open_source: Callable[[], Source]) -> None:
+    def __init__(self, view_state: ViewState) -> None:
         super().__init__()
         self.view_state = view_state
         self.came_from = ""  # the view that one of its rows was wanted from
@@ -88,9 +85,6 @@ class MainScreen(View):
         self._raster: Raster | None = None
         self._minutes: dict[By, minute.Minutes] = {}  # what the tables' last column is made of
         self._answer: Headline | None = None  # whether the server moves; None before the first picture and at its end
-        self._poller: Poller[Snapshot] = Poller(
-            partial(opened, open_source), Pictured, self.post_message, view_state.settings.interval
-        )
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -117,10 +111,6 @@ class MainScreen(View):
         self.bar("too-small").say_text("terminal too small")
         self._say_notice([f"Reading process {self.view_state.server.pid} …"])
         self._say_header()
-        self._poller.start()
-
-    def on_unmount(self) -> None:
-        self._poller.stop()
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(too_small(*event.size), "-too-small")
@@ -131,19 +121,9 @@ class MainScreen(View):
         self._say_header()
         self.settle()
 
-    # ---- what the poller tells
+    # ---- what the app reports
 
-    def on_pictured(self, message: Pictured) -> None:
-        self.view_state.collect(message.snapshot)
-        if not message.snapshot.alive and self.view_state.tools.player is None:
-            self._poller.stop()
-            self._explain_end()
-        self._say_states()
-        self._catch_up()
-        if (top := self._top()) is not None:
-            top.collected()
-
-    def _explain_end(self) -> None:
+    def explain_end(self) -> None:
         """A server of ours that failed: its output says why, so it is opened."""
         child = self.view_state.child
         if child is not None and not child.running and child.exit_code:
@@ -151,62 +131,21 @@ class MainScreen(View):
             if not self._output.pane.shown:
                 self._output.toggle()
 
-    def on_failed(self, message: Failed) -> None:
-        if self.snapshot is None:
-            self._say_notice([text for text in (f"{message.error}.", message.error.remedy) if text])
-        else:
-            self.view_state.trouble = message.error
-            self._say_states()
+    def explain_failure(self, error: SemtraceError) -> None:
+        """Say why there is no picture yet."""
+        self._say_notice([text for text in (f"{error}.", error.remedy) if text])
 
-    def on_broken(self, message: Broken) -> None:
-        raise message.error
-
-    def _say_states(self) -> None:
-        if (top := self._top()) is not None:
-            top.show_banner()
-
-    def _top(self) -> View | None:
-        """The screen that is seen, if it has all its lines: one that is being made draws the newest picture as soon as
-        it can, and one that is being taken down says so by `display`.
-        """
-        screen = self.app.screen
-        return screen if isinstance(screen, View) and screen.is_mounted and screen.display else None
-
-    def _catch_up(self) -> None:
-        """Shows the newest picture; a terminal that is behind gets it later, or a newer one instead."""
-        if self.view_state.newest is not self.snapshot and is_behind(self.app._driver):
-            self.set_timer(BEHIND_S, self._catch_up)
-        elif self.view_state.catch_up():
-            self.view_state.meter.frame()
-            if (top := self._top()) is not None:
-                top.freshen()
+    def report_pace(self) -> None:
+        """Show what has changed of how often, or whether, it is read."""
+        self._say_header()
 
     # ---- keys
-
-    def pause(self) -> None:
-        self.view_state.paused = not self.view_state.paused
-        self.view_state.meter.restart()
-        self._catch_up()
-        self._say_header()
-        if (top := self._top()) is not None:
-            top.freshen()
 
     def jump(self, history: Sequence[Snapshot]) -> None:
         """Go to another moment of a recording."""
         self.view_state.jump(history)
         self._raster = None
         self._minutes.clear()
-
-    def catch_up(self) -> None:
-        """Have the next picture read at once."""
-        self._poller.set_interval(self._poller.interval_s)
-        self._say_header()
-
-    def slower(self) -> None:
-        self._set_interval(slower(self._poller.interval_s))
-
-    def faster(self) -> None:
-        self._set_interval(faster(self._poller.interval_s))
 
     def action_signals(self) -> None:
         self._signals = not self._signals
@@ -341,7 +280,7 @@ class MainScreen(View):
         replay = " recording " if view_state.tools.player is not None else ""
         if recorder is not None and recorder.running:
             replay = " ● REC "
-        gauge = header.Gauge(self._poller.interval_s, meter.rate, meter.cpu_percent, view_state.paused, replay)
+        gauge = header.Gauge(view_state.interval_s, meter.rate, meter.cpu_percent, view_state.paused, replay)
         alone = answer is None or snapshot is None
         self.bar("header").say(partial(header.header_line, view_state.server, snapshot, gauge, alone=alone))
         if answer is not None and snapshot is not None:
@@ -365,11 +304,6 @@ class MainScreen(View):
         row = self.table.selected if self.table else None
         said = subjects.sentence(row, self.snapshot) if self.snapshot else ""
         self.bar("sentence").say(lambda width: (Span(" " + sentences.shortened(said, width - 2), "dim"),))
-
-    def _set_interval(self, interval_s: float) -> None:
-        self._poller.set_interval(interval_s)
-        self.view_state.meter.restart()
-        self._say_header()
 
     def _key_of(self, command: str) -> str:
         return commands.keys_of(command, self.app._keymap)[0]

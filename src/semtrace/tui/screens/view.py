@@ -25,7 +25,7 @@ from semtrace.tui.text.line import Item, Span, fill
 from semtrace.tui.text.orphan_lines import orphan
 from semtrace.tui.widgets.bar import Bar
 from semtrace.tui.widgets.filter_input import FilterInput
-from semtrace.tui.widgets.line_widget import LineWidget
+from semtrace.tui.widgets.line_widget import drawing_of
 from semtrace.tui.widgets.replay_bar import ReplayBar, SeekInput
 from semtrace.tui.widgets.table import Table
 
@@ -164,7 +164,7 @@ class View(Screen[None]):
         if self._notice_timer is not None:
             return
         items = commands.footer(self.keys(), self.app._keymap, [*self._own_hints(), *self.hints()])
-        if LineWidget.ascii:
+        if drawing_of(self.app).ascii:
             items = [Item(order, tuple(Span(spelled(text), style) for text, style in line)) for order, line in items]
         self.bar("keys").say(partial(commands.footer_line, items))
 

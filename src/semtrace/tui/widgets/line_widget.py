@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual.app import App
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -18,13 +19,28 @@ from semtrace.tui.terminal.palette import Colours, style
 from semtrace.tui.text.line import Line, Span, fill
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """What the terminal can show: only ASCII, and which colours."""
+
+    ascii: bool = False
+    colours: Colours = "many"
+
+
+class LineApp(App[int]):
+    """An application of line widgets, which draw as it says."""
+
+    drawing = Drawing()
+
+
+def drawing_of(app: App[object]) -> Drawing:
+    return app.drawing if isinstance(app, LineApp) else Drawing()
+
+
 class LineWidget(Widget):
     """Shows `lines`; subclasses say which with `draw`."""
 
     ALLOW_SELECT = False
-    # for the whole application, which sets them
-    ascii: ClassVar[bool] = False
-    colours: ClassVar[Colours] = "many"
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
@@ -67,14 +83,14 @@ class LineWidget(Widget):
 
         What is made of a server's words is clean already, in its own width; what is not gets no further than here.
         """
-        width = self.size.width
+        width, drawing = self.size.width, drawing_of(self.app)
         texts: list[str] = []
         styles: list[Style] = []
         if not all(span.text.isprintable() for span in line):
             line = tuple(Span(clean(text), names) for text, names in line)
-        for said, names in fill(line, width):
-            text = ascii_only(said) if self.ascii else said
-            look = style(names, self.colours)
+        for span_text, names in fill(line, width):
+            text = ascii_only(span_text) if drawing.ascii else span_text
+            look = style(names, drawing.colours)
             if styles and styles[-1] is look:
                 texts[-1] += text
             else:
