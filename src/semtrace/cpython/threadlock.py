@@ -1,7 +1,7 @@
 """`threading` and `asyncio` locks: each process has its own, so whether one is locked is asked in each.
 
-The memory of a lock that the target has freed may hold another object by now: its type is compared at each read, and a
-torn answer is corrected by the next one.
+The memory of a lock that the target has freed may hold another object by now. So its type is compared at each read, and
+the next answer corrects a torn one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Read a process's mappings: the semaphores it shares, and the memory that may hold interpreter objects.
 
-Semaphores are asked for by the PROCMAP_QUERY ioctl where the kernel has it (Linux 6.11): it visits shared file mappings
+Semaphores are asked for by the PROCMAP_QUERY ioctl where the kernel has it (Linux 6.11). It visits shared file mappings
 only, so its cost does not grow with the thousands of other lines. Older kernels give the text of `/proc/PID/maps`.
 """
 

@@ -96,7 +96,7 @@ def effective_user(process: ProcessId) -> int | None:
 
 
 def may_handle_signal(pid: int, tid: int) -> bool:
-    """Return True if the thread may be inside a signal handler: a signal that the process catches is blocked in it
+    """Return True if the thread may be inside a signal handler. A signal that the process catches is blocked in it then
     (proc.rst, table 1-2: SigBlk, SigCgt), as each is while its handler runs. True also if that cannot be read.
     """
     raw = read(f"/proc/{pid}/task/{tid}/status", 16384) or b""
