@@ -325,8 +325,8 @@ class Observer:
         return Judged(read, Verdict("unknown", reason="in flux: it was mapped elsewhere in every sample"), waiters)
 
     def _stale(self, semaphore: SemId, claims: Iterable[Claim]) -> list[Watched]:
-        """The processes that took part in a reading and do not map the lock any more where they had it: the one that
-        gave the value, and those whose counts say something.
+        """Return the processes of a reading that no longer map the lock where they had it. Only those count that gave
+        the value or have counts.
         """
         counting = {claim.process for claim in claims if claim.count}
         mappers = self._fleet.mappers.get(semaphore, ())

@@ -305,8 +305,8 @@ def _call(watched: Watched, first: Sleeper | None) -> Call | None:
 
 
 class _Handling:
-    """Remembers the signal handlers of each process for as long as its first thread, which alone makes handlers in
-    Python, has not run; though not for long, for code in C may make them in any thread.
+    """Remember the signal handlers of each process while its first thread has not run, which alone makes handlers in
+    Python. They are not kept for long, for code in C may make them in any thread.
     """
 
     _AGAIN_S = 10.0

@@ -63,8 +63,9 @@ class LastPicture:
         return replace(best, alive=False, locks=locks, findings=tuple(self._findings(best)))
 
     def _lock(self, lock: Lock) -> Lock:
-        """One that was proved orphaned, and that the dying made unknown, as it was when it was proved; that may have
-        been, once more, after those who wait had been killed."""
+        """Return an orphaned lock that the end of the server made unknown, as it was when it was proved. That proof may
+        have been repeated after the waiters had been killed.
+        """
         if lock.state == "unknown" and lock.id in self._orphans:
             proved = self._orphans[lock.id][1]
             return replace(proved, waiters=max(proved.waiters, lock.waiters, key=len))

@@ -1,7 +1,7 @@
 """Find the names of a server's locks: walk its interpreters in the background and remember the results.
 
-The master's modules serve every worker forked from it; a worker is walked itself when it has semaphores of its own, or
-modules that the master has not, as without --preload. Pictures never wait for a walk.
+The master's modules serve every worker forked from it. A worker is walked itself when it has semaphores of its own, or
+modules that the master lacks, as without --preload. Pictures never wait for a walk.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from semtrace.observe.watch.watched import Watched
 # A lock may be made before it has a name, or have none at all: look again after this, doubled each time.
 _RETRY_S, _RETRY_MOST_S = 1.0, 60.0
 
-# How often one of the processes that were walked is walked again, for what is new in it: less often where that takes
-# long, so that it costs half a per cent of a processor, but within the last of these.
+# How often a process is walked again, for new objects in it. It is less often where that takes long, so that it costs
+# half a per cent of a processor, but within the last of these.
 _AGAIN_S, _AGAIN_SHARE, _AGAIN_MOST_S = 15.0, 200, 60.0
 
 # Of the processes of a server so many are asked early for locks of their own; a resource tracker has none.
@@ -236,8 +236,8 @@ class NameBook:
             self._done.put(_Done(job.process, found, modules, alike))
 
     def _early(self, job: _Job) -> dict[ProcessId, Walk]:
-        """Return private locks of workers that are no forks of the root: their own modules are walked in a fraction of
-        the time that all others take, and what is held at once may be over by then.
+        """Return private locks of workers that are not forks of the root. Their own modules are walked in a fraction of
+        the time that all others take, and simultaneous holds may be over by then.
         """
         if job.process != self._root or len(job.spawned) < 2:
             return {}

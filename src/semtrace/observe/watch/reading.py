@@ -20,8 +20,8 @@ _ATTEMPTS = 5
 _PATIENT_ATTEMPTS = 8
 _PAUSE_S = 0.0005
 
-# Longer than two ticks of the scheduler at 250 a second, after which it has counted the time of who ran all along; and
-# far more than the instructions between a post and its decrement take.
+# Longer than two ticks of the scheduler at 250 a second, after which it has counted the time of a thread that ran all
+# along. It is also far longer than the instructions between a post and its decrement take.
 _WEIGHING_S = 0.009
 _WEIGHINGS = 3
 _RAN_NS = 200_000
@@ -154,8 +154,8 @@ def _weigh(semaphore: SemId, mappers: Sequence[Watched], before: Reading) -> Rea
     """Read once more, after a pause, and find which of too many claims cannot be on their way down.
 
     Between its post and its decrement a thread runs for well under a microsecond, but it may be off the processor for
-    long. So a count is exact if its process slept while it was read, or if it alone of all that claim has run in the
-    pause: then it is past any decrement, and nobody else can have given anything back meanwhile.
+    long. So a count is exact if its process slept while it was read, or if it alone of all claimants has run in the
+    pause. Then it is past any decrement, and nobody else can have released anything meanwhile.
     """
     claiming = _claiming(mappers, before)
     began = {watched: watched.activity(semaphore) for watched in claiming}

@@ -80,8 +80,9 @@ class Watched:
 
     @cached_property
     def _adoptable(self) -> bool:
-        """Return True if its parent may have adopted it: the init of a namespace, or a process that has asked to be
-        one for its descendants (PR_SET_CHILD_SUBREAPER, which nobody else can see). A daemon has left its session.
+        """Return True if its parent may have adopted it. That is the init of a namespace, or a process that has asked
+        to be one for its descendants (PR_SET_CHILD_SUBREAPER, which nobody else can see). A daemon has left its
+        session.
         """
         if self._first_parent <= 1 or namespace_pids(self._first_parent)[-1] == 1:
             return True
