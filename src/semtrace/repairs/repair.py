@@ -5,7 +5,7 @@ Three kinds of those are excluded between the last snapshot and the act:
 
 - another semtrace: the semaphore's file is reserved (flock) before the second proof begins, until after the act;
 - one whose unit has not been taken yet: the act does not add a unit, it sets the value, so there is never one too many;
-- one whose unit was taken by another meanwhile: the last snapshot and the act fall into a moment in which no thread of
+- one whose unit was taken by another meanwhile. The last snapshot and the act fall into a moment in which no thread of
   any process that maps it has run (`linux.stillness`). Only microseconds remain between the check of the first thread
   and the act. In these, one thread would have to wake up and release a lock that it does not hold, and another to take
   it.
@@ -13,7 +13,7 @@ Three kinds of those are excluded between the last snapshot and the act:
 Right before the act every process of the machine is asked once more whether it maps the lock or has its file open.
 Where one cannot be asked, and the kernel's own facts do not exclude it, nothing is done.
 
-Where some thread computes without a pause there is no such moment. Then the snapshot right before the act has to do,
+Such a moment never comes while some thread computes without a pause. Then the snapshot right before the act has to do,
 and a process that releases a lock which it did not take could intervene within a millisecond. `Released.still` is False
 then.
 """

@@ -46,7 +46,7 @@ class Life:
 
 class Timeline:
     """`add` takes every snapshot, in their order. `closed` are the spans that have ended, in the order in which that
-    became known; `closed_ever` counts them, also those that are in `older` since, counted together, and those that were
+    became known. `closed_ever` counts them, also those that are in `older` since, counted together, and those that were
     dropped. All that ended after `since` is there.
     """
 
