@@ -75,7 +75,7 @@ def read_use(memory: Memory, known: SemLock) -> tuple[int, int] | None:
 
 
 class Together:
-    """Reads all objects of one process, that were verified before, by one read for each page that they lie in."""
+    """Read all objects of one process, that were verified before, by one read for each page that they lie in."""
 
     def __init__(self) -> None:
         self._objects: list[SemLock] = []
@@ -122,7 +122,7 @@ def lower_half(pointer: int) -> int:
 
 
 class Search:
-    """Looks through a process's memory for SemLock objects of the given handles, a piece at a time.
+    """Look through a process's memory for SemLock objects of the given handles, a piece at a time.
 
     One handle is searched for by its own address, which finds every object that has it. For several, the first pass
     looks for one address until an object is met that has it. The type of that object then leads to all the others in a

@@ -94,7 +94,7 @@ class _Function:
 
 
 class StackReader:
-    """Reads the stacks of one process, as often as asked. It remembers code objects, so that the next time costs less.
+    """Read the stacks of one process, as often as asked. It remembers code objects, so that the next time costs less.
 
     `memory` belongs to the caller. Nothing here raises because of what the process is or does.
     """

@@ -55,7 +55,7 @@ class Mapping(NamedTuple):
 
     @property
     def holds_objects(self) -> bool:
-        """True for the memory that allocators use: private, writable, of no file, not the main thread's stack."""
+        """Return True for memory of allocators: private, writable, without a file, not the main thread's stack."""
         return self.perms.startswith("rw-p") and not self.path.startswith(("/", "[stack", "[v"))
 
 

@@ -48,7 +48,7 @@ class OpenSemaphore:
     """
 
     def __init__(self, fd: int, way: str) -> None:
-        """Takes over the descriptor."""
+        """Own the descriptor from now on."""
         self.way = way
         self._fd = fd
 
@@ -61,7 +61,7 @@ class OpenSemaphore:
         os.close(self._fd)
 
     def reserve(self) -> bool:
-        """True if no other semtrace has reserved it; the reservation goes with the descriptor.
+        """Return True if no other semtrace has reserved it; the reservation goes with the descriptor.
 
         An flock on the semaphore's own file: it holds in every namespace from which the file can be reached, and
         neither glibc nor Python ever asks for one.

@@ -133,7 +133,7 @@ def is_kernel_thread(stat: Stat) -> bool:
 
 
 def is_spawned(command: tuple[str, ...]) -> bool:
-    """True for a child that multiprocessing, billiard or loky started with the spawn or forkserver method.
+    """Return True for a child that multiprocessing, billiard or loky started with the spawn or forkserver method.
 
     Not for a resource tracker: it runs nothing of the application's. setproctitle, merely imported, has the arguments
     come without the NULs between them, torn at every blank.

@@ -44,7 +44,7 @@ def write(path: Path, text: bytes) -> None:
 
 
 class Writer:
-    """Writes the file again and again. A failure at the first time is an error of the user. Later it is reported once,
+    """Write the file again and again. A failure at the first time is an error of the user. Later it is reported once,
     and the file stays as it is. Its age then shows that nobody watches.
     """
 

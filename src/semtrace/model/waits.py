@@ -1,4 +1,4 @@
-"""Waits: which thread is blocked, on what, and who could wake it."""
+"""Wait: which thread is blocked, on what, and who could wake it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes snapshots of one server: who its processes are, which semaphores they share, who holds and who waits.
+"""Take snapshots of one server: who its processes are, which semaphores they share, who holds and who waits.
 
 An Observer keeps what it learned between snapshots, so that the first costs a search of the server's memory and each
 further one some hundred microseconds. It only reads: no ptrace, no signal, no pause.
@@ -167,11 +167,11 @@ class Observer:
         return self._deaths.fds
 
     def undecided(self) -> bool:
-        """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
+        """Return True while a search, a walk for names or a proof is under way: a later snapshot may know more."""
         return self._prover.unproved or self.unread()
 
     def unread(self) -> bool:
-        """True while memory is still to be read, which takes as long as the processors let us."""
+        """Return True while memory is still to be read, which takes as long as the processors let us."""
         return (
             self._searches()
             or self._book.unvisited
@@ -226,7 +226,7 @@ class Observer:
     # -- who and what there is
 
     def _learn_settings(self, members: Sequence[Member]) -> None:
-        """Reads a gunicorn's settings again when its workers are others, as after a HUP."""
+        """Read a gunicorn's settings again when its workers are others, as after a HUP."""
         workers = frozenset(member.id for member in members if member.role == "worker")
         if self._workers is None:
             self._workers = workers  # the search for the server has just read them

@@ -46,7 +46,7 @@ class Wanted:
 
 
 class Recorder:
-    """Takes snapshots when `step` is called, until the server has ended. `close` gives everything back.
+    """Take snapshots when `step` is called, until the server has ended. `close` closes everything.
 
     `written` counts the snapshots in the file, `events` the events that came, `reasons` say why a ring was written.
     """

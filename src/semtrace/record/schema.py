@@ -229,7 +229,7 @@ def _check(described: object, known: Mapping[str, Any], depth: int) -> None:
 
 
 class Converter:
-    """Makes our classes of a file's values. Raises Strange where the types do not fit."""
+    """Make our classes of a file's values. Raises Strange where the types do not fit."""
 
     def __init__(self, own: Schema, theirs: Mapping[str, list[Any]]) -> None:
         self._own = own

@@ -123,7 +123,7 @@ def _private(lock: ThreadLock, server_pid: int) -> Refused:
 
 
 def _proved(observer: Observer, semaphore: SemId) -> Lock:
-    """Waits for a proof that is under way, and a little for who is just coming or going."""
+    """Wait for a proof that is under way, and a little for processes that are just starting or ending."""
     deadline = time.monotonic() + PATIENCE_S
     searched_by = time.monotonic() + SEARCH_S
     decided = 0
@@ -283,7 +283,7 @@ def _same(snapshot: Snapshot, semaphore: SemId) -> Lock:
 
 
 def _look_after(observer: Observer, released: Released) -> Released:
-    """Waits until somebody got on, or for a moment to see that it stays free where nobody waits."""
+    """Wait until a waiter has it, or for a moment to see that it stays free if nobody waits."""
     waited = {(waiter.process, waiter.tid): waiter for waiter in released.lock.waiters}
     deadline = time.monotonic() + GETTING_ON_S
     while True:

@@ -28,7 +28,7 @@ _INNER_FRAMES = 4
 
 
 def worth_a_word(lock: Lock) -> bool:
-    """True for a lock of which it is known that to hold it, or to wait for it, is not simply how it is used.
+    """Return True for a lock that is certainly not meant to be held, or waited for, all the time.
 
     A queue's or a pool's own lock is one that readers keep and wait in all day. One without a name, or with a library's
     name only, may be such a lock: a stack shows whether it is. The user's own lock is worth a word also if it is held

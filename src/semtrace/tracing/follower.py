@@ -59,7 +59,7 @@ class TraceDirectories:
 
     @property
     def waits(self) -> bool:
-        """True while some events cannot be judged before the next scan."""
+        """Return True while some events cannot be judged before the next scan."""
         return self._admission.waits
 
     @property

@@ -74,7 +74,7 @@ class Directory:
         return None
 
     def remove_if_left(self) -> None:
-        """Removes it if its server is gone and left no evidence in it: its last process could not, for we were inside.
+        """Remove it if its server is gone and left no evidence in it: its last process could not, for we were inside.
 
         As `instrument/places.py` does it, under the same lock.
         """

@@ -64,7 +64,7 @@ class Blocks:
 
 
 class Blocking:
-    """Remembers the last pass between refreshes."""
+    """Remember the last pass between refreshes."""
 
     def __init__(self, names: Callable[[ProcessId], Mapping[int, str]]) -> None:
         self._names = names
@@ -81,7 +81,7 @@ class Blocking:
 
     @property
     def unfinished(self) -> bool:
-        """True while stacks are still to be read, or programs at the other ends of pipes to be followed."""
+        """Return True while stacks are still to be read, or programs at the other ends of pipes to be followed."""
         return self._sleepers.unfinished or self._has_new_ends
 
     def layouts(self) -> dict[ProcessId, Layout]:

@@ -48,7 +48,7 @@ class Knots:
 
     @property
     def unfinished(self) -> bool:
-        """True while stacks of sleeping threads are still to be read."""
+        """Return True while stacks of sleeping threads are still to be read."""
         return self._blocking.unfinished
 
     def judge(self, snapshot: Snapshot, files: Mapping[ThreadId, FileWait] | None = None) -> Snapshot:

@@ -16,7 +16,7 @@ from semtrace.observe.evidence.proof import Gil, Sighting
 
 
 class Sightings:
-    """Remembers where the code and the interpreter lock of the process lie, and which threads have not run since their
+    """Remember where the code and the interpreter lock of the process lie, and which threads have not run since their
     stacks were read. `mappings` lists its mappings again.
     """
 

@@ -81,7 +81,7 @@ class Verdict:
 
     @property
     def doubtful(self) -> bool:
-        """True if there is something to prove."""
+        """Return True if there is something to prove."""
         return self.suspect or self.lost > 0
 
     @property

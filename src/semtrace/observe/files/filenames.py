@@ -49,7 +49,7 @@ class _Known:
 
 
 class FileNames:
-    """Keeps what each walk has found, and for how long an object has called a lock acquired that the kernel has not."""
+    """Keep what each walk has found, and for how long an object has called a lock acquired that the kernel has not."""
 
     def __init__(self) -> None:
         self._walks: dict[ProcessId, tuple[Walk, tuple[_Known, ...]]] = {}

@@ -159,7 +159,7 @@ class Baselines:
 
 
 class Rounds:
-    """Gives free locks their turns where there are thousands: none comes again before all had theirs, and all take no
+    """Give free locks their turns where there are thousands: none comes again before all had theirs, and all take no
     more than a part of the time.
     """
 

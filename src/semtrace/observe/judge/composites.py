@@ -68,7 +68,7 @@ _SIGNALS = frozenset({"_sleeping_count", "_woken_count", "_wait_semaphore", "_fl
 
 
 def is_signal(name: str) -> bool:
-    """True for the name of a piece of a larger primitive, if that piece is one that nobody holds."""
+    """Return True for the name of a piece of a larger primitive, if that piece is one that nobody holds."""
     return name.rpartition(".")[2] in _SIGNALS
 
 

@@ -156,7 +156,7 @@ class Prover:
         return stat is None or stat.id != process or suspicion.is_young(process, stat.threads, _now_ticks())
 
     def _suspect(self, now_s: float, semaphore: SemId, judged: Judged) -> None:
-        """Begins a suspicion, or goes on with it as long as it is of the same units and nobody has had them."""
+        """Begin a suspicion, or continue it while it is about the same units and nobody has had them."""
         known = self._suspicions.get(semaphore)
         same = known is not None and self._lost.get(semaphore) == judged.verdict.lost
         if known is None or not same or _was_acquired(known, judged):
@@ -258,7 +258,7 @@ class Prover:
         return self._suspicions[semaphore].proved_ticks is None and self._lacks(semaphore, mappers) is not None
 
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> float:
-        """Asks the rest of the machine once the rest of a proof is there, and again now and then. Return how many
+        """Ask the rest of the machine once the rest of a proof is there, and again now and then. Return how many
         seconds that took: on a busy machine with large processes it may be some.
         """
         due = {s: each for s, each in self._suspicions.items() if self._sweep_due(now_s, s, mappers[s])}

@@ -88,7 +88,7 @@ class NameBook:
         self.unvisited = True
 
     def update(self, now_s: float, watched: Sequence[Watched], named: Collection[SemId]) -> bool:
-        """Takes in what a walk has found and starts the next one that is due; `named` are the semaphores that need no
+        """Take in the results of a walk and start the next one that is due; `named` are the semaphores that need no
         name any more. True if there may be new names.
         """
         self._users = {}
@@ -215,7 +215,7 @@ class NameBook:
         threading.Thread(target=self._work, args=(job,), name="semtrace-names", daemon=True).start()
 
     def _work(self, job: _Job) -> None:
-        """Runs in its own thread, with an open file of its own."""
+        """Run in its own thread, with an open file of its own."""
         found: Walk | None = None
         modules: frozenset[str] = frozenset()
         alike: dict[ProcessId, Walk] = {}

@@ -79,7 +79,7 @@ class ThreadLocks:
         self._seen_free = free | self._seen_free.intersection(locked)
 
     def _ask(self, now_s: float, states: States, waits: Mapping[Key, Waits]) -> list[Copy]:
-        """Has the frames read of those of which it matters whether somebody is inside."""
+        """Have the frames read of the locks for which it matters whether a thread is inside."""
         asked = [copy for found in states.values() for copy in self._questionable(now_s, found)]
         wanted: dict[Watched, set[int]] = {}
         for copy in asked:

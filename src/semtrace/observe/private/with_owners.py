@@ -83,7 +83,7 @@ class WithOwners:
                 self._asked[watched.id, lock] = _Asked(found.get(lock), lock not in found, now_s + pause, pause)
 
     def keep(self, keys: Iterable[Key]) -> None:
-        """Forgets all other locks."""
+        """Forget all other locks."""
         these = set(keys)
         self._asked = {key: asked for key, asked in self._asked.items() if key in these}
 

@@ -1,4 +1,4 @@
-"""Reads one semaphore and all claims to it while the server runs on: read, see whether it held still, else read
+"""Read one semaphore and all claims to it while the server runs on: read, see whether it held still, else read
 again.
 """
 
