@@ -138,7 +138,7 @@ class Observer:
         if not members:
             return self._ended()
         self._learn_settings(members)
-        self._learn_who(members)
+        self._learn_members(members)
         self._lives.update(self._now_s, (member.id for member in members))
         self._searching = None
         self._rounds.begin(self._now_s)
@@ -274,7 +274,7 @@ class Observer:
             return set(self._fleet.mappers)
         return {semaphore for semaphore, who in self._fleet.ids.items() if not processes.isdisjoint(who)}
 
-    def _learn_who(self, members: Sequence[Member]) -> None:
+    def _learn_members(self, members: Sequence[Member]) -> None:
         changed = self._fleet.follow(members, self._now_s)
         if not self._book.unvisited:  # a name spares the search for an owner
             self._ownership.want(self._fleet.mappers)

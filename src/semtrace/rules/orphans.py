@@ -1,4 +1,4 @@
-"""orphaned-lock: a lock that a process took with it into its grave."""
+"""orphaned-lock: a lock whose holder died without a release."""
 
 from __future__ import annotations
 

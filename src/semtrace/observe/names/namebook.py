@@ -110,7 +110,7 @@ class NameBook:
         take it for the one of that name.
         """
         found: dict[str, Named] = {}
-        for watched in self._speakers(mappers):
+        for watched in self._trusted(mappers):
             known = self.walks.get(watched.id)
             if known is None:
                 continue
@@ -119,7 +119,7 @@ class NameBook:
                     found.setdefault(named.name, named)
         return tuple(found.values())
 
-    def _speakers(self, mappers: Sequence[Watched]) -> list[Watched]:
+    def _trusted(self, mappers: Sequence[Watched]) -> list[Watched]:
         """Those of the server's own user and of root; all where they are of one user."""
         if len({self._user_of(each.id) for each in mappers}) < 2:
             return list(mappers)

@@ -115,7 +115,7 @@ def _attempt(
         if same and (surplus == 0 or (read == previous and surplus < 0)):
             return replace(read, steady=True)
         if same and read == previous and _heirs(read, baselines):
-            return _see_who_waits(semaphore, mappers, read)
+            return _with_waiters(semaphore, mappers, read)
         if attempt >= _ATTEMPTS - 1:
             time.sleep(_PAUSE_S)
         previous, value = read, after[0]
@@ -144,7 +144,7 @@ def _claiming(mappers: Sequence[Watched], read: Reading) -> list[Watched]:
     return [watched for watched in mappers if watched.id in counting]
 
 
-def _see_who_waits(semaphore: SemId, mappers: Sequence[Watched], read: Reading) -> Reading:
+def _with_waiters(semaphore: SemId, mappers: Sequence[Watched], read: Reading) -> Reading:
     all_wait = frozenset(watched.id for watched in _claiming(mappers, read) if watched.activity(semaphore).all_wait)
     same = claims_on(semaphore, mappers)[0] == read.claims  # else a count was still on its way down
     return replace(read, steady=True, all_wait=all_wait if same else frozenset())
