@@ -9,8 +9,8 @@ _MOST_TIMES = 6
 
 
 class Allowance:
-    """Ends after so many seconds of our own time on a processor: not before as many seconds have passed, and at the
-    latest after `most_times` as many.
+    """A limit of our own time on a processor. It ends not before as many seconds have passed, and at the latest after
+    `most_times` as many.
     """
 
     def __init__(self, seconds: float, most_times: float = _MOST_TIMES) -> None:

@@ -14,7 +14,7 @@ from semtrace.errors import EXIT_OK, SemtraceError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Run one command and return its exit code."""
     lenient()
     typed = list(sys.argv[1:] if arguments is None else arguments)
     options = parse(typed)

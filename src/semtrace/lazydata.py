@@ -1,7 +1,7 @@
 """Dataclasses whose methods are written when the class is first used, and that are quickly made and replaced.
 
-To have them written costs 1.4 ms for each class up to Python 3.12 (Lib/dataclasses.py `_create_fn`: six calls of exec),
-and a command uses a third of our 160: that was 0.3 s of the 0.5 in which `semtrace.commands.doctor` was imported
+To write them costs 1.4 ms for each class up to Python 3.12 (Lib/dataclasses.py `_create_fn`: six calls of exec). A
+command uses a third of our 160 classes. That was 0.3 s of the 0.5 in which `semtrace.commands.doctor` was imported
 (tests/bench/observe.py start).
 
 A refresh makes thousands of instances: their fields are put straight into `__dict__`, not each by `object.__setattr__`,

@@ -25,10 +25,10 @@ MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`interval` is in seconds between two pictures; `ascii` draws with ASCII alone; `signals` shows the semaphores
-    inside Conditions and Queues from the start; `remember` keeps the order of the columns for the next time; `folder`
-    is where `S` and `C` put their files; `ignore` are names of locks that each worker may have
-    for itself; `keys` maps commands to Textual's names of keys, separated by commas.
+    """`interval` is in seconds between two pictures. `ascii` draws with ASCII alone. `signals` shows the semaphores
+    inside Conditions and Queues from the start. `remember` keeps the order of the columns for the next time. `folder`
+    is where `S` and `C` put their files. `ignore` are names of locks that each worker may have for itself. `keys` maps
+    commands to Textual's names of keys, separated by commas.
     """
 
     interval: float = 0.2

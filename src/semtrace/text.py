@@ -120,7 +120,7 @@ def counted_names(sorts: Iterable[NameSort], kind: str = "") -> str:
 
 
 def is_command(line: str) -> bool:
-    """True of a line of ours that is to be pasted, and so may not be broken."""
+    """Return True for a line of ours that is to be pasted, and so may not be broken."""
     return line.startswith(("semtrace ", "sudo "))
 
 

@@ -1,12 +1,15 @@
-"""The documents tell the truth: what they link to is there, what they tell to type is understood."""
+"""The documents are true and plain: links lead somewhere, commands parse, and no banned word is in prose or source."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import shlex
 import subprocess
 import sys
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -24,9 +27,30 @@ DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PROSE = [path for path in DOCUMENTS if path.name not in ("CHANGELOG.md", "ARCHITECTURE.md")]
 MOST_WORDS, MEDIAN_WORDS = 30, 15
 BANNED = re.compile(
-    r"\b(told|tells|said|anew|so long as it|is none|is no|shall|whom|without end|be rid of|mend|in vain|beside"
-    r"|the whole of|of its own accord|for ever)\b",
-    re.IGNORECASE,
+    r"\b((?i:told|tells|said|anew|so long as it|shall|whom|whoever|without end|be rid of|mend|in vain|beside"
+    r"|the whole of|of its own accord|for ever)|(?i:is) no(?! longer)|(?i:is) none)\b"
+)
+SOURCE = ROOT / "src" / "semtrace"
+# Parts of the source that are not held to this yet.
+NOT_YET = ("tui/", "servers/", "commands/ps.py")
+MODULES = [path for path in sorted(SOURCE.rglob("*.py")) if not path.relative_to(SOURCE).as_posix().startswith(NOT_YET)]
+BANNED_NAMES = {
+    "said",
+    "told",
+    "tells",
+    "telling",
+    "anew",
+    "beside",
+    "barred",
+    "glance",
+    "shall",
+    "whom",
+    "mend",
+    "vain",
+}
+NAME_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+NO_BEGINNING = re.compile(
+    r"(What|Of|Who|Whom|Whose|Whoever|Whether|How|Where|When|Why|With|By|From|To|In|At|On|If|For|As|Same)\b"
 )
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 
@@ -52,14 +76,9 @@ def test_what_a_document_tells_to_type_is_understood(document: Path) -> None:
             assert words[3:4] == [] or words[3] in SCENARIOS, line
 
 
-def sentences(document: Path) -> list[str]:
-    """Return the sentences outside code, tables by their cells. Links and code in a line count as their words."""
-    text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"<!--.*?-->|^\|[-|]+\|$", "", text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", text)
-    text = re.sub(r"`[^`]+`", "`code`", text)
-    text = re.sub(r"^(#.*|\|.*)$", r"\n\1\n", text, flags=re.MULTILINE)  # a heading and a row end by themselves
-    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )|\|", text)
+def sentences(text: str) -> list[str]:
+    """Return the sentences of prose and of list items. Code in a line counts as one word."""
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )|\|", re.sub(r"`[^`]+`", "`code`", text))
     return [
         " ".join(sentence.split())
         for block in blocks
@@ -68,16 +87,70 @@ def sentences(document: Path) -> list[str]:
     ]
 
 
+def prose(document: Path) -> str:
+    """Return the text outside code, links by their words, headings and rows of tables as paragraphs."""
+    text = re.sub(r"^ *```.*?^ *```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"<!--.*?-->|^\|[-|]+\|$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"^(#.*|\|.*)$", r"\n\1\n", text, flags=re.MULTILINE)
+
+
+def docstrings(module: Path) -> Iterator[str]:
+    """Yield the docstrings without their indented blocks, which are tables."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield re.sub(r"^    .*$", "", ast.get_docstring(node) or "", flags=re.MULTILINE)
+
+
+def tokens(module: Path) -> Iterator[tokenize.TokenInfo]:
+    return tokenize.generate_tokens(io.StringIO(module.read_text()).readline)
+
+
+def comments(module: Path) -> Iterator[str]:
+    """Yield the comments. Lines of comments that follow each other are one."""
+    block: list[str] = []
+    for token in tokens(module):
+        if token.type == tokenize.COMMENT:
+            block.append(token.string.lstrip("# "))
+        if block and (token.type not in (tokenize.COMMENT, tokenize.NL) or not token.line.lstrip().startswith("#")):
+            yield "\n".join(block)
+            block = []
+
+
 @pytest.mark.parametrize("document", PROSE, ids=lambda path: path.name)
 def test_sentences_are_short_and_have_no_banned_words(document: Path) -> None:
-    found = sentences(document)
+    found = sentences(prose(document))
     assert [each for each in found if len(each.split()) > MOST_WORDS] == []
     assert [each for each in found if BANNED.search(each)] == []
 
 
+def test_comments_and_docstrings_are_short_and_have_no_banned_words() -> None:
+    found = {
+        f"{module.relative_to(SOURCE)}: {each}"
+        for module in MODULES
+        for text in (*docstrings(module), *comments(module))
+        for each in sentences(text)
+    }
+    assert [each for each in sorted(found) if BANNED.search(each)] == []
+    assert [each for each in sorted(found) if len(each.split()) - 1 > MOST_WORDS] == []
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    found = [(module.name, text) for module in MODULES for text in docstrings(module)]
+    assert [(module, text) for module, text in found if NO_BEGINNING.match(text)] == []
+
+
+def test_names_in_the_source_have_no_banned_words() -> None:
+    names = {
+        (module.name, token.string) for module in MODULES for token in tokens(module) if token.type == tokenize.NAME
+    }
+    parts = {(module, name): {part.lower() for part in NAME_PARTS.findall(name)} for module, name in names}
+    assert [each for each, words in sorted(parts.items()) if words & BANNED_NAMES] == []
+
+
 def test_half_of_the_sentences_of_the_documents_are_short() -> None:
     lengths = [
-        len(each.split()) for document in PROSE for each in sentences(document) if each.endswith((".", ":", "?"))
+        len(each.split()) for document in PROSE for each in sentences(prose(document)) if each.endswith((".", ":", "?"))
     ]
     assert median(lengths) < MEDIAN_WORDS
 

@@ -354,7 +354,7 @@ class Play:
         monkeypatch.setattr(proving, "_now_ticks", lambda: self.ticks)
         monkeypatch.setattr(proving, "read_stat", self.stats.get)
         monkeypatch.setattr(proving, "ask_outside", lambda *_: {SEM: self._outside()})
-        self.prover = Prover(self._look, {self.semaphore: Baselines()}, lambda: (), self._invite)
+        self.prover = Prover(self._judged, {self.semaphore: Baselines()}, lambda: (), self._invite)
         if proved:
             wait_until(lambda: self.state() == "orphaned", what="the proof")
 
@@ -363,7 +363,7 @@ class Play:
         obstacles = tuple(Obstacle("maps", pid) for pid in self.outside)
         return Outside(tuple(self.outside), strangers, obstacles=obstacles)  # type: ignore[arg-type]
 
-    def _process_sample(self, _: SemId) -> Judged:
+    def _judged(self, _: SemId) -> Judged:
         self.readings += 1
         return Judged(self.now, judge(self.now, {}), 0)
 
@@ -372,7 +372,7 @@ class Play:
         return pid not in self.refused
 
     def verdict(self, later_s: float = 0.0) -> Verdict:
-        judged = {self.semaphore: self._process_sample(self.semaphore)}
+        judged = {self.semaphore: self._judged(self.semaphore)}
         self.prover.prove(self.now_s + later_s, judged, {self.semaphore: self.mappers})  # type: ignore[dict-item]
         return judged[self.semaphore].verdict
 

@@ -334,7 +334,7 @@ def test_locks_and_processes_that_come_and_go_are_not_remembered_for_ever() -> N
         locks = [lock(id=SemId(0, 27, 100 * i + k)) for k in range(100)]
         timeline.add(at(100 + i, *locks, there=(here,), events=(released(100 + i, 0.01, 1, here),)))
     assert len(timeline.names) == len(timeline._named) == MOST_NAMES
-    assert len(timeline._heard) == 1
+    assert len(timeline._taken) == 1
     timeline.add(at(300 + KEPT_S, there=()))
     timeline.add(at(301 + KEPT_S, there=()))
     assert (timeline.names, timeline.lives) == ({}, {})

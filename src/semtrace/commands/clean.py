@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.DIRECTORY) -> Iterator[str]:
-    """Removes the leftovers, or without `yes` lists them; SemtraceError if the directory cannot be read."""
+    """Remove the leftovers, or list them without `yes`. SemtraceError if the directory cannot be read."""
     try:
         found = leftovers.find(directory)
     except OSError as error:

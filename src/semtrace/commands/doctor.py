@@ -138,7 +138,7 @@ class Diagnosis:
 
 
 class Doctor:
-    """Looks at one server again and again and keeps what passes by. Of traced locks it follows the events."""
+    """Sample one server again and again, and keep findings that pass. It follows the events of traced locks."""
 
     def __init__(self, server: Server, limits: Limits, *, stacks: bool = True) -> None:
         self._observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, trace_source=Follower(), limits=limits)
@@ -151,7 +151,7 @@ class Doctor:
         self._observer.close()
 
     def watch(self, seconds: float = WATCH_S) -> Diagnosis:
-        """Looks for so long, a little longer where something is about to be decided, and judges."""
+        """Sample for so long, a little longer if a decision is near, and judge."""
         began = known = time.monotonic()
         snapshot = self._sample()
         while snapshot.alive and self._goes_on(time.monotonic() - began, seconds, time.monotonic() - known):

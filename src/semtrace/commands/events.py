@@ -205,7 +205,7 @@ class Tail:
 
 
 class _Members:
-    """Listens to the observer for who the server's processes are."""
+    """Learn from the observer which processes the server has."""
 
     live = True
 

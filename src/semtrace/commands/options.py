@@ -18,14 +18,14 @@ RECORDING = ".semrec"
 
 
 class _Help(argparse.HelpFormatter):
-    """Wraps a description, and leaves lines as they are that are laid out already."""
+    """Wrap a description, but keep lines that are laid out already."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 class Parser(argparse.ArgumentParser):
-    """Understands whole words alone: an abbreviation such as `--y` would release a lock."""
+    """Accept only whole words: an abbreviation such as `--y` would release a lock."""
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**{"allow_abbrev": False, "formatter_class": _Help, **named})

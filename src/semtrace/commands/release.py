@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def release(server: Server, which: str, *, yes: bool, audit: str | None, say: Say) -> Iterator[str]:
-    """Releases the lock of that name or id, or without `yes` says what that would do; SemtraceError if it may not."""
+    """Release the lock of that name or id, or preview that without `yes`. SemtraceError if it may not be released."""
     observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S)
     try:
         if yes:

@@ -115,7 +115,7 @@ class _Child:
             due_s = time.monotonic() + _LOOK_EVERY_S
             now = [(tid, found) for tid in thread_ids(self.pid) if (found := withheld.culprit(tid)) is not None]
             stuck = {each: stuck.get(each, 0) + 1 for each in now}
-            self._hear()
+            self._read_code()
             for (_, call), samples in stuck.items():
                 if samples >= (2 if self.has_ended else PATIENCE_SAMPLES):
                     return self._abandon(), call.pid
@@ -132,7 +132,7 @@ class _Child:
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
-    def _hear(self) -> None:
+    def _read_code(self) -> None:
         os.set_blocking(self._result, False)
         with suppress(BlockingIOError):
             data = os.read(self._result, 1)
@@ -145,7 +145,7 @@ class _Child:
         Python/pythonrun.c run_eval_code_obj).
         """
         if os.WIFSIGNALED(status):
-            self._hear()
+            self._read_code()
         return _as_exit_code(status) if self._code is None else self._code
 
     def _abandon(self) -> int:

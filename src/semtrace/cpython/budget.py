@@ -6,7 +6,7 @@ from semtrace.allowance import Allowance
 
 
 class Budget:
-    """Ends with the allowance or after `objects` were looked at; then `reason` says so."""
+    """A budget that ends with the allowance or after `objects` objects. Then `reason` says so."""
 
     def __init__(self, seconds: float, objects: int) -> None:
         self._allowance = Allowance(seconds)

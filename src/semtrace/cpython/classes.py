@@ -118,7 +118,7 @@ class Class:
 
 
 class Classes:
-    """Reads each type once."""
+    """Read each type once."""
 
     __slots__ = ("_depth", "_known", "_module_key", "_objects")
 

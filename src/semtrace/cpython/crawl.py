@@ -140,7 +140,7 @@ class Crawl:
                 yield child
 
     def _enter(self, node: Node) -> bool:
-        """False if it was followed before or no step is left; a primitive still shows its parts then."""
+        """Return False if it was followed before or no step is left; a primitive still shows its parts then."""
         if not node.left:
             return bool(node.cls and node.cls.parts)
         if node.parent is not None and node.address in self._followed:

@@ -26,8 +26,8 @@ _FORK = frozenset({"fork", "forkpty"})
 def own_frames(sample: Sample, frames: Sequence[PyFrame], forked: bool = False) -> tuple[PyFrame, ...]:
     """Return the frames that a process has begun itself, innermost first: all, if it is not a forked child.
 
-    Known libraries are recognised by their functions. With `forked` (the caller knows that the process was forked and
-    has executed nothing since) any function that calls `os.fork` counts: it is kept, because the child is at this line
+    Known libraries are recognised by their functions. `forked`: the caller knows that the process was forked and has
+    executed nothing since. Then any function that calls `os.fork` counts: it is kept, because the child is at this line
     of it, but nothing below. A function that forked before looks the same, so never pass `forked` for a parent. Out of
     time, nothing is cut.
     """

@@ -46,8 +46,8 @@ class HoldKind(Enum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Evidence that `thread` holds the lock at `lock`. `frame` is the place: of a generator or coroutine its own frame,
-    and then `via` is the frame that has it, None for a task of the event loop that the thread runs.
+    """Evidence that `thread` holds the lock at `lock`. `frame` is the place. For a generator or coroutine it is its own
+    frame. Then `via` is the frame that has it, None for a task of the event loop that the thread runs.
 
     `acquired_line` is the line of the `with` or of the acquire, where there is one. `tested` is True if the code looks
     at what acquire returned: it may have failed.

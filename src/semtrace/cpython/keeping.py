@@ -15,7 +15,7 @@ _MOST_NAMES = 1000
 
 
 class Keeping:
-    """Reads the methods of each class once. `own` says of a module's name whether it is the user's."""
+    """Read the methods of each class once. `own` says of a module's name whether it is the user's."""
 
     __slots__ = ("_classes", "_known", "_objects", "_own")
 
@@ -26,7 +26,7 @@ class Keeping:
         self._known: dict[int, frozenset[str]] = {}
 
     def keeps(self, cls: Class, attribute: str | None) -> bool:
-        """True if a library's class, `cls` or one that it is derived from, has an attribute of this name."""
+        """Return True if a library's class, `cls` or one that it is derived from, has an attribute of this name."""
         if cls.address not in self._known:
             found = map(self._names, self._classes.mro(cls))
             self._known[cls.address] = frozenset().union(*found)

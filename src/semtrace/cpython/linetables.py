@@ -1,7 +1,7 @@
 """The line of source that an instruction belongs to, from the tables that CPython's compiler writes.
 
-Pure: from bytes to a number. The tables come from another process and may be torn: a damaged one gives a wrong line or
-None, never an exception, and is read once from its start to its end at most.
+Pure: from bytes to a number. The tables come from another process and may be torn. A damaged one gives a wrong line or
+None, never an exception. It is read at most once from its start to its end.
 """
 
 from __future__ import annotations

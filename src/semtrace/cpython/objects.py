@@ -23,7 +23,7 @@ _MOST_SHARED = (
 
 
 class Objects:
-    """Decodes by one layout, through one cache of pages."""
+    """Decode by one layout, through one cache of pages."""
 
     __slots__ = ("_flags", "_texts", "layout", "pages")
 

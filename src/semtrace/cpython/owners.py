@@ -26,8 +26,8 @@ _MOST_REGIONS = 16  # that one pass looks for pointers into
 _MOST_SLOTS = 4096
 _MOST_HOLDERS = 2048
 
-# How far behind the beginning of its table an attribute's slot may lie: the 30 values that instances of a class share
-# (SHARED_KEYS_MAX_SIZE in Objects/dictobject.c), or a dict of some 80.
+# How far behind the beginning of its table an attribute's slot may lie. Instances of a class share 30 values
+# (SHARED_KEYS_MAX_SIZE in Objects/dictobject.c), or have a dict of some 80.
 _SMALL_TABLE, _TABLE = 264, 2048
 # How far behind the beginning of an instance its values or slots may lie.
 _INSTANCE = 1024

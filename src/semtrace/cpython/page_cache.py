@@ -26,7 +26,7 @@ class Readable(Protocol):
 
 
 class Pages:
-    """Reads through a cache that never forgets, up to `limit` chunks.
+    """Read through a cache that never forgets, up to `limit` chunks.
 
     What cannot be read is zeros in a chunk that can be read partly, else None: either way no pointer comes out of it.
     """
@@ -41,7 +41,7 @@ class Pages:
 
     @property
     def full(self) -> bool:
-        """True once the cache has taken all that it may: from then on only what is cached can be read."""
+        """Return True once the cache has taken all that it may: from then on only what is cached can be read."""
         return len(self._chunks) >= self._limit
 
     def u64(self, address: int) -> int:

@@ -31,8 +31,8 @@ _RUNTIME_SIZES = {
     (3, 15): 0x549C8,
 }
 _MOST_BUFFERED = 32
-# Modules that wait for others through threading.Condition or a lock, so that what waits is an object of theirs; of
-# multiprocessing those of which installed packages have copies (billiard, multiprocess, loky).
+# Modules that wait through threading.Condition or a lock, so that the waiting object is one of theirs. Those of
+# multiprocessing have copies in installed packages (billiard, multiprocess, loky).
 _PRIMITIVES = ("/threading.py", "/queue.py", "/concurrent/futures/", "/multiprocessing/", "/asyncio/")
 _COPIED = ("/pool.py", "/queues.py", "/managers.py", "/synchronize.py", "/connection.py")
 _IMPORTS = "<frozen importlib._bootstrap>"

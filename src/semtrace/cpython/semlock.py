@@ -75,7 +75,7 @@ def read_use(memory: Memory, known: SemLock) -> tuple[int, int] | None:
 
 
 class Together:
-    """Reads all objects of one process, that were verified before, by one read for each page that they lie in."""
+    """Read all objects of one process, that were verified before, by one read for each page that they lie in."""
 
     def __init__(self) -> None:
         self._objects: list[SemLock] = []
@@ -122,13 +122,13 @@ def lower_half(pointer: int) -> int:
 
 
 class Search:
-    """Looks through a process's memory for SemLock objects of the given handles, a piece at a time.
+    """Look through a process's memory for SemLock objects of the given handles, a piece at a time.
 
     One handle is searched for by its own address, which finds every object that has it. For several, the first pass
-    looks for one address until an object is met that has it; the type of that object then leads to all the others in a
-    second pass, however many there are. Objects may be of several types (a subclass, a copy of multiprocessing): for
-    the first four handles that are left, it looks for one more. Run it by iterating: it yields after each piece of at
-    most 512 KiB, so that the caller can stop, go on later, or give up. `found` and `types` grow as it goes.
+    looks for one address until an object is met that has it. The type of that object then leads to all the others in a
+    second pass. Objects may be of several types (a subclass, a copy of multiprocessing): for the first four handles
+    that are left, it looks for one more. Run it by iterating: it yields after each piece of at most 512 KiB, so that
+    the caller can stop, go on later, or give up. `found` and `types` grow as it goes.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ class _Function:
 
 
 class StackReader:
-    """Reads the stacks of one process, as often as asked. It remembers code objects, so that the next time costs less.
+    """Read the stacks of one process, as often as asked. It remembers code objects, so that the next time costs less.
 
     `memory` belongs to the caller. Nothing here raises because of what the process is or does.
     """
@@ -226,8 +226,8 @@ def instruction_of(objects: Objects, frame: int, code: int) -> int:
     """Return how many bytes into its code a frame is, -1 before its first instruction.
 
     Up to 3.9 f_lasti counts bytes, in 3.10 instructions of two bytes (Objects/frameobject.c). From 3.11 on it is a
-    pointer into the code object, whose instructions begin where the object of its fixed size ends
-    (Objects/codeobject.c PyCode_Type.tp_basicsize); below the first one the frame has not begun.
+    pointer into the code object, whose instructions begin where the object of its fixed size ends (Objects/codeobject.c
+    PyCode_Type.tp_basicsize). Below the first one the frame has not begun.
     """
     layout, pages = objects.layout, objects.pages
     if layout.frame_lasti:

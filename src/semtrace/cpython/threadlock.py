@@ -1,7 +1,7 @@
 """`threading` and `asyncio` locks: each process has its own, so whether one is locked is asked in each.
 
-The memory of a lock that the target has freed may hold another object by now: its type is compared at each read, and a
-torn answer is corrected by the next one.
+The memory of a lock that the target has freed may hold another object by now. So its type is compared at each read, and
+the next answer corrects a torn one.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class TaskQueue:
 
 
 def read_thread_lock(memory: Readable, lock: FoundThreadLock, layout: Layout) -> bool | None:
-    """True while it is locked (a semaphore: while it has no unit left), None if it cannot be read or is gone.
+    """Return True while it is locked (a semaphore: while it has no unit left), None if it cannot be read or is gone.
 
     An address found in a parent serves for its forked children. Three reads of a few bytes at most.
     """
@@ -129,7 +129,7 @@ def is_parked_at(memory: Readable, lock: FoundThreadLock) -> bool | None:
 
 
 def _is_zero(memory: Readable, lock: FoundThreadLock, layout: Layout) -> bool | None:
-    """True if the small int that the slot points at is 0, or False, which is laid out as 0 (Objects/boolobject.c).
+    """Return True if the slot points at the small int 0, or False, which has its layout (Objects/boolobject.c).
 
     The slot moves when the object's attributes get another dict: then something else lies there, or nothing, until the
     next walk finds it again.

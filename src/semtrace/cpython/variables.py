@@ -37,7 +37,7 @@ def interrupted(sample: Sample, frames: Sequence[PyFrame]) -> int | None:
 
     A handler is the function above it that was given a signal's number and, right after it, the frame object of the
     frame below (Modules/signalmodule.c `_PyErr_CheckSignalsTstate`, 3.8 to 3.15). No other call gives its caller's
-    frame like this. A handler that is written in C has no frame, and one that has let go of its arguments is not seen.
+    frame like this. A handler that is written in C has no frame, and one that no longer has its arguments is not seen.
     """
     for position, below in enumerate(frames[1:], 1):
         for number, frame in _pairs(sample, frames[position - 1]):

@@ -1,10 +1,10 @@
 """Find the threads inside `with lock:`, of a lock that itself keeps no owner: threading's, or multiprocessing's.
 
-A thread inside has the lock's bound `__exit__` on its frame's stack, put there once `__enter__` is done (up to 3.10:
-named as live once it is done) and gone before `__exit__` is called; from 3.14 on the unbound one, and next to it the
-lock (Python/bytecodes.c LOAD_SPECIAL). Above what is live a stack keeps old values, so how deep it is has to be known
-exactly: from 3.11 on the exception table says it for the instruction that a frame is at, before that the innermost
-block does. Only of threads that sleep meanwhile is any of it true: the caller sees to that.
+A thread inside has the lock's bound `__exit__` on its frame's stack. It is put there once `__enter__` is done (up to
+3.10: named as live once it is done) and gone before `__exit__` is called. From 3.14 on it is the unbound one, and next
+to it the lock (Python/bytecodes.c LOAD_SPECIAL). Above its live values a stack keeps old ones, so its depth has to be
+known exactly. From 3.11 on the exception table has it for the instruction that a frame is at, before that the innermost
+block has it. Only of threads that sleep meanwhile is any of it true: the caller sees to that.
 
 A `@contextmanager` that has the `with` in it stands on the stack as itself, and its generator's own stack is read.
 Locks that an ExitStack has entered, or a suspended coroutine holds, are not seen here: `held` finds them.

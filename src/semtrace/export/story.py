@@ -77,7 +77,7 @@ def gather(replay: Replay, since: Moment | None = None, until: Moment | None = N
         for snapshot in replay.between(since, until):
             gatherer.add(snapshot)
         for events, _ in traced_batches(replay.recording, since, until):
-            gatherer.hear(Timeline.spans_of(events))
+            gatherer.add_spans(Timeline.spans_of(events))
         return gatherer.story(replay)
 
 
@@ -114,7 +114,7 @@ class _Gatherer:
         if len(self._sampled) + len(self._exact) > MOST_SPANS or self._counted > MOST_COUNTS:
             raise UsageError("the recording is too long for one export", _PART)
 
-    def hear(self, spans: Iterable[Span]) -> None:
+    def add_spans(self, spans: Iterable[Span]) -> None:
         self._exact.extend(spans)
         if len(self._exact) > MOST_SPANS:
             raise UsageError("the recording has too many events for one export", _PART)

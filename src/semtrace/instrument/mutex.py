@@ -1,10 +1,11 @@
 """The hot path of Lock and RLock: closures in which everything is a local name, for they run at every acquire.
 
-The holder of the semaphore writes the books, so the semaphore itself serializes them: at an acquire they are written
+The holder of the semaphore writes the books, so the semaphore itself serializes them. At an acquire they are written
 after it was taken, at a release before it is given back. What comes after that does no harm if it comes late.
 
-An exception within the book-keeping is either ours (tracing goes off, the operation goes on) or a signal handler's (it
-goes to the application; an acquire releases the semaphore first, for the caller will not know that it has it).
+An exception within the book-keeping may be ours: tracing goes off, and the operation goes on. Or it is a signal
+handler's and goes to the application. An acquire releases the semaphore first then, for the caller will not know that
+it has it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The tracing of this process: opened at the first lock, again after a fork, closed at exit.
 
-A hot path compares one word with the one that it saw last, and asks `view` when they differ: because a viewer came,
-because the process forked, or because tracing went off. All else happens here, rarely. There are no locks in here:
-a fork or a signal could come while one is held. What must be done once is claimed by a `list.pop`, which is atomic.
+A hot path compares one word with the one that it saw last, and asks `view` when they differ. They do when a viewer
+came, the process forked, or tracing went off. All else happens here, rarely. There are no locks in here: a fork or a
+signal could come while one is held. What must be done once is claimed by a `list.pop`, which is atomic.
 """
 
 from __future__ import annotations

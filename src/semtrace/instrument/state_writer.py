@@ -1,7 +1,7 @@
 """The process's state file: made, mapped, filled. What is written at each acquire is written by the hot paths.
 
-A mapping is never closed: CPython's mmap keeps a duplicate of the descriptor and closes that number with it, which by
-then may be a file of the application (daemons close all descriptors).
+A mapping is never closed. CPython's mmap keeps a duplicate of the descriptor and closes that number with it. By then it
+may be a file of the application (daemons close all descriptors).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The viewers' FIFOs: found, checked, written to without ever waiting.
 
-A descriptor is never closed while a thread may be about to write to it: /dev/null is put in its place, and the number
+A descriptor is never closed while a thread may be about to write to it. /dev/null is put in its place, and the number
 is used again for the next viewer. The numbers are high ones, which the kernel gives to nobody else as long as lower
-ones are free: an application that closes all descriptors does not so easily get one of ours for its own.
+ones are free. So an application that closes all descriptors rarely gets one of ours.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def check(command: Sequence[str]) -> None:
 
 
 def replace_by(command: Sequence[str]) -> None:
-    """Becomes the server: nothing stands between it and its signals, output and exit code. Returns only by raising."""
+    """Become the server, so that its signals, output and exit code are its own. Returns only by raising."""
     program = _program(command)
     sys.stdout.flush()
     try:
@@ -161,7 +161,7 @@ class Launched:
         self._popen.send_signal(number)
 
     def forget(self) -> None:
-        """Removes the log of a server that has ended, and what its killed workers left. Until then the log is open
+        """Remove the log of a server that has ended, and what its killed workers left. Until then the log is open
         here: another run leaves it alone.
         """
         for root in self._roots if not self.running else ():

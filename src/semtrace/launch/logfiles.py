@@ -30,7 +30,7 @@ def make() -> tuple[int, Path]:
 
 
 def name_after(log: Path, pid: int) -> Path:
-    """Gives it the name of the server that writes it: of this very process, for pids are reused."""
+    """Give it the name of the server that writes it: of this very process, for pids are reused."""
     server = read_stat(pid)
     if server is None:
         return log
@@ -42,7 +42,7 @@ def name_after(log: Path, pid: int) -> Path:
 
 
 def sweep(directory: Path | None = None) -> None:
-    """Removes those of this user whose server has ended and that nobody writes any more, as far as that is known."""
+    """Remove those of this user whose server has ended and that nobody writes any more, as far as that is known."""
     folder = directory or Path(tempfile.gettempdir())
     with contextlib.suppress(OSError), safefile.directory(folder, private=False) as fd:
         for name in os.listdir(fd):  # noqa: PTH208  pathlib has no directory by its descriptor

@@ -298,7 +298,7 @@ _PIDFD = re.compile(rb"^Pid:\t(-?\d+)$", re.MULTILINE)
 
 
 def pidfd_process(pid: int, fd: int) -> int | None:
-    """Return the PID behind a pidfd, by our own PID namespace (kernel/pid.c pidfd_show_fdinfo); None if that process
+    """Return the PID behind a pidfd, by our own PID namespace (kernel/pid.c pidfd_show_fdinfo). None if that process
     was reaped, cannot be seen from here, or if it is not a pidfd.
     """
     found = _PIDFD.search(read(f"/proc/{pid}/fdinfo/{fd}", 4096) or b"")

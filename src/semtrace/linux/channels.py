@@ -187,7 +187,7 @@ class Found:
     """The answer of a sweep over all processes.
 
     `hidden_kin` are the processes that could not be asked and may have inherited any descriptor of the server.
-    `hidden_others` could not be asked either; they have one only if it was handed to them through a socket, or if it
+    `hidden_others` could not be asked either. They have one only if it was handed to them through a socket, or if it
     was made above the server, as a shell's pipe is. `settled`: False if processes start faster than they can be asked.
     `sees_all`: False in a container, or where /proc hides processes.
     """

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from semtrace.linux import withheld
 from semtrace.linux.process import PAGE_SIZE
 
-# Documentation/admin-guide/mm/pagemap.rst. The upper byte of an entry is that of a page that is present (bit 63) and
-# nothing else: not swapped (62), of a file or shared memory (61), write-protected for userfaultfd (57), or mapped by
-# one process only (56). Bits 0 to 54 are the page's number. Bit 55 (soft-dirty) is a process's own.
+# Documentation/admin-guide/mm/pagemap.rst. The upper byte of an entry for a page that is present (bit 63) and nothing
+# else. It is not swapped (62), of a file or shared memory (61), write-protected for userfaultfd (57), or mapped by one
+# process only (56). Bits 0 to 54 are the page's number. Bit 55 (soft-dirty) is a process's own.
 _ENTRY_SIZE = 8
 _COMMON, _UPPER = 0x80, 56
 _NUMBER = (1 << 55) - 1
@@ -62,8 +62,8 @@ class PageTable:
 
 
 def common_parts(table: PageTable, others: Sequence[PageTable], start: int, end: int) -> list[Parts]:
-    """Return the parts of [start, end), which are whole pages, that a process has in common with each of the others at
-    this moment; fewer lists if the last has all of it.
+    """Return the parts of [start, end), in whole pages, that a process shares with each of the others now. There are
+    fewer lists if the last has all of it.
 
     Its own entries are read before and after those of the others: a page that it had both times, it had meanwhile.
     """

@@ -64,7 +64,7 @@ def read_file_locks() -> list[FileLock] | None:
 
 
 class LockTable:
-    """Reads `/proc/locks` again and again. A line that was there before is not parsed again: the machine may have
+    """Read `/proc/locks` again and again. A line that was there before is not parsed again: the machine may have
     thousands that the server has nothing to do with.
     """
 

@@ -27,7 +27,7 @@ _WAIT, _WAIT_BITSET = 0, 9
 @dataclass(frozen=True)
 class Thread:
     """The position of one thread. `syscall` is None while it runs, NO_SYSCALL when it is off the processor in its own
-    code; `futex` is the address of the word that it sleeps on, `timed` whether a timeout will wake it, `stack` its
+    code. `futex` is the address of the word that it sleeps on, `timed` whether a timeout will wake it, `stack` its
     stack pointer there.
     """
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from semtrace.linux import safefile
 
-# Until then a write lease was refused for every file of a tmpfs, because its directory keeps a reference to the file:
+# Until then a write lease was refused for every file of a tmpfs, because its directory keeps a reference to the file.
 # fs/locks.c check_conflicting_open counted references to dentry and inode (commit 387e3746d01c).
 _COUNTS_READERS = (5, 3)
 

@@ -1,7 +1,7 @@
 """Decide which processes can have inherited a mapping, by the exec that made the program image that they share.
 
-A mapping is inherited by fork and lost by exec. So memory without a name is mapped only by processes of one image, and
-all of these were forked, one from the other, by the process that executed it: the root. No process of another image can
+A mapping is inherited by fork and lost by exec. So memory without a name is mapped only by processes of one image. All
+of these were forked, one from the other, by the process that executed it, the root. No process of another image can
 have it, and none that started before the root. Nor can any outside the root's pid namespace, for no fork leads out of a
 pid namespace (pid_namespaces(7)).
 """
@@ -31,7 +31,7 @@ Image = tuple[int, int, bytes]
 def image_of(pid: int) -> Image | None:
     """Return what all processes that run on from one exec have in common, and no others; None if it cannot be seen.
 
-    Where code and stack begin is the same at each exec if the machine does not randomise addresses; the random bytes
+    Where code and stack begin is the same at each exec if the machine does not randomise addresses. The random bytes
     that the kernel gives the program differ all the same.
     """
     where = image(pid)

@@ -1,6 +1,6 @@
 """Read a process's mappings: the semaphores it shares, and the memory that may hold interpreter objects.
 
-Semaphores are asked for by the PROCMAP_QUERY ioctl where the kernel has it (Linux 6.11): it visits shared file mappings
+Semaphores are asked for by the PROCMAP_QUERY ioctl where the kernel has it (Linux 6.11). It visits shared file mappings
 only, so its cost does not grow with the thousands of other lines. Older kernels give the text of `/proc/PID/maps`.
 """
 
@@ -55,7 +55,7 @@ class Mapping(NamedTuple):
 
     @property
     def holds_objects(self) -> bool:
-        """True for the memory that allocators use: private, writable, of no file, not the main thread's stack."""
+        """Return True for memory of allocators: private, writable, without a file, not the main thread's stack."""
         return self.perms.startswith("rw-p") and not self.path.startswith(("/", "[stack", "[v"))
 
 

@@ -21,9 +21,9 @@ _U64 = struct.Struct("<Q")
 # 64-bit.
 HIGHEST_ADDRESS = 1 << 56
 
-# wmemchr(3) compares four bytes at a time, several words at once, and releases the interpreter lock meanwhile: seven
-# words are found in what a processor's cache holds at 6 GB/s, against 1.4 GB/s for `bytes.find` with one (measured:
-# AMD EPYC, glibc 2.36). wchar_t has 32 bits on Linux, with glibc and with musl.
+# wmemchr(3) compares four bytes at a time, several words at once, and releases the interpreter lock meanwhile. Seven
+# words are found in what a processor's cache holds at 6 GB/s, against 1.4 GB/s for `bytes.find` with one (measured: AMD
+# EPYC, glibc 2.36). wchar_t has 32 bits on Linux, with glibc and with musl.
 _wmemchr = ctypes.CDLL(None).wmemchr
 _wmemchr.restype = ctypes.c_void_p
 _wmemchr.argtypes = (ctypes.c_void_p, ctypes.c_uint32, ctypes.c_size_t)
@@ -34,8 +34,9 @@ _IN_CACHE = 1 << 17
 
 
 class Memory:
-    """The memory of one process. The open file stays bound to the program image that it was opened on: after an exec or
-    the end of the process every read gives None, even if the pid is given out again."""
+    """The memory of one process. The open file stays bound to the program image that it was opened on. After an exec or
+    the end of the process every read gives None, even if the PID is used again.
+    """
 
     __slots__ = ("_fd", "bytes_read", "pid", "reads")
 

@@ -13,9 +13,9 @@ from semtrace.linux.machine import MACHINE
 from semtrace.linux.memory import Memory
 from semtrace.linux.process import PAGE_SIZE
 
-# How far above the stack pointer the words are compared. From the futex call of take_gil to SemLock.acquire, which
-# waits for the interpreter lock, lie 376 to 424 bytes (measured: CPython 3.8 to 3.13 on x86-64, glibc 2.36, builds of
-# pyenv and of Debian). Ten times as much leaves room for builds without optimisation and for a signal's frame.
+# How far above the stack pointer the words are compared. 376 to 424 bytes lie between the futex call of take_gil and
+# SemLock.acquire, which waits for the interpreter lock. (Measured: CPython 3.8 to 3.13 on x86-64, glibc 2.36, builds of
+# pyenv and of Debian.) Ten times as much leaves room for builds without optimisation and for a signal's frame.
 WINDOW = 4096
 
 # A thread that waits inside Python has a larger stack than this.
@@ -39,7 +39,7 @@ def returns_into(memory: Memory, stack: int, code: Ranges) -> bool | None:
 # How far above the stack pointer the frame of a signal handler may lie, and how many words are tried as its beginning.
 _HANDLER_WINDOW, _MOST_TRIED = 1 << 15, 256
 
-# The address of the code that a handler returns to begins struct rt_sigframe (arch/x86/include/asm/sigframe.h); behind
+# The address of the code that a handler returns to begins struct rt_sigframe (arch/x86/include/asm/sigframe.h). Behind
 # it struct ucontext has the interrupted registers: rsp and rip as words 20 and 21 (uapi/asm/ucontext.h, sigcontext.h).
 _RSP_AT, _RIP_AT = 8 + 160, 8 + 168
 HANDLERS_KNOWN = bool(MACHINE.restorers)

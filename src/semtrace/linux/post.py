@@ -22,8 +22,8 @@ from semtrace.linux.process import PAGE_SIZE
 from semtrace.linux.shm import SIZE
 from semtrace.model import SemId
 
-# include/uapi/linux/futex.h. The operand is 12 bits with a sign, and so is the value to compare with: -2 is never
-# met, for SEM_VALUE_MAX is 2147483647, and musl has -1 (up to 1.2.3) or a bit of its own besides.
+# include/uapi/linux/futex.h. The operand is 12 bits with a sign, and so is the value to compare with. -2 is never met,
+# for SEM_VALUE_MAX is 2147483647, and musl has -1 (up to 1.2.3) or also a bit of its own.
 _FUTEX_WAKE_OP = 5
 _OP_SET, _CMP_EQ, _MINUS_TWO = 0 << 28, 0 << 24, 0xFFE
 MOST_UNITS = 0x7FF
@@ -48,7 +48,7 @@ class OpenSemaphore:
     """
 
     def __init__(self, fd: int, way: str) -> None:
-        """Takes over the descriptor."""
+        """Own the descriptor from now on."""
         self.way = way
         self._fd = fd
 
@@ -61,7 +61,7 @@ class OpenSemaphore:
         os.close(self._fd)
 
     def reserve(self) -> bool:
-        """True if no other semtrace has reserved it; the reservation goes with the descriptor.
+        """Return True if no other semtrace has reserved it; the reservation goes with the descriptor.
 
         An flock on the semaphore's own file: it holds in every namespace from which the file can be reached, and
         neither glibc nor Python ever asks for one.
@@ -87,8 +87,8 @@ class OpenSemaphore:
         exchanges the value atomically and wakes under the same lock (kernel/futex/waitwake.c futex_wake_op). So there
         are never more units than `units`, and nobody can be killed between the two. Raises OSError.
 
-        It is right for musl's semaphores too. Setting the value takes musl's mark of a waiter away, but its sem_post
-        also wakes where its count of waiters is not 0 (src/thread/sem_post.c, 1.2.3 and 1.2.6), so nobody is forgotten.
+        It is right for musl's semaphores too. Setting the value removes musl's mark of a waiter. But its sem_post also
+        wakes where its count of waiters is not 0 (src/thread/sem_post.c, 1.2.3 and 1.2.6), so no waiter is forgotten.
         """
         if not 0 < units <= MOST_UNITS or futex.NUMBER is None or os.fstat(self._fd).st_size < SIZE:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))

@@ -54,18 +54,18 @@ class Stat:
 
     @property
     def forked(self) -> bool:
-        """True if it runs on from a fork, without an exec of its own."""
+        """Return True if it runs on from a fork, without an exec of its own."""
         return bool(self.flags & PF_FORKNOEXEC)
 
     @property
     def ended(self) -> bool:
-        """False for a process of which only the first thread has ended, though the kernel calls all of it a zombie."""
+        """Return True if all threads have ended. The kernel calls it a zombie as soon as the first one has."""
         return self.state in ("zombie", "dead") and self.threads <= 1
 
     @property
     def dying(self) -> bool:
-        """True once nothing of it can run any more. It has ended, or its last thread has given up its memory and is
-        about to end (the kernel shows no size then, fs/proc/array.c do_task_stat).
+        """Return True once no thread of it can run any more. It has ended, or its last thread has given up its memory
+        and is about to end (the kernel shows no size then, fs/proc/array.c do_task_stat).
         """
         return self.ended or (self.threads <= 1 and not self.vsize)
 
@@ -121,7 +121,7 @@ def process_ids() -> set[int]:
 
 
 def still(process: ProcessId) -> bool:
-    """True while this very process, not a later one of the same pid, is alive."""
+    """Return True while this very process, not a later one of the same pid, is alive."""
     stat = read_stat(process.pid)
     return stat is not None and stat.id == process and not stat.ended
 

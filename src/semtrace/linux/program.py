@@ -99,7 +99,7 @@ def effective_user(process: ProcessId) -> int | None:
 
 
 def may_handle_signal(pid: int, tid: int) -> bool:
-    """Return True if the thread may be inside a signal handler: a signal that the process catches is blocked in it
+    """Return True if the thread may be inside a signal handler. A signal that the process catches is blocked in it then
     (proc.rst, table 1-2: SigBlk, SigCgt), as each is while its handler runs. True also if that cannot be read.
     """
     raw = read(f"/proc/{pid}/task/{tid}/status", 16384) or b""
@@ -136,7 +136,7 @@ def is_kernel_thread(stat: Stat) -> bool:
 
 
 def is_spawned(command: tuple[str, ...]) -> bool:
-    """True for a child that multiprocessing, billiard or loky started with the spawn or forkserver method.
+    """Return True for a child that multiprocessing, billiard or loky started with the spawn or forkserver method.
 
     Not for a resource tracker: it runs nothing of the application's. setproctitle, merely imported, has the arguments
     come without the NULs between them, torn at every blank.

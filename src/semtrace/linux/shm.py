@@ -18,9 +18,9 @@ from semtrace.model import SemId, SharedMemory
 
 DIRECTORY = "/dev/shm"
 
-# sem_open of glibc puts `sem.` before the name (nptl/sem_open.c, shm_get_name), that of musl nothing; and the maker's
-# mapping shows the temporary file that was linked to it: `sem.XXXXXX`, and `tmp-NNN` (musl src/thread/sem_open.c).
-# Who opens one by its name under musl shows that name, of which only Python's are known for one.
+# sem_open of glibc puts `sem.` before the name (nptl/sem_open.c, shm_get_name), that of musl nothing. The maker's
+# mapping shows the temporary file that was linked to it: `sem.XXXXXX`, and `tmp-NNN` (musl src/thread/sem_open.c). Who
+# opens one by its name under musl shows that name, of which only Python's are known for one.
 _PREFIX = "sem."
 _MUSL_NAME = r"mp-[a-z0-9_]{8}|loky-\d+-[a-z0-9_]{8}"
 _MUSL_FILE = re.compile(rf"(?:{_MUSL_NAME})\Z")
@@ -237,7 +237,7 @@ def _is_file(semaphore: SemId, device: int, inode: int) -> bool:
 
 def opened(memory: Memory, pointer_at: int, semaphore: SemId) -> int | None:
     """Return how often the process has opened a semaphore, by the C library's table entry whose pointer to it lies at
-    `pointer_at`; 0 for an entry that was given back, None without an entry.
+    `pointer_at`. 0 for an entry that was given back, None without an entry.
     """
     raw = memory.read(pointer_at - _ENTRY.size + 8, _ENTRY.size + 2)
     if raw is not None:

@@ -13,8 +13,8 @@ from semtrace.linux.process import thread_ids
 class Stillness:
     """A period without running threads. It begins when it is made.
 
-    A thread that is off the processor has all the time that it ever ran in its account (kernel/sched/core.c
-    put_prev_task, in nanoseconds), so it has not run if it is asleep and its account is what it was.
+    When a thread leaves the processor, the kernel adds all its time to its account, in nanoseconds (kernel/sched/core.c
+    put_prev_task). So a thread that is asleep has not run if its account has not changed.
     """
 
     def __init__(self, pids: Collection[int]) -> None:

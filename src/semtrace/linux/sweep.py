@@ -107,7 +107,7 @@ class _Use:
 
 
 def sees_all_processes() -> bool:
-    """False inside a container: processes outside it do not show in its /proc."""
+    """Return False inside a container: processes outside it do not show in its /proc."""
     try:
         return Path("/proc/self/ns/pid").stat().st_ino == _INITIAL_PID_NAMESPACE
     except OSError:

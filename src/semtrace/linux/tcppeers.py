@@ -23,7 +23,7 @@ _Ends = tuple[bytes, bytes]
 
 
 class TcpPeers:
-    """Keeps the connections of each network namespace as they were when first asked for."""
+    """Keep the connections of each network namespace as they were when first asked for."""
 
     def __init__(self) -> None:
         self._peers: dict[str, dict[int, int]] = {}

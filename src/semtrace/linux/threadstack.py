@@ -1,7 +1,7 @@
 """Find stacks of threads among a process's mappings. Their content is mostly left over from calls that have returned.
 
-glibc keeps the stacks of ended threads for new ones, and the kernel joins one to other memory that adjoins, so a stack
-is recognised by the guard page below it and by the thread's control block above.
+glibc keeps the stacks of ended threads for new ones, and the kernel joins a stack to adjoining memory. So a stack is
+recognised by the guard page below it and by the thread's control block above.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """HTTP as far as a scrape needs it: one request a connection, with bounds on how many, how large and how slow.
 
-prometheus_client's own server makes a thread for each connection, without a time-out, and shakes hands for TLS in the
-thread that accepts: one client that says nothing keeps all others out.
+prometheus_client's own server makes a thread for each connection, without a time-out. It shakes hands for TLS in the
+thread that accepts, so one silent client keeps all others out.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def cause(death: Death | None) -> Cause:
 
 
 class Deaths:
-    """Compares the workers of each snapshot with those of the one before, and asks the snapshot how they ended.
+    """Compare the workers of each snapshot with those of the one before, and ask the snapshot how they ended.
 
     `lives` says whether a process that has left the server, and has no certificate, goes on outside it.
     """

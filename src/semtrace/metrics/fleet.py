@@ -20,7 +20,7 @@ _END_S = 2.0
 
 
 class Fleet:
-    """Watches what `find` finds. Not for several threads at once."""
+    """Watch what `find` finds. Not for several threads at once."""
 
     def __init__(self, find: Callable[[], Iterable[Server]], watch: Callable[[Server], Watch]) -> None:
         self._find, self._watch = find, watch

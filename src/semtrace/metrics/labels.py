@@ -1,6 +1,6 @@
 """Labels: how servers and locks are called in metrics. Pure.
 
-A label stays the same when a server restarts, is never a PID, and has nothing of what may be secret: no arguments of a
+A label stays the same when a server restarts, and is never a PID. It has nothing that may be secret: no arguments of a
 command line, and of a dict's keys only plain words.
 """
 
@@ -22,8 +22,8 @@ _PLAIN = re.compile(r"(?:'[A-Za-z_.-]{1,32}'|-?\d{1,4}|True|False|None)\Z")
 # A key as its repr is, up to the bracket that ends it: text in quotes may have brackets of its own.
 _KEY = re.compile(r"((?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^]'\"])*)\]")
 _HIDDEN = "[*]"
-# A part of a path that another process or another time has differently: a number as a PID, the name that tempfile makes
-# up (Lib/tempfile.py _RandomNameSequence), hexadecimal digits as of a UUID.
+# A part of a path that differs between processes or over time. It is a number such as a PID, a name of tempfile
+# (Lib/tempfile.py _RandomNameSequence), or hexadecimal digits such as a UUID.
 _CHANGING = re.compile(r"tmp[a-z0-9_]{8}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}|\d{2,}")
 _SCRIPT = re.compile(r"[\w.+-]{1,64}\Z")
 

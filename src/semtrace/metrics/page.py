@@ -23,7 +23,7 @@ class Page:
 
 
 class ReadingsCollector(Collector):
-    """Gives a registry the families of the newest readings. `publish` is called by one thread, `collect` by any."""
+    """Give a registry the families of the newest readings. `publish` is called by one thread, `collect` by any."""
 
     def __init__(self) -> None:
         self._readings: Readings = {}
@@ -40,7 +40,7 @@ class ReadingsCollector(Collector):
 
 
 class Pages:
-    """Renders pages of readings."""
+    """Render pages of readings."""
 
     def __init__(self) -> None:
         self._collector = ReadingsCollector()

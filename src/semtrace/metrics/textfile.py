@@ -44,8 +44,8 @@ def write(path: Path, text: bytes) -> None:
 
 
 class Writer:
-    """Writes the file again and again. What keeps it from that the first time is an error of the user; later it is
-    reported once, and the file stays as it is: its age shows that nobody watches.
+    """Write the file again and again. A failure at the first time is an error of the user. Later it is reported once,
+    and the file stays as it is. Its age then shows that nobody watches.
     """
 
     def __init__(self, path: Path, report: Callable[[str], object]) -> None:

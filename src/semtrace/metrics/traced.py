@@ -60,7 +60,7 @@ class Counts:
 
 
 class Traced:
-    """Adds up the statistics of one server's locks, snapshot by snapshot."""
+    """Add up the statistics of one server's locks, snapshot by snapshot."""
 
     def __init__(self) -> None:
         self._kept: dict[Key, Counts] = {}

@@ -98,7 +98,7 @@ class Watch:
 
 
 class Pace:
-    """Decides when the next sample is due. Pure."""
+    """Decide when the next sample is due. Pure."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s

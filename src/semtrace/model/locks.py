@@ -11,13 +11,13 @@ from semtrace.model.tracing import Statistics
 class Holder:
     """A claim that the verdict accepted.
 
-    `count` is how many units it took, for an RLock how deep. `since_s` is a lower bound: for how long its thread has
-    slept, or the sampling has seen it so, which cannot tell a long hold from many short ones between the samples. With
-    `evidence` "events" the traced lock itself says so: the time is exact, and `site` is where it was acquired.
-    `asleep_s` is for how long the thread is known not to have run: so long it has let go of nothing. `within`: it is
-    inside `with` the lock, by its frames, and so will release it itself; only asked of one that waits for its own lock.
-    `certain` is False for a process that may not hold it, for the `reason` of the lock: as one that may only have
-    inherited its count at a fork, or is acquiring it and has not counted it yet.
+    `count` is how many units it took, for an RLock how deep. `since_s` is a lower bound: how long its thread has slept,
+    or how long the samples saw it so. Samples cannot tell a long hold from many short ones. With `evidence` "events"
+    the traced lock itself says so: the time is exact, and `site` is where it was acquired. `asleep_s` is for how long
+    the thread is known not to have run: so long it has released nothing. `within`: it is inside `with` the lock, by its
+    frames, and so will release it itself; only asked of one that waits for its own lock. `certain` is False for a
+    process that may not hold it, for the `reason` of the lock. It may only have inherited its count at a fork, or is
+    acquiring it and has not counted it yet.
     """
 
     process: ProcessId
@@ -191,7 +191,7 @@ class Lock:
     """One semaphore as the verdict sees it, or a file with locks: then `file` is set and `kind` is "file".
 
     `kind` is the class of the object in the source (Lock, RLock, Semaphore, BoundedSemaphore, or a subclass's own
-    name), "unknown" without a SemLock. `names` are all names that lead to it, `name` the best of them; `part_of` is the
+    name), "unknown" without a SemLock. `names` are all names that lead to it, `name` the best of them. `part_of` is the
     larger primitive that it is a piece of, and `attribute` the one that has it there (`_rlock`). `separate` is how many
     semaphores bear this name, each in processes of its own. `maximum` is SemLock's maxvalue: 1 for Lock and RLock, n
     for BoundedSemaphore(n), 2147483647 for Semaphore(n), which does not keep its n. `signal` marks the semaphores

@@ -11,12 +11,12 @@ from semtrace.model.names import ProcessId
 class ThreadLockUse:
     """A `threading` lock in one process: private to it, whatever its name says.
 
-    `waiters` are its own threads that sleep in it, None where that was not measured: of a semaphore or an asyncio lock,
-    and of a process whose threads could not be read. `holder` is who has it where that is proved: an RLock says so
-    itself; of a Lock it is the one thread inside `with` it, which is asked only when somebody has long waited.
-    `inherited`: it is locked since the fork. It was never seen free, nobody of the process is seen to have taken it,
-    and the parent was seen to hold the same lock. `address` is that of the lock in the process's memory.
-    `tasks` is how many tasks wait for an asyncio lock; the first has done so for at least `tasks_s`, None if unknown.
+    `waiters` are its own threads that sleep in it, None where that was not measured. It is not for a semaphore, an
+    asyncio lock, and a process whose threads could not be read. `holder` is set where it is proved. An RLock stores it;
+    for a Lock it is the one thread inside `with` it, which is searched only when a thread has long waited. `inherited`:
+    it is locked since the fork. It was never seen free, nobody of the process is seen to have taken it, and the parent
+    was seen to hold the same lock. `address` is that of the lock in the process's memory. `tasks` is how many tasks
+    wait for an asyncio lock; the first has done so for at least `tasks_s`, None if unknown.
     """
 
     process: ProcessId

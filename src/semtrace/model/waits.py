@@ -1,4 +1,4 @@
-"""Waits: which thread is blocked, on what, and who could wake it."""
+"""Waits: the blocked threads, the things that they wait for, and the threads that could wake them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes snapshots of one server: who its processes are, which semaphores they share, who holds and who waits.
+"""Take snapshots of one server: who its processes are, which semaphores they share, who holds and who waits.
 
 An Observer keeps what it learned between snapshots, so that the first costs a search of the server's memory and each
 further one some hundred microseconds. It only reads: no ptrace, no signal, no pause.
@@ -138,7 +138,7 @@ class Observer:
         if not members:
             return self._ended()
         self._learn_settings(members)
-        self._learn_who(members)
+        self._learn_members(members)
         self._lives.update(self._now_s, (member.id for member in members))
         self._searching = None
         self._rounds.begin(self._now_s)
@@ -167,11 +167,11 @@ class Observer:
         return self._deaths.fds
 
     def undecided(self) -> bool:
-        """True while a further snapshot soon would know more: a search, a walk for names or a proof is under way."""
+        """Return True while a search, a walk for names or a proof is under way: a later snapshot may know more."""
         return self._prover.unproved or self.unread()
 
     def unread(self) -> bool:
-        """True while memory is still to be read, which takes as long as the processors let us."""
+        """Return True while memory is still to be read, which takes as long as the processors let us."""
         return (
             self._searches()
             or self._book.unvisited
@@ -226,7 +226,7 @@ class Observer:
     # -- who and what there is
 
     def _learn_settings(self, members: Sequence[Member]) -> None:
-        """Reads a gunicorn's settings again when its workers are others, as after a HUP."""
+        """Read a gunicorn's settings again when its workers are others, as after a HUP."""
         workers = frozenset(member.id for member in members if member.role == "worker")
         if self._workers is None:
             self._workers = workers  # the search for the server has just read them
@@ -274,7 +274,7 @@ class Observer:
             return set(self._fleet.mappers)
         return {semaphore for semaphore, who in self._fleet.ids.items() if not processes.isdisjoint(who)}
 
-    def _learn_who(self, members: Sequence[Member]) -> None:
+    def _learn_members(self, members: Sequence[Member]) -> None:
         changed = self._fleet.follow(members, self._now_s)
         if not self._book.unvisited:  # a name spares the search for an owner
             self._ownership.want(self._fleet.mappers)
@@ -325,8 +325,8 @@ class Observer:
         return Judged(read, Verdict("unknown", reason="in flux: it was mapped elsewhere in every sample"), waiters)
 
     def _stale(self, semaphore: SemId, claims: Iterable[Claim]) -> list[Watched]:
-        """The processes that took part in a reading and do not map the lock any more where they had it: the one that
-        gave the value, and those whose counts say something.
+        """Return the processes of a reading that no longer map the lock where they had it. Only those count that gave
+        the value or have counts.
         """
         counting = {claim.process for claim in claims if claim.count}
         mappers = self._fleet.mappers.get(semaphore, ())

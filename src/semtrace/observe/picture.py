@@ -32,7 +32,7 @@ class _Blocked:
 
 
 class Picture:
-    """Keeps the clocks: since when each holder and waiter was seen, and how busy each process is."""
+    """Keep the clocks: since when each holder and waiter was seen, and how busy each process is."""
 
     def __init__(
         self, fleet: Fleet, directories: Sequence[ShmDirectory], baselines: Mapping[SemId, Baselines] | None = None

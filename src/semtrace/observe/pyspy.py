@@ -223,7 +223,7 @@ def _of_one(process: ProcessId, run: Run) -> Iterator[tuple[int, Stack]]:
 
 
 def _run(process: ProcessId, run: Run) -> bytes:
-    """Tries again where the process moved under the reading, and not for long where it ended."""
+    """Try again where the process moved under the reading, and not for long where it ended."""
     attempts = 1
     while True:
         try:

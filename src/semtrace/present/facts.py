@@ -87,7 +87,7 @@ from semtrace.present.deaths import death_text
 from semtrace.present.places import place_lines, place_text
 from semtrace.present.waits import target_text
 from semtrace.present.wording import (
-    lasting,
+    duration,
     lock_kind,
     lock_name,
     lock_names,
@@ -128,14 +128,14 @@ def _(fact: HolderUnknown) -> Iterator[str]:
 def _(fact: HeldBy) -> Iterator[str]:
     for hold in fact.holds[:_FEW]:
         doubt = "" if hold.certain else ", which is not certain"
-        yield f"held by {thread_name(hold.thread)}{lasting(hold.since)}{doubt}"
+        yield f"held by {thread_name(hold.thread)}{duration(hold.since)}{doubt}"
     yield from place_lines(hold.thread for hold in fact.holds)
 
 
 @_lines.register
 def _(fact: WaitedFor) -> Iterator[str]:
     many = counted(len(fact.threads), "thread waits", "threads wait")
-    since = lasting(fact.longest, "wait")
+    since = duration(fact.longest, "wait")
     one = ", the longest" if since and len(fact.threads) > 1 else ""
     yield f"{many} for it{one}{since}: {pids(each.pid for each in fact.threads)}"
     yield from place_lines(fact.threads)
@@ -145,7 +145,7 @@ def _(fact: WaitedFor) -> Iterator[str]:
 def _(fact: TasksWait) -> Iterator[str]:
     many = counted(fact.tasks, "task waits", "tasks wait")
     first = ", the first" if fact.tasks > 1 else ""
-    yield f"{many} for it in the event loop of PID {fact.process.pid}{first}{lasting(fact.since, 'wait')}"
+    yield f"{many} for it in the event loop of PID {fact.process.pid}{first}{duration(fact.since, 'wait')}"
 
 
 @_lines.register
@@ -166,7 +166,7 @@ def _(fact: DeadByFile) -> Iterator[str]:
 
 @_lines.register
 def _(fact: LastSeen) -> Iterator[str]:
-    held = f", by then{lasting(fact.held)}" if fact.held else ""
+    held = f", by then{duration(fact.held)}" if fact.held else ""
     if fact.held and fact.held.measure == "samples":
         held = f", in every sample over the {age(fact.held.seconds)} before, in one hold or in several"
     gone = f"it was gone {age(fact.ended_s)} ago"
@@ -263,7 +263,7 @@ def _(fact: RingLink) -> Iterator[str]:
     has = "took" if fact.took else "holds"
     wants = "it" if fact.wants == fact.holds else lock_kind(fact.wants)
     place = f", at {place_text(fact.thread.place)}" if fact.thread.place else ""
-    yield f"{thread_name(fact.thread)} {has} {lock_kind(fact.holds)} and waits for {wants}{lasting(fact.since)}{place}"
+    yield f"{thread_name(fact.thread)} {has} {lock_kind(fact.holds)} and waits for {wants}{duration(fact.since)}{place}"
 
 
 @_lines.register
@@ -317,7 +317,7 @@ def _(fact: SemaphoresInRing) -> Iterator[str]:
 def _(fact: BlockedOn) -> Iterator[str]:
     place = f", at {place_text(fact.thread.place)}" if fact.thread.place else ""
     waits = "waits" if fact.since is None else "has waited"
-    yield f"{thread_name(fact.thread)} {waits} for {target_text(fact.target)}{lasting(fact.since, 'wait')}{place}"
+    yield f"{thread_name(fact.thread)} {waits} for {target_text(fact.target)}{duration(fact.since, 'wait')}{place}"
 
 
 @_lines.register

@@ -32,7 +32,7 @@ from semtrace.model import (
     WorkersBlocked,
 )
 from semtrace.present.waits import target_text
-from semtrace.present.wording import class_name, lasting, lock_name, lock_names, pids, thread_name, with_article
+from semtrace.present.wording import class_name, duration, lock_name, lock_names, pids, thread_name, with_article
 from semtrace.text import clean, counted, counted_names, size
 
 _FEW = 3
@@ -64,7 +64,7 @@ def _stuck(finding: Finding) -> str:
     if workers is not None and (not workers.proven or workers.workers == workers.of_workers):
         many = f"{workers.workers} of {counted(workers.of_workers, 'worker')}"
         state = "are stuck: they " if workers.proven and finding.over_s is None else ""
-        return f"{many} {state}{verb}{what}{lasting(finding.since, 'wait')}"
+        return f"{many} {state}{verb}{what}{duration(finding.since, 'wait')}"
     who = [fact.thread for fact in finding.facts if isinstance(fact, BlockedOn)]
     if len(who) == 1:
         if finding.over_s is not None:
@@ -190,12 +190,12 @@ def _timeout_risk(finding: Finding) -> str:
 def _long_hold(finding: Finding) -> str:
     has = "has " if finding.over_s is None else ""
     who = thread_name(finding.threads[0])
-    return f"{who} {has}held {_name(finding)}{lasting(finding.since)} without a break"
+    return f"{who} {has}held {_name(finding)}{duration(finding.since)} without a break"
 
 
 def _long_wait(finding: Finding) -> str:
     ring = [fact for fact in finding.facts if isinstance(fact, RingLink)]
-    over, since = finding.over_s is not None, lasting(finding.since)
+    over, since = finding.over_s is not None, duration(finding.since)
     if ring:
         have = "" if over else "have "
         wanted = lock_names(link.wants for link in ring)

@@ -30,7 +30,7 @@ def thread_name(each: ThreadRef) -> str:
     return thread(each.process, each.tid)
 
 
-def lasting(elapsed: Elapsed | None, what: str = "hold") -> str:
+def duration(elapsed: Elapsed | None, what: str = "hold") -> str:
     """Return ` for at least 3.2s`, exactly where events say it; of what every sample saw that it may have been several.
     Empty where it is not known.
     """

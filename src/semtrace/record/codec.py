@@ -181,8 +181,8 @@ class Maybe:
 
 
 class Many:
-    """A tuple of any length of one type: its length; of the changes, also how many of the elements that were there
-    have changed, each with its distance from the one before; then the new elements.
+    """A tuple of any length of one type: its length, then its new elements. A change also has how many of the former
+    elements have changed, each with its distance from the one before.
     """
 
     def __init__(self, inner: Codec) -> None:

@@ -13,7 +13,7 @@ from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.state import State
 
 
-class Collecting:
+class TraceCollector:
     """A `TraceSource` that polls state files, and keeps the bytes that come through its own pipes."""
 
     live = False

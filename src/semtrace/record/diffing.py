@@ -92,7 +92,7 @@ def _side(path: Path, limits: Limits, tell: Callable[[str], object] | None) -> S
         for snapshot in replay.between(None, None):
             gathered.add(snapshot)
         for events, lost in traced_batches(replay.recording):
-            gathered.hear(events, lost)
+            gathered.add_events(events, lost)
         return gathered.side()
 
 
@@ -139,7 +139,7 @@ class _Gathered:
         began = round(snapshot.monotonic_s - (for_s or 0.0), 1)
         self._sampled[lock, what][who, began] = for_s or 0.0
 
-    def hear(self, events: Iterable[TracedEvent], lost: Iterable[ProcessId]) -> None:
+    def add_events(self, events: Iterable[TracedEvent], lost: Iterable[ProcessId]) -> None:
         """Take events in their order; of these processes some were lost before."""
         self._followed.forget(lost)
         for event in events:

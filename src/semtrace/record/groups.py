@@ -30,7 +30,7 @@ class Frame(NamedTuple):
 
 
 class GroupWriter:
-    """Makes chunks of snapshots; `begins` says that the next one begins a group."""
+    """Make chunks of snapshots; `begins` is True if the next one begins a group."""
 
     def __init__(self, schema: Schema, group_ns: int = GROUP_NS) -> None:
         self._codec = schema.codec
@@ -70,7 +70,7 @@ class GroupWriter:
 
 
 class GroupReader:
-    """Reads the chunks of groups in their order. After a damaged one the rest of its group cannot be read."""
+    """Read the chunks of groups in their order. After a damaged one the rest of its group cannot be read."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

@@ -19,7 +19,7 @@ from semtrace.lazydata import dataclass
 from semtrace.model import Snapshot
 from semtrace.record.chunks import Chunk, ChunkKind, Compression, deflated, plain
 from semtrace.record.numbers import Damaged
-from semtrace.record.schema import Reader, Schema, Strange
+from semtrace.record.schema import Reader, Schema, SchemaMismatch
 
 FORMAT = 1
 _LONGEST = 1 << 20
@@ -86,7 +86,7 @@ def decode_head(chunk: Chunk | None, types: Schema) -> tuple[Head, Reader]:
     try:
         reader = types.reader(table.get("types"))
         return _head(table, chunk), reader
-    except Strange as error:
+    except SchemaMismatch as error:
         raise NotARecording(_other_version(table, str(error)), "open it with that version") from error
     except Damaged as error:
         raise NotARecording("the head of the recording is damaged", "copy the file again") from error

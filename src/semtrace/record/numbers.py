@@ -84,7 +84,7 @@ def _rest(bits: int) -> bytes:
 
 
 class Cursor:
-    """Reads from bytes that may be anything. Raises Damaged at whatever the format does not allow."""
+    """Read from bytes that may be anything. Raises Damaged at whatever the format does not allow."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -12,7 +12,7 @@ from semtrace.observe.observer import Observer
 from semtrace.observe.pyspy import confirmed, with_stacks
 from semtrace.present.deaths import death_text
 from semtrace.record.chunks import Chunk, ChunkKind
-from semtrace.record.collecting import Collecting
+from semtrace.record.collecting import TraceCollector
 from semtrace.record.eventlog import event_chunks, legend_chunk
 from semtrace.record.groups import Frame, GroupWriter
 from semtrace.record.head import encode_head, new_head, schema
@@ -46,7 +46,7 @@ class Wanted:
 
 
 class Recorder:
-    """Takes snapshots when `step` is called, until the server has ended. `close` gives everything back.
+    """Take snapshots when `step` is called, until the server has ended. `close` closes everything.
 
     `written` counts the snapshots in the file, `events` the events that came, `reasons` say why a ring was written.
     """
@@ -59,8 +59,8 @@ class Recorder:
         self.reasons: list[str] = []
         self.last: Snapshot | None = None
         self._wanted = wanted
-        self._collecting = Collecting() if wanted.events else None
-        self._observer = Observer(server, trace_source=self._collecting or StateFilePoller(), limits=wanted.limits)
+        self._collector = TraceCollector() if wanted.events else None
+        self._observer = Observer(server, trace_source=self._collector or StateFilePoller(), limits=wanted.limits)
         self._groups = GroupWriter(schema())
         self._ring = None if wanted.keep_s is None else Ring(int(wanted.keep_s * 1e9), _MOST_KEPT)
         self._open_until_ns = 0
@@ -77,12 +77,12 @@ class Recorder:
 
     @property
     def wants_events(self) -> bool:
-        return self._collecting is not None
+        return self._collector is not None
 
     @property
     def ready(self) -> tuple[int, ...]:
         """Return descriptors that can be read when there are events to store."""
-        return (self._collecting.drain.ready,) if self._collecting else ()
+        return (self._collector.drain.ready,) if self._collector else ()
 
     @property
     def ends(self) -> list[int]:
@@ -127,12 +127,12 @@ class Recorder:
 
     def store_events(self) -> None:
         """Record the events that came since the last time."""
-        if self._collecting is None:
+        if self._collector is None:
             return
         now_ns = time.monotonic_ns()
-        if legend := self._collecting.legend():
+        if legend := self._collector.legend():
             self._put([legend_chunk(legend, now_ns)], now_ns)
-        for user, data in self._collecting.events():
+        for user, data in self._collector.events():
             self.events += len(data) // EVENT_SIZE
             self._put(event_chunks(user, data, time.monotonic_ns()), now_ns)
 
@@ -142,9 +142,9 @@ class Recorder:
             return
         self.reasons.append(reason)
         chunks = list(self._ring.taken())
-        if self._collecting is not None:  # the part of it that was kept may have been dropped
+        if self._collector is not None:  # the part of it that was kept may have been dropped
             now_ns = time.monotonic_ns()
-            chunks.insert(0, legend_chunk(self._collecting.all_of_legend(), now_ns))
+            chunks.insert(0, legend_chunk(self._collector.all_of_legend(), now_ns))
         self.file.write(chunks)
         self.written += sum(chunk.kind in (ChunkKind.GROUP, ChunkKind.NEXT) for chunk in chunks)
         self._open_until_ns = time.monotonic_ns() + _AFTER_NS

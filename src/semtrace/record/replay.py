@@ -83,8 +83,8 @@ def damage_text(path: Path, lost: int) -> str:
 
 @contextmanager
 def values_that_no_server_has(path: Path | str) -> Iterator[None]:
-    """Turn what fails inside into NotARecording: a file can hold a snapshot of the right types that contradicts itself,
-    as a waiter of a process that is not there, and its writer chose what.
+    """Turn failures inside into NotARecording. A file can hold a snapshot of the right types that contradicts itself,
+    such as a waiter of a process that is not there.
     """
     try:
         yield

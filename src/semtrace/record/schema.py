@@ -55,7 +55,7 @@ _SCALARS: Mapping[str, Codec] = {
 }
 
 
-class Strange(ValueError):
+class SchemaMismatch(ValueError):
     """The types of a file do not fit those of this version; the text says which."""
 
 
@@ -129,7 +129,7 @@ class Schema:
         return _codec(described, codecs, self._codec)
 
     def reader(self, description: object) -> Reader:
-        """Return what reads values of types that a file describes. Raises Strange."""
+        """Return what reads values of types that a file describes. Raises SchemaMismatch."""
         if description == self.description:
             return Reader(self.codec, lambda value: value)
         checked = _checked(description)
@@ -138,7 +138,7 @@ class Schema:
             inner = [_foreign(each, codecs) for _, each in fields]
             codecs[name] = Fields(inner, _values_of, _raw_maker(name))
         if self.root not in codecs:
-            raise Strange(f"it has no {self.root}")
+            raise SchemaMismatch(f"it has no {self.root}")
         return Reader(codecs[self.root], Converter(self, checked).convert)
 
 
@@ -193,15 +193,15 @@ def _foreign(described: Type, codecs: Mapping[str, Codec]) -> Codec:
 
 
 def _checked(description: object) -> dict[str, list[Any]]:
-    """Return the description if each of its parts is one of the format. Raises Strange."""
+    """Return the description if each of its parts is one of the format. Raises SchemaMismatch."""
     if not isinstance(description, dict) or len(description) > MOST_CLASSES:
-        raise Strange("its types are not described as classes")
+        raise SchemaMismatch("its types are not described as classes")
     for fields in description.values():
         if not isinstance(fields, list) or len(fields) > MOST_FIELDS:
-            raise Strange("a class is not described by its fields")
+            raise SchemaMismatch("a class is not described by its fields")
         for field in fields:
             if not (isinstance(field, list) and len(field) == 2 and _is_name(field[0])):
-                raise Strange("a field is not described by its name and type")
+                raise SchemaMismatch("a field is not described by its name and type")
             _check(field[1], description, 0)
     return description
 
@@ -214,22 +214,22 @@ def _check(described: object, known: Mapping[str, Any], depth: int) -> None:
     if isinstance(described, str) and described in _SCALARS:
         return
     if not isinstance(described, list) or not 2 <= len(described) <= MOST_FIELDS or depth > MOST_DEPTH:
-        raise Strange("a type is not one of the format")
+        raise SchemaMismatch("a type is not one of the format")
     word, rest = described[0], described[1:]
     if word in ("class", "one", "of", "word"):
         if not all(map(_is_name, rest)):
-            raise Strange("a name is not one of the format")
+            raise SchemaMismatch("a name is not one of the format")
         if word in ("class", "one") and not all(name in known for name in rest):
-            raise Strange("a class is not described")
+            raise SchemaMismatch("a class is not described")
     elif (word in ("maybe", "many", "set") and len(rest) == 1) or word == "fixed":
         for each in rest:
             _check(each, known, depth + 1)
     else:
-        raise Strange("a type is not one of the format")
+        raise SchemaMismatch("a type is not one of the format")
 
 
 class Converter:
-    """Makes our classes of a file's values. Raises Strange where the types do not fit."""
+    """Make our classes of a file's values. Raises SchemaMismatch where the types do not fit."""
 
     def __init__(self, own: Schema, theirs: Mapping[str, list[Any]]) -> None:
         self._own = own
@@ -248,11 +248,11 @@ class Converter:
             found = places.get(field) or places.get(_FORMER_NAMES.get((name, field), ""))
             if found is None:
                 if field not in optional:
-                    raise Strange(f"its {name} has no {field}")
+                    raise SchemaMismatch(f"its {name} has no {field}")
                 continue
             place, described = found
             if not self._fits(described, mine):
-                raise Strange(f"its {name}.{field} is of another type")
+                raise SchemaMismatch(f"its {name}.{field} is of another type")
             plan.append((field, place, mine))
 
     def _fits(self, theirs: Type, mine: Type) -> bool:
@@ -274,7 +274,7 @@ class Converter:
 
     def convert(self, value: Any) -> Any:
         if not isinstance(value, Raw):
-            raise Strange("its root is not a class")
+            raise SchemaMismatch("its root is not a class")
         return self._class(value)
 
     def _class(self, raw: Raw) -> Any:

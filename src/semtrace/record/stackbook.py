@@ -11,7 +11,7 @@ T = TypeVar("T", Holder, Waiter)
 
 
 class StackBook:
-    """Remembers the stacks of holders and waiters, and puts them where a later snapshot lacks them."""
+    """Remember the stacks of holders and waiters, and put them where a later snapshot lacks them."""
 
     def __init__(self) -> None:
         self._stacks: dict[tuple[ProcessId, int], tuple[float, tuple[Frame, ...]]] = {}

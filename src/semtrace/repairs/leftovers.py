@@ -57,7 +57,7 @@ class Entry:
 class Surroundings:
     """The use of the entries by the rest of the machine.
 
-    `in_use` is the kernel's answer for each, None where it has none; `hidden` are, by user, processes that could not be
+    `in_use` is the kernel's answer for each, None where it has none. `hidden` are, by user, processes that could not be
     asked; `sees_all` is False in a container, where others may share /dev/shm unseen.
     """
 

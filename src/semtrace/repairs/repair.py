@@ -5,7 +5,7 @@ Three kinds of those are excluded between the last snapshot and the act:
 
 - another semtrace: the semaphore's file is reserved (flock) before the second proof begins, until after the act;
 - one whose unit has not been taken yet: the act does not add a unit, it sets the value, so there is never one too many;
-- one whose unit was taken by another meanwhile: the last snapshot and the act fall into a moment in which no thread of
+- one whose unit was taken by another meanwhile. The last snapshot and the act fall into a moment in which no thread of
   any process that maps it has run (`linux.stillness`). Only microseconds remain between the check of the first thread
   and the act. In these, one thread would have to wake up and release a lock that it does not hold, and another to take
   it.
@@ -13,7 +13,7 @@ Three kinds of those are excluded between the last snapshot and the act:
 Right before the act every process of the machine is asked once more whether it maps the lock or has its file open.
 Where one cannot be asked, and the kernel's own facts do not exclude it, nothing is done.
 
-Where some thread computes without a pause there is no such moment. Then the snapshot right before the act has to do,
+Such a moment never comes while some thread computes without a pause. Then the snapshot right before the act has to do,
 and a process that releases a lock which it did not take could intervene within a millisecond. `Released.still` is False
 then.
 """
@@ -130,7 +130,7 @@ def _private(lock: ThreadLock, server_pid: int) -> Refused:
 
 
 def _proved(observer: Observer, semaphore: SemId) -> Lock:
-    """Waits for a proof that is under way, and a little for who is just coming or going."""
+    """Wait for a proof that is under way, and a little for processes that are just starting or ending."""
     deadline = time.monotonic() + PATIENCE_S
     searched_by = time.monotonic() + SEARCH_S
     decided = 0
@@ -290,8 +290,9 @@ def _same(snapshot: Snapshot, semaphore: SemId) -> Lock:
 
 
 def _look_after(observer: Observer, released: Released) -> Released:
-    """Waits until somebody got on, or for a moment to see that it stays free where nobody waits. If the first one died
-    with it, the lock is orphaned again: for that too only what was seen since the act counts.
+    """Wait until a waiter has it, or for a moment to see that it stays free if nobody waits.
+
+    If the first taker died at once, the lock is orphaned again: for that too only what was seen since the act counts.
     """
     observer.restart_proofs()
     waited = {(waiter.process, waiter.tid): waiter for waiter in released.lock.waiters}

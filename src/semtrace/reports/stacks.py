@@ -13,7 +13,7 @@ _MOST_OWN = 12
 
 
 def stack_report(snapshot: Snapshot) -> Iterator[str]:
-    """Yield the known stacks of all holders and waiters, lock by lock, then of the threads that wait for other things:
+    """Yield the known stacks of all holders and waiters, lock by lock. Then follow threads that wait for other things:
     a private lock, the end of a process, a pipe.
     """
     shown: set[tuple[ProcessId, int | None]] = set()

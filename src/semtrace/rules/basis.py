@@ -27,11 +27,11 @@ _READERS = ("/queues.py", "/pool.py")
 _INNER_FRAMES = 4
 
 
-def worth_a_word(lock: Lock) -> bool:
-    """True for a lock of which it is known that to hold it, or to wait for it, is not simply how it is used.
+def is_reportable(lock: Lock) -> bool:
+    """Return True for a lock that is certainly not meant to be held, or waited for, all the time.
 
     A queue's or a pool's own lock is one that readers keep and wait in all day. One without a name, or with a library's
-    name only, may be such a lock: a stack shows whether it is. The user's own lock is worth a word also if it is held
+    name only, may be such a lock: a stack shows whether it is. The user's own lock is reportable also if it is held
     over a get. A Semaphore may be a signal that somebody gives some day.
     """
     if lock.signal or lock.maximum in (None, SEM_VALUE_MAX):

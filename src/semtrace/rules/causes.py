@@ -72,7 +72,7 @@ def waits_for_pool(root: Root) -> bool:
 
 
 def pools_without_threads(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[ProcessId, ...]:
-    """Return the processes that wait for a Pool's result in their only thread: results come through threads of the pool
+    """Return the processes that wait for a Pool's result in their only thread. Results come through threads of the pool
     (Lib/multiprocessing/pool.py Pool._handle_results), which a fork does not copy, and which terminate() ends.
     """
     single = {process.id for process in snapshot.processes if process.threads == 1}

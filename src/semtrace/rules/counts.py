@@ -93,8 +93,8 @@ def _all_wait(lock: Lock, strays: Sequence[Stray], snapshot: Snapshot) -> list[F
 
 
 def _handed_to_children(below: Sequence[Stray], lock: Lock, snapshot: Snapshot) -> bool:
-    """Return True if each that released too often is a child, no gunicorn worker, of a process that maps the lock: a
-    parent may take it for the child to give back.
+    """Return True if each that released too often is a child of a process that maps the lock, and not a gunicorn
+    worker. A parent may take it for the child to release.
     """
     known = {process.id: process for process in snapshot.processes}
     mapping = {process.pid for process in lock.mapped_by}

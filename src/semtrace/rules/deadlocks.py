@@ -1,13 +1,13 @@
 """deadlock: threads that wait for each other, each for something that the next one holds or does; or one for its own.
 
-The wait graph finds them. It is an error where none can go on, a
-warning where that depends on what only the program knows: whether another process means to release a Lock for its
-taker, as of a gate or a baton. An RLock forbids that, and who is inside `with` a Lock will release it itself.
+The wait graph finds them. It is an error where none can go on. It is a warning where only the program knows whether
+another process means to release a Lock for its taker, as with a gate or a baton. An RLock forbids that, and who is
+inside `with` a Lock will release it itself.
 
 - One that waits for the Lock it took: an error if it is inside `with` it, or if every process that could release it is
   stuck as well. By bare acquire() it looks the same as waiting at a gate: a warning.
-- Several in a ring: an error, for each of them was given what it holds and asks for what another has, which gates and
-  batons do not come to by themselves. Where the program was ever seen to release Locks for others: a warning.
+- Several in a ring: an error. Each of them holds one and waits for one that another has, which gates and batons do not
+  come to by themselves. Where the program was ever seen to release Locks for others: a warning.
 - Where a process has several threads, the taker of a Lock need not be its user: a thread of a pool acquires for
   another, that releases it (asyncio.to_thread). Without `with` it takes a long wait, and is a warning.
 - A join counts as well: the parent that joins a child holds what the child waits for.

@@ -26,7 +26,7 @@ from semtrace.model import (
     Snapshot,
     is_own,
 )
-from semtrace.rules.basis import Limits, longest_wait, processes, unbroken_s, worth_a_word
+from semtrace.rules.basis import Limits, is_reportable, longest_wait, processes, unbroken_s
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.evidence import holding, known, lock_ref, longest_first, thread_ref, waiting, waiting_threads
 from semtrace.rules.greenlets import has_greenlets, may_hold
@@ -56,7 +56,7 @@ def keeps_waiting(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     explained = explained_locks(snapshot) | _waits_for_stopped(snapshot)
     crowded = []
     for lock in snapshot.semaphores:
-        if lock.id in explained or lock.state == "orphaned" or lock.proof_needs_rights or not worth_a_word(lock):
+        if lock.id in explained or lock.state == "orphaned" or lock.proof_needs_rights or not is_reportable(lock):
             continue
         found = (
             _unreleased(lock, snapshot, present)

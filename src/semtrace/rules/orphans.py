@@ -1,4 +1,4 @@
-"""orphaned-lock: a lock that a process took with it into its grave."""
+"""orphaned-lock: a lock whose holder died without a release."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _FEW_DEATHS = 3
 
 
 def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Says nothing that the verdict has not proved."""
+    """Yield locks that the verdict has proved orphaned."""
     for lock in snapshot.semaphores:
         if lock.state != "orphaned":
             continue
@@ -61,7 +61,7 @@ def orphaned_lock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 
 
 def _guards_messages(lock: Lock) -> bool:
-    """True of a queue's own locks: they guard a pipe, in which messages lie one behind the other
+    """Return True for a queue's own locks: they guard a pipe, in which messages lie one behind the other
     (Lib/multiprocessing/connection.py Connection._send_bytes).
     """
     return lock.part_of is not None and (lock.name or "").endswith(("._rlock", "._wlock"))

@@ -3,8 +3,8 @@
 A deadlock and an orphaned lock are reported as such. What is left hangs on a signal that nobody can give any more, on a
 private lock that nobody can release, or on a stopped process.
 
-- A thread that is parked in a private signal (`threading.Event().wait()` at the end of a main program) does not harm by
-  itself: it is reported only if it is a worker's first thread, or if others wait for it to end or to release.
+- A thread that is parked in a private signal (`threading.Event().wait()` at the end of a main program) does no harm by
+  itself. It is reported only if it is a worker's first thread, or if others wait for it to end or to release.
 - A cause is named only if the evidence excludes the others: "locked since the fork" takes a parent that was seen to
   hold the same lock.
 """
@@ -177,8 +177,8 @@ def _is_parked(wait: Wait, snapshot: Snapshot) -> bool:
 
 
 def _cause_key(root: Root, snapshot: Snapshot) -> object:
-    """Return what makes roots one finding: the copies of a private lock or signal that are stuck for the same cause,
-    and one lock of a Manager; else each is one for itself.
+    """Return the key of roots that make one finding: the copies of a private lock or signal that are stuck for the same
+    cause, and one lock of a Manager. Other roots have their own.
     """
     (target, *more) = root.targets
     lost = waits_for_pool(root) and not pools_without_threads(root.waits, snapshot)

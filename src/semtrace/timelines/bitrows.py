@@ -77,7 +77,7 @@ class Drawing:
             row.orphaned |= bits
 
     def trim(self, base: int) -> None:
-        """Forgets the cells before `base`."""
+        """Forget the cells before `base`."""
         gone, self.base = base - self.base, base
         for name, row in list(self.rows.items()):
             row.orphaned >>= gone

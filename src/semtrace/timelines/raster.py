@@ -62,7 +62,7 @@ class Raster:
         self._newest = 0  # after the last cell that was ever asked for
 
     def update(self, oldest: int) -> Drawing:
-        """Takes in what has ended since, for the cells from `oldest` on; returns what goes on."""
+        """Take in the spans that have ended since, for the cells from `oldest` on; return those that go on."""
         timeline, drawing = self._timeline, self._drawing
         if self._drawn < timeline.closed_ever - len(timeline.closed):
             drawing = None  # what it has not drawn yet was counted together with what it has

@@ -57,7 +57,7 @@ def bucket_for(span: Span, bucket_s: float) -> Span:
 
 
 def count(bucket: Span, span: Span, took_s: float) -> None:
-    """Puts a span, or another bucket, into the bucket. `took_s` is how much of the time it stands for."""
+    """Put a span, or another bucket, into the bucket. `took_s` is how much of the time it stands for."""
     longest_s = span.end - span.start if span.longest_s is None else span.longest_s
     bucket.share = min(bucket.share + took_s / (bucket.end - bucket.start), 1.0)
     bucket.count += span.count

@@ -46,7 +46,7 @@ class Life:
 
 class Timeline:
     """`add` takes every snapshot, in their order. `closed` are the spans that have ended, in the order in which that
-    became known; `closed_ever` counts them, also those that are in `older` since, counted together, and those that were
+    became known. `closed_ever` counts them, also those that are in `older` since, counted together, and those that were
     dropped. All that ended after `since` is there.
     """
 
@@ -66,7 +66,7 @@ class Timeline:
         self._buckets: dict[Key, Span] = {}
         self._just_reported: dict[Key, Span] = {}  # by the events of this snapshot
         self._bucket_s = BUCKET_S
-        self._heard: frozenset[tuple[ProcessId, int]] = frozenset()
+        self._taken: frozenset[tuple[ProcessId, int]] = frozenset()
         self._came: int | None = None  # records until the last sample, also those that no snapshot had
         self._signals: frozenset[SemId] = frozenset()
         self._named: dict[SemId, float] = {}  # when each was last there, as `names` the oldest first
@@ -117,7 +117,7 @@ class Timeline:
         if not self._unbroken:
             self.gaps.append((before, now))
         self._name(snapshot, now)
-        self._hear(snapshot)
+        self._take_events(snapshot)
         self._look(snapshot, now)
         self._live(snapshot, now)
         self.last = now
@@ -188,20 +188,20 @@ class Timeline:
 
     # ---- events
 
-    def _hear(self, snapshot: Snapshot) -> None:
+    def _take_events(self, snapshot: Snapshot) -> None:
         """Successive snapshots repeat events: each is taken once."""
         self._just_reported = {}
         tracing = snapshot.tracing
         if tracing is None:
             return
         numbers = [(event.process, event.sequence) for event in tracing.recent]
-        new = [event for event, number in zip(tracing.recent, numbers, strict=True) if number not in self._heard]
+        new = [event for event, number in zip(tracing.recent, numbers, strict=True) if number not in self._taken]
         one_in = self._thinned(tracing, len(new))
         for event in new:
             span = _span_of(event, one_in) if event.lock not in self._signals else None
             if span is not None:
                 self._take(span)
-        self._heard = frozenset(numbers)
+        self._taken = frozenset(numbers)
 
     def _thinned(self, tracing: Tracing, new: int) -> float:
         """Return how many events each new one stands for, also if samples are too rare to have them all."""

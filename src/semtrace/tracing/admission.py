@@ -31,7 +31,7 @@ class Admission:
 
     @property
     def waits(self) -> bool:
-        """True while events are kept back until the next scan."""
+        """Return True while events are kept back until the next scan."""
         return bool(self._waiting)
 
     def update(self, files: Files) -> None:

@@ -31,7 +31,7 @@ _PATIENCE_MS = 250
 
 
 class Drain:
-    """Takes what comes through the pipes that it follows. `take` gives all that came since the last time.
+    """Take the data from the pipes that it follows. `take` returns all data since the last time.
 
     It reads its own descriptors, so that the maker of a pipe can close it at any time.
     """

@@ -68,7 +68,7 @@ class Event(NamedTuple):
 
 
 class Decoder:
-    """Keeps the origins that it met, and counts the pieces that were malformed."""
+    """Keep the origins that it met, and count the malformed pieces."""
 
     def __init__(self) -> None:
         self.malformed = 0

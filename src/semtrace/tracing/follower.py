@@ -27,7 +27,7 @@ SCAN_EVERY_S = 1.0
 # Events are taken in batches: each batch costs something, and nobody sees a fiftieth of a second.
 _BATCH_S = 0.02
 _SCAN_SOON_S = 0.1  # for events that only a scan can judge
-_MANY = 4000  # a quarter of what a pipe takes: then there is no time for a pause
+_MANY = 4000  # a quarter of what a pipe takes: then a pause would lose events
 _PATIENCE_S = 0.25
 
 _FIRST_S = 1.0
@@ -59,7 +59,7 @@ class TraceDirectories:
 
     @property
     def waits(self) -> bool:
-        """True while some events cannot be judged before the next scan."""
+        """Return True while some events cannot be judged before the next scan."""
         return self._admission.waits
 
     @property

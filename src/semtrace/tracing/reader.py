@@ -40,7 +40,7 @@ def this_viewer() -> ProcessId:
 
 
 class EventPipe:
-    """Opens in the constructor, which raises OSError where the directory does not let us; `close` removes the FIFO. No
+    """Open in the constructor, which raises OSError where the directory does not let us; `close` removes the FIFO. No
     signal may come between the two: its maker is `undisturbed` until somebody has it who will close it.
     """
 
@@ -111,7 +111,7 @@ class EventPipe:
 
 
 def wait_for_events(pipes: Iterable[EventPipe], timeout_s: float, wake: int | None = None) -> None:
-    """Returns as soon as any of them, or the descriptor `wake`, has something to read."""
+    """Wait until any of them, or the descriptor `wake`, has something to read."""
     poll = select.poll()
     for fd in [*(pipe.fd for pipe in pipes), *([] if wake is None else [wake])]:
         poll.register(fd, select.POLLIN)
@@ -119,7 +119,7 @@ def wait_for_events(pipes: Iterable[EventPipe], timeout_s: float, wake: int | No
 
 
 def remove_dead(directory: Directory) -> None:
-    """Removes the FIFOs of viewers that were killed: nobody of that name lives, and nobody reads it."""
+    """Remove the FIFOs of viewers that were killed: nobody of that name lives, and nobody reads it."""
     for name in directory.names():
         viewer = wire.parse_fifo_name(name)
         if viewer is None or still(viewer):

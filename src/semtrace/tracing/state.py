@@ -252,7 +252,7 @@ def _replaced(old: StateFile, new: StateFile | None) -> bool:
 
 
 def _heal_process(draft: Draft, file: StateFile, sure_ns: int, viewer: ProcessId | None) -> None:
-    """Puts the books in the place of cells that no event has changed since. A book that moved is read another time."""
+    """Put the books in the place of cells that no event has changed since. A book that moved is read another time."""
     stream = draft.stream(file.process)
     stream.healed = stream.skipped
     if viewer in file.lost_by_viewer:

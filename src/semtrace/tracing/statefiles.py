@@ -1,4 +1,4 @@
-"""Reads the state files of a server's traced processes, living and dead: needs no right over any process."""
+"""Read the state files of a server's traced processes, living and dead: needs no right over any process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Key = tuple[tuple[int, int], str]
 
 
 class StateFiles:
-    """Remembers what it read: a file that did not change, as an idle worker's, is not decoded again."""
+    """Remember what it read: a file that did not change, as an idle worker's, is not decoded again."""
 
     def __init__(self, reporters: Reporters) -> None:
         self._reporters = reporters
@@ -118,7 +118,7 @@ class StateFiles:
 
     @staticmethod
     def _decode(fd: int, known: tuple[bytes, StateFile] | None) -> tuple[bytes, StateFile] | None:
-        """Reads until two readings in a row show the same holds; a busy one is taken as it is, its moving holds marked
+        """Read until two readings in a row show the same holds; a busy one is taken as it is, its moving holds marked
         so. What was read is remembered by its digest: a server could have thousands of files.
         """
         data = os.pread(fd, wire.STATE_SIZE, 0)

@@ -37,7 +37,7 @@ class Tally:
         return Tally().add(self)
 
     def add(self, other: Tally | LockBook | Total) -> Tally:
-        """Take the other's counts in, and return itself. A state file has no histograms."""
+        """Add the other's counts and return this tally. A state file has no histograms."""
         self.acquired += other.acquired
         self.contended += other.contended
         self.failed += other.failed

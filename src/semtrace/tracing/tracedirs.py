@@ -1,7 +1,7 @@
 """The directories under /dev/shm with the state files of traced servers, opened without trusting the names.
 
-Anybody may make any name in /dev/shm. So a directory counts only if it belongs to the user in its name, if nobody else
-may enter it, and if that user runs a process that has its name in it. Everything inside is opened relative to it.
+Anybody may make any name in /dev/shm. So a directory counts only if it belongs to the user in its name, and nobody else
+may enter it. That user must also run a process that has its name in it. Everything inside is opened relative to it.
 `reporters` decides file by file who may report on which process.
 """
 
@@ -74,7 +74,7 @@ class Directory:
         return None
 
     def remove_if_left(self) -> None:
-        """Removes it if its server is gone and left no evidence in it: its last process could not, for we were inside.
+        """Remove it if its server is gone and left no evidence in it: its last process could not, for we were inside.
 
         As `instrument/places.py` does it, under the same lock.
         """

@@ -4,7 +4,7 @@ A thread is stuck if it waits without a timeout and everybody who could wake it 
 the largest such set: begin with all waits, and drop each that somebody free could end, until nothing changes.
 
 Two such sets are made. In the *proven* one everybody who could wake a thread counts, and any doubt drops it. In the
-*expected* one the known holders of a lock stand for all who could release it: that is how the program means it, and it
+*expected* one the known holders of a lock stand for all who could release it. That is how the program means it, and it
 shows the shape of the knot. The roots come from the expected set; a root is proven if all of it is in the proven one.
 """
 
@@ -162,8 +162,8 @@ def _knots(waits: Waits) -> list[tuple[list[Wait], list[Wait]]]:
 
 
 def _edges(waits: Waits) -> dict[_Node, list[_Node]]:
-    """Return the edges of the graph: from a thread to the holders, or to the thing and on to all who could wake it;
-    from a process to its stuck threads.
+    """Return the edges of the graph. They lead from a thread to the holders, or to the thing and on to all who could
+    wake it, and from a process to its stuck threads.
     """
     edges: dict[_Node, dict[_Node, None]] = {}
     for thread, wait in waits.items():

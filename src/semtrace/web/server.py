@@ -126,7 +126,7 @@ class Site:
 
 
 async def serve(site: Site, listening: socket.socket, ready: Callable[[], None]) -> int:
-    """Serves until a signal ends it; returns the exit code. All live views have ended then."""
+    """Serve until a signal ends it; return the exit code. All live views have ended then."""
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def end(code: int) -> None:
@@ -195,7 +195,7 @@ async def _run(session: Session, websocket: web.WebSocketResponse, size: tuple[i
 
 
 async def _obey(session: Session, websocket: web.WebSocketResponse, text: str) -> bool:
-    """Does what the page says (textual-serve 1.1.3, static/js/textual.js); False if it makes no sense."""
+    """Obey a message of the page (textual-serve 1.1.3, static/js/textual.js); return False if it is malformed."""
     try:
         match json.loads(text):
             case ["stdin", str(typed)]:

@@ -42,8 +42,8 @@ def server_directory(uid: int, root: ProcessId, base: str | None = None) -> str:
     """One server's directory.
 
     `root` is the first process that was traced: usually the master, but a launcher above it or, when only the
-    application installs, a worker. A server whose workers change their user (gunicorn --user) has one for each uid.
-    So find a server by the state files inside, not by this name alone: a directory is its if any of them, or the
+    application installs, a worker. A server whose workers change their user (gunicorn --user) has one for each uid. So
+    find a server by the state files inside, not by this name alone. A directory belongs to it if any of them, or the
     name itself, is a process of its tree.
     """
     return f"{user_directory(uid, base)}/{process_name(root)}"

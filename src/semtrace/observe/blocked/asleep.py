@@ -75,7 +75,7 @@ class _Known:
 
 
 class LongSleepers:
-    """Keeps one stack reader for each process, and what is known of each thread that sleeps."""
+    """Keep one stack reader for each process, and what is known of each thread that sleeps."""
 
     def __init__(self) -> None:
         self._sleepers = Sleepers()

@@ -64,7 +64,7 @@ class Blocks:
 
 
 class Blocking:
-    """Remembers the last pass between refreshes."""
+    """Remember the last pass between refreshes."""
 
     def __init__(self, names: Callable[[ProcessId], Mapping[int, str]]) -> None:
         self._names = names
@@ -81,7 +81,7 @@ class Blocking:
 
     @property
     def unfinished(self) -> bool:
-        """True while stacks are still to be read, or programs at the other ends of pipes to be followed."""
+        """Return True while stacks are still to be read, or programs at the other ends of pipes to be followed."""
         return self._sleepers.unfinished or self._has_new_ends
 
     def layouts(self) -> dict[ProcessId, Layout]:
@@ -305,8 +305,8 @@ def _call(watched: Watched, first: Sleeper | None) -> Call | None:
 
 
 class _Handling:
-    """Remembers the signal handlers of each process for as long as its first thread, which alone makes handlers in
-    Python, has not run; though not for long, for code in C may make them in any thread.
+    """Remember the signal handlers of each process while its first thread has not run, which alone makes handlers in
+    Python. They are not kept for long, for code in C may make them in any thread.
     """
 
     _AGAIN_S = 10.0

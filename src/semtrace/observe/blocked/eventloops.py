@@ -42,9 +42,9 @@ class EventLoops:
         seen: Mapping[ProcessId, Sequence[PyFrame]],
         more: bool = False,
     ) -> frozenset[ProcessId]:
-        """Return those that are known to run one; `doing` is the call that the first thread of each is in, `seen` its
-        frames where they have been read, `more`: soon those of others will be. To read stacks takes most of the time
-        of a first snapshot, so none is read twice.
+        """Return those that are known to run one. `doing` is the call that the first thread of each is in, `seen` its
+        frames where they have been read. `more`: those of others will be read soon. To read stacks takes most of the
+        time of a first snapshot, so none is read twice.
         """
         living = {each.id for each in watched}
         self._asked = {process: asked for process, asked in self._asked.items() if process in living}

@@ -34,8 +34,8 @@ Linked = Callable[[], Collection[SemId]]
 
 
 class Knots:
-    """Asks in three steps, each only of what the one before leaves open: the threads of the server, which of them could
-    be stuck if nobody outside could wake them, and whether somebody can.
+    """Find stuck threads in three steps, each only for what the one before leaves open. The steps ask the threads of
+    the server, which of them could be stuck if nobody outside could wake them, and whether somebody can.
     """
 
     def __init__(self, fleet: Fleet, book: NameBook, linked: Linked) -> None:
@@ -48,7 +48,7 @@ class Knots:
 
     @property
     def unfinished(self) -> bool:
-        """True while stacks of sleeping threads are still to be read."""
+        """Return True while stacks of sleeping threads are still to be read."""
         return self._blocking.unfinished
 
     def judge(self, snapshot: Snapshot, files: Mapping[ThreadId, FileWait] | None = None) -> Snapshot:

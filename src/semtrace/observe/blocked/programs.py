@@ -55,7 +55,7 @@ def _nobody(_: Reason) -> Iterable[ProcessId]:
 
 
 class Programs:
-    """Remembers for how long the threads of the programs have slept."""
+    """Remember for how long the threads of the programs have slept."""
 
     def __init__(self) -> None:
         self._sleepers = Sleepers()

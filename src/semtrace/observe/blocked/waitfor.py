@@ -31,7 +31,7 @@ from semtrace.model import (
 from semtrace.observe.blocked.asleep import Sleeper
 from semtrace.observe.files.filewaits import FileWait
 
-# The functions in which a thread of a pool waits for work, as designed, by the end of the file's path:
+# The functions in which a thread of a pool waits for work, as designed, by the end of the file's path. They are in
 # concurrent/futures/thread.py, process.py and multiprocessing/pool.py of 3.8 to 3.15; joblib and loky have copies.
 _IDLE = (
     ("concurrent/futures/thread.py", "_worker"),

@@ -1,8 +1,8 @@
 """Prove that a lock is orphaned: that no living process can hold it. A wrong "orphaned" is the worst bug there is.
 
 A lock is suspect when it is locked and no process that maps it claims it. That alone proves nothing: a thread that has
-just taken the semaphore may not have counted it yet, and it can stay so for long (stopped, starved, or waiting for the
-interpreter lock that another thread keeps). So every one of these must hold, from the first suspicion on:
+just taken the semaphore may not have counted it yet. It can stay so for long: stopped, starved, or waiting for the
+interpreter lock that another thread keeps. So every one of these must hold, from the first suspicion on:
 
 - many readings, spread over at least 250 ms, all locked, with every count zero, and with no process in which another
   thread than before was the last to acquire;
@@ -19,8 +19,8 @@ SemLock.acquire on its stack. Or, since it was last known not to be about to cla
 thread that waits for the interpreter lock can. A thread that shows none of these leaves the sample without a result.
 One that may be about to claim discards all samples before.
 
-A process that was forked after the suspicion began has one thread, which was forking when the lock was taken long ago:
-while it is young only its claim matters, and a sign that it stands still on its way to claim. Its memory is a copy of
+A process that was forked after the suspicion began has one thread, which was forking when the lock was taken long ago.
+While it is young, only its claim matters, and a sign that it stands still on its way to claim. Its memory is a copy of
 its parent's and is searched only before a release.
 
 This cannot detect:
@@ -28,8 +28,8 @@ This cannot detect:
 - a lock handed over before the first sample, whose taker then ended and whose present holder had released for the
   other. Its counts are all zero, as an orphan's are;
 - within a suspicion, between two readings: a thread that was about to claim claims, releases, and hands the lock to a
-  newborn process that then gets no processor for three samples, if the same thread was the last to acquire there
-  before;
+  newborn process. That process then gets no processor for three samples, and the same thread was the last to acquire
+  there before;
 - code that waits for a semaphore without SemLock.acquire.
 """
 
@@ -55,8 +55,8 @@ NEWBORN_S = 1.0
 PATIENCE_S = 2.0
 
 # How long a thread must have run, in all and on average each time that it got onto a processor. That shows that it did
-# not wait for the interpreter lock all the while. A waiting thread wakes up again and again, each time for 35 to 65 us
-# (10 us with a switch interval of 1 us, when that makes 18 % of a processor). One of eight threads that compute by
+# not wait for the interpreter lock all the while. A waiting thread wakes up again and again, each time for 35 to 65 us.
+# It is 10 us with a switch interval of 1 us, when that makes 18 % of a processor. One of eight threads that compute by
 # turns runs for 200 to 700 us (measured with CPython 3.8, 3.12 and 3.13).
 _RAN_NS = 5_000_000
 _SLICE_NS = 250_000

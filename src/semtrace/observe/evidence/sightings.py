@@ -16,7 +16,7 @@ from semtrace.observe.evidence.proof import Gil, Sighting
 
 
 class Sightings:
-    """Remembers where the code and the interpreter lock of the process lie, and which threads have not run since their
+    """Remember where the code and the interpreter lock of the process lie, and which threads have not run since their
     stacks were read. `mappings` lists its mappings again.
     """
 
@@ -93,8 +93,8 @@ class Sightings:
 
     def _may_be_gil(self, address: int) -> bool:
         """Return True for the interpreter's own data, where its lock lies (`_PyRuntime.ceval.gil`, from 3.12 on
-        `_PyRuntime._main_interpreter._gil`: Include/internal/pycore_runtime.h); for any address where that is not
-        known, or while there are several interpreters that have their own.
+        `_PyRuntime._main_interpreter._gil`: Include/internal/pycore_runtime.h). Also return True for any address where
+        that is not known, or while there are several interpreters that have their own.
         """
         if self._lock_place is None:
             mappings = self._mappings()

@@ -19,7 +19,7 @@ from semtrace.model import RECURSIVE_MUTEX, SEM_VALUE_MAX, LockState, ProcessId
 class Claim:
     """The count of one process's SemLock objects for a semaphore.
 
-    `parent` is the PID of the process that it was forked from, 0 where that is not sure; `forked` is False for a
+    `parent` is the PID of the process that it was forked from, 0 where that is not sure. `forked` is False for a
     process that began with an exec, whose counts are all its own. `reaped` is how much its ended children have used, as
     of some moment before. `certain`, of a holder in a verdict: it took what it claims, and did not just inherit the
     count.
@@ -81,7 +81,7 @@ class Verdict:
 
     @property
     def doubtful(self) -> bool:
-        """True if there is something to prove."""
+        """Return True if there is something to prove."""
         return self.suspect or self.lost > 0
 
     @property
@@ -155,8 +155,9 @@ def _above(claim: Claim, kind: int | None, baseline: Baseline) -> int:
 
 
 def _may_inherit(claim: Claim, by_pid: Mapping[int, Claim]) -> bool:
-    """A count can come from the fork unless the parent is there and never acquired: its SemLock then names no thread
-    (Modules/_multiprocessing/semaphore.c newsemlockobject sets last_tid to 0, and nothing else does).
+    """Return True if a count can come from the fork: the parent is gone, or it has acquired. The SemLock of a parent
+    that never acquired names no thread (Modules/_multiprocessing/semaphore.c newsemlockobject sets last_tid to 0, and
+    nothing else does).
     """
     if not claim.forked:
         return False

@@ -56,7 +56,7 @@ class _Index:
 
 
 class FileLocks:
-    """Reads the machine's list, and asks processes where it does not decide."""
+    """Read the machine's list, and ask processes where it does not decide."""
 
     def __init__(self) -> None:
         self._table = LockTable()
@@ -71,7 +71,7 @@ class FileLocks:
 
     @property
     def unfinished(self) -> bool:
-        """True while descriptors are still to be asked for somebody who waits."""
+        """Return True while descriptors are still to be asked for somebody who waits."""
         return self._descriptors.unfinished
 
     def read(

@@ -1,5 +1,5 @@
 """Find the names of locked files in the source, and lock objects that believe in a POSIX lock which the kernel has
-dropped: closing any descriptor of the file does that (fcntl(2), "Advisory record locking").
+dropped. Closing any descriptor of the file drops it (fcntl(2), "Advisory record locking").
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from semtrace.observe.watch.watched import Watched
 _EVERY_S = 0.3
 _LOST_S = 1.0
 # A lock that is taken and released all the time may be free when the list is read and acquired right after: not in each
-# of so many looks.
-_LOOKS = 3
+# of so many samples.
+_SAMPLES = 3
 
 ListLocks = Callable[[], Sequence[FileLock]]
 
@@ -49,7 +49,7 @@ class _Known:
 
 
 class FileNames:
-    """Keeps what each walk has found, and for how long an object has called a lock acquired that the kernel has not."""
+    """Keep what each walk has found, and for how long an object has called a lock acquired that the kernel has not."""
 
     def __init__(self) -> None:
         self._walks: dict[ProcessId, tuple[Walk, tuple[_Known, ...]]] = {}
@@ -88,13 +88,13 @@ class FileNames:
         if not self._flags or now_s < self._due_s:
             return self._lost if self._flags else ()
         self._due_s = now_s + _EVERY_S
-        looks = (self._look(member, each, locks, read) for member in watched for each in self._flags)
-        wrong = [each for each in looks if each is not None]
+        samples = (self._sample(member, each, locks, read) for member in watched for each in self._flags)
+        wrong = [each for each in samples if each is not None]
         self._wrong.update(now_s, wrong)
         self._lost = tuple(each for each in wrong if (self._wrong.seconds(now_s, each) or 0.0) >= _LOST_S)
         return self._lost
 
-    def _look(self, member: Watched, known: _Known, locks: Sequence[FileLock], read: ListLocks) -> LostLock | None:
+    def _sample(self, member: Watched, known: _Known, locks: Sequence[FileLock], read: ListLocks) -> LostLock | None:
         """A forked child has a copy of the flag, which says nothing until it was seen to be false, or to be right."""
         flag = known.flag
         if flag is None or known.path is None or member.memory is None or known.layout is None:
@@ -108,7 +108,7 @@ class FileNames:
         file = file_open_at(pid, known.path) if taken and (key in self._proper or not member.stat.forked) else None
         if file is None:
             return None
-        for _ in range(_LOOKS):
+        for _ in range(_SAMPLES):
             if any(lock.file == file and lock.type is FileLockType.POSIX for lock in read()):
                 return None
             if not read_thread_lock(member.memory, flag, known.layout):

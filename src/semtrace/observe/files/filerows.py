@@ -62,7 +62,7 @@ class _System(NamedTuple):
 
 
 class FileRows:
-    """Keeps the clocks, refresh after refresh."""
+    """Keep the clocks, refresh after refresh."""
 
     def __init__(self) -> None:
         self.sleepers = Sleepers()

@@ -33,7 +33,7 @@ _MOST_THREADS = 64
 @dataclass(frozen=True)
 class Poller:
     """A thread in `acquire`. `path` is absolute, as the process sees it; `file` is what lies there, as stat(2) has it.
-    It was so at `asked_s`. `for_s` is for how long it has been in this call; `unbroken`: the library itself keeps when
+    It was so at `asked_s`. `for_s` is for how long it has been in this call. `unbroken`: the library itself keeps when
     the call began, and the thread was asked less than a second ago, or nobody could release the lock since.
     """
 
@@ -92,9 +92,9 @@ class Pollers:
             if threads and asked.found and not found:
                 found = self._pollers(now_s, each, threads)  # its stack may have moved while it was read, during a try
             # To ask which call a thread is in is cheap; it is the stacks that cost.
-            vain = bool(threads) and not found
-            pause_s = min(2 * asked.pause_s, _MOST_PAUSE_S) if vain else _PAUSE_S / 2
-            self._asked[each.id] = _Asked(now_s, now_s + pause_s if vain else now_s, pause_s, found)
+            failed = bool(threads) and not found
+            pause_s = min(2 * asked.pause_s, _MOST_PAUSE_S) if failed else _PAUSE_S / 2
+            self._asked[each.id] = _Asked(now_s, now_s + pause_s if failed else now_s, pause_s, found)
         self._since.update(now_s, (_key(each) for asked in self._asked.values() for each in asked.found))
         self._due_s = now_s + max(_EVERY_S, _SHARE * (time.thread_time() - began))
 

@@ -21,8 +21,8 @@ _MOST_WATCHED = 512
 _LAST_SAMPLES, _LAST_PAUSE_S = 5, 0.01
 
 _SIGKILL = -9
-# gunicorn/arbiter.py murder_workers: SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), or with 0
-# where the application or the worker catches that, and SIGKILL at its next check, a second later.
+# gunicorn/arbiter.py murder_workers: first SIGABRT, on which a worker exits with 1 (workers/base.py handle_abort), or
+# with 0 if the application or the worker catches it. SIGKILL follows at its next check, a second later.
 _BY_TIMEOUT = (None, 0, 1, -6, _SIGKILL)
 # A snapshot shortly before the death shows nearly all of the silence.
 _NEARLY = 0.9

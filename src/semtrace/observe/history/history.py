@@ -23,7 +23,7 @@ class Since(Generic[K]):
         self._first: dict[K, float] = {}
 
     def update(self, now_s: float, present: Iterable[K]) -> None:
-        """Starts the clock of what is new and forgets what is gone."""
+        """Start the clocks of new things and forget those that are gone."""
         self._first = {key: self._first.get(key, now_s) for key in present}
 
     def seconds(self, now_s: float, key: K) -> float | None:

@@ -26,7 +26,7 @@ class LastPicture:
 
     def __init__(self) -> None:
         self._newest: Snapshot | None = None
-        self._manned: deque[tuple[int, Snapshot]] = deque()  # with how many workers
+        self._with_workers: deque[tuple[int, Snapshot]] = deque()  # with how many workers
         self._gone = False  # the newest has no workers, where others had some
         self._reported: dict[Hashable, tuple[float, Finding]] = {}
         self._orphans: dict[SemId, tuple[float, Lock]] = {}
@@ -34,16 +34,16 @@ class LastPicture:
     def add(self, snapshot: Snapshot) -> None:
         self._newest, now_s = snapshot, snapshot.monotonic_s
         workers = sum(process.role == "worker" for process in snapshot.processes)
-        was_gone, self._gone = self._gone, not workers and any(manned for manned, _ in self._manned)
+        was_gone, self._gone = self._gone, not workers and any(count for count, _ in self._with_workers)
         if self._gone:
             return
         if was_gone:
-            self._manned.clear()
-        self._manned.append((workers, snapshot))
-        while now_s - self._manned[0][1].monotonic_s > (LEAVING_S if len(self._manned) > 2 else REPORTED_S):
-            self._manned.popleft()
-        grave = (finding for finding in snapshot.findings if finding.severity != "note")
-        self._reported |= {finding.key: (now_s, finding) for finding in grave}
+            self._with_workers.clear()
+        self._with_workers.append((workers, snapshot))
+        while now_s - self._with_workers[0][1].monotonic_s > (LEAVING_S if len(self._with_workers) > 2 else REPORTED_S):
+            self._with_workers.popleft()
+        serious = (finding for finding in snapshot.findings if finding.severity != "note")
+        self._reported |= {finding.key: (now_s, finding) for finding in serious}
         self._reported = {key: seen for key, seen in self._reported.items() if now_s - seen[0] <= REPORTED_S}
         self._orphans |= {lock.id: (now_s, lock) for lock in snapshot.locks if lock.state == "orphaned"}
         still = {lock.id for lock in snapshot.locks if lock.state in ("orphaned", "unknown")}
@@ -53,18 +53,19 @@ class LastPicture:
         """None if there never was one."""
         if self._newest is None:
             return None
-        last_manned = self._manned[-1][1]
-        last_manned_s = last_manned.monotonic_s
-        if last_manned_s < self._newest.monotonic_s and now_s - last_manned_s > ENDING_S:
+        last_working = self._with_workers[-1][1]
+        last_working_s = last_working.monotonic_s
+        if last_working_s < self._newest.monotonic_s and now_s - last_working_s > ENDING_S:
             return replace(self._newest, alive=False, locks=tuple(map(_over, self._newest.locks)))
-        free = {lock.id for lock in last_manned.locks if lock.state == "free"}
-        _, best = max(reversed(self._manned), key=lambda each: (each[0], _waiting(each[1], free)))
+        free = {lock.id for lock in last_working.locks if lock.state == "free"}
+        _, best = max(reversed(self._with_workers), key=lambda each: (each[0], _waiting(each[1], free)))
         locks = tuple(self._lock(lock) for lock in best.locks)
         return replace(best, alive=False, locks=locks, findings=tuple(self._findings(best)))
 
     def _lock(self, lock: Lock) -> Lock:
-        """One that was proved orphaned, and that the dying made unknown, as it was when it was proved; that may have
-        been, once more, after those who wait had been killed."""
+        """Return an orphaned lock that the end of the server made unknown, as it was when it was proved. That proof may
+        have been repeated after the waiters had been killed.
+        """
         if lock.state == "unknown" and lock.id in self._orphans:
             proved = self._orphans[lock.id][1]
             return replace(proved, waiters=max(proved.waiters, lock.waiters, key=len))

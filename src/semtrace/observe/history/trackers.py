@@ -82,11 +82,13 @@ class LastHolders:
         self._missed_s = {semaphore: self._missed_s.get(semaphore, now_s) for semaphore in dead}
 
     def _lives_on(self, semaphore: SemId, living: Collection[ProcessId]) -> bool:
-        """Then it had let go, and is not to be blamed when it ends later."""
+        """Return True if the last holder lives: it has released the lock, and must not be blamed when it ends later."""
         return semaphore in self._last and self._last[semaphore][1].process in living
 
     def of(self, now_s: float, semaphore: SemId) -> LastHolder | None:
-        """None for a lock that is held now, and where the last that was seen lives on: it had let go."""
+        """Return the last holder. None for a lock that is held now, and where the last that was seen lives on: it has
+        released it.
+        """
         seen_s, holder, silent_s = self._last.get(semaphore, (now_s, None, None))
         if holder is None or seen_s >= now_s or semaphore not in self._missed_s:
             return None

@@ -1,8 +1,8 @@
 """Baselines: the counts at which processes hold nothing of a lock. Pure.
 
-A process's count is what it acquired minus what it released, plus what a fork copied into it. So a count says that a
-process holds something only against its baseline, and a baseline has to be shown, never guessed: between the post and
-the decrement of a release a count is too high, for as long as the thread is off the processor.
+A process's count is what it acquired minus what it released, plus what a fork copied into it. So a count shows a hold
+only against its baseline, and a baseline has to be shown, never guessed. Between the post and the decrement of a
+release a count is too high, for as long as the thread is off the processor.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from semtrace.observe.watch.activity import Activity
 STANDINGS = 12
 RAN_NS = 250_000
 
-# How often the units of a Semaphore must have been counted before all of them are taken for known: each time a thread
-# may have taken one and not counted it yet.
+# How often the units of a Semaphore must have been counted before all of them count as known. Each time a thread may
+# have taken one and not counted it yet.
 COUNTINGS = 10
 
 
@@ -159,7 +159,7 @@ class Baselines:
 
 
 class Rounds:
-    """Gives free locks their turns where there are thousands: none comes again before all had theirs, and all take no
+    """Give free locks their turns where there are thousands: none comes again before all had theirs, and all take no
     more than a part of the time.
     """
 

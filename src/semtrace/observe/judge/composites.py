@@ -1,8 +1,8 @@
 """Find the Queue or Condition that bare semaphores belong to.
 
 Pure. The Python objects that have a semaphore show what it is a part of. Where they cannot be read this is inference
-from the order of creation and the kinds, as Lib/multiprocessing/synchronize.py and queues.py create them: a user who
-makes two Locks and a BoundedSemaphore in a row makes what a Queue makes, so no verdict may rest on it.
+from the order of creation and the kinds, as Lib/multiprocessing/synchronize.py and queues.py create them. A user who
+makes two Locks and a BoundedSemaphore in a row makes the same as a Queue, so no verdict may rest on it.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ _SIGNALS = frozenset({"_sleeping_count", "_woken_count", "_wait_semaphore", "_fl
 
 
 def is_signal(name: str) -> bool:
-    """True for the name of a piece of a larger primitive, if that piece is one that nobody holds."""
+    """Return True for the name of a piece of a larger primitive, if that piece is one that nobody holds."""
     return name.rpartition(".")[2] in _SIGNALS
 
 
-# In the order of trial: the longest first. A capital is a lock, a small letter a signal; `z` is one that is at 0, as
+# In the order of trial: the longest first. A capital is a lock, a small letter a signal. `z` is one that is at 0, as
 # all but the first of a Condition are unless somebody is just being woken, and `f` is at 0 or 1.
 _PATTERNS = (
     ("JoinableQueue", ("LLqsRszz", "LLbsRszz")),

@@ -15,7 +15,7 @@ _SHARE = 20
 
 
 class Outsiders:
-    """Remembers the last answer."""
+    """Remember the last answer."""
 
     def __init__(self) -> None:
         self._known: dict[SemId, tuple[int, ...]] = {}

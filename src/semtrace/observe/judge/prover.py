@@ -115,8 +115,8 @@ class Prover:
         return wanted
 
     def prove(self, now_s: float, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
-        """Goes on with every proof and puts its outcome into `judged`: of a lock that nobody holds, and in the same way
-        of units that nobody holds, of a semaphore that has others.
+        """Continue every proof and put its outcome into `judged`. A proof is about a lock that nobody holds, or in the
+        same way about some units of a semaphore that nobody holds.
         """
         judged.update({s: self._without_newborn(s, judged[s]) for s in self._suspicions.keys() & judged.keys()})
         suspect = {s for s, j in judged.items() if j.verdict.doubtful}
@@ -156,7 +156,7 @@ class Prover:
         return stat is None or stat.id != process or suspicion.is_young(process, stat.threads, _now_ticks())
 
     def _suspect(self, now_s: float, semaphore: SemId, judged: Judged) -> None:
-        """Begins a suspicion, or goes on with it as long as it is of the same units and nobody has had them."""
+        """Begin a suspicion, or continue it while it is about the same units and nobody has had them."""
         known = self._suspicions.get(semaphore)
         same = known is not None and self._lost.get(semaphore) == judged.verdict.lost
         if known is None or not same or _was_acquired(known, judged):
@@ -235,8 +235,9 @@ class Prover:
         self._waited = {semaphore: waited for semaphore, waited in self._waited.items() if waited}
 
     def _find_takers(self, judged: dict[SemId, Judged], mappers: Mapping[SemId, Sequence[Watched]]) -> None:
-        """Find who was granted a lock and has not counted it, as it waits for the interpreter lock or a processor: on a
-        busy server that are most of those that nobody claims. A process that may have either of two is not named.
+        """Find threads that were granted a lock and have not counted it, as they wait for the interpreter lock or a
+        processor. On a busy server these hold most of the locks that nobody claims. A process that may have either of
+        two is not named.
         """
         asked = [s for s in self._suspicions if not self._lost[s] and self._may_have_taker(s, mappers[s])]
         everybody = dict.fromkeys(watched for semaphore in asked for watched in mappers[semaphore])
@@ -257,7 +258,7 @@ class Prover:
         return self._suspicions[semaphore].proved_ticks is None and self._lacks(semaphore, mappers) is not None
 
     def _sweep(self, now_s: float, mappers: Mapping[SemId, Sequence[Watched]]) -> float:
-        """Asks the rest of the machine once the rest of a proof is there, and again now and then. Return how many
+        """Ask the rest of the machine once the rest of a proof is there, and again now and then. Return how many
         seconds that took: on a busy machine with large processes it may be some.
         """
         due = {s: each for s, each in self._suspicions.items() if self._sweep_due(now_s, s, mappers[s])}
@@ -398,8 +399,8 @@ def _waiter_that_ran(
 def _to_be_searched(suspicion: Suspicion, mappers: Collection[Watched], strict: bool) -> Iterator[Watched]:
     """Yield those whose memory the proof rests on.
 
-    What a newborn process has of the lock is a copy of what its parent had, who must be searched itself: its objects
-    are known, and only somebody older could have handed it the lock. `strict`: only while it is young.
+    A newborn process has a copy of its parent's state of the lock, and the parent must be searched itself. Its objects
+    are known, and only an older process could have handed it the lock. `strict`: only while it is young.
     """
     now_ticks = _now_ticks()
     pids = {watched.id.pid for watched in mappers}

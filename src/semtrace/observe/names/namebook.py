@@ -1,7 +1,7 @@
 """Find the names of a server's locks: walk its interpreters in the background and remember the results.
 
-The master's modules serve every worker forked from it; a worker is walked itself when it has semaphores of its own, or
-modules that the master has not, as without --preload. Pictures never wait for a walk.
+The master's modules serve every worker forked from it. A worker is walked itself when it has semaphores of its own, or
+modules that the master lacks, as without --preload. Pictures never wait for a walk.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from semtrace.observe.watch.watched import Watched
 # A lock may be made before it has a name, or have none at all: look again after this, doubled each time.
 _RETRY_S, _RETRY_MOST_S = 1.0, 60.0
 
-# How often one of the processes that were walked is walked again, for what is new in it: less often where that takes
-# long, so that it costs half a per cent of a processor, but within the last of these.
+# How often a process is walked again, for new objects in it. It is less often where that takes long, so that it costs
+# half a per cent of a processor, but within the last of these.
 _AGAIN_S, _AGAIN_SHARE, _AGAIN_MOST_S = 15.0, 200, 60.0
 
 # Of the processes of a server so many are asked early for locks of their own; a resource tracker has none.
@@ -88,7 +88,7 @@ class NameBook:
         self.unvisited = True
 
     def update(self, now_s: float, watched: Sequence[Watched], named: Collection[SemId]) -> bool:
-        """Takes in what a walk has found and starts the next one that is due; `named` are the semaphores that need no
+        """Take in the results of a walk and start the next one that is due; `named` are the semaphores that need no
         name any more. True if there may be new names.
         """
         self._users = {}
@@ -110,7 +110,7 @@ class NameBook:
         take it for the one of that name.
         """
         found: dict[str, Named] = {}
-        for watched in self._speakers(mappers):
+        for watched in self._trusted(mappers):
             known = self.walks.get(watched.id)
             if known is None:
                 continue
@@ -119,7 +119,7 @@ class NameBook:
                     found.setdefault(named.name, named)
         return tuple(found.values())
 
-    def _speakers(self, mappers: Sequence[Watched]) -> list[Watched]:
+    def _trusted(self, mappers: Sequence[Watched]) -> list[Watched]:
         """Those of the server's own user and of root; all where they are of one user."""
         if len({self._user_of(each.id) for each in mappers}) < 2:
             return list(mappers)
@@ -215,7 +215,7 @@ class NameBook:
         threading.Thread(target=self._work, args=(job,), name="semtrace-names", daemon=True).start()
 
     def _work(self, job: _Job) -> None:
-        """Runs in its own thread, with an open file of its own."""
+        """Run in its own thread, with an open file of its own."""
         found: Walk | None = None
         modules: frozenset[str] = frozenset()
         alike: dict[ProcessId, Walk] = {}
@@ -236,8 +236,8 @@ class NameBook:
             self._done.put(_Done(job.process, found, modules, alike))
 
     def _early(self, job: _Job) -> dict[ProcessId, Walk]:
-        """Return private locks of workers that are no forks of the root: their own modules are walked in a fraction of
-        the time that all others take, and what is held at once may be over by then.
+        """Return private locks of workers that are not forks of the root. Their own modules are walked in a fraction of
+        the time that all others take, and simultaneous holds may be over by then.
         """
         if job.process != self._root or len(job.spawned) < 2:
             return {}

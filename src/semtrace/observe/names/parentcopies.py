@@ -14,8 +14,8 @@ _MOST = 256
 
 
 class ParentCopies:
-    """Counts in how many samples the parent held it: a thread of the parent that takes the lock again and again may
-    well have held it while the process was forked.
+    """Count in how many samples the parent held it. A thread of the parent that takes the lock again and again may well
+    have held it while the process was forked.
     """
 
     def __init__(self) -> None:

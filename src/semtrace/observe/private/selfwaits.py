@@ -15,7 +15,7 @@ SUSPECT_S = 1.0
 
 
 class SelfWaits:
-    """Asks the frames, for a count alone does not tell a lock from a gate that another thread will open."""
+    """Ask the frames, for a count alone does not tell a lock from a gate that another thread will open."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet

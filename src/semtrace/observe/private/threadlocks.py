@@ -79,7 +79,7 @@ class ThreadLocks:
         self._seen_free = free | self._seen_free.intersection(locked)
 
     def _ask(self, now_s: float, states: States, waits: Mapping[Key, Waits]) -> list[Copy]:
-        """Has the frames read of those of which it matters whether somebody is inside."""
+        """Have the frames read of the locks for which it matters whether a thread is inside."""
         asked = [copy for found in states.values() for copy in self._questionable(now_s, found)]
         wanted: dict[Watched, set[int]] = {}
         for copy in asked:
@@ -153,7 +153,7 @@ class ThreadLocks:
         return self._shown_by_itself(copy) or self._owners.holding(copy.key) is not None
 
     def _is_inherited(self, now_s: float, copy: Copy) -> bool:
-        """Return True only if nothing else explains it: it was never seen free, no frame of the process has taken it,
+        """Return True only if nothing else explains it. It was never seen free, no frame of the process has taken it,
         and the parent has the same lock and was seen to hold it.
         """
         if copy.lock.form not in _WITH or copy.key in self._seen_free or not self._is_old(now_s, copy):

@@ -43,7 +43,7 @@ class Waits:
 
 
 class ThreadWaits:
-    """Remembers since when, and who was proved to be inside."""
+    """Remember since when threads wait, and who was proved to be inside."""
 
     def __init__(self, owners: WithOwners) -> None:
         self._since: Since[tuple[Key, int]] = Since()

@@ -83,7 +83,7 @@ class WithOwners:
                 self._asked[watched.id, lock] = _Asked(found.get(lock), lock not in found, now_s + pause, pause)
 
     def keep(self, keys: Iterable[Key]) -> None:
-        """Forgets all other locks."""
+        """Forget all other locks."""
         these = set(keys)
         self._asked = {key: asked for key, asked in self._asked.items() if key in these}
 
@@ -93,8 +93,8 @@ class WithOwners:
 
 
 def _found_inside(watched: Watched, locks: set[int], waiting: Mapping[int, int]) -> dict[int, Hold | None]:
-    """Return, for each lock that some frame has, the one thread that holds it; None where it is not sure who: two seem
-    to, it ran meanwhile, or not all frames could be read.
+    """Return, for each lock that some frame has, the one thread that holds it. None where that is not sure: two seem to
+    hold it, it ran meanwhile, or not all frames could be read.
     """
     pid = watched.id.pid
     before = {thread.tid: futex.run_time_ns(pid, thread.tid) for thread in watched.threads()}

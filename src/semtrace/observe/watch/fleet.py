@@ -120,7 +120,7 @@ class Fleet:
         return changed
 
     def search(self, now_s: float, budget_s: float, wanted: Mapping[Watched, Mapping[SemId, float]]) -> bool:
-        """Searches for SemLock objects that are lacking, no longer than the budget; the rest goes on in the next
+        """Search for SemLock objects that are lacking, no longer than the budget; the rest goes on in the next
         refresh.
 
         `wanted` asks for whole searches for a semaphore that begin after a time. True if objects were found.
@@ -142,7 +142,7 @@ class Fleet:
         return not any(semaphore in watched.objects for watched in self.mappers[semaphore])
 
     def adopt(self) -> None:
-        """Lets every process take over the objects that its relatives have, its parent's first."""
+        """Let every process take over the objects that its relatives have, its parent's first."""
         able: list[Watched] = []
         for watched in self.with_guests:
             if watched.lacking():

@@ -1,7 +1,7 @@
 """The search of one process's memory page by page, which leaves out pages that were searched in a relative.
 
 A page counts as searched if a relative's search has read it, the process existed before that search began, and the two
-have the page in common now: then they have had it in common all the time since, and nobody can have written to it.
+share the page now. Then they have shared it all the time since, and nobody can have written to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads one semaphore and all claims to it while the server runs on: read, see whether it held still, else read
+"""Read one semaphore and all claims to it while the server runs on: read, see whether it held still, else read
 again.
 """
 
@@ -20,8 +20,8 @@ _ATTEMPTS = 5
 _PATIENT_ATTEMPTS = 8
 _PAUSE_S = 0.0005
 
-# Longer than two ticks of the scheduler at 250 a second, after which it has counted the time of who ran all along; and
-# far more than the instructions between a post and its decrement take.
+# Longer than two ticks of the scheduler at 250 a second, after which it has counted the time of a thread that ran all
+# along. It is also far longer than the instructions between a post and its decrement take.
 _WEIGHING_S = 0.009
 _WEIGHINGS = 3
 _RAN_NS = 200_000
@@ -115,7 +115,7 @@ def _attempt(
         if same and (surplus == 0 or (read == previous and surplus < 0)):
             return replace(read, steady=True)
         if same and read == previous and _heirs(read, baselines):
-            return _see_who_waits(semaphore, mappers, read)
+            return _with_waiters(semaphore, mappers, read)
         if attempt >= _ATTEMPTS - 1:
             time.sleep(_PAUSE_S)
         previous, value = read, after[0]
@@ -144,7 +144,7 @@ def _claiming(mappers: Sequence[Watched], read: Reading) -> list[Watched]:
     return [watched for watched in mappers if watched.id in counting]
 
 
-def _see_who_waits(semaphore: SemId, mappers: Sequence[Watched], read: Reading) -> Reading:
+def _with_waiters(semaphore: SemId, mappers: Sequence[Watched], read: Reading) -> Reading:
     all_wait = frozenset(watched.id for watched in _claiming(mappers, read) if watched.activity(semaphore).all_wait)
     same = claims_on(semaphore, mappers)[0] == read.claims  # else a count was still on its way down
     return replace(read, steady=True, all_wait=all_wait if same else frozenset())
@@ -154,8 +154,8 @@ def _weigh(semaphore: SemId, mappers: Sequence[Watched], before: Reading) -> Rea
     """Read once more, after a pause, and find which of too many claims cannot be on their way down.
 
     Between its post and its decrement a thread runs for well under a microsecond, but it may be off the processor for
-    long. So a count is exact if its process slept while it was read, or if it alone of all that claim has run in the
-    pause: then it is past any decrement, and nobody else can have given anything back meanwhile.
+    long. So a count is exact if its process slept while it was read, or if it alone of all claimants has run in the
+    pause. Then it is past any decrement, and nobody else can have released anything meanwhile.
     """
     claiming = _claiming(mappers, before)
     began = {watched: watched.activity(semaphore) for watched in claiming}

@@ -80,8 +80,9 @@ class Watched:
 
     @cached_property
     def _adoptable(self) -> bool:
-        """Return True if its parent may have adopted it: the init of a namespace, or a process that has asked to be
-        one for its descendants (PR_SET_CHILD_SUBREAPER, which nobody else can see). A daemon has left its session.
+        """Return True if its parent may have adopted it. That is the init of a namespace, or a process that has asked
+        to be one for its descendants (PR_SET_CHILD_SUBREAPER, which nobody else can see). A daemon has left its
+        session.
         """
         if self._first_parent <= 1 or namespace_pids(self._first_parent)[-1] == 1:
             return True
@@ -122,7 +123,7 @@ class Watched:
 
     @property
     def dying(self) -> bool:
-        """True once nothing of it can run any more."""
+        """Return True once nothing of it can run any more."""
         stat = read_stat(self.id.pid)
         return stat is None or stat.id != self.id or stat.dying
 
@@ -195,7 +196,7 @@ class Watched:
     # -- their SemLock objects
 
     def adopt(self, relatives: Iterable[Watched]) -> None:
-        """Takes over what a relative knows: a fork leaves every object at the address where its parent has it."""
+        """Take over what a relative knows: a fork leaves every object at the address where its parent has it."""
         if self.memory is None:
             return
         lacking = set(self.lacking())
@@ -221,7 +222,7 @@ class Watched:
         return address in self._types
 
     def learn(self, addresses: Iterable[int]) -> None:
-        """Takes in objects that a walk of the interpreter has met: that spares the search for them."""
+        """Take in objects that a walk of the interpreter has met: that spares the search for them."""
         handles = {address: semaphore for semaphore, address in self.semaphores.items()}
         for address in addresses:
             known = semlock.read(self.memory, address) if self.memory else None
@@ -230,7 +231,7 @@ class Watched:
                 self.objects[semaphore] = [known]
 
     def continue_search(self, now_s: float, wanted: Dict[SemId, float], relatives: Iterable[Watched] = ()) -> bool:
-        """Reads one more piece in search of objects that are lacking, or of all objects of the `wanted` semaphores
+        """Read one more piece in search of objects that are lacking, or of all objects of the `wanted` semaphores
         whose last whole search began before the time given. False when there is nothing to search for now.
 
         Pages that it has in common with one of the `relatives` need not be searched twice.
@@ -290,7 +291,7 @@ class Watched:
         yield from self.owned.search(semaphores, objects, run, lambda: self.semaphores)
 
     def _search_lacking(self, now_s: float) -> Iterator[None]:
-        """Searches its memory for SemLock objects of all its semaphores; yields after each piece read."""
+        """Search its memory for SemLock objects of all its semaphores; yield after each piece read."""
         if self.memory is None:
             return
         handles = {address: semaphore for semaphore, address in self.semaphores.items()}
