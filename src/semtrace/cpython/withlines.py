@@ -1,7 +1,7 @@
 """The line of a `with` whose block a frame is inside of.
 
-From 3.11 on the exception table leads there: the entry that covers the frame's instruction has a handler, that handler
-is covered by the block around it, and so on outwards. Up to 3.10 the frame has a list of its blocks.
+From 3.11 on the exception table leads there. The entry that covers the frame's instruction has a handler. The block
+around it covers that handler, and so on outwards. Up to 3.10 the frame has a list of its blocks.
 """
 
 from __future__ import annotations

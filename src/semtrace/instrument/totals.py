@@ -1,7 +1,7 @@
 """Adds what ended processes have counted to the server's totals file, and removes their state files.
 
-A process that ends well does so itself. Of one that was killed, the next process that joins the server does it, unless
-the file is evidence: it was killed while it held a lock, or took or released one.
+A process that ends well does so itself. For one that was killed, the next process that joins the server does it. A
+file that is evidence stays: its process was killed while it held a lock, or took or released one.
 """
 
 from __future__ import annotations

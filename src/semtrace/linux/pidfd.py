@@ -67,7 +67,7 @@ def exit_code_of(pidfd: int) -> int | None:
 
 def out_of_memory_kills(pid: int) -> tuple[str, int] | None:
     """Return the memory cgroup of a process and how many processes were killed in it for memory (cgroup v2
-    memory.events, oom_kill); None if that cannot be seen, or where there is no cgroup v2.
+    memory.events, oom_kill). None if that cannot be seen, or without cgroup v2.
     """
     with suppress(OSError, ValueError, IndexError, StopIteration):
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as stream:

@@ -57,7 +57,7 @@ class SourceLines:
             os.close(fd)
 
     def _has_changed(self, fd: int) -> bool:
-        """By its ctime, which no program can set: rsync and tar give a new file an old mtime."""
+        """Return True if its ctime is later, which no program can set: rsync and tar give a new file an old mtime."""
         return self._began_at is None or os.fstat(fd).st_ctime > self._began_at + _SLACK_S
 
 

@@ -1,4 +1,4 @@
-"""Where the holders of a semaphore acquired it: the line of the `with` or of the acquire, by their frames.
+"""The places where holders of a semaphore acquired it: the line of the `with` or of the acquire, by their frames.
 
 Two samples in a row must agree. A lock that other code has acquired and kept has no such line.
 """
@@ -28,7 +28,7 @@ Places = dict[tuple[ProcessId, int | None], Frame]
 
 
 def acquired_at(lock: Lock) -> Places:
-    """Return the line at which each holder acquired the lock, of those for whom it is known."""
+    """Return the line at which each holder acquired the lock, as far as it is known."""
     found: Places = {}
     for holder in lock.holders[:MOST_PROCESSES]:
         frame = _by_site(holder) if holder.site else _by_frames(holder, lock.id)
@@ -59,7 +59,7 @@ def _by_frames(holder: Holder, semaphore: SemId) -> Frame | None:
 
 @dataclass(frozen=True)
 class _Place:
-    """What two samples compare: the same instruction of the same frame."""
+    """Return what two samples compare: the instruction and the frame."""
 
     frame: Frame
     address: int

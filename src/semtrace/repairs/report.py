@@ -70,7 +70,7 @@ def outcome(released: Released) -> Iterator[str]:
 
 
 def _orphaned_again(released: Released) -> Iterator[str]:
-    """The proof says that whoever took it since the release is dead; one process alone that has ended is that one."""
+    """The proof shows that each process that took it since the release is dead: one alone that has ended took it."""
     ended = sorted(process.pid for process in released.ended)
     if len(ended) == 1:
         yield f"  PID {ended[0]} acquired it and died at once: the lock is orphaned again"

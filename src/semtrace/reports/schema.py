@@ -91,7 +91,7 @@ def stuck_json(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def states_json(states: Workers) -> dict[str, Any]:
-    """How many workers there are, and how many in each state."""
+    """Count the workers, all and in each state."""
     return {
         "of_workers": len(states),
         "states": {state: states.count(state) for state in ("idle", "busy", "waiting", "stuck", "stopped")},
