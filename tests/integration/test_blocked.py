@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from support import child_pids, kill_tree, start_ticks, wait_until
 from semtrace.linux.blocked import ANY_CHILD, MOST_DESCRIPTORS, Awaited, Blocked, Call, read_blocked
 from semtrace.linux.futex import read_thread
 from semtrace.linux.syscalls import NUMBERS
+from semtrace.observe.observer import Observer, settle
+from semtrace.servers.discovery import server_of
 
 pytestmark = pytest.mark.skipif(not NUMBERS, reason="the system calls of this processor are not known")
 
@@ -161,3 +164,26 @@ def test_a_thread_that_runs_or_has_ended_is_not_blocked() -> None:
     assert read_blocked(child, child, None) is None
     os.waitpid(child, 0)
     assert read_blocked(child, child, None) is None
+
+
+def test_snapshot_shows_who_is_stuck_without_the_schedulers_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread that was moved to another processor while it slept has no time of its last run (linux/sleep)."""
+    for module in ("history.sleepers", "history.resting"):
+        monkeypatch.setattr(f"semtrace.observe.{module}.slept_s", lambda *_: None)
+    program = "import threading; lock = threading.Lock(); lock.acquire(); print(flush=True); lock.acquire()"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as popen:
+        try:
+            assert popen.stdout is not None
+            popen.stdout.readline()
+            wait_until(lambda: called(popen.pid) is Call.FUTEX, what="it to sleep")
+            with contextlib.closing(Observer(server_of(popen.pid))) as observer:
+                assert {thread.tid for thread in settle(observer).waits.stuck} == {popen.pid}
+        finally:
+            popen.kill()
+
+
+def called(pid: int) -> Call | None:
+    blocked = read_blocked(pid, pid, None)
+    return blocked.call if blocked else None

@@ -41,7 +41,7 @@ ALLOWED: dict[str, str] = {
     "observe.watch": "model allowance cpython linux servers.tree observe.evidence observe.watch",
     "observe.judge": "model linux observe.evidence observe.watch observe.judge",
     "observe.names": "model cpython linux observe.judge observe.watch observe.names",
-    "observe.history": "model linux observe.evidence observe.judge observe.history",
+    "observe.history": "model linux waits.workers observe.evidence observe.judge observe.history",
     "observe.private": "model cpython linux observe.history observe.names observe.watch observe.private",
     "observe.files": "model cpython linux observe.history observe.watch observe.files",
     "observe.blocked": "model cpython linux waits observe.files observe.history observe.judge observe.names "

@@ -12,27 +12,21 @@ from semtrace.commands.options import Parser, add_ignore, add_long, add_pid, lim
 from semtrace.console.printing import emit
 from semtrace.errors import EXIT_FINDINGS, EXIT_NOT_PERMITTED, EXIT_OK, NoServer
 from semtrace.lazydata import dataclass
-from semtrace.linux.futex import run_time_ns
-from semtrace.linux.process import thread_ids
-from semtrace.linux.sleep import slept_s
 from semtrace.model import FindingCode, Server, Snapshot
+from semtrace.observe.history.resting import KNOWN_AFTER_S, Thread, resting, still_resting
 from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.present.headline import headline_text
 from semtrace.rules import Limits
 from semtrace.rules.headline import Headline, headline
 from semtrace.servers import discovery
 from semtrace.text import clean, clip
-from semtrace.waits.workers import serving_waits_by_worker, workers
-
-Thread = tuple[int, int]  # its process and its own number
+from semtrace.waits.workers import serving_waits_by_worker
 
 # Two snapshots suffice for a server that moves. Where a worker has waited for long, a proof is under way, or
 # nobody knows for how long a thread has slept, more are taken.
 _LEAST_SAMPLES = 2
 _PAUSE_S = 0.02
 _PATIENCE_S = 3.0
-# A wait that began just before is known to be one after so long (observe.blocked.asleep: two passes).
-_WATCH_S = 2.2
 _LONG_S = 1.0
 
 # An error in how locks are made is there from the beginning: the server moves, and a restart does not help.
@@ -122,13 +116,13 @@ def _decided(observer: Observer, patience_s: float) -> tuple[Snapshot, bool]:
     """Return the snapshot to judge by, and whether more of them could still change the answer."""
     deadline_s = time.monotonic() + patience_s
     snapshot, samples = observer.snapshot(), 1
-    resting = _resting(snapshot)
-    while snapshot.alive and (samples < _LEAST_SAMPLES or _may_change(observer, snapshot, resting)):
+    at_rest = resting(snapshot)
+    while snapshot.alive and (samples < _LEAST_SAMPLES or _may_change(observer, snapshot, at_rest)):
         if samples >= _LEAST_SAMPLES and time.monotonic() > deadline_s:
             return snapshot, True
         time.sleep(_PAUSE_S)
         snapshot, samples = observer.snapshot(), samples + 1
-        resting = {thread: ran_ns for thread, ran_ns in resting.items() if run_time_ns(*thread) == ran_ns}
+        at_rest = still_resting(at_rest)
     return snapshot, False
 
 
@@ -141,17 +135,7 @@ def _may_change(observer: Observer, snapshot: Snapshot, resting: Mapping[Thread,
     waits = any((wait.asleep_s or 0.0) >= _LONG_S for wait in serving)
     if observer.deciding() or (waits and observer.undecided()):
         return True
-    return (waits or bool(resting)) and snapshot.watched_s < _WATCH_S
-
-
-def _resting(snapshot: Snapshot) -> dict[Thread, int]:
-    """Return the threads of workers of which nobody knows how long they have slept, and how long each has run: any of
-    them may be stuck. A worker of one thread that waits for work is not.
-    """
-    able = [process for process in workers(snapshot) if not (process.idle and process.threads == 1)]
-    threads = [(process.pid, tid) for process in able for tid in thread_ids(process.pid)]
-    ran = {thread: ran_ns for thread in threads if (ran_ns := run_time_ns(*thread)) is not None}
-    return {thread: ran_ns for thread, ran_ns in ran.items() if slept_s(*thread, ran_ns) is None}
+    return (waits or bool(resting)) and snapshot.watched_s < KNOWN_AFTER_S
 
 
 def _exit_code(line: Headline, snapshot: Snapshot) -> int:

@@ -23,6 +23,7 @@ from semtrace.observe.evidence.verdict import Claim, Reading, Verdict, judge, wi
 from semtrace.observe.files.filelocks import FileLocks, FileLocksSeen
 from semtrace.observe.history.deaths import Deaths
 from semtrace.observe.history.lastpicture import LastPicture
+from semtrace.observe.history.resting import KNOWN_AFTER_S, resting, still_resting
 from semtrace.observe.history.trackers import Lives
 from semtrace.observe.judge import composites
 from semtrace.observe.judge.baselines import Baselines, Rounds
@@ -507,4 +508,14 @@ def settle(observer: Observer, patience_s: float = 3.0) -> Snapshot:
             break
         time.sleep(_SETTLE_PAUSE_S)
         snapshot = observer.snapshot()
+    return _aged(observer, snapshot)
+
+
+def _aged(observer: Observer, snapshot: Snapshot) -> Snapshot:
+    """Take more snapshots while a thread may have slept for long before the first one: so long it is not a wait yet."""
+    at_rest = resting(snapshot) if snapshot.alive else {}
+    while at_rest and snapshot.alive and snapshot.watched_s < KNOWN_AFTER_S:
+        time.sleep(_SETTLE_PAUSE_S)
+        snapshot = observer.snapshot()
+        at_rest = still_resting(at_rest)
     return snapshot
