@@ -9,7 +9,7 @@ from textual.messages import ExitApp
 
 
 class BrowserDriver(WebDriver):
-    """What is said of Textual here is of 8.2.8, drivers/web_driver.py."""
+    """Textual's driver for browsers with fixes. All facts here are about Textual 8.2.8, drivers/web_driver.py."""
 
     def start_application_mode(self) -> None:
         """Textual believes that nobody looks until the page is clicked: then no pane has the focus, and Enter does

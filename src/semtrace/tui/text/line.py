@@ -78,7 +78,7 @@ def tail_of(text: str, width: int) -> str:
 
 
 def clip_start(text: str, width: int) -> str:
-    """The end of the text: of a dotted name the part that tells the most, cut at a dot where one is near."""
+    """Return the end of the text, which matters most in a dotted name, cut at a dot if one is near."""
     if cell_len(text) <= width:
         return text
     if width <= 0:

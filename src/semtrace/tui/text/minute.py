@@ -40,7 +40,7 @@ class Minutes:
 
 
 def without_minute(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows with an empty cell instead, where there is no room for more."""
+    """Return the rows with an empty cell instead, for a screen without room for the minute."""
     return [row._replace(cells=(*row.cells, EMPTY)) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""From a snapshot to the rows of the panes. Pure; what an unmeasured value looks like is decided here."""
+"""Rows of the panes, made from a snapshot. Pure; the look of an unmeasured value is decided here."""
 
 from __future__ import annotations
 
@@ -252,14 +252,14 @@ def _lock_row(lock: Lock, everyone: frozenset[ProcessId], mark: Mark | None) -> 
 
 
 def since_cell(lock: Lock, longest: Holder | None) -> Cell:
-    """For how long it has been held; of an orphan, so."""
+    """Return how long the lock has been held, or how long it has been orphaned."""
     if longest is not None:
         return Cell(since(longest.since_s, longest.evidence), "", _number(longest.since_s))
     return Cell(since(lock.orphaned_s), "orphaned", lock.orphaned_s) if lock.orphaned_s else NOTHING
 
 
 def _rank(lock: Lock, patient: Waiter | None, mark: Mark | None) -> int:
-    """What is wrong comes first, then what is long waited for. The rest keeps its place: rows that change theirs with
+    """Return the rank: first what is wrong, then locks with a long wait. The rest keeps its place: rows that move with
     each hold could not be read.
     """
     if lock.state == "orphaned":
@@ -272,7 +272,7 @@ def _rank(lock: Lock, patient: Waiter | None, mark: Mark | None) -> int:
 
 
 def _statistics_cells(statistics: Statistics | None) -> tuple[Cell, ...]:
-    """Of traced locks only."""
+    """Return the cells of a traced lock's statistics, blank for any other lock."""
     if statistics is None:
         return (NOTHING,) * 5
     contention = 100 * (statistics.contention or 0.0)

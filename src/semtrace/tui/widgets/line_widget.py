@@ -21,7 +21,7 @@ from semtrace.tui.text.line import Line, Span, fill
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the terminal can show: only ASCII, and which colours."""
+    """Abilities of the terminal: only ASCII or all signs, and how many colours."""
 
     ascii: bool = False
     colours: Colours = "many"

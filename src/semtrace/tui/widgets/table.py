@@ -49,7 +49,7 @@ class Table(LineWidget, can_focus=True):
             self.row = row
 
     class Ready(Message):
-        """It can be told in which order to show its rows."""
+        """The table is ready for the order of its rows."""
 
         def __init__(self, table: Table) -> None:
             super().__init__()
@@ -76,7 +76,7 @@ class Table(LineWidget, can_focus=True):
         self._cursor = 0
         self._top = 0
 
-    # ---- what it is told
+    # ---- input
 
     def show(self, rows: Iterable[Row], title: Sequence[Item], notice: Sequence[str], now_s: float) -> None:
         """`notice` is what it says without rows; `now_s` is the picture's time, by which marks fade."""
@@ -112,7 +112,7 @@ class Table(LineWidget, can_focus=True):
         self.view = replace(self.view, column=places.get(order.column), reverse=order.reverse)
         self._arrange()
 
-    # ---- what it tells
+    # ---- output
 
     @property
     def selected(self) -> Hashable | None:

@@ -14,7 +14,7 @@ class Readout(LineWidget):
     DEFAULT_CSS = "Readout { height: 1fr; }"
 
     class Resized(Message):
-        """What was drawn for another size has to be drawn anew."""
+        """The size has changed, so the lines have to be drawn again."""
 
     def on_resize(self, event: events.Resize) -> None:
         self.post_message(self.Resized())
