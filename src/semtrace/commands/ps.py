@@ -36,7 +36,7 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Listing:
-    """One server with its processes, root first. `health` is None if it could not be looked at, or was not in time."""
+    """One server with its processes, root first. `health` is None if it could not be checked in time."""
 
     server: Server
     processes: tuple[Process, ...]
@@ -74,7 +74,7 @@ def ps(as_json: bool) -> Iterator[str]:
 
 
 def listing_of(server: Server) -> Listing:
-    """Return what `ps` says of one server."""
+    """Return the listing of one server, as `ps` shows it."""
     return _listings([server])[0]
 
 

@@ -103,7 +103,7 @@ def _processes() -> dict[int, Stat]:
 
 
 def _kind(stat: Stat, only: Collection[ServerKind] = ()) -> Kind | None:
-    """Return the kind of server that this process says it is, whether it leads it or was forked from its root."""
+    """Return the kind of server whose root this process is, or from whose root it was forked; else None."""
     if (not only or "gunicorn" in only) and _is_gunicorn(stat):
         return GUNICORN
     wanted = [kind for kind in KINDS if kind.is_root is None and (not only or kind.name in only)]

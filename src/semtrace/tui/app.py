@@ -395,7 +395,7 @@ class SemtraceApp(LineApp):
             self._play(partial(player.go, message.text))
 
     def _play(self, act: Callable[[], object], jumps: bool = True) -> None:
-        """Obey a key of a recording. What raises was in the file: the view says it, and stays."""
+        """Obey a key of a recording. An error comes from the file: show it, and stay where the recording is."""
         player, main = self._tools.player, self.main
         if player is None or main is None:
             return

@@ -79,7 +79,7 @@ def normal(key: str) -> str:
 
 
 def is_key(key: str) -> bool:
-    """Textual (8.2.8, keys.py) knows the names of signs by Unicode, and those of `Keys`."""
+    """Return True for a key that Textual (8.2.8, keys.py) knows: Unicode names of signs, and names in `Keys`."""
     *modifiers, last = normal(key).split("+")
     if not all(modifier in MODIFIERS for modifier in modifiers):
         return False

@@ -1,6 +1,7 @@
-"""gunicorn: its master is recognised by what it cannot do without, whatever its command line and title say: handlers
-for all the signals of gunicorn/arbiter.py, and its workers' heartbeat files. Where these may not be seen, its command
-line or title decide.
+"""gunicorn: its master is recognised by what it always has, whatever its command line and title are.
+
+These are handlers for all the signals of gunicorn/arbiter.py, and its workers' heartbeat files. If they may not be
+read, its command line or title decide.
 """
 
 from __future__ import annotations

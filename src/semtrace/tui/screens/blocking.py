@@ -93,7 +93,7 @@ def _thing_row(
 
 
 def _state(node: Node, lock: Lock | None, mark: Mark | None) -> tuple[str, str]:
-    """Return what to say of a thing: that a deadlock or a knot hangs on it, else the state of a lock."""
+    """Return the state of a thing: its mark if it has one, or that it is in a cycle, else the state of a lock."""
     if lock is not None and lock.state == "orphaned":
         return f"{lock_sign(lock.state).sign} {lock.state}", lock_sign(lock.state).style
     if mark is not None:
@@ -150,7 +150,7 @@ def _id(target: Target) -> Hashable:
 
 
 def _drawn(nodes: Sequence[Node], depth: int = 0, before: str = "") -> Iterator[tuple[Node, int, str]]:
-    """Each node with how deep it lies and the branches that lead to it."""
+    """Yield each node with its depth and the branches that lead to it."""
     for node in nodes:
         last = node is nodes[-1]
         yield node, depth, f"{before}{'└ ' if last else '├ '}" if depth else ""

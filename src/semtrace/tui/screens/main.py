@@ -1,4 +1,4 @@
-"""The screen that is always there: header, workers, locks, and what they say."""
+"""The screen that is always there: header, workers, locks, and a sentence about the selected row."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FOOTER = (
 
 
 class MainScreen(View):
-    """One server."""
+    """The overview of one server."""
 
     has_verdict = False
     topic = "panes"

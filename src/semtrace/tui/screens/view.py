@@ -94,7 +94,7 @@ class View(Screen[None]):
 
     @property
     def is_current(self) -> bool:
-        """Only while nothing covers it: else Textual (8.2.8) repaints all at each message of a covered screen."""
+        """True only if nothing covers it: else Textual (8.2.8) repaints all at each message of a covered screen."""
         return super().is_current and self.app.screen is self
 
     def on_screen_resume(self) -> None:
@@ -270,7 +270,7 @@ class View(Screen[None]):
     # ---- keys
 
     def on_key(self, event: events.Key) -> None:
-        """A key that reaches the screen did nothing on its way here; those of a screen that asks say so themselves."""
+        """Say that a key does nothing: no widget used it on its way here. A screen that asks handles its own keys."""
         if event.is_printable and not self.asks and not self.filter_box.display and not self._is_bound(event.key):
             help_key = commands.shown(commands.keys_of("help", self.app._keymap)[0])
             self.say(f"{event.character} does nothing here; {help_key} shows the keys")

@@ -1,4 +1,4 @@
-"""Everything that is known about one lock or process, as the labelled lines of a sheet. Pure."""
+"""Known facts about one process or lock, as the labelled lines of a sheet. Pure."""
 
 from __future__ import annotations
 

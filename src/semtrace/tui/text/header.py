@@ -104,7 +104,7 @@ def _how_many(snapshot: Snapshot, states: Workers) -> str:
 
 
 def locks_title(shown: Shown, marks: Marks) -> list[Item]:
-    """Count the rows by what their first column says."""
+    """Return the title of the locks' pane, with the number of rows in each state."""
     found = [marks.of_lock(lock) for lock in shown.locks]
     marked = Counter(found)
     counts = Counter(lock.state for lock, mark in zip(shown.locks, found, strict=True) if mark is None)

@@ -1,4 +1,4 @@
-"""Everything that is known about one lock, in the order in which it is asked: see `lock_entries`. Pure."""
+"""Known facts about one lock, in the order in which people ask for them: see `lock_entries`. Pure."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def without_minute(rows: Iterable[Row]) -> list[Row]:
 
 
 def _cell(cells: list[Span]) -> Cell:
-    """One colour for all: that of the worst. It sorts by how much of the minute was not idle."""
+    """Return the cell in one colour, that of the worst span. It sorts by how much of the minute was not idle."""
     if all(cell is IDLE for cell in cells):
         return Cell("·" * CELLS, "dim", 0.0)
     covers = {cell.cover for cell in cells}

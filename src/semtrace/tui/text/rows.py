@@ -127,7 +127,7 @@ Health = Mapping[ProcessId, Headline | None]
 
 
 def server_rows(servers: Iterable[Server], now: float, health: Health | None = None) -> list[Row]:
-    """Return a row for each server. Those that `health` lacks are still to be looked at; without it nobody looks."""
+    """Return a row for each server. Those that `health` lacks are still to be checked; None: none are checked."""
     return [_server_row(server, now, health) for server in servers]
 
 
@@ -143,7 +143,7 @@ def _health_cell(server: Server, health: Health | None) -> Cell:
 
 
 def since(seconds: float | None, evidence: str = "memory") -> str:
-    """Sampling knows a lower bound only, and says so."""
+    """Return an age: exact from events, a lower bound with its sign from samples."""
     if seconds is None:
         return UNKNOWN
     return exact(seconds) if evidence == "events" else AT_LEAST + age(seconds)
@@ -156,14 +156,14 @@ def held_by(holder: Holder) -> str:
 
 
 def units(lock: Lock) -> str:
-    """The value of the maximum; a Semaphore's own maximum says nothing."""
+    """Return the value and the maximum. The maximum of a plain Semaphore is meaningless and is left out."""
     if lock.value is None:
         return UNKNOWN
     return str(lock.value) if lock.maximum in (None, SEM_VALUE_MAX) else f"{lock.value}/{lock.maximum}"
 
 
 def counted_pids(ids: Iterable[ProcessId]) -> str:
-    """Each process once, with how many of its threads it is: `21214×3 21220`."""
+    """Return each PID once, with the number of its threads: `21214×3 21220`."""
     return " ".join(
         f"{process.pid}{TIMES}{count}" if count > 1 else str(process.pid) for process, count in Counter(ids).items()
     )
@@ -215,7 +215,7 @@ def _worker_row(process: Process, holds: Cell, waits: Iterable[Wait], is_stuck: 
 
 
 def _beat_cell(process: Process) -> Cell:
-    """Only gunicorn's processes have a heartbeat."""
+    """Return the age of the heartbeat, which only gunicorn's processes have."""
     beat = process.last_heartbeat_s
     return NOTHING if process.role == "process" and beat is None else Cell(age(beat), "dim", _number(beat))
 

@@ -83,7 +83,7 @@ def private_sentence(lock: ThreadLock, snapshot: Snapshot) -> str:
 
 
 def nameless_sentence(target: Target, snapshot: Snapshot) -> str:
-    """Say of a private lock or signal without a name who waits for it; nothing once nobody does."""
+    """Return a sentence about the waiters of a private lock or signal without a name; nothing without waiters."""
     waiting = [wait for wait in _private(snapshot) if wait.target == target]
     if not waiting or target.process is None:
         return ""
@@ -177,7 +177,7 @@ def _queue(lock: Lock) -> str:
 
 
 def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
-    """One line for each thing that went wrong, however many processes it concerns."""
+    """Yield one line for each kind of problem, however many processes it concerns."""
     groups: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
         groups.setdefault((problem.error, problem.remedy), []).append(problem)

@@ -65,7 +65,7 @@ def tell(
 
 
 def _groups(spans: Iterable[Stretch]) -> list[list[Stretch]]:
-    """Each by itself, many of one thread and lock together; holders first, then the longest. `spans` are so sorted."""
+    """Return groups of spans: many of one thread and lock are one group. Holders come first, then the longest spans."""
     by_key: dict[Key, list[Stretch]] = {}
     for span in spans:
         by_key.setdefault(span.key, []).append(span)

@@ -28,7 +28,7 @@ class Drawing:
 
 
 class LineApp(App[int]):
-    """An application of line widgets, which draw as it says."""
+    """An application of line widgets, which draw by its `drawing`."""
 
     drawing = Drawing()
 
@@ -38,7 +38,7 @@ def drawing_of(app: App[object]) -> Drawing:
 
 
 class LineWidget(Widget):
-    """Shows `lines`; subclasses say which with `draw`."""
+    """Shows lines, which subclasses set with `draw`."""
 
     ALLOW_SELECT = False
 

@@ -41,7 +41,7 @@ class Table(LineWidget, can_focus=True):
     ]
 
     class Chosen(Message):
-        """Enter, or a second click, on a row."""
+        """Enter was pressed, or a row was clicked a second time."""
 
         def __init__(self, table: Table, row: Hashable) -> None:
             super().__init__()
@@ -79,7 +79,7 @@ class Table(LineWidget, can_focus=True):
     # ---- input
 
     def show(self, rows: Iterable[Row], title: Sequence[Item], notice: Sequence[str], now_s: float) -> None:
-        """`notice` is what it says without rows; `now_s` is the picture's time, by which marks fade."""
+        """Show these rows, or `notice` if there are none. `now_s` is the picture's time, by which marks fade."""
         new = {row.id: row for row in rows}
         self._mark(new, now_s)
         self._all = new
@@ -129,7 +129,7 @@ class Table(LineWidget, can_focus=True):
         return row in self._all
 
     def is_cut(self, row: Hashable, column: int) -> bool:
-        """Has the row's cell no room for its text?"""
+        """Return True if the row's cell has no room for its text."""
         found = self._all.get(row)
         width = self._widths[column] if self._widths else 0
         return found is not None and cell_len(found.cells[column].text) > width

@@ -21,7 +21,7 @@ class Readout(LineWidget):
 
 
 class Chart(LineWidget, can_focus=True):
-    """Draws what it is given, and says where the mouse was."""
+    """Draws its lines, and posts where the mouse clicked."""
 
     class Touched(Message):
         def __init__(self, x: int, y: int, twice: bool) -> None:

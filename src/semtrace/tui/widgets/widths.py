@@ -18,7 +18,7 @@ class Widths:
         self._needed_s = [0.0] * len(columns)
 
     def need(self, rows: Sequence[Row], now_s: float) -> None:
-        """Those rows are shown at that time."""
+        """Adapt the widths to rows that are shown at that time."""
         for i, width in enumerate(content_widths(self._columns, rows)):
             if width >= self._wanted[i] or now_s - self._needed_s[i] > SHRINK_S:
                 self._wanted[i], self._needed_s[i] = width, now_s
