@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {(4, 4, 80, 24): 6.0, (4, 4, 160, 45): 6.0, (64, 64, 80, 24): 15.0, (64, 64, 160, 45): 15.0}
-SCREENS = {"overview": b"", "timeline": b"t", "locks' timeline": b"tl", "who blocks whom": b"w", "details": b"\r"}
+SCREENS = {"overview": b"", "timeline": b"t", "locks' timeline": b"tl", "blocking tree": b"w", "details": b"\r"}
 START_UP_S = 3.0
 TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -229,7 +229,7 @@ def test_what_only_mentions_gunicorn_is_no_server(command, tmp_path):
     (tmp_path / "gunicorn.log").touch()
     with start(*command, cwd=tmp_path) as (popen, _):
         assert found(popen.pid) is None
-        with pytest.raises(NoServer, match="no Python process"):
+        with pytest.raises(NoServer, match="not a Python process"):
             discovery.server_of(popen.pid)
 
 
@@ -459,7 +459,7 @@ def test_a_python_under_a_python_is_a_server_of_its_own():
 def test_other_programs_have_clear_words():
     with start("sleep", "3600") as (popen, _):
         wait_until(lambda: (s := read_stat(popen.pid)) and s.comm == "sleep", what="the exec of sleep")
-        with pytest.raises(NoServer, match=rf"process {popen.pid} \(sleep\) is no Python process"):
+        with pytest.raises(NoServer, match=rf"process {popen.pid} \(sleep\) is not a Python process"):
             discovery.server_of(popen.pid)
         tree = Tree(Server("python", ProcessId(popen.pid, 1), "x", 0.0, "x"))
         assert tree.refresh() == ()

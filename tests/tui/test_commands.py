@@ -79,15 +79,15 @@ def test_from_one_view_a_key_leads_to_another_and_escape_from_there_to_the_panes
 def test_what_is_looked_up_in_passing_leads_back_to_where_one_was() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("w")
-        await seen.sees("Who blocks whom")
+        await seen.sees("Blocking tree")
         await seen.press("question_mark")
         await seen.sees("Keys and signs")
         await seen.press("comma")
         await seen.sees("Settings")
         await seen.press("escape")
-        await seen.sees("Who blocks whom")
+        await seen.sees("Blocking tree")
         await seen.press("question_mark", "question_mark")
-        await seen.sees("Who blocks whom")
+        await seen.sees("Blocking tree")
         await seen.press("question_mark", "t")
         await seen.sees("Timeline")
         await seen.press("escape")

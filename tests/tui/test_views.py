@@ -1,4 +1,4 @@
-"""The timeline and who blocks whom, as a user meets them."""
+"""The timeline and the blocking tree, as a user meets them."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_estimates_are_called_so() -> None:
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_no_two_signs_of_the_timeline_are_the_same(plain: bool) -> None:
-    """Also without colour, and in ASCII; what is told by events, counted together, and seen differ as well."""
+    """Also without colour, and in ASCII; cells from events, counted cells and sampled cells differ as well."""
     every = [*SIGNS.values(), BOTH]
     signs = [sign for each in every for sign in {each.exact, each.counted, each.seen}] + [*SHARES[:-1], *COUNTED[:-1]]
     drawn = [ascii_only(sign) if plain else sign for sign in signs]
@@ -266,7 +266,7 @@ def test_the_overview_has_a_strip_of_the_last_minute() -> None:
     play(scenario, held(109))
 
 
-# ---- who blocks whom
+# ---- the blocking tree
 
 
 def chain() -> Snapshot:
@@ -283,7 +283,7 @@ def chain() -> Snapshot:
 def test_the_tree_has_the_worst_first_with_how_many_they_block(size: tuple[int, int]) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("w")
-        await seen.sees("Who blocks whom", "└ 4715")
+        await seen.sees("Blocking tree", "└ 4715")
         assert seen.order("app.a", "└ 4712", "  └ app.b", "├ 4713", "└ 4714", "app.c", "└ 4715") == [
             *("app.a", "└ 4712", "  └ app.b", "├ 4713", "└ 4714", "app.c", "└ 4715")
         ]
@@ -325,7 +325,7 @@ def test_a_holder_that_is_not_known_is_not_called_nobody() -> None:
 
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("w")
-        await seen.sees("Who blocks whom", "app.a")
+        await seen.sees("Blocking tree", "app.a")
         first, second = (next(each for each in seen.lines if each.startswith(f" app.{name}")) for name in "ab")
         assert first.split()[-1] == "?"
         assert second.split()[-1] == "nobody"

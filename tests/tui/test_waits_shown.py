@@ -322,7 +322,7 @@ def test_enter_on_a_nameless_lock_opens_its_owner() -> None:
     play(scenario, self_taken())
 
 
-# ---- who blocks whom
+# ---- the blocking tree
 
 
 def test_a_wait_in_a_library_is_not_called_nobody() -> None:

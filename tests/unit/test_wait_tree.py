@@ -1,4 +1,4 @@
-"""Who blocks whom, from hand-built snapshots."""
+"""The tree of blocked threads, from hand-built snapshots."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Listing:
-    """One server with its processes, root first. `health` is None if it could not be looked at, or was not in time."""
+    """One server with its processes, root first. `health` is None if it could not be checked in time."""
 
     server: Server
     processes: tuple[Process, ...]
@@ -74,7 +74,7 @@ def ps(as_json: bool) -> Iterator[str]:
 
 
 def listing_of(server: Server) -> Listing:
-    """Return what `ps` says of one server."""
+    """Return the listing of one server, as `ps` shows it."""
     return _listings([server])[0]
 
 
@@ -100,8 +100,8 @@ def _completed(server: Server) -> Server:
 
 
 def _healths(servers: Sequence[Server]) -> Mapping[ProcessId, Answer]:
-    """Look at each server for a moment: what is stuck for certain is seen at once. Whose turn does not come in time is
-    left out.
+    """Check each server for a moment: that is enough to see what is stuck for certain. A server whose turn does not
+    come in time is left out.
     """
     from semtrace.commands.check import answer_for
     from semtrace.rules import USUAL
@@ -137,7 +137,7 @@ def _process(member: Member, handle: processes.Handle | None) -> Process:
 
 
 def lines(listings: Sequence[Listing], now: float) -> Iterator[str]:
-    """For people: each server with a line of what it is, how it is set and how it fares, and its processes below."""
+    """Yield lines for people: each server with its kind, settings and health, and its processes below."""
     if not listings:
         yield "No pre-forked Python server is running on this machine."
     for number, listing in enumerate(listings):
@@ -157,7 +157,7 @@ def _server_lines(listing: Listing, now: float) -> Iterator[str]:
 
 
 def _facts(listing: Listing) -> list[tuple[str, str | None]]:
-    """Of gunicorn all settings, of others what is known. Workers are counted where some are known to be workers."""
+    """Return all settings of a gunicorn, of others those that are known. Workers are counted if any are known."""
     server = listing.server
     workers = sum(process.role == "worker" for process in listing.processes)
     facts: list[tuple[str, str | None]] = [("application", server.application), ("bind", " ".join(server.bind) or None)]
@@ -177,14 +177,14 @@ def health_text(health: Answer | None) -> str:
         return "health: not looked at"
     from semtrace.present.headline import headline_text
 
-    said = headline_text(health.line).removeprefix("OK: ")
+    headline = headline_text(health.line).removeprefix("OK: ")
     unsure = health.open and health.line.workers.count("waiting")
     more = f"; not decided yet: semtrace check {health.server.pid}" if unsure else ""
-    return f"health: {said}{more}"
+    return f"health: {headline}{more}"
 
 
 def _wrapped(facts: Sequence[str], width: int) -> Iterator[str]:
-    """The facts, separated by commas, in as few indented lines as they fit in; none is ever broken."""
+    """Yield the facts, separated by commas, in as few indented lines as they fit in. A fact is never broken."""
     line = ""
     for fact in facts:
         if line and len(line) + len(fact) + 5 > width:
@@ -215,7 +215,7 @@ def _rows(processes: Sequence[Process], now: float) -> list[list[str]]:
 
 
 def document(listings: Sequence[Listing], taken_at: float) -> dict[str, Any]:
-    """For programs: schema 1. What was not measured is null, `holds` and `waits_on` among it: `dump` has those."""
+    """Return the JSON for programs, schema 1. Unmeasured values are null, also `holds` and `waits_on`: see `dump`."""
     return {
         "schema": SCHEMA,
         "taken_at": text.iso(taken_at),

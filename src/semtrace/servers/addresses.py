@@ -1,4 +1,4 @@
-"""Where a server listens, by the sockets of its processes."""
+"""Addresses that a server listens on, found from the sockets of its processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ _MOST_CHILDREN = 8
 
 
 def addresses(root: Stat, but: str = "\0") -> tuple[str, ...]:
-    """What it listens on together with its workers: what it listens on alone is its control socket, or a hook's. With
-    --reuse-port each worker listens for itself, on what all have in common. Those that end with `but` are left out."""
+    """Return the addresses that the root shares with its workers, without those that end with `but`.
+
+    A socket that only the root has is its control socket, or one of a hook. With --reuse-port each worker has its own
+    socket; then these are the addresses that all workers have in common.
+    """
     own = socket_inodes(root.id.pid)
     listens = listening(root.id.pid, own)
     # Not psutil's children(): that reads every process of the machine, 7 ms of 300, for each server.

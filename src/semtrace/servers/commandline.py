@@ -1,4 +1,4 @@
-"""What a Python was asked to run, read from its command line. Pure."""
+"""Scripts, modules and options, read from the command line of a Python process. Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def name_of(path: str) -> str:
 
 
 def readable(command: Sequence[str]) -> str:
-    """A command line for people: programs and scripts without their directories, and no interpreter before a script."""
+    """Return a command line for people, without directories of programs, and without the interpreter of a script."""
     words = list(command)
     if len(words) > 1 and not words[1].startswith("-") and "python" in words[0]:
         del words[0]
@@ -86,7 +86,7 @@ def number(arguments: Sequence[str], *names: str) -> int | None:
 
 
 def first_word(arguments: Sequence[str], valued: Collection[str] = ()) -> str | None:
-    """Return the first word that is no option and not the value of one of those that are `valued`."""
+    """Return the first word that is neither an option nor the value of an option in `valued`."""
     skip = False
     for word in arguments:
         if not skip and not word.startswith("-"):

@@ -1,4 +1,4 @@
-"""What a server is called, runs and listens on: from its root and its kind."""
+"""Description of a server: its name, its application and its addresses, from its root and its kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _INTERPRETER_VERSION = re.compile(r"(?:python|pypy)(\d+\.\d+)")
 
 
 def describe(stat: Stat, kind: Kind | None) -> Server:
-    """Return the server with this root; of no kind it is any other Python."""
+    """Return the server with this root. Without a kind it is any other Python server."""
     if kind is None:
         return _python(stat)
     return kind.describe(stat) if kind.describe else _of_kind(stat, kind)

@@ -26,8 +26,8 @@ _LIST_THEM = "`semtrace ps` lists the servers of this machine"
 
 
 def find_servers(only: Collection[ServerKind] = ()) -> tuple[Server, ...]:
-    """Every pre-forked server of this machine, or those of some kinds, oldest first. After USR2 the old and the new
-    master of gunicorn are two servers.
+    """Return the pre-forked servers of this machine, or those of some kinds, oldest first. After USR2 the old and the
+    new master of gunicorn are two servers.
     """
     table = _processes()
     roots: dict[int, tuple[Stat, Kind | None]] = {}
@@ -42,12 +42,12 @@ def find_servers(only: Collection[ServerKind] = ()) -> tuple[Server, ...]:
 
 
 def gunicorns() -> tuple[Server, ...]:
-    """Every gunicorn of this machine: what is watched where nobody names a server."""
+    """Return every gunicorn of this machine: these are watched if the user names no server."""
     return find_servers((GUNICORN.name,))
 
 
 def server_of(pid: int) -> Server:
-    """The server that this process is part of: of a known kind, one that it launched, or its tree of forked Pythons."""
+    """Return the server of this process: of a known kind, one that it launched, or its tree of forked Pythons."""
     stat = _living(pid)
     family = lineage(stat)
     for ancestor in reversed(family):
@@ -62,12 +62,12 @@ def server_of(pid: int) -> Server:
             remedy(pid),
         )
     if not python:
-        raise NoServer(f"process {pid} ({stat.comm}) is no Python process", _server_below(stat) or _NAME_ONE)
+        raise NoServer(f"process {pid} ({stat.comm}) is not a Python process", _server_below(stat) or _NAME_ONE)
     return _launched(stat) or describe(family[-1], None)
 
 
 def choose(pid: int | None) -> Server:
-    """The server of that process; without one the only server of this machine."""
+    """Return the server of that process. Without a PID, return the only server of this machine."""
     if pid is not None:
         return server_of(pid)
     servers = find_servers()
@@ -103,7 +103,7 @@ def _processes() -> dict[int, Stat]:
 
 
 def _kind(stat: Stat, only: Collection[ServerKind] = ()) -> Kind | None:
-    """Return the kind of server that this process says it is, whether it leads it or was forked from its root."""
+    """Return the kind of server whose root this process is, or from whose root it was forked; else None."""
     if (not only or "gunicorn" in only) and _is_gunicorn(stat):
         return GUNICORN
     wanted = [kind for kind in KINDS if kind.is_root is None and (not only or kind.name in only)]
@@ -142,7 +142,7 @@ def _has_child(stat: Stat, all_of_them: Iterable[Stat]) -> bool:
 
 
 def _launched(stat: Stat) -> Server | None:
-    """The server of `semtrace run -- celery …`, `poetry run gunicorn …`: whoever names the launcher means that."""
+    """Return the server below a launcher (`semtrace run -- celery …`, `poetry run gunicorn …`): the user means that."""
     command = processes.cmdline(stat.id.pid)
     named = any(kinds.named_by(command[i:]) is not None for i in range(1, min(len(command), _MOST_WORDS)))
     found = _root_below(stat) if named else None
@@ -162,6 +162,6 @@ def _root_below(stat: Stat) -> tuple[Stat, Kind] | None:
 
 
 def _server_below(stat: Stat) -> str | None:
-    """A remedy that names the server which this shell or supervisor started, if there is one."""
+    """Return a remedy that names the server which this shell or supervisor started, if there is one."""
     found = _root_below(stat)
     return f"it runs the {found[1].name} {found[0].id.pid}: semtrace {found[0].id.pid}" if found else None

@@ -1,5 +1,4 @@
-"""A gunicorn's settings as its master goes by them, out of its memory: no command line or configuration file need
-tell them."""
+"""Settings in force of a gunicorn, read from its master's memory: no command line or configuration file is needed."""
 
 from __future__ import annotations
 
@@ -13,8 +12,10 @@ from semtrace.servers.gunicorn_options import short_class
 
 
 def effective(server: Server) -> Server:
-    """The server with what its master says itself, which is more than what it was started with; unchanged where that
-    cannot be read. Some milliseconds."""
+    """Return the server with the settings from its master's memory, which may differ from those on its command line.
+
+    Return it unchanged if the memory cannot be read. This takes some milliseconds.
+    """
     if server.kind != "gunicorn":
         return server
     try:
@@ -31,9 +32,9 @@ def effective(server: Server) -> Server:
     )
 
 
-def _spelled(told: str | None, found: str | None) -> str | None:
-    """A class goes by the path by which it was asked for, which need not be where it was made."""
+def _spelled(asked: str | None, found: str | None) -> str | None:
+    """Return the name of the class as the user asked for it: its module may have another path."""
     if found is None:
-        return told
-    same = told is not None and told.rpartition(".")[2] == found.rpartition(".")[2]
-    return told if same else short_class(found)
+        return asked
+    same = asked is not None and asked.rpartition(".")[2] == found.rpartition(".")[2]
+    return asked if same else short_class(found)

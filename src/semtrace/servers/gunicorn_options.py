@@ -58,7 +58,7 @@ _VALUE_PAIRS = [
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a command line says; None where it says nothing. `certain` is False if it holds options not known here."""
+    """Options on a command line, None for those that are not there. `certain` is False if it has unknown options."""
 
     application: str | None = None
     config: str | None = None
@@ -74,7 +74,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is certain about a server's settings; None where a configuration file may say something else."""
+    """Settings of a server that are certain, None for those that a configuration file may change."""
 
     application: str | None = None
     worker_class: str | None = None
@@ -82,7 +82,7 @@ class Settings:
 
 
 def arguments(command: Sequence[str]) -> tuple[str, ...] | None:
-    """gunicorn's own arguments in a process's command line, or None if it does not start gunicorn.
+    """Return gunicorn's own arguments in a process's command line, or None if it does not start gunicorn.
 
     Two forms: a script called gunicorn, itself or after an interpreter with its options; `python -m gunicorn`.
     A shell, editor or pager that mentions it has another program in front.
@@ -93,7 +93,7 @@ def arguments(command: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def parse(arguments: Sequence[str]) -> Options | None:
-    """None where gunicorn itself would have refused them."""
+    """Return the options, None if gunicorn itself would have refused the arguments."""
     try:
         found, unknown = _parser().parse_known_args(list(arguments))
     except _RefusedError:
@@ -109,11 +109,11 @@ def parse(arguments: Sequence[str]) -> Options | None:
 
 
 def settings(arguments: Sequence[str], environ: Mapping[str, str] | None, has_config_file: bool | None) -> Settings:
-    """What the command line, `GUNICORN_CMD_ARGS` and gunicorn's defaults make certain.
+    """Return the settings that the command line, `GUNICORN_CMD_ARGS` and gunicorn's defaults make certain.
 
     The command line wins over the variable, the variable over a configuration file, and that over the defaults
-    (gunicorn/app/base.py, load_config). `has_config_file` says whether a `gunicorn.conf.py` lies in the directory where
-    it was started, None if that is not known; `environ` is None if it is not known.
+    (gunicorn/app/base.py, load_config). `has_config_file` is True if there is a `gunicorn.conf.py` in the directory
+    where it was started, None if that is not known; `environ` is None if it is not known.
     """
     line = parse(arguments)
     variable = _from_environ(environ)
@@ -126,10 +126,10 @@ def settings(arguments: Sequence[str], environ: Mapping[str, str] | None, has_co
         and has_config_file is False
         and not (line.config or variable.config or line.chdir or variable.chdir or line.paste)
     )
-    said = variable or Options()
-    threads = line.threads or said.threads or ("1" if defaults_apply else None)
-    worker_class = line.worker_class or said.worker_class or (DEFAULT_WORKER_CLASS if defaults_apply else None)
-    timeout = line.timeout or said.timeout
+    fallback = variable or Options()
+    threads = line.threads or fallback.threads or ("1" if defaults_apply else None)
+    worker_class = line.worker_class or fallback.worker_class or (DEFAULT_WORKER_CLASS if defaults_apply else None)
+    timeout = line.timeout or fallback.timeout
     return Settings(
         application=line.application,
         worker_class=_effective(worker_class, threads),

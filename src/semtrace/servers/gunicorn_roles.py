@@ -1,4 +1,4 @@
-"""What each process of a gunicorn does: by its heartbeat file, else by its title, else by the signals it handles."""
+"""Roles of a gunicorn's processes: by the heartbeat file, else by the title, else by the signals that it handles."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SETTLING_S = 10.0
 
 
 def handles_like_master(status: Status) -> bool:
-    """True for a master, and for what a master forked that has not set its own handlers, as a multiprocessing child."""
+    """Return True for a master, and for a child of it that has not set its own handlers, as a multiprocessing child."""
     return status.catches(*_MASTER_SIGNALS)
 
 
@@ -55,7 +55,7 @@ class GunicornRoles:
         self.unsettled = False
 
     def of(self, process: ProcessId) -> tuple[Role, OpenFile | None]:
-        """What it does, and the file that it beats on. A "process" has no part in gunicorn's own machinery."""
+        """Return its role and its heartbeat file. A "process" has no part in gunicorn's own machinery."""
         return self._roles.get(process, "process"), self._files.get(process)
 
     def assign(self, members: Mapping[ProcessId, Stat]) -> None:
@@ -71,7 +71,7 @@ class GunicornRoles:
     def _assign_children(self, parent: ProcessId, beating: Role, members: Mapping[ProcessId, Stat]) -> None:
         new = [s for s in members.values() if s.ppid == parent.pid and s.forked and s.id not in self._roles]
         statuses = {stat.id: read_status(stat.id.pid) for stat in new}
-        # What still handles signals as the master does is no worker, or not yet.
+        # A process that still handles signals as the master does is not a worker, or not yet.
         settled = [stat for stat in new if (status := statuses[stat.id]) and not handles_like_master(status)]
         if settled:
             self._files.update(owners(settled, self._free_files(parent, settled)))
@@ -94,7 +94,7 @@ class GunicornRoles:
 
 
 def _other_role(status: Status | None, stat: Stat, beating: Role) -> Role | None:
-    """The role of a process whose heartbeat file was not found, None if nothing tells it."""
+    """Return the role of a process whose heartbeat file was not found, None if nothing shows it."""
     titled = _TITLES.get(" ".join(cmdline(stat.id.pid)).partition(" [")[0].rstrip())
     if titled is not None:
         return titled

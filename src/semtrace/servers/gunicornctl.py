@@ -1,7 +1,8 @@
-"""What a gunicorn from 25.1 on says about itself on its control socket: settings that a configuration file may hide.
+"""Client of a gunicorn's control socket (from 25.1 on), which reports settings that a configuration file may hide.
 
-For `semtrace ps` only, and bounded in every way: the other side may be stopped, hostile, or another gunicorn, for those
-of one user collide on one path. The protocol is gunicorn/ctl/protocol.py: a length of 4 bytes, big-endian, then JSON.
+For `semtrace ps` only, and bounded in every way: the other side may be stopped, hostile, or another gunicorn, because
+those of one user collide on one path. The protocol is gunicorn/ctl/protocol.py: a big-endian length of 4 bytes, then
+JSON.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ _MAX_ANSWER = 256 * 1024
 
 @dataclass(frozen=True)
 class Config:
-    """Of the answer to `show config` what is used; None where it did not say."""
+    """Fields of the answer to `show config` that are used here, None for those that it lacks."""
 
     worker_class: str | None = None
     timeout_s: float | None = None
 
 
 def completed(server: Server, path: str | None) -> Server:
-    """The server with what only its control socket knows; unchanged if that does not answer soundly and at once."""
+    """Return the server with what only its control socket knows; unchanged if that does not answer soundly at once."""
     config = ask(server.pid, path) if path is not None else None
     if config is None:
         return server

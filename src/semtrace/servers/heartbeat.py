@@ -1,8 +1,10 @@
 """gunicorn's heartbeat files: which process beats on which, and when it last did, without asking the server anything.
 
-A worker touches an unlinked temporary file. Its master opened that file before the fork, holds it for as long as the
-worker lives, and kills a worker whose file grows too old: gunicorn/arbiter.py (spawn_worker, murder_workers) and
-workers/workertmp.py from 20.1 to 27.0; dirty/arbiter.py since 25.0.
+A worker touches an unlinked temporary file. Its master opened that file before the fork, and holds it for as long as
+the worker lives. The master kills a worker whose file grows too old.
+
+Sources: gunicorn/arbiter.py (spawn_worker, murder_workers) and workers/workertmp.py from 20.1 to 27.0;
+dirty/arbiter.py since 25.0.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ PREFIX = "wgunicorn-"
 
 
 def heartbeat_files(pid: int) -> list[OpenFile] | None:
-    """All that the process holds open, inherited ones included; None if that may not be seen."""
+    """Return all that the process holds open, inherited ones included; None if that may not be seen."""
     try:
         return unlinked_files(pid, PREFIX)
     except PermissionError:
@@ -27,7 +29,7 @@ def heartbeat_files(pid: int) -> list[OpenFile] | None:
 
 
 def age_s(file: OpenFile, now: float | None = None) -> float | None:
-    """Seconds since the last heartbeat; None before the first, and if the descriptor is another file by now."""
+    """Return seconds since the last heartbeat; None before the first, and if the descriptor is another file by now."""
     status = look(file)
     if status is None:
         return None
@@ -40,10 +42,10 @@ def age_s(file: OpenFile, now: float | None = None) -> float | None:
 
 
 def owners(children: Sequence[Stat], held: Mapping[ProcessId, Sequence[OpenFile]]) -> dict[ProcessId, OpenFile]:
-    """Which of one arbiter's children beats on which file; `held` are those that the child and the arbiter have open.
+    """Map the children of one arbiter to their heartbeat files. `held` are files that child and arbiter have open.
 
     A worker closes its siblings' files after the fork, so one file is its own. A dirty worker does not, but an older
-    sibling's file is never its own. What cannot be told apart is left out.
+    sibling's file is never its own. Children with several possible files are left out.
     """
     found: dict[ProcessId, OpenFile] = {}
     taken: set[tuple[int, int]] = set()

@@ -49,7 +49,10 @@ def _beginnings(distribution: str) -> tuple[str, ...]:
 
 
 def _entries(directory: Path, begin: str | tuple[str, ...], end: str = "") -> list[Path]:
-    """What a directory has of such names, nothing if it cannot be read. Its owner decides how much that is."""
+    """Return a bounded number of entries with such names, none if the directory cannot be read.
+
+    It is bounded because the directory's owner decides how many there are.
+    """
     try:
         with os.scandir(directory) as entries:
             named = (each.name for each in islice(entries, _MOST_ENTRIES))
@@ -69,6 +72,6 @@ def _prefixes(pid: int) -> set[str]:
 
 
 def _native(pid: int) -> list[str]:
-    """A program that is no Python itself, as uWSGI's, lies where it was installed, whatever its title says."""
+    """Return the path of a program that is not a Python interpreter, as uWSGI. It lies where it was installed."""
     path = processes.executable(pid) or ""
     return [] if processes.is_interpreter(path) else [path]

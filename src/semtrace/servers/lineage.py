@@ -7,7 +7,7 @@ from semtrace.servers import processes
 
 
 def lineage(stat: Stat) -> list[Stat]:
-    """The process and its ancestors as far as they run one program: forked, or started anew by multiprocessing."""
+    """Return the process and its ancestors as far as they run one program: forked, or spawned by multiprocessing."""
     found = [stat]
     while (parent := parent_of(found[-1])) and related(found[-1], parent):
         found.append(parent)
@@ -15,7 +15,7 @@ def lineage(stat: Stat) -> list[Stat]:
 
 
 def parent_of(child: Stat) -> Stat | None:
-    """None if it has none that can be seen. A later process that was given the parent's number is younger."""
+    """Return the parent, None if it cannot be seen. A later process that was given the parent's number is younger."""
     parent = read_stat(child.ppid) if child.ppid > 0 else None
     return parent if parent and parent.id.start_ticks <= child.id.start_ticks and not parent.ended else None
 

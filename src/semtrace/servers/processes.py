@@ -1,6 +1,6 @@
-"""What psutil knows of other processes: for discovery and `semtrace ps`, which look once.
+"""Facts from psutil about other processes: for discovery and `semtrace ps`, which read them once.
 
-A process that ended or may not be seen is None or empty here: no exception of psutil's leaves this module.
+A process that ended or may not be seen is None or empty here: no exception of psutil leaves this module.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def user_name(pid: int) -> str:
-    """Whose process it is; a number if the machine does not know the user's name (a container's user)."""
+    """Return the owner of a process; a number if the machine does not know the user's name (a container's user)."""
     return _ask(pid, psutil.Process.username) or "?"
 
 
@@ -79,7 +79,7 @@ def executable(pid: int) -> str | None:
 
 
 def is_python(pid: int) -> bool | None:
-    """Whether it runs a Python interpreter, by its executable's name or a mapped libpython; None if unknowable."""
+    """Return True if it runs Python, by its executable's name or a mapped libpython; None if that cannot be read."""
     if is_interpreter(executable(pid) or "".join(cmdline(pid)[:1])):
         return True
     maps = read(f"/proc/{pid}/maps", 16 << 20)  # psutil's memory_maps() adds up the pages of each, 40 times the cost
@@ -91,7 +91,7 @@ def is_interpreter(path: str) -> bool:
 
 
 def same_program(child: Stat, parent: Stat) -> bool:
-    """True if `child` runs on from a fork of `parent`, or of a process that `parent` runs on from, without an exec.
+    """Return True if there was no exec since the fork of `child` from `parent`, or from an ancestor of `parent`.
 
     Where the memory layouts may not be seen, their commands decide.
     """
@@ -104,10 +104,10 @@ def same_program(child: Stat, parent: Stat) -> bool:
 
 
 def spawned_by(child: Stat, parent: Stat) -> bool:
-    """True if `child`, which multiprocessing started anew, was started by `parent`, and not only adopted by it.
+    """Return True if `child` was spawned by the multiprocessing of `parent`, and not only adopted by `parent`.
 
-    They keep a pipe between them, which tells each of the other's end (Lib/multiprocessing/popen_spawn_posix.py,
-    forkserver.py). Where that may not be seen they must not be seen to be different Pythons.
+    They keep a pipe between them, by which each notices the other's end (Lib/multiprocessing/popen_spawn_posix.py,
+    forkserver.py). If the pipe may not be read, they count as related unless they are seen to run different Pythons.
     """
     if parent.ended or not is_spawned(cmdline(child.id.pid)) or is_python(parent.id.pid) is not True:
         return False
@@ -119,13 +119,13 @@ def spawned_by(child: Stat, parent: Stat) -> bool:
 
 
 def opened(process: ProcessId) -> Handle | None:
-    """A handle on this very process, which counts its CPU time from now on."""
+    """Return a handle on this very process, which counts its CPU time from now on."""
     handle = _ask(process.pid, _counting)
     return handle if still(process) else None
 
 
 def usage(handle: Handle) -> Usage | None:
-    """None if the process of the handle has ended, also when another has its pid."""
+    """Return its usage, None if the process of the handle has ended, also when another has its PID."""
     try:
         with handle.oneshot():
             found = Usage(handle.status(), handle.cpu_percent(), handle.memory_info().rss, handle.num_threads())

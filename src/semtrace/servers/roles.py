@@ -1,4 +1,4 @@
-"""What each process of a server does, as its kind knows it."""
+"""Roles of a server's processes, as its kind defines them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Roles(Protocol):
     unsettled: bool
 
     def of(self, process: ProcessId) -> tuple[Role, OpenFile | None]:
-        """What it does, and the file that it beats on."""
+        """Return its role and its heartbeat file."""
 
     def assign(self, members: Mapping[ProcessId, Stat]) -> None:
         """Decide about the members that are new, forget those that are gone."""
@@ -52,7 +52,7 @@ class KindRoles:
         return self._roles.get(process, "process"), None
 
     def assign(self, members: Mapping[ProcessId, Stat]) -> None:
-        """Decide about all anew: with some, a brother's end changes what is known."""
+        """Decide about all members again: in some kinds the end of a sibling changes a role."""
         self._settled = {process: each for process, each in self._settled.items() if process in members}
         self._roles = {}
         root = members.get(self._server.id)
@@ -63,7 +63,7 @@ class KindRoles:
         self.unsettled = self._settled.keys() != members.keys()
 
     def _role_of_root(self, root: Stat, alone: bool) -> Role:
-        """A root that works by itself is no master: one without workers, or that will have none."""
+        """Return "process" for a root that works by itself: it has no workers now, or will never have any."""
         kind, process = self._kind, self._relative(root)
         if kind is None or (alone and not kind.alone) or not kind.several(kind.arguments(process.command) or ()):
             return "process"

@@ -1,8 +1,8 @@
 """The processes of one server, followed as they come and go; cheap enough for every refresh.
 
-A member is the root, what a member forked without an exec, and what multiprocessing started anew for it (spawn and
-forkserver). Other programs that a member runs are none of the server, nor is the master that gunicorn starts for USR2:
-both are exec'd.
+A member is the root, what a member forked without an exec, and what multiprocessing spawned for it (spawn and
+forkserver). Other programs that a member runs do not belong to the server, nor does the master that gunicorn starts
+for USR2: both are exec'd.
 
 A refresh reads `/proc/PID/stat` itself: for 256 processes that took 1.8 ms of CPU, the same facts from psutil 13.9 ms.
 """
@@ -28,8 +28,8 @@ _FEW = 64
 class Member:
     """A living process of the server: `stat` was read in this refresh.
 
-    `heartbeat_path` is the link to its heartbeat file, `last_heartbeat_s` how many seconds ago it last beat; both are
-    None for what has no heartbeat, has not beaten yet, or may not be looked at.
+    `heartbeat_path` is the link to its heartbeat file, `last_heartbeat_s` how many seconds ago it last beat. Both are
+    None for a process that has no heartbeat, has not beaten yet, or may not be read.
     """
 
     stat: Stat
@@ -66,9 +66,9 @@ class Member:
 
 
 class Tree:
-    """Follows one server. `alive` says whether its root lived at the last refresh.
+    """Follows one server. `alive` is True if its root lived at the last refresh.
 
-    `known` are processes that were seen to be members before: a worker whose master died is no one's child any more.
+    `known` are processes that were members before: a worker whose master died is not a child of the server any more.
     """
 
     def __init__(self, server: Server, known: Iterable[ProcessId] = ()) -> None:

@@ -169,7 +169,7 @@ class SemtraceApp(LineApp):
             main.came_from = came_from
 
     def on_ask_release(self, message: AskRelease) -> None:
-        """By the newest picture, also while an older one is shown: it is about what to do now."""
+        """Ask about the newest picture, also while an older one is shown: the user decides what to do now."""
         main, screen = self.main, self.screen
         if main is None or not isinstance(screen, View):
             return
@@ -181,9 +181,7 @@ class SemtraceApp(LineApp):
             self.push_screen(ReleaseSheet(view_state, lock, release))
 
     def action_view(self, name: str) -> None:
-        """Shows that view instead of the one that is there, or one that is looked up in passing above it; its own key
-        again leads back.
-        """
+        """Show that view instead of the present one, or above it if it is a short look. Its own key leads back."""
         main = self.main
         if main is None:
             return
@@ -203,8 +201,9 @@ class SemtraceApp(LineApp):
             self.push_screen(self._view(message.key, self.main))
 
     def _view(self, name: str, main: MainScreen) -> View:
-        """Made once for each server: to make a screen takes Textual longer than all that is then drawn on it, and its
-        filter and its zoom are as they were left.
+        """Return the view of that name, made once for each server.
+
+        Textual takes longer to make a screen than to draw on it. A kept screen also keeps its filter and its zoom.
         """
         view = self._views.get(name)
         if view is None:
@@ -215,7 +214,7 @@ class SemtraceApp(LineApp):
 
     @property
     def _key(self) -> str:
-        """The name of the view that is seen, empty for a screen that is none."""
+        """The name of the view on top, empty for a screen that is not a view."""
         return self.screen.key if isinstance(self.screen, View) else ""
 
     @property
@@ -285,8 +284,10 @@ class SemtraceApp(LineApp):
 
     @property
     def _top(self) -> View | None:
-        """The screen that is seen, if it has all its lines: one that is being made draws the newest picture as soon as
-        it can, and one that is being taken down says so by `display`.
+        """The screen on top, None if it does not have all its lines.
+
+        A screen that is being made draws the newest picture as soon as it can. One that is being taken down has
+        `display` False.
         """
         screen = self.screen
         return screen if isinstance(screen, View) and screen.is_mounted and screen.display else None
@@ -306,9 +307,9 @@ class SemtraceApp(LineApp):
     # ---- what the keys do everywhere
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Where a question waits for its answer, and where there is no server yet, the keys lead nowhere else.
+        """Return False for keys that lead elsewhere while a question is open, or before there is a server.
 
-        Textual's palette (8.2.8, _option_list.py) breaks at a page key where it has no room for a line.
+        Textual's palette (8.2.8, _option_list.py) breaks at a page key if it has no room for a line.
         """
         if action == "command_palette" and capabilities.too_small(*self.size):
             return False
@@ -394,7 +395,7 @@ class SemtraceApp(LineApp):
             self._play(partial(player.go, message.text))
 
     def _play(self, act: Callable[[], object], jumps: bool = True) -> None:
-        """Obey a key of a recording. What raises was in the file: the view says it, and stays."""
+        """Obey a key of a recording. An error comes from the file: show it, and stay where the recording is."""
         player, main = self._tools.player, self.main
         if player is None or main is None:
             return
@@ -432,14 +433,14 @@ class SemtraceApp(LineApp):
             self.screen.say(f"saved in {folder.absolute()}: {_names(written)}")
 
     async def action_quit(self) -> None:
-        """With a server of ours it asks first."""
+        """Quit, but ask first if semtrace started the server."""
         if self._child is None or not self._child.running:
             self.exit(EXIT_OK)
         else:
             self.push_screen(Leaving(self._child), self._answered)
 
     async def action_interrupt(self) -> None:
-        """Ctrl-C where it is asked what becomes of the server is the answer that it always is: stop it."""
+        """Quit; if the user is asked about the server, Ctrl-C is the answer that it always is: stop it."""
         if isinstance(self.screen, Leaving):
             self.screen.dismiss("stop")
         else:

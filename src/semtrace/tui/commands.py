@@ -50,7 +50,7 @@ COMMANDS: dict[str, Command] = {
         6,
         priority=True,
     ),
-    "blocking": Command(("w", "f5"), "blocking", "who blocks whom, as a tree", 1, "app.view('blocking')"),
+    "blocking": Command(("w", "f5"), "blocking", "which thread blocks which, as a tree", 1, "app.view('blocking')"),
     "sort": Command(("s", "f6"), "sort", "sort by the next column; also a click on its heading", 8),
     "reverse": Command(("r",), "reverse", "reverse the order", 20),
     "unsort": Command(("0",), "natural order", "the natural order again: what is wrong, then what is old", 20),
@@ -140,7 +140,7 @@ COMMANDS: dict[str, Command] = {
     "earlier": Command(
         ("left", "h"),
         "cursor",
-        "the cursor, which tells who and from when to when, a cell back",
+        "move the cursor a cell back; it shows who and from when to when",
         2,
         "cell(-1)",
         where="timeline",
@@ -150,7 +150,7 @@ COMMANDS: dict[str, Command] = {
     "leap_on": Command(("pagedown", "shift+right"), "leap on", "a tenth of it on", 9, "tenth(1)", where="timeline"),
     "beginning": Command(("home",), "beginning", "as far back as is known", 9, "first", where="timeline"),
     "now": Command(("end", "G"), "now", "on with the time", 2, "follow", where="timeline"),
-    "worst": Command(("s", "f6"), "worst first", "the rows anew, the worst first", 6, "worst", where="timeline"),
+    "worst": Command(("s", "f6"), "worst first", "sort the rows, the worst first", 6, "worst", where="timeline"),
 }
 
 # Textual's names of keys, as they stand on a keyboard.
@@ -174,7 +174,7 @@ Keymap = Mapping[str, str]  # the id of a command: Textual's names of its keys, 
 
 
 def bindings(*ids: str) -> list[BindingType]:
-    """For a class's BINDINGS. The id lets a user's key map reach them."""
+    """Return bindings for a class's BINDINGS. The id lets a user's key map reach them."""
     return [_binding(each, COMMANDS[each]) for each in ids]
 
 
@@ -200,7 +200,7 @@ def footer(ids: Iterable[str], keymap: Keymap, more: Sequence[Item] = ()) -> lis
 
 
 def hint_of(name: str, keymap: Keymap, **changes: Any) -> Item:
-    """A command as the footer says it, in other words if need be."""
+    """Return a command as the footer shows it, in other words if need be."""
     return hint(shown(keys_of(name, keymap)[0]), COMMANDS[name]._replace(**changes), name)
 
 
@@ -221,19 +221,19 @@ def footer_line(items: Sequence[Item], width: int) -> Line:
 
 
 def help_lines(keymap: Keymap, where: str = "") -> Iterator[tuple[str, str]]:
-    """Those of every view, or those that one alone has."""
+    """Yield keys and help of the commands that every view has, or of those that one view alone has."""
     for name, command in COMMANDS.items():
         if command.where == where:
             yield " ".join(map(shown, keys_of(name, keymap))), command.help
 
 
 def action_of(name: str) -> str:
-    """What Textual runs for it."""
+    """Return the action that Textual runs for the command."""
     return COMMANDS[name].action or name
 
 
 async def perform(screen: Screen[Any], name: str) -> None:
-    """Does what the key would do: whatever is nearest to the focus and knows the action."""
+    """Do what the key would do: run the action of the widget nearest to the focus that has it."""
     action = action_of(name)
     nodes = list(screen.focused.ancestors_with_self) if screen.focused else [screen]
     able = (each for each in nodes if isinstance(each, Widget) and hasattr(each, f"action_{action}"))

@@ -30,21 +30,21 @@ def choices(keymap: commands.Keymap, where: str) -> Iterator[Choice]:
 
 
 def score(query: str, choice: Choice) -> float:
-    """0 where a word of the query is nowhere; a command's own word counts most, the beginning of one more than its
-    middle.
+    """Return how well a command fits, 0 if a word of the query is nowhere. A command's own word counts most, and the
+    beginning of a word more than its middle.
     """
-    name, told = choice.shown.lower(), f"{choice.name} {choice.help}".lower()
+    name, described = choice.shown.lower(), f"{choice.name} {choice.help}".lower()
     words = query.lower().split()
-    if not words or not all(word in f"{name} {told}" for word in words):
+    if not words or not all(word in f"{name} {described}" for word in words):
         return 0.0
     return sum(
-        8.0 if name.startswith(word) else 4.0 if word in name else 2.0 if f" {word}" in f" {told}" else 1.0
+        8.0 if name.startswith(word) else 4.0 if word in name else 2.0 if f" {word}" in f" {described}" else 1.0
         for word in words
     )
 
 
 class Finder(Provider):
-    """What the key would do is done on the screen below: the palette has gone by then."""
+    """Performs commands on the screen below the palette, which has gone by then."""
 
     async def discover(self) -> Hits:
         for choice in self._choices():

@@ -15,7 +15,7 @@ Examine = Callable[[Server], Headline]
 
 
 class HealthBook:
-    """Keeps the last answer for each server. `look` is for a thread of its own: a server in need takes two seconds."""
+    """Keeps the last answer for each server. `look` is for its own thread: an unhealthy server takes two seconds."""
 
     def __init__(self, servers: Callable[[], Sequence[Server]], examine: Examine) -> None:
         self._servers = servers

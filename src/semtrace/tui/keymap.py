@@ -1,4 +1,4 @@
-"""Whether a user's key map can be what was meant: a mistake in it would take a key from a command without a word."""
+"""Checks of a user's key map: a mistake in it would silently take a key from a command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODIFIERS = ("ctrl", "alt", "shift", "super", "hyper", "meta")
 
 
 def check(keymap: Keymap) -> None:
-    """Raises UsageError for a command or a key that there is not, and for two commands on one key."""
+    """Raise UsageError for an unknown command, an unknown key, and for two commands on one key."""
     for name, keys in keymap.items():
         if name not in COMMANDS:
             raise UsageError(f"[keys]: there is no command {name!r}", f"there are: {', '.join(COMMANDS)}")
@@ -51,7 +51,7 @@ def _check_clashes(keymap: Keymap) -> None:
 
 
 def _clash(key: str, name: str, other: str) -> bool:
-    """Whether there is a screen on which one of the two could not be reached."""
+    """Return True if there is a screen on which one of the two could not be reached."""
     one, two = COMMANDS[name], COMMANDS[other]
     if name == other or (one.where != two.where and {name, other} & OF_TABLES):
         return False
@@ -72,14 +72,14 @@ def _all_keys(keymap: Keymap) -> Iterator[tuple[str, str]]:
 
 
 def normal(key: str) -> str:
-    """As Textual names it: `?` is `question_mark`."""
+    """Return the key as Textual names it: `?` is `question_mark`."""
     key = key.strip()
     *modifiers, last = key.split("+") if len(key) > 1 else [key]
     return "+".join([*sorted(modifiers), _character_to_key(last) if len(last) == 1 else last])
 
 
 def is_key(key: str) -> bool:
-    """Textual (8.2.8, keys.py) knows the names of signs by Unicode, and those of `Keys`."""
+    """Return True for a key that Textual (8.2.8, keys.py) knows: Unicode names of signs, and names in `Keys`."""
     *modifiers, last = normal(key).split("+")
     if not all(modifier in MODIFIERS for modifier in modifiers):
         return False

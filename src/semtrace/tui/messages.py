@@ -1,4 +1,4 @@
-"""What the reading threads tell the screens. Of several that wait, the last one counts."""
+"""Messages from the reading threads to the screens. If several wait, the last one counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from semtrace.rules.headline import Headline
 
 
 class Latest(Message):
-    """A message that one of its own kind, not yet looked at, makes superfluous."""
+    """A message that replaces one of its own kind that is not handled yet."""
 
     def can_replace(self, message: Message) -> bool:
         return type(message) is type(self)
@@ -35,7 +35,7 @@ class Listed(Latest):
 
 
 class Examined(Latest):
-    """What is known of the health of the servers; None where one cannot be read."""
+    """The health of the servers as far as it is known; None for a server that cannot be read."""
 
     def __init__(self, health: Mapping[ProcessId, Headline | None]) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Examined(Latest):
 
 
 class Failed(Latest):
-    """It could not be read; the thread tries again."""
+    """The server could not be read; the thread tries again."""
 
     def __init__(self, error: SemtraceError) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the view itself does: pictures a second, and how much of a core semtrace uses. Both over a second or more."""
+"""Load of the view itself: pictures a second, and how much of a core semtrace uses. Both over a second or more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WINDOW_S = 1.5
 
 
 class Meter:
-    """`rate` and `cpu_percent` stay as they are for `WINDOW_S`: figures that tremble cannot be read."""
+    """Measures `rate` and `cpu_percent`, which stay as they are for `WINDOW_S`: flickering figures cannot be read."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, cpu_clock: Callable[[], float] = time.process_time

@@ -1,4 +1,4 @@
-"""`C`: start or stop a recording of the server under view, and say what becomes of it."""
+"""`C`: start or stop a recording of the server under view, and report its outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEWS_S = 1.0
 
 
 class Notice(Message):
-    """What the recorder says, to be shown on the screen that is there then."""
+    """A message of the recorder, to be shown on the screen that is there then."""
 
     def __init__(self, text: str, style: str = "strong") -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Recording:
             self._in_thread(lambda: recorder.start(snapshot.server.pid, snapshot.tracing is not None))
 
     def look(self) -> None:
-        """Say it if the recorder has ended by itself."""
+        """Show a notice if the recorder has ended by itself."""
         if self._recorder is not None and not self._recorder.running:
             self._in_thread(self._recorder.news)
 
@@ -56,8 +56,8 @@ class Recording:
             if not self._busy.acquire(blocking=False):
                 return
             try:
-                if said := act():
-                    self._post(Notice(said))
+                if notice := act():
+                    self._post(Notice(notice))
             except SemtraceError as error:
                 self._post(Notice(f"{error}: {error.remedy}", "warning"))
             finally:

@@ -1,6 +1,6 @@
-"""How the view was left, for the next time: the order of the panes, the layout, and which explanations were read.
+"""Settings of the view, kept for the next time: order of the panes, layout, and which explanations were read.
 
-A file that cannot be read or written is done without.
+A file that cannot be read or written is ignored.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ T = TypeVar("T")
 
 
 class Order(NamedTuple):
-    """By which column a pane is sorted, by its title; "" is the natural order."""
+    """The title of the column that sorts a pane; "" is the natural order."""
 
     column: str
     reverse: bool
 
 
 class Remembered:
-    """`path` None remembers nothing."""
+    """Keeps settings in the file `path`; None keeps nothing."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        told = _read(path) if path is not None else {}
-        self._orders = _part(told, "sort", _orders)
-        self._layouts = _part(told, "layout", lambda part: {str(kind): str(name) for kind, name in part.items()})
-        self._explained = _part(told, "explained", lambda part: dict.fromkeys(map(str, part)))
+        stored = _read(path) if path is not None else {}
+        self._orders = _part(stored, "sort", _orders)
+        self._layouts = _part(stored, "layout", lambda part: {str(kind): str(name) for kind, name in part.items()})
+        self._explained = _part(stored, "explained", lambda part: dict.fromkeys(map(str, part)))
 
     def order(self, pane: str) -> Order | None:
         return self._orders.get(pane)
@@ -52,7 +52,7 @@ class Remembered:
             self._write()
 
     def explains(self, topic: str) -> bool:
-        """Return True if that is still to be explained. Who keeps nothing would be told at every start: then never."""
+        """Return True if that is still to be explained. Without a file it would be explained at every start: False."""
         return self._path is not None and topic not in self._explained
 
     def dismiss(self, topic: str) -> None:
@@ -62,28 +62,28 @@ class Remembered:
 
     def _write(self) -> None:
         assert self._path is not None
-        told = {
+        stored = {
             "sort": {pane: order._asdict() for pane, order in self._orders.items()},
             "layout": self._layouts,
             "explained": list(self._explained),
         }
-        with suppress(OSError):  # a home that is full or read-only is no reason to bother anybody
+        with suppress(OSError):  # A home that is full or read-only is not worth an error message.
             # In one step: another semtrace may read it now.
-            safefile.replace(self._path, (json.dumps(told, indent=1) + "\n").encode())
+            safefile.replace(self._path, (json.dumps(stored, indent=1) + "\n").encode())
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        told = json.loads(safefile.read(path, MOST_BYTES))
+        stored = json.loads(safefile.read(path, MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return stored if isinstance(stored, dict) else {}
 
 
-def _part(told: Mapping[str, Any], name: str, parse: Callable[[Any], dict[str, T]]) -> dict[str, T]:
+def _part(stored: Mapping[str, Any], name: str, parse: Callable[[Any], dict[str, T]]) -> dict[str, T]:
     """Return one part of the file, empty if it is spoiled: the others may be whole."""
     try:
-        return parse(told[name])
+        return parse(stored[name])
     except (KeyError, TypeError, AttributeError, ValueError):
         return {}
 

@@ -1,4 +1,4 @@
-"""Where the pictures come from: anything that takes snapshots, read by one thread alone."""
+"""Sources of pictures: anything that takes snapshots, read by one thread alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from semtrace.model import Snapshot
 
 
 class Source(Protocol):
-    """`snapshot` may block for some milliseconds; it raises SemtraceError on what a user can mend."""
+    """`snapshot` may block for some milliseconds. It raises SemtraceError for errors that a user can fix."""
 
     def snapshot(self) -> Snapshot: ...
 

@@ -1,4 +1,4 @@
-"""What the screens share while they look at one server: the picture, what came before, and what the edge lends them."""
+"""State that the screens of one server share: the picture, what came before, and the tools from outside the TUI."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Player(Protocol):
 
 
 class Recorder(Protocol):
-    """Records the server into a file. `start` says where that is, `stop` and `news` what became of it."""
+    """Records the server into a file. `start` returns where that is, `stop` and `news` return the outcome."""
 
     @property
     def running(self) -> bool: ...
@@ -56,12 +56,12 @@ class Recorder(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What reads or acts when a user asks: each is called in a thread of its own, and without it its key says why.
+    """Functions that read or act when a user asks. Each is called in its own thread; if it is None its key says why.
 
-    `release` releases an orphaned lock and says what came of it; `stacks` reads Python stacks; `look_up` tells what a
-    process was started as; `folder` is where `S` saves, None where nothing may be saved. `player`: it is a recording.
-    `recorder` makes one. `examine` answers whether a server moves, for the list of several. `acquired_at` reads at
-    which line each holder acquired a lock. `story` is what a demo says about itself.
+    `release` releases an orphaned lock and returns lines about the outcome. `stacks` reads Python stacks. `look_up`
+    reads how a process was started. `folder` is where `S` saves, None if nothing may be saved. `player` plays a
+    recording, None for a live server. `recorder` makes one. `examine` finds whether a server moves, for the list of
+    several. `acquired_at` reads at which line each holder acquired a lock. `story` is the text of a demo about itself.
     """
 
     release: Release | None = None
@@ -77,7 +77,7 @@ class Tools:
 
 @dataclass
 class ViewState:
-    """One server under view. `newest` is what was last read, `snapshot` what is shown: they differ while paused."""
+    """One server under view. `newest` was read last, `snapshot` is shown: they differ while paused."""
 
     server: Server
     tools: Tools = field(default_factory=Tools)
@@ -98,19 +98,19 @@ class ViewState:
         self.interval_s = self.interval_s or self.settings.interval
 
     def collect(self, snapshot: Snapshot) -> None:
-        """Takes what was read; also while paused."""
+        """Take a picture that was read; also while paused."""
         self.newest = snapshot
         self.trouble = None
         self.timeline.add(snapshot)
 
     def jump(self, history: Sequence[Snapshot]) -> None:
-        """Begin the timeline anew, with what was before another moment of a recording."""
+        """Start a new timeline, with what was before another moment of a recording."""
         self.timeline = Timeline()
         for snapshot in history:
             self.timeline.add(snapshot)
 
     def catch_up(self) -> bool:
-        """Makes the newest picture the one that is shown; False if it is, or must not be."""
+        """Show the newest picture; return False if it is shown already, or must not be while paused."""
         if self.newest is self.snapshot or self.paused:
             return False
         self.snapshot = self.newest

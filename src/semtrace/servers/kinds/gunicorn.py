@@ -1,6 +1,7 @@
-"""gunicorn: its master is recognised by what it cannot do without, whatever its command line and title say: handlers
-for all the signals of gunicorn/arbiter.py, and its workers' heartbeat files. Where these may not be seen, its command
-line or title decide.
+"""gunicorn: its master is recognised by what it always has, whatever its command line and title are.
+
+These are handlers for all the signals of gunicorn/arbiter.py, and its workers' heartbeat files. If they may not be
+read, its command line or title decide.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def describe(stat: Stat) -> Server:
 
 
 def control_socket(server: Server) -> str | None:
-    """Where the master listens for gunicornc (gunicorn/ctl, since 25.1), as the kernel shows it; None if nowhere."""
+    """Return the master's socket for gunicornc (gunicorn/ctl, since 25.1), as the kernel shows it; None without one."""
     options = gunicorn_options.parse(gunicorn_options.arguments(processes.cmdline(server.pid)) or ())
     named = options.control_socket if options else None
     for address in listening(server.pid, socket_inodes(server.pid)).values():
@@ -101,7 +102,7 @@ def control_socket(server: Server) -> str | None:
 
 
 def _has_config_file(pid: int) -> bool | None:
-    """Whether there is a `gunicorn.conf.py` in its directory: gunicorn reads it unasked."""
+    """Return True if its directory has a `gunicorn.conf.py`, which gunicorn reads by default; None if unknown."""
     try:
         Path(f"/proc/{pid}/cwd/gunicorn.conf.py").stat()
     except FileNotFoundError:

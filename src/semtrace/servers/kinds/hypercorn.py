@@ -9,7 +9,7 @@ from semtrace.servers.kinds.kind import Form, Kind
 
 
 def _several(arguments: Sequence[str]) -> bool:
-    """With `--workers 0` the first process serves by itself."""
+    """Return False for `--workers 0`: then the first process serves by itself."""
     return option(arguments, "-w", "--workers") != "0"
 
 

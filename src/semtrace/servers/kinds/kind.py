@@ -1,4 +1,4 @@
-"""What describes one kind of server: how its root is recognised, what its processes do, and how it is set."""
+"""Definition of one kind of server: how to recognise its root, the roles of its processes, and its settings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from semtrace.servers.commandline import Invocation, invocation
 
 @dataclass(frozen=True)
 class Relative:
-    """One process of a server, as its role depends on it: `caught` is the mask of the signals that it handles.
+    """Facts about one process of a server that decide its role. `caught` is the mask of the signals that it handles.
 
-    `forked`: it runs on from a fork of its parent; else multiprocessing started it anew. `settled`: it is old enough to
-    have its own title and handlers, which a fork begins without.
+    `forked`: it runs on from a fork of its parent; else multiprocessing started it by an exec. `settled`: it is old
+    enough to have its own title and handlers, which a fork begins without.
     """
 
     id: ProcessId
@@ -37,7 +37,7 @@ class Relative:
 
 @dataclass(frozen=True)
 class Family:
-    """Where a process stands: the root of its server, the role of its parent, and that parent's children by age."""
+    """Relatives of a process: the root of its server, its parent with its role, and that parent's children by age."""
 
     root: Relative
     parent: ProcessId
@@ -68,16 +68,16 @@ def _child_of_root(process: Relative, family: Family) -> Role:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of server. `title` matches what its root calls itself, with its arguments in a group of that name if they
-    are there; `distribution` is its name in the package index.
+    """A kind of server. `title` matches the title of its root; the group `arguments` has its arguments, if it has any.
+    `distribution` is its name in the package index.
 
-    `role` decides what a process other than the root does: "process" where nothing shows it. `several` says of the
-    arguments whether there are workers at all: a process of many threads is no pre-forked server. `alone`: its root has
-    no children at times. `listens`: its addresses are worth showing.
+    `role` returns the role of a process other than the root: "process" if nothing shows it. `several` returns False if
+    with these arguments there are no workers: a process of many threads is not a pre-forked server. `alone`: its root
+    has no children at times. `listens`: its addresses are worth showing.
 
-    `master` says of the root whether it only leads the workers. `program` is how a program that is no Python is called.
+    `master` returns True if the root only leads the workers. `program` is the name of an executable that is not Python.
 
-    `read_command`, `is_root` and `describe` are for a kind that knows its own ways.
+    `read_command`, `is_root` and `describe` are for a kind that needs its own code.
     """
 
     name: ServerKind

@@ -1,4 +1,4 @@
-"""uvicorn with `--workers` or `--reload`: its supervisor has each worker started anew by multiprocessing.
+"""uvicorn with `--workers` or `--reload`: its supervisor spawns each worker by multiprocessing.
 
 uvicorn/main.py, supervisors/multiprocess.py, basereload.py (0.54). The supervisor runs no application.
 """

@@ -1,4 +1,4 @@
-"""`w`: who blocks whom. What is waited for, the worst first; below each who waits, and what those hold."""
+"""`w`: which thread blocks which, as a tree. Below each lock are its waiters, and below those the locks they hold."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from semtrace.tui.widgets.table import Table
 from semtrace.waits.tree import Node, forest
 
 COLUMNS = (
-    Column("WHO BLOCKS WHOM", 22, 64, 0),
+    Column("BLOCKING TREE", 22, 64, 0),
     Column("STATE", 11, 12, 1),
     Column("FOR", 7, 7, 0, right=True),
     Column("BLOCKS", 6, 6, 0, right=True),
@@ -93,7 +93,7 @@ def _thing_row(
 
 
 def _state(node: Node, lock: Lock | None, mark: Mark | None) -> tuple[str, str]:
-    """Return what to say of a thing: that a deadlock or a knot hangs on it, else the state of a lock."""
+    """Return the state of a thing: its mark if it has one, or that it is in a cycle, else the state of a lock."""
     if lock is not None and lock.state == "orphaned":
         return f"{lock_sign(lock.state).sign} {lock.state}", lock_sign(lock.state).style
     if mark is not None:
@@ -150,7 +150,7 @@ def _id(target: Target) -> Hashable:
 
 
 def _drawn(nodes: Sequence[Node], depth: int = 0, before: str = "") -> Iterator[tuple[Node, int, str]]:
-    """Each node with how deep it lies and the branches that lead to it."""
+    """Yield each node with its depth and the branches that lead to it."""
     for node in nodes:
         last = node is nodes[-1]
         yield node, depth, f"{before}{'└ ' if last else '├ '}" if depth else ""
@@ -212,11 +212,11 @@ class BlockingScreen(View):
             return
         nodes = forest(snapshot.waits)
         waiting = sum(node.blocks for node in nodes)
-        title = [Item(0, (Span("Who blocks whom", "title"),))]
+        title = [Item(0, (Span("Blocking tree", "title"),))]
         if waiting:
             now, then = ("waits" if waiting == 1 else "wait"), "waited when it ended,"
             waits = now if snapshot.alive else then
             locks = all(node.target.kind in _LOCKS for node in nodes)
-            said = f"{counted(waiting, 'thread')} {waits} behind {counted(len(nodes), 'lock' if locks else 'thing')}"
-            title.append(Item(1, (Span(said, "dim"),)))
+            summary = f"{counted(waiting, 'thread')} {waits} behind {counted(len(nodes), 'lock' if locks else 'thing')}"
+            title.append(Item(1, (Span(summary, "dim"),)))
         self.query_one(Table).show(blocking_rows(snapshot, nodes), title, _nothing(snapshot), snapshot.monotonic_s)

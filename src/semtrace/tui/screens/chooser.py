@@ -27,7 +27,7 @@ NO_SERVER = "No server runs any more."
 
 
 class ChooserScreen(View):
-    """Looks again every two seconds while it is on top. There is no server yet for what other keys would show."""
+    """Lists the servers, again every two seconds while it is on top. Other keys do nothing before there is a server."""
 
     has_verdict = False
     AUTO_FOCUS: ClassVar[str | None] = "#servers"

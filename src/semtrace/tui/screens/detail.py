@@ -36,7 +36,7 @@ MOST_SOURCES, MOST_PLACES = 1000, 20
 
 
 def concerned(row: Hashable, snapshot: Snapshot | None) -> list[tuple[ProcessId, int | None]]:
-    """Whose stacks tell something about it: a lock's holders and waiters, a process's threads (None: all of them)."""
+    """Return the threads whose stacks explain a row: a lock's holders and waiters, or all of a process (TID None)."""
     subject = subjects.find(row, snapshot) if snapshot else None
     if isinstance(subject, Lock):
         holders = [(holder.process, holder.tid) for holder in subject.holders]
@@ -46,7 +46,7 @@ def concerned(row: Hashable, snapshot: Snapshot | None) -> list[tuple[ProcessId,
 
 
 def neighbours(row: Hashable, snapshot: Snapshot | None) -> list[Hashable]:
-    """Where the digits lead: from a lock to those who hold it and wait for it, from a process to its locks."""
+    """Return the targets of the digits: of a lock its holders and waiters, of a process its locks."""
     subject = subjects.find(row, snapshot) if snapshot else None
     if isinstance(subject, Process):
         return [*subject.holds, *subject.waits_on]
@@ -62,7 +62,7 @@ def thread_entries(process: ProcessId, stacks: Stacks, libraries: bool, opens: s
 
 
 def hold_entries(process: ProcessId, snapshot: Snapshot, timeline: Timeline) -> Iterator[Entry]:
-    """What it held of late, the newest first."""
+    """Yield the recent holds of a process, the newest first."""
     for place, span in enumerate(timeline.lately(process, "held", MOST_HOLDS)):
         yield Entry("" if place else "held lately", readout(span, snapshot, timeline, who=False))
 
@@ -142,7 +142,7 @@ class DetailSheet(Sheet):
             self.say(f"nothing here has the digit {digit}")
 
     def _places(self) -> dict[int, Hashable]:
-        """Where the digits lead; of a lock where they led before."""
+        """Return the target of each digit. On the sheet of a lock a digit keeps its process."""
         if concerned(self._row, self._view_state.snapshot) and not isinstance(self._row, ProcessId):
             return {digit: process for process, digit in self._digits.items()}
         return dict(enumerate(neighbours(self._row, self._view_state.snapshot), 1))
@@ -155,11 +155,11 @@ class DetailSheet(Sheet):
         return alive and self._view_state.tools.stacks is not None and bool(concerned(self._row, snapshot))
 
     def _processes(self, snapshot: Snapshot) -> list[ProcessId]:
-        """Whose stacks are read."""
+        """Return the processes whose stacks are read."""
         return list(dict.fromkeys(process for process, _ in concerned(self._row, snapshot)))[:MOST_PROCESSES]
 
     def _take(self) -> None:
-        """As soon as it is due; while paused the stacks stand still with the picture."""
+        """Start to read stacks as soon as that is due; while paused the stacks stand still with the picture."""
         snapshot, newest = self._view_state.snapshot, self._view_state.newest
         tools = self._view_state.tools
         if self._asked or snapshot is None or newest is None or newest.monotonic_s < self._due or not newest.alive:
@@ -183,13 +183,13 @@ class DetailSheet(Sheet):
             stacks, problems = tools.stacks(processes) if tools.stacks else (NO_STACKS, ())
             alone = processes[0] if self._row == processes[0] else None
             known = tools.look_up(alone) if alone and tools.look_up else None
-            told: Message = self.Taken(stacks, problems, known, acquired)
+            outcome: Message = self.Taken(stacks, problems, known, acquired)
         except Exception as error:  # noqa: BLE001  a thread's traceback would be lost: the app raises it
-            told = Broken(error)
-        self.post_message(told)
+            outcome = Broken(error)
+        self.post_message(outcome)
 
     def on_detail_sheet_taken(self, message: Taken) -> None:
-        """It counts with the next picture, which tells who still is where the one before the reading saw him."""
+        """Keep the stacks until the next picture, which shows whose role is the same as before the reading."""
         self._arrived = message
 
     def collected(self) -> None:
@@ -207,7 +207,7 @@ class DetailSheet(Sheet):
         self.freshen()
 
     def _learn(self, arrived: Taken, at_s: float) -> None:
-        """Remember what is true whoever holds the lock by now: lines of source, and where it was acquired."""
+        """Remember what is true for any holder: lines of source, and where the lock was acquired."""
         frames = [frame for stack in arrived.stacks.values() for frame in stack]
         lines = {(each.file, each.line): each.source for each in frames if each.source}
         self._sources = lines if len(self._sources) > MOST_SOURCES else {**self._sources, **lines}
@@ -229,7 +229,7 @@ class DetailSheet(Sheet):
         super().renew()
 
     def _number(self) -> None:
-        """Each process keeps its digit while one looks: on a busy lock they change places five times a second."""
+        """Let each process keep its digit while the sheet is open: on a busy lock they move five times a second."""
         snapshot = self._view_state.snapshot
         there = {process.id for process in snapshot.processes} if snapshot else set()
         self._digits = {process: digit for process, digit in self._digits.items() if process in there}
@@ -239,7 +239,7 @@ class DetailSheet(Sheet):
                 self._digits[process] = next(digit for digit in count(1) if digit not in taken)
 
     def _title(self) -> str:
-        """As it is called now: names are found some pictures later than locks. What is gone keeps its last one."""
+        """Return the present name: names are found some pictures after locks. A row that is gone keeps its last."""
         snapshot = self._view_state.snapshot
         if snapshot is not None and (not self._named or subjects.find(self._row, snapshot) is not None):
             self._named = subjects.title(self._row, snapshot)
@@ -264,7 +264,7 @@ class DetailSheet(Sheet):
             yield from problem_entries(reading.problems)
 
     def _lock_context(self, snapshot: Snapshot) -> LockContext:
-        """Of a lock: what is told below those who hold it and wait for it."""
+        """Return what is shown below the holders and waiters of a lock."""
         reading = self._reading
         failed = reading is not None and bool(reading.problems) and not reading.stacks
         awaited = frozenset(self._processes(snapshot)) if self._able() and not failed else frozenset()

@@ -59,7 +59,7 @@ def finding_entries(finding: Finding, titled: bool) -> Iterator[Entry]:
 
 
 def target(finding: Finding, snapshot: Snapshot) -> Hashable | None:
-    """The row that the finding is about; None if there is no such row now."""
+    """Return the row of the finding; None if its lock or process is not shown now."""
     shown = combine(snapshot.locks)
     about = next((lock for lock in snapshot.locks if lock.id == finding.lock), None)
     row = next((lock for lock in shown if about and (lock.id == about.id or lock.name == about.name is not None)), None)

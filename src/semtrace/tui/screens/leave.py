@@ -1,4 +1,4 @@
-"""What becomes of the server that semtrace started: the question when one leaves."""
+"""Question at the end of the view: stop the server that semtrace started, or leave it running?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The screen that is always there: header, workers, locks, and what they say."""
+"""The screen that is always there: header, workers, locks, and a sentence about the selected row."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FOOTER = (
 
 
 class MainScreen(View):
-    """One server."""
+    """The overview of one server."""
 
     has_verdict = False
     topic = "panes"
@@ -124,7 +124,7 @@ class MainScreen(View):
     # ---- what the app reports
 
     def explain_end(self) -> None:
-        """A server of ours that failed: its output says why, so it is opened."""
+        """Open the output of a server that semtrace started and that failed: it shows why."""
         child = self.view_state.child
         if child is not None and not child.running and child.exit_code:
             self.view_state.last_output = self._output.read()
@@ -132,11 +132,11 @@ class MainScreen(View):
                 self._output.toggle()
 
     def explain_failure(self, error: SemtraceError) -> None:
-        """Say why there is no picture yet."""
+        """Say why there are no pictures yet."""
         self._say_notice([text for text in (f"{error}.", error.remedy) if text])
 
     def report_pace(self) -> None:
-        """Show what has changed of how often, or whether, it is read."""
+        """Show the changed interval, or that the view is paused."""
         self._say_header()
 
     # ---- keys
@@ -285,8 +285,8 @@ class MainScreen(View):
         self.bar("header").say(partial(header.header_line, view_state.server, snapshot, gauge, alone=alone))
         if answer is not None and snapshot is not None:
             one_line = self.has_class("-one-line")
-            said = partial(header.headline_line, answer, view_state.server, snapshot, gauge, alone=one_line)
-            self.bar("headline").say(said)
+            draw = partial(header.headline_line, answer, view_state.server, snapshot, gauge, alone=one_line)
+            self.bar("headline").say(draw)
 
     def _say_strip(self) -> None:
         """The last minute of all locks together."""
@@ -302,8 +302,8 @@ class MainScreen(View):
 
     def _say_sentence(self) -> None:
         row = self.table.selected if self.table else None
-        said = subjects.sentence(row, self.snapshot) if self.snapshot else ""
-        self.bar("sentence").say(lambda width: (Span(" " + sentences.shortened(said, width - 2), "dim"),))
+        text = subjects.sentence(row, self.snapshot) if self.snapshot else ""
+        self.bar("sentence").say(lambda width: (Span(" " + sentences.shortened(text, width - 2), "dim"),))
 
     def _key_of(self, command: str) -> str:
         return commands.keys_of(command, self.app._keymap)[0]

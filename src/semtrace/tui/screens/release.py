@@ -1,4 +1,4 @@
-"""`R`: the evidence that a lock is orphaned, a key to release it, and what came of that."""
+"""`R`: the evidence that a lock is orphaned, a key to release it, and the outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from semtrace.tui.text.rows import label
 
 
 class ReleaseSheet(Sheet):
-    """Asks, acts in a thread when told to, and tells. By the newest picture, also while an older one is shown."""
+    """Asks, acts in a thread after a yes, and shows the outcome. It uses the newest picture, also while paused."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("Y,y", "confirm", show=False),
@@ -31,11 +31,11 @@ class ReleaseSheet(Sheet):
     asks = True
 
     class Done(Message):
-        """It was tried: `said` is what came of it."""
+        """The release was tried: `lines` describe the outcome."""
 
-        def __init__(self, said: Sequence[str], failed: bool) -> None:
+        def __init__(self, lines: Sequence[str], failed: bool) -> None:
             super().__init__()
-            self.said = said
+            self.lines = lines
             self.failed = failed
 
     def __init__(self, view_state: ViewState, lock: Lock, release: Release) -> None:
@@ -60,12 +60,12 @@ class ReleaseSheet(Sheet):
     def _act(self) -> None:
         """Runs in its own thread."""
         try:
-            told: Message = self.Done(self._release(self._view_state.server, self._lock.id), failed=False)
+            outcome: Message = self.Done(self._release(self._view_state.server, self._lock.id), failed=False)
         except SemtraceError as error:
-            told = self.Done([text for text in (str(error), error.remedy) if text], failed=True)
+            outcome = self.Done([text for text in (str(error), error.remedy) if text], failed=True)
         except Exception as error:  # noqa: BLE001  a thread's traceback would be lost: the app raises it
-            told = Broken(error)
-        self.post_message(told)
+            outcome = Broken(error)
+        self.post_message(outcome)
 
     def collected(self) -> None:
         self.renew()
@@ -84,7 +84,7 @@ class ReleaseSheet(Sheet):
 
     def _entries(self) -> Iterable[Entry]:
         if self._outcome is not None:
-            return _told(self._outcome)
+            return _outcome_entries(self._outcome)
         if self._acting:
             return [Entry("", "Proving it once more, then releasing it …")]
         lock, snapshot = self._still_orphaned(), self._view_state.newest
@@ -102,6 +102,6 @@ def _question(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
     yield from lock_entries(lock, snapshot)
 
 
-def _told(outcome: ReleaseSheet.Done) -> Iterator[Entry]:
-    for line in outcome.said:
+def _outcome_entries(outcome: ReleaseSheet.Done) -> Iterator[Entry]:
+    for line in outcome.lines:
         yield Entry("", clean(line), "warning" if outcome.failed else "")

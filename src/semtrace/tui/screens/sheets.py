@@ -1,4 +1,4 @@
-"""A sheet of text that can be scrolled, renewed while one looks."""
+"""A sheet of text that can be scrolled, renewed while it is open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`t`: the last minute, a row for each worker or lock. The cursor tells who held what, from when to when."""
+"""`t`: the last minute, a row for each worker or lock. The cursor shows who held what, from when to when."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class TimelineScreen(View):
         self._label = lines.LEAST_LABEL
         self._height = 0
         self._raster: Raster | None = None
-        self._told: list[Line] = []
+        self._readout_lines: list[Line] = []
         self._drawn: list[Line] = []
 
     def compose(self) -> ComposeResult:
@@ -85,7 +85,7 @@ class TimelineScreen(View):
         self.show_keys()
 
     def on_screen_suspend(self) -> None:
-        """Left, not covered: the next time it is opened the rows are sorted by what there is then."""
+        """Forget the order of the rows if the screen was left, not covered: they are sorted when it is opened again."""
         if self not in self.app.screen_stack:
             self._order = None
 
@@ -109,13 +109,13 @@ class TimelineScreen(View):
         ]
 
     def copied(self) -> str:
-        """What one sees: the rows with their axis, and what the cursor reads out."""
-        return "\n".join(text_of(line).rstrip() for line in (*self._drawn, (), *self._told))
+        """Return the text on the screen: the rows with their axis, and the readout of the cursor."""
+        return "\n".join(text_of(line).rstrip() for line in (*self._drawn, (), *self._readout_lines))
 
     # ---- keys
 
     def opened(self) -> None:
-        """At now: it may have stood still at something else."""
+        """Go to now: the timeline may have stood still at another time."""
         self._until_s = self._at_s = None
 
     def action_switch(self) -> None:
@@ -131,7 +131,7 @@ class TimelineScreen(View):
             self.say("the worst first")
 
     def action_zoom(self, by: int) -> None:
-        """What the cursor is on stays where it is on the screen."""
+        """Change the width of the window; the time at the cursor stays where it is on the screen."""
         before = self._window_s
         place = WINDOWS_S.index(before) + by
         self._window_s = WINDOWS_S[max(0, min(place, len(WINDOWS_S) - 1))]
@@ -140,7 +140,7 @@ class TimelineScreen(View):
         self.action_cell(0)
 
     def action_cell(self, by: int) -> None:
-        """The window stays where it is as soon as one looks back, and moves with the cursor at its edges."""
+        """Move the cursor. The window stands still while the cursor is in the past, and moves with it at its edges."""
         newest, count = self._newest(), self._count()
         cursor = self._cursor() + by
         if cursor >= newest or count < 1:
@@ -249,19 +249,20 @@ class TimelineScreen(View):
         label = next((row.label for row in self._rows if row.id == self._row), "")
         above: list[Line] = [()] * (height > ROOMY)
         room = width, max(height - len(above) - bool(notes), 1)
-        self._told = tell(self._view_state.timeline, snapshot, self._by, self._row, times, room, label, known)
-        blank: list[Line] = [()] * (room[1] - len(self._told))
-        pane.draw([*above, *self._told, *blank, *([(Span(f" {'; '.join(notes)}", "dim"),)] if notes else [])])
+        self._readout_lines = tell(self._view_state.timeline, snapshot, self._by, self._row, times, room, label, known)
+        blank: list[Line] = [()] * (room[1] - len(self._readout_lines))
+        below: list[Line] = [(Span(f" {'; '.join(notes)}", "dim"),)] if notes else []
+        pane.draw([*above, *self._readout_lines, *blank, *below])
 
     def _say_title(self, now: lines.Now, room: int) -> None:
-        """How many of the rows are in view, and by which key it goes on if it stands still."""
+        """Show how many of the rows are in view, and the key that goes on if the timeline stands still."""
         shown = (self._top + 1, min(self._top + room, len(self._rows)), len(self._rows))
         key = "" if self._until_s is None else commands.shown(commands.keys_of("now", self.app._keymap)[0])
         items = lines.title_items(self._by, self._window_s, self._cell_s(), now, shown, key)
         self.bar("sheet-title").say(partial(spread, items, ()))
 
     def _settle(self) -> None:
-        """Shares the height among the rows and what is read out. Only a change costs a layout."""
+        """Share the height among the rows and the readout. Only a change costs a layout."""
         gone = sum(row.gone for row in self._rows)
         height = lines.chart_height(
             len(self._rows) - gone,

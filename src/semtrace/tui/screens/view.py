@@ -1,4 +1,4 @@
-"""What all screens that look at a server have in common: filter, copy, a word in passing, the keys at the bottom."""
+"""Base of all screens that show a server: filter, copy, short notices, the keys at the bottom."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEAST_FOR_INTRODUCTION = 20  # lines: below it each is needed for rows
 
 
 class Open(Message):
-    """Everything about this row is wanted."""
+    """A request to open the details of this row."""
 
     def __init__(self, row: Hashable) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Open(Message):
 
 
 class Reveal(Message):
-    """This row of the overview is wanted."""
+    """A request to show this row in the overview."""
 
     def __init__(self, row: Hashable) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Reveal(Message):
 
 
 class Return(Message):
-    """The view of that key is wanted as it was left."""
+    """A request to return to the view of that key as it was left."""
 
     def __init__(self, key: str) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Return(Message):
 
 
 class AskRelease(Message):
-    """The lock of this row shall be released, if it is orphaned."""
+    """A request to release the lock of this row, if it is orphaned."""
 
     def __init__(self, row: Hashable) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class View(Screen[None]):
     shows_pause: ClassVar[bool] = True  # False where the screen itself says that the picture stands still
     key = ""  # the command that leads here
     topic = ""  # what is explained here to who sees it for the first time, if it is not the key
-    _row: Hashable = None  # what it is about, where there is no table to choose in
+    _row: Hashable = None  # the subject of a screen without a table
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,14 +87,14 @@ class View(Screen[None]):
 
     @property
     def shared_state(self) -> ViewState | None:
-        """What all screens share; None before there is a server."""
+        """The state that all screens share; None before there is a server."""
         main = getattr(self.app, "main", None)
         view_state = getattr(main, "view_state", None)
         return view_state if isinstance(view_state, ViewState) else None
 
     @property
     def is_current(self) -> bool:
-        """Only while nothing covers it: else Textual (8.2.8) repaints all at each message of a covered screen."""
+        """True only if nothing covers it: else Textual (8.2.8) repaints all at each message of a covered screen."""
         return super().is_current and self.app.screen is self
 
     def on_screen_resume(self) -> None:
@@ -109,13 +109,13 @@ class View(Screen[None]):
         self.renew()
         self.show_keys()
 
-    # ---- what subclasses say
+    # ---- for subclasses to override
 
     def renew(self) -> None:
-        """Draws what is shown now."""
+        """Draw what is shown now."""
 
     def opened(self) -> None:
-        """Its key was pressed: unlike when one comes back to it, it begins at its beginning."""
+        """Begin at the beginning: the key of the view was pressed, the user did not come back to it."""
 
     def collected(self) -> None:
         """The server was read; what is shown may stand still."""
@@ -125,25 +125,25 @@ class View(Screen[None]):
         return ("back", "help")
 
     def hints(self) -> Sequence[Item]:
-        """What else the footer says, before those."""
+        """The items of the footer before the commands."""
         return ()
 
     def settle(self) -> None:
         """The filter's line has come or gone."""
 
     def copied(self) -> str:
-        """What `y` copies."""
+        """The text that `y` copies."""
         table = self.table
         return table.selected_text if table is not None else ""
 
-    # ---- what they use
+    # ---- for subclasses to use
 
     def head(self) -> ComposeResult:
         """The first line of the screen."""
         yield Bar(id="verdict")
 
     def show_verdict(self) -> None:
-        """Whether the server moves, and which one it is; nothing once it has ended, which the banner says."""
+        """Show the verdict on the server, and its name; nothing once it has ended, because the banner shows that."""
         state = self.shared_state
         snapshot = state.snapshot if state is not None else None
         shown = self.has_verdict and state is not None and snapshot is not None and snapshot.alive
@@ -169,7 +169,7 @@ class View(Screen[None]):
         self.bar("keys").say(partial(commands.footer_line, items))
 
     def _own_hints(self) -> list[Item]:
-        """What every screen says if it is so: how to go on when paused, and that this lock can be released."""
+        """Return the hints that every screen has: how to go on when paused, and that this lock can be released."""
         view_state = self.shared_state
         if view_state is None or self.asks:
             return []
@@ -188,17 +188,18 @@ class View(Screen[None]):
         return hints
 
     def show_introduction(self) -> None:
-        """A line that says what one looks at, until it is dismissed."""
+        """Show a line that explains the screen, until it is dismissed."""
         state, topic = self.shared_state, self.topic or self.key
-        told = INTRODUCTIONS.get(topic)
+        introduction = INTRODUCTIONS.get(topic)
         roomy = self.size.height >= LEAST_FOR_INTRODUCTION
-        shown = state is not None and told is not None and roomy and not self.asks and state.remembered.explains(topic)
+        known = introduction is not None and not self.asks
+        shown = state is not None and known and roomy and state.remembered.explains(topic)
         if shown is not self.has_class("-introduction"):
             self.set_class(shown, "-introduction")
             self.settle()
-        if shown and told is not None:
+        if shown and introduction is not None:
             keys = [commands.hint_of(name, self.app._keymap) for name in ("about", "dismiss")]
-            self.bar("introduction").say(partial(introduction_line, told.line, keys))
+            self.bar("introduction").say(partial(introduction_line, introduction.line, keys))
 
     def action_hide_introduction(self) -> None:
         if not self.has_class("-introduction"):
@@ -209,7 +210,7 @@ class View(Screen[None]):
             self.renew()
 
     def show_banner(self) -> None:
-        """The server has ended, cannot be read, or the picture stands still: on every screen, above all else."""
+        """Show on every screen that the server has ended or cannot be read, or that the picture stands still."""
         view_state = self.shared_state
         self._say_replay(view_state)
         state = header.state_banner(view_state, self.shows_pause) if view_state is not None else ("", "")
@@ -230,7 +231,7 @@ class View(Screen[None]):
             self.query_one(ReplayBar).tell(player)
 
     def seek(self) -> None:
-        """A time is to be typed."""
+        """Let the user type a time."""
         self._focused_before = self.focused
         self.query_one(SeekInput).ask()
         self.settle()
@@ -240,13 +241,13 @@ class View(Screen[None]):
         self.set_focus(self._focused_before)
 
     def say(self, text: str, style: str = "strong") -> None:
-        """A word in passing, where the keys are."""
+        """Show a short notice in the place of the keys."""
         if self._notice_timer is not None:
             self._notice_timer.stop()
         self.bar("keys").say_text(text, style)
-        self._notice_timer = self.set_timer(NOTICE_S, self._said)
+        self._notice_timer = self.set_timer(NOTICE_S, self._end_notice)
 
-    def _said(self) -> None:
+    def _end_notice(self) -> None:
         self._notice_timer = None
         self.show_keys()
 
@@ -262,14 +263,14 @@ class View(Screen[None]):
 
     @property
     def row(self) -> Hashable:
-        """What the cursor is on, or the screen is about."""
+        """The row under the cursor, or the subject of the screen."""
         table = self.table
         return table.selected if table is not None else self._row
 
     # ---- keys
 
     def on_key(self, event: events.Key) -> None:
-        """A key that reaches the screen did nothing on its way here; those of a screen that asks say so themselves."""
+        """Say that a key does nothing: no widget used it on its way here. A screen that asks handles its own keys."""
         if event.is_printable and not self.asks and not self.filter_box.display and not self._is_bound(event.key):
             help_key = commands.shown(commands.keys_of("help", self.app._keymap)[0])
             self.say(f"{event.character} does nothing here; {help_key} shows the keys")
@@ -278,7 +279,7 @@ class View(Screen[None]):
         return any(key in bindings.key_to_bindings for _, bindings in self._modal_binding_chain)
 
     def action_back(self) -> None:
-        """Leaves the innermost thing: the filters, then the screen."""
+        """Leave the innermost thing: the filters, then the screen."""
         filtered = [table for table in self.query(Table) if table.view.filter]
         for table in filtered:
             table.set_filter("")

@@ -20,7 +20,7 @@ from semtrace.tui.text.settings_sheet import settings_entries
 
 
 def detail(view_state: ViewState, row: Hashable) -> View:
-    """Everything about one row."""
+    """Return the sheet with everything about one row."""
     return DetailSheet(view_state, row)
 
 

@@ -10,7 +10,7 @@ from semtrace.tui.terminal.ascii import ascii_only
 
 
 class AsciiFilter(LineFilter):
-    """Runs over every line that any widget draws; what is ASCII already costs a look."""
+    """Runs over every line that any widget draws. A line that is ASCII already costs only the test for that."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         if all(segment.text.isascii() for segment in segments):

@@ -9,12 +9,10 @@ from textual.messages import ExitApp
 
 
 class BrowserDriver(WebDriver):
-    """What is said of Textual here is of 8.2.8, drivers/web_driver.py."""
+    """Textual's driver for browsers with fixes. All facts here are about Textual 8.2.8, drivers/web_driver.py."""
 
     def start_application_mode(self) -> None:
-        """Textual believes that nobody looks until the page is clicked: then no pane has the focus, and Enter does
-        nothing.
-        """
+        """Give the page the focus: else Textual waits for a click, no pane has the focus, and Enter does nothing."""
         super().start_application_mode()
         self._app.call_later(self._app.post_message, AppFocus())
 
@@ -28,7 +26,7 @@ class BrowserDriver(WebDriver):
                 super().on_meta(packet_type, payload)
 
     def run_input_thread(self) -> None:
-        """Textual stops reading when the server is gone, but runs on."""
+        """Exit when the server is gone: Textual stops reading then, but runs on."""
         super().run_input_thread()
         if not self.exit_event.is_set():
             self._app.post_message(ExitApp())

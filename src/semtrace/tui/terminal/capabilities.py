@@ -1,4 +1,4 @@
-"""Whether the terminal can show the live view, and whether it keeps up."""
+"""Abilities of the terminal: can it show the live view, and does it keep up?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOME_SIGNS = "●◐✖≥█▏╪"
 
 
 def unusable_terminal(stdin: IO[str] | None = None, stdout: IO[str] | None = None) -> str | None:
-    """Why the live view cannot run here, as the end of a sentence; None if it can."""
+    """Return why the live view cannot run here, as the end of a sentence; None if it can."""
     if not _is_terminal(stdout or sys.stdout):
         return "the output is not a terminal"
     if not _is_terminal(stdin or sys.stdin):
@@ -34,10 +34,10 @@ def unusable_terminal(stdin: IO[str] | None = None, stdout: IO[str] | None = Non
 
 @contextmanager
 def drawing_on_the_terminal() -> Iterator[None]:
-    """Textual (drivers/linux_driver.py) draws on stderr: where that goes to a file, it shall draw on stdout.
+    """Let Textual draw on stdout if stderr goes to a file: it always draws on stderr (drivers/linux_driver.py).
 
-    And it asks shutil for the size, which believes the environment first: an exported COLUMNS would outlive a resize.
-    Where there is no terminal, `serve` has set it for its page.
+    Textual asks shutil for the size, which prefers the environment: an exported COLUMNS would outlive a resize.
+    Without a terminal, `serve` has set the size for its page.
     """
     if _is_terminal(sys.__stdout__):
         for name in ("COLUMNS", "LINES"):
@@ -52,10 +52,10 @@ def drawing_on_the_terminal() -> Iterator[None]:
 
 
 def colours() -> Colours:
-    """What the terminal has of them. Of Textual's hues 16 colours leave too few: grey text is the cursor's grey then.
+    """Return how many colours the terminal has. With 16 too few of Textual's differ: grey text is grey on grey.
 
-    NO_COLOR is as https://no-color.org says; textual obeys the mere presence of the variable, so do we. How many there
-    are Textual (8.2.8, app.py) lets Rich find out, by COLORTERM and the end of TERM; so do we.
+    NO_COLOR is as https://no-color.org defines it; Textual obeys the mere presence of the variable, so do we. Textual
+    (8.2.8, app.py) lets Rich find the number of colours, by COLORTERM and the end of TERM; so do we.
     """
     if "NO_COLOR" in os.environ:
         return "none"
@@ -65,7 +65,7 @@ def colours() -> Colours:
 
 
 def draws_signs() -> bool:
-    """Can what is written to the terminal be more than ASCII? Of a page in a browser it always can."""
+    """Return True if the terminal accepts more than ASCII. A page in a browser always does."""
     stream = sys.__stderr__
     if not _is_terminal(stream):
         return True
@@ -81,7 +81,7 @@ def too_small(width: int, height: int) -> bool:
 
 
 def is_behind(driver: object) -> bool:
-    """Is earlier output still waiting for a slow terminal? Frames are then skipped: queued ones would delay every key.
+    """Return True if earlier output waits for a slow terminal. Then frames are skipped: queues would delay every key.
 
     `_writer_thread._queue` is private (textual/drivers/_writer_thread.py, 8.2.8): without it no frame is skipped.
     """

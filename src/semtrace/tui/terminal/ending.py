@@ -1,4 +1,4 @@
-"""A terminal restored whatever ends the view: a signal, or the terminal itself that is closed."""
+"""Restoring the terminal whatever ends the view: a signal, or the terminal that is closed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Ending:
         self._exit = leave
 
     def on_signals(self) -> None:
-        """By default these end Python at once, in the alternate screen with the mouse on."""
+        """Handle SIGTERM and SIGHUP, which by default end Python at once, in the alternate screen with the mouse on."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            # not in the main thread: whoever runs us there has its own
+            # Outside the main thread this raises: the program that runs us there has its own handlers.
             with suppress(RuntimeError, ValueError):
                 loop.add_signal_handler(number, self._leave, 128 + number)
 
@@ -33,8 +33,10 @@ class Ending:
         threading.Thread(target=self._make_sure, args=(code,), name="semtrace-leave", daemon=True).start()
 
     def _make_sure(self, code: int) -> None:
-        """A closed terminal ends Textual's writing thread (8.2.8, _writer_thread.py) with its queue full, and whoever
-        writes then waits for ever: the program would stay behind after every ssh that drops.
+        """End the process if leaving takes too long.
+
+        A closed terminal ends Textual's writing thread (8.2.8, _writer_thread.py) with its queue full. A thread that
+        writes then is stuck: the program would stay behind after every ssh that drops.
         """
         if not self.left.wait(LEAVE_S):
             os._exit(code)

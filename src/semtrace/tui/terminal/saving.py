@@ -1,4 +1,4 @@
-"""What `S` writes: the screen as SVG and the snapshot as JSON, side by side, never over something that is there."""
+"""Files that `S` writes: the screen as SVG and the snapshot as JSON. It never overwrites a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from semtrace.reports.schema import snapshot_json
 
 
 def save(folder: Path, svg: str, snapshot: Snapshot | None, now: datetime) -> list[Path]:
-    """Returns what was written. Raises SemtraceError if it could not be; then nothing is left behind."""
+    """Return the paths that were written. Raise SemtraceError on failure; then nothing is left behind."""
     base = f"semtrace-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
     files = {f"{base}.svg": without_fonts(svg)}
     if snapshot is not None:
@@ -31,7 +31,7 @@ def save(folder: Path, svg: str, snapshot: Snapshot | None, now: datetime) -> li
 
 
 def _write(directory: int, files: Mapping[str, str]) -> None:
-    """For this user alone: what a lock is called and what it holds up may be nobody else's business."""
+    """Write files that only this user can read: names of locks and what they block may be confidential."""
     written: list[str] = []
     try:
         for name, text in files.items():
@@ -47,8 +47,10 @@ def _write(directory: int, files: Mapping[str, str]) -> None:
 
 
 def without_fonts(svg: str) -> str:
-    """Without the fonts that Textual's picture would fetch from the web: whoever opens it shall tell nobody. And with
-    its blanks, which some programs would leave out at the beginning of a text.
+    """Return the SVG without fonts from the web, and with all its blanks.
+
+    Opening Textual's picture would fetch fonts from a server, which would then know of it. Some programs leave out
+    blanks at the beginning of a text.
     """
     bare = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL)
     return bare.replace("<svg ", '<svg xml:space="preserve" ', 1)

@@ -1,1 +1,1 @@
-"""What the screens show, as plain values: lines, rows, entries and sentences. Pure; Textual is not imported here."""
+"""Contents of the screens as plain values: lines, rows, entries and sentences. Pure; Textual is not imported here."""

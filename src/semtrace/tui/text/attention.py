@@ -89,7 +89,7 @@ def _aged_worker(row: Row, held: dict[ProcessId, float]) -> Row:
 
 
 def _flagged(row: Row, state: int, flags: Flags) -> Row:
-    """The state keeps its word and takes the sign; one that is bad already says more than a sign."""
+    """Return the row with the sign before the word of its state, which stays as it is if it is bad already."""
     cell, style = row.cells[state], flags.style(row.id)
     if cell.style in ("bad", "orphaned"):
         return row._replace(pin=0)
@@ -103,7 +103,7 @@ def _flagged(row: Row, state: int, flags: Flags) -> Row:
 
 
 def _styled(row: Row, styles: dict[int, str]) -> Row:
-    """Marks of a lock that nobody can get stay: they say more than an age."""
+    """Return the row with these styles, except in cells that mark a lock as bad: those matter more than an age."""
     if not styles:
         return row
     cells = tuple(

@@ -1,4 +1,4 @@
-"""Everything that is known about one lock or process, as the labelled lines of a sheet. Pure."""
+"""Known facts about one process or lock, as the labelled lines of a sheet. Pure."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def death_entries(title: str, deaths: Iterable[Death], snapshot: Snapshot) -> It
         yield Entry("", f"and {len(newest) - MOST_DEATHS} before", "dim")
 
 
-def finding_entries(findings: Iterable[Finding], said: str | None = None) -> Iterator[Entry]:
-    """Of an orphaned lock with the evidence, which nothing else here tells, but for what has been `said` already."""
+def finding_entries(findings: Iterable[Finding], shown: str | None = None) -> Iterator[Entry]:
+    """Yield findings, with the evidence of an orphaned lock, which is only here. The reason `shown` is left out."""
     for finding in findings:
         yield Entry(finding.severity, title(finding), "bad" if finding.severity == "error" else "warning")
         if finding.code == FindingCode.ORPHANED_LOCK:
             facts = tuple(
-                fact for fact in finding.facts if not (isinstance(fact, VerdictReason) and fact.reason == said)
+                fact for fact in finding.facts if not (isinstance(fact, VerdictReason) and fact.reason == shown)
             )
             for fact in evidence(replace(finding, facts=facts)):
                 yield Entry("", f"- {fact}")
@@ -97,7 +97,7 @@ def process_entries(process: Process, snapshot: Snapshot, surroundings: Surround
     held += [Entry("", name, "held") for name in wanted_holds(snapshot.waits).get(process.id, ())]
     yield from section(holds, held, "nothing")
     mine = [wait for wait in snapshot.waits.waits if wait.thread.process == process.id]
-    yield from section(waits, (_wait_entry(wait, locks, snapshot) for wait in _telling(mine)), _no_wait(mine))
+    yield from section(waits, (_wait_entry(wait, locks, snapshot) for wait in _not_idle(mine)), _no_wait(mine))
     yield from finding_entries(each for each in snapshot.findings if process.pid in each.pids)
     if process.id == snapshot.server.id:
         yield from death_entries("deaths", snapshot.deaths, snapshot)
@@ -137,12 +137,12 @@ def private_entries(lock: ThreadLock, snapshot: Snapshot) -> Iterator[Entry]:
             of.setdefault(wait.target.process, []).append(wait)
     for use in lock.processes:
         yield Entry(str(use.process.pid), _use(use), "held" if use.locked else "dim")
-        for wait in _telling(of.get(use.process, [])):
+        for wait in _not_idle(of.get(use.process, [])):
             stuck = wait.thread in snapshot.waits.stuck
             place = wait_place(wait)
             at = f" at {place}" if place else ""
-            said = f"thread {wait.thread.tid} {'is stuck' if stuck else 'waits'}{for_age(wait.for_s, wait.evidence)}"
-            yield Entry("", f"{said}{at}", "bad" if stuck else "waiting")
+            text = f"thread {wait.thread.tid} {'is stuck' if stuck else 'waits'}{for_age(wait.for_s, wait.evidence)}"
+            yield Entry("", f"{text}{at}", "bad" if stuck else "waiting")
 
 
 def _use(use: ThreadLockUse) -> str:
@@ -188,7 +188,7 @@ def _hold_entry(each: SemId, process: ProcessId, locks: Mapping[SemId, Lock]) ->
     return Entry("", f"{names_of((each,), locks)}{times}", "held")
 
 
-def _telling(waits: Sequence[Wait]) -> list[Wait]:
+def _not_idle(waits: Sequence[Wait]) -> list[Wait]:
     """Return the waits that are not for work, the longest first."""
     return sorted((wait for wait in waits if not wait.idle), key=lambda wait: (-(wait.for_s or 0.0), wait.thread))
 
@@ -232,7 +232,7 @@ def at_site(site: str | None) -> str:
 
 
 def _heartbeat(process: Process, timeout_s: float | None) -> str:
-    """With what it is measured by."""
+    """Return the age of the last heartbeat, with the timeout that gunicorn applies to it."""
     beat = process.last_heartbeat_s
     if beat is None:
         return f"{UNKNOWN} (none seen)"

@@ -71,7 +71,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How the user wants to see the rows: `column` None is the natural order, a filter with `!` shows all others."""
+    """Order and filter that the user chose: `column` None is the natural order, a filter with `!` shows all others."""
 
     column: int | None = None
     reverse: bool = False
@@ -79,7 +79,7 @@ class Arrangement:
 
 
 def natural(text: str) -> str:
-    """What sorts numbers within a text as numbers: `many[9]` before `many[10]`."""
+    """Return a key that sorts numbers within a text as numbers: `many[9]` before `many[10]`."""
     return _NUMBER.sub(lambda number: number.group().zfill(12), text.lower())
 
 
@@ -94,7 +94,7 @@ def arrange(rows: Sequence[Row], view: Arrangement) -> list[Row]:
 
 
 def _chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
-    """Those that match, in a tree with all that lead to them."""
+    """Return the rows that match, in a tree with all rows above them."""
     chosen: list[Row] = []
     for row in reversed(rows):
         if matches(row, pattern) or (chosen and row.depth < chosen[-1].depth):
@@ -103,7 +103,7 @@ def _chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 
 def matches(row: Row, pattern: str) -> bool:
-    """Is the pattern anywhere in the row, in either case? Every cell counts, also one that has no room."""
+    """Return True if the pattern is anywhere in the row, in either case. Cells without room count, too."""
     wanted = pattern.lstrip("!").strip().lower()
     if not wanted:
         return True
@@ -153,10 +153,11 @@ def _cut_names(columns: Sequence[Column], widths: Sequence[int], wanted: Sequenc
 def _fit(columns: Sequence[Column], wanted: Sequence[int], room: int) -> list[int]:
     """The width of each column, 0 for one that is left out.
 
-    Which ones there are depends on as little as can be of what is in them now: a `marked` one is reckoned with its
-    `least` even while it is empty, for else others would come and go with its texts. How wide they are depends on the
-    texts: what one has no use for is for those that are cut, then for smaller columns that have been left out, and
-    only what nobody needs is for those that are empty.
+    The choice of columns depends as little as possible on their texts. A `marked` one counts with its `least` even
+    while it is empty, because otherwise other columns would come and go with its texts.
+
+    The widths depend on the texts. Room that a column does not need goes to columns that are cut, then to smaller
+    columns that have been left out. Only the rest goes to columns that are empty.
     """
     places = sorted(range(len(columns)), key=lambda i: (columns[i].order, i))
     widths = [0] * len(columns)
@@ -191,7 +192,7 @@ def _reckoned(column: Column, wanted: int) -> int:
 
 
 def _total(widths: Sequence[int]) -> int:
-    """With the gaps between those that there are."""
+    """Return the width of all columns, with the gaps between those that are shown."""
     return sum(widths) + GAP * max(sum(width > 0 for width in widths) - 1, 0)
 
 
@@ -235,7 +236,7 @@ def row_line(columns: Sequence[Column], widths: Sequence[int], row: Row, marked:
 
 
 def changed(columns: Sequence[Column], before: Row, after: Row) -> list[int]:
-    """The columns that are worth a mark and do not say what they said."""
+    """Return the columns that are worth a mark and have another text than before."""
     return [
         i
         for i, (old, new) in enumerate(zip(before.cells, after.cells, strict=True))

@@ -43,7 +43,7 @@ _STATE_ORDER: dict[LockState, int] = {
 
 @dataclass(frozen=True)
 class Gauge:
-    """How the view itself fares."""
+    """Load and pace of the view itself."""
 
     interval_s: float
     rate: float | None = None
@@ -53,7 +53,7 @@ class Gauge:
 
 
 def headline_line(answer: Headline, server: Server, snapshot: Snapshot, gauge: Gauge, width: int, alone: bool) -> Line:
-    """Whether the server moves, before all else. Where it is `alone`, also which server, as far as there is room."""
+    """Return the first line: the verdict on the server. If it is `alone`, also its name, as far as there is room."""
     alerts = _alerts(snapshot, gauge)
     paused = alerts[: gauge.paused]
     right = [*paused, *(item._replace(order=1) for item in alerts[len(paused) :])]
@@ -61,20 +61,20 @@ def headline_line(answer: Headline, server: Server, snapshot: Snapshot, gauge: G
         name, pid = _identity(server, snapshot)[1:3]
         right += [name._replace(order=2), pid._replace(order=3), Item(4, _rate(gauge))]
     room = width - GAP - 2 - sum(width_of(item.line) + GAP for item in paused)
-    said = clip(headline_text(answer), max(room, 0))
-    return spread([Item(0, (Span(said, f"{VERDICTS[answer.verdict]} @findings"),))], right, width, GAP)
+    verdict = clip(headline_text(answer), max(room, 0))
+    return spread([Item(0, (Span(verdict, f"{VERDICTS[answer.verdict]} @findings"),))], right, width, GAP)
 
 
 def verdict_line(answer: Headline, server: Server, snapshot: Snapshot, width: int) -> Line:
-    """Whether the server moves, for the screens that say no more about it: with its name and PID."""
+    """Return the verdict with the server's name and PID, for the screens that show no more about it."""
     name, pid = _identity(server, snapshot)[1:3]
     room = max(width - GAP - 2 - width_of(pid.line), 0)
-    said = Span(clip(headline_text(answer), room), f"{VERDICTS[answer.verdict]} @findings")
-    return spread([Item(0, (said,))], [name._replace(order=1), pid._replace(order=2)], width, GAP)
+    verdict = Span(clip(headline_text(answer), room), f"{VERDICTS[answer.verdict]} @findings")
+    return spread([Item(0, (verdict,))], [name._replace(order=1), pid._replace(order=2)], width, GAP)
 
 
 def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: int, alone: bool = True) -> Line:
-    """Which server, and how the view fares; where it is `alone`, also what wants attention."""
+    """Return the server and the load of the view; if the line is `alone`, also alerts."""
     right = [Item(0, _rate(gauge)), *_usage(snapshot, gauge)]
     if alone:
         right = [*_alerts(snapshot, gauge), *right]
@@ -104,7 +104,7 @@ def _how_many(snapshot: Snapshot, states: Workers) -> str:
 
 
 def locks_title(shown: Shown, marks: Marks) -> list[Item]:
-    """Count the rows by what their first column says."""
+    """Return the title of the locks' pane, with the number of rows in each state."""
     found = [marks.of_lock(lock) for lock in shown.locks]
     marked = Counter(found)
     counts = Counter(lock.state for lock, mark in zip(shown.locks, found, strict=True) if mark is None)
@@ -149,17 +149,17 @@ def failed_child(view_state: ViewState) -> str:
 
 
 def state_banner(view_state: ViewState, shows_pause: bool) -> tuple[str, str]:
-    """What every screen says of the picture that it shows, and its style; nothing of one that is there now."""
+    """Return the banner about the picture that is shown, and its style; nothing if the picture is current."""
     shown, newest = view_state.snapshot, view_state.newest
     if shown is not None and not shown.alive:
         return failed_child(view_state) or ended_banner(shown), "banner"
-    said = []
+    parts = []
     if shown is not None and view_state.paused and shows_pause:
         ended = "; the server has ended meanwhile" if newest and not newest.alive else ", collecting goes on"
-        said.append(f"{PAUSED} PAUSED: the picture of {clock(shown)} stands still{ended}.")
+        parts.append(f"{PAUSED} PAUSED: the picture of {clock(shown)} stands still{ended}.")
     if shown is not None and view_state.trouble is not None:
-        said.append(failed_banner(view_state.trouble))
-    return " ".join(said), "badge" if said and view_state.trouble is None else "banner" if said else ""
+        parts.append(failed_banner(view_state.trouble))
+    return " ".join(parts), "badge" if parts and view_state.trouble is None else "banner" if parts else ""
 
 
 def clock(snapshot: Snapshot) -> str:

@@ -1,4 +1,4 @@
-"""What `?` shows: the keys, then the signs. Pure."""
+"""Help that `?` shows: the keys, then the signs. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMN_MEANINGS = {
     "CPU% MEM AGE": "of a core in the last second, resident memory, time since the start",
     "HOLDS": "the locks that the process holds",
     "WAITS FOR": "the locks and other things that its threads wait for",
-    "BEAT": "the time since the worker last told gunicorn that it lives",
+    "BEAT": "the time since the worker's last heartbeat for gunicorn",
     "THREADS": "how many threads the process has",
     "HELD BY": "the PIDs of the holders; ? is one that may only have inherited its count",
     "FOR": "how long the lock has been held: by its longest holder",

@@ -1,4 +1,4 @@
-"""What each screen shows: in a line for who sees it for the first time, and at more length for `i`. Pure."""
+"""Explanations of each screen: in one line for a first visit, and at more length for `i`. Pure."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ INTRODUCTIONS: dict[str, Introduction] = {
 }
 
 
-def introduction_line(told: str, keys: Sequence[Item], width: int) -> Line:
-    """The line, and at the right how to learn more and how to be done with it."""
-    return spread([Item(0, (Span(told, "intro"),))], keys, width)
+def introduction_line(text: str, keys: Sequence[Item], width: int) -> Line:
+    """Return the line, and at the right the keys to read more and to dismiss it."""
+    return spread([Item(0, (Span(text, "intro"),))], keys, width)
 
 
 def about_entries(story: str) -> Iterator[Entry]:

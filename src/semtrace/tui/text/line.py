@@ -36,7 +36,7 @@ def width_of(line: Iterable[Span]) -> int:
 
 
 def under(line: Line, style: str) -> Line:
-    """The line with `style` below its own styles, which win where both say something."""
+    """Return the line with `style` below its own styles, which win in a conflict."""
     return tuple(Span(text, f"{style} {own}") for text, own in line)
 
 
@@ -70,7 +70,7 @@ def clip(text: str, width: int) -> str:
 
 
 def tail_of(text: str, width: int) -> str:
-    """The end of a text that is too long, with a cell left for what says so."""
+    """Return the end of a text that is too long, with a cell left for an ellipsis."""
     tail = text[-width:] if width > 0 else ""
     while tail and cell_len(tail) >= width:
         tail = tail[1:]
@@ -78,7 +78,7 @@ def tail_of(text: str, width: int) -> str:
 
 
 def clip_start(text: str, width: int) -> str:
-    """The end of the text: of a dotted name the part that tells the most, cut at a dot where one is near."""
+    """Return the end of the text, which matters most in a dotted name, cut at a dot if one is near."""
     if cell_len(text) <= width:
         return text
     if width <= 0:

@@ -1,4 +1,4 @@
-"""Everything that is known about one lock, in the order in which it is asked: see `lock_entries`. Pure."""
+"""Known facts about one lock, in the order in which people ask for them: see `lock_entries`. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from semtrace.model import (
 )
 from semtrace.present.files import file_text
 from semtrace.reports.stacks import stack_lines
-from semtrace.text import age, clean, exact
+from semtrace.text import age, clean, counted, exact
 from semtrace.timelines.spans import Span
 from semtrace.timelines.timeline import Timeline
 from semtrace.tui.text.attention import AGED_S
@@ -42,7 +42,7 @@ Thread = tuple[ProcessId, int | None]
 
 
 class SeenAcquire(NamedTuple):
-    """A line that acquired the lock: by whom it was last seen there, when (CLOCK_MONOTONIC), and how often."""
+    """A line that acquired the lock: the PID last seen there, when that was (CLOCK_MONOTONIC), and how often."""
 
     frame: Frame
     pid: int
@@ -51,10 +51,13 @@ class SeenAcquire(NamedTuple):
 
 
 class LockContext(NamedTuple):
-    """What a sheet adds to its snapshot: stacks, when they were read, whose are still to come, and the digits that
-    lead to the processes, which stay the same while the sheet is open. `acquired` is where holders acquired the lock,
-    `timeline` what was held before, `opens` the key that opens the frames of libraries. `sources` are lines of files
-    that were read for any of its processes, `seen` is where the lock was seen to be acquired before, the latest first.
+    """Data that a sheet adds to its snapshot: stacks, `when` they were read, and the processes `awaited` whose stacks
+    are still to come.
+
+    `digits` are the keys of the processes, which stay the same while the sheet is open. `acquired` are the frames in
+    which holders acquired the lock, `timeline` has earlier holds, `opens` is the key that opens the frames of
+    libraries. `sources` are lines of files that were read for any of its processes. `seen` are earlier lines that
+    acquired the lock, the latest first.
     """
 
     stacks: Stacks = NO_STACKS
@@ -72,9 +75,11 @@ class LockContext(NamedTuple):
 NO_CONTEXT = LockContext()
 
 
-def lock_entries(lock: Lock, snapshot: Snapshot, beside: LockContext = NO_CONTEXT) -> Iterator[Entry]:
-    """What is wrong; who holds it, acquired where, doing what now; who waits, since when; how often and how long; what
-    happened last; at the end what the lock is.
+def lock_entries(lock: Lock, snapshot: Snapshot, context: LockContext = NO_CONTEXT) -> Iterator[Entry]:
+    """Yield the entries of a lock in the order in which people ask.
+
+    What is wrong? Who holds it, where was it acquired, what does the holder do now? Who waits, and since when? How
+    often and how long was it held? What happened last? At the end: what is the lock?
     """
     sign = lock_sign(lock.state)
     yield Entry("state", f"{sign.sign} {lock.state}", sign.style)
@@ -84,11 +89,11 @@ def lock_entries(lock: Lock, snapshot: Snapshot, beside: LockContext = NO_CONTEX
         yield Entry("", "it kept changing while it was read", "dim")
     about = (each for each in snapshot.findings if each.concerns(lock.id) or (each.name and each.name == lock.name))
     yield from finding_entries(about, lock.reason)
-    yield from _people_entries(lock, snapshot, beside)
+    yield from _people_entries(lock, snapshot, context)
     if lock.statistics is not None:
         yield from _statistics_entries(lock.statistics, {holder.site for holder in lock.holders})
     events = list(event_entries(lock.id, snapshot))
-    yield from events or _lately_entries(lock.id, snapshot, beside.timeline)
+    yield from events or _lately_entries(lock.id, snapshot, context.timeline)
     yield Entry("names", ", ".join(map(clean, lock.names)) or clean(lock.name or "not known"))
     if lock.file is not None:
         yield from _file_entries(lock, lock.file)
@@ -121,7 +126,7 @@ def event_entries(lock: SemId, snapshot: Snapshot) -> Iterator[Entry]:
 
 
 def _lately_entries(lock: SemId, snapshot: Snapshot, timeline: Timeline | None) -> Iterator[Entry]:
-    """Without events: the last holds that the samples saw, the newest first, but for those that go on."""
+    """Yield the last ended holds that the samples saw, the newest first: for a lock without events."""
     spans: Sequence[Span] = timeline.ended_lately(lock, "held", MOST_EVENTS) if timeline is not None else ()
     for place, span in enumerate(spans):
         assert timeline is not None
@@ -131,42 +136,42 @@ def _lately_entries(lock: SemId, snapshot: Snapshot, timeline: Timeline | None) 
 # ---- who holds it and who waits
 
 
-def _people_entries(lock: Lock, snapshot: Snapshot, beside: LockContext) -> Iterator[Entry]:
+def _people_entries(lock: Lock, snapshot: Snapshot, context: LockContext) -> Iterator[Entry]:
     roles = {process.id: process.role for process in snapshot.processes}
-    held = [_holder_entry(place, holder, roles, snapshot, beside) for place, holder in enumerate(lock.holders, 1)]
+    held = [_holder_entry(place, holder, roles, snapshot, context) for place, holder in enumerate(lock.holders, 1)]
     holders, waiters = ("held by", "waiters") if snapshot.alive else ("held then by", "waited then")
     yield from section(holders, held, _no_holder(lock))
-    if not any(_acquired(holder, beside) for holder in lock.holders):
-        yield from _seen_entries(snapshot, beside)
+    if not any(_acquired(holder, context) for holder in lock.holders):
+        yield from _seen_entries(snapshot, context)
     yield from _last_holder_entries(lock, snapshot)
     yield from death_entries("died with it", (each for each in snapshot.deaths if _held_by(each, lock.id)), snapshot)
-    yield from section(waiters, _waiter_entries(lock, roles, snapshot, beside), "none" if snapshot.alive else "nobody")
-    if beside.when:
-        yield Entry("stacks", beside.when, "dim")
+    yield from section(waiters, _waiter_entries(lock, roles, snapshot, context), "none" if snapshot.alive else "nobody")
+    if context.when:
+        yield Entry("stacks", context.when, "dim")
 
 
 def _holder_entry(
-    place: int, holder: Holder, roles: Mapping[ProcessId, str], snapshot: Snapshot, beside: LockContext
+    place: int, holder: Holder, roles: Mapping[ProcessId, str], snapshot: Snapshot, context: LockContext
 ) -> Entry:
     thread = f", thread {holder.tid}" if holder.tid is not None else ""
     count = f", {holder.count} times" if holder.count != 1 else ""
-    who = f"{_digit(holder, place, beside)} {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
+    who = f"{_digit(holder, place, context)} {roles.get(holder.process, 'process')} {holder.pid}{thread}{count}"
     times = f"{for_age(holder.since_s, holder.evidence)}{_since(holder.since_s, holder.evidence, snapshot)}"
     lines = [f"{who}{times} (seen in {holder.evidence})"]
-    if acquired := _acquired(holder, beside):
+    if acquired := _acquired(holder, context):
         lines.append(f"acquired at {acquired}")
-    return Entry("", "\n   ".join([*lines, *_stack(holder, beside, "now ")]), "held")
+    return Entry("", "\n   ".join([*lines, *_stack(holder, context, "now ")]), "held")
 
 
-def _acquired(holder: Holder, beside: LockContext) -> str:
-    """Say where, with the line of source if it could be read."""
-    frame = beside.acquired.get((holder.process, holder.tid))
+def _acquired(holder: Holder, context: LockContext) -> str:
+    """Return where the lock was acquired, with the line of source if it could be read."""
+    frame = context.acquired.get((holder.process, holder.tid))
     return clean(holder.site or "") if frame is None else _line(frame)
 
 
-def _seen_entries(snapshot: Snapshot, beside: LockContext) -> Iterator[Entry]:
-    """Where a lock was acquired whose holders change too fast for the reading of their frames."""
-    for place, seen in enumerate(beside.seen[:MOST_SEEN]):
+def _seen_entries(snapshot: Snapshot, context: LockContext) -> Iterator[Entry]:
+    """Yield the lines that acquired a lock whose holders change too fast to read their frames."""
+    for place, seen in enumerate(context.seen[:MOST_SEEN]):
         ago = age(max(snapshot.monotonic_s - seen.at_s, 0.0))
         times = "once" if seen.times == 1 else f"{seen.times} times"
         yield Entry("" if place else "acquired at", _line(seen.frame))
@@ -180,15 +185,15 @@ def _line(frame: Frame) -> str:
 
 
 def _waiter_entries(
-    lock: Lock, roles: Mapping[ProcessId, str], snapshot: Snapshot, beside: LockContext
+    lock: Lock, roles: Mapping[ProcessId, str], snapshot: Snapshot, context: LockContext
 ) -> Iterator[Entry]:
-    """Numbered on from the holders; who has waited the longest first."""
+    """Yield the waiters, numbered on from the holders; the longest wait first."""
     patient = sorted(lock.waiters, key=lambda waiter: -(waiter.for_s or 0.0))
     for place, waiter in enumerate(patient, len(lock.holders) + 1):
         who = f"{roles.get(waiter.process, 'process')} {waiter.pid}, thread {waiter.tid}"
         times = f"{for_age(waiter.for_s, waiter.evidence)}{_since(waiter.for_s, waiter.evidence, snapshot)}"
-        first = f"{_digit(waiter, place, beside)} {who}{times}{at_site(waiter.site)}"
-        yield Entry("", "\n   ".join([first, *_stack(waiter, beside)]), "waiting")
+        first = f"{_digit(waiter, place, context)} {who}{times}{at_site(waiter.site)}"
+        yield Entry("", "\n   ".join([first, *_stack(waiter, context)]), "waiting")
 
 
 def _since(seconds: float | None, evidence: str, snapshot: Snapshot) -> str:
@@ -199,23 +204,23 @@ def _since(seconds: float | None, evidence: str, snapshot: Snapshot) -> str:
     return f", since {began}" if evidence == "events" else f", since {began} or before"
 
 
-def _digit(who: Holder | Waiter, place: int, beside: LockContext) -> str:
-    """The key that leads there, which stays its own while the sheet is open; without keys its place."""
-    return f"{place}." if beside.digits is None else f"[{beside.digits.get(who.process, place)}]"
+def _digit(who: Holder | Waiter, place: int, context: LockContext) -> str:
+    """Return the key of a process, which stays the same while the sheet is open; without keys its place."""
+    return f"{place}." if context.digits is None else f"[{context.digits.get(who.process, place)}]"
 
 
-def _stack(who: Holder | Waiter, beside: LockContext, word: str = "") -> list[str]:
-    """Below its thread; where the thread is not known, below the process's only one."""
-    stacks = beside.stacks
+def _stack(who: Holder | Waiter, context: LockContext, word: str = "") -> list[str]:
+    """Return the stack of its thread; if the thread is not known, that of the process's only thread."""
+    stacks = context.stacks
     tid = who.tid
     if tid is None:
         mine = [thread for process, thread in stacks if process == who.process]
         tid = mine[0] if len(mine) == 1 else 0
     stack = stacks.get((who.process, tid), who.stack)
     if stack is None:
-        return [NOT_READ] if who.process in beside.awaited and not who.site else []
-    stack = tuple(_sourced(frame, beside.sources) for frame in stack)
-    lines = list(stack_lines(stack, beside.libraries, beside.opens, MOST_FRAMES))
+        return [NOT_READ] if who.process in context.awaited and not who.site else []
+    stack = tuple(_sourced(frame, context.sources) for frame in stack)
+    lines = list(stack_lines(stack, context.libraries, context.opens, MOST_FRAMES))
     return [f"{word}{lines[0]}", *lines[1:]] if lines else []
 
 
@@ -225,14 +230,17 @@ def _sourced(frame: Frame, sources: Mapping[tuple[str, int], str]) -> Frame:
 
 
 def _no_holder(lock: Lock) -> str:
-    """Of a counting semaphore a unit may be with somebody whose count is not seen, also while others are free."""
+    """Return the text for no known holder.
+
+    A unit of a counting semaphore may be with a process whose count is not seen, also while other units are free.
+    """
     if lock.signal or lock.state == "orphaned" or (lock.state == "free" and lock.maximum == 1):
         return "nobody"
     return "nobody that is known"
 
 
 def _last_holder_entries(lock: Lock, snapshot: Snapshot) -> Iterator[Entry]:
-    """Of an orphaned lock: who had it, also before there is a finding that says so."""
+    """Yield the last holder of an orphaned lock, also before there is a finding about it."""
     dead, last = lock.dead_holder, lock.last_holder
     if lock.state == "orphaned" and dead is not None:
         yield Entry("held last by", f"{dead.pid}, which died holding it; it had acquired it {age(dead.acquired_s)} ago")
@@ -249,8 +257,9 @@ def _held_by(death: Death, lock: SemId) -> bool:
 
 def _statistics_entries(statistics: Statistics, held_at: Collection[str | None] = ()) -> Iterator[Entry]:
     """`held_at` are the lines at which it is held now: a hold that has not ended is not counted yet."""
-    counted = f"{statistics.acquired} times, {100 * (statistics.contention or 0.0):.1f} % had to wait"
-    yield Entry("acquired", counted + (f", {statistics.failed} times in vain" if statistics.failed else ""))
+    acquired = f"{statistics.acquired} times, {100 * (statistics.contention or 0.0):.1f} % had to wait"
+    failed = f"; {counted(statistics.failed, 'attempt')} failed" if statistics.failed else ""
+    yield Entry("acquired", f"{acquired}{failed}")
     yield Entry("wait", _durations(statistics.wait))
     yield Entry("hold", _durations(statistics.hold))
     yield from spread_entries(statistics)
@@ -265,8 +274,8 @@ def _durations(durations: Durations) -> str:
     if not durations.count:
         return "never"
     spread = [("mean", durations.mean_s), ("p50", durations.p50_s), ("p95", durations.p95_s), ("p99", durations.p99_s)]
-    said = [f"{name} {exact(value)}" for name, value in spread if value is not None]
-    return ", ".join([*said, f"max {exact(durations.max_s)}"])
+    parts = [f"{name} {exact(value)}" for name, value in spread if value is not None]
+    return ", ".join([*parts, f"max {exact(durations.max_s)}"])
 
 
 def _file_entries(lock: Lock, file: LockedFile) -> Iterator[Entry]:

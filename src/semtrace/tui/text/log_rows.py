@@ -63,8 +63,8 @@ def output_rows(lines: Iterable[tuple[int, str]]) -> list[Row]:
 
 
 def output_title(running: bool, path: str) -> list[Item]:
-    said = "" if running else ", which has ended"
-    return [Item(0, (Span("Output", "title"),)), Item(1, (Span(f"of the server{said}: {path}", "dim"),))]
+    ended = "" if running else ", which has ended"
+    return [Item(0, (Span("Output", "title"),)), Item(1, (Span(f"of the server{ended}: {path}", "dim"),))]
 
 
 def _time_cell(at: float) -> Cell:

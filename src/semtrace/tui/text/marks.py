@@ -18,8 +18,9 @@ MARK_MEANINGS: dict[Mark, str] = {
 
 
 class Marks:
-    """`deadlock`: a finding says so, and this is part of the ring. `stuck`: a thread waits for it that nothing which
-    lives can wake; that is so as well of what merely waits behind a ring.
+    """Marks of things that threads wait for. `deadlock`: this is part of the ring of a finding.
+
+    `stuck`: a thread waits for it, and nothing that lives can wake that thread. This includes waits behind a ring.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -44,7 +45,7 @@ class Marks:
         self._marks |= dict.fromkeys(found, "deadlock")
 
     def of_lock(self, lock: Lock) -> Mark | None:
-        """Return its mark; an orphaned lock has none, for its state says more."""
+        """Return its mark; an orphaned lock has none, because its state matters more."""
         return None if lock.state == "orphaned" else self._marks.get(lock.id)
 
     def of_private(self, process: ProcessId, name: str) -> Mark | None:

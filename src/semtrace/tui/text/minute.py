@@ -40,12 +40,12 @@ class Minutes:
 
 
 def without_minute(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows with an empty cell instead, where there is no room for more."""
+    """Return the rows with an empty cell instead, for a screen without room for the minute."""
     return [row._replace(cells=(*row.cells, EMPTY)) for row in rows]
 
 
 def _cell(cells: list[Span]) -> Cell:
-    """One colour for all: that of the worst. It sorts by how much of the minute was not idle."""
+    """Return the cell in one colour, that of the worst span. It sorts by how much of the minute was not idle."""
     if all(cell is IDLE for cell in cells):
         return Cell("·" * CELLS, "dim", 0.0)
     covers = {cell.cover for cell in cells}

@@ -1,4 +1,4 @@
-"""Which orphaned lock a row is about, and why `R` does nothing where it is about none. Pure."""
+"""Orphaned lock that a row is about, or why `R` does nothing for that row. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def orphan(row: Hashable, snapshot: Snapshot | None) -> Lock | None:
 
 
 def refusal(row: Hashable, snapshot: Snapshot | None, release: object) -> str:
-    """Why `R` does nothing here."""
+    """Return why `R` does nothing here."""
     if snapshot is not None and not snapshot.alive:
         return "the server has ended: there is nothing to release any more"
     if release is None:

@@ -1,4 +1,4 @@
-"""How the panes share the height of the screen. Pure."""
+"""Heights of the panes, which share the screen. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LAYOUTS = (
 
 
 def layout_called(name: str) -> Layout:
-    """Return the layout of that name, the usual one if there is none."""
+    """Return the layout of that name, the usual one for an unknown name."""
     return next((each for each in LAYOUTS if each.name == name), LAYOUTS[0])
 
 

@@ -31,7 +31,7 @@ _BLANK = "none"
 
 @dataclass(frozen=True)
 class PrivateWaits:
-    """Who waits for the private locks with a name, by that name; and for those that have none."""
+    """Waits for private locks: for those with a name by that name, and for those without a name."""
 
     of_lock: Mapping[str, Sequence[Wait]]
     nameless: Mapping[Target, Sequence[Wait]]

@@ -1,4 +1,4 @@
-"""From a snapshot to the rows of the panes. Pure; what an unmeasured value looks like is decided here."""
+"""Rows of the panes, made from a snapshot. Pure; the look of an unmeasured value is decided here."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ Health = Mapping[ProcessId, Headline | None]
 
 
 def server_rows(servers: Iterable[Server], now: float, health: Health | None = None) -> list[Row]:
-    """Return a row for each server. Those that `health` lacks are still to be looked at; without it nobody looks."""
+    """Return a row for each server. Those that `health` lacks are still to be checked; None: none are checked."""
     return [_server_row(server, now, health) for server in servers]
 
 
@@ -143,7 +143,7 @@ def _health_cell(server: Server, health: Health | None) -> Cell:
 
 
 def since(seconds: float | None, evidence: str = "memory") -> str:
-    """Sampling knows a lower bound only, and says so."""
+    """Return an age: exact from events, a lower bound with its sign from samples."""
     if seconds is None:
         return UNKNOWN
     return exact(seconds) if evidence == "events" else AT_LEAST + age(seconds)
@@ -156,14 +156,14 @@ def held_by(holder: Holder) -> str:
 
 
 def units(lock: Lock) -> str:
-    """The value of the maximum; a Semaphore's own maximum says nothing."""
+    """Return the value and the maximum. The maximum of a plain Semaphore is meaningless and is left out."""
     if lock.value is None:
         return UNKNOWN
     return str(lock.value) if lock.maximum in (None, SEM_VALUE_MAX) else f"{lock.value}/{lock.maximum}"
 
 
 def counted_pids(ids: Iterable[ProcessId]) -> str:
-    """Each process once, with how many of its threads it is: `21214×3 21220`."""
+    """Return each PID once, with the number of its threads: `21214×3 21220`."""
     return " ".join(
         f"{process.pid}{TIMES}{count}" if count > 1 else str(process.pid) for process, count in Counter(ids).items()
     )
@@ -215,7 +215,7 @@ def _worker_row(process: Process, holds: Cell, waits: Iterable[Wait], is_stuck: 
 
 
 def _beat_cell(process: Process) -> Cell:
-    """Only gunicorn's processes have a heartbeat."""
+    """Return the age of the heartbeat, which only gunicorn's processes have."""
     beat = process.last_heartbeat_s
     return NOTHING if process.role == "process" and beat is None else Cell(age(beat), "dim", _number(beat))
 
@@ -252,14 +252,14 @@ def _lock_row(lock: Lock, everyone: frozenset[ProcessId], mark: Mark | None) -> 
 
 
 def since_cell(lock: Lock, longest: Holder | None) -> Cell:
-    """For how long it has been held; of an orphan, so."""
+    """Return how long the lock has been held, or how long it has been orphaned."""
     if longest is not None:
         return Cell(since(longest.since_s, longest.evidence), "", _number(longest.since_s))
     return Cell(since(lock.orphaned_s), "orphaned", lock.orphaned_s) if lock.orphaned_s else NOTHING
 
 
 def _rank(lock: Lock, patient: Waiter | None, mark: Mark | None) -> int:
-    """What is wrong comes first, then what is long waited for. The rest keeps its place: rows that change theirs with
+    """Return the rank: first what is wrong, then locks with a long wait. The rest keeps its place: rows that move with
     each hold could not be read.
     """
     if lock.state == "orphaned":
@@ -272,7 +272,7 @@ def _rank(lock: Lock, patient: Waiter | None, mark: Mark | None) -> int:
 
 
 def _statistics_cells(statistics: Statistics | None) -> tuple[Cell, ...]:
-    """Of traced locks only."""
+    """Return the cells of a traced lock's statistics, blank for any other lock."""
     if statistics is None:
         return (NOTHING,) * 5
     contention = 100 * (statistics.contention or 0.0)

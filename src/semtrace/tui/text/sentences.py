@@ -1,4 +1,4 @@
-"""What is known, in sentences: the line under the panes, and why a pane is empty. Pure."""
+"""Sentences about the selected row, for the line under the panes, and about an empty pane. Pure."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def private_sentence(lock: ThreadLock, snapshot: Snapshot) -> str:
 
 
 def nameless_sentence(target: Target, snapshot: Snapshot) -> str:
-    """Say of a private lock or signal without a name who waits for it; nothing once nobody does."""
+    """Return a sentence about the waiters of a private lock or signal without a name; nothing without waiters."""
     waiting = [wait for wait in _private(snapshot) if wait.target == target]
     if not waiting or target.process is None:
         return ""
@@ -105,7 +105,7 @@ def _waiting(waits: Sequence[Wait]) -> str:
 
 
 def last_holder_phrase(last: LastHolder, snapshot: Snapshot) -> str:
-    """Who it was, when, for how long, and when it was found to be gone."""
+    """Name the last holder: its PID, when and how long it held the lock, and when it was found to be gone."""
     thread = f" (thread {last.tid})" if last.tid not in (None, last.pid) else ""
     at = datetime.fromtimestamp(snapshot.taken_at - last.seen_s).strftime("%H:%M:%S")
     held = f", then for {since(last.held_s)}" if last.held_s else ""
@@ -114,7 +114,7 @@ def last_holder_phrase(last: LastHolder, snapshot: Snapshot) -> str:
 
 
 def no_locks(snapshot: Snapshot, shown: Shown) -> list[str]:
-    """Why the locks' pane is empty."""
+    """Return why the pane of locks is empty."""
     if shown.hidden:
         return [f"Only {shown.hidden} signals inside Conditions, Events and Queues: a shows them."]
     if snapshot.problems:
@@ -128,14 +128,14 @@ def no_locks(snapshot: Snapshot, shown: Shown) -> list[str]:
 
 
 def shortened(sentence: str, width: int) -> str:
-    """The sentence in that width: of a list of PIDs at its end as many as there is room for."""
+    """Return the sentence in that width, with as many PIDs of a list at its end as there is room for."""
     if cell_len(sentence) <= width:
         return sentence
-    told, _, listed = sentence.rpartition(": ")
-    room = width - cell_len(told) - 3
-    if told and all(word[:1].isdigit() for word in listed.split()):
+    lead, _, listed = sentence.rpartition(": ")
+    room = width - cell_len(lead) - 3
+    if lead and all(word[:1].isdigit() for word in listed.split()):
         fitting = clip_words(listed.rstrip("."), max(room, 0))
-        return f"{told}: {fitting}." if fitting[:1].isdigit() else clip(f"{told}.", width)
+        return f"{lead}: {fitting}." if fitting[:1].isdigit() else clip(f"{lead}.", width)
     return clip(sentence, width)
 
 
@@ -160,7 +160,7 @@ def holder_phrase(waits: Iterable[Wait], locks: Mapping[SemId, Lock]) -> str:
 
 
 def for_age(seconds: float | None, evidence: str = "memory") -> str:
-    """Nothing about what was seen for the first time."""
+    """Return ` for AGE`; nothing about what was seen for the first time."""
     return "" if seconds is None else f" for {since(seconds, evidence)}"
 
 
@@ -177,7 +177,7 @@ def _queue(lock: Lock) -> str:
 
 
 def _grouped(problems: Sequence[Problem]) -> Iterator[str]:
-    """One line for each thing that went wrong, however many processes it concerns."""
+    """Yield one line for each kind of problem, however many processes it concerns."""
     groups: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
         groups.setdefault((problem.error, problem.remedy), []).append(problem)

@@ -1,4 +1,4 @@
-"""A sign and a style for every state: all that says a state by a shape is in these two tables."""
+"""A sign and a style for every state: all signs of states are in these tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long waits and holds took, as bars: one line for each span of time that any of them fell into. Pure."""
+"""Histogram of waits and holds, as bars: one line for each span of time that any of them fell into. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Python stacks that were read at one time, and for whom they still tell the truth in the picture that is shown. Pure.
+"""Python stacks that were read at one time, and the threads for which they are still true in a picture. Pure.
 
-A stack takes a while to read. It is told of a holder or waiter only if that thread was so, without a break that any
-picture knows of, from the picture before the reading to one after it, and is so in the picture that is shown.
+A stack takes a while to read. It is shown for a holder or waiter only if that thread kept its role from the picture
+before the reading to one after it. It must also still have that role in the picture that is shown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from semtrace.text import age
 from semtrace.tui.text import subjects
 from semtrace.tui.text.entries import Stacks
 
-SAME_S = 0.1  # two pictures agree on a beginning but for how long each takes
+SAME_S = 0.1  # The same beginning differs between two pictures by the time that each takes.
 
 Role = tuple[Literal["holds", "waits"], ProcessId, int | None]
 Roles = Mapping[Role, float]
@@ -23,7 +23,7 @@ Roles = Mapping[Role, float]
 
 @dataclass(frozen=True)
 class Reading:
-    """`read_s` is the time of the last picture before it; `proven` are the roles that unchanged_since over it."""
+    """One reading. `read_s` is the time of the last picture before it; `proven` are the roles unchanged over it."""
 
     stacks: Stacks
     problems: Sequence[Problem]
@@ -33,14 +33,14 @@ class Reading:
     acquired: Mapping[tuple[ProcessId, int | None], Frame]
 
     def acquired_by(self, row: Hashable, shown: Snapshot) -> Mapping[tuple[ProcessId, int | None], Frame]:
-        """Where those acquired the lock who have held it from before the reading until that picture."""
+        """Return the frames of acquires, for holders that kept the lock from before the reading until that picture."""
         lasting = {
             (process, tid) for what, process, tid in unchanged_since(self.proven, roles(row, shown)) if what == "holds"
         }
         return {who: frame for who, frame in self.acquired.items() if who in lasting}
 
     def of(self, row: Hashable, shown: Snapshot) -> Stacks:
-        """The stacks that may be told of those who hold the lock in that picture or wait for it."""
+        """Return the stacks that are true for the holders and waiters of the lock in that picture."""
         lasting = {(process, tid) for _, process, tid in unchanged_since(self.proven, roles(row, shown))}
         return {
             (process, tid): stack
@@ -49,7 +49,7 @@ class Reading:
         }
 
     def when(self, shown: Snapshot, paused: bool) -> str:
-        """In words, by the time of that picture."""
+        """Return when the stacks were read, relative to the time of that picture."""
         ago = shown.monotonic_s - self.read_s
         if ago < 0 or (paused and not ago):
             return f"read {age(max(-ago, 0.0))} or more after this picture, which stands still"
@@ -57,7 +57,7 @@ class Reading:
 
 
 def roles(row: Hashable, snapshot: Snapshot) -> Roles:
-    """Which threads hold and wait for that lock, and since when, as CLOCK_MONOTONIC has it."""
+    """Return the threads that hold and wait for that lock, and since when in CLOCK_MONOTONIC."""
     lock = subjects.find(row, snapshot)
     if not isinstance(lock, Lock):
         return {}
@@ -68,5 +68,5 @@ def roles(row: Hashable, snapshot: Snapshot) -> Roles:
 
 
 def unchanged_since(before: Roles, after: Roles) -> Roles:
-    """Those that are in both, since the same time."""
+    """Return the roles that are in both, since the same time."""
     return {role: start for role, start in before.items() if abs(after.get(role, float("inf")) - start) < SAME_S}

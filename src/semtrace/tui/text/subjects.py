@@ -1,4 +1,4 @@
-"""What a row is about: from its identity to the process or lock of a snapshot, and what there is to say. Pure."""
+"""Subjects of rows: from a row's identity to the process or lock of a snapshot, and the texts about it. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Subject = Process | EndedChild | Lock | ThreadLock
 
 
 def find(row: Hashable, snapshot: Snapshot) -> Subject | None:
-    """None if it is gone."""
+    """Return the process or lock of the row, None if it is gone."""
     everything: tuple[tuple[Hashable, Subject], ...] = (
         *((process.id, process) for process in snapshot.processes),
         *((child.id, child) for child in snapshot.ended),
@@ -35,9 +35,9 @@ def find(row: Hashable, snapshot: Snapshot) -> Subject | None:
 
 
 def sentence(row: Hashable, snapshot: Snapshot) -> str:
-    """What is over is not told as if it were so now."""
-    said = _sentence(row, snapshot)
-    return said if snapshot.alive or not said else f"Then: {said}"
+    """Return the sentence about a row, with `Then:` if the server has ended."""
+    text = _sentence(row, snapshot)
+    return text if snapshot.alive or not text else f"Then: {text}"
 
 
 def _sentence(row: Hashable, snapshot: Snapshot) -> str:
@@ -69,11 +69,11 @@ def title(row: Hashable, snapshot: Snapshot) -> str:
 
 
 def entries(
-    row: Hashable, snapshot: Snapshot, beside: LockContext = NO_CONTEXT, surroundings: Surroundings | None = None
+    row: Hashable, snapshot: Snapshot, context: LockContext = NO_CONTEXT, surroundings: Surroundings | None = None
 ) -> Iterable[Entry]:
     match find(row, snapshot):
         case Lock() as lock:
-            return lock_entries(lock, snapshot, beside)
+            return lock_entries(lock, snapshot, context)
         case Process() as process:
             return process_entries(process, snapshot, surroundings)
         case EndedChild() as child:

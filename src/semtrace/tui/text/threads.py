@@ -13,7 +13,7 @@ _WAITS_FOR = next(place for place, column in enumerate(WORKERS) if column.title 
 
 
 def threaded(snapshot: Snapshot) -> frozenset[ProcessId]:
-    """Return the processes with several threads: of these a PID does not say who it is."""
+    """Return the processes with several threads: their PID does not identify the thread."""
     return frozenset(process.id for process in snapshot.processes if process.threads > 1)
 
 
@@ -35,7 +35,7 @@ def with_threads(rows: Iterable[Row], locks: Iterable[Lock], several: frozenset[
 
 
 def with_two_threads(rows: Iterable[Row], snapshot: Snapshot) -> list[Row]:
-    """Return the rows of processes; where one thread holds and another waits, the row says so."""
+    """Return the rows of processes, with a remark if one thread holds and another waits."""
     two: set[Hashable] = {process.id for process in snapshot.processes if two_threads(process, snapshot)}
     return [
         _replaced(row, _WAITS_FOR, f"{row.cells[_WAITS_FOR].text} (another thread)") if row.id in two else row

@@ -1,4 +1,4 @@
-"""What the timeline's cursor reads out: who held, who waited, from when to when, at which line. Pure."""
+"""Readout of the timeline's cursor: who held, who waited, from when to when, at which line. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semtrace.tui.text.line import Line, Span
 from semtrace.tui.text.wrapping import wrapped
 
 MOST_OTHERS = 3
-MOST_EACH = 2  # so many of one thread and lock are told each by itself
+MOST_EACH = 2  # Up to so many spans of one thread and lock have a sentence each.
 SITE_WIDTH = 32
 FIRST: dict[What, int] = {"orphaned": 0, "held": 1, "waiting": 2}  # who has it is what one wants to know first
 
@@ -38,9 +38,9 @@ def tell(
     label: str = "",
     seen: bool = True,
 ) -> list[Line]:
-    """The cell of a row in so many columns and lines: what it did itself, then who else was at the same locks.
+    """Return the lines about the cell of a row: its own holds and waits, then those of others at the same locks.
 
-    Who held it is told before who waited, and of those who waited the longest first. `seen`: somebody looked then.
+    Holders come before waiters, and the longest wait first. `room` is columns and lines. `seen`: there was a sample.
     """
     width, height = room
     found = around(timeline, *times)
@@ -52,11 +52,11 @@ def tell(
     theirs = [span for span in found if span.lock in locks and not of_row(span, by, row)]
     head = _head(timeline, snapshot, row, times, label, bool(mine), seen)
     lines: list[Line] = [(Span(" "), Span(text, "strong")) for text in wrapped(head, width - 2)]
-    told = [*((each, "") for each in _groups(mine)), *((each, "dim") for each in _groups(theirs))]
-    for number, (spans, style) in enumerate(told):
-        beside = others(spans, of_lock[spans[0].lock])
-        words = wrapped(_sentence(spans, snapshot, timeline, beside), width - 4)
-        left = len(told) - number
+    groups = [*((each, "") for each in _groups(mine)), *((each, "dim") for each in _groups(theirs))]
+    for number, (spans, style) in enumerate(groups):
+        opposite = others(spans, of_lock[spans[0].lock])
+        words = wrapped(_sentence(spans, snapshot, timeline, opposite), width - 4)
+        left = len(groups) - number
         if len(lines) + len(words) + (left > 1) > height:
             lines.append((Span(f" and {left} more", "dim"),))
             break
@@ -65,7 +65,7 @@ def tell(
 
 
 def _groups(spans: Iterable[Stretch]) -> list[list[Stretch]]:
-    """Each by itself, many of one thread and lock together; holders first, then the longest. `spans` are so sorted."""
+    """Return groups of spans: many of one thread and lock are one group. Holders come first, then the longest spans."""
     by_key: dict[Key, list[Stretch]] = {}
     for span in spans:
         by_key.setdefault(span.key, []).append(span)
@@ -75,30 +75,30 @@ def _groups(spans: Iterable[Stretch]) -> list[list[Stretch]]:
     return sorted(groups, key=lambda group: (FIRST[group[0].what], group[0].start - group[0].end))
 
 
-def _sentence(spans: Sequence[Stretch], snapshot: Snapshot, timeline: Timeline, beside: str) -> str:
+def _sentence(spans: Sequence[Stretch], snapshot: Snapshot, timeline: Timeline, opposite: str) -> str:
     if len(spans) == 1:
-        return readout(spans[0], snapshot, timeline, beside=beside)
+        return readout(spans[0], snapshot, timeline, opposite=opposite)
     longest = max(spans, key=lambda span: span.end - span.start if span.longest_s is None else span.longest_s)
     whole = replace(longest, count=sum(span.count for span in spans), one_in=max(span.one_in for span in spans))
     took = sum((span.end - span.start) * span.share for span in spans)
     length = longest.end - longest.start if longest.longest_s is None else longest.longest_s
     about = "" if all(span.exact and span.one_in == 1 for span in spans) else "about "
     most = f"the longest {exact(length)} {_ends(longest, snapshot, timeline)}{_where(longest)}"
-    return f"{_subject(longest, timeline)} {_times(whole)}, {about}{exact(took)} in all{beside}, {most}"
+    return f"{_subject(longest, timeline)} {_times(whole)}, {about}{exact(took)} in all{opposite}, {most}"
 
 
 def readout(
-    span: Stretch, snapshot: Snapshot, timeline: Timeline, who: bool = True, beside: str = "", what: bool = True
+    span: Stretch, snapshot: Snapshot, timeline: Timeline, who: bool = True, opposite: str = "", what: bool = True
 ) -> str:
-    """One span in words, with or without whose it is and at what; `beside` is who was on the other side."""
+    """Return one span in words, with or without its thread and its lock. `opposite` names the other side's threads."""
     subject = _subject(span, timeline, who) if what else _who(span.process, span.tid)
     ends, where = _ends(span, snapshot, timeline), _where(span)
     length = span.end - span.start
     if span.counted:
         share = f"about {100 * span.share:.0f} % of {ends}"
-        return f"{subject} {_times(span)}{beside}, {share}, longest {exact(span.longest_s)}{where}"
+        return f"{subject} {_times(span)}{opposite}, {share}, longest {exact(span.longest_s)}{where}"
     took = exact(length) if span.exact else f"≥{age(length)}" if length else "seen once"
-    return f"{subject} {took}{beside}  {ends}{where}"
+    return f"{subject} {took}{opposite}  {ends}{where}"
 
 
 def _subject(span: Stretch, timeline: Timeline, who: bool = True) -> str:
@@ -110,7 +110,7 @@ def _subject(span: Stretch, timeline: Timeline, who: bool = True) -> str:
 
 
 def _ends(span: Stretch, snapshot: Snapshot, timeline: Timeline) -> str:
-    """From when to when, without a blank so that it is not torn apart; of what goes on, since when."""
+    """Return begin and end, without a blank so that they stay in one line; only the begin of what goes on."""
     now, taken = snapshot.monotonic_s, snapshot.taken_at
     if span.end == timeline.last and not span.counted:
         return f"since {clock(span.start, now, taken)}"
@@ -122,7 +122,7 @@ def _where(span: Stretch) -> str:
 
 
 def others(spans: Sequence[Stretch], of_lock: Iterable[Stretch]) -> str:
-    """Who was on the other side of these, which are of one: who held what it waits for, or waited for what it holds."""
+    """Name the other side of one thread's spans: holders of what it waits for, or waiters for what it holds."""
     other = {"held": "waiting", "waiting": "held", "orphaned": "waiting"}[spans[0].what]
     mine = sorted(spans, key=lambda span: span.start)  # of one thread: none reaches beyond the next
     starts = [span.start for span in mine]
@@ -144,15 +144,15 @@ def _head(
     timeline: Timeline, snapshot: Snapshot, row: Hashable, times: tuple[float, float], label: str, did: bool, seen: bool
 ) -> str:
     now, taken = snapshot.monotonic_s, snapshot.taken_at
-    said = list(_life(timeline, snapshot, row, times))
-    if not did and not said:
-        said = ["nothing" if seen else "not seen"]
+    events = list(_life(timeline, snapshot, row, times))
+    if not did and not events:
+        events = ["nothing" if seen else "not seen"]
     cell = f"{clock(times[0], now, taken)}–{clock(times[1], now, taken)}"
-    return f"{cell}  {label}{': ' if label and said else ''}{', '.join(said)}"
+    return f"{cell}  {label}{': ' if label and events else ''}{', '.join(events)}"
 
 
 def _life(timeline: Timeline, snapshot: Snapshot, row: Hashable, times: tuple[float, float]) -> Iterator[str]:
-    """That it was not there yet, or not any longer."""
+    """Yield that a process began or ended in that time."""
     life = timeline.lives.get(row) if isinstance(row, ProcessId) else None
     if life is None:
         return

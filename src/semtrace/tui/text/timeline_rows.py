@@ -1,6 +1,6 @@
 """The lines of the timeline: rows of cells, axis and legend. Pure.
 
-Solid signs are what events told exactly, dots what was counted together, strokes what samples saw.
+Solid signs are exact spans from events, dots are events counted together, strokes are spans that samples saw.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from semtrace.tui.text.timeline_readout import readout as readout
 
 
 class Signs(NamedTuple):
-    """How a cell looks whose spans are known one by one, counted together, or seen by looking; and the word for it."""
+    """Signs of a cell whose spans are known one by one, counted together, or seen in samples; and the word for it."""
 
     exact: str
     counted: str
@@ -103,18 +103,21 @@ def labels(timeline: Timeline, by: By) -> list[TimelineRow]:
 
 
 def arranged(rows: Sequence[TimelineRow], order: Sequence[Hashable]) -> list[TimelineRow]:
-    """As they were, while one reads: what is new comes after them, who has ended after the living."""
+    """Return the rows in the order that they had: new ones come after them, ended ones after the living."""
     places = {row: place for place, row in enumerate(order)}
     return sorted(rows, key=lambda row: (1, 0) if row.gone else (0, places.get(row.id, len(places))))
 
 
 def in_window(rows: Sequence[TimelineRow], from_s: float, kept: Hashable) -> list[TimelineRow]:
-    """Without those that had ended before it begins, except the one that is being read."""
+    """Return the rows without those that had ended before it begins, except the one that is being read."""
     return [row for row in rows if row.ended is None or row.ended >= from_s or row.id == kept]
 
 
 def with_unseen(cells: list[Cell], longest: int) -> list[Cell]:
-    """Somebody was seen to wait in one look and to hold in the next: it was hardly idle between the two."""
+    """Mark short idle gaps between two samples as unknown: a thread that waits, then holds, was hardly idle between.
+
+    At most `longest` cells are such a gap.
+    """
     place, seen = 0, False
     while place < len(cells):
         end = place
@@ -132,7 +135,9 @@ def _inspected(cell: Cell) -> bool:
 
 
 def chart_height(living: int, gone: int, total: int) -> int:
-    """With the axis. What the rows leave is for what the cursor reads out: more than the dead, and never nothing."""
+    """Return the height of the rows with the axis. The rest is for the readout: it always has some lines, and it comes
+    before the rows of dead processes.
+    """
     some, more = (max(LEAST_READOUT, total // part) for part in (4, 3))
     return max(min(living + gone + 1, total - more), min(living + 1, total - some), 2)
 
@@ -165,7 +170,7 @@ def sign_of(cell: Cell) -> tuple[str, str]:
 
 
 def worst(cells: Sequence[Cell]) -> int:
-    """By which a row comes earlier: 0 is the worst."""
+    """Return the rank of the worst cell: 0 is the worst."""
     covers = {cell.cover for cell in cells}
     return next((place for place, cover in enumerate(WORST) if cover in covers), len(WORST))
 
@@ -178,25 +183,25 @@ def axis_line(first: int, count: int, cell_s: float, now: Now, follows: bool, in
     origin = now.at_s if ago else now.at_s - now.taken_at  # when this was a round time
     number = int((first * cell_s - origin) // step)
     while (place := int((origin + number * step) // cell_s) - first) < count:
-        said = _tick(ago, step, origin + number * step, now)
-        if 0 <= place <= count - len(said) - len(end):
-            text = text[:place] + said + text[place + len(said) :]
+        tick = _tick(ago, step, origin + number * step, now)
+        if 0 <= place <= count - len(tick) - len(end):
+            text = text[:place] + tick + text[place + len(tick) :]
         number += 1
     return (Span(" " * (indent + 1)), Span(text[: max(count - len(end), 0)], "dim"), Span(end, "dim"))
 
 
 def _tick(ago: bool, step: float, at: float, now: Now) -> str:
-    """Digits enough to tell two from each other."""
+    """Return a time with enough digits that two ticks differ."""
     digits = 0 if step >= 1 else 1 if step >= 0.1 else 2 if step >= 0.01 else 3
     if ago:
         back = max(now.at_s - at, 0.0)
         return f"╵-{age(back)}" if digits < 2 else f"╵-{back:.{digits}f}s"
-    said = clock(at + 0.0005, now.at_s, now.taken_at)  # a round time may lie below itself, by rounding
-    return f"╵{said[: 9 + digits] if digits else said[:8]}"
+    time = clock(at + 0.0005, now.at_s, now.taken_at)  # a round time may lie below itself, by rounding
+    return f"╵{time[: 9 + digits] if digits else time[:8]}"
 
 
 def legend_line(cells: Iterable[Cell], by: By, width: int) -> Line:
-    """What is in view is explained first."""
+    """Return the legend: signs that are in view come first."""
     there = set(cells)
     covers = {cell.cover for cell in there}
     partly = any(cell.cover == "held" and cell.exact and not cell.counted and cell.held < 0.75 for cell in there)
@@ -214,12 +219,12 @@ def legend_line(cells: Iterable[Cell], by: By, width: int) -> Line:
 
 
 def sign_entries() -> Iterator[tuple[str, str, str]]:
-    """For the help: signs, what they mean, their style."""
+    """Yield signs, their meaning and their style, for the help."""
     for signs in (*SIGNS.values(), BOTH):
         drawn = "".join(dict.fromkeys((signs.exact, signs.counted, signs.seen)))
         if drawn.strip():
             yield drawn, f"{signs.word}: {signs.meaning}", signs.style
-    yield SHARES, "held for so much of the cell's time: told by events, each known from when to when", "held"
+    yield SHARES, "held for so much of the cell's time: from events, each known from when to when", "held"
     yield COUNTED, "so many events that they are counted together: for how much of the time, but not when in it", "held"
     yield "━╪┄╬", "strokes: seen by looking; what is shorter than the interval may be missing", ""
 
@@ -234,13 +239,13 @@ def _words(drawn: str, word: str, style: str) -> Line:
 
 
 def notes(timeline: Timeline, covers: Iterable[Sequence[Cell]], from_s: float, snapshot: Snapshot) -> list[str]:
-    """What the cells that are shown cannot say themselves; they begin at `from_s`."""
-    said = []
+    """Return notes about what the shown cells cannot show themselves; they begin at `from_s`."""
+    found = []
     if any(cell.thinned for cells in covers for cell in cells):
-        said.append("shares are estimates: a sample of the events")
+        found.append("shares are estimates: a sample of the events")
     if timeline.since is not None and timeline.since != timeline.first and from_s < timeline.since:
-        said.append(f"known from {clock(timeline.since, snapshot.monotonic_s, snapshot.taken_at)[:8]} on")
-    return said
+        found.append(f"known from {clock(timeline.since, snapshot.monotonic_s, snapshot.taken_at)[:8]} on")
+    return found
 
 
 def strip_cells(width: int) -> int:
@@ -279,7 +284,7 @@ def _natural(life: Life) -> tuple[bool, float, bool, float, ProcessId]:
 
 
 def _clipped(label: str, width: int) -> str:
-    """The end of it: of a dotted name it tells the most."""
+    """Return the end of the label: it matters most in a dotted name."""
     return label if cell_len(label) <= width else ELLIPSIS + tail_of(label, width)
 
 

@@ -16,7 +16,7 @@ SECOND_CELL = "\0"  # in no text that was cleaned
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Words are never torn apart unless one alone is wider: a command must be copied whole."""
+    """Return the lines of a text. A word is broken only if it is wider than a line: a command must be copied whole."""
     if cell_len(text) <= width:
         return [text]
     width = max(width, 10)

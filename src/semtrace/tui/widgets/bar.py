@@ -1,4 +1,4 @@
-"""One line at an edge of the screen: the header, the banner, the sentence, the keys."""
+"""A line at an edge of the screen: the header, the banner, the sentence, the keys."""
 
 from __future__ import annotations
 

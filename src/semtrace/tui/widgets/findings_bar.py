@@ -38,14 +38,14 @@ class FindingsBar(LineWidget):
 
 
 def wanted_height(findings: Sequence[Finding], room: int) -> int:
-    """All the room that is left; where there is none, a line for the worst finding all the same."""
+    """Return all the room that is left; without room still a line for the worst finding."""
     if not findings:
         return 0
     return room if room >= TITLE + LEAST else 1
 
 
 def brief_lines(findings: Sequence[Finding], height: int, width: int, key: str) -> list[Line]:
-    """With an empty line above, and how many are left out; below, as far as there is room, why the worst is so."""
+    """Return the findings with their number and an empty line above; below, if there is room, details of the worst."""
     if height < TITLE + LEAST:
         return [_finding_line(finding, width) for finding in findings[:1]]
     shown = findings[: max(height - 2, 0)]
@@ -59,8 +59,8 @@ def brief_lines(findings: Sequence[Finding], height: int, width: int, key: str) 
 
 def _finding_line(finding: Finding, width: int) -> Line:
     word = f" {finding.severity:<8}  "
-    said = clip(title(finding), width - len(word) - 1)
-    return (Span(word, SEVERITIES[finding.severity]), Span(said, "strong"))
+    clipped = clip(title(finding), width - len(word) - 1)
+    return (Span(word, SEVERITIES[finding.severity]), Span(clipped, "strong"))
 
 
 def _worst_lines(finding: Finding, width: int) -> list[Line]:

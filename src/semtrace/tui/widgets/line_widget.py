@@ -21,14 +21,14 @@ from semtrace.tui.text.line import Line, Span, fill
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the terminal can show: only ASCII, and which colours."""
+    """Abilities of the terminal: only ASCII or all signs, and how many colours."""
 
     ascii: bool = False
     colours: Colours = "many"
 
 
 class LineApp(App[int]):
-    """An application of line widgets, which draw as it says."""
+    """An application of line widgets, which draw by its `drawing`."""
 
     drawing = Drawing()
 
@@ -38,7 +38,7 @@ def drawing_of(app: App[object]) -> Drawing:
 
 
 class LineWidget(Widget):
-    """Shows `lines`; subclasses say which with `draw`."""
+    """Shows lines, which subclasses set with `draw`."""
 
     ALLOW_SELECT = False
 

@@ -29,4 +29,4 @@ class Log(Table):
             self._paint()
 
     def _mark(self, new: dict[Hashable, Row], now_s: float) -> None:
-        """All is new at the end of a log."""
+        """Mark no changes: everything at the end of a log is new."""

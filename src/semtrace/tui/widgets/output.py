@@ -13,7 +13,7 @@ LEAST = 8
 
 
 class Output:
-    """Rows are made only when it is shown; the output is read all the same: it is no longer in the file's way then."""
+    """Makes rows only when the pane is shown. The output is always read: the pane is up to date when it opens."""
 
     def __init__(self, child: Child | None) -> None:
         self.pane = Log(OUTPUT, id="output", sortable=False)
@@ -22,7 +22,7 @@ class Output:
         self._numbers = count(1)
 
     def toggle(self) -> None:
-        """There is no output of a server that was there before us."""
+        """Show or hide the pane; do nothing for a server that semtrace did not start: its output is not known."""
         if self._child is not None:
             self.pane.toggle()
 

@@ -1,5 +1,6 @@
-"""The bar of a recording: where it is, how many threads waited when, where findings began and who died; and the line in
-which a time to go to is typed.
+"""The bar of a recording, and the line in which a user types a time.
+
+The bar shows the present place, how many threads waited when, and where findings began and processes died.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _span(cell: Cell, most: int, cursor: str) -> Span:
 
 
 class ReplayBar(Bar):
-    """Hidden where there is no recording. A click goes there."""
+    """The bar, hidden without a recording. A click goes to that time."""
 
     class Went(Message):
         """`part` of the recording lies before where it is to go."""

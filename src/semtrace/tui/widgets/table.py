@@ -41,7 +41,7 @@ class Table(LineWidget, can_focus=True):
     ]
 
     class Chosen(Message):
-        """Enter, or a second click, on a row."""
+        """Enter was pressed, or a row was clicked a second time."""
 
         def __init__(self, table: Table, row: Hashable) -> None:
             super().__init__()
@@ -49,7 +49,7 @@ class Table(LineWidget, can_focus=True):
             self.row = row
 
     class Ready(Message):
-        """It can be told in which order to show its rows."""
+        """The table is ready for the order of its rows."""
 
         def __init__(self, table: Table) -> None:
             super().__init__()
@@ -76,10 +76,10 @@ class Table(LineWidget, can_focus=True):
         self._cursor = 0
         self._top = 0
 
-    # ---- what it is told
+    # ---- input
 
     def show(self, rows: Iterable[Row], title: Sequence[Item], notice: Sequence[str], now_s: float) -> None:
-        """`notice` is what it says without rows; `now_s` is the picture's time, by which marks fade."""
+        """Show these rows, or `notice` if there are none. `now_s` is the picture's time, by which marks fade."""
         new = {row.id: row for row in rows}
         self._mark(new, now_s)
         self._all = new
@@ -112,7 +112,7 @@ class Table(LineWidget, can_focus=True):
         self.view = replace(self.view, column=places.get(order.column), reverse=order.reverse)
         self._arrange()
 
-    # ---- what it tells
+    # ---- output
 
     @property
     def selected(self) -> Hashable | None:
@@ -129,7 +129,7 @@ class Table(LineWidget, can_focus=True):
         return row in self._all
 
     def is_cut(self, row: Hashable, column: int) -> bool:
-        """Has the row's cell no room for its text?"""
+        """Return True if the row's cell has no room for its text."""
         found = self._all.get(row)
         width = self._widths[column] if self._widths else 0
         return found is not None and cell_len(found.cells[column].text) > width

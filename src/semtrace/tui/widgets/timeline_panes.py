@@ -14,14 +14,14 @@ class Readout(LineWidget):
     DEFAULT_CSS = "Readout { height: 1fr; }"
 
     class Resized(Message):
-        """What was drawn for another size has to be drawn anew."""
+        """The size has changed, so the lines have to be drawn again."""
 
     def on_resize(self, event: events.Resize) -> None:
         self.post_message(self.Resized())
 
 
 class Chart(LineWidget, can_focus=True):
-    """Draws what it is given, and says where the mouse was."""
+    """Draws its lines, and posts where the mouse clicked."""
 
     class Touched(Message):
         def __init__(self, x: int, y: int, twice: bool) -> None:

@@ -1,4 +1,4 @@
-"""How wide the columns of one table are, from picture to picture."""
+"""Widths of the columns of one table, from picture to picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SHRINK_S = 5.0
 
 
 class Widths:
-    """A column grows at once, and shrinks when it has not needed its width for a while: columns shall not tremble."""
+    """Lets a column grow at once, and shrink after a while without need: columns must not change at each picture."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = columns
@@ -18,7 +18,7 @@ class Widths:
         self._needed_s = [0.0] * len(columns)
 
     def need(self, rows: Sequence[Row], now_s: float) -> None:
-        """Those rows are shown at that time."""
+        """Adapt the widths to rows that are shown at that time."""
         for i, width in enumerate(content_widths(self._columns, rows)):
             if width >= self._wanted[i] or now_s - self._needed_s[i] > SHRINK_S:
                 self._wanted[i], self._needed_s[i] = width, now_s
