@@ -553,7 +553,7 @@ def test_a_long_hold_is_found_by_watching_longer() -> None:
 
 BUSY = """
 import multiprocessing as mp, os, time
-lock = mp.Lock()
+lock = mp.get_context("fork").Lock()  # the default start method of Python 3.14 would begin a resource tracker
 held = {held}
 if held:
     lock.acquire()

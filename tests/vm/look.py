@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import platform
 import signal
-import threading
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 from semtrace.cpython.name_walk import walk
 from semtrace.cpython.threadids import tid_offset
@@ -18,27 +19,7 @@ from semtrace.linux.pthread import innermost_ids
 from semtrace.observe.observer import Observer
 from semtrace.servers.discovery import server_of
 
-context = multiprocessing.get_context("fork")
-lock, guard = context.Lock(), threading.Lock()
-
-
-def work(ready: int) -> None:
-    lock.acquire()
-    os.write(ready, b"x")
-    time.sleep(600)
-
-
-def server(ready: int) -> None:
-    """In a process of its own: fork two that want the lock, and tell their pids."""
-    children = []
-    for _ in range(2):
-        child = context.Process(target=work, args=(ready,))
-        child.start()
-        children.append(child.pid)
-        time.sleep(2)
-    os.write(ready, b"%d %d\n" % tuple(children))
-    with guard:
-        time.sleep(600)
+SERVER = Path(__file__).with_name("server.py")
 
 
 def show(observer: Observer, wanted: str) -> None:
@@ -56,31 +37,24 @@ def show(observer: Observer, wanted: str) -> None:
 
 
 def main() -> None:
-    ours, theirs = os.pipe()
-    root = context.Process(target=server, args=(theirs,))
-    root.start()
-    try:
-        look(root.pid or 0, ours)
-    finally:
-        root.kill()  # else it is waited for, also where an error has ended the rest
+    argv = [sys.executable, str(SERVER)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as root:
+        assert root.stdout
+        look(root.pid, root.stdout.readline().split())
 
 
-def look(root: int, ours: int) -> None:
-    told = b""
-    while not told.endswith(b"\n"):
-        told += os.read(ours, 100)
-    holder = int(told.lstrip(b"x").split()[0])
+def look(root: int, children: list[str]) -> None:
     with Memory(root) as memory:
         offset = tid_offset(memory, read_mappings(root) or [], innermost_ids(root))
         walked = walk(root, memory, budget_s=60.0, all_thread_locks=True)
-    print(f"{platform.machine()}, pages of {PAGE_SIZE}, thread ids at {offset and hex(offset)}, children {told!r}")
+    print(f"{platform.machine()}, pages of {PAGE_SIZE}, thread ids at {offset and hex(offset)}, children {children}")
     names = sorted(named.name for found in walked.semlocks.values() for named in found)
     print(f"names {names} in {walked.seconds:.1f} s, {walked.objects} objects, {walked.reason}")
     observer = Observer(server_of(root), search_budget_s=5.0, all_thread_locks=True)
     show(observer, "contended")
     private = {each.name: each.processes[0].locked for each in observer.snapshot().thread_locks}
     print(f"private: {private}")
-    os.kill(holder, signal.SIGKILL)
+    os.kill(int(children[0]), signal.SIGKILL)
     show(observer, "orphaned")
     print(f"problems: {observer.snapshot().problems}")
     observer.close()
