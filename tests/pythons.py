@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 VERSIONS = tuple(f"3.{minor}" for minor in range(8, 16))
 """Those that semtrace can look into."""
@@ -46,6 +52,14 @@ def every() -> dict[str, str]:
     found = {version: sys.executable if version == own else find(version) for version in VERSIONS}
     found.setdefault(own, sys.executable)
     return {version: path for version, path in found.items() if path}
+
+
+def thinned(first: Sequence[T], second: Sequence[U]) -> list[tuple[T, U]]:
+    """Return pairs in which each of `first` and each of `second` is found, with SEMTRACE_BOTH=1 all pairs."""
+    if os.environ.get("SEMTRACE_BOTH"):
+        return list(product(first, second))
+    count = max(len(first), len(second))
+    return [(first[at % len(first)], second[at % len(second)]) for at in range(count)]
 
 
 def _patch(python: Path) -> list[int]:

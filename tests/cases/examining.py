@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pythons import every
+from pythons import VERSIONS, every
 
 from cases.expectations import PROGRAMS, Expected
 from cases.sickness import Sick, running
@@ -27,13 +27,8 @@ from semtrace.cli import main
 
 VENV = Path(os.environ.get("SEMTRACE_CASES_VENV") or Path.home() / ".cache/semtrace/cases-venv")
 _FOUND = every()
-PAIR = tuple(
-    dict.fromkeys(
-        next(version for version in versions if version in _FOUND)
-        for versions in (("3.8", "3.9", *_FOUND), ("3.14", *reversed(_FOUND)))
-    )
-)
-"""An old and a new version. Each case of the standard library runs on one of them, with SEMTRACE_BOTH=1 on both."""
+ALL = tuple(version for version in VERSIONS if version in _FOUND)
+"""Each case of the standard library runs on one of them, with SEMTRACE_BOTH=1 on all."""
 
 # A busy machine may take so long to become as the case expects.
 PATIENCE_S = 40.0
@@ -42,8 +37,8 @@ Act = Callable[[Sick], object]
 
 
 def versions_of(title: str) -> tuple[str, ...]:
-    """Return the versions on which a case runs: half of them on the old one, half on the new one."""
-    return PAIR if os.environ.get("SEMTRACE_BOTH") else (PAIR[zlib.crc32(title.encode()) % len(PAIR)],)
+    """Return the versions on which a case runs: each on one of all, the same in each run."""
+    return ALL if os.environ.get("SEMTRACE_BOTH") else (ALL[zlib.crc32(title.encode()) % len(ALL)],)
 
 
 def nothing(sick: Sick) -> None:

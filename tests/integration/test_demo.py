@@ -91,7 +91,7 @@ LOSING = ("threading", "no-preload", "overrelease")
 # One story has the usual length and workers; the others end as soon as their point is made.
 OPTIONS = {"shared": (), "no-preload": ("--seconds", "1", "--workers", "3")}
 BRIEF = ("--seconds", "1")
-STORIES = ("leak", "no-preload", "threading", "order", "overrelease")
+STORIES = ("leak", "order", "overrelease")
 
 
 # The doctor's tests run each scenario; the demo around them is the same for all.

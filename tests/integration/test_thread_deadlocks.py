@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need
+from pythons import VERSIONS, need, thinned
 from support import PROGRAMS, start, wait_until
 
 from semtrace.cpython.withblocks import entries
@@ -81,12 +81,12 @@ def named(snapshot: Snapshot) -> list[Finding]:
     return deadlocks(snapshot) if all(lock.name for lock in snapshot.locks) else []
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize(
-    ("case", "names"),
-    [("mixed", {"shared", "guard"}), ("plain", {"guard", "other"}), ("recursive", {"guard", "tree"})],
-)
-def test_two_threads_that_wait_for_each_other(version: str, case: str, names: set[str], tmp_path: Path) -> None:
+PAIRS = {"mixed": {"shared", "guard"}, "plain": {"guard", "other"}, "recursive": {"guard", "tree"}}
+
+
+@pytest.mark.parametrize(("version", "case"), thinned(VERSIONS, list(PAIRS)))
+def test_two_threads_that_wait_for_each_other(version: str, case: str, tmp_path: Path) -> None:
+    names = PAIRS[case]
     with program(version, case, tmp_path) as running:
         snapshot = running.until(named, "the deadlock")
         (finding,) = deadlocks(snapshot)
@@ -108,8 +108,7 @@ def test_one_that_waits_for_the_lock_it_is_inside(version: str, tmp_path: Path) 
         assert holder(snapshot, "guard") == running.tid("with")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("case", ["shared_again", "managed_again", "condition_again"])
+@pytest.mark.parametrize(("version", "case"), thinned(VERSIONS, ["shared_again", "managed_again", "condition_again"]))
 def test_one_that_waits_for_the_shared_lock_that_it_is_inside(version: str, case: str, tmp_path: Path) -> None:
     with program(version, case, tmp_path) as running:
         snapshot = running.until(lambda seen: [d for d in named(seen) if d.severity == "error"], "the deadlock")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from pythons import thinned
 from tui.fakes import FakeChild, Script, finding, holder, lock, picture, pid, sem, waiter
 from tui.looking import SIZES, Looking, looking
 
@@ -33,8 +34,7 @@ def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (80, 24), 
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("key", VIEWS)
+@pytest.mark.parametrize(("key", "size"), thinned(VIEWS, SIZES))
 def test_every_screen_says_that_the_server_has_ended(key: str, size: tuple[int, int]) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press(key)
@@ -47,8 +47,7 @@ def test_every_screen_says_that_the_server_has_ended(key: str, size: tuple[int, 
     play(scenario, picture(), size)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("key", VIEWS)
+@pytest.mark.parametrize(("key", "size"), thinned(VIEWS, SIZES))
 def test_every_screen_says_that_it_is_paused_and_how_to_go_on(key: str, size: tuple[int, int]) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press(key)
