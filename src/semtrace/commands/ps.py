@@ -197,7 +197,7 @@ def _wrapped(facts: Sequence[str], width: int) -> Iterator[str]:
 
 
 def _rows(processes: Sequence[Process], now: float) -> list[list[str]]:
-    rows = [["PID", "ROLE", "STATE", "CPU%", "MEMORY", "THREADS", "AGE", "HEARTBEAT"]]
+    rows = [["PID", "ROLE", "STATE", "CPU%", "MEM", "THREADS", "AGE", "BEAT"]]
     rows += [
         [
             str(process.pid),

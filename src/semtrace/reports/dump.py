@@ -68,7 +68,7 @@ def _heading(snapshot: Snapshot) -> Iterator[str]:
 
 def _processes(snapshot: Snapshot) -> Iterator[str]:
     labels = {lock.id: clean(lock.label) for lock in snapshot.locks}
-    rows = [["PID", "ROLE", "STATE", "CPU%", "RSS", "THR", "AGE", "BEAT", "HOLDS", "WAITS FOR"]]
+    rows = [["PID", "ROLE", "STATE", "CPU%", "MEM", "THREADS", "AGE", "BEAT", "HOLDS", "WAITS FOR"]]
     waits = waits_by_process(snapshot.waits)
     rows += [_process(process, snapshot.taken_at, labels, waits) for process in snapshot.processes]
     rows += [_ended(child) for child in snapshot.ended]
@@ -110,7 +110,7 @@ def _locks(snapshot: Snapshot, colour: bool, signals: bool) -> Iterator[str]:
     shown = combine(lock for lock in snapshot.locks if signals or not lock.signal)
     hidden = 0 if signals else sum(lock.signal for lock in snapshot.locks)
     if shown:
-        rows = [["LOCK", "KIND", "STATE", "VALUE", "HELD BY", "FOR", "WAITING", "MAPPED"]]
+        rows = [["LOCK", "KIND", "STATE", "VALUE", "HELD BY", "FOR", "WAITERS", "MAPPED"]]
         everyone = tuple(process.id for process in snapshot.processes)
         rows += [_lock(lock, everyone) for lock in shown]
         heading, *lines = table(rows, "<<<><><<")
