@@ -316,7 +316,10 @@ def test_touched_of_every_private_mapping_of_this_process_agrees() -> None:
         scanned = list(pages.touched(os.getpid(), m.start, m.end))
         assert scanned
         assert all(m.start <= a < b <= m.end for a, b in scanned)
-        assert _pages(scanned, m.start) == _pages(pages.touched(os.getpid(), m.start, m.end, by_ioctl=False), m.start)
+        read = list(pages.touched(os.getpid(), m.start, m.end, by_ioctl=False))
+        later = list(pages.touched(os.getpid(), m.start, m.end))
+        # This process touches more of its heap meanwhile.
+        assert _pages(scanned, m.start) <= _pages(read, m.start) <= _pages(later, m.start)
 
 
 def test_where_the_kernel_does_not_say_all_of_it_counts_as_touched() -> None:
