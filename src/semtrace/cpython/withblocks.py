@@ -143,9 +143,9 @@ def _depth_by_table(objects: Objects, classes: Classes, frame: int, code: int) -
         return 0
     # Objects/codeobject.c PyCode_Type.tp_basicsize: the instructions begin where the object ends
     instruction = pages.u64(frame + objects.layout.frame_instruction) - (code + cls.basicsize)
-    for start, length, depth in entries(exception_table(objects, code)):
+    for start, length, _, depth in entries(exception_table(objects, code)):
         if start <= instruction // 2 < start + length:
-            return depth
+            return depth >> 1
     return 0
 
 
@@ -158,8 +158,9 @@ def exception_table(objects: Objects, code: int) -> bytes:
     return objects.pages.read(table + at.BYTES_DATA, size) or b""
 
 
-def entries(table: bytes) -> Iterator[tuple[int, int, int]]:
-    """Start and length in instructions, and the depth of the stack, of each entry of an exception table.
+def entries(table: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the numbers of each entry of an exception table: start, length and handler in instructions, and the depth.
+    The depth of the stack is doubled, and one more if the instruction is pushed too.
 
     Four numbers of six bits a byte, the highest first; 64 marks that more follow, 128 the first of an entry.
     """
@@ -174,4 +175,5 @@ def entries(table: bytes) -> Iterator[tuple[int, int, int]]:
         numbers.append(value)
         value = 0
         if len(numbers) == 4:
-            yield numbers[0], numbers[1], numbers[3] >> 1  # the lowest bit: whether the instruction is pushed too
+            start, length, target, depth = numbers
+            yield start, length, target, depth

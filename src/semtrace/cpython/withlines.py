@@ -15,7 +15,7 @@ from semtrace.cpython.bytecode import code_bytes, decode
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.opcodes import Op
 from semtrace.cpython.stack import PyFrame, line_of
-from semtrace.cpython.withblocks import exception_table
+from semtrace.cpython.withblocks import entries, exception_table
 
 _MOST_BLOCKS = 200
 _MOST_HANDLERS = 4096
@@ -57,19 +57,8 @@ def _start_by_table(objects: Objects, frame: PyFrame, level: int) -> int | None:
 
 
 def _handlers(table: bytes) -> Iterator[_Handler]:
-    numbers: list[int] = []
-    value = 0
-    for byte in table:
-        if byte & 128:
-            numbers, value = [], 0
-        value = value << 6 | byte & 63
-        if byte & 64:
-            continue
-        numbers.append(value)
-        value = 0
-        if len(numbers) == 4:
-            start, length, target, depth = numbers
-            yield _Handler(start, start + length, target, depth >> 1, bool(depth & 1))
+    for start, length, target, depth in entries(table):
+        yield _Handler(start, start + length, target, depth >> 1, bool(depth & 1))
 
 
 def _start_by_block(objects: Objects, frame: PyFrame, level: int) -> int | None:
