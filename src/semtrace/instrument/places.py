@@ -16,6 +16,8 @@ from semtrace import wire
 from semtrace.errors import NotPermitted, SemtraceError
 from semtrace.model import ProcessId, SemId
 
+_ATTEMPTS = 20
+_PAUSE_S = 0.0005
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -166,16 +168,23 @@ def remove_if_last(root: ProcessId) -> None:
                 os.close(user)
 
 
+def locked(directory: int, kind: int) -> bool:
+    """Lock the directory, LOCK_SH or LOCK_EX; False if others keep it locked. Nobody keeps it for long, and a stranger
+    is not waited for.
+    """
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(directory, kind | fcntl.LOCK_NB)
+            return True
+        time.sleep(_PAUSE_S)
+    return False
+
+
 @contextlib.contextmanager
 def joining(root: ProcessId) -> Iterator[int]:
     """The server's directory, made if need be, and not removed by a leaving process until the block ends."""
     with server_directory(root, create=True) as directory:
-        for _ in range(20):
-            try:
-                fcntl.flock(directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:  # for the microseconds that `remove_if_last` takes; never wait for a stranger
-                time.sleep(0.0005)
+        locked(directory, fcntl.LOCK_SH)
         if os.fstat(directory).st_nlink == 0:
             raise SemtraceError("the server's directory was removed while joining it", "")
         yield directory

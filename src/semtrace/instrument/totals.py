@@ -1,4 +1,4 @@
-"""Adds what ended processes have counted to the server's totals file, and removes their state files.
+"""Add the counts of ended processes to the server's totals file, and remove their state files.
 
 A process that ends well does so itself. For one that was killed, the next process that joins the server does it. A
 file that is evidence stays: its process was killed while it held a lock, or took or released one.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator
 
 from semtrace import wire
@@ -18,8 +17,6 @@ from semtrace.model import ProcessId
 from semtrace.wire import LockBook, StateFile, Totals
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
-_ATTEMPTS = 20
-_PAUSE_S = 0.0005
 # A process that joins asks for no more processes than this whether they live, and counts no more of the dead: one takes
 # a millisecond.
 _MOST_ASKED = 64
@@ -73,26 +70,14 @@ def _is_evidence(book: LockBook) -> bool:
 
 @contextlib.contextmanager
 def _alone(directory: int) -> Iterator[bool]:
-    """Have the lock of the directory, which `places.remove_if_last` has too; False if others have it.
-
-    Nobody is waited for longer than some milliseconds: a viewer could hold it for good.
-    """
-    if not _locked(directory):
+    """Hold the lock of the directory for the block, as `places.remove_if_last` does. Yield False if others hold it."""
+    if not places.locked(directory, fcntl.LOCK_EX):
         yield False
         return
     try:
         yield True
     finally:
         fcntl.flock(directory, fcntl.LOCK_UN)
-
-
-def _locked(directory: int) -> bool:
-    for _ in range(_ATTEMPTS):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(_PAUSE_S)
-    return False
 
 
 def _read_totals(directory: int) -> Totals:
