@@ -9,22 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TimedOut  # another class than the built-in one up to Python 3.10
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from semtrace import text
+from semtrace.commands.check import Answer, answer_for
 from semtrace.commands.options import Parser
 from semtrace.console.printing import emit
 from semtrace.errors import EXIT_OK, SemtraceError
 from semtrace.lazydata import dataclass
 from semtrace.model import Process, ProcessId, Server
+from semtrace.present.headline import headline_text
 from semtrace.present.servers import kind_text
 from semtrace.reports.schema import SCHEMA, process_json, server_json, states_json
+from semtrace.rules import USUAL
 from semtrace.servers import discovery, gunicornctl, processes
 from semtrace.servers.kinds.gunicorn import control_socket
 from semtrace.servers.tree import Member, Tree
-
-if TYPE_CHECKING:
-    from semtrace.commands.check import Answer
 
 CPU_INTERVAL_S = 0.2
 
@@ -46,8 +46,8 @@ class Listing:
 def configure(command: Parser) -> None:
     command.explain(
         "Lists the servers: gunicorn, uWSGI, uvicorn, hypercorn, granian, celery, dramatiq, huey, rq, django-q, and "
-        "other Python programs of which at least two processes share a semaphore. The health is that of a short look: "
-        "semtrace check PID looks longer.",
+        "other Python programs of which at least two processes share a semaphore. Health comes from a short check: "
+        "semtrace check PID checks for longer.",
         "semtrace ps  each with its workers, as a table",
         "semtrace ps --json  for programs",
     )
@@ -60,10 +60,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def ps(as_json: bool) -> Iterator[str]:
-    """The lines of `semtrace ps`. CPU is that of the last 0.2 s, from two readings: a kernel tick shows as 5 %.
+    """Yield the lines of `semtrace ps`. CPU is that of the last 0.2 s, from two samples: a kernel tick shows as 5 %.
 
-    Settings that no command line shows are asked of the control sockets, for at most 0.3 s each. The servers are looked
-    at meanwhile.
+    Control sockets are asked for settings that no command line shows, for at most 0.3 s each. The health of the servers
+    is checked meanwhile.
     """
     taken_at = time.time()
     listings = _listings(discovery.find_servers())
@@ -103,8 +103,6 @@ def _healths(servers: Sequence[Server]) -> Mapping[ProcessId, Answer]:
     """Check each server for a moment: that is enough to see what is stuck for certain. A server whose turn does not
     come in time is left out.
     """
-    from semtrace.commands.check import answer_for
-    from semtrace.rules import USUAL
 
     def ask(server: Server) -> Answer:
         return answer_for(server, USUAL, _PATIENCE_S)
@@ -175,8 +173,6 @@ def health_text(health: Answer | None) -> str:
     """
     if health is None:
         return "health: not looked at"
-    from semtrace.present.headline import headline_text
-
     headline = headline_text(health.line).removeprefix("OK: ")
     unsure = health.open and health.line.workers.count("waiting")
     more = f"; not decided yet: semtrace check {health.server.pid}" if unsure else ""

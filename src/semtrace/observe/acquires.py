@@ -59,7 +59,7 @@ def _by_frames(holder: Holder, semaphore: SemId) -> Frame | None:
 
 @dataclass(frozen=True)
 class _Place:
-    """Return what two samples compare: the instruction and the frame."""
+    """The instruction and the frame, which two samples must have in common."""
 
     frame: Frame
     address: int

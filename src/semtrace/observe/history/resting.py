@@ -1,5 +1,5 @@
-"""Find threads that may have slept for long without anybody knowing it: they have not run since the first sample, and
-the scheduler does not say since when (`linux.sleep`). Any of them may be stuck.
+"""Find threads that may have slept for long: they have not run since the first sample, and the scheduler does not show
+since when (`linux.sleep`). Any of them may be stuck.
 """
 
 from __future__ import annotations
