@@ -257,8 +257,7 @@ class SemtraceApp(LineApp):
         engine, main = self._engine, self.main
         if engine is None or main is None:
             return
-        engine.take(message.snapshot)
-        if not message.snapshot.alive and self._tools.player is None:
+        if engine.take(message.snapshot):
             main.explain_end()
         self._show_states()
         self._catch_up()

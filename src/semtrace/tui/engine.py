@@ -34,11 +34,13 @@ class Engine:
     def stop(self) -> None:
         self._poller.stop()
 
-    def take(self, snapshot: Snapshot) -> None:
-        """Collect what was read. A server that has ended is not read again, a recording is."""
+    def take(self, snapshot: Snapshot) -> bool:
+        """Collect what was read. Return True if that was the last: of a server that has ended, not of a recording."""
         self.view_state.collect(snapshot)
-        if not snapshot.alive and self.view_state.tools.player is None:
+        is_last = not snapshot.alive and self.view_state.tools.player is None
+        if is_last:
             self._poller.stop()
+        return is_last
 
     def fail(self, error: SemtraceError) -> None:
         self.view_state.trouble = error
