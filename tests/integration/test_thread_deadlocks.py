@@ -12,7 +12,7 @@ import pytest
 from pythons import VERSIONS, need, thinned
 from support import PROGRAMS, start, wait_until
 
-from semtrace.cpython.withblocks import entries
+from semtrace.cpython.withblocks import handlers
 from semtrace.model import Advice, Finding, HeldBy, MayBeGate, RingLink, Snapshot, ThreadLockUse
 from semtrace.observe.observer import Observer
 from semtrace.servers import discovery
@@ -169,6 +169,9 @@ def test_an_exception_table_is_read_as_cpython_writes_it() -> None:
         pytest.skip("this Python has blocks instead")
     import dis
 
-    expected = [(e.start // 2, (e.end - e.start) // 2, e.depth) for e in dis._parse_exception_table(code)]  # type: ignore[attr-defined]
-    assert list(entries(table)) == expected
-    assert list(entries(b"\xff" * 50 + b"\x00")) == []
+    expected = [
+        (e.start // 2, e.end // 2, e.target // 2, e.depth, e.lasti)
+        for e in dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    ]
+    assert list(handlers(table)) == expected
+    assert list(handlers(b"\xff" * 50 + b"\x00")) == []

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import zip_longest
+from typing import NamedTuple
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
@@ -143,9 +144,9 @@ def _depth_by_table(objects: Objects, classes: Classes, frame: int, code: int) -
         return 0
     # Objects/codeobject.c PyCode_Type.tp_basicsize: the instructions begin where the object ends
     instruction = pages.u64(frame + objects.layout.frame_instruction) - (code + cls.basicsize)
-    for start, length, _, depth in entries(exception_table(objects, code)):
-        if start <= instruction // 2 < start + length:
-            return depth >> 1
+    for handler in handlers(exception_table(objects, code)):
+        if handler.start <= instruction // 2 < handler.end:
+            return handler.depth
     return 0
 
 
@@ -158,9 +159,21 @@ def exception_table(objects: Objects, code: int) -> bytes:
     return objects.pages.read(table + at.BYTES_DATA, size) or b""
 
 
-def entries(table: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the numbers of each entry of an exception table: start, length and handler in instructions, and the depth.
-    The depth of the stack is doubled, and one more if the instruction is pushed too.
+class Handler(NamedTuple):
+    """One entry of an exception table; places count instructions, and `end` is the first that is not covered.
+
+    `depth` is that of the stack; `keeps` is True of `with`: its handler learns where the exception came from.
+    """
+
+    start: int
+    end: int
+    target: int
+    depth: int
+    keeps: bool
+
+
+def handlers(table: bytes) -> Iterator[Handler]:
+    """Yield the entries of an exception table; Objects/exception_handling_notes.txt, 3.11 to 3.15.
 
     Four numbers of six bits a byte, the highest first; 64 marks that more follow, 128 the first of an entry.
     """
@@ -176,4 +189,4 @@ def entries(table: bytes) -> Iterator[tuple[int, int, int, int]]:
         value = 0
         if len(numbers) == 4:
             start, length, target, depth = numbers
-            yield start, length, target, depth
+            yield Handler(start, start + length, target, depth >> 1, bool(depth & 1))

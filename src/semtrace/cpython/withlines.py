@@ -6,16 +6,14 @@ around it covers that handler, and so on outwards. Up to 3.10 the frame has a li
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.bytecode import code_bytes, decode
 from semtrace.cpython.objects import Objects
 from semtrace.cpython.opcodes import Op
 from semtrace.cpython.stack import PyFrame, line_of
-from semtrace.cpython.withblocks import entries, exception_table
+from semtrace.cpython.withblocks import exception_table, handlers
 
 _MOST_BLOCKS = 200
 _MOST_HANDLERS = 4096
@@ -29,36 +27,21 @@ def with_line(objects: Objects, frame: PyFrame, level: int) -> int | None:
     return None if start is None or start < 0 else line_of(objects, frame.code, start)
 
 
-class _Handler(NamedTuple):
-    """One entry of an exception table. `keeps` is True of `with`: its handler learns where the exception came from."""
-
-    start: int
-    end: int
-    target: int
-    depth: int
-    keeps: bool
-
-
 def _start_by_table(objects: Objects, frame: PyFrame, level: int) -> int | None:
     """Objects/exception_handling_notes.txt; Python/compile.c 3.11 compiler_with: SETUP_WITH pushes lasti, which no
     `try` does. The block begins right behind what enters it.
     """
-    handlers = list(islice(_handlers(exception_table(objects, frame.code)), _MOST_HANDLERS))
+    table = list(islice(handlers(exception_table(objects, frame.code)), _MOST_HANDLERS))
     depth = level + 1 + objects.layout.tagged_references  # from 3.14 on the lock lies above its __exit__
     place = frame.instruction // 2
     for _ in range(_MOST_BLOCKS):
-        around = next((each for each in handlers if each.start <= place < each.end), None)
+        around = next((each for each in table if each.start <= place < each.end), None)
         if around is None:
             return None
         if around.keeps and around.depth == depth:
-            return 2 * (min(each.start for each in handlers if each.target == around.target) - 1)
+            return 2 * (min(each.start for each in table if each.target == around.target) - 1)
         place = around.target
     return None
-
-
-def _handlers(table: bytes) -> Iterator[_Handler]:
-    for start, length, target, depth in entries(table):
-        yield _Handler(start, start + length, target, depth >> 1, bool(depth & 1))
 
 
 def _start_by_block(objects: Objects, frame: PyFrame, level: int) -> int | None:
