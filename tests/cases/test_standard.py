@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from pythons import VERSIONS, need
+from pythons import VERSIONS, need, thinned
 
 from cases import standard
 from cases.examining import Case, check, versions_of
 
-# What depends most on the interpreter's layout runs on all versions.
-ON_ALL = frozenset({"twice_shared", "private_forks", "slow_exitstack", "reader_killed", "join_holding"})
+# What depends most on the interpreter's layout: each version runs one of these besides those that fall to it.
+LAYOUT = ("twice_shared", "private_forks", "slow_exitstack", "reader_killed", "join_holding")
+_BY_TITLE = {case.title: case for case in standard.CASES}
+_CHOSEN = dict.fromkeys(
+    [(title, version) for title in _BY_TITLE for version in versions_of(title)] + thinned(LAYOUT, VERSIONS)
+)
 
 PARAMETERS = [
-    pytest.param(case, version, id=f"{case.title}-{version}", marks=[pytest.mark.slow] if case.slow else [])
-    for case in standard.CASES
-    for version in (VERSIONS if case.title in ON_ALL else versions_of(case.title))
+    pytest.param(case, version, id=f"{title}-{version}", marks=[pytest.mark.slow] if case.slow else [])
+    for title, version in _CHOSEN
+    for case in [_BY_TITLE[title]]
 ]
 
 

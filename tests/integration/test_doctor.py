@@ -729,7 +729,7 @@ def test_idle_workers_of_a_pool_are_at_rest() -> None:
 @pytest.mark.slow
 @pytest.mark.serial
 def test_a_healthy_server_under_load_reloads_and_churn_gives_nothing() -> None:
-    """Every picture of 12 s is judged: nothing but infos, ever."""
+    """Every picture of 8 s is judged: nothing but infos, ever."""
     with playing("shared", workers=4) as play:
         play.customers.start()
         observer = Observer(server_of(play.server.pid))
@@ -737,7 +737,7 @@ def test_a_healthy_server_under_load_reloads_and_churn_gives_nothing() -> None:
         trouble = threading.Thread(target=disturb, args=(play.server.pid, stopped))
         trouble.start()
         try:
-            end = time.monotonic() + 12
+            end = time.monotonic() + 8
             judged = 0
             while time.monotonic() < end or judged < 100:
                 found = [f for f in observer.snapshot().findings if f.severity != "note"]

@@ -76,7 +76,7 @@ def test_a_hot_lock_sampled_as_fast_as_possible(python: str) -> None:
             observer.snapshot()
             for name in names:
                 t.send(name, "turn()")
-            taken = _sample(observer, 6.0, 0.0, 2500, 300)
+            taken = _sample(observer, 3.0, 0.0, 1200, 300)
         states = _assert_sound(taken, workers)
         assert states["unknown"] < len(taken) * 0.25, states
         held = {h.pid for s in taken for h in only(s).holders}
@@ -91,7 +91,7 @@ def test_a_hot_lock_at_the_default_refresh() -> None:
         with observing(t.root) as observer:
             for name in names:
                 t.send(name, "turn()")
-            states = _assert_sound(_sample(observer, 5.0, 0.2, 100), workers)
+            states = _assert_sound(_sample(observer, 3.0, 0.2, 100), workers)
         assert states["unknown"] <= sum(states.values()) // 4, states
 
 
@@ -109,7 +109,7 @@ def test_threads_that_queue_for_the_lock_and_for_the_interpreter_lock_are_never_
         with observing(t.root) as observer:
             for name in names:
                 t.do(name, "convoy()")
-            _assert_sound(_sample(observer, 4.0, pause, 1000), workers)
+            _assert_sound(_sample(observer, 2.5, pause, 1000), workers)
 
 
 def _post_and_end(t: Target, name: str) -> None:
@@ -123,8 +123,7 @@ def test_a_hot_lock_whose_holder_is_killed_becomes_an_orphan() -> None:
     """The kill may hit it while it holds the lock or not: only what really stays locked is orphaned."""
     with target() as t:
         _define(t, TURN)
-        orphaned = 0
-        for round_ in range(12):
+        for round_ in range(7):
             name = f"w{round_}"
             t.fork(name)
             t.send(name, "turn()")
@@ -137,6 +136,5 @@ def test_a_hot_lock_whose_holder_is_killed_becomes_an_orphan() -> None:
                     assert time.monotonic() < end, seen
                     time.sleep(0.02)
             assert (seen == "orphaned") == truth
-            orphaned += truth
             if truth:
                 _post_and_end(t, f"r{round_}")

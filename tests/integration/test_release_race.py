@@ -16,7 +16,7 @@ from semtrace.linux.maps import SemaphoreMaps
 from semtrace.linux.post import open_semaphore
 
 SERVERS, PATIENCE_S = 2, 120.0
-ENOUGH = 8  # releases; `tests/bench/release.py` makes as many as you like
+ENOUGH = 5  # releases; `tests/bench/release.py` makes as many as you like
 
 
 @pytest.mark.slow
@@ -33,7 +33,7 @@ def test_two_holders_are_never_let_in(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def _is_enough(so_far: Counter[str]) -> bool:
-    return so_far["released"] >= ENOUGH and so_far["released"] + so_far["refused"] >= 150
+    return so_far["released"] >= ENOUGH and so_far["released"] + so_far["refused"] >= 70
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_files: needs root")

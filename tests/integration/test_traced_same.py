@@ -127,7 +127,7 @@ def play(target: Any, calls: Sequence[Call]) -> list[Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_traced_and_bare_answer_the_same(kind: str, data: st.DataObject) -> None:
     arguments, methods = KINDS[kind]
