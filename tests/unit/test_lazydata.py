@@ -8,7 +8,7 @@ from functools import cached_property
 
 import pytest
 
-from semtrace.lazydata import _first, dataclass, replace
+from semtrace.lazydata import _first, _first_eq, _first_hash, dataclass, replace
 
 
 def is_made(cls: type) -> bool:
@@ -119,3 +119,63 @@ def test_mutable_class_stays_mutable_when_made_late() -> None:
     one = Counter()
     one.count += 1
     assert one == Counter(1)
+
+
+def test_methods_are_written_at_their_first_call(point: type) -> None:
+    one = point(1)
+    assert vars(point)["__eq__"] is _first_eq
+    assert one == point(1)
+    assert one != 1
+    assert vars(point)["__eq__"] is not _first_eq
+    assert vars(point)["__hash__"] is _first_hash
+    assert len({one, point(1)}) == 1
+    assert vars(point)["__hash__"] is not _first_hash
+
+
+def test_what_a_class_defines_itself_stays() -> None:
+    @dataclass(frozen=True)
+    class Name:
+        text: str
+        line: int = field(default=0, hash=False, repr=False)
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Name) and self.text.lower() == other.text.lower()
+
+        def __hash__(self) -> int:
+            return hash(self.text.lower())
+
+        def __str__(self) -> str:
+            return self.text
+
+    assert len({Name("a"), Name("A", 3)}) == 1
+    assert repr(Name("a", 3)).endswith("Name(text='a')")
+    assert str(Name("a")) == "a"
+
+
+def test_heirs_of_one_base_compare_their_own_fields(point: type) -> None:
+    @dataclass(frozen=True)
+    class Named(point):  # type: ignore[misc]
+        name: str = ""
+
+    assert Named(1, name="a") != Named(1, name="b")
+    assert point(1) == point(1)
+    assert hash(Named(1, name="a")) != hash(Named(1, name="b"))
+
+
+def test_mutable_instances_have_no_hash() -> None:
+    @dataclass(frozen=False)
+    class Counter:
+        count: int = 0
+
+    with pytest.raises(TypeError):
+        hash(Counter())
+
+
+def test_instance_that_contains_itself_is_printed() -> None:
+    @dataclass(frozen=False)
+    class Node:
+        next: object = None
+
+    node = Node()
+    node.next = node
+    assert repr(node).endswith("Node(next=...)")

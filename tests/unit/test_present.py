@@ -7,10 +7,11 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator
-from dataclasses import is_dataclass
+from dataclasses import FrozenInstanceError, is_dataclass
 from pathlib import Path
 from typing import get_args
 
+import pytest
 from finding_cases import cases
 
 from semtrace.model import Advice, Fact, Finding, FindingCode
@@ -65,7 +66,8 @@ def test_facts_are_frozen_values_and_never_false() -> None:
     for fact in (fact for _, finding in cases() for fact in finding.facts):
         assert fact
         assert is_dataclass(fact)
-        assert fact.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        with pytest.raises(FrozenInstanceError):
+            fact.seen = True  # type: ignore[union-attr]
 
 
 def test_rules_make_no_text() -> None:
