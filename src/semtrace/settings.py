@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
 from semtrace.errors import UsageError
+from semtrace.lazydata import dataclass
 from semtrace.linux import safefile
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 LEAST_INTERVAL_S = 0.05
 MOST_INTERVAL_S = 3600.0
 MOST_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """`interval` is in seconds between two pictures. `ascii` draws with ASCII alone. `signals` shows the semaphores
     inside Conditions and Queues from the start. `remember` keeps the order of the columns for the next time. `folder`
@@ -76,6 +71,15 @@ def _table(given: Path | None) -> dict[str, Any] | None:
         raise UsageError(f"cannot read {path}: {error.strerror}", "make it readable, or move it away") from error
     if len(text) > MOST_BYTES:
         raise UsageError(f"{path} is larger than a megabyte", "is it the right file?")
+    return _parsed(text, path)
+
+
+def _parsed(text: bytes, path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib  # here, for most users have no file
+    else:
+        import tomli as tomllib
+
     try:
         table: dict[str, Any] = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -116,6 +120,8 @@ def as_toml() -> Iterator[str]:
 
 def _toml(value: object) -> str:
     """JSON writes numbers, texts, lists of texts and truth as TOML has them (toml.io 1.0.0: basic strings)."""
+    import json
+
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
 
 

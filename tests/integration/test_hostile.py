@@ -30,7 +30,7 @@ from semtrace.repairs import repair
 from semtrace.repairs.audit import Audit
 from semtrace.servers.discovery import server_of
 from semtrace.tracing import tracedirs
-from semtrace.tracing.follower import StateFilePoller
+from semtrace.tracing.polling import StateFilePoller
 from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.statefiles import MOST_DEAD
 from semtrace.tui.remembered import Order, Remembered

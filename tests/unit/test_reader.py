@@ -20,7 +20,8 @@ from semtrace.console.signals import ending_on_signals
 from semtrace.model import ProcessId
 from semtrace.tracing import follower as following
 from semtrace.tracing import tracedirs
-from semtrace.tracing.follower import Follower, StateFilePoller, TraceDirectories
+from semtrace.tracing.follower import Follower, TraceDirectories
+from semtrace.tracing.polling import StateFilePoller
 from semtrace.tracing.reader import EventPipe, this_viewer
 from semtrace.tracing.tracedirs import Directory
 from semtrace.wire import EventType

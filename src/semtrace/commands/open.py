@@ -6,8 +6,7 @@ import argparse
 import threading
 from pathlib import Path
 
-from semtrace.commands.options import Parser, add_ignore, add_view, moment
-from semtrace.record.moments import FORMS
+from semtrace.commands.options import FORMS, Parser, add_ignore, add_view, moment
 
 
 def configure(command: Parser) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from semtrace.errors import EXIT_USAGE, UsageError
-from semtrace.record.moments import FORMS, Moment, parse_moment
 
 if TYPE_CHECKING:
+    from semtrace.record.moments import Moment
     from semtrace.rules import Limits
 
 RECORDING = ".semrec"
+FORMS = "as 14:03:20, 2025-01-31T14:03:20Z, +90s from the start, or =-5m from the end"
+"""How `record.moments` wants a point in time."""
 
 
 class _Help(argparse.HelpFormatter):
@@ -150,6 +152,8 @@ def _pid_or_file(text: str) -> int | Path:
 
 
 def moment(text: str) -> Moment:
+    from semtrace.record.moments import parse_moment
+
     try:
         return parse_moment(text)
     except ValueError:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -110,7 +109,9 @@ def pass_on(lines: Iterable[str]) -> None:
 
 def width() -> int:
     """Return the width for text: as the terminal, but not wider than is good to read."""
-    return max(40, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
+    from shutil import get_terminal_size  # loads five modules of compression, of which a probe needs none
+
+    return max(40, min(WIDTH, get_terminal_size((WIDTH, 24)).columns))
 
 
 def wants_colour() -> bool:

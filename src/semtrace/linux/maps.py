@@ -13,7 +13,6 @@ import re
 import struct
 from array import array
 from collections.abc import Collection, Iterator
-from hashlib import blake2b
 from itertools import islice
 from typing import NamedTuple
 
@@ -305,6 +304,8 @@ class SemaphoreMaps:
 
     def _by_text(self) -> list[SemMapping]:
         """Read from the text. It is not parsed again while it stays the same."""
+        from hashlib import blake2b  # loads OpenSSL, which no kernel from 6.11 on needs here
+
         text = self._text()
         digest = blake2b(text, digest_size=16).digest()
         if self._last is None or self._last[0] != digest:

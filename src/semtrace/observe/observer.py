@@ -43,8 +43,7 @@ from semtrace.observe.watch.watched import Watched
 from semtrace.rules import USUAL, Limits, with_findings
 from semtrace.servers.gunicorn_memory import effective
 from semtrace.servers.tree import Member, Tree
-from semtrace.tracing import traced
-from semtrace.tracing.follower import StateFilePoller, TraceSource
+from semtrace.tracing.polling import StateFilePoller, TraceSource
 from semtrace.tracing.reporters import Mapped
 
 # How long one refresh may search memory; what is left goes on in the next.
@@ -457,6 +456,8 @@ class Observer:
         state = self._traced.state(members, Mapped(dict(self._fleet.ids), self._fleet.hidden))
         if state is None:
             return locks, None
+        from semtrace.tracing import traced
+
         self._unread = traced.problems(state)
         now_ns = int(self._now_s * 1e9)
         blind = {watched.id for watched in self._fleet.all if watched.memory is None}

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from semtrace.model import ProcessId
 from semtrace.record.eventlog import Legend
 from semtrace.tracing.drain import Drain
-from semtrace.tracing.follower import SCAN_EVERY_S, TraceDirectories
+from semtrace.tracing.follower import TraceDirectories
+from semtrace.tracing.polling import SCAN_EVERY_S
 from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.state import State
 

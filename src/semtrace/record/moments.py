@@ -10,7 +10,6 @@ from semtrace.lazydata import dataclass
 _OFFSET = re.compile(r"([+-])(\d+(?:\.\d+)?)(ms|s|m|h|d)?\Z")
 _FRACTION = re.compile(r"\.(\d+)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-FORMS = "as 14:03:20, 2025-01-31T14:03:20Z, +90s from the start, or =-5m from the end"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from semtrace.record.numbers import Unrecordable
 from semtrace.record.sink import File, Ring
 from semtrace.record.stackbook import StackBook
 from semtrace.rules import Limits
-from semtrace.tracing.follower import StateFilePoller
+from semtrace.tracing.polling import StateFilePoller
 from semtrace.wire import EVENT_SIZE
 
 # py-spy takes 10 to 50 ms for each process: not more often than this.

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterable
-from typing import Protocol
 
 from semtrace.console.signals import undisturbed
 from semtrace.lazydata import replace
@@ -15,14 +14,12 @@ from semtrace.model import ProcessId
 from semtrace.tracing import tracedirs
 from semtrace.tracing.admission import Admission
 from semtrace.tracing.events import Event
+from semtrace.tracing.polling import SCAN_EVERY_S
 from semtrace.tracing.reader import EventPipe, this_viewer, wait_for_events
 from semtrace.tracing.reporters import Mapped, Reporters
 from semtrace.tracing.state import Refused, State, fold
 from semtrace.tracing.statefiles import StateFiles
 from semtrace.tracing.tracedirs import Directory
-
-# How often to look for directories, and to read the files in addition to the events.
-SCAN_EVERY_S = 1.0
 
 # Events are taken in batches: each batch costs something, and nobody sees a fiftieth of a second.
 _BATCH_S = 0.02
@@ -32,16 +29,6 @@ _PATIENCE_S = 0.25
 
 _FIRST_S = 1.0
 _CATCH_UP_S = 0.05
-
-
-class TraceSource(Protocol):
-    """A source of the state of these processes' traced locks for an Observer; None if they have none."""
-
-    live: bool
-
-    def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None: ...
-
-    def close(self) -> None: ...
 
 
 class TraceDirectories:
@@ -104,12 +91,14 @@ class TraceDirectories:
             found.setdefault(pipe.directory.uid, []).extend(pipe.decode(data))
         return self._admission.admit(found, time.monotonic_ns())
 
-    def with_files(self, state: State) -> State:
-        """Return the state updated from the files."""
+    def with_files(self, state: State | None) -> State:
+        """Return the state, None at the beginning, updated from the files."""
         files = self._files.read(self.directories.values())
         self._users = dict(files.users)
         self._admission.update(files)
-        return replace(fold(state, files, self._viewer), refused=Refused(self._admission.refused, files.refused))
+        return replace(
+            fold(state or State(), files, self._viewer), refused=Refused(self._admission.refused, files.refused)
+        )
 
     def close(self) -> None:
         for key in list(self.directories):
@@ -123,31 +112,6 @@ class TraceDirectories:
         if pipe is not None:
             directory.remove_if_left()
         directory.close()
-
-
-class StateFilePoller:
-    """Poller of the state files alone, read for each snapshot. It creates and changes nothing."""
-
-    live = False
-
-    def __init__(self) -> None:
-        self._directories = TraceDirectories(live=False)
-        self._state = State()
-        self._scanned: tuple[ProcessId, ...] = ()
-        self._due_s = 0.0
-
-    def state(self, members: Collection[ProcessId], mapped: Mapped | None = None) -> State | None:
-        if time.monotonic() >= self._due_s or tuple(members) != self._scanned:
-            self._directories.scan(members, mapped)
-            self._scanned = tuple(members)
-            self._due_s = time.monotonic() + SCAN_EVERY_S
-        if not self._directories.directories:
-            return None
-        self._state = self._directories.with_files(self._state)
-        return self._state
-
-    def close(self) -> None:
-        self._directories.close()
 
 
 class Follower:
