@@ -60,9 +60,12 @@ def configure(command: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     gc.disable()  # in a process of half a second the collector finds nothing, and takes a tenth of the time
-    line, code = check(options.pid, limits(options))
-    emit([line])
-    return code
+    try:
+        line, code = check(options.pid, limits(options))
+        emit([line])
+        return code
+    finally:
+        gc.freeze()  # nor does it at the end, where Python calls it all the same
 
 
 def check(pid: int | None, limits: Limits) -> tuple[str, int]:

@@ -1,5 +1,5 @@
-"""The state of one server's traced locks from its state files alone. Nothing else of tracing is loaded where nothing is
-traced, as for most probes.
+"""The state of one server's traced locks from its state files alone. Where nothing is traced, as for most probes, the
+rest of `tracing` is not loaded.
 """
 
 from __future__ import annotations
