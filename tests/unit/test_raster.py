@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from semtrace.model import Holder, Lock, Process, ProcessId, SemId, Server, Snapshot, TracedEvent, Tracing, Waiter
@@ -53,6 +53,10 @@ looks = st.builds(
     st.sampled_from([1, 1, 4]),
     st.sampled_from([0, 0, 0, 10, 60, 900]),
 )
+
+
+# Held and waited for equally long, but not to the last bit.
+EVEN = [(1, 0, "released", 0.007), (1, 0, "acquired", 0.007)]
 
 
 def snapshot(look: Look, now: float, sequence: int) -> Snapshot:
@@ -111,7 +115,7 @@ def slow(timeline: Timeline, every: list[Span], by: By, row: Hashable, place: in
         cover = "waiting"
     else:
         cover = "contended" if has & waited else "held"
-    both = by == "worker" and bool(has and wants) and not (waiting < LITTLE and waiting < held)
+    both = by == "worker" and bool(has and wants) and not (waiting < LITTLE and waiting < held - NOISE)
     exact = all(span.exact for span in mine)
     thinned, counted = (any(each(span) for span in mine) for each in (lambda s: s.one_in > 1, lambda s: s.counted))
     return Cell(cover, held, waiting, exact, thinned, counted, both)  # type: ignore[arg-type]
@@ -135,6 +139,9 @@ def limit(timeline: Timeline, by: By, row: Hashable, place: int, cell_s: float) 
 @pytest.mark.parametrize("cell_s", [0.07, 0.45, 4.0])
 @settings(max_examples=25)
 @given(st.lists(looks, min_size=1, max_size=20))
+@example(
+    [Look(s, [None] * 2, [set()] * 2, False, False, set(), e, 1, 0) for s, e in ((0.1, []), (0.2, []), (0.2, EVEN))]
+)
 def test_cells_are_what_a_slow_reckoning_says_wherever_the_window_is(by: By, cell_s: float, seen: list[Look]) -> None:
     timeline, now, sequence = Timeline(), BEGIN_S, 0
     raster = Raster(timeline, by, cell_s)

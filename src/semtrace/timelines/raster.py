@@ -149,7 +149,7 @@ class Raster:
         ):
             held = 1.0 if all_held == "1" else _part(old.held, new.held, place) if holds == "1" else 0.0
             waiting = 1.0 if all_waiting == "1" else _part(old.waiting, new.waiting, place) if waits == "1" else 0.0
-            both = by_worker and holds == waits == "1" and not (waiting < LITTLE and waiting < held)
+            both = by_worker and holds == waits == "1" and not (waiting < LITTLE and waiting < held - NOISE)
             longer = waiting >= held - NOISE if alone == "1" else waiting > held + NOISE and held < MUCH - NOISE
             if orphan == "1":
                 cover: Cover = "orphaned"
