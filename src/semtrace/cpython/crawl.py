@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
+from functools import cached_property
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.budget import Budget
@@ -12,6 +13,7 @@ from semtrace.cpython.frames import Frame
 from semtrace.cpython.keeping import Keeping
 from semtrace.cpython.modules import Module, Modules, Zone
 from semtrace.cpython.objects import Objects
+from semtrace.lazydata import dataclass
 
 # How many steps from a module are followed. multiprocessing's own know what a process was started with.
 DEPTHS = {Zone.USER: 5, Zone.INSTALLED: 3, Zone.STANDARD: 1}
@@ -36,7 +38,6 @@ address, "#" an index, "c" and "d" the position of a closure's variable and of a
 default, "=" text as it stands."""
 
 
-@dataclass(slots=True, eq=False)
 class Node:
     """An object and the way on which it was met.
 
@@ -45,18 +46,32 @@ class Node:
     attribute of a library's class, even if the user has derived a class from it.
     """
 
-    address: int
-    cls: Class | None
-    parent: Node | None
-    how: str
-    label: Label
-    zone: Zone
-    left: int
-    own: bool
-    part_of: Node | None = None
+    __slots__ = ("address", "cls", "how", "label", "left", "own", "parent", "part_of", "zone")
+
+    def __init__(
+        self,
+        address: int,
+        cls: Class | None,
+        parent: Node | None,
+        how: str,
+        label: Label,
+        zone: Zone,
+        left: int,
+        own: bool,
+        part_of: Node | None = None,
+    ) -> None:
+        self.address = address
+        self.cls = cls
+        self.parent = parent
+        self.how = how
+        self.label = label
+        self.zone = zone
+        self.left = left
+        self.own = own
+        self.part_of = part_of
 
 
-@dataclass(slots=True)
+@dataclass(frozen=False)
 class Crawl:
     """One walk. `found` holds the nodes of everything that looks like a lock, in the order in which they were met: the
     same lock once for each way that leads to it. `only_user`: the walk ends after the user's own modules."""
@@ -69,10 +84,10 @@ class Crawl:
     only_user: bool = False
     found: list[Node] = field(default_factory=list)
     _followed: set[int] = field(default_factory=set)
-    _keeping: Keeping = field(init=False)
 
-    def __post_init__(self) -> None:
-        self._keeping = Keeping(self.objects, self.classes, lambda module: self.modules.zone(module) is Zone.USER)
+    @cached_property
+    def _keeping(self) -> Keeping:
+        return Keeping(self.objects, self.classes, lambda module: self.modules.zone(module) is Zone.USER)
 
     def run(self) -> None:
         """The user's modules first, then what is being run for the user: what they reach is named by them."""

@@ -9,10 +9,10 @@ import argparse
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn
 
+from semtrace.lazydata import dataclass
 from semtrace.servers.commandline import invocation, is_application
 
 # gunicorn/config.py, WorkerClass, Timeout and Threads: what applies where nobody says otherwise.
@@ -56,7 +56,7 @@ _VALUE_PAIRS = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Options:
     """Options on a command line, None for those that are not there. `certain` is False if it has unknown options."""
 
@@ -72,7 +72,7 @@ class Options:
     certain: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Settings:
     """Settings of a server that are certain, None for those that a configuration file may change."""
 
@@ -99,7 +99,7 @@ def parse(arguments: Sequence[str]) -> Options | None:
     except _RefusedError:
         return None
     values = vars(found)
-    known = {name: values[name] for name in Options.__dataclass_fields__ if name in values}
+    known = {name: values[name] for name in Options.__annotations__ if name in values}
     positional = values["args"]
     return Options(
         application=positional[0] if positional and not unknown and not values["paste"] else None,

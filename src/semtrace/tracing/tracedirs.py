@@ -11,11 +11,11 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from semtrace import wire
+from semtrace.lazydata import dataclass
 from semtrace.linux import safefile
 from semtrace.linux.process import still
 from semtrace.linux.program import user_ids
@@ -27,7 +27,7 @@ _USER = "semtrace-"
 MOST_NAMES = 10_000
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=False)
 class Directory:
     """One server's directory, open. `uid` owns it; `root` is the process that it is named after."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, TypeVar
+
+from semtrace.lazydata import dataclass
 
 Node = TypeVar("Node", bound=Hashable)
 
@@ -20,7 +22,7 @@ def components(edges: Mapping[Node, Sequence[Node]]) -> Iterator[list[Node]]:
             yield from walk.run(start)
 
 
-@dataclass
+@dataclass(frozen=False)
 class _Walk(Generic[Node]):
     """`low` is the smallest index known to be reachable from a node within its component."""
 

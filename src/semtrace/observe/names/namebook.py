@@ -6,9 +6,9 @@ modules that the master lacks, as without --preload. Pictures never wait for a w
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 
@@ -81,7 +81,7 @@ class NameBook:
         self._running: ProcessId | None = None
         self._started_s = 0.0
         self._pause_s = 0.0
-        self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        self._done: deque[_Done] = deque()  # filled by the walk's thread
         self._failure: str | None = None
         self._owner: int | None = None
         self._users: dict[ProcessId, int | None] = {}
@@ -161,8 +161,8 @@ class NameBook:
 
     def _take(self, able: Sequence[Watched]) -> bool:
         learned = False
-        while not self._done.empty():
-            done = self._done.get()
+        while self._done:
+            done = self._done.popleft()
             self._alike.update(done.alike)
             if done.goes_on:
                 learned = True
@@ -223,7 +223,7 @@ class NameBook:
             with Memory(job.process.pid) as memory:
                 modules = module_names(job.process.pid, memory) or frozenset()
                 if early := self._early(job):
-                    self._done.put(_Done(job.process, None, modules, early, goes_on=True))
+                    self._done.append(_Done(job.process, None, modules, early, goes_on=True))
                 if job.must_walk or modules - job.known_modules - sys.stdlib_module_names:
                     found = walk(job.process.pid, memory, all_thread_locks=self._all_thread_locks)
             if found is not None and job.process != self._root:
@@ -233,7 +233,7 @@ class NameBook:
         except Exception as error:  # noqa: BLE001  names are a help: a fault of ours must not cost the picture
             found = Walk(reason=f"semtrace failed: {error!r}")
         finally:
-            self._done.put(_Done(job.process, found, modules, alike))
+            self._done.append(_Done(job.process, found, modules, alike))
 
     def _early(self, job: _Job) -> dict[ProcessId, Walk]:
         """Return private locks of workers that are not forks of the root. Their own modules are walked in a fraction of
