@@ -30,7 +30,7 @@ from semtrace.tracing.losses import Losses
 from semtrace.tracing.reporters import Mapped
 from semtrace.tracing.state import State
 from semtrace.tracing.traced import traced_event
-from semtrace.wire import Site
+from semtrace.wire.statefile import Site
 
 _SNAPSHOT_EVERY_S = 1.0
 _UNDECIDED_S = 4.0  # so long after a death it may still become known how it was

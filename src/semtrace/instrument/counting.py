@@ -13,7 +13,8 @@ from semtrace.instrument.sites import site_finder
 from semtrace.instrument.state_writer import Scratch
 from semtrace.instrument.tracer import Hooks, Tracer
 from semtrace.instrument.viewers import Emit
-from semtrace.wire import NOTHING, Flag, LockWord
+from semtrace.wire.offsets import LockWord
+from semtrace.wire.words import NOTHING, Flag
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 _MOST_HOLDS = 1000  # one who only acquires, and leaves the releasing to another process, must not fill the memory

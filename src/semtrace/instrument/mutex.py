@@ -18,7 +18,8 @@ from semtrace.instrument.session import GENERATION
 from semtrace.instrument.state_writer import Scratch
 from semtrace.instrument.tracer import Hooks, Tracer
 from semtrace.instrument.viewers import Emit
-from semtrace.wire import NOTHING, LockWord
+from semtrace.wire.offsets import LockWord
+from semtrace.wire.words import NOTHING
 
 
 def trace_mutex(tracer: Tracer, name: str, made_at: int, depth: int = 2) -> Hooks | None:  # noqa: C901

@@ -17,7 +17,6 @@ from multiprocessing import context, process, synchronize, util
 from types import FrameType
 from typing import Any, ClassVar
 
-from semtrace import wire
 from semtrace.errors import SemtraceError
 from semtrace.instrument import places
 from semtrace.instrument.counting import trace_counting
@@ -25,7 +24,8 @@ from semtrace.instrument.mutex import trace_mutex, trace_recursive
 from semtrace.instrument.session import Session
 from semtrace.instrument.tracer import Hooks, Tracer
 from semtrace.model import RECURSIVE_MUTEX
-from semtrace.wire import Flag, Kind
+from semtrace.wire.place import SERVER_VARIABLE
+from semtrace.wire.words import Flag, Kind
 
 _CLASS = synchronize.SemLock
 _KINDS = (
@@ -64,7 +64,7 @@ def uninstall() -> None:
     if session is not None:
         session.finish(keep_evidence=False)
         session.off()
-        os.environ.pop(wire.SERVER_VARIABLE, None)
+        os.environ.pop(SERVER_VARIABLE, None)
     for name, original in _State.originals.items():
         if original is not None:
             setattr(_CLASS, name, original)
@@ -234,13 +234,13 @@ class _Heritage:
     """
 
     def __reduce__(self) -> tuple[Callable[[str, bool], _Heritage], tuple[str, bool]]:
-        return inherit, (os.environ.get(wire.SERVER_VARIABLE, ""), _State.all_locks)
+        return inherit, (os.environ.get(SERVER_VARIABLE, ""), _State.all_locks)
 
 
 def inherit(server: str, all_locks: bool) -> _Heritage:
     """Do in the child what `_Heritage` was pickled for: join the parent's server, and trace if the parent does."""
     if _State.session is None and server:
-        os.environ[wire.SERVER_VARIABLE] = server
+        os.environ[SERVER_VARIABLE] = server
     if all_locks:
         install()
     return _Heritage()

@@ -12,9 +12,16 @@ import stat
 import time
 from collections.abc import Iterator
 
-from semtrace import wire
 from semtrace.errors import NotPermitted, SemtraceError
 from semtrace.model import ProcessId, SemId
+from semtrace.wire.place import (
+    CONTROL,
+    ControlWord,
+    parse_process_name,
+    parse_state_name,
+    process_name,
+    user_directories,
+)
 
 _ATTEMPTS = 20
 _PAUSE_S = 0.0005
@@ -67,7 +74,7 @@ def server_directory(root: ProcessId, create: bool = False) -> Iterator[int]:
     """
     user = _open_user(create)
     try:
-        server = _open(wire.process_name(root), user, create)
+        server = _open(process_name(root), user, create)
     finally:
         os.close(user)
     try:
@@ -79,7 +86,7 @@ def server_directory(root: ProcessId, create: bool = False) -> Iterator[int]:
 def _open_user(create: bool) -> int:
     """The first of the places of the effective user that is that user's alone: anybody may make the first."""
     refusal: Exception | None = None
-    for path in wire.user_directories(os.geteuid()):
+    for path in user_directories(os.geteuid()):
         try:
             return _open(path, None, create)
         except (OSError, NotPermitted) as error:
@@ -104,7 +111,7 @@ def sweep(spared: ProcessId) -> None:
     user = _open_user(create=False)
     try:
         for name in os.listdir(user):
-            server = wire.parse_process_name(name)
+            server = parse_process_name(name)
             if server is not None and server != spared:
                 with contextlib.suppress(OSError, SemtraceError):
                     _sweep_server(name, server, user)
@@ -117,7 +124,7 @@ def remove_ended(server: ProcessId) -> None:
     with contextlib.suppress(OSError, SemtraceError):
         user = _open_user(create=False)
         try:
-            _sweep_server(wire.process_name(server), server, user)
+            _sweep_server(process_name(server), server, user)
         finally:
             os.close(user)
 
@@ -126,7 +133,7 @@ def _sweep_server(name: str, server: ProcessId, user: int) -> None:
     directory = _open(name, user, create=False)
     try:
         names = os.listdir(directory)
-        members = filter(None, map(wire.parse_state_name, names))
+        members = filter(None, map(parse_state_name, names))
         if same_namespace(directory) and not any(map(is_alive, [server, *members])):
             for inside in names:
                 os.unlink(inside, dir_fd=directory)
@@ -138,11 +145,11 @@ def _sweep_server(name: str, server: ProcessId, user: int) -> None:
 def same_namespace(directory: int) -> bool:
     """Return True if its PIDs are ours: containers can share a /dev/shm."""
     try:
-        control = os.open(wire.CONTROL, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        control = os.open(CONTROL, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return True
     try:
-        word = os.pread(control, 8, wire.ControlWord.PID_NAMESPACE * 8)
+        word = os.pread(control, 8, ControlWord.PID_NAMESPACE * 8)
     finally:
         os.close(control)
     return int.from_bytes(word, "little") == pid_namespace()
@@ -158,12 +165,12 @@ def remove_if_last(root: ProcessId) -> None:
     with server_directory(root) as directory:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         names = os.listdir(directory)
-        if not any(map(wire.parse_state_name, names)):
+        if not any(map(parse_state_name, names)):
             for name in names:
                 os.unlink(name, dir_fd=directory)
             user = _open_user(create=False)
             try:
-                os.rmdir(wire.process_name(root), dir_fd=user)
+                os.rmdir(process_name(root), dir_fd=user)
             finally:
                 os.close(user)
 

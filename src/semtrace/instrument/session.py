@@ -17,14 +17,16 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import NamedTuple
 
-from semtrace import wire
 from semtrace.errors import SemtraceError
 from semtrace.instrument import places, totals
 from semtrace.instrument.sites import Sites
 from semtrace.instrument.state_writer import Books, Scratch, Words, open_control
 from semtrace.instrument.viewers import Emit, Viewers
 from semtrace.model import ProcessId, SemId
-from semtrace.wire import ControlWord, EventType, Flag, Header, Kind, Status
+from semtrace.wire.event import EventType, event_prefix
+from semtrace.wire.offsets import LOCK_SLOTS, Header, Status
+from semtrace.wire.place import SERVER_VARIABLE, ControlWord, parse_fifo_name, parse_process_name, process_name
+from semtrace.wire.words import NOTHING, Flag, Kind
 
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _LIBRARY = {str(os.__file__), str(contextlib.__file__), str(enum.__file__), "<frozen os>"}  # Python code that we call
@@ -80,7 +82,7 @@ class Session:
         self._control: Words = Scratch.control
         self._generation = 0
         self._emit: Emit | None = None
-        self._free = list(reversed(range(wire.LOCK_SLOTS)))
+        self._free = list(reversed(range(LOCK_SLOTS)))
         self._untraced = 0
         self._to_open, self._to_look = [True], [True]
         self._uid = -1
@@ -162,7 +164,7 @@ class Session:
             books.open_slot(slot, *entry[:5])
         books.words[Header.UNTRACED] = self._untraced
         for target in self.viewers.targets:  # inherited
-            books.set_viewer(target.index, wire.parse_fifo_name(target.name) or ProcessId(0, 0))
+            books.set_viewer(target.index, parse_fifo_name(target.name) or ProcessId(0, 0))
         self._generation = 0
         self._emit = self.viewers.emitter(books.words)
         self.books = self.viewers.books = books  # last: other threads use it from now on
@@ -222,10 +224,10 @@ class Session:
             self._emit = self.viewers.emitter(Scratch.words)
             self.tell(EventType.FORKED, parent)
 
-    def tell(self, type_: EventType, value: int = wire.NOTHING) -> None:
+    def tell(self, type_: EventType, value: int = NOTHING) -> None:
         """An event of the process itself."""
         if self._emit is not None:
-            prefix = wire.event_prefix(type_, self.process, None, Kind.UNKNOWN, Flag.NONE, 0)
+            prefix = event_prefix(type_, self.process, None, Kind.UNKNOWN, Flag.NONE, 0)
             self._emit(prefix, self.local.base, monotonic_ns(), value)
 
     def finish(self, keep_evidence: bool = True) -> None:
@@ -267,10 +269,10 @@ class Session:
 
 def _find_root() -> ProcessId:
     """The server that this process belongs to, as a child that was exec'ed or spawned; else it is one itself."""
-    root = wire.parse_process_name(os.environ.get(wire.SERVER_VARIABLE, ""))
+    root = parse_process_name(os.environ.get(SERVER_VARIABLE, ""))
     if root is None or not places.is_alive(root):
         root = places.this_process()
-        os.environ[wire.SERVER_VARIABLE] = wire.process_name(root)
+        os.environ[SERVER_VARIABLE] = process_name(root)
     return root
 
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
 
-from semtrace import wire
+from semtrace.wire.offsets import SITE_SLOTS, encode_site, site_id
 
 _MOST_CACHED = 4096  # code made by exec again and again must not fill the memory
 
@@ -81,12 +81,12 @@ class Sites:
     def _meet(self, code: CodeType, key: tuple[int, int], line: int) -> int:
         if len(self._cached) >= _MOST_CACHED:
             self._cached.clear()
-        site = wire.site_id(code.co_filename, line)
+        site = site_id(code.co_filename, line)
         if site not in self._known:
-            if len(self.encoded) >= wire.SITE_SLOTS:
+            if len(self.encoded) >= SITE_SLOTS:
                 return 0
             self._known[site] = len(self.encoded)
-            self.encoded.append(wire.encode_site(code.co_filename, line))
+            self.encoded.append(encode_site(code.co_filename, line))
             self._publish(self._known[site], self.encoded[-1])
         self._cached[key] = (code, site)  # holds the code, so that its id is not another's
         return site

@@ -11,10 +11,12 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 
-from semtrace import wire
 from semtrace.instrument import places
 from semtrace.model import ProcessId
-from semtrace.wire import LockBook, StateFile, Totals
+from semtrace.wire.offsets import STATE_SIZE
+from semtrace.wire.place import parse_state_name, state_name
+from semtrace.wire.statefile import LockBook, StateFile, decode_state
+from semtrace.wire.totals import TOTALS, TOTALS_SIZE, Totals, decode_totals, encode_totals
 
 _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 # A process that joins asks for no more processes than this whether they live, and counts no more of the dead: one takes
@@ -35,13 +37,13 @@ def count_killed(directory: int) -> None:
     with _alone(directory) as alone:
         if not alone or not places.same_namespace(directory):
             return
-        members = list(filter(None, map(wire.parse_state_name, os.listdir(directory))))
+        members = list(filter(None, map(parse_state_name, os.listdir(directory))))
         begin = os.getpid() % max(len(members), 1)
         some = [*members[begin:], *members[:begin]][:_MOST_ASKED]
         dead = [process for process in some if not places.is_alive(process)]
         for process in _count(directory, dead[:_MOST_AT_ONCE], _held_nothing):
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(wire.state_name(process), dir_fd=directory)
+                os.unlink(state_name(process), dir_fd=directory)
 
 
 def _count(directory: int, processes: list[ProcessId], counts: Callable[[StateFile], bool]) -> list[ProcessId]:
@@ -81,13 +83,13 @@ def _alone(directory: int) -> Iterator[bool]:
 
 
 def _read_totals(directory: int) -> Totals:
-    data = _read(directory, wire.TOTALS, wire.TOTALS_SIZE)
-    return (wire.decode_totals(data) if data is not None else None) or Totals()
+    data = _read(directory, TOTALS, TOTALS_SIZE)
+    return (decode_totals(data) if data is not None else None) or Totals()
 
 
 def _read_state(directory: int, process: ProcessId) -> StateFile | None:
-    data = _read(directory, wire.state_name(process), wire.STATE_SIZE)
-    file = wire.decode_state(data) if data is not None else None
+    data = _read(directory, state_name(process), STATE_SIZE)
+    file = decode_state(data) if data is not None else None
     return file if file is not None and file.process == process else None
 
 
@@ -104,12 +106,12 @@ def _read(directory: int, name: str, size: int) -> bytes | None:
 
 def _write_totals(directory: int, totals: Totals) -> None:
     """Replace the file as a whole. Only one process writes, under the directory's lock."""
-    temporary = f"{wire.TOTALS}.new"
+    temporary = f"{TOTALS}.new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary, dir_fd=directory)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600, dir_fd=directory)
     try:
-        os.write(descriptor, wire.encode_totals(totals))
+        os.write(descriptor, encode_totals(totals))
     finally:
         os.close(descriptor)
-    os.rename(temporary, wire.TOTALS, src_dir_fd=directory, dst_dir_fd=directory)
+    os.rename(temporary, TOTALS, src_dir_fd=directory, dst_dir_fd=directory)

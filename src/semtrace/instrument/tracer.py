@@ -11,10 +11,11 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
-from semtrace import wire
 from semtrace.instrument.session import OFF, Entry, Session, View
 from semtrace.model import SemId
-from semtrace.wire import NOTHING, EventType, Flag, Kind, LockWord
+from semtrace.wire.event import EventType, event_prefix
+from semtrace.wire.offsets import LockWord, lock_at
+from semtrace.wire.words import NOTHING, Flag, Kind
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 
@@ -61,7 +62,7 @@ class Tracer:
         slot = self.session.enter(entry)
         if slot is None:
             return False
-        self.slot, self.at = slot, wire.lock_at(slot)
+        self.slot, self.at = slot, lock_at(slot)
         self._emit(EventType.CREATED, self.session.local.base | made_at, monotonic_ns(), NOTHING)
         return True
 
@@ -229,4 +230,4 @@ class Tracer:
             self.view.emit(self._prefix(type_), who, time_ns, value)
 
     def _prefix(self, type_: EventType) -> bytes:
-        return wire.event_prefix(type_, self.session.process, self.lock, self.kind, self.flags, self.slot)
+        return event_prefix(type_, self.session.process, self.lock, self.kind, self.flags, self.slot)

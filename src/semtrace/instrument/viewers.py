@@ -17,11 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-from semtrace import wire
 from semtrace.instrument import places
 from semtrace.instrument.state_writer import Books, Words
 from semtrace.model import ProcessId
-from semtrace.wire import Header
+from semtrace.wire.event import EVENT_WORDS
+from semtrace.wire.offsets import VIEWER_SLOTS, Header
+from semtrace.wire.place import parse_fifo_name
 
 Emit = Callable[[bytes, int, int, int], None]
 _OPEN = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -52,7 +53,7 @@ class Viewers:
         self.revalidate()
         known = {target.name for target in self.targets}
         for name in sorted(os.listdir(directory)):
-            viewer = wire.parse_fifo_name(name)
+            viewer = parse_fifo_name(name)
             if viewer is not None and name not in known:
                 self._welcome(name, viewer, directory)
 
@@ -64,7 +65,7 @@ class Viewers:
         self.targets = tuple(target for target in self.targets if self._is_intact(target))
 
     def _welcome(self, name: str, viewer: ProcessId, directory: int) -> None:
-        free = set(range(wire.VIEWER_SLOTS)) - {target.index for target in self.targets}
+        free = set(range(VIEWER_SLOTS)) - {target.index for target in self.targets}
         if not free:
             return
         try:
@@ -119,7 +120,7 @@ class Viewers:
         targets = [(target.descriptor, target) for target in self.targets]
         if not targets:
             return None
-        write, pack, number, sequence = os.write, wire.EVENT_WORDS.pack, self.numbers.__next__, int(Header.SEQUENCE)
+        write, pack, number, sequence = os.write, EVENT_WORDS.pack, self.numbers.__next__, int(Header.SEQUENCE)
         failed, handler = self._failed, getsignal
 
         def emit(prefix: bytes, who: int, time_ns: int, value: int) -> None:
@@ -152,4 +153,4 @@ def _is_null(descriptor: int) -> bool:
 def _high_number() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 1024 if soft == resource.RLIM_INFINITY else min(soft, 1024)
-    return max(3, most - 2 * wire.VIEWER_SLOTS)
+    return max(3, most - 2 * VIEWER_SLOTS)

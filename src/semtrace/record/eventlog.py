@@ -13,7 +13,7 @@ from semtrace.model import ProcessId, SemId
 from semtrace.record.chunks import LONGEST_PLAIN, Chunk, ChunkKind, Compression, deflated, plain, zstd
 from semtrace.record.numbers import Damaged
 from semtrace.tracing.packing import restored, shuffled
-from semtrace.wire import EVENT_SIZE
+from semtrace.wire.event import EVENT_SIZE
 
 # Of one chunk: what is compressed at once.
 MOST_EVENTS = 4096

@@ -21,7 +21,7 @@ from semtrace.record.sink import File, Ring
 from semtrace.record.stackbook import StackBook
 from semtrace.rules import Limits
 from semtrace.tracing.polling import StateFilePoller
-from semtrace.wire import EVENT_SIZE
+from semtrace.wire.event import EVENT_SIZE
 
 # py-spy takes 10 to 50 ms for each process: not more often than this.
 _STACKS_EVERY_S = 2.0

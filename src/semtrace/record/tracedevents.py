@@ -15,7 +15,7 @@ from semtrace.record.reader import Recording
 from semtrace.tracing.events import Decoder, Event
 from semtrace.tracing.losses import Losses
 from semtrace.tracing.traced import ACTS
-from semtrace.wire import EventType
+from semtrace.wire.event import EventType
 
 Batch = tuple[list[TracedEvent], dict[ProcessId, int]]
 

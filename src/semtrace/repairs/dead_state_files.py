@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 
-from semtrace import wire
 from semtrace.lazydata import dataclass
 from semtrace.linux.process import still
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing import tracedirs
 from semtrace.tracing.tracedirs import Directory
-from semtrace.wire import Kind, LockBook, LockWord
+from semtrace.wire.offsets import STATE_SIZE, LockWord, lock_at
+from semtrace.wire.place import parse_state_name
+from semtrace.wire.statefile import LockBook, decode_state
+from semtrace.wire.words import Kind
 
 # In the order of a release (wire/offsets.py LockWord). WHO stays: it is the last holder.
 _HOLD = (LockWord.SINCE, LockWord.COUNT, LockWord.TRYING)
@@ -42,10 +44,10 @@ def clear_claims(members: Collection[ProcessId], lock: SemId) -> tuple[SetRight,
 
 def _clear_claim(directory: Directory, name: str, lock: SemId) -> SetRight | None:
     """Clear the claim of one file; return None if it has none."""
-    process = wire.parse_state_name(name)
+    process = parse_state_name(name)
     if process is None or still(process) or not _slots(directory, name, process, lock):
         return None
-    fd = directory.open_file(name, os.O_RDWR, wire.STATE_SIZE)
+    fd = directory.open_file(name, os.O_RDWR, STATE_SIZE)
     if fd is None:
         return SetRight(process, "it may not be opened for writing")
     try:
@@ -63,11 +65,11 @@ def _clear_claim(directory: Directory, name: str, lock: SemId) -> SetRight | Non
 
 def _put(fd: int, book: LockBook, word: LockWord, value: int) -> None:
     """Write without a mapping: the owner of the file could truncate it, and that would kill us."""
-    os.pwrite(fd, value.to_bytes(8, "little"), (wire.lock_at(book.slot) + word) * 8)
+    os.pwrite(fd, value.to_bytes(8, "little"), (lock_at(book.slot) + word) * 8)
 
 
 def _slots(directory: Directory, name: str, process: ProcessId, lock: SemId) -> bool:
-    fd = directory.open_file(name, os.O_RDONLY, wire.STATE_SIZE)
+    fd = directory.open_file(name, os.O_RDONLY, STATE_SIZE)
     if fd is None:
         return False
     try:
@@ -80,7 +82,7 @@ def _slots(directory: Directory, name: str, process: ProcessId, lock: SemId) -> 
 
 def _claims(fd: int, process: ProcessId, lock: SemId) -> Iterator[LockBook]:
     """Yield the books by which the process holds the lock, or died on the way to it."""
-    state = wire.decode_state(os.pread(fd, wire.STATE_SIZE, 0))
+    state = decode_state(os.pread(fd, STATE_SIZE, 0))
     if state is not None and state.process == process:
         yield from (book for book in state.locks if book.lock == lock and _is_claim(book))
 

@@ -11,18 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from semtrace.model import ProcessId, SemId
-from semtrace.wire import (
-    EVENT_MAGIC,
-    EVENT_PREFIX,
-    EVENT_SIZE,
-    EVENT_WORDS,
-    NOTHING,
-    VERSION,
-    EventType,
-    Flag,
-    Kind,
-    decode_event,
-)
+from semtrace.wire.event import EVENT_MAGIC, EVENT_PREFIX, EVENT_SIZE, EVENT_WORDS, EventType, decode_event
+from semtrace.wire.words import NOTHING, VERSION, Flag, Kind
 
 _HALVES = struct.Struct(f"<{EVENT_PREFIX.size}sQQQQ")
 _REST = bytes(EVENT_WORDS.size)
@@ -46,7 +36,7 @@ class Origin:
 
 
 class Event(NamedTuple):
-    """One record. `who` is tid << 32 | site; `value` is NOTHING where nothing was measured: see `wire.EventType`."""
+    """One record. `who` is tid << 32 | site; `value` is NOTHING where nothing was measured: see `wire.event.EventType`."""
 
     origin: Origin
     who: int

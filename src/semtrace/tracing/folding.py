@@ -15,7 +15,8 @@ from semtrace.tracing.histogram import SUB_BITS
 from semtrace.tracing.nesting import MOST_THREADS, Nestings
 from semtrace.tracing.sequence import Stream
 from semtrace.tracing.tally import Tally
-from semtrace.wire import NOTHING, EventType, Flag, Kind
+from semtrace.wire.event import EventType
+from semtrace.wire.words import NOTHING, Flag, Kind
 
 Key = tuple[ProcessId, SemId]
 

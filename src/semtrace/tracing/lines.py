@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from semtrace.model import SemId
 from semtrace.tracing.events import Event, Origin
 from semtrace.tracing.traced import ACTS
-from semtrace.wire import NOTHING, EventType
+from semtrace.wire.event import EventType
+from semtrace.wire.words import NOTHING
 
 MOST_KNOWN = 65_536
 _LOCK_ACTS = (EventType.WAIT, EventType.ACQUIRED, EventType.RELEASED, EventType.FAILED)

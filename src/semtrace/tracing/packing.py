@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from semtrace.wire import EVENT_SIZE
+from semtrace.wire.event import EVENT_SIZE
 
 
 def shuffled(data: bytes) -> bytes:

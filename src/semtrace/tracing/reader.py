@@ -14,13 +14,21 @@ import select
 import time
 from collections.abc import Iterable
 
-from semtrace import wire
 from semtrace.errors import SemtraceError
 from semtrace.linux import safefile
 from semtrace.linux.process import read_stat, still
 from semtrace.model import ProcessId
 from semtrace.tracing.events import Decoder, Event
 from semtrace.tracing.tracedirs import Directory
+from semtrace.wire.place import (
+    CONTROL,
+    CONTROL_SIZE,
+    ControlWord,
+    control_is_valid,
+    fifo_name,
+    generation,
+    parse_fifo_name,
+)
 
 # fcntl(2): 1 MiB is what everybody may have (/proc/sys/fs/pipe-max-size), as long as his pipes are not too many. Root
 # may have more: room for 400 ms of 300,000 records a second, in which a busy machine may not let us run.
@@ -47,7 +55,7 @@ class EventPipe:
     def __init__(self, directory: Directory) -> None:
         self.directory = directory
         self._decoder = Decoder()
-        self._name = wire.fifo_name(this_viewer(), next(_numbers))
+        self._name = fifo_name(this_viewer(), next(_numbers))
         self._pid = os.getpid()
         remove_dead(directory)
         os.mkfifo(self._name, 0o600, dir_fd=directory.fd)
@@ -121,7 +129,7 @@ def wait_for_events(pipes: Iterable[EventPipe], timeout_s: float, wake: int | No
 def remove_dead(directory: Directory) -> None:
     """Remove the FIFOs of viewers that were killed: nobody of that name lives, and nobody reads it."""
     for name in directory.names():
-        viewer = wire.parse_fifo_name(name)
+        viewer = parse_fifo_name(name)
         if viewer is None or still(viewer):
             continue
         try:
@@ -140,13 +148,13 @@ def _grow(fd: int) -> int:
 
 def _announce(directory: Directory) -> None:
     """Make the traced processes look for FIFOs at their next event."""
-    control = directory.open_file(wire.CONTROL, os.O_RDWR, wire.CONTROL_SIZE)
+    control = directory.open_file(CONTROL, os.O_RDWR, CONTROL_SIZE)
     if control is None:
         raise FileNotFoundError("the server's directory has no control file of its own")
     try:
-        if not wire.control_is_valid(os.pread(control, wire.CONTROL_SIZE, 0)):
+        if not control_is_valid(os.pread(control, CONTROL_SIZE, 0)):
             raise OSError("the server was traced by another version of semtrace")
-        word = wire.generation(time.monotonic_ns(), os.getpid())
-        os.pwrite(control, word.to_bytes(8, "little"), wire.ControlWord.GENERATION * 8)
+        word = generation(time.monotonic_ns(), os.getpid())
+        os.pwrite(control, word.to_bytes(8, "little"), ControlWord.GENERATION * 8)
     finally:
         os.close(control)

@@ -19,7 +19,8 @@ from semtrace.tracing.nesting import Found, Held, Nestings
 from semtrace.tracing.sampling import Sampler
 from semtrace.tracing.sequence import Stream
 from semtrace.tracing.tally import Tally, bounded
-from semtrace.wire import Flag, LockBook, Site, StateFile
+from semtrace.wire.statefile import LockBook, Site, StateFile
+from semtrace.wire.words import Flag
 
 _T = TypeVar("_T")
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
-from semtrace import wire
 from semtrace.lazydata import replace
 from semtrace.linux.process import still
 from semtrace.model import ProcessId, SemId
@@ -16,7 +15,10 @@ from semtrace.tracing.reporters import Reporters
 from semtrace.tracing.state import Files
 from semtrace.tracing.tally import Tally
 from semtrace.tracing.tracedirs import Directory
-from semtrace.wire import StateFile, Totals
+from semtrace.wire.offsets import STATE_MAGIC, STATE_SIZE
+from semtrace.wire.place import parse_state_name, state_name
+from semtrace.wire.statefile import StateFile, decode_state
+from semtrace.wire.totals import TOTALS, TOTALS_SIZE, Totals, decode_totals
 
 _ATTEMPTS = 4
 
@@ -24,7 +26,7 @@ _ATTEMPTS = 4
 MOST_DEAD = 256
 MOST_ENTRIES = 1 << 18
 
-_MAGIC = wire.STATE_MAGIC.to_bytes(8, "little")
+_MAGIC = STATE_MAGIC.to_bytes(8, "little")
 _Key = tuple[tuple[int, int], str]
 
 
@@ -83,9 +85,9 @@ class StateFiles:
         """The members' own files need no list of what is there; then those of the dead."""
         members = self._reporters.members
         for member in members:
-            if directory.has(name := wire.state_name(member)):
+            if directory.has(name := state_name(member)):
                 yield name, member
-        others = ((name, wire.parse_state_name(name)) for name in directory.names())
+        others = ((name, parse_state_name(name)) for name in directory.names())
         for name, process in others:
             if process is None or process in members:
                 continue
@@ -104,7 +106,7 @@ class StateFiles:
         return replace(file, locks=tuple(named))
 
     def _read(self, directory: Directory, name: str) -> tuple[bytes, StateFile] | None:
-        fd = directory.open_file(name, os.O_RDONLY, wire.STATE_SIZE)
+        fd = directory.open_file(name, os.O_RDONLY, STATE_SIZE)
         if fd is None:
             return None
         try:
@@ -121,13 +123,13 @@ class StateFiles:
         """Read until two readings in a row show the same holds; a busy one is taken as it is, its moving holds marked
         so. What was read is remembered by its digest: a server could have thousands of files.
         """
-        data = os.pread(fd, wire.STATE_SIZE, 0)
+        data = os.pread(fd, STATE_SIZE, 0)
         if known is not None and known[0] == _digest(data):
             return known
         state = None
         for _ in range(_ATTEMPTS):
-            again = os.pread(fd, wire.STATE_SIZE, 0)
-            state = wire.decode_state(data, again)
+            again = os.pread(fd, STATE_SIZE, 0)
+            state = decode_state(data, again)
             data = again
             if state is None or all(book.steady for book in state.locks):
                 break
@@ -135,11 +137,11 @@ class StateFiles:
 
 
 def _read_totals(directory: Directory) -> Totals | None:
-    fd = directory.open_file(wire.TOTALS, os.O_RDONLY, wire.TOTALS_SIZE)
+    fd = directory.open_file(TOTALS, os.O_RDONLY, TOTALS_SIZE)
     if fd is None:
         return None
     try:
-        return wire.decode_totals(os.pread(fd, wire.TOTALS_SIZE, 0))
+        return decode_totals(os.pread(fd, TOTALS_SIZE, 0))
     except OSError:
         return None
     finally:

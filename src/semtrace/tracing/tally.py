@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from semtrace.model import Durations, SemId
 from semtrace.tracing.histogram import coarse, quantiles
-from semtrace.wire import LockBook, Total
+from semtrace.wire.statefile import LockBook
+from semtrace.wire.totals import Total
 
 # Bounds for what a hostile server could make grow: a lock of an honest one has some ten lines of a hundred buckets.
 MOST_BUCKETS = 1 << 18

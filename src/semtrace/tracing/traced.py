@@ -30,7 +30,9 @@ from semtrace.tracing.events import Event
 from semtrace.tracing.folding import Cell
 from semtrace.tracing.state import State
 from semtrace.tracing.tally import Tally, holding_times, total, waiting_times
-from semtrace.wire import EventType, Flag, Kind, LockBook
+from semtrace.wire.event import EventType
+from semtrace.wire.statefile import LockBook
+from semtrace.wire.words import Flag, Kind
 
 _MOST_SITES = 20
 _NOT_BELIEVED = (

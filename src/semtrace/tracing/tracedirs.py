@@ -14,12 +14,23 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
-from semtrace import wire
 from semtrace.lazydata import dataclass
 from semtrace.linux import safefile
 from semtrace.linux.process import still
 from semtrace.linux.program import user_ids
 from semtrace.model import ProcessId
+from semtrace.wire.place import (
+    CONTROL,
+    CONTROL_SIZE,
+    RUN,
+    ControlWord,
+    parse_fifo_name,
+    parse_process_name,
+    parse_state_name,
+    process_name,
+    state_name,
+    user_directories,
+)
 
 _USER = "semtrace-"
 
@@ -81,19 +92,19 @@ class Directory:
         with contextlib.suppress(OSError):
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             names = self.names()
-            if any(map(wire.parse_state_name, names)) or still(self.root):
+            if any(map(parse_state_name, names)) or still(self.root):
                 return
             for name in names:
-                viewer = wire.parse_fifo_name(name)
+                viewer = parse_fifo_name(name)
                 if viewer is None or not still(viewer):
                     os.unlink(name, dir_fd=self.fd)
-            os.rmdir(wire.process_name(self.root), dir_fd=self.parent_fd)
+            os.rmdir(process_name(self.root), dir_fd=self.parent_fd)
 
 
 def exist() -> bool:
     """Return False if no user of this machine has a directory. Then no process's user is needed."""
-    places = {Path(each).parent for each in wire.user_directories(0)}
-    with contextlib.suppress(OSError), os.scandir(f"{wire.RUN}/user") as users:
+    places = {Path(each).parent for each in user_directories(0)}
+    with contextlib.suppress(OSError), os.scandir(f"{RUN}/user") as users:
         places |= {Path(each.path) for each in islice(users, MOST_NAMES)}
     for place in places:
         with contextlib.suppress(OSError), os.scandir(place) as entries:
@@ -110,7 +121,7 @@ def find(members: Collection[ProcessId], users: Collection[int] | None = None) -
     """
     wanted = {user for each in members for user in user_ids(each.pid)} if users is None else users
     for user in sorted(wanted):
-        for path in wire.user_directories(user):
+        for path in user_directories(user):
             try:
                 user_fd = safefile.private(path, None, user)
             except OSError:  # none, another user's, or a symbolic link
@@ -123,7 +134,7 @@ def find(members: Collection[ProcessId], users: Collection[int] | None = None) -
 
 def _servers(user_fd: int, uid: int, members: Collection[ProcessId]) -> Iterator[Directory]:
     for name in names_in(user_fd):
-        root = wire.parse_process_name(name)
+        root = parse_process_name(name)
         if root is None:
             continue
         try:
@@ -151,16 +162,16 @@ def _is_of(directory: Directory, members: Collection[ProcessId]) -> bool:
     """Return True if it has the name of one of the server's processes, which belongs to its owner. PIDs of another
     namespace are other processes.
     """
-    named = [each for each in members if each == directory.root or directory.has(wire.state_name(each))]
+    named = [each for each in members if each == directory.root or directory.has(state_name(each))]
     return any(directory.uid in user_ids(member.pid) for member in named) and _same_namespace(directory)
 
 
 def _same_namespace(directory: Directory) -> bool:
-    fd = directory.open_file(wire.CONTROL, os.O_RDONLY, wire.CONTROL_SIZE)
+    fd = directory.open_file(CONTROL, os.O_RDONLY, CONTROL_SIZE)
     if fd is None:
         return False
     try:
-        word = os.pread(fd, 8, wire.ControlWord.PID_NAMESPACE * 8)
+        word = os.pread(fd, 8, ControlWord.PID_NAMESPACE * 8)
         return int.from_bytes(word, "little") == Path("/proc/self/ns/pid").stat().st_ino
     finally:
         os.close(fd)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from semtrace import wire
+from semtrace.wire.place import SERVER_VARIABLE
 
 SWITCH = "SEMTRACE"
 DIRECTORY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "path")  # alone: no name in it hides another
@@ -23,5 +23,5 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     others = [entry for entry in base.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != DIRECTORY]
     traced["PYTHONPATH"] = os.pathsep.join([DIRECTORY, *others])
     traced[SWITCH] = "1"
-    traced.pop(wire.SERVER_VARIABLE, None)
+    traced.pop(SERVER_VARIABLE, None)
     return traced
