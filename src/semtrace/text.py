@@ -81,11 +81,6 @@ def clean(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
-def clean_lines(text: str) -> str:
-    """Cleaned, but in the lines that it came in."""
-    return "\n".join(map(clean, text.split("\n")))
-
-
 def label(lock: Lock) -> str:
     """One word for the lock; of a part that has no name of its own also of what it is a part."""
     if lock.name is None and lock.part_of is not None:

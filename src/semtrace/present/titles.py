@@ -247,14 +247,6 @@ def _was(finding: Finding) -> str:
     return "was" if len(finding.pids) == 1 else "were"
 
 
-def _is(finding: Finding) -> str:
-    return "is" if len(finding.threads) == 1 else "are"
-
-
-def _them(finding: Finding) -> str:
-    return "it" if len(finding.threads) == 1 else "them"
-
-
 def _inherited_file(finding: Finding) -> str:
     ended = finding.fact(FileTakerEnded)
     heirs = pids(each.pid for each in ended.heirs) if ended is not None else "a child"

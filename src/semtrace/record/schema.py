@@ -33,7 +33,6 @@ from semtrace.record.numbers import MOST_DEPTH
 
 # A description: the name of a simple type, or a list that begins with a word. See docs/recording-format.md.
 Type = Any
-Description = Mapping[str, Any]
 
 # What earlier versions called a field. Without it a renamed field of an old recording would be read as its default.
 _FORMER_NAMES: Mapping[tuple[str, str], str] = {

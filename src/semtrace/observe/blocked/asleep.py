@@ -82,7 +82,6 @@ class LongSleepers:
         self._known: dict[ThreadId, _Known] = {}
         self._readers: dict[ProcessId, StackReader] = {}
         self._counts: dict[ProcessId, int] = {}
-        self._tids: dict[ProcessId, tuple[int, ...]] = {}
         self._due_s = 0.0
         self.unfinished = False
 
