@@ -36,7 +36,7 @@ class Origin:
 
 
 class Event(NamedTuple):
-    """One record. `who` is tid << 32 | site; `value` is NOTHING where nothing was measured: see `wire.event.EventType`."""
+    """One record. `who` is tid << 32 | site; `value` is NOTHING where nothing was measured: see `EventType`."""
 
     origin: Origin
     who: int
