@@ -133,7 +133,7 @@ CONTAINED = (
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a PID namespace")
-def test_a_child_in_a_pid_namespace_has_the_number_from_here() -> None:
+def test_child_in_a_pid_namespace_has_the_outer_pid() -> None:
     argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", CONTAINED]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as popen:
         try:

@@ -320,7 +320,7 @@ def _drain(fd: int) -> None:
             pass
 
 
-def test_holder_that_made_its_page_read_only_is_no_dead_one() -> None:
+def test_holder_with_a_read_only_page_is_not_dead() -> None:
     protect = "ctypes.CDLL(None).mprotect(ctypes.c_void_p(lock._semlock.handle & ~4095), 4096, 1)"
     with target() as t:
         t.fork("a", "b")

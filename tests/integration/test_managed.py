@@ -145,7 +145,7 @@ def test_manager_that_strangers_can_reach_proves_nothing(case: str, clients: Cal
 
 
 @pytest.mark.parametrize("version", SOME)
-def test_new_thread_with_the_identity_of_a_dead_one_holds_nothing(
+def test_new_thread_with_a_dead_holders_identity_holds_nothing(
     version: str, clients: Callable[[str, str], Clients]
 ) -> None:
     """Where glibc gave it to none of the new ones, it is proven that nobody holds the lock."""

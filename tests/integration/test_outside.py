@@ -447,7 +447,7 @@ def test_who_comes_after_the_proof_is_seen_before_the_act(monkeypatch: pytest.Mo
         assert _value(t) == 0
 
 
-def test_who_opens_the_file_for_a_moment_does_not_hinder_release(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_opening_the_file_briefly_does_not_prevent_release(monkeypatch: pytest.MonkeyPatch) -> None:
     with _proved() as (t, observer, lock), _outsider(t) as outsider:
         check, looks = repair.Stillness.broken_by, iter(["fd = os.open(path, os.O_RDWR)", "pass", "os.close(fd)"])
 

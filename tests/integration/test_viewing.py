@@ -262,7 +262,7 @@ def test_a_follower_counts_what_a_loaded_server_counted(base: Path) -> None:
 
 
 @pytest.mark.slow
-def test_viewers_that_are_killed_by_the_dozen_leave_the_server_untouched(base: Path) -> None:
+def test_dozens_of_killed_viewers_leave_the_server_untouched(base: Path) -> None:
     with serving(2) as running, contextlib.ExitStack() as stack:
         failed: list[bytes] = []
         stop = threading.Event()

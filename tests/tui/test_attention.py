@@ -62,7 +62,7 @@ def test_rows_of_findings_come_before_the_sort_order() -> None:
         assert [row.id for row in arrange(made, view)][:2] == ["z", "m"]
 
 
-def test_a_lock_with_a_warning_carries_its_sign_and_is_pinned() -> None:
+def test_lock_with_a_warning_has_its_sign_and_is_pinned() -> None:
     snapshot = replace(held(since_s=3.0), findings=(finding("long-hold", "warning"),))
     made = rows.lock_rows(snapshot, snapshot.locks, Marks(snapshot))
     first, other = lock_attention(made, snapshot.locks, Flags(snapshot))
@@ -113,7 +113,7 @@ def test_room_below_the_tables_shows_remedy_and_evidence() -> None:
     play(scenario, picture(findings=(finding(),)), (120, 40))
 
 
-def test_the_last_minute_of_a_lock_is_drawn_once_a_second() -> None:
+def test_last_minute_of_a_lock_is_drawn_once_a_second() -> None:
     timeline = Timeline()
     minutes, made = Minutes(timeline, "lock"), [Row(sem(101), (), ())]
 

@@ -21,7 +21,7 @@ THREE = [
 ]
 
 
-def test_the_list_shows_what_tells_servers_apart_and_leads_to_one_and_back() -> None:
+def test_list_distinguishes_servers_and_opens_one_and_returns() -> None:
     async def go() -> None:
         source = fakes.Script(fakes.picture())
         async with looking(source, servers=THREE) as seen:
@@ -58,7 +58,7 @@ def test_no_word_of_a_server_commands_the_terminal() -> None:
     asyncio.run(go())
 
 
-def test_the_list_can_be_filtered_and_its_footer_says_what_its_keys_do() -> None:
+def test_list_can_be_filtered_and_its_footer_names_its_keys() -> None:
     async def go() -> None:
         async with looking(fakes.Script(fakes.picture()), servers=THREE) as seen:
             await seen.sees("Enter look at it", "/ filter", "Esc q quit")
@@ -80,7 +80,7 @@ def test_the_list_can_be_filtered_and_its_footer_says_what_its_keys_do() -> None
     asyncio.run(go())
 
 
-def test_a_single_server_needs_no_list_and_has_no_way_back() -> None:
+def test_single_server_needs_no_list_and_has_no_way_back() -> None:
     async def go() -> None:
         async with looking(fakes.Script(fakes.picture())) as seen:
             await seen.sees("◐ contended")

@@ -53,9 +53,7 @@ def play(scenario: Scenario, first: Snapshot | None = None, size: tuple[int, int
         ("p", "p", "Everything could be read"),
     ],
 )
-def test_a_view_has_a_letter_and_a_function_key_and_the_same_key_leads_back(
-    letter: str, function: str, there: str
-) -> None:
+def test_same_letter_or_function_key_opens_and_closes_a_view(letter: str, function: str, there: str) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         for key in (letter, function):
             await seen.press(key)
@@ -66,7 +64,7 @@ def test_a_view_has_a_letter_and_a_function_key_and_the_same_key_leads_back(
     play(scenario)
 
 
-def test_from_one_view_a_key_leads_to_another_and_escape_from_there_to_the_panes() -> None:
+def test_key_switches_between_views_and_escape_returns_to_the_panes() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("f", "e")
         await seen.sees("Events")
@@ -76,7 +74,7 @@ def test_from_one_view_a_key_leads_to_another_and_escape_from_there_to_the_panes
     play(scenario)
 
 
-def test_what_is_looked_up_in_passing_leads_back_to_where_one_was() -> None:
+def test_closing_help_or_settings_returns_to_the_previous_view() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Blocking tree")
@@ -106,7 +104,7 @@ def test_every_command_is_in_the_help() -> None:
     play(scenario, size=(160, 80))
 
 
-def test_a_key_map_replaces_keys_in_the_help_and_the_footer_too() -> None:
+def test_key_map_replaces_keys_in_help_and_footer_too() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("F12 findings")
         await seen.press("f")
@@ -117,7 +115,7 @@ def test_a_key_map_replaces_keys_in_the_help_and_the_footer_too() -> None:
     play(scenario, settings=replace(FAST, keys={"findings": "f12"}))
 
 
-def test_a_key_map_for_an_unknown_command_is_refused_with_the_list() -> None:
+def test_key_map_for_an_unknown_command_lists_the_known() -> None:
     with pytest.raises(UsageError, match="no command 'jump'") as caught:
         check({"jump": "x"})
     assert "findings" in caught.value.remedy
@@ -140,7 +138,7 @@ def test_a_key_map_for_an_unknown_command_is_refused_with_the_list() -> None:
         ({"save": "3"}, "leads on from the details"),
     ],
 )
-def test_a_key_map_that_would_take_a_key_from_a_command_is_refused(keymap: dict[str, str], said: str) -> None:
+def test_key_map_that_takes_a_commands_key_is_refused(keymap: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         check(keymap)
     assert said in str(caught.value)
@@ -179,7 +177,7 @@ def test_a_key_is_shown_as_it_stands_on_a_keyboard(key: str, name: str) -> None:
     assert shown(key) == name
 
 
-def test_a_word_in_passing_is_not_cut_short_by_the_end_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_one_notice_does_not_cut_the_next_short(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("◐ contended")
         screen = seen.app.screen
@@ -211,7 +209,7 @@ def test_the_palette_finds_a_command_by_its_words() -> None:
     ("words", "first"), [("orphan", "release"), ("stack", "details"), ("wait", "timeline"), ("minute", "timeline"),
                          ("block", "blocking"), ("tree", "blocking"), ("Last MINUTE", "timeline"), ("F3", "findings")]
 )  # fmt: skip
-def test_the_palette_finds_a_command_by_the_words_of_its_help(words: str, first: str) -> None:
+def test_palette_finds_a_command_by_the_words_of_its_help(words: str, first: str) -> None:
     found = sorted(choices({}, ""), key=lambda choice: score(words, choice), reverse=True)
     assert score(words, found[0]) > 0
     assert found[0].shown.split()[0] == first
@@ -265,7 +263,7 @@ def test_s_saves_a_picture_that_fetches_nothing_and_the_snapshot(tmp_path: Path)
     play(scenario, folder=tmp_path)
 
 
-def test_where_nothing_can_be_saved_it_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+def test_failure_to_save_is_reported_and_leaves_no_files(tmp_path: Path) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("S")
         await seen.sees("cannot save in")
@@ -280,7 +278,7 @@ async def _says_nothing_is_saved(seen: Looking, source: Script) -> None:
     await seen.sees("nothing is saved from this view")
 
 
-def test_r_on_a_lock_that_is_not_orphaned_says_why_it_does_nothing() -> None:
+def test_r_on_a_lock_not_orphaned_explains_its_refusal() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("R")
         await seen.sees("only an orphaned lock can be released")
@@ -348,7 +346,7 @@ def test_a_memory_that_cannot_be_written_bothers_nobody(tmp_path: Path) -> None:
     assert memory.order("locks") == Order("NAME", False)
 
 
-def test_a_tree_and_a_log_keep_their_order_and_nothing_of_it_is_remembered(tmp_path: Path) -> None:
+def test_tree_and_log_keep_their_order_and_remember_no_other(tmp_path: Path) -> None:
     path = tmp_path / "view.json"
     waits = lock(2, "contended", name="myapp.b", holders=(holder(4711),), waiters=(waiter(4712), waiter(4713)))
 
@@ -370,7 +368,7 @@ def test_a_tree_and_a_log_keep_their_order_and_nothing_of_it_is_remembered(tmp_p
     play(scenario, picture([waits]), child=FakeChild(), remembered=Remembered(path))
 
 
-def test_an_order_of_the_tree_that_was_remembered_once_is_not_taken_up(tmp_path: Path) -> None:
+def test_remembered_order_of_the_tree_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "view.json"
     path.write_text(json.dumps({"sort": {"blocking": {"column": "FOR", "reverse": True}}}))
 
@@ -422,7 +420,7 @@ def test_a_layout_is_chosen_by_a_key_and_remembered(tmp_path: Path) -> None:
     play(look, remembered=Remembered(path))
 
 
-def test_the_first_panes_of_a_layout_get_what_they_want_and_the_others_stay() -> None:
+def test_first_panes_of_a_layout_grow_and_the_others_stay() -> None:
     locks_first = layout_called("locks-first")
     assert arrange(20, [30, 16, 0, 0], locks_first) == [4, 16, 0, 0]
     assert arrange(20, [30, 40, 5, 0], locks_first) == [3, 12, 5, 0]
@@ -458,7 +456,7 @@ def test_each_screen_is_explained_until_that_is_dismissed(tmp_path: Path) -> Non
     play(later, remembered=Remembered(path), size=(80, 24))
 
 
-def test_an_explanation_leaves_room_for_its_keys_and_a_spoiled_memory_shows_it(tmp_path: Path) -> None:
+def test_explanation_leaves_room_for_keys_and_appears_with_damaged_memory(tmp_path: Path) -> None:
     assert all(len(each.line) <= 60 for each in INTRODUCTIONS.values())
     path = tmp_path / "view.json"
     path.write_text('{"explained": 3, "layout": {"gunicorn": "odd"}}')

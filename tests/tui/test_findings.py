@@ -67,7 +67,7 @@ def test_copied_text_cannot_command_a_terminal() -> None:
     play(scenario, picture(findings=(evil,)))
 
 
-def test_without_findings_the_header_is_silent_and_the_sheet_says_so() -> None:
+def test_without_findings_the_header_is_silent_and_the_sheet_explains() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         assert "(f)" not in seen.text
         await seen.press("f")
@@ -132,6 +132,6 @@ def test_a_finding_about_something_gone_leads_nowhere() -> None:
     play(scenario, picture(findings=(gone,)))
 
 
-def test_of_separate_locks_of_one_name_the_row_that_stands_for_them_is_found() -> None:
+def test_finding_on_a_separate_lock_leads_to_its_groups_row() -> None:
     each = tuple(lock(i, name="myapp.lock", separate=2, mapped_by=(pid(4710 + i),)) for i in (1, 2))
     assert target(finding(lock=sem(2)), picture(each)) == sem(1)

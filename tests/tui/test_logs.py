@@ -57,7 +57,7 @@ def test_e_shows_and_hides_the_events() -> None:
     play(scenario, traced(9))
 
 
-def test_an_event_tells_who_did_what_where_and_for_how_long() -> None:
+def test_event_shows_who_did_what_where_and_how_long() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("e")
         await seen.sees("acquired")
@@ -67,7 +67,7 @@ def test_an_event_tells_who_did_what_where_and_for_how_long() -> None:
     play(scenario, picture(tracing=Tracing(True, (one,))))
 
 
-def test_the_log_follows_until_one_moves_up_and_again_from_the_end() -> None:
+def test_log_follows_until_the_cursor_moves_and_resumes_at_end() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("e")
         await seen.until(lambda: log(seen).selected == (pid(4711), 100))

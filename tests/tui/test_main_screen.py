@@ -270,7 +270,7 @@ def test_enter_shows_everything_about_a_worker() -> None:
     play(scenario)
 
 
-def test_the_line_under_the_panes_tells_the_selected_row_in_words() -> None:
+def test_line_under_the_panes_describes_the_selected_row() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("myapp.db.write_lock is locked, and no living process holds it. 1 waits: 4714.")
         await seen.press("j", "j")
@@ -301,7 +301,7 @@ def test_a_pane_without_locks_says_why() -> None:
     play(scenario, picture([], [master(), worker(4711)]))
 
 
-def test_a_source_that_cannot_be_opened_says_what_to_do_and_is_tried_again() -> None:
+def test_unopenable_source_shows_a_remedy_and_is_retried() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("not allowed to look.", "sudo semtrace 4710")
         source.show(picture())
@@ -310,7 +310,7 @@ def test_a_source_that_cannot_be_opened_says_what_to_do_and_is_tried_again() -> 
     play(scenario, NotPermitted("not allowed to look", "sudo semtrace 4710"))
 
 
-def test_a_reading_that_fails_later_leaves_the_picture_and_goes_on() -> None:
+def test_failing_snapshot_leaves_the_last_one_shown_and_is_retried() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("before")
         source.show(NotPermitted("it changed its user", "run as root"))
@@ -345,7 +345,7 @@ def test_what_changed_is_marked_for_a_second() -> None:
     play(scenario, picture([free], at_s=10.0))
 
 
-def test_a_column_shrinks_when_it_has_not_needed_its_width_for_a_while() -> None:
+def test_column_shrinks_after_not_needing_its_width_for_a_while() -> None:
     def holding(at_s: float, *locks: int) -> fakes.Snapshot:
         return picture(every_state(), [master(), worker(4711, holds=tuple(map(fakes.sem, locks)))], at_s=at_s)
 

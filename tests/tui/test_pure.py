@@ -109,7 +109,7 @@ def test_filters(pattern: str, found: bool) -> None:
     ("pattern", "found"),
     [("4712", ["db", "4712 cache"]), ("!4712", ["db", "4711", "4712 cache", "4713", "log"]), ("log", ["log"])],
 )
-def test_in_a_tree_what_leads_to_a_row_stays_with_it(pattern: str, found: list[str]) -> None:
+def test_filtered_tree_keeps_the_path_to_each_row(pattern: str, found: list[str]) -> None:
     tree = [("db", 0), ("4711", 1), ("4712 cache", 1), ("4713", 2), ("log", 0)]
     made = [Row(i, (Cell(text),), (i,), depth) for i, (text, depth) in enumerate(tree)]
     assert [row.cells[0].text for row in grid.arrange(made, Arrangement(filter=pattern))] == found
@@ -158,25 +158,25 @@ def test_columns_go_in_their_order_and_the_room_is_used() -> None:
     assert grid.fit(columns, [20, 5, 9], 8) == [8, 0, 0]
 
 
-def test_a_column_has_a_use_for_its_title_and_its_texts_and_one_for_figures_for_all_it_may_hold() -> None:
+def test_column_fits_its_title_and_texts_or_all_possible_figures() -> None:
     columns = (Column("A", 5, 20, 0), Column("FOR", 7, 7, 1))
     assert grid.content_widths(columns, [Row(1, (Cell("a" * 12), Cell("")), ())]) == [12, 7]
     assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("")), ())]) == [2, 7]
 
 
-def test_an_empty_column_gives_its_room_to_one_that_is_cut() -> None:
+def test_empty_column_gives_its_room_to_a_cut_one() -> None:
     columns = (Column("HOLDS", 8, 40, 1, marked=True), Column("WAITS", 12, 40, 2, marked=True))
     assert grid.fit(columns, [20, 6], 28) == [20, 6]
     assert grid.fit(columns, [6, 6], 40) == [8, 12], "what nobody needs is for the empty ones"
 
 
-def test_a_column_that_has_no_room_makes_room_for_a_smaller_one() -> None:
+def test_column_without_room_makes_room_for_a_smaller_one() -> None:
     columns = (Column("NAME", 5, 9, 0), Column("BIG", 20, 20, 1), Column("B", 4, 4, 2))
     assert grid.fit(columns, [9, 20, 4], 20) == [9, 0, 4]
     assert grid.fit(columns, [9, 20, 4], 12) == [9, 0, 0], "but not at the cost of a text"
 
 
-def test_which_columns_there_are_does_not_depend_on_who_waits_now() -> None:
+def test_choice_of_columns_does_not_depend_on_current_waiters() -> None:
     def there(wanted: int) -> list[bool]:
         widths = grid.content_widths(rows.LOCKS, [])
         widths[5] = wanted
@@ -220,7 +220,7 @@ def test_threads_of_one_process_are_counted() -> None:
     assert sentences.lock_sentence(lock).endswith("4 wait: 21214×3 21220.")
 
 
-def test_a_sentence_that_is_too_long_says_how_many_pids_it_leaves_out() -> None:
+def test_sentence_that_is_too_long_counts_the_pids_it_omits() -> None:
     lock = fakes.lock(1, "contended", name="app.lock", holders=(fakes.holder(4711),),
                       waiters=tuple(fakes.waiter(9000 + i) for i in range(12)))  # fmt: skip
     said = sentences.shortened(sentences.lock_sentence(lock), 78)
@@ -295,9 +295,7 @@ def test_an_unknown_state_is_explained() -> None:
     [("free", 1, "nobody"), ("orphaned", 1, "nobody"), ("unknown", 1, "nobody that is known"),
      ("free", 3, "nobody that is known")],
 )  # fmt: skip
-def test_only_a_lock_that_nobody_has_is_said_to_be_held_by_nobody(
-    state: fakes.LockState, maximum: int, said: str
-) -> None:
+def test_only_a_lock_without_holder_is_held_by_nobody(state: fakes.LockState, maximum: int, said: str) -> None:
     lock = fakes.lock(1, state, maximum=maximum)
     told = {entry.label: entry.value for entry in subjects.entries(lock.id, fakes.picture([lock]))}
     assert told["held by"] == said
@@ -347,7 +345,7 @@ def test_unusable_terminals(
     assert capabilities.unusable_terminal(Stream(stdin), Stream(stdout)) == reason  # type: ignore[arg-type]
 
 
-def test_a_driver_with_waiting_output_is_behind_and_an_unknown_one_is_not() -> None:
+def test_driver_with_waiting_output_is_behind_an_unknown_is_not() -> None:
     class Writer:
         _queue: Queue[str] = Queue()
 
@@ -377,7 +375,7 @@ def test_figures_stand_still_within_their_window() -> None:
     assert gauge.rate is None
 
 
-def test_a_sparse_column_has_no_width_before_it_has_a_text() -> None:
+def test_sparse_column_has_no_width_until_it_has_text() -> None:
     columns = (Column("A", 5, 9, 0), Column("REMARK", 8, 20, 1, sparse=True))
     assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("")), ())]) == [2, 0]
     assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("b")), ())]) == [2, 7]
@@ -394,7 +392,7 @@ def test_an_orphan_tells_since_when_and_who_died_with_it() -> None:
     assert sentences.lock_sentence(stuck) == "myapp.lock is locked: 4720 died holding it. 1 waits: 4712."
 
 
-def test_a_list_of_pids_that_has_no_room_is_left_out_whole() -> None:
+def test_list_of_pids_without_room_is_omitted_entirely() -> None:
     told = "a lock is locked. 4 wait: 24250 24251 24252 24253."
     assert sentences.shortened(told, 30) == "a lock is locked. 4 wait."
     assert sentences.shortened(told, 38) == "a lock is locked. 4 wait: 24250 +3."

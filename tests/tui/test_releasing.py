@@ -48,7 +48,7 @@ def play(scenario: Scenario, first: Snapshot | None = None, size: tuple[int, int
     asyncio.run(go())
 
 
-def test_the_evidence_is_shown_and_nothing_is_done_until_it_is_confirmed() -> None:
+def test_evidence_is_shown_and_nothing_is_done_until_confirmation() -> None:
     async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
         await seen.press("R")
         await seen.sees("Release myapp.db.write_lock?", "40 readings", "1 thread waits", "4714", "release it")
@@ -61,7 +61,7 @@ def test_the_evidence_is_shown_and_nothing_is_done_until_it_is_confirmed() -> No
     play(scenario)
 
 
-def test_a_confirmed_release_is_done_once_beside_the_view_and_its_outcome_shown() -> None:
+def test_confirmed_release_runs_once_in_background_and_shows_its_outcome() -> None:
     async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
         await seen.press("R", "Y", "Y")
         await seen.sees("Proving it once more")
@@ -119,7 +119,7 @@ def test_a_lock_that_somebody_released_meanwhile_is_not_released_again() -> None
     play(scenario)
 
 
-def test_of_several_locks_of_one_name_the_orphaned_one_is_released() -> None:
+def test_orphaned_one_of_several_locks_of_a_name_is_released() -> None:
     async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
         releaser.may_end.set()
         await seen.press("R", "Y")
@@ -133,7 +133,7 @@ def test_of_several_locks_of_one_name_the_orphaned_one_is_released() -> None:
     play(scenario, picture(alike))
 
 
-def test_the_key_is_told_in_the_help_and_under_the_lock() -> None:
+def test_release_key_is_shown_in_help_and_under_the_lock() -> None:
     async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
         await seen.sees("R release")
         await seen.press("down")

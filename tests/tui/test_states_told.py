@@ -48,7 +48,7 @@ def test_every_screen_says_that_the_server_has_ended(key: str, size: tuple[int, 
 
 
 @pytest.mark.parametrize(("key", "size"), thinned(VIEWS, SIZES))
-def test_every_screen_says_that_it_is_paused_and_how_to_go_on(key: str, size: tuple[int, int]) -> None:
+def test_every_paused_screen_shows_it_and_how_to_continue(key: str, size: tuple[int, int]) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press(key)
         await seen.misses("Workers")
@@ -66,7 +66,7 @@ def test_every_screen_says_that_it_is_paused_and_how_to_go_on(key: str, size: tu
     play(scenario, picture(), size)
 
 
-def test_while_paused_it_is_said_that_the_server_ended_meanwhile_and_that_it_cannot_be_read() -> None:
+def test_paused_view_shows_a_read_failure_and_the_servers_end() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("f", "space")
         source.show(NotPermitted("it changed its user", "run as root"))
@@ -79,7 +79,7 @@ def test_while_paused_it_is_said_that_the_server_ended_meanwhile_and_that_it_can
     play(scenario, picture(), (160, 45))
 
 
-def test_after_the_end_nothing_is_told_as_if_it_were_so_now() -> None:
+def test_nothing_is_shown_as_current_after_the_end() -> None:
     held = lock(1, "held", name="myapp.lock", holders=(holder(4711),))
 
     async def scenario(seen: Looking, source: Script) -> None:
@@ -123,7 +123,7 @@ def test_a_release_is_asked_for_wherever_the_orphan_is(path: tuple[str, ...], ke
 
 
 @pytest.mark.parametrize("key", ["w", "f", "t", "e", "question_mark"])
-def test_where_there_is_no_orphan_it_is_said_why_nothing_is_released(key: str) -> None:
+def test_without_an_orphan_the_release_key_explains_why_not(key: str) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press(key, "R")
         await seen.sees("only an orphaned lock" if key == "w" else "R releases an orphaned lock")
@@ -141,7 +141,7 @@ def test_of_an_ended_server_nothing_is_released() -> None:
     play(scenario, picture([ORPHAN], alive=False), release=lambda server, lock: ["done"])
 
 
-def test_a_release_is_judged_by_the_newest_picture_also_while_paused() -> None:
+def test_release_follows_the_newest_snapshot_even_while_paused() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("space", "R")
         await seen.sees("Release myapp.lock?")
@@ -169,7 +169,7 @@ def test_a_refused_release_is_called_so_in_the_title() -> None:
     play(scenario, picture([ORPHAN]), release=refuse)
 
 
-def test_who_held_an_orphan_last_is_in_its_row_its_sentence_and_its_details() -> None:
+def test_last_holder_of_orphan_is_in_row_sentence_and_details() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.sees("4711 held it last, 12s ago", "no living process holds it; 4711 did last.")
         await seen.press("enter")
@@ -192,7 +192,7 @@ def test_no_key_but_s_stops_a_server_of_ours(key: str) -> None:
     play(scenario, picture(), child=FakeChild())
 
 
-def test_a_title_tells_the_name_as_soon_as_it_is_known() -> None:
+def test_title_shows_the_name_as_soon_as_it_is_known() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("Lock 0:27:1")
@@ -215,7 +215,7 @@ def test_a_sheet_that_is_opened_again_begins_at_its_top() -> None:
     play(scenario, picture())
 
 
-def test_the_findings_open_on_the_worst_and_return_as_they_were_left() -> None:
+def test_findings_open_on_the_worst_and_reopen_as_they_were() -> None:
     worse = finding("orphaned-lock", lock=sem(9), name="worse.lock")
     first = finding("long-hold", "warning")
     second = finding("long-wait", "note")
@@ -239,7 +239,7 @@ def test_the_findings_open_on_the_worst_and_return_as_they_were_left() -> None:
     play(scenario, picture(findings=(first, second)))
 
 
-def test_a_title_that_is_cut_is_told_in_full_below_and_codes_are_whole() -> None:
+def test_cut_title_is_complete_below_and_codes_are_uncut() -> None:
     long = finding("inherited-hold", name=f"myapp.{'very_' * 10}long")
 
     async def scenario(seen: Looking, source: Script) -> None:
@@ -252,7 +252,7 @@ def test_a_title_that_is_cut_is_told_in_full_below_and_codes_are_whole() -> None
     play(scenario, picture(findings=(long,)))
 
 
-def test_a_command_in_a_remedy_stands_on_a_line_of_its_own() -> None:
+def test_command_in_a_remedy_has_its_own_line() -> None:
     command = "semtrace release 4710 myapp.db.write_lock_of_the_shop --audit /var/log/acts"
     remedy = Remedy((Advice.RESTART_TO_CLEAR,), tuple(command.split()))
 

@@ -53,7 +53,7 @@ def rows_of(seen: Looking) -> list[str]:
 
 
 @pytest.mark.parametrize("size", SIZES[:2])
-def test_who_holds_it_is_read_out_before_the_threads_that_wait_the_longest_first(size: tuple[int, int]) -> None:
+def test_readout_has_the_holder_first_then_the_longest_waits(size: tuple[int, int]) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await shown(seen, source, *(threaded(100 + i) for i in range(10)))
         await seen.press("t")
@@ -68,7 +68,7 @@ def test_who_holds_it_is_read_out_before_the_threads_that_wait_the_longest_first
     play(scenario, threaded(100), size)
 
 
-def test_where_lines_are_few_they_say_how_many_are_left_out() -> None:
+def test_readout_with_few_lines_counts_what_it_omits() -> None:
     timeline = Timeline()
     for i in range(10):
         timeline.add(threaded(100 + i))
@@ -77,7 +77,7 @@ def test_where_lines_are_few_they_say_how_many_are_left_out() -> None:
     assert (len(told), told[-1]) == (6, " and 4 more")
 
 
-def test_many_holds_in_one_cell_are_one_line_and_what_took_long_is_still_told() -> None:
+def test_many_short_holds_share_a_line_and_long_spans_remain() -> None:
     timeline = Timeline()
     timeline.add(held(100))
     for i in range(50):
@@ -105,7 +105,7 @@ def dying(at_s: float, dead: int, living: int = 3) -> Snapshot:
     return picture([lock(1, name="myapp.lock")], [master(), *there], at_s=at_s)
 
 
-def test_the_living_come_first_then_the_newest_death_and_how_many_there_are_is_said() -> None:
+def test_living_rows_come_first_then_the_counted_dead_newest_first() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("t")
         await shown(seen, source, *(dying(100 + i, i) for i in range(1, 21)))
@@ -120,7 +120,7 @@ def test_the_living_come_first_then_the_newest_death_and_how_many_there_are_is_s
     play(scenario, dying(100, 0))
 
 
-def test_rows_stay_where_they_are_while_one_reads_and_a_key_sorts_them() -> None:
+def test_rows_stay_in_place_until_a_key_sorts_them() -> None:
     def pair(at_s: float, busy: int) -> Snapshot:
         waits = (waiter(4712),)
         two = [
@@ -146,7 +146,7 @@ def test_rows_stay_where_they_are_while_one_reads_and_a_key_sorts_them() -> None
     play(scenario, pair(99, 2))
 
 
-def test_who_has_ended_goes_below_those_that_live_and_others_keep_their_places() -> None:
+def test_ended_rows_sink_below_living_ones_and_others_stay() -> None:
     rows = [
         TimelineRow(3, "c"),
         TimelineRow(1, "a"),
@@ -157,7 +157,7 @@ def test_who_has_ended_goes_below_those_that_live_and_others_keep_their_places()
     assert [row.id for row in arranged(rows, [1, 2, 3, 4])] == [1, 3, 9, 2, 4]
 
 
-def test_the_cursor_leaves_the_dead_unless_somebody_put_it_there_and_those_out_of_the_window_go() -> None:
+def test_cursor_leaves_dead_rows_unless_placed_and_old_ones_vanish() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("t")
         await seen.sees("5000 worker: ", "1–14 of 24")
@@ -202,7 +202,7 @@ def test_the_words_of_the_footer_do_what_their_keys_do() -> None:
     play(scenario, held(109))
 
 
-def test_the_keys_of_the_timeline_can_be_mapped_and_the_help_and_the_palette_know_them() -> None:
+def test_timeline_keys_can_be_mapped_in_help_and_palette_too() -> None:
     keys = {"rows": "x", "closer": "v", "earlier": "comma", "now": "n"}
 
     async def scenario(seen: Looking, source: Script) -> None:
@@ -256,7 +256,7 @@ def test_a_server_that_has_ended_has_no_now() -> None:
     play(scenario, held(109))
 
 
-def test_a_picture_that_is_paused_has_its_time_instead_of_now() -> None:
+def test_paused_timeline_shows_its_time_instead_of_now() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("t", "space")
         await seen.sees("⏸ ")
@@ -328,14 +328,14 @@ def test_a_label_takes_the_room_that_it_needs() -> None:
     assert narrow == " …s.savings_lock "
 
 
-def test_the_rows_leave_lines_for_the_cursor_and_it_takes_what_they_leave() -> None:
+def test_rows_leave_lines_for_the_readout_and_it_takes_them() -> None:
     assert [chart_height(living, 0, 21) for living in (2, 5, 30)] == [3, 6, 16]
     assert [chart_height(living, 30, 21) for living in (2, 5, 30)] == [14, 14, 16]
     assert chart_height(30, 0, 9) == 6
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
-def test_the_title_is_never_cut_where_it_says_how_to_go_on(width: int) -> None:
+def test_title_is_never_cut_where_it_explains_how_to_continue(width: int) -> None:
     items = title_items("worker", 60.0, 0.923, Now(100.0, 1.7e9), (100, 115, 225), "End")
     line = text_of(spread(items, (), width))
     assert "it stands still: End goes back to now" in line
@@ -353,7 +353,7 @@ def test_the_legend_explains_what_is_in_view() -> None:
     assert "both" not in text_of(legend_line([plain], "lock", 160))
 
 
-def test_exact_holds_of_a_traced_server_are_read_out_to_the_millisecond() -> None:
+def test_holds_of_a_traced_server_are_shown_to_the_millisecond() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         now = held(112).monotonic_s
         told = tuple(

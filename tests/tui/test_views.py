@@ -150,7 +150,7 @@ def test_another_size_keeps_what_the_cursor_is_on() -> None:
     play(scenario, held(109))
 
 
-def test_the_cursor_moves_by_cells_by_tenths_and_to_both_ends() -> None:
+def test_cursor_moves_by_cells_by_tenths_and_to_both_ends() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await minute(seen, source, 40)
         await seen.press("t")
@@ -280,7 +280,7 @@ def chain() -> Snapshot:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_tree_has_the_worst_first_with_how_many_they_block(size: tuple[int, int]) -> None:
+def test_tree_has_the_worst_first_with_how_many_they_block(size: tuple[int, int]) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Blocking tree", "└ 4715")
@@ -300,7 +300,7 @@ def test_nobody_waits_is_said() -> None:
     play(scenario, picture([lock(1)]))
 
 
-def test_a_cycle_is_marked_and_called_a_deadlock_where_a_finding_says_so() -> None:
+def test_cycle_is_marked_and_called_deadlock_only_with_a_finding() -> None:
     locks = [
         lock(1, name="app.a", state="contended", holders=(holder(4711),), waiters=(waiter(4712),)),
         lock(2, name="app.b", state="contended", holders=(holder(4712),), waiters=(waiter(4711),)),
@@ -333,7 +333,7 @@ def test_a_holder_that_is_not_known_is_not_called_nobody() -> None:
     play(scenario, picture(locks, [master(), worker(4712), worker(4713)]))
 
 
-def test_enter_opens_the_worker_or_the_lock_and_the_cursor_stays_on_it() -> None:
+def test_enter_opens_the_worker_or_lock_and_the_cursor_stays() -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("w", "down", "enter")
         await seen.sees("Worker 4712")

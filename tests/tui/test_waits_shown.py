@@ -141,7 +141,7 @@ def through_a_pipe() -> Snapshot:
     return picture((), there, waits=graph(waits, {pid(4711): 1, pid(4712): 2}), findings=(judged,))
 
 
-def test_ring_through_a_pipe_and_an_end_is_marked_where_it_hangs() -> None:
+def test_ring_through_pipe_and_process_end_is_marked_where_stuck() -> None:
     snapshot = through_a_pipe()
     marks = Marks(snapshot)
     things = [node.target for node, _ in walk(forest(snapshot.waits)) if node.wait is None and not node.again]
@@ -348,14 +348,14 @@ def test_a_full_pipe_has_its_readers_and_enter_opens_one() -> None:
     play(scenario, graphed([wait(thread(4712), pipe(), Wakers((), (pid(4711),)))], 4711, 4712))
 
 
-def test_a_lock_behind_a_ring_is_called_stuck_in_the_tree() -> None:
+def test_lock_behind_a_ring_is_called_stuck_in_the_tree() -> None:
     snapshot = ring()
     shown = [row.cells for row in reversed(list(blocking_rows(snapshot, forest(snapshot.waits))))]
     states = {each[0].text.split()[-1]: each[1].text for each in shown if each[0].text.endswith(("a", "b", "c"))}
     assert states == {"a": "↻ deadlock", "b": "↻ deadlock", "c": "⚠ stuck"}
 
 
-def test_the_details_say_where_a_process_waits_and_who_could_wake_it() -> None:
+def test_details_show_where_a_process_waits_and_its_possible_wakers() -> None:
     joined = wait(thread(4711), Target(WaitKind.PROCESS_END, "", process=pid(4712)), Wakers((), (pid(4712),)))
     snapshot = graphed([replace(joined, site="app.py:7 in main")], 4711, 4712)
     told = [entry.value for entry in subjects.entries(pid(4711), snapshot)]

@@ -16,7 +16,7 @@ def claims(*counts: tuple[ProcessId, int]) -> list[Claim]:
     return [Claim(process, count, 7) for process, count in counts]
 
 
-def test_a_count_of_zero_is_a_baseline_whatever_the_lock_does() -> None:
+def test_count_of_zero_is_a_baseline_in_any_state() -> None:
     baselines = Baselines()
     baselines.note(claims((P, 0), (Q, 1)))
     assert baselines.known == {P: Baseline(0, proven=True)}
@@ -89,7 +89,7 @@ def test_unproven_counts_are_sampled_more_often() -> None:
     assert not baselines.due(10.0 + Baselines.SOON_S)
 
 
-def test_what_is_proven_stays_proven_when_it_is_seen_again_running() -> None:
+def test_proven_baseline_stays_proven_when_the_process_runs_again() -> None:
     baselines = Baselines()
     baselines.sample_free(10.0, claims((P, 1)), asleep={P})
     baselines.sample_free(11.0, claims((P, 1)), asleep=())
@@ -104,7 +104,7 @@ def test_a_lower_count_takes_an_assumption_back() -> None:
     assert baselines.known == {P: Baseline(0, proven=True)}
 
 
-def test_a_sample_is_due_at_once_and_then_after_a_while() -> None:
+def test_sample_is_due_at_once_and_then_after_an_interval() -> None:
     baselines = Baselines()
     assert baselines.due(0.0)
     baselines.sample_free(10.0, [], asleep=())

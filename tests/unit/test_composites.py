@@ -65,12 +65,12 @@ def test_each_primitive_is_recognised_alone(name: str, shapes: list[tuple[int, i
     assert grouped(*shapes) == expected
 
 
-def test_a_queue_without_limit_is_recognised_while_it_is_in_use() -> None:
+def test_queue_without_limit_is_recognised_while_in_use() -> None:
     assert grouped(LOCK, (1, 1, 0), semaphore(SEM_VALUE_MAX - 1000)) == ["Queue", "Queue", "queue"]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["Condition", "Event", "Queue", "JoinableQueue"])))
-def test_primitives_made_one_after_the_other_in_any_order_are_told_apart(order: tuple[str, ...]) -> None:
+def test_primitives_made_consecutively_in_any_order_are_distinguished(order: tuple[str, ...]) -> None:
     shapes = {"Condition": CONDITION, "Event": EVENT, "Queue": QUEUE, "JoinableQueue": JOINABLE}
     found = grouped(*[shape for name in order for shape in shapes[name]])
     assert [f.lower() for f in found] == [name.lower() for name in order for _ in shapes[name]]
@@ -121,7 +121,7 @@ def test_what_different_processes_map_is_never_one_primitive() -> None:
     assert parts(semaphores, mapped) == {}
 
 
-def test_what_two_workers_made_in_turns_is_told_apart_by_who_maps_it() -> None:
+def test_primitives_two_workers_made_alternately_are_distinguished_by_their_mappers() -> None:
     ours, theirs = made(*CONDITION), made(*CONDITION)
     mixed = [m for pair in zip(ours, theirs, strict=True) for m in pair]
     semaphores = [Made(SemId(0, 27, at), m.kind, m.maxvalue, m.value) for at, m in enumerate(mixed)]

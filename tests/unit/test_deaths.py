@@ -157,7 +157,7 @@ def test_a_certificate_says_who_has_been_stuck_since() -> None:
     assert any("2 threads stuck since: app.lock" in line for line in report(picture))
 
 
-def test_nobody_is_stuck_behind_a_death_if_the_lock_is_not_orphaned() -> None:
+def test_nobody_is_stuck_behind_a_death_without_an_orphaned_lock() -> None:
     held = lock(holders=(holder(14, 1.0),), waiters=(waiter(12, 3.0),))
     death = Death(pid(11), "worker", DeathCause.SIGNAL, -9, 4.0, (HeldAtDeath(held.id, "app.lock"),))
     assert certificate(death, snapshot(held)) == "was killed by SIGKILL"

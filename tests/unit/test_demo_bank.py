@@ -16,7 +16,7 @@ def test_a_lock_that_works_lets_one_in_and_loses_nothing() -> None:
     assert (state.most_inside, state.payments, state.lost) == (1, 2, 0)
 
 
-def test_two_inside_at_once_are_counted_and_so_is_what_was_paid_but_not_booked() -> None:
+def test_two_inside_at_once_and_unbooked_payments_are_counted() -> None:
     state = fold(BOTH_AT_ONCE, START - AMOUNT)
     assert (state.most_inside, state.payments, state.lost) == (2, 2, AMOUNT)
 
@@ -26,7 +26,7 @@ def test_who_is_inside_who_waits_and_who_reports() -> None:
     assert (state.inside, state.waiting, state.reporter) == ({1}, {2}, 1)
 
 
-def test_a_worker_that_was_killed_is_not_inside_but_was_the_reporter(tmp_path: Path) -> None:
+def test_killed_worker_is_not_inside_but_was_the_reporter(tmp_path: Path) -> None:
     bank = Bank.in_folder(tmp_path)
     child = os.fork()
     if child == 0:
@@ -38,7 +38,7 @@ def test_a_worker_that_was_killed_is_not_inside_but_was_the_reporter(tmp_path: P
     assert (state.inside, state.reporter, state.most_inside) == (frozenset(), child, 1)
 
 
-def test_a_new_bank_has_the_first_balance_and_keeps_a_new_one(tmp_path: Path) -> None:
+def test_new_bank_has_the_first_balance_and_keeps_changes(tmp_path: Path) -> None:
     assert Bank.in_folder(tmp_path).balance() == START
     Bank.in_folder(tmp_path).set_balance(7)
     assert Bank.in_folder(tmp_path).balance() == 7

@@ -45,13 +45,13 @@ def dumped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return capsys.readouterr().out, state
 
 
-def test_a_dump_is_shown_if_it_is_still_true_when_it_is_there(
+def test_dump_is_shown_if_still_true_when_it_arrives(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert dumped(monkeypatch, capsys, REPORTS) == ("A report is made:\n\n    the picture\n", REPORTS)
 
 
-def test_a_moment_that_is_over_for_good_before_its_dump_was_taken_is_left_out(
+def test_moment_that_has_passed_before_its_dump_is_omitted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On a slow machine gunicorn kills the worker meanwhile, and nobody makes a second report."""

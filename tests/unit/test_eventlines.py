@@ -36,7 +36,7 @@ def test_the_columns_stay_where_they_are_whatever_the_names() -> None:
         assert line.index(f"  {each.event} ") == lines[0].index("  acquired ")
 
 
-def test_of_a_long_name_the_end_is_shown_and_json_has_all_of_it() -> None:
+def test_long_name_shows_its_end_and_json_has_it_all() -> None:
     (line,) = text_lines([([event(LONG)], {})], colour=False)
     assert f"…{LONG[-29:]}  at once" in line
     assert json.loads(next(json_lines([([event(LONG)], {})])))["name"] == LONG

@@ -25,7 +25,7 @@ def at_most(number: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def test_a_process_that_cannot_be_asked_for_want_of_a_file_is_not_told_to_have_ended() -> None:
+def test_lack_of_descriptors_is_not_mistaken_for_an_ended_process() -> None:
     own = read_stat(os.getpid())
     assert own is not None
     with at_most(0):
@@ -40,7 +40,7 @@ def test_a_process_that_cannot_be_asked_for_want_of_a_file_is_not_told_to_have_e
             read_thread(os.getpid(), os.getpid())
 
 
-def test_as_many_are_allowed_as_the_hard_limit_lets_there_be() -> None:
+def test_limit_of_open_files_is_raised_to_the_hard_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with at_most(64):
         files.allow_many()

@@ -123,7 +123,7 @@ def private_wait(name: str, waited_s: float) -> ThreadLock:
     return replace(thread_lock(name, workers=0), processes=(use,))
 
 
-def test_wait_of_a_lock_that_got_a_name_is_not_over() -> None:
+def test_wait_goes_on_when_its_lock_gets_a_name() -> None:
     threads = (processes()[0], worker(11, threads=4))
     (nameless,) = found(thread_locks=(private_wait("lock", 10.0),), processes=threads)
     assert nameless.code == "long-wait"

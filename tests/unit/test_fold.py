@@ -85,7 +85,7 @@ def test_who_acquires_in_another_thread_has_ended_the_first_hold() -> None:
     assert holds(state) == {20: 2}
 
 
-def test_the_time_of_a_hold_counts_for_the_line_that_acquired() -> None:
+def test_hold_time_counts_for_the_line_that_acquired() -> None:
     state = fold(
         State(), events(record(EventType.ACQUIRED, 10, 1, 0, site=5), record(EventType.RELEASED, 20, 2, 10, site=6))
     )
@@ -97,7 +97,7 @@ def test_a_process_that_exits_holds_nothing() -> None:
     assert state.cells == {}
 
 
-def test_acts_of_a_process_after_its_exit_are_counted_and_no_more() -> None:
+def test_acts_of_a_process_after_its_exit_are_only_counted() -> None:
     after = [record(EventType.FAILED, 30, 3, 1), record(EventType.ACQUIRED, 40, 4, 0)]
     first = [record(EventType.ACQUIRED, 10, 1, 0), record(EventType.EXITING, 20, 2, lock=None)]
     state = fold(State(), events(*first, *after))
@@ -136,7 +136,7 @@ def test_the_file_says_how_much_was_lost() -> None:
     assert state.lost == 7, "also when its process has gone"
 
 
-def test_a_state_file_puts_right_what_a_lost_event_left_wrong() -> None:
+def test_state_file_corrects_what_a_lost_event_left_wrong() -> None:
     state = fold(State(), events(record(EventType.ACQUIRED, 10, 1, 0)))
     state = fold(state, files(S, state_file(P, book())))
     assert holds(state) == {}
@@ -150,14 +150,14 @@ def test_an_event_that_is_newer_than_the_file_stands() -> None:
     assert holds(fold(state, files(S + LAG_NS // 2, state_file(P, book())))) == {S: P.pid}, "written a little later"
 
 
-def test_an_event_that_is_older_than_the_file_changes_no_holder() -> None:
+def test_event_older_than_the_file_changes_no_holder() -> None:
     state = fold(State(), files(S, state_file(P, book())))
     state = fold(state, events(record(EventType.ACQUIRED, S // 2, 1, 0)))
     assert holds(state) == {}
     assert total(state.tallies[LOCK].values()).acquired == 1, "but it happened"
 
 
-def test_a_hold_that_moved_while_it_was_read_is_not_believed() -> None:
+def test_hold_that_moved_while_being_read_is_not_believed() -> None:
     state = fold(State(), files(S, state_file(P, book(since_ns=5, steady=False))))
     assert holds(state) == {}
 
@@ -173,7 +173,7 @@ def test_the_counts_of_a_process_that_ended_are_kept() -> None:
 # ---- bounds
 
 
-def test_what_is_known_of_locks_that_are_gone_does_not_grow_for_ever() -> None:
+def test_memory_of_vanished_locks_is_bounded() -> None:
     state = fold(State(), files(S, state_file(P, book(acquired=1))))
     state = fold(state, events(record(EventType.ACQUIRED, S + 1, 1, 0)))
     assert state.tallies

@@ -133,7 +133,7 @@ def test_a_thread_that_sleeps_in_futex_has_its_stack_pointer() -> None:
     assert thread.stack == 0x7FFE2AD1C3C0
 
 
-def test_the_run_time_of_a_thread_grows_and_of_none_is_not_known() -> None:
+def test_run_time_grows_and_is_unknown_for_a_missing_thread() -> None:
     pid, tid = os.getpid(), threading.get_native_id()
     before = run_time(pid, tid)
     if before is None:
@@ -148,7 +148,7 @@ def test_the_run_time_of_a_thread_grows_and_of_none_is_not_known() -> None:
     assert run_time(pid, 1 << 22) is None
 
 
-def test_zeros_of_a_kernel_that_does_not_count_are_no_run_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zeros_from_a_kernel_that_does_not_count_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(futex, "read_whole", lambda path, limit: b"0 0 0\n")
     assert run_time(os.getpid(), os.getpid()) is None
     assert run_time_ns(os.getpid(), os.getpid()) is None

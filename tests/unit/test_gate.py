@@ -10,7 +10,7 @@ LOOPBACK = gate_for("127.0.0.1", ["box"])
 EVERYWHERE = gate_for("0.0.0.0", ["Box"])
 
 
-def test_every_gate_has_a_key_of_its_own_that_does_not_show() -> None:
+def test_every_gate_has_its_own_key_hidden_from_repr() -> None:
     one, other = gate_for("127.0.0.1"), gate_for("127.0.0.1")
     assert one.token != other.token
     assert len(one.token) >= 43  # 256 bits

@@ -11,7 +11,7 @@ from semtrace.observe.history.history import CpuMeter, Since
 P, Q = ProcessId(11, 1000), ProcessId(12, 1000)
 
 
-def test_since_begins_with_the_first_sight_and_is_none_until_the_second() -> None:
+def test_since_starts_at_first_sight_but_is_none_until_later() -> None:
     since: Since[str] = Since()
     since.update(10.0, ["a"])
     assert since.seconds(10.0, "a") is None
@@ -30,7 +30,7 @@ def test_since_begins_anew_after_an_absence() -> None:
     assert since.seconds(13.0, "a") == 1.0
 
 
-def test_cpu_is_not_known_at_first_and_then_of_the_last_second() -> None:
+def test_cpu_is_unknown_at_first_then_of_the_last_second() -> None:
     meter = CpuMeter()
     assert meter.percent(P, 0.0, 100) is None
     assert meter.percent(P, 0.0, 100) is None
@@ -40,7 +40,7 @@ def test_cpu_is_not_known_at_first_and_then_of_the_last_second() -> None:
     assert shown == 0
 
 
-def test_cpu_never_falls_below_zero_and_a_process_that_left_is_forgotten() -> None:
+def test_cpu_is_never_negative_and_forgets_a_process_that_left() -> None:
     meter = CpuMeter()
     meter.percent(P, 0.0, 100)
     assert meter.percent(P, 1.0, 50) == 0

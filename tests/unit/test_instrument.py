@@ -332,7 +332,7 @@ def test_more_locks_than_slots_are_plain(base: Path) -> None:
     assert len(states(base)[ME].locks) == wire.LOCK_SLOTS
 
 
-def test_an_error_of_ours_switches_tracing_off_and_is_logged_once(
+def test_internal_error_switches_tracing_off_and_is_logged_once(
     base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lock, other = semtrace.Lock("orders"), semtrace.RLock("other")
@@ -402,7 +402,7 @@ def agree(lock: Any, base: Path) -> None:
     assert lock._semlock._get_value() == 1
 
 
-def test_a_timeout_raised_by_a_handler_while_waiting_goes_to_the_caller(base: Path) -> None:
+def test_timeout_raised_by_a_signal_handler_reaches_the_waiting_caller(base: Path) -> None:
     lock = semtrace.Lock("orders")
     lock.acquire()
 

@@ -34,14 +34,14 @@ def test_who_never_had_a_picture_has_no_last_one() -> None:
     assert LastPicture().ended(1.0) is None
 
 
-def test_the_last_picture_is_the_one_from_before_the_workers_went() -> None:
+def test_last_picture_is_from_before_the_workers_left() -> None:
     healthy = lock(holders=(holder(11),), waiters=(waiter(12), waiter(13)))
     full = at(10.0, healthy)
     end = ended(full, at(10.1, SUSPECT, workers=1), at(10.2, SUSPECT, workers=0), at(10.4, SUSPECT, workers=0))
     assert end == replace(full, alive=False)
 
 
-def test_what_was_wrong_stays_said_though_the_last_looks_show_nothing() -> None:
+def test_findings_stay_though_the_last_snapshots_show_nothing() -> None:
     end = ended(at(8.0, ORPHAN), at(9.9, SUSPECT), at(10.0, SUSPECT, workers=0))
     assert [finding.code for finding in end.findings] == ["orphaned-lock"]
     assert end.locks == (ORPHAN,)
@@ -58,13 +58,13 @@ def test_who_was_killed_is_still_there_but_waits_no_more() -> None:
     assert ended(at(10.0, ORPHAN), at(10.1, ORPHAN), at(10.2, killed)).monotonic_s == 10.1
 
 
-def test_who_waited_is_not_forgotten_where_only_the_looks_after_they_were_killed_could_prove_it() -> None:
+def test_waiters_stay_if_only_snapshots_after_their_death_prove_it() -> None:
     doubted, killed = replace(SUSPECT, waiters=ORPHAN.waiters), replace(ORPHAN, waiters=())
     end = ended(at(10.0, doubted), at(10.1, killed), at(10.2, killed, workers=0))
     assert end.locks == (ORPHAN,)
 
 
-def test_looks_that_are_far_apart_keep_the_one_before_the_last_too() -> None:
+def test_sparse_snapshots_keep_the_one_before_the_last_too() -> None:
     assert ended(at(6.0, ORPHAN), at(10.0, replace(ORPHAN, waiters=())), at(14.0, workers=0)).locks == (ORPHAN,)
     assert ended(at(6.0, ORPHAN), at(10.0, lock()), at(14.0, lock())).locks == (lock(),)
 
@@ -76,7 +76,7 @@ def test_a_suspicion_is_not_frozen_in_the_present_tense() -> None:
     assert ended(at(10.0, replace(SUSPECT, reason=lasting, if_ended=None))).locks[0].reason == lasting
 
 
-def test_a_master_that_went_on_without_workers_ends_as_it_was_then() -> None:
+def test_master_that_continued_without_workers_ends_as_it_was() -> None:
     alone = [at(10.0 + i, lock(), workers=0) for i in range(1, 9)]
     assert ended(at(10.0, ORPHAN), *alone) == replace(alone[-1], alive=False)
 

@@ -51,7 +51,7 @@ def test_each_instruction_has_the_line_that_python_gives(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_frame_that_has_not_begun_is_at_its_first_line(version: str) -> None:
+def test_frame_that_has_not_begun_is_at_its_first_line(version: str) -> None:
     major, minor = map(int, version.split("."))
     assert line_at((major, minor), b"", 7, -1) == 7
 

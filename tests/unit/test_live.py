@@ -17,7 +17,7 @@ from semtrace.tui.remembered import Order
 
 
 @pytest.mark.parametrize("may", ["look", "act"])
-def test_who_looks_from_a_browser_writes_nothing_on_the_servers_disk(
+def test_viewer_in_a_browser_writes_nothing_to_the_servers_disk(
     may: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -36,7 +36,7 @@ def test_who_looks_from_a_browser_writes_nothing_on_the_servers_disk(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_release_that_is_under_way_is_not_left_half_done(
+def test_release_in_progress_is_completed_before_the_view_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun, may_end = threading.Event(), threading.Event()

@@ -29,7 +29,7 @@ def _mine() -> str:
     return f"{os.getpid()}-{start_ticks(os.getpid())}"
 
 
-def test_a_log_bears_the_name_of_its_server_and_goes_on_being_written(directory: Path) -> None:
+def test_log_has_the_name_of_its_server_and_stays_writable(directory: Path) -> None:
     descriptor, made = logfiles.make()
     named = logfiles.name_after(made, os.getpid())
     os.write(descriptor, b"said")
@@ -39,7 +39,7 @@ def test_a_log_bears_the_name_of_its_server_and_goes_on_being_written(directory:
     assert (named.read_text(), named.stat().st_mode & 0o777) == ("said", 0o600)
 
 
-def test_the_log_of_a_server_that_has_ended_goes_and_that_of_one_that_runs_stays(directory: Path) -> None:
+def test_log_of_an_ended_server_is_removed_others_stay(directory: Path) -> None:
     names = []
     with subprocess.Popen(["sleep", "60"]) as server:
         for pid in (server.pid, os.getpid()):
@@ -109,7 +109,7 @@ def test_a_directory_that_is_not_there_is_none(directory: Path) -> None:
     logfiles.sweep(directory / "no")
 
 
-def test_a_run_removes_the_logs_of_earlier_ones_and_keeps_its_own_until_it_has_read_it(directory: Path) -> None:
+def test_run_removes_older_logs_and_keeps_its_own_until_read(directory: Path) -> None:
     (directory / GONE).touch()
     launched = Launched(["sh", "-c", "echo said"])
     wait_until(lambda: not launched.running)
@@ -121,7 +121,7 @@ def test_a_run_removes_the_logs_of_earlier_ones_and_keeps_its_own_until_it_has_r
     assert list(directory.iterdir()) == []
 
 
-def test_the_last_lines_of_a_long_log_that_somebody_removed_are_told(directory: Path) -> None:
+def test_last_lines_of_a_long_deleted_log_are_shown(directory: Path) -> None:
     launched = Launched(["sh", "-c", "yes | head -c 3000000; echo; echo last"])
     wait_until(lambda: not launched.running)
     launched.log.unlink()
@@ -140,7 +140,7 @@ def test_without_a_place_for_its_output_nothing_is_started(directory: Path, monk
         Launched(["sh", "-c", "echo said"])
 
 
-def test_of_a_line_that_does_not_end_the_beginning_is_kept(directory: Path) -> None:
+def test_line_without_an_end_keeps_only_its_beginning(directory: Path) -> None:
     launched = Launched(["sh", "-c", "head -c 2000000 /dev/zero | tr '\\0' x; echo; echo after"])
     wait_until(lambda: not launched.running)
     lines = [line for _ in range(20) for line in launched.output()]
@@ -157,7 +157,7 @@ def test_the_output_is_read_though_its_name_has_gone(directory: Path) -> None:
     launched.forget()
 
 
-def test_a_server_that_takes_its_time_to_stop_is_waited_for_with_a_word(directory: Path) -> None:
+def test_slow_stop_of_a_server_is_announced_and_awaited(directory: Path) -> None:
     slow = "trap 'sleep 1; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
     launched, told = Launched(["sh", "-c", slow]), list[str]()
     wait_until(lambda: launched.last_lines() == ["ready"])

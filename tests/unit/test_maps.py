@@ -41,7 +41,7 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 SEMAPHORE = b"7f7ff7fc9000-7f7ff7fca000 rw-s 00000000 00:1b 3   /dev/shm/sem.iVc3bq (deleted)\n"
 
 
-def test_the_line_of_an_unlinked_semaphore_gives_its_identity_address_and_temporary_name() -> None:
+def test_line_of_an_unlinked_semaphore_gives_identity_address_and_name() -> None:
     assert semaphores_in(parse_mappings(SEMAPHORE)) == [
         SemMapping(SemId(0, 0x1B, 3), 0x7F7FF7FC9000, "/dev/shm/sem.iVc3bq")
     ]
@@ -68,13 +68,13 @@ def test_what_is_not_a_semaphore_is_not_taken_for_one(what: str, line: bytes) ->
     assert semaphores_in(parse_mappings(line)) == []
 
 
-def test_a_path_keeps_its_blanks_and_the_kernels_escape_of_a_newline() -> None:
+def test_path_keeps_its_blanks_and_the_kernels_escaped_newline() -> None:
     line = rb"1000-2000 r-xp 00000000 fd:01 7                  /opt/my app/a\012b (deleted) (deleted)"
     (mapping,) = parse_mappings(line)
     assert mapping.path == r"/opt/my app/a\012b (deleted) (deleted)"
 
 
-def test_a_name_that_itself_ends_in_deleted_loses_only_the_kernels_mark() -> None:
+def test_name_ending_in_deleted_loses_only_the_kernels_mark() -> None:
     line = b"1000-2000 rw-s 00000000 00:1b 3 /dev/shm/sem.a (deleted) (deleted)"
     assert semaphores_in(parse_mappings(line))[0].path == "/dev/shm/sem.a (deleted)"
 
@@ -85,7 +85,7 @@ def test_a_path_that_is_no_utf8_survives() -> None:
 
 
 @pytest.mark.parametrize("separator", [b"\x0b", b"\x0c", b"\x1c", b"\x85", b"\r"])
-def test_a_path_with_a_control_character_does_not_break_the_line(separator: bytes) -> None:
+def test_control_character_in_a_path_does_not_break_the_line(separator: bytes) -> None:
     """Only "\\n" is escaped by the kernel (fs/proc/task_mmu.c: seq_path with "\\n")."""
     line = b"1000-2000 rw-s 00000000 00:1b 3 /dev/shm/sem.a" + separator + b"b\n"
     (found,) = semaphores_in(parse_mappings(line))
@@ -173,7 +173,7 @@ def test_the_identity_is_that_of_the_file(own_locks: set[str]) -> None:
         assert SemId(os.major(info.st_dev), os.minor(info.st_dev), info.st_ino) in known
 
 
-def test_a_shared_file_whose_path_is_too_long_for_the_ioctl_hides_no_semaphore(
+def test_shared_file_with_an_overlong_path_hides_no_semaphore(
     own_locks: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -322,7 +322,7 @@ def test_touched_of_every_private_mapping_of_this_process_agrees() -> None:
         assert _pages(scanned, m.start) <= _pages(read, m.start) <= _pages(later, m.start)
 
 
-def test_where_the_kernel_does_not_say_all_of_it_counts_as_touched() -> None:
+def test_everything_counts_as_touched_where_the_kernel_is_silent() -> None:
     assert list(pages.touched(2**22 + 1, 4096, 8192)) == [(4096, 8192)]
 
 

@@ -50,7 +50,7 @@ def test_a_read_gives_what_lies_there(area: Area) -> None:
     assert area.memory.u64(address) == 0x0807060504030201
 
 
-def test_a_read_that_reaches_into_the_hole_is_none_and_never_short(area: Area) -> None:
+def test_read_reaching_into_the_hole_is_none_and_never_short(area: Area) -> None:
     edge = area.start + 4 * PAGE_SIZE
     assert area.memory.read(edge - 8, 8) == bytes(8)
     assert area.memory.read(edge - 7, 8) is None
@@ -67,7 +67,7 @@ def test_an_address_that_cannot_be_is_none(address: int) -> None:
         assert memory.cstring(address) is None
 
 
-def test_a_string_may_end_at_the_last_byte_before_the_hole(area: Area) -> None:
+def test_string_may_end_at_the_last_byte_before_the_hole(area: Area) -> None:
     address = area.put(4 * PAGE_SIZE - 6, b"hello\0")
     assert area.memory.cstring(address) == b"hello"
 
@@ -85,7 +85,7 @@ def test_a_string_longer_than_the_limit_is_none(area: Area) -> None:
 
 
 @pytest.mark.parametrize("piece", [64, PAGE_SIZE, 3 * PAGE_SIZE, 1 << 19])
-def test_search_finds_what_lies_across_pieces_and_on_both_sides_of_a_hole(area: Area, piece: int) -> None:
+def test_search_finds_matches_across_pieces_and_around_a_hole(area: Area, piece: int) -> None:
     offsets = [0, 60, PAGE_SIZE - 3, 4 * PAGE_SIZE - 5, 5 * PAGE_SIZE, 8 * PAGE_SIZE - 5]
     for at in offsets:
         area.put(at, b"NEEDL")
@@ -133,7 +133,7 @@ def test_words_are_found_in_every_piece_that_is_read() -> None:
     assert [at - start for at, _ in found] == offsets
 
 
-def test_an_ended_process_reads_as_none_even_through_the_open_file() -> None:
+def test_ended_process_reads_as_none_through_the_open_file() -> None:
     command = [sys.executable, "-c", "input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process, Memory(process.pid) as memory:
         process.kill()

@@ -242,7 +242,7 @@ def test_deaths_are_counted_by_their_certificates(how: DeathCause, code: int, ex
     assert {cause: count for cause, count in after.deaths.items() if count} == {expected: 1}, "once"
 
 
-def test_death_is_counted_when_its_cause_is_known_or_never_will_be() -> None:
+def test_death_is_counted_when_its_cause_is_known_or_unknowable() -> None:
     early = Death(sick.pid(13), "worker", DeathCause.UNKNOWN, None, 0.5)
     for later, expected in (
         (replace(early, cause=DeathCause.TIMEOUT, exit_code=0), Cause.TIMEOUT),
@@ -358,7 +358,7 @@ def test_textfile_appears_in_one_step_and_everybody_reads_it(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a directory to another user")
-def test_textfile_lies_in_a_directory_of_another_user_but_follows_no_link(tmp_path: Path) -> None:
+def test_textfile_in_another_users_directory_is_allowed_without_links(tmp_path: Path) -> None:
     """As /var/lib/prometheus/node-exporter does on Debian."""
     theirs, elsewhere = tmp_path / "prometheus", tmp_path / "elsewhere"
     for each in (theirs, theirs / "node-exporter", elsewhere):
@@ -378,7 +378,7 @@ def test_textfile_lies_in_a_directory_of_another_user_but_follows_no_link(tmp_pa
     assert not (theirs / "semtrace.prom").exists()
 
 
-def test_textfile_that_cannot_be_written_later_stays_and_is_reported_once(tmp_path: Path) -> None:
+def test_textfile_that_becomes_unwritable_stays_and_is_reported_once(tmp_path: Path) -> None:
     """A file that is removed, or a command that ends, takes its series along: then no alert fires."""
     said: list[str] = []
     folder = tmp_path / "folder"

@@ -37,7 +37,7 @@ def test_a_hostile_child_names_no_lock_of_the_server(monkeypatch: pytest.MonkeyP
     assert names(monkeypatch, users, WORKER, THEIRS) == ["name_of_102"]
 
 
-def test_a_lock_of_one_user_alone_is_named_by_that_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_of_only_one_user_is_named_by_that_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with gunicorn --user and without --preload: the master is root's, the locks are the workers'."""
     users = {ROOT: 0, WORKER: ALICE, THEIRS: ALICE}
     assert names(monkeypatch, users, WORKER, THEIRS) == ["name_of_102", "name_of_103"]

@@ -259,7 +259,7 @@ def test_hostile_debug_offsets_are_refused_or_small(words: list[int], small: boo
 
 @EXAMPLES
 @given(header=st.binary(max_size=400), number=st.integers(0, 1 << 32))
-def test_a_hostile_elf_image_is_no_image_or_has_no_symbols(header: bytes, number: int) -> None:
+def test_hostile_elf_image_is_rejected_or_has_no_symbols(header: bytes, number: int) -> None:
     noise = Noise(number)
 
     class Hostile:

@@ -50,7 +50,7 @@ def test_a_word_that_points_into_the_code_is_found(what: str, word: int, at: int
     assert returns_into(stack_of(word, at), STACK, CODE) is found
 
 
-def test_a_stack_that_ends_before_the_window_is_read_to_its_end() -> None:
+def test_stack_shorter_than_the_window_is_read_to_its_end() -> None:
     to_page = 4096 - STACK % 4096
     assert returns_into(stack_of(INSIDE, 424, to_page), STACK, CODE) is True
     assert returns_into(stack_of(0, 424, to_page), STACK, CODE) is False
@@ -117,11 +117,11 @@ def test_all_code_of_the_file_that_has_acquire_is_meant(derived: bool) -> None:
 @pytest.mark.parametrize(
     ("what", "acquire"), [("linked into the interpreter", LIBRARY + 8), ("not in code", 0x7F0000000010), ("gone", 0)]
 )
-def test_where_it_cannot_be_told_from_other_code_nothing_is_known(what: str, acquire: int) -> None:
+def test_indistinguishable_code_makes_the_acquire_unknown(what: str, acquire: int) -> None:
     assert acquiring_code(process(acquire), [TYPE], MAPPINGS) is None
 
 
-def test_methods_without_end_and_types_that_are_their_own_base_are_left() -> None:
+def test_endless_methods_and_self_based_types_are_ignored() -> None:
     hostile = process(MODULE)
     hostile.parts[METHODS] = struct.pack("=QQQQ", OTHER_NAME, LIBRARY, 0, 0) * 4096
     hostile.parts[TYPE] = type_object(METHODS, TYPE)

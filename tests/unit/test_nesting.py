@@ -36,7 +36,7 @@ def pairs(state: State) -> set[tuple[SemId, SemId]]:
     return {(each.outer, each.inner) for each in state.nestings}
 
 
-def test_what_is_taken_inside_what_is_told_with_its_lines_and_thread() -> None:
+def test_nested_acquire_has_both_locks_lines_and_its_thread() -> None:
     state = fold(watched(), events(*acts((TOOK, A), site=5), *acts((TOOK, B), first=2, site=6)))
     ((nesting, threads),) = state.nestings.items()
     assert (nesting.outer, nesting.inner, nesting.outer_site, nesting.inner_site) == (A, B, 5, 6)
@@ -96,7 +96,7 @@ def test_a_signal_is_neither_and_a_semaphore_only_stands_beside() -> None:
     assert [(each.outer, each.inner, each.also_held) for each in state.nestings] == [(A, B, {GATE})]
 
 
-def test_after_a_loss_nothing_is_said_until_a_file_tells_what_is_held() -> None:
+def test_after_a_loss_nesting_waits_for_a_file_with_holds() -> None:
     """What never came may be a release, or the acquire of a lock that is held around all that follows."""
     state = fold(watched(), events(*acts((TOOK, A)), *acts((TOOK, B), (TOOK, GATE), first=5)))
     assert pairs(state) == set()
@@ -109,7 +109,7 @@ def test_after_a_loss_nothing_is_said_until_a_file_tells_what_is_held() -> None:
     assert all(GATE in {each.outer, *each.also_held} for each in state.nestings)
 
 
-def test_what_was_held_before_the_viewing_stands_beside_but_is_not_itself_taken_around() -> None:
+def test_hold_from_before_tracing_accompanies_a_nesting_without_starting_one() -> None:
     state = fold(watched(book(lock=GATE, since_ns=5, tid=P.pid)), events(*acts((TOOK, A), (TOOK, B))))
     assert [(each.outer, each.inner, each.also_held) for each in state.nestings] == [(A, B, {GATE})]
 
@@ -135,7 +135,7 @@ def test_what_a_server_can_make_us_remember_is_bounded() -> None:
     assert len(state.held[P][P.pid]) < 20
 
 
-def test_a_picture_has_only_pairs_in_both_orders_and_no_line_that_gives_up() -> None:
+def test_snapshot_has_only_pairs_in_both_orders_without_timeouts() -> None:
     there = acts((TOOK, A), (TOOK, B), (GAVE, B), (GAVE, A))
     state = fold(watched(), events(*there))
     assert tracing(state, 3 * S, True, {}).orders == ()

@@ -176,7 +176,7 @@ def test_which_entries_show_a_common_page(what: str, one: list[int], other: list
     assert found == ([(0, 2 * PAGE_SIZE)] if is_common else []), what
 
 
-def test_each_of_the_others_is_asked_until_all_is_in_common() -> None:
+def test_relatives_are_asked_until_all_pages_are_in_common() -> None:
     mine, same, another = Table(PRESENT | 7), Table(PRESENT | 7), Table(PRESENT | 8)
     found = common_parts(mine, [another, same, another], 0, PAGE_SIZE)  # type: ignore[list-item, arg-type]
     assert found == [[], [(0, PAGE_SIZE)]]
@@ -211,13 +211,13 @@ def test_common_pages_are_searched_once_and_all_others_again(pair: Pair) -> None
     assert spared == (PAGES - 2) * PAGE_SIZE
 
 
-def test_what_was_written_after_the_search_of_the_parent_is_found(pair: Pair) -> None:
+def test_page_written_after_the_search_of_the_parent_is_searched(pair: Pair) -> None:
     with searches(pair) as (_, child):
         pair.do("child", f"put(2, {WORD!r})")
         assert (pair.start + 2 * PAGE_SIZE, 1) in child.find_words(pair.start, pair.end, WANTED)
 
 
-def test_a_search_that_was_spared_pages_is_as_old_as_the_one_that_read_them(pair: Pair) -> None:
+def test_search_that_spared_pages_is_as_old_as_its_source(pair: Pair) -> None:
     with searches(pair, began_s=1.0) as (_, child):
         assert child.began_s == 2.0
         child.find_words(pair.start, pair.end, WANTED)
@@ -258,7 +258,7 @@ def searched(watched: Watched, since_s: float, relatives: list[Watched]) -> int:
     return watched.last_search.bytes_spared
 
 
-def test_relatives_count_if_searched_while_the_process_existed_and_not_too_early(pair: Pair) -> None:
+def test_relatives_count_if_searched_within_the_lifetime_and_recently_enough(pair: Pair) -> None:
     pids = (pair.process.pid, pair.child)
     stats = [stat for pid in pids if (stat := read_stat(pid))]
     with contextlib.closing(Watched(stats[0])) as parent, contextlib.closing(Watched(stats[1])) as child:

@@ -14,7 +14,9 @@ from semtrace.errors import EXIT_OK, EXIT_USAGE
 
 @pytest.mark.parametrize("command", ["attach", "dump", "doctor", "events"])
 @pytest.mark.parametrize("word", ["abc", "0", "-1", "1.5", "²"])
-def test_a_pid_that_is_none_is_told_what_a_pid_is(command: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_pid_is_refused_with_where_to_find_one(
+    command: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         parse([command, "--", word])
     said = capsys.readouterr().err
@@ -85,7 +87,7 @@ def test_a_servers_own_command_is_passed_on_as_it_is() -> None:
     assert options.command == ["gunicorn", "-p", "file", "--", "doctor"]
 
 
-def test_help_lists_each_command_once_and_has_an_example_of_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_each_command_once_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert refused("help") == EXIT_OK
     listed = capsys.readouterr().out
     for name in command_line()[1]:

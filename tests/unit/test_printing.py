@@ -43,7 +43,7 @@ def test_the_terminal_obeys_no_title_in_an_error(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "semtrace: process 1 (?]0;mine?) ended\n  say which:\n  ?[31m7  x\n"
 
 
-def test_a_directory_of_semaphores_that_cannot_be_read_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_unreadable_directory_of_semaphores_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(SemtraceError, match=r"cannot look into .*: No such file"):
         list(clean(yes=False, audit=None, say=print, directory=str(tmp_path / "none")))
 

@@ -42,7 +42,7 @@ def test_the_last_parenthesis_ends_the_name_whatever_it_holds(comm: str) -> None
     assert stat.forked
 
 
-def test_a_name_that_is_no_utf8_is_shown_with_a_replacement() -> None:
+def test_name_that_is_not_utf8_gets_replacement_characters() -> None:
     stat = parse_stat(1, b"1 (\xff\xfe) " + FIELDS.encode())
     assert stat is not None
     assert stat.comm == "\ufffd\ufffd"

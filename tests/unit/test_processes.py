@@ -62,7 +62,7 @@ def test_a_padded_title_has_no_empty_words(monkeypatch):
     assert processes.cmdline(os.getpid()) == ("gunicorn: master [a:b]",)
 
 
-def test_the_usage_is_that_of_the_process_and_not_of_a_later_one_with_its_pid():
+def test_usage_is_never_that_of_a_process_reusing_the_pid():
     with start(sys.executable, "-c", "while True: pass") as (popen, _):
         stat = read_stat(popen.pid)
         assert processes.opened(ProcessId(popen.pid, stat.id.start_ticks - 1)) is None

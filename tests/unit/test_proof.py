@@ -116,7 +116,7 @@ def test_too_few_readings_keep_it_open() -> None:
     assert missing(found)
 
 
-def test_a_process_that_was_not_searched_keeps_it_open_and_is_named() -> None:
+def test_unsearched_process_leaves_the_proof_open_and_is_named() -> None:
     what = missing(complete(), [Q])
     assert what
     assert str(Q.pid) in what
@@ -150,7 +150,7 @@ def test_a_process_outside_the_server_keeps_it_open() -> None:
         ("running while the process is being stopped", Sighting(Thread(11, None), True, RunTime(0, 0)), "stopped"),
     ],
 )
-def test_a_thread_that_may_be_about_to_claim_keeps_it_open(where: str, sighting: Sighting, word: str) -> None:
+def test_thread_about_to_claim_leaves_the_proof_open(where: str, sighting: Sighting, word: str) -> None:
     found = suspicion()
     for _ in range(50):
         look(found, sighting)
@@ -182,7 +182,7 @@ def test_a_thread_that_sleeps_elsewhere_does_not(sighting: Sighting) -> None:
         ("wakes up on a slow machine", 10 * MS, 60, False),
     ],
 )
-def test_a_thread_is_clear_if_it_ran_as_no_waiter_does(
+def test_thread_is_clear_if_it_ran_as_no_waiter_does(
     seen: type[Sighting], where: str, ns: int, slices: int, clear: bool
 ) -> None:
     found = suspicion()
@@ -206,7 +206,7 @@ def test_what_ran_before_it_slept_does_not_count() -> None:
     assert found.samples == 1
 
 
-def test_a_thread_that_waited_elsewhere_shows_by_what_it_ran_since() -> None:
+def test_thread_that_waited_elsewhere_is_judged_by_its_run_since() -> None:
     found = suspicion()
     for turn in range(SAMPLES):
         at = turn * 20 * MS
@@ -226,7 +226,7 @@ def test_a_thread_of_which_nothing_is_shown_takes_nothing_back() -> None:
     assert missing(found)
 
 
-def test_one_that_may_be_about_to_claim_takes_all_looks_back() -> None:
+def test_thread_about_to_claim_takes_all_samples_back() -> None:
     found = complete()
     look(found, acquiring())
     for _ in range(SAMPLES - 1):
@@ -273,7 +273,7 @@ def test_a_thread_that_ended_keeps_nothing_open() -> None:
     assert missing(found) is None
 
 
-def test_a_process_of_which_no_thread_could_be_seen_keeps_it_open() -> None:
+def test_process_without_visible_threads_leaves_the_proof_open() -> None:
     """A worker that made itself undumpable after its memory was opened: its memory reads on, its threads do not."""
     found = suspicion()
     for _ in range(5):
@@ -281,7 +281,7 @@ def test_a_process_of_which_no_thread_could_be_seen_keeps_it_open() -> None:
     assert missing(found)
 
 
-def test_one_who_maps_it_and_was_not_looked_at_before_begins_the_looks_anew() -> None:
+def test_newly_found_mapper_restarts_the_samples() -> None:
     """A process outside the server that was just found: it has been there all the while."""
     found = complete()
     both = [ProcessSample(P, [asleep(11)]), ProcessSample(Q, [asleep(12)])]
@@ -316,7 +316,9 @@ def test_who_is_young(what: str, start_ticks: int, threads: int, age_s: float, y
     ("sightings", "counts"),
     [((running(13),), True), ((), True), ((acquiring(13),), False), ((preempted(13, stopped=True),), False)],
 )
-def test_of_a_young_process_only_a_sign_against_the_proof_counts(sightings: tuple[Sighting, ...], counts: bool) -> None:
+def test_only_evidence_against_the_proof_counts_from_a_young_process(
+    sightings: tuple[Sighting, ...], counts: bool
+) -> None:
     found = suspicion()
     for _ in range(SAMPLES):
         found.add_sample(SINCE_S, [ProcessSample(P, [asleep()]), ProcessSample(BORN, sightings, young=True)])
@@ -442,7 +444,7 @@ class Waiter(Mapper):
         return [Sighting(Thread(11, NUMBER, 0x9000), stopped=False, ran=RunTime(500, 1))]
 
 
-def test_look_during_which_a_waiter_ran_is_taken_again_in_the_same_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_in_which_a_waiter_ran_is_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = iter([501, 502])
     monkeypatch.setattr(proving.futex, "run_time", lambda pid, tid: RunTime(next(runs, 500), 1))
     play = Play(monkeypatch, Waiter(), proved=False)
@@ -493,7 +495,7 @@ def test_lock_is_read_less_often_while_memory_is_searched(monkeypatch: pytest.Mo
     assert play.prover._suspicions[SEM].readings >= READINGS
 
 
-def test_a_thread_that_runs_for_a_moment_is_waited_for_in_the_same_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_briefly_running_thread_is_awaited_in_the_same_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Mapper()
     play = Play(monkeypatch, worker)
     play.prover.forget()
@@ -521,7 +523,7 @@ def test_nothing_is_proved_before_the_memory_is_searched(monkeypatch: pytest.Mon
     wait_until(lambda: play.state() == "orphaned", what="the proof")
 
 
-def test_a_newborn_that_grows_old_after_the_proof_does_not_undo_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newborn_that_ages_after_the_proof_does_not_undo_it(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play(monkeypatch, Mapper(), proved=False)
     play.state()
     newborn = Mapper(play.born(920))
@@ -565,13 +567,13 @@ def test_a_suspicion_goes_on_while_a_newborn_cannot_be_read(monkeypatch: pytest.
     wait_until(lambda: play.state() == "orphaned", what="the proof anew, before an act")
 
 
-def test_a_newborn_that_cannot_be_read_may_be_none_if_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_newborn_that_has_ended_does_not_prevent_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play(monkeypatch)
     play.blind(ProcessId(920, 1))
     assert play.state() == "orphaned"
 
 
-def test_one_that_never_can_be_read_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newborn_that_stays_unreadable_is_not_awaited_forever(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play(monkeypatch)
     play.blind(play.born(920))
     assert play.state() == "orphaned"
@@ -581,7 +583,9 @@ def test_one_that_never_can_be_read_is_not_awaited_for_ever(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_who_is_no_newborn_and_cannot_be_read_ends_the_suspicion(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_process_that_is_not_newborn_ends_the_suspicion(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play = Play(monkeypatch)
     if threads == 1:
         play.stats[P.pid] = SimpleNamespace(id=P, ppid=1, threads=1, ended=False)
@@ -591,7 +595,7 @@ def test_who_is_no_newborn_and_cannot_be_read_ends_the_suspicion(threads: int, m
     assert play.state() == "unknown"
 
 
-def test_a_newborn_that_cannot_be_read_excuses_no_claim_and_no_free_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_newborn_excuses_neither_a_claim_nor_a_free_value(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play(monkeypatch)
     play.now = replace(play.now, blind=(play.born(920),), claims=(Claim(P, 1, 7),))
     assert play.state() == "held"
@@ -636,7 +640,7 @@ def test_a_newborn_child_of_a_known_process_is_no_stranger(monkeypatch: pytest.M
     assert not play.invited
 
 
-def test_a_stranger_born_after_the_proof_is_invited_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invited_stranger_born_after_the_proof_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     play = Play(monkeypatch, Mapper())
     play.born(920)
     play.outside = [920]
@@ -679,7 +683,7 @@ def test_what_was_shown_of_one_unit_shows_nothing_of_all() -> None:
     wait_until(lambda: verdict().state == "orphaned", what="a proof of its own")
 
 
-def test_many_suspects_share_the_pauses_and_each_is_judged_by_its_own_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_suspects_share_pauses_and_are_judged_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     many = [SemId(0, 27, inode) for inode in range(100)]
     locked = Reading(0, SEMAPHORE, 1, (Claim(P, 0, 7),))
     now = dict.fromkeys(many, locked)

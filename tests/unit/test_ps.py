@@ -35,7 +35,7 @@ def test_the_table():
     ]
 
 
-def test_what_is_not_known_is_a_dash_and_what_a_server_calls_itself_cannot_command_the_terminal():
+def test_unknowns_are_dashes_and_server_titles_cannot_control_the_terminal():
     server = Server("gunicorn", ProcessId(100, 1), "x\x1b]0;y\x07" + "z" * 99, 1000.0, "alice")
     shown = list(lines([Listing(server, (MASTER,))], 1000.5))
     assert shown[0] == "gunicorn, pid 100, user alice, up 0.5s"

@@ -55,7 +55,7 @@ def thread(frames: Any, tid: Any = None) -> dict[str, Any]:
 
 
 @needs_py_spy
-def test_the_stack_of_a_waiter_is_that_of_its_thread_and_shows_the_source() -> None:
+def test_stack_of_a_waiter_is_its_threads_with_source_lines() -> None:
     with target() as t:
         t.fork("a")
         t.thread("a2", by="a")
@@ -93,7 +93,7 @@ def test_nobody_is_stopped_or_traced_or_sent_a_signal(tmp_path: Path) -> None:
         assert not [call for call in opened if "O_WRONLY" in call or "O_RDWR" in call]
 
 
-def test_without_py_spy_there_are_no_stacks_and_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_py_spy_gives_no_stacks_but_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyspy, "_py_spy", lambda: None)
     taken = pyspy.take([me()])
     assert not taken.of
@@ -151,9 +151,7 @@ def test_processes_and_time_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert not asked
 
 
-def test_a_py_spy_that_hangs_prints_too_much_or_fails_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_py_spy_that_hangs_floods_or_fails_is_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "py-spy"
     monkeypatch.setattr(pyspy, "_py_spy", lambda: lambda pid: pyspy._output(str(fake), pid))
     monkeypatch.setattr(pyspy, "_ONE_S", 0.3)
@@ -174,7 +172,7 @@ def test_a_py_spy_that_hangs_prints_too_much_or_fails_is_given_up(
     assert said == ["py-spy took longer than 0.3 s", much, much, "py-spy: Reason: forbidden"]
 
 
-def test_a_process_that_ran_on_while_it_was_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_that_ran_during_the_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`Bad address` is what py-spy says of a pointer that was let go between two of its reads."""
     fake, asked = tmp_path / "py-spy", tmp_path / "asked"
     monkeypatch.setattr(pyspy, "_py_spy", lambda: lambda pid: pyspy._output(str(fake), pid))
@@ -209,7 +207,7 @@ def test_only_python_source_is_read(tmp_path: Path) -> None:
         assert lines.line(str(tmp_path / name), 1) is None
 
 
-def test_a_file_that_changed_since_the_program_began_has_no_lines(tmp_path: Path) -> None:
+def test_file_changed_since_the_program_began_has_no_lines(tmp_path: Path) -> None:
     source = tmp_path / "a.py"
     source.write_text("first = 1\n")
     os.utime(source, (0, 0))
@@ -238,7 +236,7 @@ def test_a_process_that_ended_has_no_stack() -> None:
 
 
 @needs_py_spy
-def test_that_a_process_has_ended_is_no_problem_and_a_failure_is_told_by_its_cause(
+def test_ended_process_is_no_problem_and_failures_have_a_cause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RUST_BACKTRACE", "full")

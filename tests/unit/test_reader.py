@@ -76,7 +76,7 @@ def test_several_pipes_of_one_viewer_each_get_everything(server: FakeServer, dir
         pipe.close()
 
 
-def test_a_full_pipe_refuses_and_goes_on_when_it_was_read(server: FakeServer, directory: Directory) -> None:
+def test_full_pipe_refuses_events_until_it_is_read(server: FakeServer, directory: Directory) -> None:
     pipe = EventPipe(directory)
     took = 0
     while server.tell(an_event(took + 1)):
@@ -140,7 +140,7 @@ def test_the_users_directory_is_not_followed_either(server: FakeServer, base: Pa
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
-def test_a_directory_with_another_owner_than_its_name_says_is_refused(server: FakeServer) -> None:
+def test_directory_whose_owner_contradicts_its_name_is_refused(server: FakeServer) -> None:
     os.chown(server.path, 12345, -1)
     assert find(server) == []
 
@@ -208,7 +208,7 @@ def test_other_servers_directories_are_not_ours(server: FakeServer) -> None:
     assert list(tracedirs.find([ProcessId(1, 1)])) == []
 
 
-def test_a_directory_named_after_a_launcher_is_found_by_its_state_files(base: Path) -> None:
+def test_directory_named_after_a_launcher_is_found_by_its_files(base: Path) -> None:
     server = FakeServer(base, DEAD, names_process=False)
     me = this_viewer()
     assert list(tracedirs.find([me])) == []
@@ -220,7 +220,7 @@ def test_a_directory_named_after_a_launcher_is_found_by_its_state_files(base: Pa
 # ---- state files
 
 
-def test_a_glance_reads_the_living_and_the_dead_and_changes_nothing(server: FakeServer) -> None:
+def test_poll_reads_the_living_and_the_dead_and_changes_nothing(server: FakeServer) -> None:
     server.write_state(server.process, ACQUIRED=4)
     server.write_state(DEAD, SINCE=77, WHO=wire.who(5, wire.site_id("/app/a.py", 7)))
     before = sorted(path.name for path in server.path.iterdir())

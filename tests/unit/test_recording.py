@@ -168,7 +168,7 @@ def test_damage_is_counted_once_and_reported(tmp_path: Path) -> None:
     assert said == [f"{size(lost)} of {path} are damaged: snapshots are missing there"]
 
 
-def test_a_file_that_is_cut_at_its_end_is_not_called_damaged(tmp_path: Path) -> None:
+def test_file_truncated_at_its_end_is_not_called_damaged(tmp_path: Path) -> None:
     path = write(tmp_path / "x", frames(moving(20)))
     path.write_bytes(path.read_bytes()[:-5])
     said: list[str] = []
@@ -277,7 +277,7 @@ def test_moments_are_understood(text: str, at: float) -> None:
     assert parse_moment(text).within(1_700_000_000.0, 1_700_000_200.0) == pytest.approx(at)
 
 
-def test_a_time_of_the_day_is_the_last_one_before_the_end() -> None:
+def test_time_of_day_is_the_last_one_before_the_end() -> None:
     found = parse_moment("9:05:07.5").within(1_700_000_000.0, 1_700_000_200.0)
     assert 0 <= 1_700_000_201 - found <= 86_400
     assert found % 60 == pytest.approx(7.5)

@@ -88,12 +88,12 @@ def test_release_does_not_wait_for_a_search_without_end(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("which", ["0:27:7", "myapp.lock", "myapp.other", "/mp-abc"])
-def test_a_lock_is_found_by_its_id_and_each_of_its_names(which: str) -> None:
+def test_lock_is_found_by_its_id_and_every_name(which: str) -> None:
     other = _lock(8, name="myapp.b", names=("myapp.b",), shm_name=None)
     assert repair.find([other, ORPHAN], which, 4001) is ORPHAN
 
 
-def test_a_name_of_several_is_ambiguous_and_lists_their_ids_who_maps_each_and_the_command() -> None:
+def test_ambiguous_name_lists_ids_mappers_and_the_command() -> None:
     free = _lock(6, state="free", mapped_by=(THIRD, OTHER))
     with pytest.raises(UsageError, match=r"2 separate locks are called myapp\.lock") as caught:
         repair.find([free, ORPHAN], "myapp.lock", 4001)
@@ -152,7 +152,7 @@ def test_more_units_than_the_kernel_sets_at_once_are_refused() -> None:
 # -- what it says
 
 
-def test_the_evidence_has_the_reason_the_waiters_and_what_would_be_done() -> None:
+def test_evidence_has_the_reason_the_waiters_and_the_plan() -> None:
     text = "\n".join([*report.evidence(ORPHAN), *report.not_done(4001, ORPHAN, "/var/log/a b")])
     assert "locked in 65 readings over 0.4 s" in text
     assert "PID 4002 has waited for at least 12s" in text
@@ -162,7 +162,7 @@ def test_the_evidence_has_the_reason_the_waiters_and_what_would_be_done() -> Non
     assert text.endswith("semtrace release 4001 myapp.lock --yes --audit '/var/log/a b'")
 
 
-def test_one_of_several_locks_of_a_name_is_given_by_its_id() -> None:
+def test_one_of_several_locks_of_a_name_needs_its_id() -> None:
     assert "release 4001 0:27:7 --yes" in "\n".join(report.not_done(4001, replace(ORPHAN, separate=3), None))
 
 
@@ -187,7 +187,7 @@ def test_the_outcome_hides_no_doubt() -> None:
     assert "the server has ended" in "\n".join(report.outcome(_released(now=None)))
 
 
-def test_who_took_it_and_died_at_once_is_named_only_if_nobody_else_can_be_meant() -> None:
+def test_acquirer_that_died_at_once_is_named_only_if_unambiguous() -> None:
     def said(*ended: ProcessId, state: LockState = "orphaned") -> str:
         now = replace(ORPHAN, state=state)
         return "\n".join(report.outcome(_released(got_on=(), now=now, ended=ended)))
@@ -204,7 +204,7 @@ def test_who_took_it_and_died_at_once_is_named_only_if_nobody_else_can_be_meant(
 # -- what is written down
 
 
-def test_an_act_is_said_and_appended_as_a_line_of_json(tmp_path: Path) -> None:
+def test_act_is_printed_and_appended_as_a_json_line(tmp_path: Path) -> None:
     said: list[str] = []
     path = tmp_path / "audit"
     for _ in range(2):
@@ -238,7 +238,7 @@ def test_without_a_file_it_is_only_said() -> None:
     assert said
 
 
-def test_a_file_that_cannot_be_opened_is_an_error_before_anything_is_done(tmp_path: Path) -> None:
+def test_audit_file_that_cannot_be_opened_is_an_early_error(tmp_path: Path) -> None:
     with pytest.raises(SemtraceError, match="cannot open the audit file"):
         Audit(str(tmp_path), print)
 
@@ -267,7 +267,7 @@ def _taking(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_file_that_does_not_take_the_intent_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_audit_file_refusing_the_intent_is_an_error_with_remedy(tmp_path: Path) -> None:
     with (
         Audit(str(tmp_path / "audit"), print) as audit,
         _taking(0),
@@ -289,7 +289,7 @@ def test_what_was_said_of_the_dead_is_told() -> None:
     assert "note: PID 4002, which died, stays recorded as holding it: Read-only" in told
 
 
-def test_a_file_that_takes_nothing_is_an_error_after_it_was_said(tmp_path: Path) -> None:
+def test_audit_file_that_takes_nothing_is_an_error_after_printing(tmp_path: Path) -> None:
     said: list[str] = []
     with Audit(str(tmp_path / "audit"), said.append) as audit, _taking(0), pytest.raises(SemtraceError, match="done"):
         audit.write(release_act(4001, _released()))

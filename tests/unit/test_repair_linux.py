@@ -76,7 +76,7 @@ def test_one_that_its_owner_has_cut_short_is_refused() -> None:
         assert caught.value.remedy == "nothing was done"
 
 
-def test_only_one_may_reserve_it_and_it_is_free_again_when_that_one_closes() -> None:
+def test_only_one_may_reserve_it_until_that_one_closes() -> None:
     with _file() as path:
         with _open(path) as first, _open(path) as second:
             assert first.reserve()
@@ -92,7 +92,7 @@ def test_another_file_of_the_same_name_is_not_opened() -> None:
             open_semaphore(SemId(0, 0, 1), name, [os.getpid()])
 
 
-def test_what_is_not_a_semaphores_size_or_no_file_is_none(tmp_path: Path) -> None:
+def test_file_of_another_size_or_kind_has_no_identity(tmp_path: Path) -> None:
     with _file(bytes(SIZE + 1)) as path:
         assert identity(path.stat()) is None
     assert identity(tmp_path.stat()) is None
@@ -112,7 +112,7 @@ def _used(path: Path, *, for_reading: bool = False) -> bool | None:
         os.close(directory)
 
 
-def test_the_kernel_tells_whether_somebody_has_it_mapped_or_open_for_writing() -> None:
+def test_kernel_reports_whether_it_is_mapped_or_open_for_writing() -> None:
     with _file() as path:
         assert _used(path) is False
         with path.open("r+b") as file:
@@ -146,7 +146,7 @@ def test_a_kernel_that_cannot_tell_of_readers_is_not_believed(monkeypatch: pytes
             assert _used(path, for_reading=True) is True
 
 
-def test_who_opens_it_while_it_is_looked_at_waits_and_is_no_signal_that_kills() -> None:
+def test_opener_waits_during_the_check_and_no_signal_kills() -> None:
     with _file() as path:
         directory = os.open(path.parent, os.O_RDONLY)
         opened = threading.Event()
@@ -186,7 +186,7 @@ def _child(code: str) -> Iterator[subprocess.Popen[bytes]]:
             child.kill()
 
 
-def test_who_sleeps_is_still_until_he_wakes_even_if_only_for_a_moment() -> None:
+def test_sleeper_is_still_until_it_wakes_even_for_a_moment() -> None:
     with _child("[print(len(line), flush=True) for line in sys.stdin.buffer]") as child:
         wait_until(lambda: Stillness([child.pid]).broken_by() is None)
         moment = Stillness([child.pid])

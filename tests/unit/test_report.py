@@ -64,7 +64,7 @@ def line_of(found: list[str], word: str) -> str:
     return line
 
 
-def test_the_head_names_the_server_its_user_and_how_long_it_is_up() -> None:
+def test_head_names_the_server_its_user_and_its_uptime() -> None:
     answer, *heading = lines(lock())[:3]
     assert answer == "OK: 4 workers, 4 busy"
     head = " ".join(heading)
@@ -72,7 +72,7 @@ def test_the_head_names_the_server_its_user_and_how_long_it_is_up() -> None:
         assert word in head
 
 
-def test_every_process_has_its_line_with_what_it_holds_and_waits_for() -> None:
+def test_every_process_has_a_line_with_its_holds_and_waits() -> None:
     everyone = (process(MASTER), process(WORKERS[0], holds=(LOCK,)), process(WORKERS[1], waits_on=(LOCK,)))
     found = lines(lock("contended", waiters=(Waiter(WORKERS[1], 4712, 3.0),)), processes=everyone)
     assert "master" in line_of(found, "4710")
@@ -104,7 +104,7 @@ def test_a_free_lock_has_nobody() -> None:
     assert not any(str(pid.pid) in words for pid in WORKERS)
 
 
-def test_a_held_lock_names_the_holder_and_says_since_when_as_a_lower_bound() -> None:
+def test_held_lock_names_its_holder_and_a_minimum_duration() -> None:
     line = line_of(lines(lock("held", holders=(Holder(WORKERS[0], 4711, 1, 12.0),))), "myapp.lock")
     assert " held " in line
     assert " 4711 " in line
@@ -116,7 +116,7 @@ def test_a_holder_that_was_only_just_seen_has_no_time() -> None:
     assert "≥" not in line
 
 
-def test_a_thread_and_a_depth_are_shown_where_they_say_something() -> None:
+def test_thread_and_depth_are_shown_where_they_are_informative() -> None:
     held = lock("held", kind="RLock", holders=(Holder(WORKERS[0], 9000, 3),))
     line = line_of(lines(held), "myapp.lock")
     assert "4711/9000×3" in line
@@ -132,7 +132,7 @@ def test_waiters_come_in_their_order_and_many_are_cut_short() -> None:
 
 
 @pytest.mark.parametrize("state", ["free", "held", "contended", "exhausted", "orphaned", "unknown"])
-def test_every_state_is_said_in_a_word_and_its_reason_below(state: LockState) -> None:
+def test_every_state_is_one_word_with_its_reason_below(state: LockState) -> None:
     found = lines(lock(state, reason="because it is so"))
     at = next(n for n, line in enumerate(found) if line.startswith("myapp.lock"))
     assert state in found[at].split()
@@ -175,7 +175,7 @@ def test_the_last_picture_of_an_ended_server_is_marked() -> None:
     assert not any("ENDED" in line for line in lines(lock()))
 
 
-def test_the_same_problem_of_many_processes_is_one_with_its_remedy() -> None:
+def test_same_problem_of_many_processes_is_one_with_its_remedy() -> None:
     alike = [Problem("read its memory", "Permission denied", f"sudo semtrace {p.pid}", p) for p in WORKERS]
     other = Problem("list what it has mapped", "Permission denied", "sudo semtrace 4710", MASTER)
     found = list(problems([*alike, other]))

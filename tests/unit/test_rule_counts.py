@@ -93,7 +93,7 @@ def test_all_who_count_it_as_held_may_wait_for_it() -> None:
     assert "orphaned-lock" not in codes(ALL_WAIT)
 
 
-def test_all_who_map_it_are_stuck_if_they_wait_for_it() -> None:
+def test_all_mappers_of_a_semaphore_waiting_for_it_are_stuck() -> None:
     (finding,) = found(replace(ALL_WAIT, mapped_by=(pid(11), pid(12), pid(13))))
     assert (finding.code, finding.severity, finding.pids) == ("stuck", "error", (11, 12, 13))
 

@@ -211,7 +211,7 @@ def test_stack_shows_whether_a_nameless_lock_is_a_queues() -> None:
     assert codes(lock(None, holders=(replace(held, stack=USERS),), waiters=(waiter(12, 900.0),))) == ["long-hold"]
 
 
-def test_lock_of_a_library_is_a_queues_if_its_reader_holds_it() -> None:
+def test_library_lock_held_by_a_queues_reader_is_the_queues() -> None:
     """`self` of a frame in Lock.__enter__ gives it a name before the Queue that has it is found."""
     held = holder(11, 900.0, asleep_s=900.0, stack=GUNICORNS_QUEUE[:1])
     kept = lock("<billiard.synchronize.Lock>", own=False, holders=(held,), waiters=(waiter(12, 900.0),))

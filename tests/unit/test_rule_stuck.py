@@ -81,7 +81,7 @@ def test_copies_stuck_for_other_causes_are_two_findings() -> None:
         (Inside.IMPORT, Advice.NO_IMPORT_AT_FORK),
     ],
 )
-def test_lock_of_a_library_at_a_fork_has_its_own_remedy(inside: Inside | None, advice: Advice) -> None:
+def test_library_lock_held_at_a_fork_has_its_own_remedy(inside: Inside | None, advice: Advice) -> None:
     inherited = wait(11, copy(11, inside=inside), parent_copy=(pid(10), 4, 40))
     (finding,) = stuck(inherited)
     assert finding.remedy.advice[0] == advice
@@ -170,7 +170,7 @@ def test_greenlets_are_known_by_the_stack_of_any_server() -> None:
     assert all(each.fact(GreenletMayHold) is None for each in stuck(wait(11, copy(11))))
 
 
-def test_file_lock_of_a_stopped_process_is_no_long_wait_as_well() -> None:
+def test_file_lock_of_stopped_process_is_not_a_long_wait() -> None:
     stopped = tuple(replace(each, state="stopped") if each.pid == 11 else each for each in processes())
     blocked = wait(12, Target(WaitKind.FILE_LOCK, "/lock", address=7), wakers=Wakers((), (pid(11),)))
     assert codes(blocked=(blocked,), processes=stopped) == ["stopped"]

@@ -86,7 +86,7 @@ def test_nothing_else_opens_what_others_can_influence() -> None:
     assert others == set()
 
 
-def test_a_file_is_appended_to_and_made_for_its_user_alone(tmp_path: Path) -> None:
+def test_file_is_appended_to_and_private_to_its_user(tmp_path: Path) -> None:
     path = tmp_path / "audit"
     for line in (b"one\n", b"two\n"):
         fd = safefile.append(path)
@@ -105,7 +105,7 @@ def test_a_line_that_was_cut_short_is_cut_off(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-def test_a_link_of_ones_own_is_followed_but_not_at_the_end(tmp_path: Path) -> None:
+def test_own_link_is_followed_except_as_the_last_component(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     safefile.replace(tmp_path / "link" / "file", b"data")
@@ -144,7 +144,7 @@ def test_a_directory_that_others_can_write_is_refused(tmp_path: Path, mode: int)
 
 
 @as_root
-def test_new_files_may_be_made_where_others_may_write_but_by_no_link_of_theirs(tmp_path: Path) -> None:
+def test_new_files_in_foreign_directories_never_go_through_links(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "away").symlink_to("/")

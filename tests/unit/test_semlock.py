@@ -106,7 +106,7 @@ def test_a_count_below_zero_and_the_largest_maximum_are_kept() -> None:
     assert (found.count, found.maxvalue) == (-3, 0x7FFFFFFF)
 
 
-def test_the_flags_of_an_immortal_or_314_reference_count_do_not_hide_an_object() -> None:
+def test_immortal_or_314_flags_in_the_reference_count_hide_nothing() -> None:
     assert semlock.parse(0, packed(refcount=1 | 1 << 48)) is not None
 
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_a_living_object_is_refused(why: str, raw: bytes | None) 
 
 
 @given(st.binary(max_size=SIZE + 8))
-def test_no_bytes_make_parse_raise_and_what_it_accepts_is_plausible(raw: bytes) -> None:
+def test_parse_accepts_only_plausible_bytes_and_never_raises(raw: bytes) -> None:
     found = semlock.parse(1, raw)
     if found is not None:
         assert found.kind in (0, 1)
@@ -140,7 +140,7 @@ def test_no_bytes_make_parse_raise_and_what_it_accepts_is_plausible(raw: bytes) 
 
 
 @given(st.binary(min_size=SIZE, max_size=SIZE))
-def test_garbage_in_the_place_of_a_known_object_is_no_use_of_it(raw: bytes) -> None:
+def test_garbage_replacing_a_known_object_is_not_its_use(raw: bytes) -> None:
     image = Image()
     known = semlock.parse(HEAP, packed())
     assert known is not None
@@ -148,7 +148,7 @@ def test_garbage_in_the_place_of_a_known_object_is_no_use_of_it(raw: bytes) -> N
     assert semlock.read_use(image, known) is None or raw[8:24] == packed()[8:24]  # type: ignore[arg-type]
 
 
-def test_the_use_of_a_known_object_is_read_until_it_is_another() -> None:
+def test_known_object_can_be_read_until_another_replaces_it() -> None:
     image = Image()
     image.put(HEAP, packed(count=1, tid=7))
     known = semlock.read(image, HEAP)  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def test_every_object_of_every_handle_is_found_and_nothing_else() -> None:
     assert image.find(HANDLE, HANDLE_2).keys() == wanted
 
 
-def test_a_false_hit_before_the_first_object_does_not_lead_astray() -> None:
+def test_false_match_before_the_first_object_does_not_mislead() -> None:
     image = Image()
     image.put(HEAP, packed(type_=OTHER_TYPE))
     image.put(HEAP + 0x80, packed(type_=0x7F1DF0000000))  # a type where nothing can be read
@@ -245,7 +245,7 @@ def test_memory_without_any_or_without_handles_gives_nothing() -> None:
     assert Image().find() == {}
 
 
-def test_garbage_in_the_whole_of_memory_gives_nothing_and_does_not_raise() -> None:
+def test_garbage_throughout_memory_gives_nothing_and_does_not_raise() -> None:
     random.seed(7)
     image = Image()
     image.regions[HEAP][:] = random.randbytes(1 << 16)

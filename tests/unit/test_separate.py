@@ -24,12 +24,12 @@ def lock(inode: int, *mapped_by: ProcessId, name: str | None = "myapp.lock", sta
     )
 
 
-def test_a_lock_of_each_worker_under_one_name_is_counted_as_separate() -> None:
+def test_locks_of_one_name_in_each_worker_count_as_separate() -> None:
     locks = count_separate([lock(number, worker) for number, worker in enumerate(WORKERS)])
     assert [each.separate for each in locks] == [4] * 4
 
 
-def test_two_of_one_name_in_the_same_process_are_not_separate() -> None:
+def test_locks_of_one_name_in_one_process_are_not_separate() -> None:
     """A list that was filled twice, a name that was used again: they are two locks, and both are shared."""
     locks = count_separate([lock(1, *WORKERS), lock(2, *WORKERS)])
     assert [each.separate for each in locks] == [1, 1]

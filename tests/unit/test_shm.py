@@ -113,9 +113,7 @@ def test_a_name_that_comes_or_goes_is_noticed(directory: ShmDirectory, tmp_path:
         assert directory.names() == {}
 
 
-def test_a_name_that_comes_within_the_tick_of_the_last_change_is_noticed(
-    directory: ShmDirectory, tmp_path: Path
-) -> None:
+def test_name_added_in_the_tick_of_another_is_noticed(directory: ShmDirectory, tmp_path: Path) -> None:
     """Kernels before 6.13 give both changes one time."""
     (tmp_path / "sem.first").write_bytes(bytes(32))
     changed_ns = tmp_path.stat().st_mtime_ns
@@ -191,7 +189,7 @@ def test_an_entry_of_another_file_is_refused(other: SemId) -> None:
     assert _table_name(raw, at, other) is None
 
 
-def test_an_entry_with_a_name_without_end_or_without_letters_is_refused() -> None:
+def test_entry_whose_name_is_unterminated_or_empty_is_refused() -> None:
     for name in (b"\0", b"/mp-" + b"x" * 400 + b"\0"):
         raw, at = _entry(os.makedev(0, 0x1B), 42, name)
         assert _table_name(raw, at, SemId(0, 0x1B, 42)) is None

@@ -49,13 +49,13 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
 
 @pytest.mark.parametrize(("inside", "gil"), [(False, Gil.NO), (True, Gil.ACQUIRING), (None, Gil.UNKNOWN)])
-def test_the_stack_of_a_thread_that_stood_still_says_where_it_is(scene: Scene, inside: bool | None, gil: Gil) -> None:
+def test_stack_of_a_motionless_thread_shows_where_it_is(scene: Scene, inside: bool | None, gil: Gil) -> None:
     scene.inside = inside
     assert scene.take(5, 5).gil is gil
 
 
 @pytest.mark.parametrize("ran", [(5, 6), (None, None), (5, None)])
-def test_one_that_ran_meanwhile_or_may_have_is_taken_for_running(scene: Scene, ran: tuple[int | None, ...]) -> None:
+def test_thread_that_ran_or_may_have_meanwhile_is_running(scene: Scene, ran: tuple[int | None, ...]) -> None:
     assert not scene.take(*ran).thread.blocked
 
 
@@ -65,7 +65,7 @@ def test_one_that_waits_elsewhere_by_then_is_taken_for_running(scene: Scene, now
     assert not scene.take(5, 5).thread.blocked
 
 
-def test_the_stack_of_one_that_has_not_run_since_is_not_read_again(scene: Scene) -> None:
+def test_stack_of_a_thread_that_has_not_run_is_reused(scene: Scene) -> None:
     scene.take(5, 5)
     assert scene.take(5).gil is Gil.NO
     assert scene.stacks_read == 1
@@ -90,5 +90,5 @@ def test_a_waiter_of_a_semaphore_has_not_taken_it(scene: Scene) -> None:
     assert not scene.stacks_read
 
 
-def test_without_a_type_nothing_is_known_of_a_wait_in_futex(scene: Scene) -> None:
+def test_wait_in_futex_is_unknown_without_a_type(scene: Scene) -> None:
     assert scene.take(5, types=()).gil is Gil.UNKNOWN

@@ -24,7 +24,7 @@ def slept(pid: int) -> float | None:
     return None if ran_ns is None else slept_s(pid, pid, ran_ns)
 
 
-def test_a_sleeper_has_slept_since_it_fell_asleep_and_no_longer() -> None:
+def test_sleeper_has_slept_since_it_fell_asleep_and_no_longer() -> None:
     began = time.monotonic()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as popen:
         try:

@@ -24,7 +24,7 @@ def test_a_stack_stays_until_its_thread_has_run() -> None:
     assert book.filled(at(104.0, None, 9.0)).locks[0].holders[0].stack is None
 
 
-def test_a_thread_of_which_it_is_not_known_whether_it_ran_has_no_stack() -> None:
+def test_thread_that_may_have_run_since_has_no_stack() -> None:
     book = StackBook()
     book.filled(at(100.0, USERS, 5.0))
     found = book.filled(at(101.0, None, None)).locks[0]

@@ -77,12 +77,12 @@ def spans(timeline: Timeline) -> list[tuple[str, int, float, float, bool]]:
     ]
 
 
-def test_a_hold_reaches_from_the_first_look_that_saw_it_to_the_last() -> None:
+def test_hold_reaches_from_its_first_snapshot_to_its_last() -> None:
     timeline = told(at(10), at(10.2, lock(A)), at(10.4, lock(A)), at(10.6, lock()))
     assert spans(timeline) == [("held", 11, 10.2, 10.4, False)]
 
 
-def test_what_went_on_before_the_first_look_counts_as_far_as_it_is_known() -> None:
+def test_time_before_the_first_snapshot_counts_as_far_as_known() -> None:
     held = lock(A, holders=(Holder(A, 11, 1, 3.0),))
     assert spans(told(at(10, held))) == [("held", 11, 7.0, 10.0, False)]
 
@@ -111,7 +111,7 @@ def test_a_release_tells_the_whole_hold_exactly_and_once() -> None:
 
 @pytest.mark.parametrize("evidence", ["events", "memory"])
 @pytest.mark.parametrize("seen_before", [True, False])
-def test_a_hold_that_is_released_during_the_look_that_lists_it_is_told_once(evidence: str, seen_before: bool) -> None:
+def test_hold_released_during_the_snapshot_that_lists_it_counts_once(evidence: str, seen_before: bool) -> None:
     def held(since: float) -> Lock:
         return lock(A, holders=(Holder(A, 11, 1, since, evidence),))  # type: ignore[arg-type]
 
@@ -122,14 +122,14 @@ def test_a_hold_that_is_released_during_the_look_that_lists_it_is_told_once(evid
     assert spans(timeline) == [("held", 11, 10.174, 10.205, True)]
 
 
-def test_a_hold_whose_release_was_not_among_the_events_is_kept_as_far_as_it_was_seen() -> None:
+def test_hold_without_a_release_event_is_kept_as_last_seen() -> None:
     """Of fast events only some are read: the next one's must not wipe out the one before."""
     held = lock(A, holders=(Holder(A, 11, 1, 5.0, "events"),))
     timeline = told(at(10, held), at(10.2, lock(), events=(released(10.15, 0.1, 9),), one_in=4))
     assert spans(timeline)[0] == ("held", 11, 5.0, 10.0, True)
 
 
-def test_a_hold_that_events_say_goes_on_goes_on_though_nobody_looked() -> None:
+def test_hold_that_continues_by_its_events_continues_between_snapshots() -> None:
     first, later = (lock(A, holders=(Holder(A, 11, 1, since, "events"),)) for since in (1.0, 31.0))
     assert spans(told(at(10, first), at(40, later))) == [("held", 11, 9.0, 40.0, True)]
 
@@ -163,14 +163,14 @@ def test_a_server_that_ended_was_not_seen_any_longer() -> None:
     assert all(life.ended for life in timeline.lives.values())
 
 
-def test_a_hold_that_events_say_began_anew_is_a_second_one() -> None:
+def test_hold_that_begins_again_by_its_events_is_a_second() -> None:
     first = lock(A, holders=(Holder(A, 11, 1, 0.1, "events"),))
     second = lock(A, holders=(Holder(A, 11, 1, 0.05, "events"),))
     timeline = told(at(10, first), at(10.2, second))
     assert spans(timeline) == [("held", 11, 9.9, 10.0, True), ("held", 11, 10.15, 10.2, True)]
 
 
-def test_short_holds_keep_their_times_and_no_two_workers_seem_to_hold_at_once() -> None:
+def test_short_holds_keep_their_times_and_do_not_overlap() -> None:
     """90 events a second: at 5 s wide a cell is shorter than the pause between two holds."""
     timeline, number = told(at(100)), 0
     for look in range(1, 26):
@@ -189,7 +189,7 @@ def test_short_holds_keep_their_times_and_no_two_workers_seem_to_hold_at_once() 
     assert not any(cell.counted for row in rows for cell in row)
 
 
-def test_what_looks_were_too_rare_for_is_counted_together_and_estimated() -> None:
+def test_events_too_many_for_the_snapshots_are_counted_and_estimated() -> None:
     """A snapshot has the last events only: between two looks there may have been more."""
     first = tuple(released(100 + i / 100, 0.001, i) for i in range(1, 11))
     later = tuple(released(101 + i / 100, 0.001, 100 + i) for i in range(1, 11))
@@ -228,13 +228,13 @@ def test_many_threads_are_counted_together_more_coarsely() -> None:
     assert {span.end - span.start for span in buckets} == {4.0}
 
 
-def test_a_long_hold_stays_one_among_short_ones_that_are_counted_together() -> None:
+def test_long_hold_stays_single_among_short_ones_counted_together() -> None:
     long = Span(LOCK, A, 11, "held", 0.0, 9.0, True, "app.py:1")
     short = [Span(LOCK, B, 12, "held", i / 100, i / 100 + 0.001, True) for i in range(900)]
     assert long in together([*short, long])
 
 
-def test_a_view_that_slept_while_spans_were_counted_together_draws_all_of_them_once() -> None:
+def test_view_that_slept_while_spans_were_merged_draws_each_once() -> None:
     timeline = told(at(100))
     raster = Raster(timeline, "worker", 1.0)
     for i in range(MOST_SINGLE + 100):
@@ -284,7 +284,7 @@ def test_a_worker_that_is_gone_is_grey_after_its_death() -> None:
     assert [cell.cover for cell in raster.cells(B, 10, 4, live)] == ["idle"] * 4
 
 
-def test_a_cell_is_contended_where_others_wait_for_what_is_held() -> None:
+def test_cell_is_contended_where_others_wait_for_a_hold() -> None:
     timeline = told(*(at(10 + i / 5, lock(A, B)) for i in range(10)))
     for by, row, cover in (("worker", A, "contended"), ("worker", B, "waiting"), ("lock", LOCK, "contended")):
         raster = Raster(timeline, by, 0.5)  # type: ignore[arg-type]
@@ -292,7 +292,7 @@ def test_a_cell_is_contended_where_others_wait_for_what_is_held() -> None:
         assert (cells[0].cover, cells[0].exact) == (cover, False)
 
 
-def test_the_cursor_finds_the_spans_of_its_row_the_longest_first() -> None:
+def test_cursor_finds_the_spans_of_its_row_longest_first() -> None:
     timeline = told(*(at(10 + i / 5, lock(A, B if i > 3 else None)) for i in range(10)))
     found = around(timeline, 11.0, 11.5)
     assert [(span.what, span.process) for span in found if of_row(span, "lock", LOCK)] == [("held", A), ("waiting", B)]
@@ -327,7 +327,7 @@ def test_what_was_dropped_for_room_is_not_called_idle(monkeypatch: pytest.Monkey
     assert covers[5:] == ["held"] * 3
 
 
-def test_locks_and_processes_that_come_and_go_are_not_remembered_for_ever() -> None:
+def test_memory_of_passing_locks_and_processes_is_bounded() -> None:
     timeline = Timeline()
     for i in range(200):
         here = ProcessId(100 + i, 1)
@@ -371,7 +371,7 @@ def test_looking_back_and_forth_shows_the_same_as_before() -> None:
         assert {cell.cover for cell in raster.cells(B, place, 100, live)} == {"waiting"}
 
 
-def test_a_worker_that_waits_all_the_time_is_waiting_also_where_it_holds_another_lock() -> None:
+def test_worker_that_always_waits_is_waiting_although_it_holds_another() -> None:
     other = replace(lock(A), id=SemId(0, 27, 2))
     timeline = told(*(at(10 + i / 5, lock(B, A), other) for i in range(10)))
     raster = Raster(timeline, "worker", 0.5)
@@ -383,7 +383,7 @@ def test_a_worker_that_waits_all_the_time_is_waiting_also_where_it_holds_another
     assert [raster.cells(each, 21, 1, live)[0].cover for each in (LOCK, other.id)] == ["contended", "held"]
 
 
-def test_a_hold_is_not_hidden_by_the_waits_of_other_threads_of_the_same_worker() -> None:
+def test_hold_is_not_hidden_by_waits_of_other_threads() -> None:
     waiters = tuple(Waiter(A, 100 + i, 0.0) for i in range(3))
     timeline = told(*(at(10 + i / 5, lock(A, waiters=waiters)) for i in range(10)))
     raster = Raster(timeline, "worker", 0.5)
@@ -391,7 +391,7 @@ def test_a_hold_is_not_hidden_by_the_waits_of_other_threads_of_the_same_worker()
     assert (cell.cover, cell.both) == ("contended", True)
 
 
-def test_who_waits_for_long_and_holds_for_a_moment_is_red_and_does_both() -> None:
+def test_long_wait_with_a_brief_hold_is_red_and_both() -> None:
     """In turn, as a worker with one thread does."""
     timeline = told(at(10), at(10.99, lock()))
     for span in (
@@ -416,7 +416,7 @@ def test_where_a_worker_began_is_marked() -> None:
     assert covers == ["unknown", "began", "idle", "idle", "idle"]
 
 
-def test_a_lock_that_is_waited_for_and_held_by_nobody_known_is_the_servers_worst() -> None:
+def test_lock_with_waiters_but_no_known_holder_is_the_worst() -> None:
     other = replace(lock(None, B), id=SemId(0, 27, 2))
     timeline = told(*(at(10 + i / 5, lock(A, B), other) for i in range(10)))
     raster = Raster(timeline, "server", 0.5)
@@ -468,7 +468,7 @@ def test_worker_that_anything_keeps_from_work_is_not_idle(target: Target) -> Non
     assert [cell.cover for cell in raster.cells(B, 10, 2, raster.update(10))] == ["waiting"] * 2
 
 
-def test_wait_is_as_long_as_the_thread_is_known_to_sleep() -> None:
+def test_wait_is_as_long_as_the_thread_is_known_asleep() -> None:
     slow = lock(None, None, waiters=(Waiter(B, B.pid, 3.0, asleep_s=3.0),))
     timeline = told(at(10.0), at(10.5, lock()), at(11.0, slow))
     assert spans(timeline) == [("waiting", B.pid, 8.0, 11.0, False)]

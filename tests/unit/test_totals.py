@@ -30,7 +30,7 @@ def test_what_is_no_totals_file_is_not_read() -> None:
     assert wire.decode_totals(too_many) is None
 
 
-def test_locks_that_were_used_last_stay_when_there_are_too_many() -> None:
+def test_most_recently_used_locks_stay_when_there_are_too_many() -> None:
     totals = Totals().plus(P, [book()])
     for inode in range(TOTAL_SLOTS):
         totals = totals.plus(P, [book(lock=OTHER._replace(inode=inode + 10_000))])
@@ -40,7 +40,7 @@ def test_locks_that_were_used_last_stay_when_there_are_too_many() -> None:
     assert len(wire.encode_totals(totals)) == wire.TOTALS_SIZE
 
 
-def test_process_in_the_totals_is_counted_once_by_early_and_late_viewers() -> None:
+def test_process_in_totals_counts_once_for_early_and_late_viewers() -> None:
     early = fold(State(), files(S, state_file(P, book(acquired=5)), state_file(Q, book(acquired=1))))
     ended = replace(files(2 * S, state_file(Q, book(acquired=2))), totals={LOCK: Tally(acquired=6)})
     for state in (fold(early, ended), fold(State(), ended)):

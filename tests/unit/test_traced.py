@@ -35,7 +35,7 @@ def test_a_holder_and_a_waiter_get_their_times_and_lines() -> None:
     assert (waiter.for_s, waiter.evidence, waiter.site) == (1.0, "events", "/app/a.py:7")
 
 
-def test_a_hold_that_ended_while_memory_was_read_has_its_time_too() -> None:
+def test_hold_that_ended_during_the_memory_read_has_its_time() -> None:
     state = told(record(EventType.ACQUIRED, NOW - 3 * S, 1, 0), record(EventType.RELEASED, NOW + 1, 2, 3 * S + 1))
     (refined,) = refine([lock(holders=(Holder(P, 5, 1, 0.2),))], state, NOW, ())
     assert (refined.holders[0].since_s, refined.holders[0].evidence) == (3.0, "events")
@@ -49,7 +49,7 @@ def test_memory_wins_over_events_about_who_holds() -> None:
     assert (refined.state, refined.holders) == ("free", ())
 
 
-def test_of_a_process_that_cannot_be_read_the_events_are_believed() -> None:
+def test_events_are_believed_for_a_process_that_cannot_be_read() -> None:
     state = told(record(EventType.ACQUIRED, NOW - 3 * S, 1, 0), record(EventType.WAIT, NOW - S, 1, process=Q))
     unread = lock("unknown", value=None, reason="its value could not be read", kind="unknown")
     (refined,) = refine([unread], state, NOW, (P, Q))
@@ -59,13 +59,13 @@ def test_of_a_process_that_cannot_be_read_the_events_are_believed() -> None:
     assert refined.kind == "Lock"
 
 
-def test_two_that_claim_to_hold_a_mutex_are_one_whose_release_is_still_to_come() -> None:
+def test_last_of_two_claimants_of_a_mutex_is_its_holder() -> None:
     state = told(record(EventType.ACQUIRED, NOW - 3 * S, 1, 0), record(EventType.ACQUIRED, NOW - S, 1, 0, process=Q))
     (refined,) = refine([lock("unknown", value=None)], state, NOW, (P, Q))
     assert [h.process for h in refined.holders] == [Q]
 
 
-def test_a_lock_that_cannot_be_read_is_free_only_if_all_who_map_it_say_so() -> None:
+def test_unreadable_lock_is_free_only_if_all_mappers_report_so() -> None:
     unread = lock("unknown", value=None, reason="its value could not be read")
     (refined,) = refine([unread], told(), NOW, (P, Q))
     assert refined.state == "free"
@@ -77,7 +77,7 @@ def test_a_lock_that_cannot_be_read_is_free_only_if_all_who_map_it_say_so() -> N
     assert refined.state == "unknown"
 
 
-def test_a_lock_is_not_called_free_that_a_hidden_process_may_map_or_whose_value_says_taken() -> None:
+def test_hidden_mapper_or_taken_value_prevents_calling_a_lock_free() -> None:
     unread = lock("unknown", value=None, reason="its value could not be read", mapped_by=(P,))
     half = fold(State(), files(S, state_file(P, book())))
     assert refine([unread], half, NOW, (P, Q))[0].state == "free"
@@ -104,7 +104,7 @@ def test_an_orphan_says_which_dead_process_held_it_and_where() -> None:
     assert (refined.state, refined.holders) == ("unknown", ()), "the dead hold nothing, and it is not free"
 
 
-def test_after_a_loss_no_time_is_called_exact_until_the_file_was_read() -> None:
+def test_after_a_loss_times_are_inexact_until_files_are_read() -> None:
     state = told(record(EventType.ACQUIRED, NOW - 3 * S, 1, 0), record(EventType.WAIT, NOW - S, 9, tid=77))
     seen = lock(holders=(Holder(P, 5, 1, 0.2),))
     (refined,) = refine([seen], state, NOW, ())
@@ -116,7 +116,7 @@ def test_after_a_loss_no_time_is_called_exact_until_the_file_was_read() -> None:
     assert (refined.holders[0].evidence, refined.holders[0].since_s) == ("events", 2.0)
 
 
-def test_what_a_living_process_says_it_holds_is_not_called_orphaned() -> None:
+def test_lock_that_a_living_process_reports_holding_is_not_orphaned() -> None:
     state = fold(State(), files(S, state_file(P, book(since_ns=7))))
     (refined,) = refine([lock("orphaned", reason="locked")], state, NOW, ())
     assert refined.state == "unknown"
@@ -128,7 +128,7 @@ def test_a_lock_that_nobody_traces_is_as_it_was() -> None:
     assert refine([seen], told(), NOW, ()) == (seen,)
 
 
-def test_counts_are_those_of_the_files_and_quantiles_those_of_the_events() -> None:
+def test_counts_come_from_files_and_quantiles_from_events() -> None:
     state = fold(
         State(), files(S, state_file(P, book(acquired=10, contended=4, released=9, wait_total_ns=8, hold_total_ns=18)))
     )

@@ -26,7 +26,7 @@ def looks(asleep: Asleep[str], *seen: tuple[float, dict[str, int | None]]) -> No
         asleep.update(now_s, now_s, ran_ns)
 
 
-def test_a_thread_that_does_not_run_is_asleep_for_ever_longer() -> None:
+def test_thread_that_does_not_run_sleeps_ever_longer() -> None:
     asleep: Asleep[str] = Asleep()
     looks(asleep, *((now_s, {"t": 500}) for now_s in (1.0, 2.0, 3.5)))
     assert asleep.seconds("t") == 2.5
@@ -40,7 +40,7 @@ def test_the_shortest_run_begins_anew() -> None:
     assert asleep.seconds("t") == 1.0
 
 
-def test_who_was_away_or_cannot_be_measured_is_not_known_to_sleep() -> None:
+def test_absent_or_unmeasurable_thread_is_not_known_to_sleep() -> None:
     asleep: Asleep[str] = Asleep()
     looks(asleep, (1.0, {"t": 500, "u": None}), (2.0, {"u": None}), (3.0, {"t": 500, "u": None}))
     assert (asleep.seconds("t"), asleep.seconds("u"), asleep.seconds("v")) == (None, None, None)
@@ -56,7 +56,7 @@ class Scheduler:
         return self.answers.pop(0)
 
 
-def test_in_the_first_look_the_scheduler_says_for_how_long_one_has_slept_and_is_not_asked_again() -> None:
+def test_scheduler_reports_earlier_sleep_once_at_the_first_sample() -> None:
     asleep = Asleep(Scheduler(60.0).slept_s)
     looks(asleep, (100.0, {"t": 500}))
     assert asleep.seconds("t") == 60.0
@@ -64,7 +64,7 @@ def test_in_the_first_look_the_scheduler_says_for_how_long_one_has_slept_and_is_
     assert asleep.seconds("t") == 61.0
 
 
-def test_of_one_that_comes_later_it_is_asked_once_it_is_seen_to_sleep() -> None:
+def test_scheduler_is_asked_of_newcomers_once_they_are_seen_asleep() -> None:
     asleep = Asleep(Scheduler(5.0).slept_s)
     looks(asleep, (100.0, {}), (101.0, {"t": 500}), (102.0, {"t": 501}))
     assert asleep.seconds("t") is None
@@ -72,7 +72,7 @@ def test_of_one_that_comes_later_it_is_asked_once_it_is_seen_to_sleep() -> None:
     assert asleep.seconds("t") == 6.0
 
 
-def test_who_ran_after_the_look_had_begun_is_not_told_to_sleep_in_it() -> None:
+def test_thread_that_ran_after_the_sample_began_is_not_asleep() -> None:
     asleep = Asleep(Scheduler(0.5, 1.5).slept_s)
     asleep.update(100.0, 101.0, {"t": 500})
     assert asleep.seconds("t") is None
@@ -98,7 +98,7 @@ def test_in_one_look_not_without_end_are_asked() -> None:
 # -- LastHolders
 
 
-def test_the_last_holder_is_remembered_with_when_and_since_when_it_is_gone() -> None:
+def test_last_holder_is_remembered_with_its_hold_and_end() -> None:
     last = LastHolders()
     last.update(10.0, {LOCK: ("held", HELD)}, {A})
     assert last.of(10.0, LOCK) is None, "it has a holder"
@@ -109,7 +109,7 @@ def test_the_last_holder_is_remembered_with_when_and_since_when_it_is_gone() -> 
     assert (known.pid, known.tid, known.held_s, known.seen_s, known.ended_s) == (11, 111, 3.0, 2.0, 1.0)
 
 
-def test_one_that_lives_had_let_go_and_is_not_blamed_when_it_ends_later() -> None:
+def test_living_past_holder_is_not_blamed_when_it_ends_later() -> None:
     last = LastHolders()
     last.update(10.0, {LOCK: ("held", HELD)}, {A})
     last.update(11.0, {LOCK: ("unknown", [])}, {A})
@@ -133,14 +133,14 @@ def since_orphaned(*looks: dict[SemId, Judged]) -> float | None:
     return since.seconds(10.0 + len(looks) - 1, LOCK)
 
 
-def test_a_lock_is_orphaned_since_it_was_first_proved_though_it_was_doubted_for_a_moment() -> None:
+def test_lock_is_orphaned_since_its_first_proof_despite_brief_doubts() -> None:
     proved, doubted = judged(ORPHANED), judged(DOUBTED)
     assert since_orphaned(proved) == 0.0
     assert since_orphaned(doubted, proved, doubted) == 1.0
     assert since_orphaned(proved, doubted, proved) == 2.0
 
 
-def test_one_that_was_seen_free_or_held_or_in_flux_is_orphaned_anew() -> None:
+def test_free_held_or_in_flux_sample_restarts_the_orphaned_time() -> None:
     proved = judged(ORPHANED)
     in_flux = {LOCK: Judged(Reading(0, 1, 1, steady=False), DOUBTED, 0)}
     for between in (judged(FREE), judged(Verdict("held")), in_flux, {}):
@@ -148,7 +148,7 @@ def test_one_that_was_seen_free_or_held_or_in_flux_is_orphaned_anew() -> None:
         assert since_orphaned(proved, between, proved) == 0.0
 
 
-def test_a_lock_that_was_seen_free_has_lost_its_last_holder() -> None:
+def test_lock_that_was_seen_free_has_no_last_holder() -> None:
     last = LastHolders()
     last.update(10.0, {LOCK: ("held", HELD)}, {A})
     last.update(11.0, {LOCK: ("free", [])}, {A})
@@ -164,7 +164,7 @@ def test_a_lock_that_is_gone_is_forgotten() -> None:
     assert last.of(12.0, LOCK) is None
 
 
-def test_how_old_its_heartbeat_was_and_how_much_was_one_hold_is_remembered_too() -> None:
+def test_last_holders_heartbeat_age_and_unbroken_hold_are_remembered() -> None:
     last = LastHolders()
     last.update(10.0, {LOCK: ("held", [Holder(A, 111, 1, 3.0, asleep_s=2.0)])}, {A}, {A: 28.0})
     last.update(11.0, {LOCK: ("unknown", [])}, set(), {})
@@ -176,7 +176,7 @@ def test_how_old_its_heartbeat_was_and_how_much_was_one_hold_is_remembered_too()
 # -- Lives
 
 
-def test_an_end_lies_between_the_last_look_at_the_living_and_the_first_without() -> None:
+def test_end_lies_between_last_sample_alive_and_first_one_without() -> None:
     lives = Lives()
     lives.update(10.0, {A, B})
     assert lives.end_of(10.0, A) is None
@@ -260,29 +260,29 @@ def over_time(
     return [(s.process, s.count, s.certain) for s in strays.of(LOCK)]
 
 
-def test_counts_that_never_come_down_are_strays_on_a_lock_that_is_never_still() -> None:
+def test_counts_that_never_fall_are_strays_on_a_busy_lock() -> None:
     """Both have inherited one, and take it by turns: 1 and 2."""
     assert over_time(busy({A: 2, B: 1}), busy({A: 1, B: 2})) == [(A, 1, False), (B, 1, False)]
 
 
-def test_one_that_counts_while_another_takes_it_by_turns_is_certain() -> None:
+def test_constant_count_while_another_takes_turns_is_certain() -> None:
     assert over_time(busy({A: 1, B: 1}), busy({A: 2, B: 0}), busy({A: 2, B: 0}, steady=False)) == [(A, 1, True)]
 
 
-def test_a_busy_lock_of_which_a_count_is_often_late_has_no_strays() -> None:
+def test_busy_lock_whose_count_is_often_late_has_no_strays() -> None:
     late = busy({A: 1, B: 1})
     looks = (late, busy({A: 1, B: 0}), late, late, late, busy({A: 0, B: 1}), late, late)
     assert over_time(*looks) == []
     assert over_time(late, busy({A: 0, B: 0}, steady=False)) == [], "a count that was 0 was 0, whatever else moved"
 
 
-def test_one_that_runs_all_the_while_may_be_late_at_every_look() -> None:
+def test_constantly_running_process_may_be_late_at_every_sample() -> None:
     """It takes the lock again and again, and leaves the others hardly in."""
     assert over_time(busy({A: 1, B: 1}), busy({A: 1, B: 0}), running=(A,)) == []
     assert over_time(busy({A: 2, B: 1}), busy({A: 1, B: 2}), running=(B,)) == [(A, 1, True)]
 
 
-def test_one_who_always_has_it_is_none_and_nor_is_a_deep_rlock() -> None:
+def test_constant_holder_and_deep_rlock_are_not_strays() -> None:
     assert over_time(busy({A: 1, B: 0})) == []
     assert over_time(busy({A: 3, B: 0}, kind=0), busy({A: 2, B: 0}, kind=0)) == []
     assert over_time(busy({A: 2, B: 1}), busy({A: 1, B: 2}), seconds=0.9) == [], "not for long enough"
@@ -291,7 +291,7 @@ def test_one_who_always_has_it_is_none_and_nor_is_a_deep_rlock() -> None:
 # -- Waited
 
 
-def test_waiting_is_summed_over_threads_and_a_long_gap_is_not_counted() -> None:
+def test_waiting_is_summed_over_threads_without_long_gaps() -> None:
     waited = Waited()
     waited.update(10.0, {LOCK: 5})
     assert waited.seconds(LOCK) == 0.0

@@ -405,7 +405,7 @@ def test_every_unknown_has_its_reason() -> None:
         assert verdict.state != "unknown" or verdict.reason, case.name
 
 
-def test_a_search_under_way_is_not_taken_for_code_that_is_not_python() -> None:
+def test_search_in_progress_is_not_mistaken_for_foreign_code() -> None:
     searched = judge(Reading(1, None, None), {})
     searching = judge(Reading(1, None, None, searching=True), {})
     assert (searched.state, searching.state) == ("unknown", "unknown")
@@ -419,14 +419,14 @@ def test_many_pids_in_a_reason_are_cut_short() -> None:
     assert "100, 101, 102, 103 and 60 more" in verdict.reason
 
 
-def test_a_semaphores_claims_copied_by_a_fork_are_not_all_given_as_holders_without_a_word() -> None:
+def test_semaphore_claims_copied_by_a_fork_are_qualified_or_dropped() -> None:
     """A master took one unit and forked two workers: one unit is gone, three processes claim it."""
     claims = (claim(MASTER, 1), claim(A, 1), claim(B, 1))
     verdict = judge(Reading(2, SEMAPHORE, SEM_VALUE_MAX, claims), {})
     assert verdict.reason or [c.process for c in verdict.holders] == [MASTER]
 
 
-def test_a_semaphore_that_one_takes_and_another_gives_is_not_held_without_a_word() -> None:
+def test_semaphore_used_as_a_signal_has_no_unqualified_holder() -> None:
     """Used as a signal: the producer releases, the consumer acquires; nobody holds anything."""
     verdict = judge(Reading(0, SEMAPHORE, SEM_VALUE_MAX, (claim(A, -5), claim(B, 5))), {})
     assert verdict.reason or not verdict.holders

@@ -173,7 +173,7 @@ def test_threads_that_somebody_may_wake_are_not_stuck(name: str) -> None:
     assert not found.roots
 
 
-def test_ring_by_holders_is_found_but_not_proven_while_others_may_release() -> None:
+def test_ring_by_holders_is_unproven_while_others_may_release() -> None:
     found = judged(
         wait(1, LOCK, "a", by=(1, 2, 3), held=(thread(2),)), wait(2, LOCK, "b", by=(1, 2, 3), held=(thread(1),))
     )

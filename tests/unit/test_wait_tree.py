@@ -54,24 +54,24 @@ def test_nobody_waits_and_there_is_no_tree() -> None:
     assert forest(snapshot(lock("a", (1,)))) == ()
 
 
-def test_those_that_wait_lie_below_and_what_they_hold_below_them() -> None:
+def test_waiters_lie_below_and_what_they_hold_below_them() -> None:
     trees = forest(snapshot(lock("b", (2,), 3, 4), lock("a", (1,), 2)))
     assert said(trees) == ["a 3", "  2", "    b 2", "      3", "      4"]
     assert trees[0].longest_s == 5.0
 
 
-def test_the_root_that_blocks_the_most_comes_first_then_the_longest_wait() -> None:
+def test_root_that_blocks_most_comes_first_then_the_longest_wait() -> None:
     patient = replace(lock("c", (5,), 6), waiters=(Waiter(pid(6), 6, 60.0),))
     trees = forest(snapshot(lock("a", (1,), 2), lock("b", (3,), 4, 7), patient))
     assert [node.target.name for node in trees] == ["b", "c", "a"]
 
 
-def test_an_orphaned_lock_and_one_of_an_unknown_holder_are_roots() -> None:
+def test_orphaned_lock_and_lock_of_an_unknown_holder_are_roots() -> None:
     trees = forest(snapshot(lock("a", (), 1, state="orphaned"), lock("b", (), 2, 3, state="unknown")))
     assert said(trees) == ["b 2", "  2", "  3", "a 1", "  1"]
 
 
-def test_a_cycle_is_shown_once_and_marked_with_what_hangs_behind_it() -> None:
+def test_cycle_is_shown_once_and_marked_with_what_it_blocks() -> None:
     trees = forest(snapshot(lock("a", (1,), 2, 3), lock("b", (2,), 1)))
     assert said(trees) == ["a 3 cycle", "  2", "    b 1", "      1", "        a 0 again cycle", "  3"]
 
@@ -87,7 +87,7 @@ def test_a_tail_before_a_cycle_is_found_from_the_cycle() -> None:
     assert trees[0].cycle
 
 
-def test_a_semaphore_with_one_holder_who_may_go_on_is_a_root() -> None:
+def test_semaphore_with_one_holder_able_to_continue_is_a_root() -> None:
     trees = forest(snapshot(lock("pool", (1, 2), 3, maximum=2), lock("a", (4,), 2)))
     assert sorted(node.target.name for node in trees) == ["a", "pool"]
 
@@ -97,7 +97,7 @@ def test_a_diamond_is_drawn_once() -> None:
     assert said(trees) == ["a 3", "  2", "    pool 1", "      4", "  3", "    pool 0 again"]
 
 
-def test_a_holder_without_a_thread_counts_as_the_only_thread_of_its_process() -> None:
+def test_unknown_thread_of_a_holder_counts_as_its_only_one() -> None:
     held = replace(lock("b", (), 3), holders=(Holder(pid(2), None, 1),))
     assert said(forest(snapshot(held, lock("a", (1,), 2))))[0] == "a 2"
 

@@ -33,7 +33,7 @@ def refuse(maps: SemaphoreMaps) -> None:
     raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
-def test_one_whose_mappings_cannot_be_listed_keeps_what_is_known_and_is_hidden_meanwhile(
+def test_process_with_unlistable_mappings_keeps_known_ones_and_is_hidden(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert watched.relist(0.0)
@@ -50,7 +50,7 @@ def test_one_whose_mappings_cannot_be_listed_keeps_what_is_known_and_is_hidden_m
     assert not watched.problems
 
 
-def test_one_whose_list_of_mappings_cannot_be_opened_is_hidden_unless_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_with_unopenable_mappings_is_hidden_unless_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     stat = read_stat(os.getpid())
     assert stat is not None
     for number, hidden in ((errno.EMFILE, True), (errno.EACCES, True), (errno.ENOENT, False), (errno.ESRCH, False)):

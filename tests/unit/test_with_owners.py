@@ -37,7 +37,7 @@ def inside_of(*locks: object) -> list[int] | None:
     return [each.lock for every in found.values() for each in every if each.kind is HoldKind.INSIDE_WITH]
 
 
-def test_a_lock_that_a_block_is_in_is_found_and_no_other() -> None:
+def test_lock_of_a_with_block_is_found_and_no_other() -> None:
     lock, other = threading.Lock(), threading.Lock()
     with lock:
         assert inside_of(lock, other) == [id(lock)]
@@ -70,9 +70,7 @@ def test_an_interpreter_that_is_not_found_tells_nothing(monkeypatch: pytest.Monk
     assert inside_of(threading.Lock()) is None
 
 
-def test_nobody_is_said_to_be_inside_only_where_the_frames_could_be_read(
-    own: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_is_inside_only_where_the_frames_were_readable(own: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = threading.Lock()
     key = own.id, id(lock)
     for told, nobody in (({}, True), (None, False)):
@@ -98,7 +96,7 @@ def _nested(m: _GeneratorContextManager) -> Iterator[None]:
         yield
 
 
-def test_a_context_manager_that_is_inside_itself_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_manager_inside_itself_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     manager = _GeneratorContextManager()
     manager.gen = _nested(manager)
     next(manager.gen)
