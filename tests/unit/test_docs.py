@@ -52,6 +52,8 @@ NAME_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 NO_BEGINNING = re.compile(
     r"(What|Of|Who|Whom|Whose|Whoever|Whether|How|Where|When|Why|With|By|From|To|In|At|On|If|For|As|Same)\b"
 )
+TEST = re.compile(r"^\s*(?:async )?def test_(\w+)", re.MULTILINE)
+MOST_WORDS_OF_A_NAME = 10
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 
 
@@ -146,6 +148,11 @@ def test_names_in_the_source_have_no_banned_words() -> None:
     }
     parts = {(module, name): {part.lower() for part in NAME_PARTS.findall(name)} for module, name in names}
     assert [each for each, words in sorted(parts.items()) if words & BANNED_NAMES] == []
+
+
+def test_names_of_tests_have_at_most_ten_words() -> None:
+    found = [(path.name, name) for path in (ROOT / "tests").rglob("*.py") for name in TEST.findall(path.read_text())]
+    assert [each for each in found if len(each[1].split("_")) > MOST_WORDS_OF_A_NAME] == []
 
 
 def test_half_of_the_sentences_of_the_documents_are_short() -> None:
