@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from blocking import CALLS, NEEDS_PIDFD, Blocking, blocking
-from pythons import need
 from support import child_pids, kill_tree, start_ticks, wait_until
+from support.blocking import CALLS, NEEDS_PIDFD, Blocking, blocking
+from support.pythons import need
 
 from semtrace.linux.blocked import ANY_CHILD, MOST_DESCRIPTORS, Awaited, Blocked, Call, read_blocked
 from semtrace.linux.futex import read_thread

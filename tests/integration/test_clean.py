@@ -18,7 +18,7 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import pytest
-from commands import NOBODY, run, run_as
+from support.commands import NOBODY, run, run_as
 
 from semtrace.commands import clean
 from semtrace.errors import SemtraceError

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pythons import need_host
 from support import alive, start, wait_until
+from support.pythons import need_host
 
 CLONE = Path(__file__).parents[2]
 STORY_S = 240.0

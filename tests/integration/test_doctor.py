@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import target
 from support import Running, alive, child_pids, start, start_gunicorn, until_released, wait_until
+from support.targets import target
 
 from demo_app.bank import Bank, State
 from demo_app.load import Customers, get

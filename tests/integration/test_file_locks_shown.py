@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import run, run_as
 from support import PROGRAMS, child_pids, kill_tree, start_gunicorn, wait_until
+from support.commands import run, run_as
 
 from semtrace.linux.syscalls import NUMBERS
 from semtrace.model import FileLockType, Finding, FindingCode, Lock, Snapshot

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blocking import Blocking, blocking
 from support import child_pids, wait_until
+from support.blocking import Blocking, blocking
 
 from semtrace.linux.filelocks import FileLock, HeldFile, file_of, holders_by_fdinfo, path_of, read_file_locks
 from semtrace.linux.syscalls import NUMBERS

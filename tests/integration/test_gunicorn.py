@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need
 from support import PROGRAMS, Running, alive, child_pids, start, start_gunicorn, wait_until
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython.arbiter import Arbiter, read_arbiter
 from semtrace.errors import NoServer, NotPermitted, SeveralServers

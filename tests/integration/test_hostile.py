@@ -15,10 +15,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from commands import SOURCE
-from driving import observing, only, target, until
-from hostile import Forger, in_own_namespace, needs_root, new_user
 from support import PATIENCE_S, PROGRAMS, alive, start_ticks
+from support.commands import SOURCE
+from support.hostile import Forger, in_own_namespace, needs_root, new_user
+from support.targets import observing, only, target, until
 
 from semtrace import wire
 from semtrace.errors import SemtraceError

@@ -7,8 +7,8 @@ import time
 from collections import Counter
 
 import pytest
-from driving import FEW, Target, observing, only, target
 from support import PATIENCE_S
+from support.targets import FEW, Target, observing, only, target
 
 from semtrace.model import Snapshot
 from semtrace.observe.observer import Observer

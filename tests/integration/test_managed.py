@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need
 from support import PROGRAMS, kill_tree, wait_until
+from support.pythons import VERSIONS, need
 
 from semtrace.linux.channels import ChannelId, Ends, Found
 from semtrace.linux.process import read_stat

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pythons import VERSIONS, need
 from support import PATIENCE_S, PROGRAMS, child_pids, start, start_gunicorn, wait_until
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython.layout import LAYOUTS
 from semtrace.cpython.name_walk import Walk, walk

@@ -8,8 +8,8 @@ import socket
 import time
 
 import pytest
-from driving import INTERPRETERS, observing, target, until
 from support import PATIENCE_S, start_gunicorn, wait_until
+from support.targets import INTERPRETERS, observing, target, until
 
 from semtrace.model import LockRef, Snapshot
 from semtrace.observe.names import namebook

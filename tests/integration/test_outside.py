@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from commands import NOBODY, SOURCE
-from commands import run_as as _semtrace_as
-from driving import UNLINKED, Target, observing, only, state, target, until, watch
 from support import PATIENCE_S, alive, child_pids, start, until_released, wait_until
+from support.commands import NOBODY, SOURCE
+from support.commands import run_as as _semtrace_as
+from support.targets import UNLINKED, Target, observing, only, state, target, until, watch
 
 from semtrace.errors import NotPermitted, Refused
 from semtrace.linux.maps import mappings_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from driving import FEW, Target, observing, only, state, target
 from support import PATIENCE_S, page_numbers_are_shown, wait_until
+from support.targets import FEW, Target, observing, only, state, target
 
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import Lock

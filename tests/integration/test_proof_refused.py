@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from driving import FEW, INTERPRETERS, Target, may_have, observing, only, state, target, until, watch
 from support import wait_until
+from support.targets import FEW, INTERPRETERS, Target, may_have, observing, only, state, target, until, watch
 
 from semtrace.observe.evidence import sightings
 from semtrace.observe.observer import Observer

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need
 from support import PROGRAMS, kill_tree, wait_until
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, StackReader, stacks

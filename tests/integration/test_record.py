@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from commands import SOURCE, run
 from support import Running, start_gunicorn, wait_until
+from support.commands import SOURCE, run
 
 from semtrace.record.reader import Recording
 from semtrace.record.recorder import Recorder, Wanted

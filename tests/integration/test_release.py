@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from commands import NOBODY, SOURCE
-from commands import run as _semtrace
-from commands import run_as as _semtrace_as
-from driving import Target, target
 from support import PATIENCE_S, alive, start_gunicorn, until_released, wait_until
+from support.commands import NOBODY, SOURCE
+from support.commands import run as _semtrace
+from support.commands import run_as as _semtrace_as
+from support.targets import Target, target
 
 from semtrace.commands import release
 from semtrace.errors import Refused

@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import SOURCE
-from commands import run as semtrace
 from support import PROGRAMS, Running, alive, start_gunicorn, start_ticks, until_released, wait_until
-from tracing import book, states
+from support.commands import SOURCE
+from support.commands import run as semtrace
+from support.tracereader import book, states
 
 from semtrace import wire
 from semtrace.model import Lock, ProcessId, SemId

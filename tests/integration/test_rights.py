@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from commands import AS_USER as _AS_USER
-from commands import NOBODY, SOURCE
-from commands import run as _semtrace
-from commands import run_as as _semtrace_as
-from driving import FEW, SOME, UNLINKED, Target, observing, only, state, target, until, watch
 from support import PATIENCE_S, alive, start, wait_until
+from support.commands import AS_USER as _AS_USER
+from support.commands import NOBODY, SOURCE
+from support.commands import run as _semtrace
+from support.commands import run_as as _semtrace_as
+from support.targets import FEW, SOME, UNLINKED, Target, observing, only, state, target, until, watch
 
 from semtrace import cli, commands
 from semtrace.linux import rights

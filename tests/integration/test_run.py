@@ -23,7 +23,7 @@ from pathlib import Path
 import pyte
 import pytest
 from support import PATIENCE_S, PROGRAMS, alive, kill_tree, wait_until
-from tracing import directories
+from support.tracereader import directories
 
 from semtrace import wire
 from semtrace.launch import logfiles

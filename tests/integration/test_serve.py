@@ -16,9 +16,9 @@ from pathlib import Path
 import aiohttp
 import pyte
 import pytest
-from commands import run
-from serving import Served, serving
 from support import PATIENCE_S, Running, alive, descendants, start_gunicorn, wait_until
+from support.commands import run
+from support.serving import Served, serving
 
 from semtrace.web.complaints import MOST_LINES, Complaints
 from semtrace.web.door import Door

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from driving import Target, observing, only, state, target, until, watch
+from support.targets import Target, observing, only, state, target, until, watch
 
 from semtrace.model import Lock, SemId
 from semtrace.observe.judge.prover import Judged

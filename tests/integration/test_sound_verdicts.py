@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from driving import FEW, Target, observing, only, state, target, until, watch
+from support.targets import FEW, Target, observing, only, state, target, until, watch
 
 from semtrace.model import Lock, SemId, Snapshot
 from semtrace.observe.observer import settle

@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from driving import (
+from support import alive, wait_until
+from support.targets import (
     FEW,
     INTERPRETERS,
     SOME,
@@ -24,7 +25,6 @@ from driving import (
     until,
     watch,
 )
-from support import alive, wait_until
 
 from semtrace.linux.process import read_stat
 from semtrace.model import Lock, Server, Snapshot, UnitsLost

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need, thinned
 from support import PROGRAMS, start, wait_until
+from support.pythons import VERSIONS, need, thinned
 
 from semtrace.cpython.withblocks import handlers
 from semtrace.model import Advice, Finding, HeldBy, MayBeGate, RingLink, Snapshot, ThreadLockUse

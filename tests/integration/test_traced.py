@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
-from tracing import Viewer, book, consistent, directories, states
+from support.tracereader import Viewer, book, consistent, directories, states
 
 from semtrace import wire
 from semtrace.instrument import bootstrap

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import pythons
-from support import PATIENCE_S, PROGRAMS
+from support import PATIENCE_S, PROGRAMS, pythons
 
 from semtrace import wire
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
-from tracing import directories, generation
+from support.tracereader import directories, generation
 
 from semtrace import wire
 from semtrace.commands import events

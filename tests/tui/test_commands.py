@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tui.fakes import FakeChild, Script, every_state, finding, holder, lock, picture, sem, thread_locks, waiter
-from tui.looking import SIZES, Looking, looking
+from support.scenes import FakeChild, Script, every_state, finding, holder, lock, picture, sem, thread_locks, waiter
+from support.screens import SIZES, LiveView, live_view
 
 from semtrace.errors import UsageError
 from semtrace.model import Snapshot
@@ -29,14 +29,14 @@ from semtrace.tui.text.panes import LAYOUTS, arrange, layout_called
 from semtrace.tui.widgets.table import Table
 from semtrace.tui.widgets.widths import Widths
 
-Scenario = Callable[[Looking, Script], Awaitable[None]]
+Scenario = Callable[[LiveView, Script], Awaitable[None]]
 FAST = Settings(interval=0.01)
 
 
 def play(scenario: Scenario, first: Snapshot | None = None, size: tuple[int, int] = (160, 45), **given: object) -> None:
     async def go() -> None:
         source = Script(first or picture())
-        async with looking(source, size, **given) as seen:  # type: ignore[arg-type]
+        async with live_view(source, size, **given) as seen:  # type: ignore[arg-type]
             await seen.sees("Locks")
             await scenario(seen, source)
 
@@ -54,7 +54,7 @@ def play(scenario: Scenario, first: Snapshot | None = None, size: tuple[int, int
     ],
 )
 def test_same_letter_or_function_key_opens_and_closes_a_view(letter: str, function: str, there: str) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         for key in (letter, function):
             await seen.press(key)
             await seen.sees(there)
@@ -65,7 +65,7 @@ def test_same_letter_or_function_key_opens_and_closes_a_view(letter: str, functi
 
 
 def test_key_switches_between_views_and_escape_returns_to_the_panes() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f", "e")
         await seen.sees("Events")
         await seen.press("escape")
@@ -75,7 +75,7 @@ def test_key_switches_between_views_and_escape_returns_to_the_panes() -> None:
 
 
 def test_closing_help_or_settings_returns_to_the_previous_view() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Blocking tree")
         await seen.press("question_mark")
@@ -95,7 +95,7 @@ def test_closing_help_or_settings_returns_to_the_previous_view() -> None:
 
 
 def test_every_command_is_in_the_help() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("question_mark")
         await seen.sees("Keys and signs")
         for command in COMMANDS.values():
@@ -105,7 +105,7 @@ def test_every_command_is_in_the_help() -> None:
 
 
 def test_key_map_replaces_keys_in_help_and_footer_too() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("F12 findings")
         await seen.press("f")
         assert "Nothing wrong" not in seen.text
@@ -178,7 +178,7 @@ def test_a_key_is_shown_as_it_stands_on_a_keyboard(key: str, name: str) -> None:
 
 
 def test_end_of_one_notice_does_not_cut_the_next_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("◐ contended")
         screen = seen.app.screen
         assert isinstance(screen, view.View)
@@ -194,7 +194,7 @@ def test_end_of_one_notice_does_not_cut_the_next_short(monkeypatch: pytest.Monke
 
 
 def test_the_palette_finds_a_command_by_its_words() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("colon")
         await seen.until(lambda: type(seen.app.screen).__name__ == "CommandPalette", "the palette")
         await seen.press(*"findings")
@@ -215,7 +215,7 @@ def test_palette_finds_a_command_by_the_words_of_its_help(words: str, first: str
     assert found[0].shown.split()[0] == first
     assert not any(score(f"{words} nowhere", choice) for choice in found)
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("colon")
         await seen.until(lambda: type(seen.app.screen).__name__ == "CommandPalette", "the palette")
         await seen.press(*("space" if letter == " " else letter for letter in words))
@@ -225,7 +225,7 @@ def test_palette_finds_a_command_by_the_words_of_its_help(words: str, first: str
 
 
 def test_a_click_on_a_word_of_the_footer_does_it() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         place = seen.lines[-1].index("findings") + 1
         await seen.pilot.click(offset=(place, len(seen.lines) - 1))
         await seen.sees("Nothing wrong is seen")
@@ -234,7 +234,7 @@ def test_a_click_on_a_word_of_the_footer_does_it() -> None:
 
 
 def test_y_copies_the_row_and_in_a_sheet_its_text() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("y")
         await seen.sees("copied: ")
         assert "myapp.db.write_lock" in seen.app.clipboard
@@ -248,7 +248,7 @@ def test_y_copies_the_row_and_in_a_sheet_its_text() -> None:
 
 
 def test_s_saves_a_picture_that_fetches_nothing_and_the_snapshot(tmp_path: Path) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("S")
         await seen.sees("saved ")
         svg, snapshot = sorted(tmp_path.iterdir(), key=lambda path: path.suffix, reverse=True)
@@ -264,7 +264,7 @@ def test_s_saves_a_picture_that_fetches_nothing_and_the_snapshot(tmp_path: Path)
 
 
 def test_failure_to_save_is_reported_and_leaves_no_files(tmp_path: Path) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("S")
         await seen.sees("cannot save in")
 
@@ -273,13 +273,13 @@ def test_failure_to_save_is_reported_and_leaves_no_files(tmp_path: Path) -> None
     play(_says_nothing_is_saved)
 
 
-async def _says_nothing_is_saved(seen: Looking, source: Script) -> None:
+async def _says_nothing_is_saved(seen: LiveView, source: Script) -> None:
     await seen.press("S")
     await seen.sees("nothing is saved from this view")
 
 
 def test_r_on_a_lock_not_orphaned_explains_its_refusal() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("R")
         await seen.sees("only an orphaned lock can be released")
 
@@ -289,7 +289,7 @@ def test_r_on_a_lock_not_orphaned_explains_its_refusal() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_ascii_draws_every_screen_with_ascii_alone(size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         for key in ("", "f", "question_mark", "comma", "t", "w", "e"):
             await seen.press(*([key] if key else []))
             await seen.pilot.pause()
@@ -307,7 +307,7 @@ def test_ascii_draws_every_screen_with_ascii_alone(size: tuple[int, int]) -> Non
 def test_ascii_says_at_least_and_names_the_arrows() -> None:
     assert ascii_only("≥3.2s, ≥1m15s ≥") == "3.2s+, 1m15s+ +"
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("3.2s+")
         assert ">3.2s" not in seen.text
         await seen.press("t")
@@ -321,11 +321,11 @@ def test_ascii_says_at_least_and_names_the_arrows() -> None:
 def test_the_order_of_a_pane_is_remembered(tmp_path: Path) -> None:
     path = tmp_path / "state" / "view.json"
 
-    async def sort(seen: Looking, source: Script) -> None:
+    async def sort(seen: LiveView, source: Script) -> None:
         await seen.press("s", "s", "r")
         await seen.until(path.exists, "the file")
 
-    async def look(seen: Looking, source: Script) -> None:
+    async def look(seen: LiveView, source: Script) -> None:
         await seen.until(lambda: seen.app.screen.query_one("#locks", Table).order == Order("NAME", True), "the order")
 
     play(sort, remembered=Remembered(path))
@@ -350,7 +350,7 @@ def test_tree_and_log_keep_their_order_and_remember_no_other(tmp_path: Path) -> 
     path = tmp_path / "view.json"
     waits = lock(2, "contended", name="myapp.b", holders=(holder(4711),), waiters=(waiter(4712), waiter(4713)))
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         for key in ("w", "o"):
             await seen.press(key)
             await seen.sees("BLOCKS" if key == "w" else "Booting worker")
@@ -372,7 +372,7 @@ def test_remembered_order_of_the_tree_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "view.json"
     path.write_text(json.dumps({"sort": {"blocking": {"column": "FOR", "reverse": True}}}))
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Nobody waits")
         await seen.pilot.pause()
@@ -382,7 +382,7 @@ def test_remembered_order_of_the_tree_is_ignored(tmp_path: Path) -> None:
 
 
 def test_only_a_column_with_a_title_can_be_sorted_by() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         table = seen.app.screen.query_one("#private", Table)
         table.focus()
         table._columns = (Column("A", 5, 9, 0), Column("", 5, 9, 0))
@@ -402,12 +402,12 @@ def test_only_a_column_with_a_title_can_be_sorted_by() -> None:
 def test_a_layout_is_chosen_by_a_key_and_remembered(tmp_path: Path) -> None:
     path = tmp_path / "view.json"
 
-    async def choose(seen: Looking, source: Script) -> None:
+    async def choose(seen: LiveView, source: Script) -> None:
         await seen.press(*"LLL")
         await seen.sees("layout: the locks alone; L shows the next")
         await seen.misses(" Workers ")
 
-    async def look(seen: Looking, source: Script) -> None:
+    async def look(seen: LiveView, source: Script) -> None:
         await seen.misses(" Workers ")
         await seen.press("L")
         await seen.misses(" Locks ")
@@ -434,7 +434,7 @@ def test_first_panes_of_a_layout_grow_and_the_others_stay() -> None:
 def test_each_screen_is_explained_until_that_is_dismissed(tmp_path: Path) -> None:
     path = tmp_path / "view.json"
 
-    async def first(seen: Looking, source: Script) -> None:
+    async def first(seen: LiveView, source: Script) -> None:
         await seen.sees("Processes above, their locks below", "X dismiss", "i about")
         await seen.press("X")
         await seen.misses("Processes above")
@@ -445,7 +445,7 @@ def test_each_screen_is_explained_until_that_is_dismissed(tmp_path: Path) -> Non
         await seen.press("i")
         await seen.sees("A row per worker")
 
-    async def later(seen: Looking, source: Script) -> None:
+    async def later(seen: LiveView, source: Script) -> None:
         assert "Processes above" not in seen.text
         await seen.press("t")
         await seen.sees("A row per worker")

@@ -7,16 +7,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from pythons import thinned
-from tui.fakes import FakeChild, Script, finding, holder, lock, picture, pid, sem, waiter
-from tui.looking import SIZES, Looking, looking
+from support.pythons import thinned
+from support.scenes import FakeChild, Script, finding, holder, lock, picture, pid, sem, waiter
+from support.screens import SIZES, LiveView, live_view
 
 from semtrace.errors import NotPermitted
 from semtrace.model import Advice, LastHolder, Remedy, Snapshot, VerdictReason
 from semtrace.tui.screens.sheets import Page
 from semtrace.tui.widgets.table import Table
 
-Scenario = Callable[[Looking, Script], Awaitable[None]]
+Scenario = Callable[[LiveView, Script], Awaitable[None]]
 VIEWS = ("question_mark", "comma", "f", "w", "t", "e", "p", "enter")
 DEAD = LastHolder(pid(4711), 4711, 12.0, 3.0, 11.0)
 ORPHAN = lock(1, "orphaned", name="myapp.lock", waiters=(waiter(4712),), last_holder=DEAD)
@@ -26,7 +26,7 @@ JUDGED = finding("orphaned-lock", lock=sem(1), facts=(VerdictReason("last seen h
 def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (80, 24), **given: object) -> None:
     async def go() -> None:
         source = Script(first)
-        async with looking(source, size, **given) as seen:  # type: ignore[arg-type]
+        async with live_view(source, size, **given) as seen:  # type: ignore[arg-type]
             await seen.sees("Locks")
             await seen.until(lambda: seen.app.main.view_state.snapshot is not None, "a picture")  # type: ignore[union-attr]
             await scenario(seen, source)
@@ -36,7 +36,7 @@ def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (80, 24), 
 
 @pytest.mark.parametrize(("key", "size"), thinned(VIEWS, SIZES))
 def test_every_screen_says_that_the_server_has_ended(key: str, size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press(key)
         await seen.misses("Workers")
         source.show(picture(alive=False))
@@ -49,7 +49,7 @@ def test_every_screen_says_that_the_server_has_ended(key: str, size: tuple[int, 
 
 @pytest.mark.parametrize(("key", "size"), thinned(VIEWS, SIZES))
 def test_every_paused_screen_shows_it_and_how_to_continue(key: str, size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press(key)
         await seen.misses("Workers")
         await seen.press("space")
@@ -67,7 +67,7 @@ def test_every_paused_screen_shows_it_and_how_to_continue(key: str, size: tuple[
 
 
 def test_paused_view_shows_a_read_failure_and_the_servers_end() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f", "space")
         source.show(NotPermitted("it changed its user", "run as root"))
         await seen.sees("PAUSED", "it changed its user")
@@ -82,7 +82,7 @@ def test_paused_view_shows_a_read_failure_and_the_servers_end() -> None:
 def test_nothing_is_shown_as_current_after_the_end() -> None:
     held = lock(1, "held", name="myapp.lock", holders=(holder(4711),))
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("Then: myapp.lock is held by 4711")
         await seen.press("enter")
         await seen.sees("held then by", "waited then")
@@ -99,7 +99,7 @@ def test_nothing_is_shown_as_current_after_the_end() -> None:
 @pytest.mark.parametrize("path", [(), ("enter",), ("f",), ("w",), ("w", "down"), ("t", "l")])
 @pytest.mark.parametrize("key", ["R", "f9"])
 def test_a_release_is_asked_for_wherever_the_orphan_is(path: tuple[str, ...], key: str) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press(*path)
         if path:
             await seen.misses("Workers")
@@ -124,7 +124,7 @@ def test_a_release_is_asked_for_wherever_the_orphan_is(path: tuple[str, ...], ke
 
 @pytest.mark.parametrize("key", ["w", "f", "t", "e", "question_mark"])
 def test_without_an_orphan_the_release_key_explains_why_not(key: str) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press(key, "R")
         await seen.sees("only an orphaned lock" if key == "w" else "R releases an orphaned lock")
 
@@ -133,7 +133,7 @@ def test_without_an_orphan_the_release_key_explains_why_not(key: str) -> None:
 
 
 def test_of_an_ended_server_nothing_is_released() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         assert "R release" not in seen.text
         await seen.press("R")
         await seen.sees("the server has ended: there is nothing to release")
@@ -142,7 +142,7 @@ def test_of_an_ended_server_nothing_is_released() -> None:
 
 
 def test_release_follows_the_newest_snapshot_even_while_paused() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("space", "R")
         await seen.sees("Release myapp.lock?")
         source.show(picture([replace(ORPHAN, state="free")]))
@@ -162,7 +162,7 @@ def test_a_refused_release_is_called_so_in_the_title() -> None:
     def refuse(server: object, lock: object) -> list[str]:
         raise NotPermitted("not proved", "look again")
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("R", "y")
         await seen.sees("Not released: myapp.lock", "look again")
 
@@ -170,7 +170,7 @@ def test_a_refused_release_is_called_so_in_the_title() -> None:
 
 
 def test_last_holder_of_orphan_is_in_row_sentence_and_details() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("4711 held it last, 12s ago", "no living process holds it; 4711 did last.")
         await seen.press("enter")
         await seen.sees("held last by", "4711, seen so at", "12s ago, then for ≥3.0s; it was gone 11s ago")
@@ -180,7 +180,7 @@ def test_last_holder_of_orphan_is_in_row_sentence_and_details() -> None:
 
 @pytest.mark.parametrize("key", ["f10", "q"])
 def test_no_key_but_s_stops_a_server_of_ours(key: str) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("q")
         await seen.sees("What becomes of it?")
         await seen.press(key)
@@ -193,7 +193,7 @@ def test_no_key_but_s_stops_a_server_of_ours(key: str) -> None:
 
 
 def test_title_shows_the_name_as_soon_as_it_is_known() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("Lock 0:27:1")
         source.show(picture([lock(1, name="myapp.lock")]))
@@ -205,7 +205,7 @@ def test_title_shows_the_name_as_soon_as_it_is_known() -> None:
 
 
 def test_a_sheet_that_is_opened_again_begins_at_its_top() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("question_mark", "end")
         await seen.until(lambda: seen.app.screen.query_one(Page)._top > 0, "the end")
         await seen.press("escape", "question_mark")
@@ -220,7 +220,7 @@ def test_findings_open_on_the_worst_and_reopen_as_they_were() -> None:
     first = finding("long-hold", "warning")
     second = finding("long-wait", "note")
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f", "down")
         source.show(picture(findings=(worse, first, second)))
         await seen.sees("worse.lock")
@@ -233,7 +233,7 @@ def test_findings_open_on_the_worst_and_reopen_as_they_were() -> None:
         await seen.press("escape", "f")
         await seen.until(lambda: chosen(seen)[0] == "orphaned-lock", "the worst")
 
-    def chosen(seen: Looking) -> tuple[str, ...]:
+    def chosen(seen: LiveView) -> tuple[str, ...]:
         return seen.app.screen.query_one(Table).selected  # type: ignore[return-value]
 
     play(scenario, picture(findings=(first, second)))
@@ -242,7 +242,7 @@ def test_findings_open_on_the_worst_and_reopen_as_they_were() -> None:
 def test_cut_title_is_complete_below_and_codes_are_uncut() -> None:
     long = finding("inherited-hold", name=f"myapp.{'very_' * 10}long")
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f")
         await seen.sees("inherited-hold", "what  myapp.very_", "forked")
         source.show(picture(findings=(finding("inherited-hold"),)))
@@ -256,7 +256,7 @@ def test_command_in_a_remedy_has_its_own_line() -> None:
     command = "semtrace release 4710 myapp.db.write_lock_of_the_shop --audit /var/log/acts"
     remedy = Remedy((Advice.RESTART_TO_CLEAR,), tuple(command.split()))
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f")
         await seen.sees("Restart the server", f" {command}\n")
         await seen.press("escape", "enter")
@@ -267,7 +267,7 @@ def test_command_in_a_remedy_has_its_own_line() -> None:
 
 
 def test_escape_clears_every_filter_of_the_screen() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("slash", *"cache", "enter", "tab")
         await seen.misses("myapp.db.write_lock  ")
         await seen.press("escape")
@@ -280,7 +280,7 @@ def test_the_overview_tells_the_worst_findings_where_there_is_room() -> None:
     many = tuple(finding("long-hold", "warning", lock=sem(200 + i), name=f"trouble{i}") for i in range(40))
     worst = finding(name="worst.of.all")
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees(
             "Findings  41 (f)",
             "error     PID 4711 waits for worst.of.all",

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from telling import LOCK, OTHER, FakeServer, P, events, files, record, state_file
-from telling import book as a_book
+from support.tracewriter import LOCK, OTHER, FakeServer, P, events, files, record, state_file
+from support.tracewriter import book as a_book
 
 from semtrace import wire
 from semtrace.model import ProcessId, SemId

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import sick
+from support import snapshots
 
 from semtrace import cli
 from semtrace.commands import check
@@ -14,7 +14,7 @@ from semtrace.model import Problem, Server, Snapshot
 from semtrace.rules import Limits, with_findings
 from semtrace.rules.headline import headline
 
-BLIND = tuple(Problem("read", "refused", "sudo", process.id) for process in sick.processes())
+BLIND = tuple(Problem("read", "refused", "sudo", process.id) for process in snapshots.processes())
 
 
 def judged(snapshot: Snapshot) -> tuple[str, int]:
@@ -25,11 +25,17 @@ def judged(snapshot: Snapshot) -> tuple[str, int]:
 @pytest.mark.parametrize(
     ("snapshot", "verdict", "code"),
     [
-        (sick.snapshot(), "ok", 0),
-        (sick.snapshot(*sick.embrace()), "deadlock", 3),
-        (sick.snapshot(sick.lock(state="orphaned", value=0)), "orphaned", 3),
-        (sick.snapshot(thread_locks=(sick.thread_lock(locked=(11, 12), overlap=sick.overlap(11, 12)),)), "error", 0),
-        (sick.snapshot(problems=BLIND), "unknown", 4),
+        (snapshots.snapshot(), "ok", 0),
+        (snapshots.snapshot(*snapshots.embrace()), "deadlock", 3),
+        (snapshots.snapshot(snapshots.lock(state="orphaned", value=0)), "orphaned", 3),
+        (
+            snapshots.snapshot(
+                thread_locks=(snapshots.thread_lock(locked=(11, 12), overlap=snapshots.overlap(11, 12)),)
+            ),
+            "error",
+            0,
+        ),
+        (snapshots.snapshot(problems=BLIND), "unknown", 4),
     ],
 )
 def test_exit_code_follows_from_what_is_found(snapshot: Snapshot, verdict: str, code: int) -> None:
@@ -37,8 +43,8 @@ def test_exit_code_follows_from_what_is_found(snapshot: Snapshot, verdict: str, 
 
 
 def test_worst_of_several_servers_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {10: sick.snapshot(), 20: sick.snapshot(*sick.embrace())}
-    servers = [replace(sick.SERVER, id=sick.pid(number)) for number in found]
+    found = {10: snapshots.snapshot(), 20: snapshots.snapshot(*snapshots.embrace())}
+    servers = [replace(snapshots.SERVER, id=snapshots.pid(number)) for number in found]
     monkeypatch.setattr(check.discovery, "gunicorns", lambda: servers)
 
     def answer(server: object, limits: Limits) -> check.Answer:
@@ -53,14 +59,14 @@ def test_worst_of_several_servers_is_the_answer(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_servers_that_end_while_others_are_checked_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    servers = [replace(sick.SERVER, id=sick.pid(number)) for number in (10, 20, 30)]
+    servers = [replace(snapshots.SERVER, id=snapshots.pid(number)) for number in (10, 20, 30)]
     monkeypatch.setattr(check.discovery, "gunicorns", lambda: servers)
     alive = {20}
 
     def answer(server: Server, limits: Limits) -> check.Answer:
         if server.pid not in alive:
             raise NoServer(f"process {server.pid} has ended", "")
-        return check.Answer(server, headline(with_findings(sick.snapshot())), 0)
+        return check.Answer(server, headline(with_findings(snapshots.snapshot())), 0)
 
     monkeypatch.setattr(check, "answer_for", answer)
     line, code = check.check(None, Limits())

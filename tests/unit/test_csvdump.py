@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 
-from sick import lock, snapshot, thread_lock, waiter
+from support.snapshots import lock, snapshot, thread_lock, waiter
 
 from semtrace.model import Snapshot
 from semtrace.reports.csvdump import csv_header, csv_rows

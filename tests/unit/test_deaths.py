@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from sick import SERVER, frames, holder, lock, pid, snapshot, waiter, worker
 from support import start_ticks, wait_until
+from support.snapshots import SERVER, frames, holder, lock, pid, snapshot, waiter, worker
 
 from semtrace.linux import pidfd
 from semtrace.linux.pidfd import Pidfd

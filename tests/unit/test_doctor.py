@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from sick import SERVER, frames, holder, lock, pid, snapshot, thread_lock, waiter
+from support.snapshots import SERVER, frames, holder, lock, pid, snapshot, thread_lock, waiter
 
 from semtrace.commands import doctor
 from semtrace.commands.doctor import Doctor, unknown_timeout

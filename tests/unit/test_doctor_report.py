@@ -7,7 +7,7 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from sick import found, lock, pid, processes, ref, snapshot, thread_lock, waiter
+from support.snapshots import found, lock, pid, processes, ref, snapshot, thread_lock, waiter
 
 from semtrace.model import (
     SEM_VALUE_MAX,

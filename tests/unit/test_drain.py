@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import wait_until
-from telling import LOCK, SITES, FakeServer, P, S, events, record
+from support.tracewriter import LOCK, SITES, FakeServer, P, S, events, record
 
 from semtrace import wire
 from semtrace.reports.schema import event_json

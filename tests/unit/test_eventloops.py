@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import sick
+from support import snapshots
 
 from semtrace.cpython.stack import PyFrame
 from semtrace.linux.blocked import Call
@@ -22,7 +22,7 @@ OTHER = frame("/srv/app.py")
 class Unreadable:
     """A process whose stack nobody may read."""
 
-    id = sick.pid(11)
+    id = snapshots.pid(11)
 
     @property
     def memory(self) -> None:
@@ -42,5 +42,5 @@ def test_process_whose_stack_is_read_soon_is_asked_then() -> None:
 
 
 def test_process_without_memory_runs_none_that_is_known() -> None:
-    hidden = SimpleNamespace(id=sick.pid(11), memory=None)
+    hidden = SimpleNamespace(id=snapshots.pid(11), memory=None)
     assert EventLoops().read(1.0, [hidden], {hidden.id: Call.EPOLL}, {}) == set()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import telling
 from hypothesis import given
 from hypothesis import strategies as st
-from telling import P, Q, record
+from support import tracewriter
+from support.tracewriter import P, Q, record
 
 from semtrace import wire
 from semtrace.tracing.events import LONGEST_NS, Decoder, Event
@@ -19,7 +19,7 @@ records = st.builds(
     times,
     st.none() | st.integers(0, LONGEST_NS),
     st.sampled_from([P, Q]),
-    st.sampled_from([None, telling.LOCK, telling.OTHER]),
+    st.sampled_from([None, tracewriter.LOCK, tracewriter.OTHER]),
     st.integers(1, 2**32 - 1),
     st.sampled_from(Kind),
 )
@@ -45,7 +45,7 @@ def test_bulk_decoding_gives_what_single_decoding_gives(several: list[wire.Recor
 
 
 def test_equal_origins_are_one_object() -> None:
-    one, other = telling.events(record(EventType.WAIT, 1, 1), record(EventType.WAIT, 2, 2))
+    one, other = tracewriter.events(record(EventType.WAIT, 1, 1), record(EventType.WAIT, 2, 2))
     assert one.origin is other.origin
 
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recordings import S, file, moving, traced_bytes, with_events
-from sick import holder, lock, pid, processes, snapshot, waiter
-from telling import LOCK, P, record
+from support.recordings import S, file, moving, traced_bytes, with_events
+from support.snapshots import holder, lock, pid, processes, snapshot, waiter
+from support.tracewriter import LOCK, P, record
 
 from semtrace import wire
 from semtrace.commands.export import export

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
-import telling
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from telling import LOCK, OTHER, SITE, P, Q, S, book, events, files, record, state_file
+from support import tracewriter
+from support.tracewriter import LOCK, OTHER, SITE, P, Q, S, book, events, files, record, state_file
 
 from semtrace import wire
 from semtrace.model import ProcessId, SemId
@@ -298,7 +298,7 @@ def test_whatever_is_lost_the_files_heal_it(acts: list[tuple[ProcessId, int, Sem
     shifts = data.draw(st.lists(st.integers(0, 8), min_size=len(kept), max_size=len(kept)))
     order = [each for _, each in sorted(enumerate(kept), key=lambda item: item[0] + shifts[item[0]])]
     size = data.draw(st.integers(1, 40))
-    decoder_events = telling.events(*order)
+    decoder_events = tracewriter.events(*order)
     state = State()
     for start in range(0, len(order), size):
         state = fold(state, decoder_events[start : start + size])

@@ -6,8 +6,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from finding_cases import cases
-from sick import embrace, found, holder, lock, pid, snapshot, thread_lock, waiter
+from support.finding_cases import cases
+from support.snapshots import embrace, found, holder, lock, pid, snapshot, thread_lock, waiter
 
 from semtrace.model import Snapshot
 from semtrace.present.headline import headline_text

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from support import wait_until
-from tracing import Viewer, book, consistent, directories, states
+from support.tracereader import Viewer, book, consistent, directories, states
 
 import semtrace
 from semtrace import wire

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sick import found, holder, lock, pid, processes, snapshot, waiter
+from support.snapshots import found, holder, lock, pid, processes, snapshot, waiter
 
 from semtrace.model import Lock, Snapshot
 from semtrace.observe.history.lastpicture import LastPicture

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pythons import VERSIONS, need
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython.linetables import line_at
 

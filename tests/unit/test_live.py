@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from tui import fakes
+from support import scenes
 
 from semtrace.commands import attach, live
 from semtrace.model import SemId, Server
@@ -52,7 +52,7 @@ def test_release_in_progress_is_completed_before_the_view_ends(
 
     monkeypatch.setattr(live, "releaser", releaser)
     with live.releasing(None) as release_it:
-        threading.Thread(target=release_it, args=(fakes.server(), fakes.sem(1))).start()
+        threading.Thread(target=release_it, args=(scenes.server(), scenes.sem(1))).start()
         assert begun.wait(10)
         threading.Timer(0.2, may_end.set).start()
     assert "released it" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sick import codes, found, holder, lock, pid, ref, waiter
+from support.snapshots import codes, found, holder, lock, pid, ref, waiter
 
 from semtrace.model import SEM_VALUE_MAX, LockOrder, SemId, TakenInOrder, ThreadRef, Tracing
 from semtrace.present.findings import evidence, name

@@ -9,8 +9,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from commands import NOBODY
 from support import start_ticks, wait_until
+from support.commands import NOBODY
 
 from semtrace.errors import SemtraceError
 from semtrace.launch import logfiles

@@ -10,8 +10,8 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from sick import pid, snapshot
 from support import wait_until
+from support.snapshots import pid, snapshot
 
 from semtrace.model import SemId
 from semtrace.observe.watch.marks import marks_of

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import sick
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
+from support import snapshots
 
 from semtrace.errors import SemtraceError, UsageError
 from semtrace.metrics import access, textfile
@@ -74,7 +74,7 @@ def samples(*readings: Reading) -> dict[str, float]:
     ],
 )
 def test_lock_label_hides_keys_that_may_be_data(name: str | None, label: str) -> None:
-    assert lock_label(sick.lock(name)) == label
+    assert lock_label(snapshots.lock(name)) == label
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_lock_label_hides_keys_that_may_be_data(name: str | None, label: str) ->
     ],
 )
 def test_server_label_has_no_arguments(changes: dict[str, object], label: str) -> None:
-    server = replace(sick.SERVER, **changes)
+    server = replace(snapshots.SERVER, **changes)
     assert server_labels([server]) == {server.id: label}
 
 
 def test_servers_of_one_name_get_numbers_by_age() -> None:
-    old, new = sick.SERVER, replace(sick.SERVER, id=ProcessId(99, 2000))
+    old, new = snapshots.SERVER, replace(snapshots.SERVER, id=ProcessId(99, 2000))
     assert list(server_labels([new, old]).values()) == ["app:app", "app:app (2)"]
 
 
 def test_locks_beyond_the_bound_share_one_series() -> None:
-    locks = [sick.lock(f"app.locks.x{number:04}", number) for number in range(2 * MOST_SERIES)]
+    locks = [snapshots.lock(f"app.locks.x{number:04}", number) for number in range(2 * MOST_SERIES)]
     groups = grouped(locks)
     assert len(groups) == MOST_SERIES + 1
     assert len(groups[Key(OTHER, OTHER)]) == MOST_SERIES
@@ -110,8 +110,10 @@ def test_locks_beyond_the_bound_share_one_series() -> None:
 
 
 def test_page_says_what_the_snapshot_shows() -> None:
-    held = sick.lock(holders=(sick.holder(11, asleep_s=7.0),), waiters=(sick.waiter(12, 6.0), sick.waiter(13, 4.0)))
-    said = samples(read(sick.snapshot(held, sick.lock("app.ready", 2, signal=True))))
+    held = snapshots.lock(
+        holders=(snapshots.holder(11, asleep_s=7.0),), waiters=(snapshots.waiter(12, 6.0), snapshots.waiter(13, 4.0))
+    )
+    said = samples(read(snapshots.snapshot(held, snapshots.lock("app.ready", 2, signal=True))))
     labels = "{kind=Lock,lock=app.lock,server=s0}"
     assert {name: said[f"semtrace_lock_{name}{labels}"] for name in ("waiters", "holders", "orphaned", "unknown")} == {
         "waiters": 2,
@@ -123,32 +125,32 @@ def test_page_says_what_the_snapshot_shows() -> None:
     assert said[f"semtrace_lock_held_seconds{labels}"] == 5.0
     assert said["semtrace_workers{server=s0,state=waiting}"] == 2
     assert said["semtrace_waiting_threads{kind=shared-lock,server=s0}"] == 2
-    assert said["semtrace_last_sample_timestamp_seconds{server=s0}"] == sick.BOOT + 100
+    assert said["semtrace_last_sample_timestamp_seconds{server=s0}"] == snapshots.BOOT + 100
     assert not any("app.ready" in name for name in said), "nobody holds a signal"
     assert not any(re.search(r"\b1[0-3]\b", name) for name in said), "a PID"
 
 
 def test_lock_of_a_file_has_no_value_and_a_path() -> None:
     """Of a path that differs from worker to worker there is one series."""
-    claims = (sick.holder(11, asleep_s=7.0),)
+    claims = (snapshots.holder(11, asleep_s=7.0),)
     files = [
-        replace(sick.lock(f"/run/{pid}.lock", pid, holders=claims), kind="file", value=None, maximum=None)
+        replace(snapshots.lock(f"/run/{pid}.lock", pid, holders=claims), kind="file", value=None, maximum=None)
         for pid in (4711, 4712)
     ]
-    said = samples(read(sick.snapshot(*files)))
+    said = samples(read(snapshots.snapshot(*files)))
     assert said["semtrace_lock_holders{kind=file,lock=/run/*.lock,server=s0}"] == 2
     assert said["semtrace_lock_held_seconds{kind=file,lock=/run/*.lock,server=s0}"] == 5.0
 
 
 def test_worker_that_cannot_be_read_is_not_called_busy() -> None:
-    blind = Problem("read", "refused", "sudo", sick.pid(11))
-    workers = read(sick.snapshot(problems=(blind,))).workers
+    blind = Problem("read", "refused", "sudo", snapshots.pid(11))
+    workers = read(snapshots.snapshot(problems=(blind,))).workers
     assert (workers["unknown"], sum(workers.values())) == (1, 3)
 
 
 def test_page_shows_stuck_workers_and_the_finding() -> None:
-    locks = (replace(each, mapped_by=(sick.pid(11), sick.pid(12))) for each in sick.embrace())
-    said = samples(read(sick.snapshot(*locks)))
+    locks = (replace(each, mapped_by=(snapshots.pid(11), snapshots.pid(12))) for each in snapshots.embrace())
+    said = samples(read(snapshots.snapshot(*locks)))
     assert said["semtrace_findings{code=deadlock,server=s0,severity=error}"] == 1
     assert said["semtrace_workers{server=s0,state=stuck}"] == said["semtrace_stuck_threads{server=s0}"] == 2
     verdicts = {verdict: said[f"semtrace_verdict{{server=s0,verdict={verdict}}}"] for verdict in VERDICTS}
@@ -157,12 +159,12 @@ def test_page_shows_stuck_workers_and_the_finding() -> None:
 
 def test_hot_lock_of_one_worker_is_not_long_held() -> None:
     """That its thread was seen with the lock at each look may be one hold or a thousand."""
-    hot = sick.lock(holders=(sick.holder(11, since_s=3600.0, asleep_s=None),))
-    assert read(sick.snapshot(hot)).locks[APP_LOCK].held_s == 0.0
+    hot = snapshots.lock(holders=(snapshots.holder(11, since_s=3600.0, asleep_s=None),))
+    assert read(snapshots.snapshot(hot)).locks[APP_LOCK].held_s == 0.0
 
 
 def test_both_formats_are_valid_and_equal() -> None:
-    reading = read(sick.snapshot(traced(5), *sick.embrace()))
+    reading = read(snapshots.snapshot(traced(5), *snapshots.embrace()))
     page = Pages().render({'odd "name"\\ with\nlines': reading})
     plain = {(s.name, *sorted(s.labels.items())): s.value for f in parse_plain(page.plain.decode()) for s in f.samples}
     other = {
@@ -184,7 +186,7 @@ def traced(acquired: int, number: int = 1, sites: int = 1, **changes: object) ->
     times = Durations(acquired, acquired * 0.5, spread=((3e-5, acquired),))
     site = Statistics(acquired, 0, 0, times, times)
     counted = Statistics(acquired, 0, 0, times, times, tuple((f"app.py:{n}", site) for n in range(sites)))
-    return sick.lock("app.lock", number, statistics=counted, **changes)
+    return snapshots.lock("app.lock", number, statistics=counted, **changes)
 
 
 def test_buckets_are_those_of_the_traced_lock() -> None:
@@ -212,12 +214,12 @@ def test_counters_never_fall_while_semaphores_come_and_go() -> None:
 
 
 def test_orphaned_lock_counts_one_death_of_a_holder() -> None:
-    orphan = sick.lock(state="orphaned", value=0)
-    proving = sick.lock(state="unknown", value=0, orphaned_s=3.0)
+    orphan = snapshots.lock(state="orphaned", value=0)
+    proving = snapshots.lock(state="unknown", value=0, orphaned_s=3.0)
     counter = counting()
     counts = [
-        counter.read(sick.snapshot(lock)).locks[APP_LOCK].holder_deaths
-        for lock in (sick.lock(), orphan, proving, orphan, sick.lock(), orphan)
+        counter.read(snapshots.snapshot(lock)).locks[APP_LOCK].holder_deaths
+        for lock in (snapshots.lock(), orphan, proving, orphan, snapshots.lock(), orphan)
     ]
     assert counts == [0, 1, 1, 1, 1, 2]
 
@@ -235,23 +237,23 @@ def test_orphaned_lock_counts_one_death_of_a_holder() -> None:
 )
 def test_deaths_are_counted_by_their_certificates(how: DeathCause, code: int, expected: Cause) -> None:
     counter = counting(lives=True)
-    counter.read(sick.snapshot())
-    gone = Death(sick.pid(13), "worker", how, code, 0.5)
+    counter.read(snapshots.snapshot())
+    gone = Death(snapshots.pid(13), "worker", how, code, 0.5)
     for _ in range(2):
-        after = counter.read(replace(sick.snapshot(processes=sick.processes(2)), deaths=(gone,)))
+        after = counter.read(replace(snapshots.snapshot(processes=snapshots.processes(2)), deaths=(gone,)))
     assert {cause: count for cause, count in after.deaths.items() if count} == {expected: 1}, "once"
 
 
 def test_death_is_counted_when_its_cause_is_known_or_unknowable() -> None:
-    early = Death(sick.pid(13), "worker", DeathCause.UNKNOWN, None, 0.5)
+    early = Death(snapshots.pid(13), "worker", DeathCause.UNKNOWN, None, 0.5)
     for later, expected in (
         (replace(early, cause=DeathCause.TIMEOUT, exit_code=0), Cause.TIMEOUT),
         (replace(early, ended_s=60.0), Cause.UNKNOWN),
     ):
         counter = counting()
-        counter.read(sick.snapshot())
+        counter.read(snapshots.snapshot())
         counts = [
-            dict(counter.read(replace(sick.snapshot(processes=sick.processes(2)), deaths=(death,))).deaths)
+            dict(counter.read(replace(snapshots.snapshot(processes=snapshots.processes(2)), deaths=(death,))).deaths)
             for death in (early, later)
         ]
         assert [sum(each.values()) for each in counts] == [0, 1]
@@ -261,8 +263,8 @@ def test_death_is_counted_when_its_cause_is_known_or_unknowable() -> None:
 def test_worker_that_left_the_server_alive_did_not_die() -> None:
     for lives, deaths in ((True, 0), (False, 1)):
         counter = counting(lives)
-        counter.read(sick.snapshot())
-        after = counter.read(sick.snapshot(processes=sick.processes(2)))
+        counter.read(snapshots.snapshot())
+        after = counter.read(snapshots.snapshot(processes=snapshots.processes(2)))
         assert sum(after.deaths.values()) == deaths
 
 
@@ -271,10 +273,10 @@ def test_ten_thousand_workers_leave_series_and_memory_flat() -> None:
 
     def live(generations: range) -> tuple[int, int]:
         for number in generations:
-            born = tuple(sick.worker(500 * number + each) for each in range(500, 1000))
-            own = [sick.lock(None, 1000 + 20 * number + each) for each in range(20)]
+            born = tuple(snapshots.worker(500 * number + each) for each in range(500, 1000))
+            own = [snapshots.lock(None, 1000 + 20 * number + each) for each in range(20)]
             kept = [traced(number), traced(3, 9000 + number, state="orphaned")]
-            snapshot = sick.snapshot(*own, *kept, processes=(sick.processes(0)[0], *born))
+            snapshot = snapshots.snapshot(*own, *kept, processes=(snapshots.processes(0)[0], *born))
             page = pages.plain({"app": counter.read(snapshot)})
         del snapshot, born, own, kept
         gc.collect()

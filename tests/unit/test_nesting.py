@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from telling import LOCK, OTHER, P, Q, S, book, events, files, record, state_file
+from support.tracewriter import LOCK, OTHER, P, Q, S, book, events, files, record, state_file
 
 from semtrace.model import SemId
 from semtrace.tracing.nesting import MOST_NESTINGS

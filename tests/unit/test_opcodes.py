@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pythons import VERSIONS, need
 from support import PROGRAMS
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython.bytecode import decode
 from semtrace.cpython.opcodes import opcodes

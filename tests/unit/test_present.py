@@ -11,7 +11,7 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import get_args
 
-from finding_cases import cases
+from support.finding_cases import cases
 
 from semtrace.model import Advice, Fact, Finding, FindingCode
 from semtrace.present.facts import fact_lines

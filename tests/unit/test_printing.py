@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import run
+from support.commands import run
 
 import semtrace
 from semtrace.commands.clean import clean

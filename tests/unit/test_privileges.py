@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import SOURCE
+from support.commands import SOURCE
 
 from semtrace.linux import privileges
 from semtrace.observe import pyspy

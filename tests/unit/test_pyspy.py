@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import target
-from sick import USERS_FILE, frames, holder, lock, snapshot, waiter
 from support import kill_tree, wait_until
+from support.snapshots import USERS_FILE, frames, holder, lock, snapshot, waiter
+from support.targets import target
 
 from semtrace.linux.process import read_stat
 from semtrace.linux.source import SourceLines

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support import PATIENCE_S, alive, start_ticks, wait_until
-from telling import LOCK, FakeServer, record
+from support.tracewriter import LOCK, FakeServer, record
 
 from semtrace import wire
 from semtrace.console.signals import ending_on_signals

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
-from sick import snapshot
+from support.snapshots import snapshot
 
 from semtrace.commands import record as command
 from semtrace.commands.record import Order, record

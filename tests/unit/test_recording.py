@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import HEAD, TYPES, S, any_snapshot, frames, moving, recorded, write
-from sick import lock, snapshot
+from support.recordings import HEAD, TYPES, S, any_snapshot, frames, moving, recorded, write
+from support.snapshots import lock, snapshot
 
 from semtrace.errors import SemtraceError, UsageError
 from semtrace.model import LockOrder, SemId, Snapshot, Tracing
@@ -192,7 +192,7 @@ def test_any_moment_is_found(count: int, tmp_path: Path) -> None:
 
 
 def test_a_last_picture_keeps_its_findings_and_its_time(tmp_path: Path) -> None:
-    from finding_cases import cases
+    from support.finding_cases import cases
 
     found = tuple(finding for _, finding in cases())
     last = replace(moving(1)[0], alive=False, findings=found)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sick import (
+from support.snapshots import (
     codes,
     found,
     holder,

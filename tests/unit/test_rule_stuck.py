@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sick import SERVER, codes, found, frames, holder, lock, pid, processes, snapshot, waiter
+from support.snapshots import SERVER, codes, found, frames, holder, lock, pid, processes, snapshot, waiter
 
 from semtrace.model import (
     Advice,

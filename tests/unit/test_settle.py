@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from sick import snapshot
+from support.snapshots import snapshot
 
 from semtrace import allowance
 from semtrace.model import Snapshot

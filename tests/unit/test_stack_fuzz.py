@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pythons import need
 from support import PROGRAMS, kill_tree, wait_until
+from support.pythons import need
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.held import evidence

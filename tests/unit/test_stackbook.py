@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sick import USERS, holder, lock, snapshot, waiter
+from support.snapshots import USERS, holder, lock, snapshot, waiter
 
 from semtrace.model import Frame, Snapshot
 from semtrace.record.stackbook import StackBook

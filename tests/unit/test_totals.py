@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from telling import LOCK, OTHER, P, Q, S, book, files, state_file
+from support.tracewriter import LOCK, OTHER, P, Q, S, book, files, state_file
 
 from semtrace import wire
 from semtrace.tracing.state import State, fold

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import telling
-from telling import LOCK, SITE, P, Q, S, book, files, record, state_file
+from support import tracewriter
+from support.tracewriter import LOCK, SITE, P, Q, S, book, files, record, state_file
 
 from semtrace.model import DeadHolder, Holder, LastHolder, Lock, LockState, Waiter
 from semtrace.tracing.state import State, fold
@@ -22,7 +22,7 @@ def lock(state: LockState = "held", **changes: object) -> Lock:
 
 def told(*records: object, state: State | None = None) -> State:
     return fold(
-        state or fold(State(), files(S, state_file(P, book()), state_file(Q, book()))), telling.events(*records)
+        state or fold(State(), files(S, state_file(P, book()), state_file(Q, book()))), tracewriter.events(*records)
     )  # type: ignore[arg-type]
 
 
@@ -110,7 +110,7 @@ def test_after_a_loss_times_are_inexact_until_files_are_read() -> None:
     (refined,) = refine([seen], state, NOW, ())
     assert refined.holders[0].evidence == "memory"
     state = fold(state, files(NOW, state_file(P, book(since_ns=NOW - 2 * S, tid=P.pid))))
-    state = fold(state, telling.events(*(record(EventType.WAIT, NOW, n, tid=77) for n in range(10, 100))))
+    state = fold(state, tracewriter.events(*(record(EventType.WAIT, NOW, n, tid=77) for n in range(10, 100))))
     state = fold(state, files(NOW + S, state_file(P, book(since_ns=NOW - 2 * S, tid=P.pid))))
     (refined,) = refine([seen], state, NOW, ())
     assert (refined.holders[0].evidence, refined.holders[0].since_s) == ("events", 2.0)
@@ -124,7 +124,7 @@ def test_lock_that_a_living_process_reports_holding_is_not_orphaned() -> None:
 
 
 def test_a_lock_that_nobody_traces_is_as_it_was() -> None:
-    seen = lock(id=telling.OTHER)
+    seen = lock(id=tracewriter.OTHER)
     assert refine([seen], told(), NOW, ()) == (seen,)
 
 
@@ -146,6 +146,6 @@ def test_a_name_of_its_own_serves_where_memory_knows_none() -> None:
     state = fold(State(), files(S, state_file(P, book(name="orders"))))
     assert refine([lock()], state, NOW, ())[0].name == "orders"
     assert refine([lock(name="app.lock", names=("app.lock",))], state, NOW, ())[0].name == "app.lock"
-    event = fold(state, telling.events(record(EventType.WAIT, 2 * S, 1)))
+    event = fold(state, tracewriter.events(record(EventType.WAIT, 2 * S, 1)))
     assert [e.name for e in tracing(event, NOW, True, {}).recent] == ["orders"]
     assert [e.name for e in tracing(event, NOW, True, {LOCK: "app.lock"}).recent] == ["app.lock"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sick import BOOT, SERVER, pid, waiter, worker
+from support.snapshots import BOOT, SERVER, pid, waiter, worker
 
 from semtrace.model import (
     Doubt,

@@ -7,13 +7,13 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
-from support import start_ticks
-
 from semtrace import wire
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing.events import Decoder, Event
 from semtrace.tracing.state import Files
 from semtrace.wire import EventType, Flag, Header, Kind, LockBook, LockWord, Site, StateFile
+
+from .processes import start_ticks
 
 LOCK = SemId(0, 27, 501)
 OTHER = SemId(0, 27, 502)

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from commands import SOURCE
-from support import alive, child_pids, start, wait_until
+from .commands import SOURCE
+from .processes import alive, child_pids, start, wait_until
 
 
 class Served:

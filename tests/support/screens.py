@@ -9,9 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from support import PATIENCE_S
 from textual.pilot import Pilot
-from tui import fakes
 
 from semtrace.model import Server
 from semtrace.settings import Settings
@@ -22,13 +20,16 @@ from semtrace.tui.meter import Meter
 from semtrace.tui.remembered import Remembered
 from semtrace.tui.state import AcquiredAt, LookUp, Player, Recorder, Release, TakeStacks, Tools
 
+from . import scenes
+from .processes import PATIENCE_S
+
 # A message of one widget to the next takes a turn of the loop; what is drawn waits for a tick of 1/60 s.
 _TURNS, _TICK_S = 25, 0.02
 
 SIZES = ((80, 24), (160, 45), (40, 12))
 
 
-class Looking:
+class LiveView:
     """What a user can do: press keys and read the screen."""
 
     def __init__(self, app: SemtraceApp, pilot: Pilot[int]) -> None:
@@ -87,8 +88,8 @@ async def _handled(min_sleep: float = 0.0, max_sleep: float = 0.0) -> None:
 
 
 @asynccontextmanager
-async def looking(
-    source: fakes.Script,
+async def live_view(
+    source: scenes.Script,
     size: tuple[int, int] = (80, 24),
     servers: Sequence[Server] | None = None,
     find: Callable[[], Sequence[Server]] | None = None,
@@ -104,9 +105,9 @@ async def looking(
     examine: Examine | None = None,
     acquired_at: AcquiredAt | None = None,
     story: str = "",
-) -> AsyncIterator[Looking]:
+) -> AsyncIterator[LiveView]:
     """Each picture is shown as soon as it is there; the header's figures stand still."""
-    known = servers or [fakes.server()]
+    known = servers or [scenes.server()]
     app = SemtraceApp(
         known,
         find or (lambda: known),
@@ -116,9 +117,9 @@ async def looking(
         tools=Tools(release, stacks, folder, look_up, player, recorder, examine, acquired_at, story),
         remembered=remembered,
         meter=Meter(lambda: 0.0, lambda: 0.0),
-        clock=lambda: fakes.BOOT + 60,
+        clock=lambda: scenes.BOOT + 60,
         colours="many",
     )
     with patch("textual.app.wait_for_idle", _handled), patch("textual.pilot.wait_for_idle", _handled):
         async with app.run_test(size=size) as pilot:
-            yield Looking(app, pilot)
+            yield LiveView(app, pilot)

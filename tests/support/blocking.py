@@ -1,7 +1,4 @@
-"""Processes of tests/programs/blocking.py: threads that block, each in one system call.
-
-Not a plugin: `from blocking import blocking`.
-"""
+"""Processes of tests/programs/blocking.py: threads that block, each in one system call."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support import PROGRAMS, kill_tree, wait_until
-
 from semtrace.linux.blocked import Blocked, Call, read_blocked
 from semtrace.linux.memory import Memory
+
+from .processes import PROGRAMS, kill_tree, wait_until
 
 # The kind of each call of the program, in its order.
 CALLS = {

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from support import start_ticks
-
 from semtrace import wire
 from semtrace.model import ProcessId
+
+from .processes import start_ticks
 
 
 class Viewer:

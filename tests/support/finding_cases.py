@@ -6,22 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from sick import (
-    SERVER,
-    USERS,
-    busy,
-    embrace,
-    found,
-    frames,
-    holder,
-    lock,
-    overlap,
-    pid,
-    processes,
-    thread_lock,
-    waiter,
-)
-
 from semtrace.model import (
     SEM_VALUE_MAX,
     Contended,
@@ -57,6 +41,22 @@ from semtrace.model import (
     Wakers,
 )
 from semtrace.rules import gone_by
+
+from .snapshots import (
+    SERVER,
+    USERS,
+    busy,
+    embrace,
+    found,
+    frames,
+    holder,
+    lock,
+    overlap,
+    pid,
+    processes,
+    thread_lock,
+    waiter,
+)
 
 LAST = LastHolder(pid(11), 11, seen_s=4.0, held_s=29.5, ended_s=3.5)
 DEAD = DeadHolder(pid(11), acquired_s=40.0, alive_s=9.1, gone_s=9.0)

@@ -14,13 +14,13 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import pythons
-from support import PATIENCE_S, PROGRAMS, alive, child_pids, start, wait_until
-
 from semtrace.linux.maps import read_mappings, semaphores_in
 from semtrace.model import Lock, SemId, Snapshot
 from semtrace.observe.observer import Observer
 from semtrace.servers.discovery import server_of
+
+from . import pythons
+from .processes import PATIENCE_S, PROGRAMS, alive, child_pids, start, wait_until
 
 PROGRAM = PROGRAMS / "locks.py"
 _FUTEX = {"x86_64": "202", "aarch64": "98", "riscv64": "98"}.get(platform.machine(), "?")

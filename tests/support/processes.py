@@ -21,7 +21,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parents[1] / "programs"
 
 # How long a test waits for what has to come. A loaded machine takes its time; where all is well nobody waits so long.
 PATIENCE_S = 60.0

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from support import PROGRAMS, alive, child_pids, start, wait_until
-
 from semtrace.errors import SemtraceError
 from semtrace.observe.observer import Observer
 from semtrace.repairs import repair
 from semtrace.servers.discovery import server_of
+
+from .processes import PROGRAMS, alive, child_pids, start, wait_until
 
 RECORD = struct.Struct("<III")
 WORKERS, RELEASERS = 3, 2

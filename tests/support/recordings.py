@@ -8,9 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sick import holder, lock, snapshot, waiter
-from telling import LOCK, P, record
-
 from semtrace import wire
 from semtrace.model import Lock, Snapshot, WaitGraph
 from semtrace.record.chunks import encode
@@ -18,6 +15,9 @@ from semtrace.record.eventlog import Legend, event_chunks, legend_chunk
 from semtrace.record.groups import Frame, GroupWriter
 from semtrace.record.head import Head, encode_head, schema
 from semtrace.wire import EventType
+
+from .snapshots import holder, lock, snapshot, waiter
+from .tracewriter import LOCK, P, record
 
 TYPES = schema()
 HEAD = Head(100_000_000_000, 1_700_000_100.0, 0.2, "9.9")

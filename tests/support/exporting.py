@@ -20,10 +20,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from commands import SOURCE
-from support import start, wait_until
+from .commands import SOURCE
+from .processes import start, wait_until
 
-CONTRIB = Path(__file__).parents[1] / "contrib"
+CONTRIB = Path(__file__).parents[2] / "contrib"
 _ADDRESS = re.compile(r"metrics are at (https?)://(\S+):(\d+)/metrics")
 
 
