@@ -1,4 +1,6 @@
-"""Hand-built snapshots, and sources that play them back."""
+"""Scenes for the live view: snapshots of a server with four workers and locks in every state, and sources that play
+them back. They are made by the builders of `snapshots`, with values that show in each column.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from semtrace.model import (
     Advice,
@@ -20,7 +23,6 @@ from semtrace.model import (
     Overlap,
     Problem,
     Process,
-    ProcessId,
     Remedy,
     RingLink,
     SemId,
@@ -36,59 +38,45 @@ from semtrace.model import (
     VerdictReason,
     Waiter,
 )
-from semtrace.waits.build import wait_graph
 
-BOOT = 1_700_000_000.0  # the server's start, in seconds since the epoch
+from . import snapshots
+from .snapshots import BOOT, pid, sem
+
 INT_MAX = 2147483647
-
-
-def pid(number: int) -> ProcessId:
-    return ProcessId(number, number * 100)
-
-
-def sem(number: int) -> SemId:
-    return SemId(0, 27, number)
-
-
-def server(number: int = 4710, application: str = "myapp:app", **changes: object) -> Server:
-    plain = Server(
-        "gunicorn",
-        pid(number),
-        f"gunicorn: master [{application}]",
-        BOOT,
-        "alice",
-        "27.0.1",
-        application,
-        ("127.0.0.1:8000",),
-        "sync",
-        30.0,
-    )
-    return replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def worker(number: int, **changes: object) -> Process:
-    plain = Process(pid(number), 4710, "worker", "sleeping", 41 << 20, 2, BOOT + 1, 0.3, 0.4)
-    return replace(plain, **changes)  # type: ignore[arg-type]
-
-
-def master(number: int = 4710) -> Process:
-    return Process(pid(number), 1, "master", "sleeping", 25 << 20, 1, BOOT, 0.0)
-
-
-def holder(number: int, since_s: float | None = 3.2, count: int = 1) -> Holder:
-    return Holder(pid(number), number, count, since_s)
-
-
-def waiter(number: int, for_s: float | None = 1.5) -> Waiter:
-    return Waiter(pid(number), number, for_s)
-
-
 EVERYONE = tuple(pid(number) for number in range(4710, 4715))
 
 
-def lock(number: int, state: LockState = "free", **changes: object) -> Lock:
-    plain = Lock(sem(number), "Lock", state, 1 if state == "free" else 0, 1, mapped_by=EVERYONE)
-    return replace(plain, **changes)  # type: ignore[arg-type]
+def server(number: int = 4710, application: str = "myapp:app", **changes: Any) -> Server:
+    return snapshots.server(number, application, **{"bind": ("127.0.0.1:8000",), **changes})
+
+
+def worker(number: int, **changes: Any) -> Process:
+    usual = {
+        "ppid": 4710,
+        "rss": 41 << 20,
+        "threads": 2,
+        "started_at": BOOT + 1,
+        "cpu_percent": 0.3,
+        "last_heartbeat_s": 0.4,
+    }
+    return snapshots.worker(number, **{**usual, **changes})
+
+
+def master(number: int = 4710) -> Process:
+    return snapshots.master(number, rss=25 << 20, cpu_percent=0.0)
+
+
+def holder(number: int, since_s: float | None = 3.2, count: int = 1) -> Holder:
+    return snapshots.holder(number, since_s, count=count)
+
+
+def waiter(number: int, for_s: float | None = 1.5) -> Waiter:
+    return snapshots.waiter(number, for_s, asleep_s=None)
+
+
+def lock(number: int, state: LockState = "free", *, name: str | None = None, **changes: Any) -> Lock:
+    usual = {"state": state, "value": 1 if state == "free" else 0, "mapped_by": EVERYONE}
+    return snapshots.lock(name, number, **{**usual, **changes})
 
 
 def every_state() -> tuple[Lock, ...]:
@@ -120,29 +108,27 @@ def picture(
     locks: Sequence[Lock] | None = None,
     processes: Sequence[Process] | None = None,
     at_s: float = 192.0,
-    **changes: object,
+    **changes: Any,
 ) -> Snapshot:
-    plain = Snapshot(
-        server(),
-        BOOT + at_s,
-        at_s,
-        tuple(workers() if processes is None else processes),
-        tuple(every_state() if locks is None else locks),
-        cost_s=0.0012,
-    )
-    changed = replace(plain, **changes)  # type: ignore[arg-type]
-    return changed if "waits" in changes else replace(changed, waits=wait_graph(changed))
+    usual = {
+        "server": server(),
+        "taken_at": BOOT + at_s,
+        "monotonic_s": at_s,
+        "processes": tuple(workers() if processes is None else processes),
+        "watched_s": 0.0,
+        "cost_s": 0.0012,
+    }
+    return snapshots.snapshot(*(every_state() if locks is None else locks), asked=False, **{**usual, **changes})
 
 
 def thread_locks() -> tuple[ThreadLock, ...]:
     def uses(*locked: int) -> tuple[ThreadLockUse, ...]:
         return tuple(ThreadLockUse(pid(number), number in locked) for number in range(4711, 4715))
 
+    overlap = Overlap(3, 2, BOOT + 60, BOOT + 61, (pid(4711), pid(4713)))
     return (
-        ThreadLock(
-            "myapp.guard", "Lock", uses(4711, 4713), Overlap(3, 2, BOOT + 60, BOOT + 61, (pid(4711), pid(4713)))
-        ),
-        ThreadLock("myapp.quiet", "RLock", uses()),
+        snapshots.thread_lock("myapp.guard", processes=uses(4711, 4713), overlap=overlap),
+        snapshots.thread_lock("myapp.quiet", kind="RLock", processes=uses()),
     )
 
 

@@ -1,4 +1,7 @@
-"""Hand-built snapshots of servers that have something, or nothing, wrong with them."""
+"""Hand-built snapshots of servers that have something, or nothing, wrong with them.
+
+Each builder has usual values; `changes` are fields that replace them.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,27 @@ from semtrace.waits.build import wait_graph
 MASTER = 10
 USERS_FILE = "/srv/app.py"
 BOOT = 1_700_000_000.0
-SERVER = Server(
-    "gunicorn", ProcessId(MASTER, 1000), "gunicorn: master [app]", BOOT, "alice", "27.0.1", "app:app", (), "sync", 30.0
-)
 
 
 def pid(number: int) -> ProcessId:
     return ProcessId(number, number * 100)
+
+
+def sem(number: int) -> SemId:
+    return SemId(0, 27, number)
+
+
+def server(number: int = MASTER, application: str = "app:app", **changes: Any) -> Server:
+    title = f"gunicorn: master [{application}]"
+    plain = Server("gunicorn", pid(number), title, BOOT, "alice", "27.0.1", application, (), "sync", 30.0)
+    return replace(plain, **changes)
+
+
+SERVER = server(title="gunicorn: master [app]")
+
+
+def master(number: int = MASTER, **changes: Any) -> Process:
+    return replace(Process(pid(number), 1, "master", "sleeping", 1 << 20, 1, BOOT), **changes)
 
 
 def worker(number: int, **changes: Any) -> Process:
@@ -45,10 +62,7 @@ def worker(number: int, **changes: Any) -> Process:
 
 def processes(workers: int = 3) -> tuple[Process, ...]:
     """The master 10 and the workers 11, 12, …"""
-    return (
-        Process(pid(MASTER), 1, "master", "sleeping", 1 << 20, 1, BOOT),
-        *(worker(MASTER + 1 + i) for i in range(workers)),
-    )
+    return (master(), *(worker(MASTER + 1 + i) for i in range(workers)))
 
 
 def holder(number: int, since_s: float | None = 5.0, **changes: Any) -> Holder:
@@ -65,7 +79,7 @@ def lock(name: str | None = "app.lock", number: int = 1, **changes: Any) -> Lock
     holders, waiters = changes.get("holders", ()), changes.get("waiters", ())
     state = "contended" if waiters else "held" if holders else "free"
     everyone = tuple(process.id for process in processes())
-    plain = Lock(SemId(0, 27, number), "Lock", state, 0 if holders or waiters else 1, 1, name, mapped_by=everyone)  # type: ignore[arg-type]
+    plain = Lock(sem(number), "Lock", state, 0 if holders or waiters else 1, 1, name, mapped_by=everyone)  # type: ignore[arg-type]
     return replace(plain, **changes)
 
 
@@ -78,10 +92,10 @@ def overlap(*numbers: int) -> Overlap:
     return Overlap(3, len(numbers), BOOT + 90, BOOT + 99, tuple(map(pid, numbers)))
 
 
-def snapshot(*locks: Lock, **changes: Any) -> Snapshot:
-    """Of a server that was watched for 20 s."""
+def snapshot(*locks: Lock, asked: bool = True, **changes: Any) -> Snapshot:
+    """Of a server that was watched for 20 s. With `asked` False its graph has only what a snapshot proves by itself."""
     plain = replace(Snapshot(SERVER, BOOT + 100, 100.0, processes(), locks, watched_s=20.0), **changes)
-    return replace(plain, waits=wait_graph(plain, assume_asked=True))
+    return plain if "waits" in changes else replace(plain, waits=wait_graph(plain, assume_asked=asked))
 
 
 def frames(*places: tuple[str, str]) -> tuple[Frame, ...]:
@@ -98,7 +112,7 @@ def codes(*locks: Lock, limits: Limits | None = None, **changes: Any) -> list[st
 
 
 def ref(name: str = "app.lock", number: int = 1, kind: str = "Lock") -> LockRef:
-    return LockRef(SemId(0, 27, number), name, kind)
+    return LockRef(sem(number), name, kind)
 
 
 def links(finding: Finding) -> list[RingLink]:
