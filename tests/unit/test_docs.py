@@ -187,13 +187,19 @@ def test_every_option_is_in_the_documents() -> None:
 
 
 def test_files_and_tables_that_a_recipe_names_are_there() -> None:
-    for document in (ROOT / "docs" / "extending.md", ROOT / "CONTRIBUTING.md"):
+    for document in (ROOT / "docs" / "extending.md", ROOT / "docs" / "security.md", ROOT / "CONTRIBUTING.md"):
         text = document.read_text()
         paths = re.findall(r"`((?:src|tests|docs|man|\.ci)/[\w./-]+\w)/?`", text)
         assert [path for path in paths if not (ROOT / path).exists()] == [], document.name
         code = "".join((ROOT / path).read_text() for path in paths if (ROOT / path).is_file())
         tables = re.findall(r"`(_?[A-Z][A-Z_]{3,})`", text) if document.name == "extending.md" else []
         assert [table for table in tables if not re.search(rf"\b{table}\b", code)] == [], document.name
+
+
+def test_tests_that_the_documents_name_are_there() -> None:
+    there = {name for path in (ROOT / "tests").rglob("*.py") for name in TEST.findall(path.read_text())}
+    named = [(each.name, name) for each in DOCUMENTS for name in re.findall(r"`test_(\w+)`", each.read_text())]
+    assert [each for each in named if each[1] not in there] == []
 
 
 def test_every_field_and_kind_of_the_json_is_documented() -> None:

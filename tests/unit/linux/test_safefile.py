@@ -14,7 +14,7 @@ import pytest
 from semtrace.linux import safefile
 from semtrace.linux.safefile import Unsafe
 
-SOURCE = Path(__file__).parents[2] / "src" / "semtrace"
+SOURCE = Path(__file__).parents[3] / "src" / "semtrace"
 OTHER = 12345
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
 

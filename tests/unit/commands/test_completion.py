@@ -15,7 +15,7 @@ from semtrace.commands import completion
 from semtrace.commands.parsing import command_line
 from semtrace.errors import EXIT_FAILED, EXIT_OK
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "man" / "semtrace.1"
 
 

@@ -20,7 +20,7 @@ from semtrace.present.titles import TITLES
 from semtrace.text import wrapped
 
 GOLDEN = Path(__file__).parent / "golden" / "findings.txt"
-RULES = Path(__file__).parents[2] / "src" / "semtrace" / "rules"
+RULES = Path(__file__).parents[3] / "src" / "semtrace" / "rules"
 
 
 def rendered(name: str, finding: Finding) -> Iterator[str]:
