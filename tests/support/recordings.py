@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from semtrace import wire
-from semtrace.model import Lock, Snapshot, WaitGraph
+from semtrace.commands.export import export
+from semtrace.model import Death, DeathCause, Lock, Snapshot, WaitGraph
 from semtrace.record.chunks import encode
 from semtrace.record.eventlog import Legend, event_chunks, legend_chunk
 from semtrace.record.groups import Frame, GroupWriter
 from semtrace.record.head import Head, encode_head, schema
+from semtrace.rules import Limits
 from semtrace.wire import EventType
 
-from .snapshots import holder, lock, snapshot, waiter
+from .snapshots import holder, lock, pid, processes, snapshot, waiter
 from .tracewriter import LOCK, P, record
 
 TYPES = schema()
@@ -117,3 +119,23 @@ def with_events(path: Path, data: bytes, legend: Legend | None = None) -> Path:
 
 def traced_snapshot(plain: Snapshot) -> Snapshot:
     return replace(plain, locks=(Lock(LOCK, "Lock", "free", 1, 1, "app.traced"),), waits=WaitGraph())
+
+
+def contended(count: int = 50, name: str = "app.lock") -> list[Snapshot]:
+    """Two threads take a lock by turns; the other one waits. A worker goes in the end."""
+    found = []
+    for number, plain in enumerate(moving(count)):
+        one, other = (11, 12) if number // 5 % 2 else (12, 11)
+        passed = number % 5 * 0.2
+        busy = lock(name, holders=(holder(one, passed),), waiters=(waiter(other, passed),))
+        gone = number >= count - 5
+        deaths = (Death(pid(13), "worker", DeathCause.SIGNAL, -9, 0.2),) if gone else ()
+        found.append(replace(plain, locks=(busy,), processes=processes(2 if gone else 3), deaths=deaths))
+    return found
+
+
+def exported(path: Path, to: str) -> bytes:
+    out = path.with_suffix(f".{to}")
+    export(path, to, out, (None, None), Limits())
+    assert out.stat().st_mode & 0o777 == 0o600
+    return out.read_bytes()

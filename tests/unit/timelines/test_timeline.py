@@ -423,7 +423,7 @@ def test_lock_with_waiters_but_no_known_holder_is_the_worst() -> None:
     assert raster.cells(None, 21, 1, raster.update(20))[0].cover == "waiting"
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(st.lists(st.tuples(st.sampled_from([None, A, B]), st.sampled_from([None, A, B])), min_size=1, max_size=40))
 def test_cells_agree_with_the_spans_however_they_are_drawn(
     looks: list[tuple[ProcessId | None, ProcessId | None]],

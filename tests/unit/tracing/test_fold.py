@@ -287,7 +287,7 @@ class World:
 steps = st.tuples(st.sampled_from([P, Q]), st.integers(1, 3), st.sampled_from([LOCK, OTHER]))
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(st.lists(steps, max_size=120), st.data())
 def test_whatever_is_lost_the_files_heal_it(acts: list[tuple[ProcessId, int, SemId]], data: st.DataObject) -> None:
     world = World()

@@ -25,7 +25,9 @@ from semtrace.model import SemId
 from semtrace.observe.evidence import foreign
 from semtrace.observe.evidence.foreign import ForeignUse, WholeSearch
 
-EXAMPLES = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(
+    max_examples=settings.default.max_examples // 5, deadline=None, suppress_health_check=list(HealthCheck)
+)
 BASE, SIZE, NOISE, HANDLE = 0x7F1D40000000, 1 << 16, 1 << 13, 0x7F1D70001000
 SEM = SemId(0, 27, 4711)
 
