@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from support.source import parsed, statements
 
 from demo_app.scenarios import SCENARIOS
 from semtrace import errors
@@ -99,7 +100,8 @@ def prose(document: Path) -> str:
 
 def docstrings(module: Path) -> Iterator[str]:
     """Yield the docstrings without their indented blocks, which are tables."""
-    for node in ast.walk(ast.parse(module.read_text())):
+    tree = parsed(module)
+    for node in (tree, *statements(tree)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             yield re.sub(r"^    .*$", "", ast.get_docstring(node) or "", flags=re.MULTILINE)
 

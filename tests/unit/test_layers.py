@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from support.source import parsed, statements
+
 SOURCE = Path(__file__).parents[2] / "src" / "semtrace"
 
 # A folder or module of ours, and what it may import of ours, itself included. The longest entry that covers a module
@@ -115,7 +117,7 @@ def covers(entry: str, module: str) -> bool:
 
 def imports(path: Path) -> Iterator[str]:
     """Every module that the file imports, at its top or inside a function, with its full name."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

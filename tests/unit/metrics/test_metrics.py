@@ -268,7 +268,7 @@ def test_worker_that_left_the_server_alive_did_not_die() -> None:
         assert sum(after.deaths.values()) == deaths
 
 
-def test_ten_thousand_workers_leave_series_and_memory_flat() -> None:
+def test_thousands_of_workers_leave_series_and_memory_flat() -> None:
     counter, pages = counting(), Pages()
 
     def live(generations: range) -> tuple[int, int]:
@@ -284,7 +284,7 @@ def test_ten_thousand_workers_leave_series_and_memory_flat() -> None:
 
     tracemalloc.start()
     try:
-        early, late = live(range(2)), live(range(2, 21))
+        early, late = live(range(2)), live(range(2, 10))
     finally:
         tracemalloc.stop()
     assert late[0] == early[0]
