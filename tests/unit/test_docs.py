@@ -55,6 +55,7 @@ NO_BEGINNING = re.compile(
 )
 TEST = re.compile(r"^\s*(?:async )?def test_(\w+)", re.MULTILINE)
 MOST_WORDS_OF_A_NAME = 10
+COMMENT = re.compile(r"^(?:[ \t]*#.*\n)+|(?<=[ \t])#[ ].*$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
 
 
@@ -111,14 +112,9 @@ def tokens(text: str) -> Iterator[tokenize.TokenInfo]:
 
 
 def comments(module: Path) -> Iterator[str]:
-    """Yield the comments. Lines of comments that follow each other are one."""
-    block: list[str] = []
-    for token in tokens(module.read_text()):
-        if token.type == tokenize.COMMENT:
-            block.append(token.string.lstrip("# "))
-        if block and (token.type not in (tokenize.COMMENT, tokenize.NL) or not token.line.lstrip().startswith("#")):
-            yield "\n".join(block)
-            block = []
+    """Yield the comments, and what looks like one in a string. Lines of comments that follow each other are one."""
+    for block in COMMENT.findall(module.read_text()):
+        yield "\n".join(line.strip().lstrip("# ") for line in block.splitlines())
 
 
 @pytest.mark.parametrize("document", PROSE, ids=lambda path: path.name)
