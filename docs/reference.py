@@ -1,6 +1,6 @@
 """Make docs/findings.md: `python docs/reference.py`. Severities, evidence and cures come from the code: the table
-CODES, the cases of tests/finding_cases.py, and present/. What a code means is written here; docs/examples/ has the
-examples.
+CODES, the cases of tests/support/finding_cases.py, and present/. What a code means is written here; docs/examples/ has
+the examples.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from finding_cases import cases  # noqa: E402
+from support.finding_cases import cases  # noqa: E402
 
 from semtrace.model import CODES, SEVERITIES, CodeInfo, Finding, FindingCode, Severity  # noqa: E402
 from semtrace.present.facts import fact_lines  # noqa: E402

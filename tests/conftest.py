@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says on a busy machine nothing of what is tested.
-settings.register_profile("semtrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("quick", settings.get_profile("semtrace"), max_examples=5)  # --hypothesis-profile=quick
+settings.register_profile("semtrace", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("semtrace"), max_examples=5)  # .ci/hosts
+settings.register_profile("thorough", settings.get_profile("semtrace"), max_examples=100)  # .ci/run
 settings.load_profile("semtrace")
 
 

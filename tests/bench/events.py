@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from telling import FakeServer, record  # noqa: E402
+from support.tracewriter import FakeServer, record  # noqa: E402
 
 from semtrace import wire  # noqa: E402
 from semtrace.linux.maps import SemaphoreMaps  # noqa: E402

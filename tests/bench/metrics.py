@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-import sick  # noqa: E402
+from support import snapshots  # noqa: E402
 
 from semtrace.metrics import access, listener  # noqa: E402
 from semtrace.metrics.deaths import Deaths  # noqa: E402
@@ -43,12 +43,14 @@ def line(what: str, measured: str, limit: str = "") -> None:
 def snapshot() -> Snapshot:
     times = Durations(1000, 5.0, spread=tuple((step * 10.0**power, 7) for power in range(-6, 2) for step in (1, 3)))
     counted = Statistics(1000, 100, 1, times, times, (("app.py:1", Statistics(1000, 100, 1, times, times)),))
-    waiters = tuple(sick.waiter(20 + number) for number in range(8))
+    waiters = tuple(snapshots.waiter(20 + number) for number in range(8))
     locks = [
-        sick.lock(f"app.lock{number}", number, statistics=counted, holders=(sick.holder(11),), waiters=waiters)
+        snapshots.lock(
+            f"app.lock{number}", number, statistics=counted, holders=(snapshots.holder(11),), waiters=waiters
+        )
         for number in range(LOCKS)
     ]
-    return sick.snapshot(*locks, processes=sick.processes(WORKERS))
+    return snapshots.snapshot(*locks, processes=snapshots.processes(WORKERS))
 
 
 def readings() -> dict[str, Reading]:

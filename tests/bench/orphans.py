@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from driving import Target, observing, only, target, until  # noqa: E402
+from support.targets import Target, observing, only, target, until  # noqa: E402
 
 from semtrace.observe.observer import Observer  # noqa: E402
 

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "tests" / "bench")]
 
 from events import telling  # noqa: E402
-from recordings import HEAD, TYPES, frames, moving  # noqa: E402
 from support import start_gunicorn  # noqa: E402
+from support.recordings import HEAD, TYPES, frames, moving  # noqa: E402
 
 from semtrace import wire  # noqa: E402
 from semtrace.model import Snapshot  # noqa: E402

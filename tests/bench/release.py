@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from racing import race  # noqa: E402
+from support.racing import race  # noqa: E402
 
 SERVERS, PATIENCE_S = 4, 3600.0
 

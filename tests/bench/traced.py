@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2] / "src"), str(Path(__file__).parents[1])]
 
-from tracing import directories  # noqa: E402
+from support.tracereader import directories  # noqa: E402
 
 import semtrace  # noqa: E402  # with any interpreter, from any directory
 
@@ -30,7 +30,7 @@ VIEWER = """
 import contextlib, os, sys, time
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
-from tracing import Viewer
+from support.tracereader import Viewer
 viewer = Viewer(Path(sys.argv[1]))
 print("ready", flush=True)
 while True:

@@ -28,7 +28,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 TARGET = """
 import itertools, sys
-from tui.fakes import Ticking, crowd, server
+from support.scenes import Ticking, crowd, server
 from dataclasses import replace
 from semtrace.settings import Settings
 from semtrace.tui.app import run

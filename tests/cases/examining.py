@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pythons import VERSIONS, every
+from support.pythons import VERSIONS, every
 
 from cases.expectations import PROGRAMS, Expected
 from cases.sickness import Sick, running

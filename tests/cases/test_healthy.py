@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pythons import need
+from support.pythons import need
 
 from cases import healthy
 from cases.examining import Case, check, interpreter, versions_of

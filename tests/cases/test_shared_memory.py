@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import SOURCE
+from support.commands import SOURCE
 
 from cases.examining import asked
 from cases.expectations import PROGRAMS

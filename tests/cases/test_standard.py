@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pythons import VERSIONS, need, thinned
+from support.pythons import VERSIONS, need, thinned
 
 from cases import standard
 from cases.examining import Case, check, versions_of

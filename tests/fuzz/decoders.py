@@ -11,9 +11,9 @@ import time
 import zlib
 from collections.abc import Callable
 
-from recordings import TYPES, any_snapshot, frames, moving, recorded
 from support import start_ticks
-from telling import LOCK, OTHER, P, Q, record
+from support.recordings import TYPES, any_snapshot, frames, moving, recorded
+from support.tracewriter import LOCK, OTHER, P, Q, record
 
 from fuzz.running import TEXTS, Fuzzer, damaged
 from semtrace import wire

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pythons import need
 from support import kill_tree, wait_until
+from support.pythons import need
 
 from semtrace.linux import futex
 from semtrace.linux.maps import read_mappings

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need
 from support import PROGRAMS, start, wait_until
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython.alike import locks_alike
 from semtrace.cpython.name_walk import Walk, walk

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from blocking import CALLS, NEEDS_PIDFD, Blocking, blocking
-from pythons import need
 from support import child_pids, kill_tree, start_ticks, wait_until
+from support.blocking import CALLS, NEEDS_PIDFD, Blocking, blocking
+from support.pythons import need
 
 from semtrace.linux.blocked import ANY_CHILD, MOST_DESCRIPTORS, Awaited, Blocked, Call, read_blocked
 from semtrace.linux.futex import read_thread
@@ -133,7 +133,7 @@ CONTAINED = (
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a PID namespace")
-def test_a_child_in_a_pid_namespace_has_the_number_from_here() -> None:
+def test_child_in_a_pid_namespace_has_the_outer_pid() -> None:
     argv = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", CONTAINED]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as popen:
         try:

@@ -18,8 +18,8 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from serving import Served, serving
 from support import PATIENCE_S, Running, start_gunicorn, wait_until
+from support.serving import Served, serving
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 SWITCHES = (
@@ -144,7 +144,7 @@ def test_a_person_opens_the_address_types_resizes_and_leaves(browser: Browser, s
     browser.sees("seed.lock")
 
 
-def test_all_that_the_page_needs_comes_from_here_and_nothing_is_complained_of(browser: Browser, served: Served) -> None:
+def test_page_loads_only_from_the_server_and_reports_no_errors(browser: Browser, served: Served) -> None:
     browser.open(served.address)
     browser.sees("seed.lock")
     wait_until(
@@ -157,7 +157,7 @@ def test_all_that_the_page_needs_comes_from_here_and_nothing_is_complained_of(br
     assert browser.complaints() == []
 
 
-def test_a_key_in_the_page_cannot_release_unless_that_was_allowed(browser: Browser, served: Served) -> None:
+def test_key_in_the_page_releases_only_if_allowed(browser: Browser, served: Served) -> None:
     browser.open(served.address)
     browser.sees("seed.lock")
     browser.press("R")
@@ -188,9 +188,7 @@ def elsewhere(text: str) -> Iterator[str]:
             thread.join()
 
 
-def test_another_page_may_not_talk_to_it_nor_show_it_even_if_it_knows_the_address(
-    browser: Browser, served: Served
-) -> None:
+def test_foreign_page_that_knows_the_address_cannot_connect_or_embed(browser: Browser, served: Served) -> None:
     address = served.address.replace("http", "ws") + "ws?width=80&height=24"
     page = f"""<title>wait</title><script>
       const socket = new WebSocket("{address}");

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from driving import until
 from support import PROGRAMS, child_pids, kill_tree, wait_until
+from support.targets import until
 
 from semtrace.linux import futex
 from semtrace.linux.maps import SemaphoreMaps, SemMapping

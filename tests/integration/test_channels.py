@@ -74,7 +74,7 @@ def test_the_writers_of_a_pipe_are_found_until_they_end() -> None:
         assert ends_of(asked) == Ends(frozenset({os.getpid()}), frozenset())
 
 
-def test_a_fifo_is_found_by_its_file_and_not_by_its_path(tmp_path: Path) -> None:
+def test_fifo_is_identified_by_its_inode_and_not_its_path(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     os.mkfifo(first)
     os.link(first, second)
@@ -90,7 +90,7 @@ def test_a_fifo_is_found_by_its_file_and_not_by_its_path(tmp_path: Path) -> None
         os.close(other)
 
 
-def test_the_process_at_the_other_end_of_a_socket_pair_is_found() -> None:
+def test_process_at_the_other_end_of_socketpair_is_found() -> None:
     mine, theirs = socket.socketpair()
     with mine, keeper(theirs.fileno()) as peer:
         theirs.close()
@@ -166,7 +166,7 @@ def test_a_pidfd_names_its_process_until_it_is_reaped() -> None:
         os.close(fd)
 
 
-def test_files_have_their_path_and_inode_and_the_rest_is_other(tmp_path: Path) -> None:
+def test_files_have_path_and_inode_and_everything_else_is_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     info = path.stat()
@@ -231,7 +231,7 @@ def test_asking_makes_nobody_a_reader_of_the_pipe() -> None:
         assert not failed
 
 
-def test_a_sweep_finds_the_descriptors_of_a_process_whose_first_thread_ended() -> None:
+def test_sweep_finds_descriptors_of_a_process_whose_main_thread_ended() -> None:
     code = """import ctypes, os, sys, threading
 threading.Thread(target=os.read, args=(int(sys.argv[1]), 1)).start()
 ctypes.CDLL(None).pthread_exit(None)"""

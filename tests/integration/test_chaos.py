@@ -215,7 +215,7 @@ def test_process_killed_between_acquire_and_its_entry_has_the_unit(book: Book) -
         assert found.dead == 1
 
 
-def test_child_that_releases_for_its_parent_takes_it_from_the_parent(book: Book) -> None:
+def test_release_by_a_child_ends_the_hold_of_its_parent(book: Book) -> None:
     book.take()
     me = book.journal.me()
 

@@ -18,7 +18,7 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import pytest
-from commands import NOBODY, run, run_as
+from support.commands import NOBODY, run, run_as
 
 from semtrace.commands import clean
 from semtrace.errors import SemtraceError
@@ -36,7 +36,7 @@ ALONE = Surroundings(1000, {}, {}, {}, True)
 # -- why one is left alone
 
 
-def test_an_old_one_of_ours_that_nobody_maps_is_a_leftover() -> None:
+def test_old_unmapped_semaphore_of_ours_is_a_leftover() -> None:
     assert leftovers.why_kept(OLD, ALONE) is None
     assert leftovers.why_kept(OLD, replace(ALONE, user=0)) is None
 
@@ -239,7 +239,7 @@ def test_a_semaphore_of_musl_is_a_leftover_by_its_words(directory: Directory) ->
     assert directory.names == ["mp-other123"]
 
 
-def test_what_is_taken_up_between_the_look_and_the_removal_stays(directory: Directory) -> None:
+def test_semaphore_used_between_search_and_removal_stays(directory: Directory) -> None:
     path = f"{directory.path}/{directory.make()}"
     (found,) = leftovers.find(directory.path)
     assert found.kept is None
@@ -251,7 +251,7 @@ def test_what_is_taken_up_between_the_look_and_the_removal_stays(directory: Dire
     assert len(directory.names) == 2
 
 
-def test_without_the_kernels_count_the_rest_of_the_machine_is_asked(
+def test_without_a_count_from_the_kernel_all_processes_are_searched(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
@@ -330,7 +330,7 @@ def test_where_nobody_can_tell_the_doctor_says_so(directory: Directory, monkeypa
     assert "outside this container" in problem.error
 
 
-def test_what_is_removed_while_it_is_looked_at_is_no_doubt(
+def test_semaphore_removed_during_the_check_raises_no_doubt(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
@@ -345,7 +345,7 @@ def test_what_is_removed_while_it_is_looked_at_is_no_doubt(
     assert leaks.find(directory.path) == leaks.Leaks(())
 
 
-def test_a_directory_that_may_not_be_looked_at_is_said_not_to_have_been(tmp_path: Path) -> None:
+def test_unreadable_directory_is_reported_as_not_searched(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = leaks.find(str(tmp_path / "file"))
     assert (found.names, found.problems[0].what) == (None, "look into its /dev/shm")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import pythons
-from driving import Target, observing, only, state, target, until
+from support import pythons
+from support.targets import Target, observing, only, state, target, until
 
 from semtrace.linux.maps import read_mappings
 from semtrace.model import Lock, Snapshot

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pythons import need_host
 from support import alive, start, wait_until
+from support.pythons import need_host
 
 CLONE = Path(__file__).parents[2]
 STORY_S = 240.0
@@ -96,7 +96,7 @@ STORIES = ("leak", "order", "overrelease")
 
 # The doctor's tests run each scenario; the demo around them is the same for all.
 @pytest.mark.parametrize("scenario", WORDS if os.environ.get("SEMTRACE_BOTH") else STORIES)
-def test_without_a_terminal_it_tells_the_story_in_dumps_and_leaves_nothing(demo: Demo, scenario: str) -> None:
+def test_demo_without_a_terminal_prints_dumps_and_leaves_nothing(demo: Demo, scenario: str) -> None:
     done = demo.run(scenario, *OPTIONS.get(scenario, BRIEF))
     assert (done.returncode, done.stderr) == (0, "")
     text = " ".join(done.stdout.split())
@@ -155,7 +155,7 @@ def test_nobody_reads_on(demo: Demo) -> None:
     demo.leaves_nothing()
 
 
-def test_a_gunicorn_that_does_not_start_is_explained_by_its_own_log(demo: Demo) -> None:
+def test_gunicorn_that_fails_to_start_is_explained_by_its_log(demo: Demo) -> None:
     broken = demo.folder / "broken"
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
@@ -219,7 +219,7 @@ def terminal(demo: Demo) -> Iterator[Terminal]:
     terminal.close()
 
 
-def test_on_a_terminal_it_opens_the_live_view_and_ends_with_the_moral(demo: Demo, terminal: Terminal) -> None:
+def test_demo_on_terminal_opens_the_view_then_prints_the_moral(demo: Demo, terminal: Terminal) -> None:
     terminal.type(f"{sys.executable} -m demo_app; echo status=$?", "Enter")
     terminal.open_view("worker", "contended")
     terminal.type("i")

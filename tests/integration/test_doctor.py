@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import target
 from support import Running, alive, child_pids, start, start_gunicorn, until_released, wait_until
+from support.targets import target
 
 from demo_app.bank import Bank, State
 from demo_app.load import Customers, get
@@ -264,7 +264,7 @@ def test_a_lock_that_works_gives_no_more_than_an_info(name: str, traced: bool) -
 
 
 @pytest.mark.slow
-def test_who_types_what_the_doctor_says_gets_the_hanging_requests_going() -> None:
+def test_commands_that_doctor_prints_unblock_the_stuck_requests() -> None:
     with playing("leak") as play:
         begin_leak(play)
         done = semtrace("doctor", str(play.server.pid))
@@ -344,7 +344,7 @@ def test_doctor_needs_no_py_spy() -> None:
         assert not problems(told)
 
 
-def test_a_cycle_through_two_processes_of_any_program_is_a_deadlock_and_is_none_with_a_timeout() -> None:
+def test_cycle_of_two_processes_is_a_deadlock_unless_with_timeout() -> None:
     with target(made="first, second = mp.Lock(), mp.Lock()") as t:
         t.fork("a", "b")
         t.do("a", "first.acquire()")
@@ -421,7 +421,7 @@ def app(environ, start_response):
 """
 
 
-def test_a_threading_lock_that_the_master_holds_at_the_fork_is_inherited(
+def test_threading_lock_that_the_master_holds_while_forking_is_inherited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEPT", "1")
@@ -434,7 +434,7 @@ def test_a_threading_lock_that_the_master_holds_at_the_fork_is_inherited(
             wait_until(lambda: (found := _stuck(observer.snapshot())) and found.fact(LockedInParent), what="the cause")
 
 
-def test_a_threading_lock_that_the_master_has_released_since_has_no_known_cause(tmp_path: Path) -> None:
+def test_threading_lock_that_the_master_released_has_no_known_cause(tmp_path: Path) -> None:
     """A worker may as well have taken it and not released it: nobody has seen."""
     with housed(tmp_path) as server:
         with contextlib.closing(Observer(server_of(server.pid))) as observer:
@@ -496,7 +496,7 @@ def app(environ, start_response):
 """
 
 
-def test_locks_for_children_that_have_ended_are_no_error_and_events_are_told(tmp_path: Path) -> None:
+def test_locks_of_ended_children_are_warnings_and_events_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "jobs.py").write_text(FOR_CHILDREN)
     with start_gunicorn("jobs:app", "-w", "2", "--no-control-socket", "--pythonpath", str(tmp_path)) as server:
         wait_until(lambda: server.output().count("LOADED") == 2, what="both workers to have loaded it")
@@ -570,7 +570,7 @@ time.sleep(100)
 
 
 @pytest.mark.parametrize(("held", "codes"), [(True, ["inherited-hold"]), (False, [])])
-def test_counts_of_the_fork_are_found_on_a_lock_that_is_never_still(held: bool, codes: list[str]) -> None:
+def test_inherited_counts_are_found_on_a_lock_in_constant_use(held: bool, codes: list[str]) -> None:
     with start(sys.executable, "-c", BUSY.format(held=held)) as (popen, log):
         wait_until(lambda: "READY" in log.read_text(), what="the children")
         code, found = doctor(popen.pid, "--for", "5")
@@ -596,7 +596,7 @@ time.sleep(100)
 """
 
 
-def test_a_threading_lock_that_a_thread_held_while_a_script_forked() -> None:
+def test_threading_lock_held_while_a_script_forked_is_stuck() -> None:
     with start(sys.executable, "-c", HELD_AT_FORK) as (popen, log):
         wait_until(lambda: "READY" in log.read_text(), what="the parent")
         code, (finding,) = doctor(popen.pid, "--for", "3")
@@ -642,7 +642,7 @@ def test_no_unit_is_lost_of_a_semaphore_that_all_use() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/sched").exists(), reason="this kernel has no /proc/PID/sched")
-def test_who_comes_to_a_server_that_hangs_sees_at_once_for_how_long_it_has() -> None:
+def test_first_snapshot_shows_how_long_a_server_has_hung() -> None:
     """The scheduler knows since when a thread has slept; nobody had to watch."""
     began = time.monotonic()
     with target() as t:
@@ -665,7 +665,7 @@ def test_who_comes_to_a_server_that_hangs_sees_at_once_for_how_long_it_has() -> 
         assert (code, finding["code"], finding["pids"]) == (0, "long-hold", [t.pids["a"]])
 
 
-def test_a_semaphore_that_a_killed_process_had_is_a_long_wait_if_that_was_seen() -> None:
+def test_semaphore_of_an_observed_killed_holder_is_a_long_wait() -> None:
     with target(made="permit = mp.Semaphore(1)") as t:
         t.fork("a", "b")
         t.do("a", "permit.acquire()")
@@ -680,7 +680,7 @@ def test_a_semaphore_that_a_killed_process_had_is_a_long_wait_if_that_was_seen()
         assert "semaphores" in [gap["what"] for gap in told["not_checked"]]
 
 
-def test_who_waits_for_a_signal_is_at_rest_while_a_giver_lives() -> None:
+def test_waiter_for_a_signal_is_idle_while_a_giver_lives() -> None:
     """Consumers that took some, and one that never got any. When the producer, too, waits for an answer, all of them
     are stuck.
     """

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import run, run_as
 from support import PROGRAMS, child_pids, kill_tree, start_gunicorn, wait_until
+from support.commands import run, run_as
 
 from semtrace.linux.syscalls import NUMBERS
 from semtrace.model import FileLockType, Finding, FindingCode, Lock, Snapshot
@@ -141,7 +141,7 @@ def ask(get: object, name: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["flock", "filelock", "fasteners"])
-def test_ring_of_a_file_and_a_shared_lock_is_a_deadlock(tmp_path: Path, way: str) -> None:
+def test_ring_of_file_lock_and_shared_lock_is_a_deadlock(tmp_path: Path, way: str) -> None:
     with program(tmp_path, "opposite", way) as (pid, children), observing(pid) as observer:
         snapshot, lock = until(observer, way, stuck=2)
         assert [holder.pid for holder in lock.holders] == [children[0]]
@@ -180,7 +180,7 @@ def test_lock_on_a_file_opened_before_the_fork_is_reported(tmp_path: Path) -> No
         assert {each.pid for each in by_name(observer.snapshot())["flock"].holders} == {taker, other}
 
 
-def test_posix_lock_of_a_file_that_is_open_twice_is_noted(tmp_path: Path) -> None:
+def test_posix_lock_of_a_file_opened_twice_is_noted(tmp_path: Path) -> None:
     with program(tmp_path, "twice", "") as (pid, (child,)), observing(pid) as observer:
         found = wait_until(lambda: settle(observer, 0.5).findings, what="the finding")
         assert [(each.code, each.severity, each.pids) for each in found if each.code in FILE_CODES] == [
@@ -199,7 +199,7 @@ def test_posix_lock_that_a_second_descriptor_dropped_is_an_error(tmp_path: Path)
         assert (lock.name, lock.state, lock.holders) == ("__main__.store_lock", "free", ())
 
 
-def test_lock_file_of_a_dead_owner_is_reported_with_the_command(tmp_path: Path) -> None:
+def test_lock_file_of_a_dead_owner_comes_with_a_command(tmp_path: Path) -> None:
     with program(tmp_path, "left_over", "") as (pid, (poller,)), observing(pid) as observer:
         snapshot, lock = until(observer, "soft")
         found = finding(snapshot, "stale-lock-file")

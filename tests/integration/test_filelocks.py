@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blocking import Blocking, blocking
 from support import child_pids, wait_until
+from support.blocking import Blocking, blocking
 
 from semtrace.linux.filelocks import FileLock, HeldFile, file_of, holders_by_fdinfo, path_of, read_file_locks
 from semtrace.linux.syscalls import NUMBERS
@@ -54,7 +54,7 @@ def test_an_flock_has_its_holder_and_waiter(target: Blocking) -> None:
     )
 
 
-def test_a_posix_lock_has_its_range_and_the_process_that_waits(target: Blocking) -> None:
+def test_posix_lock_has_its_range_and_its_waiting_process(target: Blocking) -> None:
     file = identity(target, "posix")
     (child,) = child_pids(target.pid)
     (held,) = locks_of(file)
@@ -65,7 +65,7 @@ def test_a_posix_lock_has_its_range_and_the_process_that_waits(target: Blocking)
     assert {each.pid for each in found} == {child}
 
 
-def test_an_ofd_lock_names_no_process_and_is_found_by_its_descriptor(target: Blocking) -> None:
+def test_ofd_lock_without_a_process_is_found_by_its_descriptor(target: Blocking) -> None:
     file = identity(target, "ofd")
     (held,) = locks_of(file)
     assert (held.type, held.pid, held.start, held.end) == (FileLockType.OFD, None, 5, 14)

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from driving import FEW, Target, observing, only, state, target, until
+from support.targets import FEW, Target, observing, only, state, target, until
 
 from semtrace.observe.evidence.foreign import ForeignUse
 from semtrace.observe.observer import Observer

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need
 from support import PROGRAMS, Running, alive, child_pids, start, start_gunicorn, wait_until
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython.arbiter import Arbiter, read_arbiter
 from semtrace.errors import NoServer, NotPermitted, SeveralServers
@@ -89,7 +89,7 @@ def test_who_names_its_launcher_means_the_gunicorn():
         assert discovery.server_of(running.popen.pid) == found(running.pid)
 
 
-def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line_does_not_say(tmp_path, monkeypatch):
+def test_configuration_file_leaves_settings_missing_on_command_line_unknown(tmp_path, monkeypatch):
     """Where the master's memory cannot be read, as of another user's."""
     monkeypatch.setattr(gunicorn, "effective", lambda server: server)
     (tmp_path / "hello.py").write_text((PROGRAMS / "hello.py").read_text())
@@ -103,7 +103,7 @@ def test_a_configuration_file_in_the_directory_leaves_open_what_the_command_line
 
 @pytest.mark.parametrize("how", ["-c", "gunicorn.conf.py", "GUNICORN_CMD_ARGS"])
 @pytest.mark.parametrize("env", [{}, PLAIN], ids=["setproctitle", "plain"])
-def test_settings_that_no_command_line_shows_are_read_from_the_master(tmp_path, how, env):
+def test_settings_missing_on_command_line_are_read_from_the_master(tmp_path, how, env):
     (tmp_path / "hello.py").write_text((PROGRAMS / "hello.py").read_text())
     said = "timeout = 12\nworker_class = 'sync'\nthreads = 2\n"
     args, more = [], {}
@@ -367,7 +367,7 @@ def test_the_server_ends_and_a_stuck_worker_stays():
         wait_until(lambda: tree.refresh() == (), what="nobody")
 
 
-def test_a_worker_s_children_belong_to_it_but_other_programs_do_not():
+def test_children_of_a_worker_belong_to_it_unlike_other_programs():
     with start_gunicorn("hello_children:app", "-c", "python:hello_children", "-w", "1", env=PLAIN) as running:
         (booted,) = running.wait_workers(1)
         last = "the last of its children"
@@ -403,7 +403,7 @@ signal.pause()
 
 @pytest.mark.parametrize("adopter", ["nobody of ours", "a Python", "a Python that passes on its output"])
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_spawned_child_whose_parent_died_is_not_of_who_adopted_it(method, adopter):
+def test_spawned_child_of_dead_parent_does_not_join_its_adopter(method, adopter):
     program = str(PROGRAMS / "names_spawned.py")
     argv = [sys.executable, program, method]
     if adopter != "nobody of ours":
@@ -450,7 +450,7 @@ def started_tree(command):
         yield popen.pid, [int(word) for word in line.split()]
 
 
-def test_a_python_under_a_python_is_a_server_of_its_own():
+def test_python_started_by_a_python_is_a_separate_server():
     # exec'd, not forked: this test's own process is no part of it
     with start(sys.executable, "-c", "import time; time.sleep(3600)") as (popen, _):
         wait_until(lambda: discovery.server_of(popen.pid).pid == popen.pid, what="its exec")
@@ -509,7 +509,7 @@ def test_a_kernel_thread_is_no_python():
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
-def test_another_user_s_server_is_found_by_what_can_be_seen():
+def test_server_of_another_user_is_found_by_what_is_visible():
     code = """
 import os, sys
 from semtrace.servers import discovery, gunicorn_options

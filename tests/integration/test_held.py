@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from pythons import need
 from support import PROGRAMS, kill_tree, wait_until
+from support.pythons import need
 
 from semtrace.cpython.held import Evidence, HoldKind, evidence
 from semtrace.cpython.stack import StackReader

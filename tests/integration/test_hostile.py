@@ -15,10 +15,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from commands import SOURCE
-from driving import observing, only, target, until
-from hostile import Forger, in_own_namespace, needs_root, new_user
 from support import PATIENCE_S, PROGRAMS, alive, start_ticks
+from support.commands import SOURCE
+from support.hostile import Forger, in_own_namespace, needs_root, new_user
+from support.targets import observing, only, target, until
 
 from semtrace import wire
 from semtrace.errors import SemtraceError
@@ -320,7 +320,7 @@ def _drain(fd: int) -> None:
             pass
 
 
-def test_holder_that_made_its_page_read_only_is_no_dead_one() -> None:
+def test_holder_with_a_read_only_page_is_not_dead() -> None:
     protect = "ctypes.CDLL(None).mprotect(ctypes.c_void_p(lock._semlock.handle & ~4095), 4096, 1)"
     with target() as t:
         t.fork("a", "b")

@@ -7,8 +7,8 @@ import time
 from collections import Counter
 
 import pytest
-from driving import FEW, Target, observing, only, target
 from support import PATIENCE_S
+from support.targets import FEW, Target, observing, only, target
 
 from semtrace.model import Snapshot
 from semtrace.observe.observer import Observer
@@ -98,9 +98,7 @@ def test_a_hot_lock_at_the_default_refresh() -> None:
 @pytest.mark.parametrize(
     ("python", "pause"), list(zip(FEW.values(), itertools.cycle([0.02, 0.2]), strict=False)), ids=list(FEW)
 )
-def test_threads_that_queue_for_the_lock_and_for_the_interpreter_lock_are_never_an_orphan(
-    python: str, pause: float
-) -> None:
+def test_threads_queuing_for_lock_and_gil_are_never_an_orphan(python: str, pause: float) -> None:
     """At nearly every look somebody has been granted the lock and not yet counted it, and each time it is another."""
     with target(python) as t:
         _define(t, CONVOY)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need
 from support import PROGRAMS, kill_tree, wait_until
+from support.pythons import VERSIONS, need
 
 from semtrace.linux.channels import ChannelId, Ends, Found
 from semtrace.linux.process import read_stat
@@ -145,7 +145,7 @@ def test_manager_that_strangers_can_reach_proves_nothing(case: str, clients: Cal
 
 
 @pytest.mark.parametrize("version", SOME)
-def test_new_thread_with_the_identity_of_a_dead_one_holds_nothing(
+def test_new_thread_with_a_dead_holders_identity_holds_nothing(
     version: str, clients: Callable[[str, str], Clients]
 ) -> None:
     """Where glibc gave it to none of the new ones, it is proven that nobody holds the lock."""

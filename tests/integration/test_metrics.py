@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import SOURCE, run
-from exporting import (
+from support import Running, alive, start, start_gunicorn, wait_until
+from support.commands import SOURCE, run
+from support.exporting import (
     CONTRIB,
     Exporter,
     Monitoring,
@@ -31,7 +32,6 @@ from exporting import (
     installed,
     monitoring,
 )
-from support import Running, alive, start, start_gunicorn, wait_until
 
 from semtrace.linux import files
 from semtrace.metrics.fleet import Fleet

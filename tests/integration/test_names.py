@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pythons import VERSIONS, need
 from support import PATIENCE_S, PROGRAMS, child_pids, start, start_gunicorn, wait_until
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython.layout import LAYOUTS
 from semtrace.cpython.name_walk import Walk, walk
@@ -149,7 +149,7 @@ def test_threading_locks_of_others_are_left_out_unless_asked_for() -> None:
         assert everything["threading._active_limbo_lock"] is False
 
 
-def test_all_names_of_a_lock_are_kept_and_its_own_comes_first() -> None:
+def test_all_names_of_a_lock_are_kept_its_own_first() -> None:
     with planted(Path(sys.executable)) as program:
         walked = walk_pid(program.popen.pid)
         names = next(names for names in walked.semlocks.values() if names[0].name == "__main__.lock")
@@ -302,7 +302,7 @@ def _complete(pid: int, expected: dict[str, Any]) -> Walk | None:
 
 
 @pytest.mark.parametrize("preload", [True, False])
-def test_an_application_that_a_factory_made_is_named_as_on_the_command_line(preload: bool) -> None:
+def test_application_of_a_factory_has_its_name_from_command_line(preload: bool) -> None:
     pytest.importorskip("flask")
     made = {
         "names_flask.create_app().config['LOCK']",

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pythons import find
+from support.pythons import find
 
 from semtrace.cpython import layout as at
 from semtrace.cpython.layout import LAYOUTS, Instances

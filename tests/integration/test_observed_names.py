@@ -8,8 +8,8 @@ import socket
 import time
 
 import pytest
-from driving import INTERPRETERS, observing, target, until
 from support import PATIENCE_S, start_gunicorn, wait_until
+from support.targets import INTERPRETERS, observing, target, until
 
 from semtrace.model import LockRef, Snapshot
 from semtrace.observe.names import namebook
@@ -37,7 +37,7 @@ def test_with_preload_one_lock_is_shared_by_all() -> None:
             assert "names_flask.app.view_functions['index'].<closure>.guard" in names(snapshot)
 
 
-def test_without_it_each_worker_has_its_own_and_that_is_said() -> None:
+def test_workers_without_preload_are_reported_to_have_separate_locks() -> None:
     with start_gunicorn("names_flask:app", "--workers", "3") as server:
         server.wait_workers(3)
         with contextlib.closing(observed(server.pid)) as observer:
@@ -67,7 +67,7 @@ def test_two_workers_inside_one_threading_lock_are_kept_as_evidence() -> None:
             assert again.last_at > again.first_at == lock.overlap.first_at
 
 
-def test_a_lock_that_was_locked_before_the_fork_is_no_evidence() -> None:
+def test_lock_that_was_locked_before_the_fork_is_not_evidence() -> None:
     with target(NEWEST) as t:
         t.do("p", "import threading; inherited = threading.Lock(); inherited.acquire()")
         t.fork("a", "b")
@@ -89,7 +89,7 @@ def test_what_is_made_later_gets_its_name(monkeypatch: pytest.MonkeyPatch) -> No
         until(observer, lambda s: "__main__.private" in {lock.name for lock in s.thread_locks})
 
 
-def test_the_first_picture_does_not_wait_for_names_and_a_dump_does() -> None:
+def test_dump_waits_for_names_but_the_first_snapshot_does_not() -> None:
     with target(NEWEST) as t:
         with contextlib.closing(observed(t.root)) as observer:
             first = observer.snapshot()
@@ -99,7 +99,7 @@ def test_the_first_picture_does_not_wait_for_names_and_a_dump_does() -> None:
             assert names(settle(observer)) == {"__main__.lock"}
 
 
-def test_without_an_interpreter_that_can_be_read_the_rest_is_shown_and_the_reason(
+def test_unreadable_interpreter_is_a_problem_and_hides_only_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from semtrace.cpython import layout
@@ -126,7 +126,7 @@ def test_a_worker_that_comes_later_is_named_too() -> None:
 
 @pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["plain", "preload"])
 @pytest.mark.parametrize("worker_class", ["uvicorn_worker.UvicornWorker", "asgi"])
-def test_an_asyncio_lock_is_seen_held_in_two_workers_at_once(worker_class: str, preload: tuple[str, ...]) -> None:
+def test_asyncio_lock_is_seen_held_in_two_workers_at_once(worker_class: str, preload: tuple[str, ...]) -> None:
     with start_gunicorn("async_guard:asgi", "-w", "2", "-k", worker_class, *preload) as server:
         server.wait_workers(2)
         observer = Observer(server_of(server.pid))
@@ -149,7 +149,7 @@ def test_an_asyncio_lock_is_seen_held_in_two_workers_at_once(worker_class: str, 
                 customer.close()
 
 
-def test_names_that_nobody_asks_for_yet_are_read_once_something_waits() -> None:
+def test_deferred_names_are_read_once_something_waits() -> None:
     with target() as t:
         t.fork("a", "b")
         with contextlib.closing(Observer(server_of(t.root), names_at_once=False)) as observer:

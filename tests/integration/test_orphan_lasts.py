@@ -60,7 +60,7 @@ def _until_the_end(observer: Observer) -> Snapshot:
     return snapshot
 
 
-def test_when_the_server_has_ended_what_was_wrong_is_still_told() -> None:
+def test_findings_stay_after_the_server_has_ended() -> None:
     with orphaned() as (running, observer):
         running.signal(signal.SIGTERM)
         snapshot = _until_the_end(observer)
@@ -71,7 +71,7 @@ def test_when_the_server_has_ended_what_was_wrong_is_still_told() -> None:
         assert observer.snapshot() is snapshot
 
 
-def test_it_stays_orphaned_while_waiters_are_killed_and_workers_are_born() -> None:
+def test_orphan_stays_orphaned_while_waiters_die_and_workers_are_born() -> None:
     with orphaned() as (running, observer):
         seen: list[Snapshot] = []
         for _ in range(12):

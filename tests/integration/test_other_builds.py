@@ -6,9 +6,8 @@ import os
 import shutil
 
 import pytest
-import pythons
-from driving import observing, target, until
-from support import start, wait_until
+from support import pythons, start, wait_until
+from support.targets import observing, target, until
 
 from semtrace.cpython.layout import DEBUG_FREE_THREADED, DEBUG_VERSION
 from semtrace.cpython.page_cache import Pages

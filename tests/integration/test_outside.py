@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from commands import NOBODY, SOURCE
-from commands import run_as as _semtrace_as
-from driving import UNLINKED, Target, observing, only, state, target, until, watch
 from support import PATIENCE_S, alive, child_pids, start, until_released, wait_until
+from support.commands import NOBODY, SOURCE
+from support.commands import run_as as _semtrace_as
+from support.targets import UNLINKED, Target, observing, only, state, target, until, watch
 
 from semtrace.errors import NotPermitted, Refused
 from semtrace.linux.maps import mappings_of
@@ -447,7 +447,7 @@ def test_who_comes_after_the_proof_is_seen_before_the_act(monkeypatch: pytest.Mo
         assert _value(t) == 0
 
 
-def test_who_opens_the_file_for_a_moment_does_not_hinder_release(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_opening_the_file_briefly_does_not_prevent_release(monkeypatch: pytest.MonkeyPatch) -> None:
     with _proved() as (t, observer, lock), _outsider(t) as outsider:
         check, looks = repair.Stillness.broken_by, iter(["fd = os.open(path, os.O_RDWR)", "pass", "os.close(fd)"])
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from driving import FEW, INTERPRETERS, SOME, Target, observing, target, until, watch
+from support.targets import FEW, INTERPRETERS, SOME, Target, observing, target, until, watch
 
 from semtrace.model import Lock, Snapshot
 from semtrace.observe.evidence.owned import Owned

@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any
 
 import pytest
-from pythons import need
 from support import PROGRAMS, kill_tree, wait_until
+from support.pythons import need
 
 from semtrace.cpython.privatewait import PrivateWait, WaitKind, private_wait
 from semtrace.cpython.stack import PyThread, Sample, StackReader

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from driving import FEW, Target, observing, only, state, target
 from support import PATIENCE_S, page_numbers_are_shown, wait_until
+from support.targets import FEW, Target, observing, only, state, target
 
 from semtrace.linux.process import TICKS_PER_S
 from semtrace.model import Lock
@@ -80,7 +80,7 @@ def test_an_orphan_is_found_beside_two_computing_threads(python: str, uses: bool
 
 
 @few
-def test_it_is_found_where_the_module_is_linked_into_the_interpreter(
+def test_orphan_is_found_with_the_module_linked_into_the_interpreter(
     python: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sightings, "acquiring_code", lambda *_: None)
@@ -120,7 +120,7 @@ def test_a_daemon_that_computes_in_two_threads_hinders_nothing(python: str) -> N
 
 
 @few
-def test_an_orphan_is_found_beside_a_worker_that_forks_all_the_time(python: str) -> None:
+def test_orphan_is_found_next_to_a_constantly_forking_worker(python: str) -> None:
     with target(python) as t:
         define(t, FORKING)
         t.fork("a", "b")
@@ -147,7 +147,7 @@ def test_the_proof_for_a_release_is_found_beside_them_too(python: str) -> None:
 
 
 @few
-def test_a_daemon_that_is_born_meanwhile_is_taken_in_at_once(python: str) -> None:
+def test_newborn_daemon_is_included_at_once(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
         orphan(t, "a")
@@ -176,7 +176,7 @@ def test_a_daemon_that_ends_is_no_guest_any_more(python: str) -> None:
             assert away not in [process.pid for process in state(observer, "orphaned").mapped_by]
 
 
-def test_what_a_walk_finds_in_the_parent_spares_the_search_of_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parents_walk_spares_the_search_of_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fleet, "search", lambda *_: False)
     with target() as t:
         t.fork("a", "b")
@@ -186,7 +186,7 @@ def test_what_a_walk_finds_in_the_parent_spares_the_search_of_its_children(monke
 
 
 @pytest.mark.slow
-def test_orphan_of_large_memory_is_found_after_one_search_of_what_forks_share() -> None:
+def test_orphan_in_large_memory_needs_one_search_of_shared_pages() -> None:
     with target() as t:
         t.do("p", "globals().update(data=bytearray(os.urandom(1 << 20)) * 256)")
         t.fork("a", "b", "c", "d")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from driving import FEW, INTERPRETERS, Target, may_have, observing, only, state, target, until, watch
 from support import wait_until
+from support.targets import FEW, INTERPRETERS, Target, may_have, observing, only, state, target, until, watch
 
 from semtrace.observe.evidence import sightings
 from semtrace.observe.observer import Observer
@@ -93,7 +93,7 @@ def never_orphaned(observer: Observer, seconds: float) -> None:
 
 
 @few
-def test_who_has_not_counted_is_seen_beside_computing_threads_and_newborns(python: str) -> None:
+def test_uncounted_holder_is_seen_among_computing_threads_and_newborns(python: str) -> None:
     with target(python) as t:
         define(t, BUSY)
         t.fork("a", "b", "c", "d")
@@ -132,7 +132,7 @@ def test_the_same_where_the_module_is_linked_into_the_interpreter(
 
 
 @few
-def test_who_has_not_counted_may_be_a_daemon_outside_the_server(python: str) -> None:
+def test_uncounted_holder_may_be_a_daemon_outside_the_server(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
         t.fork_away("away", by="b")
@@ -176,7 +176,7 @@ def test_a_copy_of_the_module_under_another_name_is_known(python: str, tmp_path:
 
 
 @own_gil
-def test_who_has_not_counted_may_wait_for_the_lock_of_another_interpreter(python: str) -> None:
+def test_uncounted_holder_may_wait_for_the_gil_of_another_interpreter(python: str) -> None:
     """Of one that was made after the first suspicion."""
     with target(python) as t:
         define(t, INTERPRETER)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need
 from support import PROGRAMS, kill_tree, wait_until
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython.forks import own_frames
 from semtrace.cpython.stack import PyFrame, PyThread, Sample, StackReader, stacks
@@ -124,7 +124,7 @@ def test_the_place_of_a_child_ends_at_its_fork(version: str, way: str, own: list
 
 @pytest.mark.parametrize("version", SOME)
 @pytest.mark.parametrize("handler", ["plain", "keeping", "method", "anything", "partial", "passing"])
-def test_a_signal_handler_is_known_by_the_frame_it_was_given(version: str, handler: str) -> None:
+def test_signal_handler_is_recognised_by_the_frame_it_received(version: str, handler: str) -> None:
     with running(version, PROGRAMS / "interrupting.py", handler) as (pid, _), Memory(pid) as memory:
         sample = sampled(pid, memory)
         frames = sample.threads[0].frames

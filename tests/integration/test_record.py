@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from commands import SOURCE, run
 from support import Running, start_gunicorn, wait_until
+from support.commands import SOURCE, run
 
 from semtrace.record.reader import Recording
 from semtrace.record.recorder import Recorder, Wanted
@@ -160,7 +160,7 @@ def test_a_ring_is_written_when_a_worker_dies(tmp_path: Path) -> None:
     assert workers[0] not in pids[-1]
 
 
-def test_a_full_disk_is_one_line_and_keeps_what_was_whole(server: Running, tmp_path: Path) -> None:
+def test_full_disk_is_one_error_line_and_complete_records_survive(server: Running, tmp_path: Path) -> None:
     path = tmp_path / "x.semrec"
     command = [sys.executable, "-m", "semtrace", "record", str(server.pid), "-o", str(path), "--interval", "0.02"]
     env = {**os.environ, "PYTHONPATH": SOURCE}

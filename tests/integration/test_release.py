@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from commands import NOBODY, SOURCE
-from commands import run as _semtrace
-from commands import run_as as _semtrace_as
-from driving import Target, target
 from support import PATIENCE_S, alive, start_gunicorn, until_released, wait_until
+from support.commands import NOBODY, SOURCE
+from support.commands import run as _semtrace
+from support.commands import run_as as _semtrace_as
+from support.targets import Target, target
 
 from semtrace.commands import release
 from semtrace.errors import Refused
@@ -98,7 +98,7 @@ def _release_at_once(root: int, which: object) -> Released:
 
 
 @both
-def test_without_yes_it_says_what_it_would_do_and_does_nothing(made: str) -> None:
+def test_release_without_yes_previews_and_changes_nothing(made: str) -> None:
     with _locks(made, "a", "b", "c") as t:
         semaphore = _orphan(t, "bc")
         done = _semtrace("release", t.root, semaphore)
@@ -113,7 +113,7 @@ def test_without_yes_it_says_what_it_would_do_and_does_nothing(made: str) -> Non
 
 
 @both
-def test_release_lets_in_exactly_one_of_those_who_wait_and_they_the_next(made: str) -> None:
+def test_release_admits_one_waiter_who_admits_the_next(made: str) -> None:
     with _locks(made, "a", "b", "c", "d") as t:
         semaphore = _orphan(t, "bcd")
         done = until_released(lambda: _semtrace("release", t.root, semaphore, "--yes"))
@@ -159,7 +159,7 @@ def _whoever_got_in(t: Target, names: str) -> str:
 
 
 @both
-def test_release_of_a_lock_that_nobody_waits_for_leaves_it_free(made: str) -> None:
+def test_release_without_waiters_leaves_the_lock_free(made: str) -> None:
     with _locks(made, "a", "b") as t:
         released = _release(t.root, _orphan(t))
         assert (released.before, released.woken) == (post.Word(0, 0), 0)
@@ -170,7 +170,7 @@ def test_release_of_a_lock_that_nobody_waits_for_leaves_it_free(made: str) -> No
 
 
 @as_root
-def test_of_one_that_acquires_it_and_dies_at_once_it_is_said() -> None:
+def test_waiter_that_acquires_and_dies_at_once_is_reported() -> None:
     with _locks("lock = mp.Lock()", "a", "b", "c") as t:
         t.do("a", "lock.acquire()")
         t.send("b", "lock.acquire() and __import__('os')._exit(1)")
@@ -190,7 +190,7 @@ def test_it_is_released_at_a_moment_when_nobody_ran() -> None:
 
 
 @as_root
-def test_a_worker_that_computes_does_not_keep_it_from_being_released() -> None:
+def test_computing_worker_does_not_prevent_the_release() -> None:
     with _locks("lock = mp.Lock()", "a", "b", "c") as t:
         t.start_doing("c", "compute()", "computing")
         released = _release(t.root, _orphan(t, "b"))
@@ -199,7 +199,7 @@ def test_a_worker_that_computes_does_not_keep_it_from_being_released() -> None:
 
 
 @as_root
-def test_an_rlock_and_all_units_of_a_bounded_semaphore_are_given_back() -> None:
+def test_released_rlock_and_bounded_semaphore_have_all_units_free() -> None:
     for made, taken, free in (("lock = mp.RLock()", 3, 1), ("lock = mp.BoundedSemaphore(2)", 2, 2)):
         with target(made=made) as t:
             t.fork("a", "b")
@@ -374,7 +374,7 @@ def test_another_users_lock_gives_the_command_that_could() -> None:
 
 
 @as_root
-def test_where_a_process_cannot_be_asked_whether_it_maps_it_the_command_that_could_is_given() -> None:
+def test_release_without_rights_to_a_process_prints_the_privileged_command() -> None:
     """A relative outside the server may map it, for all that can be seen."""
     with _locks("lock = mp.Lock()") as t:
         t.do("p", f"become({NOBODY})")
@@ -392,7 +392,7 @@ def test_where_a_process_cannot_be_asked_whether_it_maps_it_the_command_that_cou
 
 
 @as_root
-def test_an_unlinked_lock_that_may_not_be_opened_gives_the_command_that_could() -> None:
+def test_unopenable_unlinked_lock_prints_the_privileged_command() -> None:
     script = f"""
 import ctypes, os, sys
 sys.path.insert(0, {SOURCE!r})
@@ -422,7 +422,7 @@ except NotPermitted as error:
 
 @as_root
 @pytest.mark.parametrize("more", [(), ("--yes",), ("--audit", "a b"), ("--yes", "--audit=x")])
-def test_the_command_that_could_is_the_very_command_that_was_typed(more: tuple[str, ...], tmp_path: Path) -> None:
+def test_privileged_command_repeats_exactly_what_was_typed(more: tuple[str, ...], tmp_path: Path) -> None:
     with _locks("lock = mp.Lock()", "a", "b") as t:
         semaphore = _orphan(t, "b")
         done = _semtrace_as(NOBODY, "release", *more, t.root, semaphore)
@@ -460,7 +460,7 @@ def _refuses(observer: Observer, lock: Lock, why: str) -> None:
 
 
 @as_root
-def test_somebody_who_is_releasing_it_at_the_same_time_is_respected() -> None:
+def test_concurrent_release_by_another_process_is_respected() -> None:
     with _proved() as (t, observer, lock):
         with post.open_semaphore(lock.id, None, [t.root]) as other:
             assert other.reserve()
@@ -470,7 +470,7 @@ def test_somebody_who_is_releasing_it_at_the_same_time_is_respected() -> None:
 
 
 @as_root
-def test_one_who_released_and_one_who_took_it_after_the_proof_are_seen() -> None:
+def test_release_and_acquire_after_the_proof_are_noticed() -> None:
     with _proved() as (t, observer, lock):
         t.do("c", "lock.release()")
         t.done("b")
@@ -479,7 +479,7 @@ def test_one_who_released_and_one_who_took_it_after_the_proof_are_seen() -> None
 
 
 @as_root
-def test_one_who_released_and_one_who_took_it_after_the_last_look_at_counts_are_seen(
+def test_release_and_acquire_after_the_last_count_sample_are_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They ran in the moment, so it was not still; the look after that sees what they did."""
@@ -499,7 +499,7 @@ def test_one_who_released_and_one_who_took_it_after_the_last_look_at_counts_are_
 
 
 @as_root
-def test_a_unit_given_back_in_the_last_instant_is_not_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unit_returned_at_the_last_instant_is_not_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
     with _proved() as (t, observer, lock):
         t.kill("b")
         read, values = post.OpenSemaphore.read, []
@@ -591,7 +591,7 @@ def _release_argv(root: int, semaphore: SemId, audit: Path) -> list[str]:
 
 @both
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_who_is_interrupted_says_what_became_of_what_was_about_to_be_done(
+def test_interrupted_release_reports_the_outcome_of_its_intent(
     made: str, number: signal.Signals, tmp_path: Path
 ) -> None:
     audit = tmp_path / "audit"
@@ -617,7 +617,7 @@ def test_who_is_interrupted_says_what_became_of_what_was_about_to_be_done(
 
 
 @both
-def test_what_stderr_does_not_take_is_in_the_audit_file_all_the_same(made: str, tmp_path: Path) -> None:
+def test_audit_file_has_everything_although_stderr_is_full(made: str, tmp_path: Path) -> None:
     audit = tmp_path / "audit"
     with _locks(made, "a", "b") as t:
         semaphore = _orphan(t, "b")

@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from racing import RECORD, WORKERS, race, record
 from support import PROGRAMS, start, wait_until
+from support.racing import RECORD, WORKERS, race, record
 
 from semtrace.linux.maps import SemaphoreMaps
 from semtrace.linux.post import open_semaphore

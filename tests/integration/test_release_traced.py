@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import SOURCE
-from commands import run as semtrace
 from support import PROGRAMS, Running, alive, start_gunicorn, start_ticks, until_released, wait_until
-from tracing import book, states
+from support.commands import SOURCE
+from support.commands import run as semtrace
+from support.tracereader import book, states
 
 from semtrace import wire
 from semtrace.model import Lock, ProcessId, SemId
@@ -79,7 +79,7 @@ def _lock(observer: Observer) -> Lock:
     return next(lock for lock in observer.snapshot().locks if lock.kind == "Lock")
 
 
-def test_the_dead_holders_file_says_no_more_that_it_holds_it_and_all_viewers_agree(server: Running, base: Path) -> None:
+def test_dead_holders_state_file_is_corrected_for_all_viewers(server: Running, base: Path) -> None:
     dead = _die(server, base)
     viewer = Observer(server_of(server.pid), trace_source=Follower())
     try:
@@ -168,7 +168,7 @@ def replace_inode(lock: SemId) -> SemId:
     return lock._replace(inode=lock.inode + 1)
 
 
-def test_a_file_that_cannot_be_written_is_a_note_and_no_failure(
+def test_state_file_that_cannot_be_written_is_only_a_note(
     server: Running, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> int:

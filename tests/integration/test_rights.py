@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from commands import AS_USER as _AS_USER
-from commands import NOBODY, SOURCE
-from commands import run as _semtrace
-from commands import run_as as _semtrace_as
-from driving import FEW, SOME, UNLINKED, Target, observing, only, state, target, until, watch
 from support import PATIENCE_S, alive, start, wait_until
+from support.commands import AS_USER as _AS_USER
+from support.commands import NOBODY, SOURCE
+from support.commands import run as _semtrace
+from support.commands import run_as as _semtrace_as
+from support.targets import FEW, SOME, UNLINKED, Target, observing, only, state, target, until, watch
 
 from semtrace import cli, commands
 from semtrace.linux import rights
@@ -89,7 +89,7 @@ def test_what_starts_a_server_is_not_to_be_typed_again(
 
 
 @as_root
-def test_another_users_server_as_json_has_its_problems_and_null_for_what_is_not_known() -> None:
+def test_json_of_a_foreign_server_has_problems_and_null_unknowns() -> None:
     with target() as t:
         t.fork("a")
         done = _semtrace_as(NOBODY, "dump", t.root, "--json")
@@ -133,7 +133,7 @@ def test_a_worker_that_cannot_be_read_may_hold_it(ended: bool) -> None:
 
 
 @as_root
-def test_a_worker_that_protects_itself_while_it_is_watched_is_no_proof_of_an_orphan() -> None:
+def test_worker_that_turns_undumpable_while_observed_prevents_the_proof() -> None:
     """Its memory reads on through the file that is open, its threads do not."""
     script = _AS_USER.replace("sys.exit(main(sys.argv[3:]))", "exec(sys.argv[3])")
     code = """
@@ -169,7 +169,7 @@ for _ in range(30):
         assert "unknown" in seen
 
 
-def test_where_memory_is_forbidden_a_linked_semaphores_value_is_still_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_value_of_a_linked_semaphore_is_shown_without_memory_access(monkeypatch: pytest.MonkeyPatch) -> None:
     """As under Yama: maps may be read, memory may not."""
 
     def forbidden(self: Memory, pid: int) -> None:
@@ -247,7 +247,7 @@ def test_a_thread_id_leads_to_its_process() -> None:
 
 
 @pytest.mark.slow
-def test_servers_that_end_in_the_middle_of_a_dump_never_cause_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_server_ending_during_a_dump_never_causes_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     seed = random.randrange(1 << 30)
     numbers = random.Random(seed)
     print("seed", seed)
@@ -271,7 +271,7 @@ def test_servers_that_end_in_the_middle_of_a_dump_never_cause_a_traceback(capsys
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_watch_ends_by_itself_and_well_when_the_server_ends() -> None:
+def test_watching_dump_ends_cleanly_when_the_server_ends() -> None:
     with target() as t:
         argv = [sys.executable, "-m", "semtrace", "dump", str(t.root), "--watch", "0.05", "--json"]
         env = {**os.environ, "PYTHONPATH": SOURCE}
@@ -362,7 +362,7 @@ def test_garbage_where_the_lock_should_be_breaks_nothing(python: str, what: str)
                 assert {h.pid for h in only(snapshot).holders} <= set(t.pids.values())
 
 
-def test_a_process_with_ten_thousand_mappings_is_seen_like_any_other() -> None:
+def test_process_with_ten_thousand_mappings_is_read_like_any_other() -> None:
     with target() as t:
         t.do("p", "import mmap")
         both, one = "mmap.PROT_READ | mmap.PROT_WRITE", "mmap.PROT_READ"
@@ -439,7 +439,7 @@ def test_a_container_is_seen_from_the_host(python: str) -> None:
 
 
 @namespaces
-def test_an_unlinked_lock_of_a_container_is_seen_from_the_host() -> None:
+def test_unlinked_lock_in_a_container_is_visible_from_the_host() -> None:
     with target(made=UNLINKED, wrapper=CONTAINER) as t:
         t.fork("a")
         with observing(t.root) as observer:
@@ -450,7 +450,7 @@ def test_an_unlinked_lock_of_a_container_is_seen_from_the_host() -> None:
 
 @namespaces
 @pytest.mark.slow
-def test_from_inside_a_container_that_shares_dev_shm_nothing_is_proved_of_a_linked_lock() -> None:
+def test_container_sharing_dev_shm_cannot_prove_a_linked_lock_orphaned() -> None:
     """As with `--ipc=host`: who holds it may be where it cannot be seen from here."""
     inside = (
         "import os, subprocess, sys\n"
@@ -471,7 +471,7 @@ def test_from_inside_a_container_that_shares_dev_shm_nothing_is_proved_of_a_link
 
 
 @namespaces
-def test_from_inside_a_container_nothing_is_proved_of_a_lock_that_came_with_the_fork_into_it() -> None:
+def test_container_cannot_prove_a_lock_inherited_from_outside_orphaned() -> None:
     """The holder is outside, where it cannot be seen from here."""
     inside = (
         "import ctypes, multiprocessing, os, subprocess, sys\n"

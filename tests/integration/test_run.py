@@ -23,7 +23,7 @@ from pathlib import Path
 import pyte
 import pytest
 from support import PATIENCE_S, PROGRAMS, alive, kill_tree, wait_until
-from tracing import directories
+from support.tracereader import directories
 
 from semtrace import wire
 from semtrace.launch import logfiles
@@ -152,7 +152,7 @@ def terminal(*command: str) -> Iterator[Terminal]:
         os.close(shown.leader)
 
 
-def test_the_live_view_shows_a_server_of_its_own_traced_and_stops_it(base: Path) -> None:
+def test_live_view_traces_the_server_that_it_starts_and_stops(base: Path) -> None:
     port = free_port()
     with terminal(*RUN, "--", *gunicorn(port)) as shown:
         shown.sees("traced_app.lock", "TAKEN", "o output")
@@ -215,7 +215,7 @@ def test_a_signal_ends_both(base: Path, number: signal.Signals) -> None:
         assert not serves(port)
 
 
-def test_what_killed_workers_left_goes_with_the_server_that_was_started(base: Path) -> None:
+def test_files_of_killed_workers_are_removed_with_the_started_server(base: Path) -> None:
     port = free_port()
     launched = Launched(gunicorn(port))
     try:

@@ -16,9 +16,9 @@ from pathlib import Path
 import aiohttp
 import pyte
 import pytest
-from commands import run
-from serving import Served, serving
 from support import PATIENCE_S, Running, alive, descendants, start_gunicorn, wait_until
+from support.commands import run
+from support.serving import Served, serving
 
 from semtrace.web.complaints import MOST_LINES, Complaints
 from semtrace.web.door import Door
@@ -92,7 +92,7 @@ def play(story: Callable[[], Coroutine[None, None, None]]) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "page.js", "textual.js", "xterm.css", "font.ttf"])
-def test_whoever_has_the_address_gets_the_page_and_all_that_it_needs_from_here(served: Served, path: str) -> None:
+def test_page_and_its_files_are_served_locally_to_address_holders(served: Served, path: str) -> None:
     async def story() -> None:
         async with aiohttp.ClientSession() as session, session.get(served.address + path) as answer:
             body = await answer.read()
@@ -160,13 +160,13 @@ def refused(served: Served, **headers: str) -> int:
     "null",
     "",
 ])  # fmt: skip
-def test_a_page_from_elsewhere_may_not_talk_even_if_it_knows_the_key(served: Served, origin: str) -> None:
+def test_page_of_another_origin_is_refused_despite_the_key(served: Served, origin: str) -> None:
     assert refused(served, Origin=origin) == 403
     assert served.views() == []
     assert f"refused: it was asked for by a page from {origin!r}" in served.log.read_text()
 
 
-def test_who_does_not_say_where_its_page_is_from_may_not_talk(served: Served) -> None:
+def test_connection_without_an_origin_is_refused(served: Served) -> None:
     assert refused(served) == 403
     assert served.views() == []
 
@@ -196,7 +196,7 @@ def test_what_makes_no_sense_is_answered_and_leaves_no_trace(served: Served, sai
     assert "rror" not in served.log.read_text()
 
 
-def test_a_name_that_was_made_to_point_here_is_none_of_ours(served: Served) -> None:
+def test_request_for_a_rebound_host_name_is_refused(served: Served) -> None:
     """DNS rebinding: to the browser the page and we are of one origin then."""
     assert refused(served, Origin="http://evil.example", Host="evil.example") == 403
 
@@ -251,7 +251,7 @@ def test_enter_opens_the_lock_without_a_click_before(served: Served) -> None:
     play(story)
 
 
-def test_no_shell_is_between_and_each_page_ends_with_its_process(served: Served) -> None:
+def test_page_runs_without_a_shell_and_ends_with_its_process(served: Served) -> None:
     page: list[int] = []
 
     async def story() -> None:
@@ -388,7 +388,7 @@ def test_killed_it_leaves_no_view_behind(gunicorn: Running) -> None:
         wait_until(lambda: not any(map(alive, views)), what="the view to notice")
 
 
-def test_the_address_is_the_first_line_and_what_it_allows_the_next(served: Served) -> None:
+def test_first_line_is_the_address_and_the_second_its_permissions(served: Served) -> None:
     address, second, third = served.log.read_text().splitlines()[:3]
     assert address == served.address
     assert address.startswith("http://127.0.0.1:")

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from driving import Target, observing, only, state, target, until, watch
+from support.targets import Target, observing, only, state, target, until, watch
 
 from semtrace.model import Lock, SemId
 from semtrace.observe.judge.prover import Judged
@@ -151,7 +151,7 @@ def test_deeper_acquire_of_an_rlock_clears_no_heir() -> None:
                 t.do("b", "lock.acquire()")
 
 
-def test_idle_heir_of_a_deep_rlock_is_never_called_its_holder() -> None:
+def test_idle_heir_of_a_deep_rlock_is_never_a_holder() -> None:
     """Its count is the depth at which its parent had it."""
     with target(made="lock = mp.RLock()") as t:
         t.fork("w", "b")
@@ -168,7 +168,7 @@ def test_idle_heir_of_a_deep_rlock_is_never_called_its_holder() -> None:
                 state(observer, "free")
 
 
-def test_heir_of_a_semaphore_is_cleared_once_all_units_are_back() -> None:
+def test_heir_of_a_semaphore_is_cleared_once_all_units_return() -> None:
     with target(made="lock = mp.Semaphore(2)") as t, observing(t.root) as observer:
         id_ = state(observer, "free").id
         until(observer, lambda s: observer._baselines[id_].units == 2)
@@ -228,7 +228,7 @@ def test_holder_whose_child_has_ended_is_not_certain(by_child: bool, waited: boo
                 assert "child" in (lock.reason or "")
 
 
-def test_holder_that_was_seen_without_since_its_child_ended_is_certain() -> None:
+def test_holder_seen_without_it_since_its_child_ended_is_certain() -> None:
     with settled(by_child=False) as t:
         t.do("a", f"os.waitpid({t.pids['c']}, 0)")
         with observing(t.root) as observer:

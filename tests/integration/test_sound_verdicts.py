@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from driving import FEW, Target, observing, only, state, target, until, watch
+from support.targets import FEW, Target, observing, only, state, target, until, watch
 
 from semtrace.model import Lock, SemId, Snapshot
 from semtrace.observe.observer import settle
@@ -75,7 +75,7 @@ def test_held_lock_is_not_read_from_the_next_ones_memory(python: str, never_reli
 
 
 @few
-def test_claim_on_the_next_lock_is_no_claim_on_the_first(python: str, never_relisted: None) -> None:
+def test_claim_on_a_lock_reusing_an_address_spares_the_first(python: str, never_relisted: None) -> None:
     """The new SemLock object lies where the old one did; the first lock is taken by another process."""
     with target(python) as t:
         t.fork("a", "b")
@@ -89,7 +89,7 @@ def test_claim_on_the_next_lock_is_no_claim_on_the_first(python: str, never_reli
 
 
 @few
-def test_waiter_for_the_next_lock_does_not_wait_for_the_first(python: str, never_relisted: None) -> None:
+def test_waiter_for_a_lock_reusing_an_address_spares_the_first(python: str, never_relisted: None) -> None:
     with target(python) as t:
         t.fork("a", "b")
         with observing(t.root) as observer:
@@ -126,7 +126,7 @@ def test_lock_for_each_job_is_right_in_every_sample(python: str) -> None:
 
 
 @few
-def test_child_that_released_for_its_parent_and_took_again_is_not_overlooked(python: str) -> None:
+def test_child_that_may_have_reacquired_makes_the_holder_unknown(python: str) -> None:
     """Both have the same count and thread: nothing tells this from a parent that holds it and an idle child."""
     with target(python) as t:
         t.do("p", "lock.acquire()")
@@ -154,7 +154,7 @@ def test_parent_that_took_it_after_the_fork_holds_it(python: str) -> None:
 
 
 @few
-def test_child_that_holds_it_is_found_though_its_parent_shares_it(python: str) -> None:
+def test_child_that_holds_a_lock_its_parent_shares_is_found(python: str) -> None:
     with target(python) as t:
         t.fork("a")
         with observing(t.root) as observer:
@@ -171,7 +171,7 @@ def test_child_that_holds_it_is_found_though_its_parent_shares_it(python: str) -
 
 
 @few
-def test_children_that_wait_for_what_they_inherited_leave_it_to_the_parent(python: str) -> None:
+def test_children_waiting_for_an_inherited_lock_imply_the_parents_hold(python: str) -> None:
     """They would have had to release it, take it and then wait for it themselves; the verdict is qualified."""
     with target(python) as t:
         t.do("p", "lock.acquire()")
@@ -251,7 +251,7 @@ def test_thread_that_holds_a_unit_is_not_named_wrongly(python: str) -> None:
 
 
 @few
-def test_parent_and_child_who_each_hold_a_unit_are_both_shown(python: str) -> None:
+def test_parent_and_child_each_holding_a_unit_are_both_shown(python: str) -> None:
     with target(python, "lock = mp.Semaphore(3)") as t:
         t.fork("a")
         t.do("p", "lock.acquire()")
@@ -337,7 +337,7 @@ def test_stale_count_of_an_idle_child_is_no_certain_holder(python: str) -> None:
 
 
 @few
-def test_orphan_is_found_where_the_stale_count_was_seen_on_the_free_lock(python: str) -> None:
+def test_orphan_is_found_after_a_stale_count_sampled_while_free(python: str) -> None:
     with target(python) as t:
         t.do("p", "lock.acquire()")
         t.fork("a")
@@ -369,7 +369,7 @@ def test_adopted_daemon_with_an_inherited_count_is_no_certain_holder(python: str
 
 
 @few
-def test_worker_of_a_master_that_never_took_it_is_a_certain_holder(python: str) -> None:
+def test_worker_is_a_certain_holder_if_its_master_never_acquired(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
         t.do("a", "lock.acquire()")

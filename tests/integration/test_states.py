@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from driving import (
+from support import alive, wait_until
+from support.targets import (
     FEW,
     INTERPRETERS,
     SOME,
@@ -24,7 +25,6 @@ from driving import (
     until,
     watch,
 )
-from support import alive, wait_until
 
 from semtrace.linux.process import read_stat
 from semtrace.model import Lock, Server, Snapshot, UnitsLost
@@ -49,7 +49,7 @@ def by(driven: Target, name: str, count: int = 1) -> tuple[int, int, int]:
 
 
 @every
-def test_a_lock_goes_from_free_to_held_to_contended_and_back(python: str) -> None:
+def test_lock_goes_from_free_to_held_to_contended_and_back(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b", "c")
         with observing(t.root) as observer:
@@ -147,7 +147,7 @@ def test_a_semaphore_shows_all_its_holders_and_counts(python: str) -> None:
 
 
 @every
-def test_a_bounded_semaphore_is_exhausted_when_all_of_it_is_taken(python: str) -> None:
+def test_bounded_semaphore_with_all_units_taken_is_exhausted(python: str) -> None:
     with target(python, "lock = mp.BoundedSemaphore(2)") as t:
         t.fork("a", "b", "c")
         with observing(t.root) as observer:
@@ -203,7 +203,7 @@ def _end_while_it_holds(python: str, end: str) -> None:
 
 
 @some
-def test_a_lock_that_was_orphaned_before_the_first_look_is_orphaned_too(python: str) -> None:
+def test_lock_orphaned_before_the_first_snapshot_is_orphaned(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
         t.do("a", "lock.acquire()")
@@ -242,7 +242,7 @@ def test_workers_that_come_and_go_do_not_hide_an_orphan(python: str) -> None:
 
 
 @few
-def test_a_process_outside_the_server_that_holds_it_is_the_holder(python: str) -> None:
+def test_process_outside_the_server_is_reported_as_the_holder(python: str) -> None:
     with target(python) as t:
         t.fork("a")
         t.fork_away("away", by="a")
@@ -268,7 +268,7 @@ def test_a_stopped_holder_is_still_the_holder(python: str) -> None:
 
 
 @some
-def test_a_process_whose_main_thread_has_ended_may_still_hold_it(python: str) -> None:
+def test_process_whose_main_thread_has_ended_may_hold_the_lock(python: str) -> None:
     """The kernel then calls the whole process a zombie, though its other threads run on."""
     with target(python) as t:
         t.fork("a")
@@ -286,7 +286,7 @@ def test_a_process_whose_main_thread_has_ended_may_still_hold_it(python: str) ->
 
 
 @some
-def test_a_claim_that_was_inherited_at_the_fork_is_no_holders(python: str) -> None:
+def test_claim_inherited_at_the_fork_is_not_a_hold(python: str) -> None:
     with target(python) as t:
         t.do("p", "lock.acquire()")
         t.fork("a", "b")
@@ -302,7 +302,7 @@ def test_a_claim_that_was_inherited_at_the_fork_is_no_holders(python: str) -> No
 
 
 @few
-def test_inherited_claims_seen_for_the_first_time_while_locked_name_nobody_wrong(python: str) -> None:
+def test_inherited_claims_first_seen_while_locked_blame_nobody_wrongly(python: str) -> None:
     with target(python) as t:
         t.do("p", "lock.acquire()")
         t.fork("a", "b")
@@ -316,7 +316,7 @@ def test_inherited_claims_seen_for_the_first_time_while_locked_name_nobody_wrong
 
 
 @few
-def test_an_inherited_claim_is_no_certain_hold_when_the_holder_dies(python: str) -> None:
+def test_inherited_claim_is_no_certain_hold_when_the_holder_dies(python: str) -> None:
     with target(python) as t:
         t.fork("a")
         t.do("a", "lock.acquire()")
@@ -344,7 +344,7 @@ def test_a_lock_handed_over_is_never_called_orphaned(python: str) -> None:
 
 
 @few
-def test_who_takes_what_he_released_for_another_is_not_confused_with_the_other(python: str) -> None:
+def test_process_that_acquires_after_releasing_for_another_is_the_holder(python: str) -> None:
     """a took, b released, b took: a's count is 1 and b's is 0, yet b holds it. b's count below zero was seen before."""
     with target(python) as t:
         t.fork("a", "b")
@@ -358,7 +358,7 @@ def test_who_takes_what_he_released_for_another_is_not_confused_with_the_other(p
 
 
 @few
-def test_units_of_a_semaphore_copied_by_a_fork_are_not_all_called_holds(python: str) -> None:
+def test_semaphore_units_copied_by_a_fork_are_not_all_holds(python: str) -> None:
     with target(python, "lock = mp.Semaphore(3)") as t:
         t.do("p", "lock.acquire()")
         t.fork("a", "b")
@@ -380,7 +380,7 @@ def _granted_without_gil(t: Target) -> None:
 
 
 @every
-def test_who_was_granted_it_but_waits_for_the_interpreter_lock_keeps_it_from_being_orphaned(python: str) -> None:
+def test_new_holder_waiting_for_the_gil_prevents_an_orphaned_verdict(python: str) -> None:
     with target(python) as t:
         _granted_without_gil(t)
         with observing(t.root) as observer:
@@ -431,7 +431,7 @@ def test_the_same_when_the_process_is_stopped_meanwhile(python: str) -> None:
 
 
 @some
-def test_a_stop_and_a_continue_do_not_hide_the_wait_for_the_interpreter_lock(python: str) -> None:
+def test_stop_and_continue_do_not_hide_a_gil_wait(python: str) -> None:
     """A timed wait that was interrupted goes on as restart_syscall; a debugger's or profiler's visit does the same."""
     with target(python) as t:
         _granted_without_gil(t)
@@ -447,7 +447,7 @@ def test_a_stop_and_a_continue_do_not_hide_the_wait_for_the_interpreter_lock(pyt
 
 
 @few
-def test_a_stop_and_a_continue_do_not_hide_a_waiter_with_a_timeout(python: str) -> None:
+def test_stop_and_continue_do_not_hide_a_timed_waiter(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
         t.do("a", "lock.acquire()")
@@ -462,7 +462,7 @@ def test_a_stop_and_a_continue_do_not_hide_a_waiter_with_a_timeout(python: str) 
 
 
 @some
-def test_passing_from_one_who_has_not_counted_to_another_who_has_not_is_no_orphan(python: str) -> None:
+def test_handover_between_uncounted_holders_is_not_orphaned(python: str) -> None:
     """b2 was granted it and waits for its interpreter lock; then it counts, releases at once, and c2, which was seen
     asleep on the lock before, is granted it and waits for the interpreter lock of its own process.
     """
@@ -491,7 +491,7 @@ def test_passing_from_one_who_has_not_counted_to_another_who_has_not_is_no_orpha
 
 
 @some
-def test_the_same_when_it_passes_to_a_process_that_was_born_meanwhile(python: str) -> None:
+def test_handover_to_an_uncounted_newborn_process_is_not_orphaned(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
         t.thread("b2", by="b")
@@ -518,7 +518,7 @@ def test_the_same_when_it_passes_to_a_process_that_was_born_meanwhile(python: st
 
 
 @few
-def test_a_worker_that_computes_does_not_keep_a_true_orphan_from_being_proved(python: str) -> None:
+def test_computing_worker_does_not_prevent_proof_of_an_orphan(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b", "c")
         t.start_doing("c", "compute()", "computing")
@@ -539,9 +539,7 @@ def _static_interpreter() -> tuple[str, str] | None:
     return None
 
 
-def test_the_interpreter_lock_is_known_in_an_executable_of_any_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gil_is_recognised_in_an_executable_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the extension modules then have "python" in their names, and the interpreter lock is in none of those."""
     found = _static_interpreter()
     if found is None:
@@ -595,7 +593,7 @@ def test_two_objects_of_one_semaphore_in_one_process_count_together(python: str)
 
 
 @some
-def test_an_object_made_after_the_fork_from_a_name_is_found(python: str) -> None:
+def test_object_rebuilt_from_a_name_after_the_fork_is_found(python: str) -> None:
     with target(python, "lock = mp.get_context('spawn').Lock()") as t:
         t.fork("a", "b")
         with observing(t.root) as observer:
@@ -687,7 +685,7 @@ def test_plain_locks_beside_a_queue_stay_plain(python: str) -> None:
 
 
 @few
-def test_locks_made_after_the_fork_in_one_worker_are_only_its_own(python: str) -> None:
+def test_locks_made_by_a_worker_after_forking_belong_to_it(python: str) -> None:
     with target(python) as t:
         t.fork("a", "b")
         with observing(t.root) as observer:
@@ -706,7 +704,7 @@ def test_locks_made_after_the_fork_in_one_worker_are_only_its_own(python: str) -
 
 
 @few
-def test_a_lock_made_and_dropped_again_and_again_is_never_wrong(python: str) -> None:
+def test_lock_made_and_dropped_repeatedly_is_never_orphaned(python: str) -> None:
     code = "def churn():\\n while True:\\n  one = mp.Lock()\\n  one.acquire()\\n  one.release()\\n  del one"
     with target(python) as t:
         t.do("p", f"exec('{code}', GLOBALS)")

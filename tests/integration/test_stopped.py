@@ -35,7 +35,7 @@ def stat_of(pid: int) -> Stat:
     return found
 
 
-def test_a_process_stopped_by_a_signal_is_stopped_until_it_goes_on() -> None:
+def test_process_stopped_by_a_signal_is_stopped_until_continued() -> None:
     with sleeper() as popen:
         assert stopped(stat_of(popen.pid)) is None
         popen.send_signal(signal.SIGSTOP)

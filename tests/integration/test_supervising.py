@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import SOURCE
 from support import PATIENCE_S, alive, child_pids, wait_until
+from support.commands import SOURCE
 
 from semtrace.linux import withheld
 from semtrace.linux.memory import Memory

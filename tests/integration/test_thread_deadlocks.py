@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pythons import VERSIONS, need, thinned
 from support import PROGRAMS, start, wait_until
+from support.pythons import VERSIONS, need, thinned
 
 from semtrace.cpython.withblocks import handlers
 from semtrace.model import Advice, Finding, HeldBy, MayBeGate, RingLink, Snapshot, ThreadLockUse
@@ -109,7 +109,7 @@ def test_one_that_waits_for_the_lock_it_is_inside(version: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("version", "case"), thinned(VERSIONS, ["shared_again", "managed_again", "condition_again"]))
-def test_one_that_waits_for_the_shared_lock_that_it_is_inside(version: str, case: str, tmp_path: Path) -> None:
+def test_thread_waiting_for_its_own_shared_lock_is_a_deadlock(version: str, case: str, tmp_path: Path) -> None:
     with program(version, case, tmp_path) as running:
         snapshot = running.until(lambda seen: [d for d in named(seen) if d.severity == "error"], "the deadlock")
         (finding,) = deadlocks(snapshot)
@@ -132,7 +132,7 @@ def test_one_that_waits_at_a_gate_is_no_error(version: str, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_who_is_inside_is_found_through_calls_loops_and_nested_blocks(version: str, tmp_path: Path) -> None:
+def test_owner_is_found_through_calls_loops_and_nested_blocks(version: str, tmp_path: Path) -> None:
     with program(version, "deep", tmp_path) as running:
         snapshot = running.until(lambda seen: holder(seen, "guard") and holder(seen, "other"), "both holders")
         assert holder(snapshot, "guard") == running.tid("with")

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from pythons import VERSIONS, need
 from support import kill_tree
+from support.pythons import VERSIONS, need
 
 from semtrace.cpython import threadids
 from semtrace.linux.maps import read_mappings

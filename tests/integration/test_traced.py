@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
-from tracing import Viewer, book, consistent, directories, states
+from support.tracereader import Viewer, book, consistent, directories, states
 
 from semtrace import wire
 from semtrace.instrument import bootstrap
@@ -168,7 +168,7 @@ def test_a_killed_worker_leaves_proof_and_the_rest_is_removed(base: Path) -> Non
     assert list(states(base)) == [dead]
 
 
-def test_a_held_lock_and_a_waiter_are_seen_by_one_who_comes_late(base: Path) -> None:
+def test_late_viewer_sees_a_held_lock_and_its_waiter(base: Path) -> None:
     with serving(base, "-w", "2", "--preload") as server:
         workers = server.wait_workers(2)
         first = server.connect()

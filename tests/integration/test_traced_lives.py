@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import pythons
-from support import PATIENCE_S, PROGRAMS
+from support import PATIENCE_S, PROGRAMS, pythons
 
 from semtrace import wire
 
@@ -105,7 +104,7 @@ ROOT_S = ["another_users_directory", "workers_change_their_user"]
 
 
 @pytest.mark.parametrize("life", ["an_open_directory", "a_symbolic_link", "another_users_directory"])
-def test_a_directory_that_is_not_ours_alone_is_refused_in_one_line(life: str, base: Path) -> None:
+def test_directory_not_ours_alone_is_refused_in_one_line(life: str, base: Path) -> None:
     if life in ROOT_S and os.geteuid() != 0:
         pytest.skip("needs root to chown")
     said = live(life, base).splitlines()

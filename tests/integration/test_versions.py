@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driving import observing, state, target, until
-from pythons import VERSIONS, need
 from support import PROGRAMS, child_pids, start, start_gunicorn, wait_until
+from support.pythons import VERSIONS, need
+from support.targets import observing, state, target, until
 
 from semtrace.cpython import layout, runtime
 from semtrace.errors import Refused

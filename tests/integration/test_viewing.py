@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
-from tracing import directories, generation
+from support.tracereader import directories, generation
 
 from semtrace import wire
 from semtrace.commands import events
@@ -262,7 +262,7 @@ def test_a_follower_counts_what_a_loaded_server_counted(base: Path) -> None:
 
 
 @pytest.mark.slow
-def test_viewers_that_are_killed_by_the_dozen_leave_the_server_untouched(base: Path) -> None:
+def test_dozens_of_killed_viewers_leave_the_server_untouched(base: Path) -> None:
     with serving(2) as running, contextlib.ExitStack() as stack:
         failed: list[bytes] = []
         stop = threading.Event()

@@ -6,19 +6,19 @@ import os
 import sys
 from pathlib import Path
 
-from tui import fakes
+from support import scenes
 
 from semtrace.tui.app import run
 
 SCENES = {
-    "states": lambda tick: fakes.picture(at_s=192 + tick / 5, problems=(fakes.refused(),)),
-    "crowd": lambda tick: fakes.crowd(64, tick),
+    "states": lambda tick: scenes.picture(at_s=192 + tick / 5, problems=(scenes.refused(),)),
+    "crowd": lambda tick: scenes.crowd(64, tick),
 }
 
 
 def main(scene: str, pid_file: str) -> None:
     Path(pid_file).write_text(str(os.getpid()))
-    code = run(lambda: [fakes.server()], lambda server: fakes.Ticking(SCENES[scene]))
+    code = run(lambda: [scenes.server()], lambda server: scenes.Ticking(SCENES[scene]))
     print(f"ended {code}", flush=True)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tui import fakes
-from tui.fakes import FakeChild, Script, finding, holder, lock, picture, pid, sem, waiter, worker
-from tui.looking import Looking, looking
+from support import scenes
+from support.scenes import FakeChild, Script, finding, holder, lock, picture, pid, sem, waiter, worker
+from support.screens import LiveView, live_view
 
 from semtrace.model import Frame, Snapshot
 from semtrace.reports.stacks import stack_lines
@@ -25,7 +25,7 @@ from semtrace.tui.text.minute import Minutes
 from semtrace.tui.text.threads import threaded, two_threads, with_threads, with_two_threads
 from semtrace.tui.widgets.findings_bar import brief_lines, wanted_height
 
-Scenario = Callable[[Looking, Script], Awaitable[None]]
+Scenario = Callable[[LiveView, Script], Awaitable[None]]
 
 
 def play(
@@ -33,7 +33,7 @@ def play(
 ) -> None:
     async def go() -> None:
         source = Script(shown)
-        async with looking(source, size, child=child, **given) as seen:  # type: ignore[arg-type]
+        async with live_view(source, size, child=child, **given) as seen:  # type: ignore[arg-type]
             await seen.sees("Locks")
             await scenario(seen, source)
 
@@ -47,7 +47,7 @@ def held(state: str = "held", since_s: float = 360.0) -> Snapshot:
 
 @pytest.mark.parametrize("keys", [("w",), ("t",), ("e",), ("f",), ("question_mark",), ("g", "enter")])
 def test_every_screen_begins_with_the_verdict(keys: tuple[str, ...]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press(*keys)
         await seen.misses("Workers  4")
         await seen.until(lambda: seen.lines[0].startswith(" DEADLOCK: 2 of 4 workers"), "the verdict")
@@ -62,7 +62,7 @@ def test_rows_of_findings_come_before_the_sort_order() -> None:
         assert [row.id for row in arrange(made, view)][:2] == ["z", "m"]
 
 
-def test_a_lock_with_a_warning_carries_its_sign_and_is_pinned() -> None:
+def test_lock_with_a_warning_has_its_sign_and_is_pinned() -> None:
     snapshot = replace(held(since_s=3.0), findings=(finding("long-hold", "warning"),))
     made = rows.lock_rows(snapshot, snapshot.locks, Marks(snapshot))
     first, other = lock_attention(made, snapshot.locks, Flags(snapshot))
@@ -107,13 +107,13 @@ def test_the_worst_finding_has_a_line_without_room() -> None:
 
 
 def test_room_below_the_tables_shows_remedy_and_evidence() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("remedy", "evidence", "- a fact")
 
     play(scenario, picture(findings=(finding(),)), (120, 40))
 
 
-def test_the_last_minute_of_a_lock_is_drawn_once_a_second() -> None:
+def test_last_minute_of_a_lock_is_drawn_once_a_second() -> None:
     timeline = Timeline()
     minutes, made = Minutes(timeline, "lock"), [Row(sem(101), (), ())]
 
@@ -147,7 +147,7 @@ def test_a_row_that_holds_and_waits_says_two_threads() -> None:
 
 
 def test_zero_takes_the_natural_order_again() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("s", "s", "r")
         await seen.sees("▼")
         await seen.press("0")
@@ -160,18 +160,18 @@ def test_an_order_is_remembered_for_its_kind_of_server() -> None:
     memory = Remembered()
     memory._orders["python locks"] = Order("NAME", True)
 
-    async def plain(seen: Looking, source: Script) -> None:
+    async def plain(seen: LiveView, source: Script) -> None:
         await seen.sees("NAME▼")
 
-    async def other(seen: Looking, source: Script) -> None:
+    async def other(seen: LiveView, source: Script) -> None:
         await seen.sees("NAME ")
 
-    play(plain, held(), remembered=memory, servers=[fakes.server(kind="python")])
+    play(plain, held(), remembered=memory, servers=[scenes.server(kind="python")])
     play(other, held(), remembered=memory)
 
 
 def test_an_unknown_key_says_so() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("x")
         await seen.sees("x does nothing here; ? shows the keys")
 
@@ -189,7 +189,7 @@ def test_a_server_of_ours_that_failed_says_why() -> None:
     child.lines = ["Connection in use: ('127.0.0.1', 80)", ""]
     child.running = False
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("ended with exit code 1", "Connection in use", "Output")
         await seen.press("f")
         await seen.misses("Nothing wrong")
@@ -204,7 +204,7 @@ def test_frames_of_libraries_open() -> None:
 
 
 def test_a_click_on_a_hint_in_a_title_does_it() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         y, line = next((y, line) for y, line in enumerate(seen.lines) if "hidden (a)" in line)
         await seen.pilot.click(offset=(line.index("hidden"), y))
         await seen.misses("hidden (a)")

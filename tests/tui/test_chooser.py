@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from tui import fakes
-from tui.looking import looking
+from support import scenes
+from support.screens import live_view
 
 from semtrace.errors import NoServer
 from semtrace.present.headline import headline_text
@@ -15,16 +15,16 @@ from semtrace.rules.headline import Headline, headline
 from semtrace.tui.screens.chooser import ChooserScreen
 
 THREE = [
-    fakes.server(),
-    fakes.server(5000, "other.wsgi:app"),
-    fakes.server(6000, "third:app", bind=("unix:/run/x.sock",)),
+    scenes.server(),
+    scenes.server(5000, "other.wsgi:app"),
+    scenes.server(6000, "third:app", bind=("unix:/run/x.sock",)),
 ]
 
 
-def test_the_list_shows_what_tells_servers_apart_and_leads_to_one_and_back() -> None:
+def test_list_distinguishes_servers_and_opens_one_and_returns() -> None:
     async def go() -> None:
-        source = fakes.Script(fakes.picture())
-        async with looking(source, servers=THREE) as seen:
+        source = scenes.Script(scenes.picture())
+        async with live_view(source, servers=THREE) as seen:
             await seen.sees("3 run on this machine", "other.wsgi:app", "127.0.0.1:8000", "5000", "1m00s")
             assert source.opened == 0
             await seen.press("j", "enter")
@@ -47,8 +47,8 @@ def test_no_word_of_a_server_commands_the_terminal() -> None:
     evil = "\x1b]0;mine\x07\u202e\ud800"
 
     async def go() -> None:
-        hostile = fakes.server(7000, evil, worker_class=evil, user=evil, version=evil, bind=(evil,))
-        async with looking(fakes.Script(fakes.picture(server=hostile)), (160, 24), [hostile, *THREE]) as seen:
+        hostile = scenes.server(7000, evil, worker_class=evil, user=evil, version=evil, bind=(evil,))
+        async with live_view(scenes.Script(scenes.picture(server=hostile)), (160, 24), [hostile, *THREE]) as seen:
             await seen.sees("4 run on this machine", "?]0;mine???")
             assert all(line.isprintable() for line in seen.lines)
             await seen.press("end", "enter")
@@ -58,9 +58,9 @@ def test_no_word_of_a_server_commands_the_terminal() -> None:
     asyncio.run(go())
 
 
-def test_the_list_can_be_filtered_and_its_footer_says_what_its_keys_do() -> None:
+def test_list_can_be_filtered_and_its_footer_names_its_keys() -> None:
     async def go() -> None:
-        async with looking(fakes.Script(fakes.picture()), servers=THREE) as seen:
+        async with live_view(scenes.Script(scenes.picture()), servers=THREE) as seen:
             await seen.sees("Enter look at it", "/ filter", "Esc q quit")
             assert "? help" not in seen.text
             await seen.press("slash", *"third", "enter")
@@ -80,9 +80,9 @@ def test_the_list_can_be_filtered_and_its_footer_says_what_its_keys_do() -> None
     asyncio.run(go())
 
 
-def test_a_single_server_needs_no_list_and_has_no_way_back() -> None:
+def test_single_server_needs_no_list_and_has_no_way_back() -> None:
     async def go() -> None:
-        async with looking(fakes.Script(fakes.picture())) as seen:
+        async with live_view(scenes.Script(scenes.picture())) as seen:
             await seen.sees("◐ contended")
             await seen.press("b", "escape")
             await seen.pilot.pause()
@@ -92,15 +92,15 @@ def test_a_single_server_needs_no_list_and_has_no_way_back() -> None:
 
 
 def test_list_of_servers_says_which_of_them_is_stuck() -> None:
-    sick = headline(fakes.picture())
+    sick = headline(scenes.picture())
 
-    def examine(server: fakes.Server) -> Headline:
+    def examine(server: scenes.Server) -> Headline:
         if server.pid == 6000:
             raise NoServer("it has ended", "")
         return sick if server.pid == 5000 else replace(sick, verdict="ok")
 
     async def go() -> None:
-        async with looking(fakes.Script(fakes.picture()), (160, 45), servers=THREE, examine=examine) as seen:
+        async with live_view(scenes.Script(scenes.picture()), (160, 45), servers=THREE, examine=examine) as seen:
             await seen.sees("cannot be read")
             lines = {line.split()[0]: line for line in seen.text.splitlines() if line.strip()}
             assert headline_text(sick) in lines["5000"]
@@ -113,13 +113,13 @@ def test_servers_come_and_go_while_one_looks_at_the_list(monkeypatch: pytest.Mon
     monkeypatch.setattr("semtrace.tui.screens.chooser.REFRESH_S", 0.01)
     found = [THREE]
 
-    def find() -> list[fakes.Server]:
+    def find() -> list[scenes.Server]:
         if not found[0]:
             raise NoServer("no gunicorn runs here", "start one")
         return found[0]
 
     async def go() -> None:
-        async with looking(fakes.Script(fakes.picture()), servers=THREE, find=find) as seen:
+        async with live_view(scenes.Script(scenes.picture()), servers=THREE, find=find) as seen:
             await seen.sees("third:app")
             assert isinstance(seen.app.screen, ChooserScreen)
             found[0] = THREE[:2]

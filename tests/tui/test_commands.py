@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tui.fakes import FakeChild, Script, every_state, finding, holder, lock, picture, sem, thread_locks, waiter
-from tui.looking import SIZES, Looking, looking
+from support.scenes import FakeChild, Script, every_state, finding, holder, lock, picture, sem, thread_locks, waiter
+from support.screens import SIZES, LiveView, live_view
 
 from semtrace.errors import UsageError
 from semtrace.model import Snapshot
@@ -29,14 +29,14 @@ from semtrace.tui.text.panes import LAYOUTS, arrange, layout_called
 from semtrace.tui.widgets.table import Table
 from semtrace.tui.widgets.widths import Widths
 
-Scenario = Callable[[Looking, Script], Awaitable[None]]
+Scenario = Callable[[LiveView, Script], Awaitable[None]]
 FAST = Settings(interval=0.01)
 
 
 def play(scenario: Scenario, first: Snapshot | None = None, size: tuple[int, int] = (160, 45), **given: object) -> None:
     async def go() -> None:
         source = Script(first or picture())
-        async with looking(source, size, **given) as seen:  # type: ignore[arg-type]
+        async with live_view(source, size, **given) as seen:  # type: ignore[arg-type]
             await seen.sees("Locks")
             await scenario(seen, source)
 
@@ -53,10 +53,8 @@ def play(scenario: Scenario, first: Snapshot | None = None, size: tuple[int, int
         ("p", "p", "Everything could be read"),
     ],
 )
-def test_a_view_has_a_letter_and_a_function_key_and_the_same_key_leads_back(
-    letter: str, function: str, there: str
-) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_same_letter_or_function_key_opens_and_closes_a_view(letter: str, function: str, there: str) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         for key in (letter, function):
             await seen.press(key)
             await seen.sees(there)
@@ -66,8 +64,8 @@ def test_a_view_has_a_letter_and_a_function_key_and_the_same_key_leads_back(
     play(scenario)
 
 
-def test_from_one_view_a_key_leads_to_another_and_escape_from_there_to_the_panes() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_key_switches_between_views_and_escape_returns_to_the_panes() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f", "e")
         await seen.sees("Events")
         await seen.press("escape")
@@ -76,8 +74,8 @@ def test_from_one_view_a_key_leads_to_another_and_escape_from_there_to_the_panes
     play(scenario)
 
 
-def test_what_is_looked_up_in_passing_leads_back_to_where_one_was() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_closing_help_or_settings_returns_to_the_previous_view() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Blocking tree")
         await seen.press("question_mark")
@@ -97,7 +95,7 @@ def test_what_is_looked_up_in_passing_leads_back_to_where_one_was() -> None:
 
 
 def test_every_command_is_in_the_help() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("question_mark")
         await seen.sees("Keys and signs")
         for command in COMMANDS.values():
@@ -106,8 +104,8 @@ def test_every_command_is_in_the_help() -> None:
     play(scenario, size=(160, 80))
 
 
-def test_a_key_map_replaces_keys_in_the_help_and_the_footer_too() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_key_map_replaces_keys_in_help_and_footer_too() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("F12 findings")
         await seen.press("f")
         assert "Nothing wrong" not in seen.text
@@ -117,7 +115,7 @@ def test_a_key_map_replaces_keys_in_the_help_and_the_footer_too() -> None:
     play(scenario, settings=replace(FAST, keys={"findings": "f12"}))
 
 
-def test_a_key_map_for_an_unknown_command_is_refused_with_the_list() -> None:
+def test_key_map_for_an_unknown_command_lists_the_known() -> None:
     with pytest.raises(UsageError, match="no command 'jump'") as caught:
         check({"jump": "x"})
     assert "findings" in caught.value.remedy
@@ -140,7 +138,7 @@ def test_a_key_map_for_an_unknown_command_is_refused_with_the_list() -> None:
         ({"save": "3"}, "leads on from the details"),
     ],
 )
-def test_a_key_map_that_would_take_a_key_from_a_command_is_refused(keymap: dict[str, str], said: str) -> None:
+def test_key_map_that_takes_a_commands_key_is_refused(keymap: dict[str, str], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         check(keymap)
     assert said in str(caught.value)
@@ -179,8 +177,8 @@ def test_a_key_is_shown_as_it_stands_on_a_keyboard(key: str, name: str) -> None:
     assert shown(key) == name
 
 
-def test_a_word_in_passing_is_not_cut_short_by_the_end_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_end_of_one_notice_does_not_cut_the_next_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("◐ contended")
         screen = seen.app.screen
         assert isinstance(screen, view.View)
@@ -196,7 +194,7 @@ def test_a_word_in_passing_is_not_cut_short_by_the_end_of_the_one_before(monkeyp
 
 
 def test_the_palette_finds_a_command_by_its_words() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("colon")
         await seen.until(lambda: type(seen.app.screen).__name__ == "CommandPalette", "the palette")
         await seen.press(*"findings")
@@ -211,13 +209,13 @@ def test_the_palette_finds_a_command_by_its_words() -> None:
     ("words", "first"), [("orphan", "release"), ("stack", "details"), ("wait", "timeline"), ("minute", "timeline"),
                          ("block", "blocking"), ("tree", "blocking"), ("Last MINUTE", "timeline"), ("F3", "findings")]
 )  # fmt: skip
-def test_the_palette_finds_a_command_by_the_words_of_its_help(words: str, first: str) -> None:
+def test_palette_finds_a_command_by_the_words_of_its_help(words: str, first: str) -> None:
     found = sorted(choices({}, ""), key=lambda choice: score(words, choice), reverse=True)
     assert score(words, found[0]) > 0
     assert found[0].shown.split()[0] == first
     assert not any(score(f"{words} nowhere", choice) for choice in found)
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("colon")
         await seen.until(lambda: type(seen.app.screen).__name__ == "CommandPalette", "the palette")
         await seen.press(*("space" if letter == " " else letter for letter in words))
@@ -227,7 +225,7 @@ def test_the_palette_finds_a_command_by_the_words_of_its_help(words: str, first:
 
 
 def test_a_click_on_a_word_of_the_footer_does_it() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         place = seen.lines[-1].index("findings") + 1
         await seen.pilot.click(offset=(place, len(seen.lines) - 1))
         await seen.sees("Nothing wrong is seen")
@@ -236,7 +234,7 @@ def test_a_click_on_a_word_of_the_footer_does_it() -> None:
 
 
 def test_y_copies_the_row_and_in_a_sheet_its_text() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("y")
         await seen.sees("copied: ")
         assert "myapp.db.write_lock" in seen.app.clipboard
@@ -250,7 +248,7 @@ def test_y_copies_the_row_and_in_a_sheet_its_text() -> None:
 
 
 def test_s_saves_a_picture_that_fetches_nothing_and_the_snapshot(tmp_path: Path) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("S")
         await seen.sees("saved ")
         svg, snapshot = sorted(tmp_path.iterdir(), key=lambda path: path.suffix, reverse=True)
@@ -265,8 +263,8 @@ def test_s_saves_a_picture_that_fetches_nothing_and_the_snapshot(tmp_path: Path)
     play(scenario, folder=tmp_path)
 
 
-def test_where_nothing_can_be_saved_it_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_failure_to_save_is_reported_and_leaves_no_files(tmp_path: Path) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("S")
         await seen.sees("cannot save in")
 
@@ -275,13 +273,13 @@ def test_where_nothing_can_be_saved_it_says_so_and_leaves_nothing(tmp_path: Path
     play(_says_nothing_is_saved)
 
 
-async def _says_nothing_is_saved(seen: Looking, source: Script) -> None:
+async def _says_nothing_is_saved(seen: LiveView, source: Script) -> None:
     await seen.press("S")
     await seen.sees("nothing is saved from this view")
 
 
-def test_r_on_a_lock_that_is_not_orphaned_says_why_it_does_nothing() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_r_on_a_lock_not_orphaned_explains_its_refusal() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("R")
         await seen.sees("only an orphaned lock can be released")
 
@@ -291,7 +289,7 @@ def test_r_on_a_lock_that_is_not_orphaned_says_why_it_does_nothing() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_ascii_draws_every_screen_with_ascii_alone(size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         for key in ("", "f", "question_mark", "comma", "t", "w", "e"):
             await seen.press(*([key] if key else []))
             await seen.pilot.pause()
@@ -309,7 +307,7 @@ def test_ascii_draws_every_screen_with_ascii_alone(size: tuple[int, int]) -> Non
 def test_ascii_says_at_least_and_names_the_arrows() -> None:
     assert ascii_only("≥3.2s, ≥1m15s ≥") == "3.2s+, 1m15s+ +"
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("3.2s+")
         assert ">3.2s" not in seen.text
         await seen.press("t")
@@ -323,11 +321,11 @@ def test_ascii_says_at_least_and_names_the_arrows() -> None:
 def test_the_order_of_a_pane_is_remembered(tmp_path: Path) -> None:
     path = tmp_path / "state" / "view.json"
 
-    async def sort(seen: Looking, source: Script) -> None:
+    async def sort(seen: LiveView, source: Script) -> None:
         await seen.press("s", "s", "r")
         await seen.until(path.exists, "the file")
 
-    async def look(seen: Looking, source: Script) -> None:
+    async def look(seen: LiveView, source: Script) -> None:
         await seen.until(lambda: seen.app.screen.query_one("#locks", Table).order == Order("NAME", True), "the order")
 
     play(sort, remembered=Remembered(path))
@@ -348,11 +346,11 @@ def test_a_memory_that_cannot_be_written_bothers_nobody(tmp_path: Path) -> None:
     assert memory.order("locks") == Order("NAME", False)
 
 
-def test_a_tree_and_a_log_keep_their_order_and_nothing_of_it_is_remembered(tmp_path: Path) -> None:
+def test_tree_and_log_keep_their_order_and_remember_no_other(tmp_path: Path) -> None:
     path = tmp_path / "view.json"
     waits = lock(2, "contended", name="myapp.b", holders=(holder(4711),), waiters=(waiter(4712), waiter(4713)))
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         for key in ("w", "o"):
             await seen.press(key)
             await seen.sees("BLOCKS" if key == "w" else "Booting worker")
@@ -370,11 +368,11 @@ def test_a_tree_and_a_log_keep_their_order_and_nothing_of_it_is_remembered(tmp_p
     play(scenario, picture([waits]), child=FakeChild(), remembered=Remembered(path))
 
 
-def test_an_order_of_the_tree_that_was_remembered_once_is_not_taken_up(tmp_path: Path) -> None:
+def test_remembered_order_of_the_tree_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "view.json"
     path.write_text(json.dumps({"sort": {"blocking": {"column": "FOR", "reverse": True}}}))
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Nobody waits")
         await seen.pilot.pause()
@@ -384,7 +382,7 @@ def test_an_order_of_the_tree_that_was_remembered_once_is_not_taken_up(tmp_path:
 
 
 def test_only_a_column_with_a_title_can_be_sorted_by() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         table = seen.app.screen.query_one("#private", Table)
         table.focus()
         table._columns = (Column("A", 5, 9, 0), Column("", 5, 9, 0))
@@ -404,12 +402,12 @@ def test_only_a_column_with_a_title_can_be_sorted_by() -> None:
 def test_a_layout_is_chosen_by_a_key_and_remembered(tmp_path: Path) -> None:
     path = tmp_path / "view.json"
 
-    async def choose(seen: Looking, source: Script) -> None:
+    async def choose(seen: LiveView, source: Script) -> None:
         await seen.press(*"LLL")
         await seen.sees("layout: the locks alone; L shows the next")
         await seen.misses(" Workers ")
 
-    async def look(seen: Looking, source: Script) -> None:
+    async def look(seen: LiveView, source: Script) -> None:
         await seen.misses(" Workers ")
         await seen.press("L")
         await seen.misses(" Locks ")
@@ -422,7 +420,7 @@ def test_a_layout_is_chosen_by_a_key_and_remembered(tmp_path: Path) -> None:
     play(look, remembered=Remembered(path))
 
 
-def test_the_first_panes_of_a_layout_get_what_they_want_and_the_others_stay() -> None:
+def test_first_panes_of_a_layout_grow_and_the_others_stay() -> None:
     locks_first = layout_called("locks-first")
     assert arrange(20, [30, 16, 0, 0], locks_first) == [4, 16, 0, 0]
     assert arrange(20, [30, 40, 5, 0], locks_first) == [3, 12, 5, 0]
@@ -436,7 +434,7 @@ def test_the_first_panes_of_a_layout_get_what_they_want_and_the_others_stay() ->
 def test_each_screen_is_explained_until_that_is_dismissed(tmp_path: Path) -> None:
     path = tmp_path / "view.json"
 
-    async def first(seen: Looking, source: Script) -> None:
+    async def first(seen: LiveView, source: Script) -> None:
         await seen.sees("Processes above, their locks below", "X dismiss", "i about")
         await seen.press("X")
         await seen.misses("Processes above")
@@ -447,7 +445,7 @@ def test_each_screen_is_explained_until_that_is_dismissed(tmp_path: Path) -> Non
         await seen.press("i")
         await seen.sees("A row per worker")
 
-    async def later(seen: Looking, source: Script) -> None:
+    async def later(seen: LiveView, source: Script) -> None:
         assert "Processes above" not in seen.text
         await seen.press("t")
         await seen.sees("A row per worker")
@@ -458,7 +456,7 @@ def test_each_screen_is_explained_until_that_is_dismissed(tmp_path: Path) -> Non
     play(later, remembered=Remembered(path), size=(80, 24))
 
 
-def test_an_explanation_leaves_room_for_its_keys_and_a_spoiled_memory_shows_it(tmp_path: Path) -> None:
+def test_explanation_leaves_room_for_keys_and_appears_with_damaged_memory(tmp_path: Path) -> None:
     assert all(len(each.line) <= 60 for each in INTRODUCTIONS.values())
     path = tmp_path / "view.json"
     path.write_text('{"explained": 3, "layout": {"gunicorn": "odd"}}')

@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
-from support import PATIENCE_S
-from tui import fakes
-from tui.fakes import Script, finding, holder, lock, master, picture, pid, sem, thread_locks, waiter, worker
-from tui.looking import SIZES, Looking, looking
+from support import PATIENCE_S, scenes
+from support.scenes import Script, finding, holder, lock, master, picture, pid, sem, thread_locks, waiter, worker
+from support.screens import SIZES, LiveView, live_view
 
 from semtrace.linux.process import read_stat
 from semtrace.linux.surroundings import read_surroundings
@@ -31,7 +30,7 @@ from semtrace.tui.screens.detail import concerned, neighbours
 from semtrace.tui.text.entries import Stacks
 from semtrace.tui.text.spreads import BAR_WIDTH, spread_entries
 
-Scenario = Callable[[Looking, Script], Awaitable[None]]
+Scenario = Callable[[LiveView, Script], Awaitable[None]]
 STACK = (
     Frame("acquire", "/usr/lib/python3.11/threading.py", 5),
     Frame("withdraw", "/srv/app.py", 7, "with lock:"),
@@ -43,7 +42,7 @@ HOLDS = Durations(40, 4.0, 0.1, 0.2, 0.1, 0.2, 0.2, ((3e-5, 40),))
 def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (160, 45), **given: object) -> None:
     async def go() -> None:
         source = Script(first)
-        async with looking(source, size, **given) as seen:  # type: ignore[arg-type]
+        async with live_view(source, size, **given) as seen:  # type: ignore[arg-type]
             await seen.sees("Locks")
             await scenario(seen, source)
 
@@ -67,7 +66,7 @@ def taking(asked: list[Sequence[ProcessId]]) -> Callable[[Sequence[ProcessId]], 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_lock_tells_who_holds_it_at_which_line_first(size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("held by", "[1] worker 4711", "with lock:")
         assert seen.order("held by", "/srv/app.py", "identity")[:2] == ["held by", "/srv/app.py"]
@@ -76,7 +75,7 @@ def test_a_lock_tells_who_holds_it_at_which_line_first(size: tuple[int, int]) ->
 
 
 def test_those_that_wait_the_longest_come_first_with_their_stacks() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("[2] worker 4713", "[3] worker 4712", "(1 more frame of libraries: l)")
         assert seen.text.count("/srv/app.py:7 in withdraw: with lock:") == 3
@@ -86,10 +85,10 @@ def test_those_that_wait_the_longest_come_first_with_their_stacks() -> None:
     assert asked[0] == [pid(4711), pid(4713), pid(4712)]
 
 
-def test_where_a_lock_was_acquired_comes_before_what_its_holder_does_now() -> None:
+def test_place_of_acquire_comes_before_what_the_holder_does_now() -> None:
     place = Frame("pay", "/srv/app.py", 3, "with bank.lock:")
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         source.show(turned(201.0, 4711, 4712, 185.0))
         await seen.until(lambda: seen.app.main.snapshot.monotonic_s == 201.0, "the picture")  # type: ignore[union-attr]
         await seen.press("enter")
@@ -108,10 +107,10 @@ def test_where_a_lock_was_acquired_comes_before_what_its_holder_does_now() -> No
     )
 
 
-def test_stacks_are_read_again_while_one_looks_until_u_holds_them() -> None:
+def test_stacks_are_read_again_while_shown_until_u_holds_them() -> None:
     asked: list[Sequence[ProcessId]] = []
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.until(lambda: len(asked) == 1, "the first reading")
         source.show(contended(192.5))
@@ -136,8 +135,8 @@ def turned(at_s: float, who: int, waits: int, begun_s: float) -> Snapshot:
     return contended(at_s, holders=(holder(who, since),), waiters=(waiter(waits, since),))
 
 
-def test_a_stack_is_told_only_of_who_was_there_when_it_was_read_and_ever_since() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_stack_is_shown_only_for_holders_and_waiters_still_there() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("read 0.0s ago")
         assert seen.text.count("with lock:") == 2
@@ -155,14 +154,14 @@ def test_a_stack_is_told_only_of_who_was_there_when_it_was_read_and_ever_since()
     play(scenario, turned(200.0, 4711, 4712, 195.0), stacks=taking(asked))
 
 
-def test_a_stack_that_was_read_while_they_changed_places_is_told_of_nobody() -> None:
+def test_stack_read_while_threads_changed_places_is_shown_for_nobody() -> None:
     may_end = threading.Event()
 
     def take(processes: Sequence[ProcessId]) -> tuple[Stacks, Sequence[Problem]]:
         assert may_end.wait(PATIENCE_S)
         return {(pid(each), each): STACK for each in (4711, 4712)}, ()
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("its stack is not read yet")
         source.show(turned(201.0, 4712, 4711, 200.5))
@@ -174,8 +173,8 @@ def test_a_stack_that_was_read_while_they_changed_places_is_told_of_nobody() -> 
     play(scenario, turned(200.0, 4711, 4712, 195.0), stacks=take)
 
 
-def test_while_paused_a_stack_that_was_read_later_is_said_to_be_later() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_stack_read_later_than_a_paused_snapshot_says_so() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("space")
         source.show(turned(205.0, 4711, 4713, 195.0))
         await seen.until(lambda: seen.app.main.view_state.newest.monotonic_s == 205.0, "the picture")  # type: ignore[union-attr]
@@ -187,7 +186,7 @@ def test_while_paused_a_stack_that_was_read_later_is_said_to_be_later() -> None:
 
 
 def test_digits_keep_their_meaning_while_one_looks() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("[1] worker 4711", "[2] worker 4713", "[3] worker 4712")
         source.show(contended(193.0, holders=(holder(4712),), waiters=(waiter(4711, 2.0), waiter(4714, 3.0))))
@@ -198,7 +197,7 @@ def test_digits_keep_their_meaning_while_one_looks() -> None:
     play(scenario, contended())
 
 
-def test_without_py_spy_it_says_what_is_missing_and_does_not_ask_again_and_again() -> None:
+def test_missing_py_spy_is_reported_and_asked_for_only_once() -> None:
     asked = []
     missing = Problem("read Python stacks", "py-spy is not installed", "pip install py-spy")
 
@@ -206,7 +205,7 @@ def test_without_py_spy_it_says_what_is_missing_and_does_not_ask_again_and_again
         asked.append(processes)
         return {}, (missing,)
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("py-spy is not installed", "pip install py-spy")
         source.show(contended(220.0))
@@ -217,7 +216,7 @@ def test_without_py_spy_it_says_what_is_missing_and_does_not_ask_again_and_again
 
 
 def test_a_key_that_can_do_nothing_says_so() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("escape")
         await seen.sees("there is nothing to go back to; q quits")
         await seen.press("enter")
@@ -230,8 +229,8 @@ def test_a_key_that_can_do_nothing_says_so() -> None:
     play(scenario, contended())
 
 
-def test_without_a_way_to_take_stacks_nothing_is_said_of_them() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_details_without_a_stack_reader_do_not_mention_stacks() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("identity")
         assert "stacks" not in seen.text
@@ -239,8 +238,8 @@ def test_without_a_way_to_take_stacks_nothing_is_said_of_them() -> None:
     play(scenario, contended())
 
 
-def test_the_statistics_have_bars_of_how_long_waits_and_holds_took() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_statistics_have_bars_of_wait_and_hold_durations() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("12 waits watched", "40 holds watched", "< 30.0µs")
         assert "█" * BAR_WIDTH + " 8" in seen.line("< 30.0µs")
@@ -249,7 +248,7 @@ def test_the_statistics_have_bars_of_how_long_waits_and_holds_took() -> None:
     play(scenario, contended(statistics=Statistics(40, 12, 0, WAITS, HOLDS)))
 
 
-def test_bars_keep_to_their_width_and_one_of_many_is_still_seen() -> None:
+def test_bars_keep_their_width_and_one_among_many_stays_visible() -> None:
     many = Durations(10**6, spread=((1e-6, 10**6), (3e-6, 1)))
     lines = [entry.value for entry in spread_entries(Statistics(1, 1, 0, many, Durations()))]
     assert len(lines) == 3
@@ -257,13 +256,13 @@ def test_bars_keep_to_their_width_and_one_of_many_is_still_seen() -> None:
     assert not list(spread_entries(Statistics(0, 0, 0, Durations(), Durations())))
 
 
-def test_a_locks_last_events_are_its_own_and_a_sample_is_called_one() -> None:
+def test_last_events_are_the_locks_own_and_samples_are_marked() -> None:
     events = tuple(
         TracedEvent(190 + i, pid(4711), 4711, "released", sem(1 + i % 2), None, None, 0.5, f"/srv/app.py:{i}", i)
         for i in range(4)
     )
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("last events", "one in 7")
         assert seen.order("app.py:2", "app.py:0", "app.py:1") == ["app.py:2", "app.py:0"]
@@ -271,8 +270,8 @@ def test_a_locks_last_events_are_its_own_and_a_sample_is_called_one() -> None:
     play(scenario, replace(contended(), tracing=Tracing(True, events, 7)))
 
 
-def test_findings_about_it_are_among_the_details_of_lock_and_worker() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_details_of_lock_and_worker_include_findings_about_it() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("PID 4711 has held myapp.lock", "Restart the server")
         await seen.press("1")
@@ -281,8 +280,8 @@ def test_findings_about_it_are_among_the_details_of_lock_and_worker() -> None:
     play(scenario, replace(contended(), findings=(finding("long-hold", lock=sem(1), pids=(4711,)),)))
 
 
-def test_digits_lead_from_a_lock_to_its_workers_and_from_those_to_their_locks() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_digits_lead_from_a_lock_to_workers_and_their_locks() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter", "2")
         await seen.sees("Worker 4713")
         await seen.press("9")
@@ -296,8 +295,8 @@ def test_digits_lead_from_a_lock_to_its_workers_and_from_those_to_their_locks() 
     assert neighbours("gone", snapshot) == []
 
 
-def test_r_on_an_orphaned_lock_asks_and_on_another_says_why_not() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_r_asks_on_an_orphaned_lock_and_otherwise_explains() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter")
         await seen.sees("identity")
         await seen.press("R")
@@ -312,10 +311,10 @@ def test_r_on_an_orphaned_lock_asks_and_on_another_says_why_not() -> None:
     play(scenario, contended(), release=lambda server, lock: ["done"])
 
 
-def test_a_worker_tells_where_it_comes_from_and_what_it_held() -> None:
+def test_worker_shows_its_origin_and_what_it_held() -> None:
     told = Surroundings(("gunicorn", "-w", "4", "my app:app"), "/srv/bank", "alice", 12)
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         for second in range(200, 205):
             source.show(contended(second))
             await seen.until(lambda: seen.app.main.snapshot.monotonic_s == second, "the picture")  # type: ignore[union-attr]  # noqa: B023
@@ -327,14 +326,14 @@ def test_a_worker_tells_where_it_comes_from_and_what_it_held() -> None:
     play(scenario, contended(), stacks=taking([]), look_up=lambda process: told)
 
 
-def test_what_is_concerned_is_a_locks_threads_and_all_of_a_process() -> None:
+def test_stacks_wanted_are_a_locks_threads_or_a_whole_process() -> None:
     assert concerned(pid(4711), picture()) == [(pid(4711), None)]
     assert concerned(sem(104), picture()) == [(pid(4714), 4714)]
     assert concerned("myapp.guard", picture(thread_locks=thread_locks())) == []
 
 
 def test_something_that_is_gone_is_said_to_be_gone() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("enter", "1")
         await seen.sees("Worker 4711")
         source.show(picture([], [master(), worker(4712)], at_s=300))
@@ -351,4 +350,4 @@ def test_our_own_surroundings_are_read_from_the_kernel() -> None:
     assert mine.directory == os.getcwd()
     assert mine.command
     assert "py" in mine.command[0]
-    assert read_surroundings(fakes.pid(2**22 + 1)) is None
+    assert read_surroundings(scenes.pid(2**22 + 1)) is None

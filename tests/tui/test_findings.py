@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tui.fakes import Script, finding, lock, picture, pid, sem, thread_locks
-from tui.looking import SIZES, Looking, looking
+from support.scenes import Script, finding, lock, picture, pid, sem, thread_locks
+from support.screens import SIZES, LiveView, live_view
 
 from semtrace.model import Advice, Problem, Remedy, Snapshot, VerdictReason
 from semtrace.present.findings import title
 from semtrace.tui.screens.findings import target
 from semtrace.tui.widgets.table import Table
 
-Scenario = Callable[[Looking, Script], Awaitable[None]]
+Scenario = Callable[[LiveView, Script], Awaitable[None]]
 
 ORPHAN = finding("orphaned-lock", lock=sem(104), name="myapp.db.write_lock")
 WARNING = finding("long-hold", "warning", lock=sem(103), name="myapp.pool.slots")
@@ -25,20 +25,20 @@ PRIVATE = finding("private-lock", "warning", lock=None, name="myapp.guard")
 def play(scenario: Scenario, snapshot: Snapshot, size: tuple[int, int] = (120, 40)) -> None:
     async def run() -> None:
         source = Script(snapshot)
-        async with looking(source, size) as seen:
+        async with live_view(source, size) as seen:
             await seen.sees("Locks")
             await scenario(seen, source)
 
     asyncio.run(run())
 
 
-def cursor(seen: Looking, table: str) -> object:
+def cursor(seen: LiveView, table: str) -> object:
     return seen.app.screen.query_one(f"#{table}", Table).selected
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_header_counts_them_and_f_shows_them_worst_first(size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("1 error (f)" if size[0] > 40 else "ORPHANED: ")
         await seen.press("f")
         await seen.sees("Findings", "error", "a fact")
@@ -53,7 +53,7 @@ def test_copied_text_cannot_command_a_terminal() -> None:
     remedy = Remedy((Advice.RESTART_TO_CLEAR,), ("semtrace", "dump"))
     evil = replace(ORPHAN, facts=(VerdictReason("from \x1b[201~\rreboot"),), remedy=remedy)
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("1 error (f)")
         await seen.press("f")
         await seen.sees("Restart the server")
@@ -67,8 +67,8 @@ def test_copied_text_cannot_command_a_terminal() -> None:
     play(scenario, picture(findings=(evil,)))
 
 
-def test_without_findings_the_header_is_silent_and_the_sheet_says_so() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_without_findings_the_header_is_silent_and_the_sheet_explains() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         assert "(f)" not in seen.text
         await seen.press("f")
         await seen.sees("Nothing wrong is seen.")
@@ -79,7 +79,7 @@ def test_without_findings_the_header_is_silent_and_the_sheet_says_so() -> None:
 
 
 def test_unread_private_locks_are_not_called_healthy() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f")
         await seen.sees("Not checked: the private locks (threading, asyncio)")
 
@@ -87,7 +87,7 @@ def test_unread_private_locks_are_not_called_healthy() -> None:
 
 
 def test_the_cursor_chooses_and_enter_goes_to_the_lock() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f")
         await seen.sees("has held myapp.pool.slots")
         await seen.press("down", "enter")
@@ -98,7 +98,7 @@ def test_the_cursor_chooses_and_enter_goes_to_the_lock() -> None:
 
 
 def test_enter_goes_to_a_private_lock_or_a_worker() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f", "enter")
         await seen.until(lambda: "Workers" in seen.text and seen.app.screen.focused is not None, "the panes")
         assert cursor(seen, "private") == "myapp.guard"
@@ -112,7 +112,7 @@ def test_enter_goes_to_a_private_lock_or_a_worker() -> None:
 
 
 def test_a_filter_that_hides_the_row_goes() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("slash", *"cache", "enter")
         await seen.until(lambda: cursor(seen, "locks") == sem(102), "the other locks to be hidden")
         await seen.press("f", "enter")
@@ -125,13 +125,13 @@ def test_a_finding_about_something_gone_leads_nowhere() -> None:
     gone = finding(lock=sem(999), name="gone", pids=(1,))
     assert target(gone, picture()) is None
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f", "enter")
         await seen.sees("Findings", "not in the picture any more")
 
     play(scenario, picture(findings=(gone,)))
 
 
-def test_of_separate_locks_of_one_name_the_row_that_stands_for_them_is_found() -> None:
+def test_finding_on_a_separate_lock_leads_to_its_groups_row() -> None:
     each = tuple(lock(i, name="myapp.lock", separate=2, mapped_by=(pid(4710 + i),)) for i in (1, 2))
     assert target(finding(lock=sem(2)), picture(each)) == sem(1)

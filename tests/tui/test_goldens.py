@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tui import fakes
-from tui.looking import looking
+from support import scenes
+from support.screens import live_view
 
 from semtrace.tui.terminal.saving import without_fonts
 
@@ -20,14 +20,14 @@ DRAWN_WITH = "8.2.8"
 GOLDEN = Path(__file__).parent / "golden"
 
 SCREENS = {
-    "states-80x24": (fakes.picture(), (80, 24)),
-    "states-160x45": (fakes.picture(), (160, 45)),
-    "states-40x12": (fakes.picture(), (40, 12)),
-    "threads-80x24": (fakes.picture(thread_locks=fakes.thread_locks(), problems=(fakes.refused(),)), (80, 24)),
-    "findings-80x24": (fakes.picture(findings=(fakes.finding(), fakes.finding("long-hold", "warning"))), (80, 24)),
-    "crowd-80x24": (fakes.crowd(64), (80, 24)),
-    "crowd-160x45": (fakes.crowd(64), (160, 45)),
-    "empty-80x24": (fakes.picture((), [fakes.master(), fakes.worker(4711)]), (80, 24)),
+    "states-80x24": (scenes.picture(), (80, 24)),
+    "states-160x45": (scenes.picture(), (160, 45)),
+    "states-40x12": (scenes.picture(), (40, 12)),
+    "threads-80x24": (scenes.picture(thread_locks=scenes.thread_locks(), problems=(scenes.refused(),)), (80, 24)),
+    "findings-80x24": (scenes.picture(findings=(scenes.finding(), scenes.finding("long-hold", "warning"))), (80, 24)),
+    "crowd-80x24": (scenes.crowd(64), (80, 24)),
+    "crowd-160x45": (scenes.crowd(64), (160, 45)),
+    "empty-80x24": (scenes.picture((), [scenes.master(), scenes.worker(4711)]), (80, 24)),
 }
 
 
@@ -71,11 +71,11 @@ def test_a_picture_is_as_it_was(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def _view(keys: tuple[str, ...], size: tuple[int, int], svg: bool = False) -> str:
-    """After half a minute in which the server went from well to what `fakes.eventful` ends with."""
-    pictures = list(fakes.eventful())
-    source = fakes.Script(pictures[0])
-    child = fakes.FakeChild() if keys == VIEWS["leaving"] else None
-    async with looking(source, size, release=lambda server, lock: (), child=child) as seen:
+    """After half a minute in which the server went from well to what `scenes.eventful` ends with."""
+    pictures = list(scenes.eventful())
+    source = scenes.Script(pictures[0])
+    child = scenes.FakeChild() if keys == VIEWS["leaving"] else None
+    async with live_view(source, size, release=lambda server, lock: (), child=child) as seen:
         for picture in pictures:
             source.show(picture)
             await seen.until(lambda: seen.app.main.view_state.snapshot is picture, "the picture")  # type: ignore[union-attr]  # noqa: B023
@@ -87,10 +87,10 @@ async def _view(keys: tuple[str, ...], size: tuple[int, int], svg: bool = False)
 
 
 def test_the_list_of_servers_is_as_it_was() -> None:
-    servers = [fakes.server(), fakes.server(5120, "shop:app"), fakes.server(6001, "shop.admin:app")]
+    servers = [scenes.server(), scenes.server(5120, "shop:app"), scenes.server(6001, "shop.admin:app")]
 
     async def story() -> str:
-        async with looking(fakes.Script(fakes.picture()), (80, 24), servers=servers) as seen:
+        async with live_view(scenes.Script(scenes.picture()), (80, 24), servers=servers) as seen:
             await seen.sees("shop.admin")
             return seen.text + "\n"
 
@@ -111,8 +111,8 @@ def compare(name: str, seen: str, suffix: str = "txt") -> None:
     assert seen == golden.read_text(), f"see {golden}"
 
 
-async def _screen(snapshot: fakes.Snapshot, size: tuple[int, int]) -> str:
-    async with looking(fakes.Script(snapshot), size) as seen:
+async def _screen(snapshot: scenes.Snapshot, size: tuple[int, int]) -> str:
+    async with live_view(scenes.Script(snapshot), size) as seen:
         await seen.until(lambda: "Looking at" not in seen.text and seen.app.screen.snapshot is not None)  # type: ignore[attr-defined]
         await seen.pilot.pause()
         return seen.text + "\n"

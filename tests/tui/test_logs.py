@@ -7,21 +7,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tui.fakes import FakeChild, Script, holder, lock, picture, pid, sem
-from tui.looking import Looking, looking
+from support.scenes import FakeChild, Script, holder, lock, picture, pid, sem
+from support.screens import LiveView, live_view
 
 from semtrace.model import Durations, Snapshot, Statistics, TracedEvent, Tracing
 from semtrace.tui.app import SemtraceApp
 from semtrace.tui.widgets.log import Log
 
-Scenario = Callable[[Looking, Script], Awaitable[None]]
+Scenario = Callable[[LiveView, Script], Awaitable[None]]
 WIDE = (160, 45)
 
 
 def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = WIDE, child: FakeChild | None = None) -> None:
     async def go() -> None:
         source = Script(first)
-        async with looking(source, size, child=child) as seen:
+        async with live_view(source, size, child=child) as seen:
             await scenario(seen, source)
 
     asyncio.run(go())
@@ -41,12 +41,12 @@ def traced(count: int, first: int = 1, **changes: object) -> Snapshot:
     return picture(tracing=replace(Tracing(True, recent, 1, 42.0, count, 0), **changes))  # type: ignore[arg-type]
 
 
-def log(seen: Looking, name: str = "events") -> Log:
+def log(seen: LiveView, name: str = "events") -> Log:
     return seen.app.screen.query_one(f"#{name}", Log)
 
 
 def test_e_shows_and_hides_the_events() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("e events")
         assert "Events" not in seen.text
         await seen.press("e")
@@ -57,8 +57,8 @@ def test_e_shows_and_hides_the_events() -> None:
     play(scenario, traced(9))
 
 
-def test_an_event_tells_who_did_what_where_and_for_how_long() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_event_shows_who_did_what_where_and_how_long() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("e")
         await seen.sees("acquired")
         assert seen.line("acquired").split()[1:] == ["4711/9", "acquired", "myapp.lock", "1.20ms", "/srv/app.py:34"]
@@ -67,8 +67,8 @@ def test_an_event_tells_who_did_what_where_and_for_how_long() -> None:
     play(scenario, picture(tracing=Tracing(True, (one,))))
 
 
-def test_the_log_follows_until_one_moves_up_and_again_from_the_end() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_log_follows_until_the_cursor_moves_and_resumes_at_end() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("e")
         await seen.until(lambda: log(seen).selected == (pid(4711), 100))
         source.show(traced(100, 51))
@@ -85,7 +85,7 @@ def test_the_log_follows_until_one_moves_up_and_again_from_the_end() -> None:
 
 
 def test_the_log_can_be_filtered() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("e", "slash", *"77.0", "enter")
         await seen.sees("1 of 100", "77.0µs")
         await seen.misses("78.0µs")
@@ -94,7 +94,7 @@ def test_the_log_can_be_filtered() -> None:
 
 
 def test_too_many_events_are_a_sample_and_it_says_so() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("e")
         await seen.sees("100,000/s", "a sample, one in 100", "7 of 1,007 lost")
 
@@ -102,7 +102,7 @@ def test_too_many_events_are_a_sample_and_it_says_so() -> None:
 
 
 def test_without_traced_locks_the_log_says_how_to_trace() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("e")
         await seen.sees("semtrace run -- gunicorn")
 
@@ -110,7 +110,7 @@ def test_without_traced_locks_the_log_says_how_to_trace() -> None:
 
 
 def test_enter_on_an_event_opens_its_lock() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("e")
         await seen.sees("released")
         await seen.press("enter")
@@ -122,7 +122,7 @@ def test_enter_on_an_event_opens_its_lock() -> None:
 
 
 def test_a_traced_lock_shows_exact_times_and_its_statistics() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("TAKEN", "CONT%", "WAIT95", "HELD95")
         row = seen.line("● held").split()
         assert "12.3ms" in row
@@ -142,7 +142,7 @@ def test_a_traced_lock_shows_exact_times_and_its_statistics() -> None:
 
 
 def test_o_shows_the_output_made_harmless() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("o")
         await seen.sees("Output", "Booting worker", "a       b ?[31mred")
         child.lines = ["more"]
@@ -158,7 +158,7 @@ def test_o_shows_the_output_made_harmless() -> None:
 
 @pytest.mark.parametrize(("key", "leave"), [("s", False), ("l", True)])
 def test_leaving_asks_what_becomes_of_the_server(key: str, leave: bool) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("q")
         await seen.sees("stop the server", "leave it running")
         await seen.press("escape")
@@ -172,7 +172,7 @@ def test_leaving_asks_what_becomes_of_the_server(key: str, leave: bool) -> None:
 
 
 def test_a_server_that_has_ended_is_not_asked_about() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         child.running = False
         await seen.press("q")
         await seen.until(lambda: seen.app.return_value == 0)
@@ -182,7 +182,7 @@ def test_a_server_that_has_ended_is_not_asked_about() -> None:
 
 
 def test_ctrl_c_twice_stops_it() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("ctrl+c")
         await seen.sees("stop the server")
         await seen.press("ctrl+c")

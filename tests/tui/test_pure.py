@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from tui import fakes
+from support import scenes
 
 from semtrace.model import DeadHolder, Frame, Snapshot
 from semtrace.tui import meter, poller
@@ -28,8 +28,8 @@ def cells(columns: tuple[Column, ...], row: Row) -> dict[str, str]:
     return {column.title: cell.text for column, cell in zip(columns, row.cells, strict=True)}
 
 
-def lock_cells(lock: fakes.Lock) -> dict[str, str]:
-    return cells(rows.LOCKS, lock_rows(fakes.picture([lock]))[0])
+def lock_cells(lock: scenes.Lock) -> dict[str, str]:
+    return cells(rows.LOCKS, lock_rows(scenes.picture([lock]))[0])
 
 
 def lock_rows(snapshot: Snapshot) -> list[Row]:
@@ -37,7 +37,7 @@ def lock_rows(snapshot: Snapshot) -> list[Row]:
 
 
 def test_a_held_lock_in_cells() -> None:
-    lock = fakes.lock(1, "held", name="myapp.lock", kind="RLock", holders=(fakes.holder(4711, 3.2, 2),))
+    lock = scenes.lock(1, "held", name="myapp.lock", kind="RLock", holders=(scenes.holder(4711, 3.2, 2),))
     seen = lock_cells(lock)
     assert seen["STATE"] == "● held"
     assert seen["HELD BY"] == "4711×2"
@@ -47,54 +47,54 @@ def test_a_held_lock_in_cells() -> None:
 
 
 def test_an_exact_time_has_no_sign_of_a_lower_bound() -> None:
-    holder = replace(fakes.holder(4711, 3.2), evidence="events")
-    assert lock_cells(fakes.lock(1, "held", holders=(holder,)))["FOR"] == "3.20s"
+    holder = replace(scenes.holder(4711, 3.2), evidence="events")
+    assert lock_cells(scenes.lock(1, "held", holders=(holder,)))["FOR"] == "3.20s"
 
 
 def test_what_was_not_measured_is_a_dash_and_never_zero() -> None:
-    assert lock_cells(fakes.lock(1, "held", holders=(fakes.holder(4711, None),)))["FOR"] == "-"
-    assert lock_cells(fakes.lock(1, "unknown", value=None))["VALUE"] == "-"
-    process = fakes.worker(4711, cpu_percent=None, last_heartbeat_s=None)
-    seen = cells(rows.WORKERS, rows.worker_rows(fakes.picture([], [process]))[0])
+    assert lock_cells(scenes.lock(1, "held", holders=(scenes.holder(4711, None),)))["FOR"] == "-"
+    assert lock_cells(scenes.lock(1, "unknown", value=None))["VALUE"] == "-"
+    process = scenes.worker(4711, cpu_percent=None, last_heartbeat_s=None)
+    seen = cells(rows.WORKERS, rows.worker_rows(scenes.picture([], [process]))[0])
     assert seen["CPU%"] == "-"
     assert seen["BEAT"] == "-"
 
 
 def test_of_several_holders_the_longest_counts() -> None:
-    holders = (fakes.holder(4711, 2.0), fakes.holder(4712, 8.0))
-    assert lock_cells(fakes.lock(1, "held", holders=holders))["FOR"] == "≥8.0s"
+    holders = (scenes.holder(4711, 2.0), scenes.holder(4712, 8.0))
+    assert lock_cells(scenes.lock(1, "held", holders=holders))["FOR"] == "≥8.0s"
 
 
 def test_a_lock_that_only_some_processes_map_names_them() -> None:
-    assert lock_cells(fakes.lock(1, mapped_by=(fakes.pid(4712),)))["MAPPED"] == "4712"
+    assert lock_cells(scenes.lock(1, mapped_by=(scenes.pid(4712),)))["MAPPED"] == "4712"
 
 
 def test_a_semaphore_shows_its_units_and_not_int_max() -> None:
-    assert lock_cells(fakes.lock(1, kind="Semaphore", value=4, maximum=fakes.INT_MAX))["VALUE"] == "4"
+    assert lock_cells(scenes.lock(1, kind="Semaphore", value=4, maximum=scenes.INT_MAX))["VALUE"] == "4"
 
 
 def test_a_name_with_control_characters_cannot_command_the_terminal() -> None:
-    assert lock_cells(fakes.lock(1, name="evil\x1b[2J"))["NAME"] == "evil?[2J"
+    assert lock_cells(scenes.lock(1, name="evil\x1b[2J"))["NAME"] == "evil?[2J"
 
 
 def test_the_orphaned_come_first_and_the_rest_by_name() -> None:
-    shown = grid.arrange(lock_rows(fakes.picture()), Arrangement())
+    shown = grid.arrange(lock_rows(scenes.picture()), Arrangement())
     assert [row.cells[1].text for row in shown[:2]] == ["myapp.db.write_lock", "myapp.cache_lock"]
 
 
 def test_the_master_comes_first() -> None:
-    processes = list(reversed(fakes.workers()))
-    shown = grid.arrange(rows.worker_rows(fakes.picture([], processes)), Arrangement())
+    processes = list(reversed(scenes.workers()))
+    shown = grid.arrange(rows.worker_rows(scenes.picture([], processes)), Arrangement())
     assert [row.cells[0].text for row in shown] == ["4710", "4711", "4712", "4713", "4714"]
 
 
 def test_numbers_sort_as_numbers() -> None:
     processes = [
-        fakes.worker(4711, cpu_percent=9.0),
-        fakes.worker(4712, cpu_percent=80.0),
-        fakes.worker(4713, cpu_percent=None),
+        scenes.worker(4711, cpu_percent=9.0),
+        scenes.worker(4712, cpu_percent=80.0),
+        scenes.worker(4713, cpu_percent=None),
     ]
-    shown = grid.arrange(rows.worker_rows(fakes.picture([], processes)), Arrangement(column=3, reverse=True))
+    shown = grid.arrange(rows.worker_rows(scenes.picture([], processes)), Arrangement(column=3, reverse=True))
     assert [row.cells[0].text for row in shown] == ["4712", "4711", "4713"]
 
 
@@ -109,7 +109,7 @@ def test_filters(pattern: str, found: bool) -> None:
     ("pattern", "found"),
     [("4712", ["db", "4712 cache"]), ("!4712", ["db", "4711", "4712 cache", "4713", "log"]), ("log", ["log"])],
 )
-def test_in_a_tree_what_leads_to_a_row_stays_with_it(pattern: str, found: list[str]) -> None:
+def test_filtered_tree_keeps_the_path_to_each_row(pattern: str, found: list[str]) -> None:
     tree = [("db", 0), ("4711", 1), ("4712 cache", 1), ("4713", 2), ("log", 0)]
     made = [Row(i, (Cell(text),), (i,), depth) for i, (text, depth) in enumerate(tree)]
     assert [row.cells[0].text for row in grid.arrange(made, Arrangement(filter=pattern))] == found
@@ -132,7 +132,7 @@ def test_clipped_text_fits(text: str, width: int) -> None:
 @given(st.integers(20, 200))
 def test_the_header_always_has_its_width(width: int) -> None:
     gauge = header.Gauge(0.2, 2.0, 3.0, True)
-    snapshot = fakes.picture(problems=(fakes.refused(),))
+    snapshot = scenes.picture(problems=(scenes.refused(),))
     assert line.width_of(header.header_line(snapshot.server, snapshot, gauge, width)) == width
 
 
@@ -158,25 +158,25 @@ def test_columns_go_in_their_order_and_the_room_is_used() -> None:
     assert grid.fit(columns, [20, 5, 9], 8) == [8, 0, 0]
 
 
-def test_a_column_has_a_use_for_its_title_and_its_texts_and_one_for_figures_for_all_it_may_hold() -> None:
+def test_column_fits_its_title_and_texts_or_all_possible_figures() -> None:
     columns = (Column("A", 5, 20, 0), Column("FOR", 7, 7, 1))
     assert grid.content_widths(columns, [Row(1, (Cell("a" * 12), Cell("")), ())]) == [12, 7]
     assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("")), ())]) == [2, 7]
 
 
-def test_an_empty_column_gives_its_room_to_one_that_is_cut() -> None:
+def test_empty_column_gives_its_room_to_a_cut_one() -> None:
     columns = (Column("HOLDS", 8, 40, 1, marked=True), Column("WAITS", 12, 40, 2, marked=True))
     assert grid.fit(columns, [20, 6], 28) == [20, 6]
     assert grid.fit(columns, [6, 6], 40) == [8, 12], "what nobody needs is for the empty ones"
 
 
-def test_a_column_that_has_no_room_makes_room_for_a_smaller_one() -> None:
+def test_column_without_room_makes_room_for_a_smaller_one() -> None:
     columns = (Column("NAME", 5, 9, 0), Column("BIG", 20, 20, 1), Column("B", 4, 4, 2))
     assert grid.fit(columns, [9, 20, 4], 20) == [9, 0, 4]
     assert grid.fit(columns, [9, 20, 4], 12) == [9, 0, 0], "but not at the cost of a text"
 
 
-def test_which_columns_there_are_does_not_depend_on_who_waits_now() -> None:
+def test_choice_of_columns_does_not_depend_on_current_waiters() -> None:
     def there(wanted: int) -> list[bool]:
         widths = grid.content_widths(rows.LOCKS, [])
         widths[5] = wanted
@@ -203,26 +203,26 @@ def test_a_class_is_cut_at_a_capital_letter(width: int, said: str) -> None:
 
 
 def test_names_with_numbers_are_sorted_by_the_numbers() -> None:
-    named = [fakes.lock(i, name=f"many[{i}]") for i in (10, 9, 100, 0)]
-    shown = grid.arrange(lock_rows(fakes.picture(named)), Arrangement())
+    named = [scenes.lock(i, name=f"many[{i}]") for i in (10, 9, 100, 0)]
+    shown = grid.arrange(lock_rows(scenes.picture(named)), Arrangement())
     assert [row.cells[1].text for row in shown] == ["many[0]", "many[9]", "many[10]", "many[100]"]
-    shown = grid.arrange(lock_rows(fakes.picture(named)), Arrangement(column=1))
+    shown = grid.arrange(lock_rows(scenes.picture(named)), Arrangement(column=1))
     assert [row.cells[1].text for row in shown] == ["many[0]", "many[9]", "many[10]", "many[100]"]
-    holds = fakes.worker(4711, holds=tuple(lock.id for lock in named))
-    row = rows.worker_rows(fakes.picture(named, [holds]))[0]
+    holds = scenes.worker(4711, holds=tuple(lock.id for lock in named))
+    row = rows.worker_rows(scenes.picture(named, [holds]))[0]
     assert cells(rows.WORKERS, row)["HOLDS"] == "many[0], many[9], many[10], many[100]"
 
 
 def test_threads_of_one_process_are_counted() -> None:
-    one, other = fakes.waiter(21214), fakes.waiter(21220)
-    lock = fakes.lock(1, "contended", name="a", holders=(fakes.holder(4711),), waiters=(one, one, one, other))
+    one, other = scenes.waiter(21214), scenes.waiter(21220)
+    lock = scenes.lock(1, "contended", name="a", holders=(scenes.holder(4711),), waiters=(one, one, one, other))
     assert lock_cells(lock)["WAITERS"] == "21214×3 21220"
     assert sentences.lock_sentence(lock).endswith("4 wait: 21214×3 21220.")
 
 
-def test_a_sentence_that_is_too_long_says_how_many_pids_it_leaves_out() -> None:
-    lock = fakes.lock(1, "contended", name="app.lock", holders=(fakes.holder(4711),),
-                      waiters=tuple(fakes.waiter(9000 + i) for i in range(12)))  # fmt: skip
+def test_sentence_that_is_too_long_counts_the_pids_it_omits() -> None:
+    lock = scenes.lock(1, "contended", name="app.lock", holders=(scenes.holder(4711),),
+                      waiters=tuple(scenes.waiter(9000 + i) for i in range(12)))  # fmt: skip
     said = sentences.shortened(sentences.lock_sentence(lock), 78)
     assert said.endswith("12 wait: 9000 9001 9002 9003 9004 9005 +6.")
     assert cell_len(said) <= 78
@@ -273,7 +273,7 @@ def test_intervals_go_up_and_down_from_anywhere() -> None:
 
 
 def test_the_effective_rate_is_said_where_it_is_less() -> None:
-    snapshot = fakes.picture()
+    snapshot = scenes.picture()
 
     def said(rate: float | None) -> str:
         return line.text_of(header.header_line(snapshot.server, snapshot, header.Gauge(0.2, rate), 120))
@@ -284,9 +284,9 @@ def test_the_effective_rate_is_said_where_it_is_less() -> None:
 
 
 def test_an_unknown_state_is_explained() -> None:
-    lock = fakes.lock(1, "unknown", name="myapp.lock", reason="two processes claim it")
+    lock = scenes.lock(1, "unknown", name="myapp.lock", reason="two processes claim it")
     assert sentences.lock_sentence(lock) == "myapp.lock: two processes claim it."
-    told = [entry.value for entry in subjects.entries(lock.id, fakes.picture([lock]))]
+    told = [entry.value for entry in subjects.entries(lock.id, scenes.picture([lock]))]
     assert "two processes claim it" in told
 
 
@@ -295,24 +295,22 @@ def test_an_unknown_state_is_explained() -> None:
     [("free", 1, "nobody"), ("orphaned", 1, "nobody"), ("unknown", 1, "nobody that is known"),
      ("free", 3, "nobody that is known")],
 )  # fmt: skip
-def test_only_a_lock_that_nobody_has_is_said_to_be_held_by_nobody(
-    state: fakes.LockState, maximum: int, said: str
-) -> None:
-    lock = fakes.lock(1, state, maximum=maximum)
-    told = {entry.label: entry.value for entry in subjects.entries(lock.id, fakes.picture([lock]))}
+def test_only_a_lock_without_holder_is_held_by_nobody(state: scenes.LockState, maximum: int, said: str) -> None:
+    lock = scenes.lock(1, state, maximum=maximum)
+    told = {entry.label: entry.value for entry in subjects.entries(lock.id, scenes.picture([lock]))}
     assert told["held by"] == said
 
 
 def test_stacks_are_told_where_they_are_known() -> None:
     stack = (Frame("pay", "/srv/bank.py", 12),)
-    lock = fakes.lock(1, "held", holders=(replace(fakes.holder(4711), stack=stack),))
-    told = "\n".join(entry.value for entry in subjects.entries(lock.id, fakes.picture([lock])))
+    lock = scenes.lock(1, "held", holders=(replace(scenes.holder(4711), stack=stack),))
+    told = "\n".join(entry.value for entry in subjects.entries(lock.id, scenes.picture([lock])))
     assert "/srv/bank.py:12 in pay" in told
 
 
 def test_problems_of_the_same_cause_are_said_once() -> None:
-    problems = tuple(replace(fakes.refused(), process=fakes.pid(number)) for number in (4712, 4711))
-    snapshot = fakes.picture([], problems=problems)
+    problems = tuple(replace(scenes.refused(), process=scenes.pid(number)) for number in (4712, 4711))
+    snapshot = scenes.picture([], problems=problems)
     told = sentences.no_locks(snapshot, rows.shown_locks(snapshot, False))
     assert told == ["reading memory: operation not permitted (pid 4711 4712).", "sudo semtrace 4710"]
 
@@ -347,7 +345,7 @@ def test_unusable_terminals(
     assert capabilities.unusable_terminal(Stream(stdin), Stream(stdout)) == reason  # type: ignore[arg-type]
 
 
-def test_a_driver_with_waiting_output_is_behind_and_an_unknown_one_is_not() -> None:
+def test_driver_with_waiting_output_is_behind_an_unknown_is_not() -> None:
     class Writer:
         _queue: Queue[str] = Queue()
 
@@ -377,16 +375,16 @@ def test_figures_stand_still_within_their_window() -> None:
     assert gauge.rate is None
 
 
-def test_a_sparse_column_has_no_width_before_it_has_a_text() -> None:
+def test_sparse_column_has_no_width_until_it_has_text() -> None:
     columns = (Column("A", 5, 9, 0), Column("REMARK", 8, 20, 1, sparse=True))
     assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("")), ())]) == [2, 0]
     assert grid.content_widths(columns, [Row(1, (Cell("a"), Cell("b")), ())]) == [2, 7]
 
 
 def test_an_orphan_tells_since_when_and_who_died_with_it() -> None:
-    dead = DeadHolder(fakes.pid(4720), acquired_s=30.0)
-    stuck = fakes.lock(
-        1, "orphaned", name="myapp.lock", orphaned_s=12.0, dead_holder=dead, waiters=(fakes.waiter(4712, 9.0),)
+    dead = DeadHolder(scenes.pid(4720), acquired_s=30.0)
+    stuck = scenes.lock(
+        1, "orphaned", name="myapp.lock", orphaned_s=12.0, dead_holder=dead, waiters=(scenes.waiter(4712, 9.0),)
     )
     seen = lock_cells(stuck)
     assert seen["FOR"] == "≥12s"
@@ -394,7 +392,7 @@ def test_an_orphan_tells_since_when_and_who_died_with_it() -> None:
     assert sentences.lock_sentence(stuck) == "myapp.lock is locked: 4720 died holding it. 1 waits: 4712."
 
 
-def test_a_list_of_pids_that_has_no_room_is_left_out_whole() -> None:
+def test_list_of_pids_without_room_is_omitted_entirely() -> None:
     told = "a lock is locked. 4 wait: 24250 24251 24252 24253."
     assert sentences.shortened(told, 30) == "a lock is locked. 4 wait."
     assert sentences.shortened(told, 38) == "a lock is locked. 4 wait: 24250 +3."

@@ -8,11 +8,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from recordings import S, frames, moving, traced_bytes, traced_snapshot, write
-from recordings import recorded as recorded_chunks
-from sick import lock
-from telling import LOCK
-from tui.looking import looking
+from support.recordings import S, frames, moving, traced_bytes, traced_snapshot, write
+from support.recordings import recorded as recorded_chunks
+from support.screens import live_view
+from support.snapshots import lock
+from support.tracewriter import LOCK
 
 from semtrace.model import Snapshot, Tracing
 from semtrace.record.chunks import encode
@@ -107,7 +107,7 @@ def test_keys_of_a_recording_reach_it_in_the_live_view(recorded: tuple[Path, lis
     player = Player(path, Limits())
 
     async def go() -> None:
-        async with looking(lambda server: player, (150, 36), player=player) as seen:  # type: ignore[arg-type]
+        async with live_view(lambda server: player, (150, 36), player=player) as seen:  # type: ignore[arg-type]
             await seen.sees("Locks", "⏸", "+0.0s of 19s")
             await seen.press("n")
             await seen.sees("app.lock is orphaned", "+10s of 19s")
@@ -126,10 +126,10 @@ def test_keys_of_a_recording_reach_it_in_the_live_view(recorded: tuple[Path, lis
 
 
 def test_without_a_recording_its_keys_do_nothing() -> None:
-    from tui.fakes import Script, picture
+    from support.scenes import Script, picture
 
     async def go() -> None:
-        async with looking(Script(picture()), (150, 36)) as seen:
+        async with live_view(Script(picture()), (150, 36)) as seen:
             await seen.sees("Locks")
             await seen.press("n", "right_square_bracket", "right_curly_bracket")
             await seen.sees("Locks")
@@ -144,7 +144,7 @@ def test_a_time_that_is_typed_is_gone_to(recorded: tuple[Path, list[Snapshot]], 
     player.prepare()
 
     async def go() -> None:
-        async with looking(lambda server: player, (80, 24), player=player) as seen:  # type: ignore[arg-type]
+        async with live_view(lambda server: player, (80, 24), player=player) as seen:  # type: ignore[arg-type]
             await seen.sees("Locks", "+0.0s of 19s")
             if view:
                 await seen.press(view)
@@ -168,7 +168,7 @@ def test_a_click_on_the_bar_goes_there(recorded: tuple[Path, list[Snapshot]]) ->
     player.prepare()
 
     async def go() -> None:
-        async with looking(lambda server: player, (80, 24), player=player) as seen:  # type: ignore[arg-type]
+        async with live_view(lambda server: player, (80, 24), player=player) as seen:  # type: ignore[arg-type]
             await seen.sees("Locks", "✖")
             place = seen.line("✖").index("✖")
             await seen.pilot.click("#replay", offset=(place, 0))
@@ -256,11 +256,11 @@ class FakeRecorder:
 
 
 def test_a_key_starts_and_stops_a_recording() -> None:
-    from tui.fakes import Script, picture
+    from support.scenes import Script, picture
 
     async def go() -> None:
         recorder = FakeRecorder()
-        async with looking(Script(picture()), (150, 36), recorder=recorder) as seen:
+        async with live_view(Script(picture()), (150, 36), recorder=recorder) as seen:
             await seen.sees("Locks")
             await seen.press("C")
             await seen.sees("recording to /x.semrec", "● REC")
@@ -275,10 +275,10 @@ def test_a_key_starts_and_stops_a_recording() -> None:
 
 
 def test_without_a_recorder_its_key_says_so() -> None:
-    from tui.fakes import Script, picture
+    from support.scenes import Script, picture
 
     async def go() -> None:
-        async with looking(Script(picture()), (150, 36)) as seen:
+        async with live_view(Script(picture()), (150, 36)) as seen:
             await seen.sees("Locks")
             await seen.press("C")
             await seen.sees("nothing is recorded from this view")

@@ -6,16 +6,15 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 
-from support import PATIENCE_S
-from tui import fakes
-from tui.fakes import Script, lock, picture, sem, waiter
-from tui.looking import Looking, looking
+from support import PATIENCE_S, scenes
+from support.scenes import Script, lock, picture, sem, waiter
+from support.screens import LiveView, live_view
 
 from semtrace.errors import Refused
 from semtrace.model import SemId, Server, Snapshot
 
 ORPHAN = lock(104, name="myapp.db.write_lock", state="orphaned", waiters=(waiter(4714, 75.0),), reason="40 readings")
-Scenario = Callable[[Looking, Script, "Releaser"], Awaitable[None]]
+Scenario = Callable[[LiveView, Script, "Releaser"], Awaitable[None]]
 
 
 class Releaser:
@@ -37,7 +36,7 @@ class Releaser:
 def play(scenario: Scenario, first: Snapshot | None = None, size: tuple[int, int] = (80, 24)) -> None:
     async def go() -> None:
         source, releaser = Script(first or picture([ORPHAN])), Releaser()
-        async with looking(source, size, release=releaser) as seen:
+        async with live_view(source, size, release=releaser) as seen:
             try:
                 await seen.sees("Locks")
                 await seen.until(lambda: seen.app.screen.snapshot is not None)  # type: ignore[attr-defined]
@@ -48,8 +47,8 @@ def play(scenario: Scenario, first: Snapshot | None = None, size: tuple[int, int
     asyncio.run(go())
 
 
-def test_the_evidence_is_shown_and_nothing_is_done_until_it_is_confirmed() -> None:
-    async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
+def test_evidence_is_shown_and_nothing_is_done_until_confirmation() -> None:
+    async def scenario(seen: LiveView, source: Script, releaser: Releaser) -> None:
         await seen.press("R")
         await seen.sees("Release myapp.db.write_lock?", "40 readings", "1 thread waits", "4714", "release it")
         await seen.press("R", "r", "down", "space", "k")
@@ -61,8 +60,8 @@ def test_the_evidence_is_shown_and_nothing_is_done_until_it_is_confirmed() -> No
     play(scenario)
 
 
-def test_a_confirmed_release_is_done_once_beside_the_view_and_its_outcome_shown() -> None:
-    async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
+def test_confirmed_release_runs_once_in_background_and_shows_its_outcome() -> None:
+    async def scenario(seen: LiveView, source: Script, releaser: Releaser) -> None:
         await seen.press("R", "Y", "Y")
         await seen.sees("Proving it once more")
         source.show(picture([lock(104, name="myapp.db.write_lock")]))
@@ -78,7 +77,7 @@ def test_a_confirmed_release_is_done_once_beside_the_view_and_its_outcome_shown(
 
 
 def test_a_refusal_is_shown_with_its_remedy() -> None:
-    async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
+    async def scenario(seen: LiveView, source: Script, releaser: Releaser) -> None:
         releaser.outcome = Refused("it is not proved orphaned: PID 9 maps it too", "look again")
         releaser.may_end.set()
         await seen.press("R", "Y")
@@ -88,7 +87,7 @@ def test_a_refusal_is_shown_with_its_remedy() -> None:
 
 
 def test_leaving_while_it_is_done_harms_nothing() -> None:
-    async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
+    async def scenario(seen: LiveView, source: Script, releaser: Releaser) -> None:
         await seen.press("R", "Y", "escape")
         await seen.sees("Locks")
         releaser.may_end.set()
@@ -99,7 +98,7 @@ def test_leaving_while_it_is_done_harms_nothing() -> None:
 
 
 def test_what_is_not_orphaned_is_not_asked_about() -> None:
-    async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
+    async def scenario(seen: LiveView, source: Script, releaser: Releaser) -> None:
         await seen.press("R", "Y")
         await seen.sees("Locks")
         assert not releaser.asked
@@ -108,7 +107,7 @@ def test_what_is_not_orphaned_is_not_asked_about() -> None:
 
 
 def test_a_lock_that_somebody_released_meanwhile_is_not_released_again() -> None:
-    async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
+    async def scenario(seen: LiveView, source: Script, releaser: Releaser) -> None:
         await seen.press("R")
         await seen.sees("release it")
         source.show(picture([lock(104, name="myapp.db.write_lock")]))
@@ -119,22 +118,22 @@ def test_a_lock_that_somebody_released_meanwhile_is_not_released_again() -> None
     play(scenario)
 
 
-def test_of_several_locks_of_one_name_the_orphaned_one_is_released() -> None:
-    async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
+def test_orphaned_one_of_several_locks_of_a_name_is_released() -> None:
+    async def scenario(seen: LiveView, source: Script, releaser: Releaser) -> None:
         releaser.may_end.set()
         await seen.press("R", "Y")
         await seen.sees("value 0 -> 1")
         assert releaser.asked == [(4710, sem(102))]
 
     alike = [
-        lock(number, state, name="myapp.lock", separate=2, mapped_by=(fakes.pid(4700 + number),))
+        lock(number, state, name="myapp.lock", separate=2, mapped_by=(scenes.pid(4700 + number),))
         for number, state in ((101, "free"), (102, "orphaned"))
     ]
     play(scenario, picture(alike))
 
 
-def test_the_key_is_told_in_the_help_and_under_the_lock() -> None:
-    async def scenario(seen: Looking, source: Script, releaser: Releaser) -> None:
+def test_release_key_is_shown_in_help_and_under_the_lock() -> None:
+    async def scenario(seen: LiveView, source: Script, releaser: Releaser) -> None:
         await seen.sees("R release")
         await seen.press("down")
         await seen.misses("R release")

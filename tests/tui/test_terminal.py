@@ -139,7 +139,7 @@ def test_a_signal_restores_the_terminal(tmux: Tmux, number: signal.Signals) -> N
     assert tmux.modes() == "0 1 0"
 
 
-def test_errors_sent_to_a_file_leave_the_picture_on_the_terminal(tmp_path: Path) -> None:
+def test_redirected_errors_leave_the_view_on_the_terminal(tmp_path: Path) -> None:
     terminal = Tmux(tmp_path, "states", "2>/dev/null")
     try:
         terminal.sees("◐ contended")
@@ -252,9 +252,7 @@ def test_no_color_means_no_colour_at_all(in_pty: Pty) -> None:
 
 
 @pytest.mark.parametrize("variables", [{"TERM": "linux"}, {"TERM": "xterm"}, {"TERM": "xterm-256color"}])
-def test_with_however_few_colours_the_cursor_is_seen_and_what_it_is_on(
-    tmp_path: Path, variables: dict[str, str]
-) -> None:
+def test_cursor_and_its_row_are_visible_with_few_colours(tmp_path: Path, variables: dict[str, str]) -> None:
     terminal = Pty(tmp_path, **variables)
     try:
         terminal.sees("orphaned")

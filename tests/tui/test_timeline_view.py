@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 
 import pytest
-from tui.fakes import Script, holder, lock, master, picture, pid, sem, waiter, worker
-from tui.looking import SIZES, Looking, looking
-from tui.test_views import column, held, minute, play
+from support.scenes import Script, holder, lock, master, picture, pid, sem, waiter, worker
+from support.screens import SIZES, LiveView, live_view
+from support.timelines import column, held, minute, play
 
 from semtrace.model import Snapshot, TracedEvent, Tracing, Waiter
 from semtrace.settings import Settings
@@ -33,7 +33,7 @@ from semtrace.tui.text.timeline_rows import (
 NAME = "demo_app.mistakes.savings_lock"
 
 
-async def shown(seen: Looking, source: Script, *pictures: Snapshot) -> None:
+async def shown(seen: LiveView, source: Script, *pictures: Snapshot) -> None:
     """Each of them was taken in."""
     for each in pictures:
         source.show(each)
@@ -48,13 +48,13 @@ def threaded(at_s: float) -> Snapshot:
     return picture([one], [master(), *map(worker, (4711, 4712, 4713))], at_s=at_s)
 
 
-def rows_of(seen: Looking) -> list[str]:
+def rows_of(seen: LiveView) -> list[str]:
     return re.findall(r"^[ ⚠](\d+ \w+|\S*lock\S*) +[·━╪┄╬├╌]", "\n".join(seen.lines), re.MULTILINE)
 
 
 @pytest.mark.parametrize("size", SIZES[:2])
-def test_who_holds_it_is_read_out_before_the_threads_that_wait_the_longest_first(size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_readout_has_the_holder_first_then_the_longest_waits(size: tuple[int, int]) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await shown(seen, source, *(threaded(100 + i) for i in range(10)))
         await seen.press("t")
         await seen.sees("╬", f"4711 holds {NAME}")
@@ -68,7 +68,7 @@ def test_who_holds_it_is_read_out_before_the_threads_that_wait_the_longest_first
     play(scenario, threaded(100), size)
 
 
-def test_where_lines_are_few_they_say_how_many_are_left_out() -> None:
+def test_readout_with_few_lines_counts_what_it_omits() -> None:
     timeline = Timeline()
     for i in range(10):
         timeline.add(threaded(100 + i))
@@ -77,7 +77,7 @@ def test_where_lines_are_few_they_say_how_many_are_left_out() -> None:
     assert (len(told), told[-1]) == (6, " and 4 more")
 
 
-def test_many_holds_in_one_cell_are_one_line_and_what_took_long_is_still_told() -> None:
+def test_many_short_holds_share_a_line_and_long_spans_remain() -> None:
     timeline = Timeline()
     timeline.add(held(100))
     for i in range(50):
@@ -105,8 +105,8 @@ def dying(at_s: float, dead: int, living: int = 3) -> Snapshot:
     return picture([lock(1, name="myapp.lock")], [master(), *there], at_s=at_s)
 
 
-def test_the_living_come_first_then_the_newest_death_and_how_many_there_are_is_said() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_living_rows_come_first_then_the_counted_dead_newest_first() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("t")
         await shown(seen, source, *(dying(100 + i, i) for i in range(1, 21)))
         await seen.sees("4710 master", "6000 worker", "5019 worker", "1–13 of 24")
@@ -120,7 +120,7 @@ def test_the_living_come_first_then_the_newest_death_and_how_many_there_are_is_s
     play(scenario, dying(100, 0))
 
 
-def test_rows_stay_where_they_are_while_one_reads_and_a_key_sorts_them() -> None:
+def test_rows_stay_in_place_until_a_key_sorts_them() -> None:
     def pair(at_s: float, busy: int) -> Snapshot:
         waits = (waiter(4712),)
         two = [
@@ -129,7 +129,7 @@ def test_rows_stay_where_they_are_while_one_reads_and_a_key_sorts_them() -> None
         ]
         return picture(two, [master(), worker(4711), worker(4712)], at_s=at_s)
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await shown(seen, source, *(pair(100 + i, 2) for i in range(5)))
         await seen.press("t", "l")
         await seen.sees("Timeline of the locks")
@@ -146,7 +146,7 @@ def test_rows_stay_where_they_are_while_one_reads_and_a_key_sorts_them() -> None
     play(scenario, pair(99, 2))
 
 
-def test_who_has_ended_goes_below_those_that_live_and_others_keep_their_places() -> None:
+def test_ended_rows_sink_below_living_ones_and_others_stay() -> None:
     rows = [
         TimelineRow(3, "c"),
         TimelineRow(1, "a"),
@@ -157,8 +157,8 @@ def test_who_has_ended_goes_below_those_that_live_and_others_keep_their_places()
     assert [row.id for row in arranged(rows, [1, 2, 3, 4])] == [1, 3, 9, 2, 4]
 
 
-def test_the_cursor_leaves_the_dead_unless_somebody_put_it_there_and_those_out_of_the_window_go() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_cursor_leaves_dead_rows_unless_placed_and_old_ones_vanish() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("t")
         await seen.sees("5000 worker: ", "1–14 of 24")
         await shown(seen, source, *(dying(100 + i, i) for i in range(1, 21)))
@@ -180,12 +180,12 @@ def test_between_two_looks_that_saw_something_nobody_is_called_idle(cells: str, 
     assert with_unseen([kinds[each] for each in cells], 2) == [kinds[each] for each in expected]
 
 
-async def click(seen: Looking, word: str) -> None:
+async def click(seen: LiveView, word: str) -> None:
     await seen.pilot.click("#keys", offset=(seen.lines[-1].index(word) + 1, 0))
 
 
 def test_the_words_of_the_footer_do_what_their_keys_do() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("t")
         await seen.sees("Timeline of the workers", "< > zoom")
         await click(seen, "workers/locks")
@@ -202,10 +202,10 @@ def test_the_words_of_the_footer_do_what_their_keys_do() -> None:
     play(scenario, held(109))
 
 
-def test_the_keys_of_the_timeline_can_be_mapped_and_the_help_and_the_palette_know_them() -> None:
+def test_timeline_keys_can_be_mapped_in_help_and_palette_too() -> None:
     keys = {"rows": "x", "closer": "v", "earlier": "comma", "now": "n"}
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("t")
         await seen.sees("x workers/locks", "v > zoom", "n now")
         await seen.press("x")
@@ -222,7 +222,7 @@ def test_the_keys_of_the_timeline_can_be_mapped_and_the_help_and_the_palette_kno
 
     async def go() -> None:
         source = Script(held(109))
-        async with looking(source, settings=Settings(interval=0.01, keys=keys)) as seen:
+        async with live_view(source, settings=Settings(interval=0.01, keys=keys)) as seen:
             await seen.sees("Locks")
             await scenario(seen, source)
 
@@ -232,7 +232,7 @@ def test_the_keys_of_the_timeline_can_be_mapped_and_the_help_and_the_palette_kno
 
 
 def test_the_help_explains_every_sign_of_the_timeline() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("question_mark")
         await seen.sees("help")
         text = seen.app.screen.copied()  # type: ignore[attr-defined]
@@ -243,7 +243,7 @@ def test_the_help_explains_every_sign_of_the_timeline() -> None:
 
 
 def test_a_server_that_has_ended_has_no_now() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source, 20)
         await seen.press("t")
         await seen.sees("now")
@@ -256,8 +256,8 @@ def test_a_server_that_has_ended_has_no_now() -> None:
     play(scenario, held(109))
 
 
-def test_a_picture_that_is_paused_has_its_time_instead_of_now() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_paused_timeline_shows_its_time_instead_of_now() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("t", "space")
         await seen.sees("⏸ ")
         assert not seen.lines[2].endswith("now")
@@ -268,7 +268,7 @@ def test_a_picture_that_is_paused_has_its_time_instead_of_now() -> None:
 
 
 def test_where_a_worker_began_is_shown() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         young = replace(worker(4799), started_at=held(125).taken_at)
         before = held(120)
         await shown(seen, source, *(held(110 + i) for i in range(11)))
@@ -287,7 +287,7 @@ def test_where_a_worker_began_is_shown() -> None:
 
 
 def test_a_click_moves_the_cursor_to_its_cell() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source, 40)
         await seen.press("t")
         await seen.sees("4711 worker")
@@ -328,14 +328,14 @@ def test_a_label_takes_the_room_that_it_needs() -> None:
     assert narrow == " …s.savings_lock "
 
 
-def test_the_rows_leave_lines_for_the_cursor_and_it_takes_what_they_leave() -> None:
+def test_rows_leave_lines_for_the_readout_and_it_takes_them() -> None:
     assert [chart_height(living, 0, 21) for living in (2, 5, 30)] == [3, 6, 16]
     assert [chart_height(living, 30, 21) for living in (2, 5, 30)] == [14, 14, 16]
     assert chart_height(30, 0, 9) == 6
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
-def test_the_title_is_never_cut_where_it_says_how_to_go_on(width: int) -> None:
+def test_title_is_never_cut_where_it_explains_how_to_continue(width: int) -> None:
     items = title_items("worker", 60.0, 0.923, Now(100.0, 1.7e9), (100, 115, 225), "End")
     line = text_of(spread(items, (), width))
     assert "it stands still: End goes back to now" in line
@@ -353,8 +353,8 @@ def test_the_legend_explains_what_is_in_view() -> None:
     assert "both" not in text_of(legend_line([plain], "lock", 160))
 
 
-def test_exact_holds_of_a_traced_server_are_read_out_to_the_millisecond() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_holds_of_a_traced_server_are_shown_to_the_millisecond() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         now = held(112).monotonic_s
         told = tuple(
             TracedEvent(now - 2 + i / 10, pid(4711), 4711, "released", sem(1), "x", None, 0.04, "app.py:7", i)

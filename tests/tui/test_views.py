@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from tui.fakes import Script, finding, holder, lock, master, picture, pid, sem, waiter, worker
-from tui.looking import SIZES, Looking, looking
+from support.scenes import Script, finding, holder, lock, master, picture, pid, sem, waiter, worker
+from support.screens import SIZES, LiveView
+from support.timelines import column, held, minute, play
 
 from semtrace.model import Snapshot, TracedEvent, Tracing
-from semtrace.tui.screens.timeline import TimelineScreen
 from semtrace.tui.terminal.ascii import ascii_only
 from semtrace.tui.text.timeline_rows import BOTH, COUNTED, SHARES, SIGNS
 from semtrace.tui.widgets.table import Table
 
-Scenario = Callable[[Looking, Script], Awaitable[None]]
-
-
-def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (80, 24)) -> None:
-    async def go() -> None:
-        source = Script(first)
-        async with looking(source, size) as seen:
-            await seen.sees("Locks")
-            await scenario(seen, source)
-
-    asyncio.run(go())
-
-
-def held(at_s: float, who: int = 4711, **more: object) -> Snapshot:
-    """One lock, held by `who`, and 4712 waits for it, `at_s` seconds after the server's start."""
-    one = lock(1, name="myapp.lock", state="contended", holders=(holder(who),), waiters=(waiter(4712),))
-    there = [master(), worker(4711), worker(4712), worker(4713)]
-    return picture([one], there, at_s=at_s, **more)
-
-
-async def minute(seen: Looking, source: Script, until: int = 60) -> None:
-    """Pictures of a minute: 4711 has it for half of the time, then 4713."""
-    for second in range(10, until):
-        source.show(held(100 + second, 4711 if second < 35 else 4713))
-        await seen.until(lambda: seen.app.main.view_state.timeline.last == _monotonic(100 + second), "the picture")  # noqa: B023
-
-
-def _monotonic(at_s: float) -> float:
-    return held(at_s).monotonic_s
-
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_timeline_shows_who_held_and_who_waited(size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source)
         await seen.press("t")
         await seen.sees("Timeline of the workers", "4711 worker", "now")
@@ -65,7 +33,7 @@ def test_the_timeline_shows_who_held_and_who_waited(size: tuple[int, int]) -> No
 
 
 def test_the_cursor_reads_out_who_when_and_for_how_long() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source)
         await seen.press("t")
         await seen.sees("4711 worker")
@@ -79,7 +47,7 @@ def test_the_cursor_reads_out_who_when_and_for_how_long() -> None:
 
 
 def test_looking_back_the_window_stands_still_while_collecting_goes_on() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source, 40)
         await seen.press("t")
         await seen.sees("4711 worker")
@@ -88,7 +56,7 @@ def test_looking_back_the_window_stands_still_while_collecting_goes_on() -> None
         before = seen.line("4711 worker")
         source.show(held(170, 4713))
         timeline = seen.app.main.view_state.timeline  # type: ignore[union-attr]
-        await seen.until(lambda: timeline.last == _monotonic(170), "the collecting")
+        await seen.until(lambda: timeline.last == 170, "the collecting")
         await seen.pilot.pause()
         assert seen.line("4711 worker") == before
 
@@ -96,7 +64,7 @@ def test_looking_back_the_window_stands_still_while_collecting_goes_on() -> None
 
 
 def test_zoom_changes_how_long_the_window_is() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("t")
         await seen.sees("1m00s wide")
         await seen.press("less_than_sign")
@@ -110,7 +78,7 @@ def test_zoom_changes_how_long_the_window_is() -> None:
     play(scenario, held(109))
 
 
-async def look_back(seen: Looking, source: Script) -> str:
+async def look_back(seen: LiveView, source: Script) -> str:
     """Puts the cursor on the change from 4711 to 4713; returns what it reads out."""
     await minute(seen, source)
     await seen.press("t")
@@ -122,15 +90,9 @@ async def look_back(seen: Looking, source: Script) -> str:
     return seen.line("4713 holds")
 
 
-def column(seen: Looking) -> int:
-    screen = seen.app.screen
-    assert isinstance(screen, TimelineScreen)
-    return screen._cursor() - screen._first()
-
-
 @pytest.mark.parametrize("keys", [("z", "z", "z"), ("Z",), ("z", "Z", "Z", "z")])
 def test_zoom_keeps_what_the_cursor_is_on(keys: tuple[str, ...]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         said, before = await look_back(seen, source), column(seen)
         await seen.press(*keys)
         await seen.misses("1m00s wide") if len(keys) != 4 else await seen.sees("1m00s wide")
@@ -141,7 +103,7 @@ def test_zoom_keeps_what_the_cursor_is_on(keys: tuple[str, ...]) -> None:
 
 
 def test_another_size_keeps_what_the_cursor_is_on() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         said = await look_back(seen, source)
         await seen.pilot.resize_terminal(120, 30)
         await seen.sees("a cell is 566ms", "it stands still")
@@ -150,8 +112,8 @@ def test_another_size_keeps_what_the_cursor_is_on() -> None:
     play(scenario, held(109))
 
 
-def test_the_cursor_moves_by_cells_by_tenths_and_to_both_ends() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_cursor_moves_by_cells_by_tenths_and_to_both_ends() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source, 40)
         await seen.press("t")
         await seen.sees("4711 worker")
@@ -174,7 +136,7 @@ def test_the_cursor_moves_by_cells_by_tenths_and_to_both_ends() -> None:
 
 
 def test_whoever_waits_is_told_for_whom_at_that_time() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source)
         await seen.press("t")
         await seen.sees("4712 waits for myapp.lock ≥", "held by 4713")
@@ -190,11 +152,11 @@ def test_whoever_waits_is_told_for_whom_at_that_time() -> None:
 def test_estimates_are_called_so() -> None:
     event = TracedEvent(0.0, pid(4711), 4711, "released", sem(1), "myapp.lock", None, 0.05, "app.py:7", 1)
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("t")
         await seen.sees("Timeline of the workers")
         assert "estimates" not in seen.text
-        traced = replace(event, t_s=_monotonic(110.0) - 0.5)
+        traced = replace(event, t_s=110.0 - 0.5)
         free = lock(1, name="myapp.lock")
         source.show(picture([free], [master(), worker(4711)], at_s=110, tracing=Tracing(True, (traced,), one_in=3)))
         await seen.sees("shares are estimates")
@@ -219,7 +181,7 @@ def test_no_two_signs_of_the_timeline_are_the_same(plain: bool) -> None:
 
 
 def test_enter_on_a_row_of_the_timeline_opens_it() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source, 15)
         await seen.press("t", "l", "enter")
         await seen.sees("identity")
@@ -232,8 +194,8 @@ def test_enter_on_a_row_of_the_timeline_opens_it() -> None:
 def test_what_events_told_is_solid_and_exact() -> None:
     event = TracedEvent(0.0, pid(4711), 4711, "released", sem(1), "myapp.lock", None, 12.5, "app.py:7", 1)
 
-    async def scenario(seen: Looking, source: Script) -> None:
-        traced = replace(event, t_s=_monotonic(110.0) - 5)
+    async def scenario(seen: LiveView, source: Script) -> None:
+        traced = replace(event, t_s=110.0 - 5)
         free = lock(1, name="myapp.lock")
         source.show(picture([free], [master(), worker(4711)], at_s=110, tracing=Tracing(True, (traced,))))
         await seen.until(lambda: seen.app.main.view_state.timeline.closed, "the span")  # type: ignore[union-attr]
@@ -246,10 +208,10 @@ def test_what_events_told_is_solid_and_exact() -> None:
 
 
 def test_a_worker_that_died_stays_in_grey() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source, 20)
         source.show(picture([], [master(), worker(4712)], at_s=150))
-        await seen.until(lambda: seen.app.main.view_state.timeline.last == _monotonic(150), "the death")  # type: ignore[union-attr]
+        await seen.until(lambda: seen.app.main.view_state.timeline.last == 150, "the death")  # type: ignore[union-attr]
         await seen.press("t")
         await seen.sees("╌")
         assert "╌" in seen.line("4711 worker")
@@ -259,7 +221,7 @@ def test_a_worker_that_died_stays_in_grey() -> None:
 
 
 def test_the_overview_has_a_strip_of_the_last_minute() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source)
         await seen.until(lambda: "╪╪╪╪" in seen.line(" 60s "), "the strip")
 
@@ -280,8 +242,8 @@ def chain() -> Snapshot:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_tree_has_the_worst_first_with_how_many_they_block(size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_tree_has_the_worst_first_with_how_many_they_block(size: tuple[int, int]) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Blocking tree", "└ 4715")
         assert seen.order("app.a", "└ 4712", "  └ app.b", "├ 4713", "└ 4714", "app.c", "└ 4715") == [
@@ -293,21 +255,21 @@ def test_the_tree_has_the_worst_first_with_how_many_they_block(size: tuple[int, 
 
 
 def test_nobody_waits_is_said() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Nobody waits for anybody.")
 
     play(scenario, picture([lock(1)]))
 
 
-def test_a_cycle_is_marked_and_called_a_deadlock_where_a_finding_says_so() -> None:
+def test_cycle_is_marked_and_called_deadlock_only_with_a_finding() -> None:
     locks = [
         lock(1, name="app.a", state="contended", holders=(holder(4711),), waiters=(waiter(4712),)),
         lock(2, name="app.b", state="contended", holders=(holder(4712),), waiters=(waiter(4711),)),
     ]
     there = [master(), worker(4711, threads=1), worker(4712, threads=1)]
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("↻ cycle", "↻ above")
         judged = finding("deadlock", lock=sem(1), name="app.a", pids=(4711, 4712))
@@ -323,7 +285,7 @@ def test_a_holder_that_is_not_known_is_not_called_nobody() -> None:
         lock(2, name="app.b", state="orphaned", waiters=(waiter(4713),)),
     ]
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Blocking tree", "app.a")
         first, second = (next(each for each in seen.lines if each.startswith(f" app.{name}")) for name in "ab")
@@ -333,8 +295,8 @@ def test_a_holder_that_is_not_known_is_not_called_nobody() -> None:
     play(scenario, picture(locks, [master(), worker(4712), worker(4713)]))
 
 
-def test_enter_opens_the_worker_or_the_lock_and_the_cursor_stays_on_it() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+def test_enter_opens_the_worker_or_lock_and_the_cursor_stays() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w", "down", "enter")
         await seen.sees("Worker 4712")
         await seen.press("escape", "up", "enter")

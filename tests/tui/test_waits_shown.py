@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tui import fakes
-from tui.fakes import Script, finding, holder, lock, master, picture, pid, sem, thread_locks, waiter, worker
-from tui.looking import SIZES, Looking, looking
+from support import scenes
+from support.scenes import Script, finding, holder, lock, master, picture, pid, sem, thread_locks, waiter, worker
+from support.screens import SIZES, LiveView, live_view
 
 from semtrace.model import (
     EndedChild,
@@ -36,13 +36,13 @@ from semtrace.waits.graph import graph
 from semtrace.waits.tree import forest, walk
 from semtrace.waits.workers import worker_states
 
-Scenario = Callable[[Looking, Script], Awaitable[None]]
+Scenario = Callable[[LiveView, Script], Awaitable[None]]
 
 
 def play(scenario: Scenario, first: Snapshot, size: tuple[int, int] = (160, 45)) -> None:
     async def go() -> None:
         source = Script(first)
-        async with looking(source, size) as seen:
+        async with live_view(source, size) as seen:
             await seen.sees("Locks")
             await scenario(seen, source)
 
@@ -141,7 +141,7 @@ def through_a_pipe() -> Snapshot:
     return picture((), there, waits=graph(waits, {pid(4711): 1, pid(4712): 2}), findings=(judged,))
 
 
-def test_ring_through_a_pipe_and_an_end_is_marked_where_it_hangs() -> None:
+def test_ring_through_pipe_and_process_end_is_marked_where_stuck() -> None:
     snapshot = through_a_pipe()
     marks = Marks(snapshot)
     things = [node.target for node, _ in walk(forest(snapshot.waits)) if node.wait is None and not node.again]
@@ -155,7 +155,7 @@ def test_ring_through_a_pipe_and_an_end_is_marked_where_it_hangs() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_first_line_answers_whether_the_server_moves(size: tuple[int, int]) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.until(lambda: seen.lines[0].startswith(" OK: 2 workers"), "the answer")
         source.show(ring())
         await seen.until(lambda: seen.lines[0].startswith(" DEADLOCK: 3 of 3 workers wait"), "the verdict")
@@ -166,7 +166,7 @@ def test_the_first_line_answers_whether_the_server_moves(size: tuple[int, int]) 
 
 @pytest.mark.parametrize(("height", "line_of_name"), [(45, 1), (20, 1), (19, 0)])
 def test_the_identity_has_a_line_where_there_is_room(height: int, line_of_name: int) -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("OK: 2 workers", "myapp:app")
         assert "myapp:app" in seen.lines[line_of_name]
 
@@ -174,7 +174,7 @@ def test_the_identity_has_a_line_where_there_is_room(height: int, line_of_name: 
 
 
 def test_a_server_that_has_ended_is_not_called_ok() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("OK: ")
         source.show(picture((), [worker(4711)], alive=False))
         await seen.sees("Server ended")
@@ -186,7 +186,7 @@ def test_a_server_that_has_ended_is_not_called_ok() -> None:
 
 @given(st.integers(20, 200), st.booleans(), st.booleans())
 def test_the_first_line_has_its_width_and_says_the_pause(width: int, paused: bool, alone: bool) -> None:
-    snapshot = replace(ring(), problems=(fakes.refused(),))
+    snapshot = replace(ring(), problems=(scenes.refused(),))
     gauge = header.Gauge(0.2, 2.0, 3.0, paused)
     said = header.headline_line(headline(snapshot), snapshot.server, snapshot, gauge, width, alone)
     assert line.width_of(said) == width
@@ -240,14 +240,14 @@ def test_a_parent_that_is_stuck_in_a_join_is_marked() -> None:
     ]
     there = [worker(4711, threads=1, role="process"), worker(4712, ppid=4711, threads=1, role="process")]
     waited = graph(waits, dict.fromkeys((each.id for each in there), 1))
-    snapshot = picture((), there, server=fakes.server(4711, kind="python"), waits=waited)
+    snapshot = picture((), there, server=scenes.server(4711, kind="python"), waits=waited)
     assert [row["STATE"] for row in by_pid(snapshot).values()] == ["⚠ stuck", "⚠ stuck"]
     title = " ".join(line.text_of(item.line) for item in header.workers_title(snapshot, worker_states(snapshot)))
     assert title == "Processes 2, 1 worker ⚠ 1 stuck"
 
 
 def test_defunct_children_have_rows_and_details() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("4719", "defunct", "✖ signal 9", "1 defunct")
         await seen.press("shift+tab", "end", "enter")
         await seen.sees("Defunct child 4719", "ended by signal 9")
@@ -295,7 +295,7 @@ def test_an_orphaned_lock_keeps_its_state() -> None:
 
 def test_private_locks_show_who_holds_and_waits() -> None:
     guard, quiet = thread_locks()
-    held = replace(guard.processes[0], holder=fakes.Holder(pid(4711), 4720, 1, 9.0), waiters=(waiter(4711, 7.0),))
+    held = replace(guard.processes[0], holder=scenes.Holder(pid(4711), 4720, 1, 9.0), waiters=(waiter(4711, 7.0),))
     guard = replace(guard, processes=(held, *guard.processes[1:]), overlap=None)
     shown, other = private_cells(picture((), thread_locks=(guard, quiet)))
     assert (shown["LOCKED NOW IN"], shown["HELD BY"], shown["FOR"]) == ("4711 4713", "4711/4720", "≥9.0s")
@@ -314,7 +314,7 @@ def test_nameless_private_locks_that_somebody_waits_for_have_rows() -> None:
 
 
 def test_enter_on_a_nameless_lock_opens_its_owner() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("Private to each worker", "a private lock")
         await seen.press("tab", "enter")
         await seen.sees("Worker 4711", "⚠ stuck")
@@ -328,7 +328,7 @@ def test_enter_on_a_nameless_lock_opens_its_owner() -> None:
 def test_a_wait_in_a_library_is_not_called_nobody() -> None:
     unknown = Target(WaitKind.UNKNOWN, "", process=pid(4711), address=5, named=False)
 
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("Nobody waits for a lock. 1 thread waits in a library: 4711.")
         source.show(graphed([], 4711, problems=(Problem("memory", "refused", "sudo", pid(4711)),)))
@@ -338,7 +338,7 @@ def test_a_wait_in_a_library_is_not_called_nobody() -> None:
 
 
 def test_a_full_pipe_has_its_readers_and_enter_opens_one() -> None:
-    async def scenario(seen: Looking, source: Script) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("w")
         await seen.sees("1 thread waits behind 1 thing", "└ 4712")
         assert seen.line("room in a pipe").split()[-1] == "4711"
@@ -348,14 +348,14 @@ def test_a_full_pipe_has_its_readers_and_enter_opens_one() -> None:
     play(scenario, graphed([wait(thread(4712), pipe(), Wakers((), (pid(4711),)))], 4711, 4712))
 
 
-def test_a_lock_behind_a_ring_is_called_stuck_in_the_tree() -> None:
+def test_lock_behind_a_ring_is_called_stuck_in_the_tree() -> None:
     snapshot = ring()
     shown = [row.cells for row in reversed(list(blocking_rows(snapshot, forest(snapshot.waits))))]
     states = {each[0].text.split()[-1]: each[1].text for each in shown if each[0].text.endswith(("a", "b", "c"))}
     assert states == {"a": "↻ deadlock", "b": "↻ deadlock", "c": "⚠ stuck"}
 
 
-def test_the_details_say_where_a_process_waits_and_who_could_wake_it() -> None:
+def test_details_show_where_a_process_waits_and_its_possible_wakers() -> None:
     joined = wait(thread(4711), Target(WaitKind.PROCESS_END, "", process=pid(4712)), Wakers((), (pid(4712),)))
     snapshot = graphed([replace(joined, site="app.py:7 in main")], 4711, 4712)
     told = [entry.value for entry in subjects.entries(pid(4711), snapshot)]

@@ -13,7 +13,7 @@ from semtrace import allowance as module
     ("share", "passed_s", "ran_s"),
     [(1.0, 1.0, 1.0), (0.5, 2.0, 1.0), (0.1, 6.0, 0.6)],
 )
-def test_allowance_on_a_busy_machine_lasts_until_it_got_its_share(
+def test_allowance_on_a_busy_machine_lasts_until_used_up(
     share: float, passed_s: float, ran_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now_s=100.0)

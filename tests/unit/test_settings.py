@@ -46,7 +46,7 @@ def test_every_setting_is_taken(tmp_path: Path) -> None:
         ("[keys]\npause = 3", "keys.pause must be a key"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_file_and_what_would_be_right(tmp_path: Path, text: str, says: str) -> None:
+def test_error_names_the_file_and_what_would_be_right(tmp_path: Path, text: str, says: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(UsageError, match=says) as caught:
         load(path)
@@ -72,7 +72,7 @@ def test_the_places_are_those_of_the_freedesktop_specification(monkeypatch: pyte
     assert state_path() == Path("/h/.local/state/semtrace/view.json")
 
 
-def test_a_user_without_a_home_has_the_settings_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_without_a_home_has_the_default_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     def nowhere() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -83,7 +83,7 @@ def test_a_user_without_a_home_has_the_settings_as_they_come(monkeypatch: pytest
     assert state_path().is_absolute()
 
 
-def test_config_prints_what_is_in_force_so_that_it_can_be_saved(
+def test_config_prints_the_effective_settings_so_they_can_be_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -103,7 +103,7 @@ def test_config_prints_what_is_in_force_so_that_it_can_be_saved(
     assert load() == before
 
 
-def test_files_go_to_a_folder_of_the_home_and_never_silently_to_the_working_directory(
+def test_files_go_below_home_unless_another_folder_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HOME", "/h")

@@ -80,7 +80,7 @@ def test_clip():
     assert clip("abcdefg", 6) == "abcde…"
 
 
-def test_a_table_aligns_its_columns_and_has_no_blanks_at_the_end():
+def test_table_aligns_columns_and_has_no_trailing_blanks():
     rows = [["PID", "ROLE", "MEMORY"], ["7", "master", "41M"], ["12345", "worker", ""]]
     assert list(table(rows, "><<")) == ["  PID  ROLE    MEMORY", "    7  master  41M", "12345  worker"]
 
@@ -107,7 +107,7 @@ def test_counted(count, words, shown):
     assert counted(count, *words) == shown
 
 
-def test_only_prose_that_is_too_long_is_broken_and_a_command_never() -> None:
+def test_only_overlong_prose_is_wrapped_and_never_a_command() -> None:
     command = "  semtrace release 4710 myapp.lock --yes --audit /var/log/semtrace"
     lines = ["short", "  it was locked in 40 readings over 1.0 s", command, "-" * 50]
     assert list(fitted(lines, 30)) == [

@@ -1,0 +1,176 @@
+"""Threads that nothing can wake: one finding for each cause, and the remedy that fits its kind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.snapshots import SERVER, codes, found, frames, holder, lock, pid, processes, snapshot, waiter
+
+from semtrace.model import (
+    Advice,
+    Finding,
+    GreenletMayHold,
+    Inside,
+    LockRef,
+    Process,
+    RootKind,
+    Server,
+    Target,
+    ThreadId,
+    Wait,
+    WaitKind,
+    Wakers,
+)
+from semtrace.present.findings import title
+
+
+def wait(number: int, target: Target, **changes: Any) -> Wait:
+    return replace(
+        Wait(ThreadId(pid(number), number), target, False, Wakers((), (pid(number),)), 60.0, 60.0), **changes
+    )
+
+
+def copy(number: int, kind: WaitKind = WaitKind.PRIVATE_LOCK, name: str = "app.guard", **changes: Any) -> Target:
+    return replace(Target(kind, name, process=pid(number), address=4096), **changes)
+
+
+def stuck(*waits: Wait, **changes: Any) -> list[Finding]:
+    return [finding for finding in found(blocked=waits, **changes) if finding.code == "stuck"]
+
+
+def test_one_lock_by_two_names_is_one_thing() -> None:
+    one, other = copy(11, name="guard", variable=True), copy(11, name="self._guard", named=False)
+    assert one == other
+    threads = (replace(processes()[1], threads=2),)
+    waits = (wait(11, one), replace(wait(11, other), thread=ThreadId(pid(11), 99)))
+    picture = snapshot(blocked=waits, processes=threads)
+    assert [root.kind for root in picture.waits.roots] == [RootKind.NOBODY]
+    (finding,) = stuck(*waits, processes=threads)
+    assert len(finding.locks) == 1
+
+
+def test_things_without_an_address_are_told_apart_by_name() -> None:
+    assert Target(WaitKind.MANAGER_LOCK, "a") != Target(WaitKind.MANAGER_LOCK, "b")
+
+
+@pytest.mark.parametrize("kind", [WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL])
+@pytest.mark.parametrize("named", [True, False])
+def test_copies_in_several_workers_are_one_finding(kind: WaitKind, named: bool) -> None:
+    (finding,) = stuck(*(wait(number, copy(number, kind, named=named)) for number in (11, 12, 13)))
+    assert finding.pids == (11, 12, 13)
+
+
+def test_copies_of_new_programs_are_one_finding_by_name() -> None:
+    moved = (wait(number, copy(number, WaitKind.SIGNAL, address=number)) for number in (11, 12))
+    assert [finding.pids for finding in stuck(*moved)] == [(11, 12)]
+
+
+def test_copies_stuck_for_other_causes_are_two_findings() -> None:
+    waits = wait(11, copy(11)), wait(12, copy(12), in_handler=True)
+    assert sorted(finding.pids for finding in stuck(*waits)) == [(11,), (12,)]
+
+
+@pytest.mark.parametrize(
+    ("inside", "advice"),
+    [
+        (None, Advice.NEW_AFTER_FORK),
+        (Inside.FILE, Advice.NO_WRITE_AT_FORK),
+        (Inside.LOGGING, Advice.NO_LOG_AT_FORK),
+        (Inside.IMPORT, Advice.NO_IMPORT_AT_FORK),
+    ],
+)
+def test_library_lock_held_at_a_fork_has_its_own_remedy(inside: Inside | None, advice: Advice) -> None:
+    inherited = wait(11, copy(11, inside=inside), parent_copy=(pid(10), 4, 40))
+    (finding,) = stuck(inherited)
+    assert finding.remedy.advice[0] == advice
+
+
+def test_import_lock_is_named_as_such() -> None:
+    (finding,) = stuck(wait(11, copy(11, name="json.decoder", inside=Inside.IMPORT, named=False)))
+    assert finding.locks == (LockRef(None, "json.decoder", "import", pid(11)),)
+    assert "the import lock of module json.decoder" in title(finding)
+
+
+def ring(*waits: Wait, locks: tuple[Any, ...] = ()) -> Advice:
+    (finding,) = (each for each in found(*locks, blocked=waits) if each.code == "deadlock")
+    return finding.remedy.advice[0]
+
+
+def test_reading_before_join_is_advised_only_where_one_joins() -> None:
+    full = wait(12, Target(WaitKind.PIPE_WRITE, "", address=1), wakers=Wakers((), (pid(11),)))
+    join = wait(11, Target(WaitKind.PROCESS_END, "", process=pid(12)), wakers=Wakers((), (pid(12),)))
+    back = wait(11, Target(WaitKind.PIPE_WRITE, "", address=2), wakers=Wakers((), (pid(12),)))
+    assert ring(join, full) == Advice.READ_BEFORE_JOIN
+    assert ring(back, full) == Advice.READ_WHILE_WRITING
+    held = lock(holders=(holder(11, within=True),), waiters=(waiter(12, 60.0),))
+    assert ring(back, locks=(held,)) == Advice.NOT_WHILE_HOLDING
+
+
+def halted(*roles: str) -> tuple[Process, ...]:
+    return tuple(replace(each, state="stopped") if each.role in roles else each for each in processes())
+
+
+def test_stopped_master_is_reported_though_nobody_waits() -> None:
+    (finding,) = found(processes=halted("master"))
+    assert (finding.code, finding.severity, finding.pids) == ("stopped", "warning", (10,))
+
+
+def test_master_in_a_debugger_is_somebodys_work() -> None:
+    traced = tuple(replace(each, state="tracing-stop") if each.role == "master" else each for each in processes())
+    assert codes(processes=traced) == []
+
+
+def test_pool_that_each_worker_inherited_is_one_finding() -> None:
+    stack = frames(("/usr/lib/python3.12/multiprocessing/pool.py", "wait"), ("/srv/app.py", "compute"))
+    waits = (wait(number, copy(number, WaitKind.SIGNAL, named=False), stack=stack) for number in (11, 12))
+    assert [finding.pids for finding in stuck(*waits)] == [(11, 12)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("psycopg_pool.pool.WaitingClient", "stuck"),
+        ("psycopg_pool.pool.ConnectionPool", "stuck"),
+        ("multiprocess.pool.Pool", "worker-died"),
+        ("multiprocessing.pool.MapResult", "worker-died"),
+    ],
+)
+def test_connection_pool_has_no_jobs_that_a_worker_lost(kind: str, code: str) -> None:
+    stack = frames((f"/v/site-packages/{kind.split('.')[0]}/pool.py", "wait"), ("/srv/app.py", "query"))
+    of_pool = copy(11, WaitKind.SIGNAL, named=False, part_of=kind)
+    two = tuple(replace(each, threads=2) for each in processes())
+    (finding,) = found(blocked=(wait(11, of_pool, stack=stack), other_thread(11)), processes=two)
+    assert finding.code == code
+
+
+def other_thread(number: int) -> Wait:
+    target = Target(WaitKind.SIGNAL, "", process=pid(number), address=1, part_of="threading.Event")
+    return replace(wait(number, target), thread=ThreadId(pid(number), 99))
+
+
+GEVENT = replace(SERVER, worker_class="gevent")
+
+
+@pytest.mark.parametrize("server", [GEVENT, replace(SERVER, worker_class="eventlet")])
+def test_suspended_greenlet_is_named_as_a_possible_holder(server: Server) -> None:
+    (private,) = stuck(wait(11, copy(11)), server=server)
+    assert private.fact(GreenletMayHold) == GreenletMayHold(server.worker_class)
+    held = lock(holders=(holder(11, 29.0, asleep_s=29.0),), waiters=(waiter(12, 20.0),))
+    for rest in (held, replace(held, holders=(holder(11, within=True),), waiters=(waiter(11, 60.0),))):
+        findings = found(rest, server=replace(server, timeout_s=None))
+        assert any(finding.fact(GreenletMayHold) for finding in findings)
+
+
+def test_greenlets_are_known_by_the_stack_of_any_server() -> None:
+    stack = frames(("/v/site-packages/gevent/baseserver.py", "do_handle"))
+    (finding,) = stuck(wait(11, copy(11), stack=stack), server=replace(SERVER, kind="python", worker_class=None))
+    assert finding.fact(GreenletMayHold) == GreenletMayHold(None)
+    assert all(each.fact(GreenletMayHold) is None for each in stuck(wait(11, copy(11))))
+
+
+def test_file_lock_of_stopped_process_is_not_a_long_wait() -> None:
+    stopped = tuple(replace(each, state="stopped") if each.pid == 11 else each for each in processes())
+    blocked = wait(12, Target(WaitKind.FILE_LOCK, "/lock", address=7), wakers=Wakers((), (pid(11),)))
+    assert codes(blocked=(blocked,), processes=stopped) == ["stopped"]
