@@ -29,16 +29,17 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from support.tracewriter import FakeServer, record  # noqa: E402
 
-from semtrace import wire  # noqa: E402
 from semtrace.linux.maps import SemaphoreMaps  # noqa: E402
 from semtrace.model import ProcessId, SemId  # noqa: E402
 from semtrace.tracing.events import Decoder  # noqa: E402
 from semtrace.tracing.follower import Follower  # noqa: E402
 from semtrace.tracing.reader import this_viewer  # noqa: E402
 from semtrace.tracing.state import State, fold  # noqa: E402
-from semtrace.wire import EventType  # noqa: E402
+from semtrace.wire.event import EVENT_SIZE, EventType, encode_event  # noqa: E402
+from semtrace.wire.offsets import site_id  # noqa: E402
+from semtrace.wire.place import SHM_VARIABLE, shm  # noqa: E402
 
-PIECE = wire.EVENT_SIZE * 60  # below PIPE_BUF: written whole or not at all
+PIECE = EVENT_SIZE * 60  # below PIPE_BUF: written whole or not at all
 TICK_S = 0.002
 SECONDS = 5.0
 RATES = (100_000, 300_000, 600_000)
@@ -62,11 +63,11 @@ def line(what: str, measured: str, limit: str = "") -> None:
 def acts(process: ProcessId, lock: SemId, count: int) -> bytearray:
     """Wait, acquired, released, again and again, of different durations and from three lines."""
     data = bytearray()
-    sites = [wire.site_id("/app/a.py", number) for number in (7, 8, 9)]
+    sites = [site_id("/app/a.py", number) for number in (7, 8, 9)]
     for number in range(count // 3):
         site, wait, hold = sites[number % 3], 500 + number * 7919 % 90_000, 1000 + number * 104729 % 3_000_000
         for type_, value in ((EventType.WAIT, None), (EventType.ACQUIRED, wait), (EventType.RELEASED, hold)):
-            data += wire.encode_event(record(type_, 1, 1, value, process, lock, site=site))
+            data += encode_event(record(type_, 1, 1, value, process, lock, site=site))
     return data
 
 
@@ -77,8 +78,8 @@ class Teller:
         me = this_viewer()
         self.told = self.lost = 0
         self.left = False
-        self._server = FakeServer(Path(wire.shm()), me)
-        self._data = acts(me, lock, PIECE // wire.EVENT_SIZE * 3)[:PIECE]
+        self._server = FakeServer(Path(shm()), me)
+        self._data = acts(me, lock, PIECE // EVENT_SIZE * 3)[:PIECE]
         self._fds: dict[str, int] = {}
         self._sequence = 0
 
@@ -90,15 +91,15 @@ class Teller:
 
     def tell(self) -> None:
         at_ns = time.monotonic_ns()
-        for at in range(0, PIECE, wire.EVENT_SIZE):
+        for at in range(0, PIECE, EVENT_SIZE):
             self._sequence += 1
             struct.pack_into("<QQ", self._data, at + 40, self._sequence, at_ns + at)
-        self.told += PIECE // wire.EVENT_SIZE
+        self.told += PIECE // EVENT_SIZE
         for fd in self._fds.values():
             try:
                 os.write(fd, self._data)
             except BlockingIOError:
-                self.lost += PIECE // wire.EVENT_SIZE
+                self.lost += PIECE // EVENT_SIZE
             except BrokenPipeError:
                 self.left = True
 
@@ -122,7 +123,7 @@ def write(rate: int, seconds: float, viewers: int = 1) -> None:
 
 @contextmanager
 def telling(rate: int, seconds: float, base: str, viewers: int = 1) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, wire.SHM_VARIABLE: base}
+    environment = {**os.environ, SHM_VARIABLE: base}
     command = [sys.executable, __file__, "write", str(rate), str(seconds), str(viewers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
         assert writer.stdout is not None
@@ -155,7 +156,7 @@ def bench_fold() -> None:
 def bench_follow() -> None:
     for rate in RATES:
         with tempfile.TemporaryDirectory(dir="/dev/shm") as base:
-            os.environ[wire.SHM_VARIABLE] = base
+            os.environ[SHM_VARIABLE] = base
             with telling(rate, SECONDS, base) as writer:
                 process = ProcessId(writer.pid, _ticks(writer.pid))
                 follower = Follower()
@@ -233,7 +234,7 @@ def _viewer(pid: int, base: str) -> Iterator[tuple[subprocess.Popen[bytes], int]
     """The live view in a pty of 160x45, and the end of it that a terminal reads."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 45, 160, 0, 0))
-    environment = {**os.environ, wire.SHM_VARIABLE: base, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, SHM_VARIABLE: base, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-m", "semtrace", "attach", str(pid)]
     viewer = subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environment)
     os.close(follower)

@@ -25,14 +25,14 @@ from events import telling  # noqa: E402
 from support import start_gunicorn  # noqa: E402
 from support.recordings import HEAD, TYPES, frames, moving  # noqa: E402
 
-from semtrace import wire  # noqa: E402
 from semtrace.model import Snapshot  # noqa: E402
 from semtrace.record.chunks import ChunkKind, encode  # noqa: E402
 from semtrace.record.eventlog import event_chunks, events_of  # noqa: E402
 from semtrace.record.groups import GroupReader, GroupWriter  # noqa: E402
 from semtrace.record.head import encode_head  # noqa: E402
 from semtrace.record.reader import Recording  # noqa: E402
-from semtrace.wire import EVENT_SIZE  # noqa: E402
+from semtrace.wire.event import EVENT_SIZE  # noqa: E402
+from semtrace.wire.place import SHM_VARIABLE  # noqa: E402
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
@@ -185,11 +185,11 @@ def cpu_of_children() -> float:
 @contextmanager
 def fake_server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as base:
-        ENVIRONMENT[wire.SHM_VARIABLE] = base
+        ENVIRONMENT[SHM_VARIABLE] = base
         try:
             yield base
         finally:
-            del ENVIRONMENT[wire.SHM_VARIABLE]
+            del ENVIRONMENT[SHM_VARIABLE]
 
 
 def said(writer: subprocess.Popen[str]) -> dict[str, float]:

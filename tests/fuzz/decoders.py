@@ -16,7 +16,6 @@ from support.recordings import TYPES, any_snapshot, frames, moving, recorded
 from support.tracewriter import LOCK, OTHER, P, Q, record
 
 from fuzz.running import TEXTS, Fuzzer, damaged
-from semtrace import wire
 from semtrace.console.printing import harmless
 from semtrace.cpython.bytecode import decode
 from semtrace.cpython.elf import load_image
@@ -55,7 +54,20 @@ from semtrace.tracing.folding import MOST_HOLDS
 from semtrace.tracing.state import Files, State, fold
 from semtrace.tracing.traced import problems, refine, tracing
 from semtrace.web.gate import gate_for
-from semtrace.wire import EventType, Flag, Header, Kind, LockWord
+from semtrace.wire.event import EventType, encode_event
+from semtrace.wire.offsets import (
+    LOCK_WORDS,
+    STATE_SIZE,
+    Header,
+    LockWord,
+    encode_header,
+    encode_site,
+    identity_word,
+    lock_at,
+    site_at,
+)
+from semtrace.wire.statefile import decode_state
+from semtrace.wire.words import Flag, Kind
 
 LOCKS = (Lock(LOCK, "Lock", "orphaned", 0, 1, mapped_by=(P,)), Lock(OTHER, "unknown", "unknown", 0, None))
 
@@ -64,27 +76,27 @@ WORDS = (0, 1, 77, 1 << 32, 1 << 63, (1 << 64) - 1)
 
 
 def a_state_file(random_: random.Random) -> bytes:
-    data = bytearray(wire.STATE_SIZE)
-    header = wire.encode_header(random_.choice([P, Q]), 1, 1)
+    data = bytearray(STATE_SIZE)
+    header = encode_header(random_.choice([P, Q]), 1, 1)
     header[Header.SITES] = random_.choice([0, 1, 512, 1 << 63])
     struct.pack_into(f"<{len(header)}Q", data, 0, *header)
     for slot in range(random_.randint(0, 4)):
-        at = wire.lock_at(slot)
+        at = lock_at(slot)
         lock = random_.choice([LOCK, OTHER])
-        struct.pack_into("<2Q", data, at * 8, lock.inode, wire.identity_word(lock, Kind.LOCK, Flag.NONE, slot))
+        struct.pack_into("<2Q", data, at * 8, lock.inode, identity_word(lock, Kind.LOCK, Flag.NONE, slot))
         for _ in range(random_.randint(0, 12)):
-            word = random_.randrange(LockWord.WHO, wire.LOCK_WORDS)
+            word = random_.randrange(LockWord.WHO, LOCK_WORDS)
             struct.pack_into("<Q", data, (at + word) * 8, random_.choice(WORDS))
-    data[wire.site_at(0) : wire.site_at(1)] = wire.encode_site("/app/a.py", 7)
+    data[site_at(0) : site_at(1)] = encode_site("/app/a.py", 7)
     return bytes(data)
 
 
 def state_files(random_: random.Random) -> None:
     state = State()
     for at_ns in range(1, 3):
-        data, again = (damaged(a_state_file(random_), random_)[: wire.STATE_SIZE] for _ in range(2))
-        data, again = (each.ljust(wire.STATE_SIZE, b"\0") for each in (data, again))
-        decoded = wire.decode_state(data, random_.choice([None, data, again]))
+        data, again = (damaged(a_state_file(random_), random_)[:STATE_SIZE] for _ in range(2))
+        data, again = (each.ljust(STATE_SIZE, b"\0") for each in (data, again))
+        decoded = decode_state(data, random_.choice([None, data, again]))
         if decoded is not None:
             living = frozenset({decoded.process} if random_.random() < 0.5 else ())
             state = fold(state, Files(at_ns, (decoded,), living, {decoded.process: 1}, living, random_.randrange(3)))
@@ -114,7 +126,7 @@ def events(random_: random.Random) -> None:
         )
         for _ in range(random_.randint(1, 40))
     ]
-    data = damaged(b"".join(map(wire.encode_event, several)), random_)
+    data = damaged(b"".join(map(encode_event, several)), random_)
     decoder, state, half = Decoder(), State(), random_.randrange(len(data) + 1)
     for piece in (data[:half], data[half:]):
         state = fold(state, decoder.decode(piece))

@@ -20,7 +20,6 @@ from support.commands import SOURCE
 from support.hostile import Forger, in_own_namespace, needs_root, new_user
 from support.targets import observing, only, target, until
 
-from semtrace import wire
 from semtrace.errors import SemtraceError
 from semtrace.instrument import bootstrap
 from semtrace.linux.maps import SemaphoreMaps
@@ -36,6 +35,8 @@ from semtrace.tracing.statefiles import MOST_DEAD
 from semtrace.tui.remembered import Order, Remembered
 from semtrace.web.view_process import DRIVER
 from semtrace.web.view_process import command as session_command
+from semtrace.wire import words
+from semtrace.wire.place import SHM_VARIABLE
 
 pytestmark = needs_root
 
@@ -103,7 +104,7 @@ def test_nobody_else_says_that_a_process_holds_a_lock(attacker: int) -> None:
         forger = Forger(attacker, server.child)
         init = ProcessId(1, start_ticks(1) or 0)
         for process in (init, server.root, server.child):
-            forger.file(process, {server.payments: "x"}, SINCE=time.monotonic_ns(), WHO=wire.who(1, 1))
+            forger.file(process, {server.payments: "x"}, SINCE=time.monotonic_ns(), WHO=words.who(1, 1))
         poller = StateFilePoller()
         members = (server.root, server.child)
         state = poller.state(members, Mapped({server.payments: (server.root,)}))
@@ -337,7 +338,7 @@ def test_holder_with_a_read_only_page_is_not_dead() -> None:
 
 def test_run_hides_no_module_of_the_application(tmp_path: Path) -> None:
     (tmp_path / "start.py").write_text("whose = 'the application'")
-    env = bootstrap.environment({**os.environ, "PYTHONPATH": str(tmp_path), wire.SHM_VARIABLE: str(tmp_path)})
+    env = bootstrap.environment({**os.environ, "PYTHONPATH": str(tmp_path), SHM_VARIABLE: str(tmp_path)})
     done = subprocess.run(
         [sys.executable, "-c", "import start; print(start.whose)"], env=env, capture_output=True, text=True
     )

@@ -19,14 +19,14 @@ from support.commands import SOURCE
 from support.commands import run as semtrace
 from support.tracereader import book, states
 
-from semtrace import wire
 from semtrace.model import Lock, ProcessId, SemId
 from semtrace.observe.observer import Observer
 from semtrace.repairs import dead_state_files, repair
 from semtrace.repairs.dead_state_files import SetRight
 from semtrace.servers.discovery import server_of
 from semtrace.tracing.follower import Follower
-from semtrace.wire import LockBook
+from semtrace.wire.place import SERVER_VARIABLE, SHM_VARIABLE, parse_state_name
+from semtrace.wire.statefile import LockBook, StateFile, decode_state
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_files: needs root")
 
@@ -35,14 +35,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="opens /proc/PID/map_f
 def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     directory = Path(f"/dev/shm/semtrace-test-{os.getpid()}-{random.getrandbits(32)}")
     directory.mkdir(0o700)
-    monkeypatch.setenv(wire.SHM_VARIABLE, str(directory))
+    monkeypatch.setenv(SHM_VARIABLE, str(directory))
     yield directory
     shutil.rmtree(directory)
 
 
 @pytest.fixture
 def server(base: Path) -> Iterator[Running]:
-    env = {"PYTHONPATH": os.pathsep.join([str(PROGRAMS), SOURCE]), wire.SERVER_VARIABLE: ""}
+    env = {"PYTHONPATH": os.pathsep.join([str(PROGRAMS), SOURCE]), SERVER_VARIABLE: ""}
     with start_gunicorn("traced_app:application", "-w", "2", "--preload", "--timeout", "60", env=env) as running:
         running.wait_workers(2)
         yield running
@@ -66,7 +66,7 @@ def _book(base: Path, pid: int) -> LockBook:
 
 
 def _files(base: Path) -> dict[int, bytes]:
-    names = {path: wire.parse_state_name(path.name) for path in base.glob("semtrace-*/*/*.state")}
+    names = {path: parse_state_name(path.name) for path in base.glob("semtrace-*/*/*.state")}
     return {process.pid: path.read_bytes() for path, process in names.items() if process}
 
 
@@ -120,8 +120,8 @@ def test_dead_holders_state_file_is_corrected_for_all_viewers(server: Running, b
         viewer.close()
 
 
-def _state(data: bytes) -> wire.StateFile:
-    found = wire.decode_state(data)
+def _state(data: bytes) -> StateFile:
+    found = decode_state(data)
     assert found is not None
     return found
 

@@ -25,9 +25,9 @@ import pytest
 from support import PATIENCE_S, PROGRAMS, alive, kill_tree, wait_until
 from support.tracereader import directories
 
-from semtrace import wire
 from semtrace.launch import logfiles
 from semtrace.launch.launched import Launched
+from semtrace.wire.place import SHM_VARIABLE
 
 RUN = [sys.executable, "-m", "semtrace", "run"]
 
@@ -36,7 +36,7 @@ RUN = [sys.executable, "-m", "semtrace", "run"]
 def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     directory = Path(f"/dev/shm/semtrace-test-{os.getpid()}-{random.getrandbits(32)}")
     directory.mkdir(mode=0o755)
-    monkeypatch.setenv(wire.SHM_VARIABLE, str(directory))
+    monkeypatch.setenv(SHM_VARIABLE, str(directory))
     monkeypatch.setenv("PYTHONPATH", str(PROGRAMS))
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -18,10 +18,10 @@ import pytest
 from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
 from support.tracereader import Viewer, book, consistent, directories, states
 
-from semtrace import wire
 from semtrace.instrument import bootstrap
 from semtrace.model import ProcessId
-from semtrace.wire import EventType
+from semtrace.wire.event import EventType, Record
+from semtrace.wire.place import CONTROL, SERVER_VARIABLE, SHM_VARIABLE, fifo_name
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 
@@ -38,7 +38,7 @@ def base() -> Iterator[Path]:
 @contextlib.contextmanager
 def serving(base: Path, *args: str, app: str = "traced_app", env: dict[str, str] | None = None) -> Iterator[Running]:
     path = os.pathsep.join([str(PROGRAMS), SOURCE])
-    full = {"PYTHONPATH": path, wire.SHM_VARIABLE: str(base), wire.SERVER_VARIABLE: "", **(env or {})}
+    full = {"PYTHONPATH": path, SHM_VARIABLE: str(base), SERVER_VARIABLE: "", **(env or {})}
     with start_gunicorn(f"{app}:application", *args, env=full) as server:
         yield server
 
@@ -93,7 +93,7 @@ def test_every_acquire_of_every_worker_is_seen(base: Path, worker: tuple[str, ..
     with serving(base, "-w", "2", "-k", *worker) as server:
         workers = server.wait_workers(2)
         expected = 1 if "--preload" in worker else 2  # without it the workers have nothing in common but the code
-        wait_until(lambda: sum((each / wire.CONTROL).exists() for each in directories(base)) == expected, what="all")
+        wait_until(lambda: sum((each / CONTROL).exists() for each in directories(base)) == expected, what="all")
         viewers = [Viewer(directory) for directory in directories(base)]
         # One request at a time until each worker has noticed: threads that are on their way while another one opens the
         # FIFO are told of from their next event on.
@@ -127,7 +127,7 @@ def acquired_in(base: Path) -> int:
     return sum(found.acquired for state in states(base).values() for found in state.locks)
 
 
-def exclusive(records: list[wire.Record], name_lock: Any) -> bool:
+def exclusive(records: list[Record], name_lock: Any) -> bool:
     """Whether no two holds of the lock overlap, by their own times."""
     ends = 0
     for record in sorted((r for r in records if r.lock == name_lock), key=lambda r: r.time_ns):
@@ -273,7 +273,7 @@ def test_dead_viewers_fifos_are_swept(base: Path) -> None:
     with serving(base, "-w", "1", "--preload") as server:
         server.wait_workers(1)
         directory = directories(base)[0]
-        left = directory / wire.fifo_name(ProcessId(gone.pid, 1))
+        left = directory / fifo_name(ProcessId(gone.pid, 1))
         os.mkfifo(left, 0o600)
         viewer = Viewer(directory)
         server.get("/add")

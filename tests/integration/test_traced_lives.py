@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import PATIENCE_S, PROGRAMS, pythons
 
-from semtrace import wire
+from semtrace.wire.place import SERVER_VARIABLE, SHM_VARIABLE, parse_state_name
 
 SOURCE = Path(__file__).parents[2] / "src"
 PROGRAM = str(PROGRAMS / "traced_lives.py")
@@ -64,7 +64,7 @@ def base() -> Iterator[Path]:
 
 def live(life: str, base: Path, python: str = sys.executable) -> str:
     """Run it; its standard error if it went well."""
-    env = {**os.environ, "PYTHONPATH": str(SOURCE), wire.SHM_VARIABLE: str(base), wire.SERVER_VARIABLE: ""}
+    env = {**os.environ, "PYTHONPATH": str(SOURCE), SHM_VARIABLE: str(base), SERVER_VARIABLE: ""}
     command = [python, "-W", "ignore::DeprecationWarning", PROGRAM, life]  # of a fork with threads
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
@@ -84,9 +84,9 @@ def left(base: Path) -> list[str]:
 def test_lives(life: str, python: str, base: Path) -> None:
     assert live(life, base, python) == ""
     if life == "locks_at_interpreter_shutdown":
-        assert len([name for name in left(base) if wire.parse_state_name(name)]) <= 1  # its thread may hold its lock
+        assert len([name for name in left(base) if parse_state_name(name)]) <= 1  # its thread may hold its lock
     elif life in LEAVING:
-        assert len([name for name in left(base) if wire.parse_state_name(name)]) == 1
+        assert len([name for name in left(base) if parse_state_name(name)]) == 1
     else:
         assert left(base) == []
 
@@ -138,7 +138,7 @@ def test_the_bootstrap_runs_the_sitecustomize_that_it_hides(tmp_path: Path, base
     from semtrace.instrument.bootstrap import environment
 
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.mine = True\n")
-    env = environment({**os.environ, "PYTHONPATH": str(tmp_path), wire.SHM_VARIABLE: str(base)})
+    env = environment({**os.environ, "PYTHONPATH": str(tmp_path), SHM_VARIABLE: str(base)})
     program = "import sys; assert sys.mine; from semtrace import is_installed; assert is_installed()"
     program += "; print(sys.path)"
     on = subprocess.run([sys.executable, "-c", program], env=env, check=True, capture_output=True)

@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import semtrace
-from semtrace import wire
 from semtrace.instrument import patch
+from semtrace.wire.place import SERVER_VARIABLE, SHM_VARIABLE
+from semtrace.wire.statefile import decode_state
 
 Call = tuple[int, int, str, tuple[Any, ...]]  # process, thread, method, arguments
 
@@ -62,8 +63,8 @@ KINDS: dict[str, tuple[tuple[Any, ...], list[Any]]] = {
 @pytest.fixture(scope="module", autouse=True)
 def _traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv(wire.SHM_VARIABLE, str(tmp_path_factory.mktemp("shm")))
-        patched.setenv(wire.SERVER_VARIABLE, "")
+        patched.setenv(SHM_VARIABLE, str(tmp_path_factory.mktemp("shm")))
+        patched.setenv(SERVER_VARIABLE, "")
         yield
         semtrace.uninstall()
 
@@ -148,7 +149,7 @@ def test_nothing_of_ours_was_logged_away(tmp_path: Path) -> None:
     lock = semtrace.Lock("same")
     child = Process(lock)
     assert child.call(0, "acquire", ()) == ("value", "True")
-    states = [wire.decode_state(path.read_bytes()) for path in Path(os.environ[wire.SHM_VARIABLE]).rglob("*.state")]
+    states = [decode_state(path.read_bytes()) for path in Path(os.environ[SHM_VARIABLE]).rglob("*.state")]
     (mine,) = [state for state in states if state is not None and state.process.pid == child.pid]
     assert mine.active
     assert [book.count for book in mine.locks if book.name == "same"] == [1]

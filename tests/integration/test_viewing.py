@@ -21,13 +21,13 @@ import pytest
 from support import PATIENCE_S, PROGRAMS, Running, alive, start_gunicorn, wait_until
 from support.tracereader import directories, generation
 
-from semtrace import wire
 from semtrace.commands import events
 from semtrace.instrument import bootstrap
 from semtrace.model import Lock, ProcessId, Snapshot, Statistics
 from semtrace.observe.observer import Observer, settle
 from semtrace.servers.discovery import server_of
 from semtrace.tracing.follower import Follower
+from semtrace.wire.place import SHM_VARIABLE, parse_state_name
 
 SEMTRACE = [sys.executable, "-m", "semtrace"]
 
@@ -37,7 +37,7 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory in the place of /dev/shm, in it and of this test alone; viewers and servers are told of it."""
     directory = Path(f"/dev/shm/semtrace-test-{os.getpid()}-{random.getrandbits(32)}")
     directory.mkdir(mode=0o755)
-    monkeypatch.setenv(wire.SHM_VARIABLE, str(directory))
+    monkeypatch.setenv(SHM_VARIABLE, str(directory))
     yield directory
     shutil.rmtree(directory)
 
@@ -116,7 +116,7 @@ def replace_worker(running: Running, number: signal.Signals) -> None:
 
 def test_counts_survive_workers_that_end_or_are_killed(base: Path) -> None:
     def states() -> set[ProcessId | None]:
-        return {wire.parse_state_name(path.name) for path in base.rglob("*.state")}
+        return {parse_state_name(path.name) for path in base.rglob("*.state")}
 
     with serving(2) as running:
         done = 0

@@ -9,19 +9,31 @@ import sys
 import threading
 
 import semtrace
-from semtrace import wire
+from semtrace.wire.event import EventType, decode_events
+from semtrace.wire.place import (
+    CONTROL,
+    ControlWord,
+    SERVER_VARIABLE,
+    fifo_name,
+    parse_state_name,
+    process_name,
+    server_directory,
+    shm,
+    user_directory,
+)
+from semtrace.wire.statefile import decode_state
 from semtrace.instrument import bootstrap, patch, places
 
 
 def mine(pid=None):
     """The state file of a process, None if there is none."""
-    base = wire.shm()
+    base = shm()
     for directory, _, names in os.walk(base):
         for name in names:
-            process = wire.parse_state_name(name)
+            process = parse_state_name(name)
             if process is not None and process.pid == (pid or os.getpid()):
                 with open(os.path.join(directory, name), "rb") as file:
-                    return wire.decode_state(file.read())
+                    return decode_state(file.read())
     return None
 
 
@@ -164,7 +176,7 @@ def use_own(pipe):
     lock = multiprocessing.Lock()
     with lock:
         state = mine()
-        pipe.send((patch.is_installed(), state and state.locks[0].count, os.environ[wire.SERVER_VARIABLE]))
+        pipe.send((patch.is_installed(), state and state.locks[0].count, os.environ[SERVER_VARIABLE]))
 
 
 def children_make_locks(method):
@@ -179,7 +191,7 @@ def children_make_locks(method):
         process = context.Process(target=target, args=(theirs,))
         process.start()
         assert ours.poll(20)
-        assert ours.recv() == (True, 1, os.environ[wire.SERVER_VARIABLE])
+        assert ours.recv() == (True, 1, os.environ[SERVER_VARIABLE])
         process.join()
         assert (process.exitcode, mine(process.pid)) == (0, None)
     semtrace.uninstall()
@@ -220,7 +232,7 @@ def makes_a_lock_by_the_default():
     process = context.Process(target=use_own, args=(theirs,))
     process.start()
     assert ours.poll(20)
-    assert ours.recv() == (True, 1, os.environ[wire.SERVER_VARIABLE])
+    assert ours.recv() == (True, 1, os.environ[SERVER_VARIABLE])
     process.join()
     assert process.exitcode == 0
 
@@ -278,22 +290,22 @@ def one_that_ends_with_a_lock_leaves_its_file():
 def the_next_start_sweeps():
     done = subprocess.run([sys.executable, __file__, "a_killed_one_leaves_its_file"], env=elsewhere())
     assert done.returncode == 0
-    user = wire.user_directory(os.geteuid())
+    user = user_directory(os.geteuid())
     assert len(os.listdir(user)) == 1
     semtrace.Lock("b")
-    assert os.listdir(user) == [wire.process_name(places.this_process())]
+    assert os.listdir(user) == [process_name(places.this_process())]
 
 
 def elsewhere():
     """An environment of a server of its own."""
-    return {**os.environ, wire.SERVER_VARIABLE: ""}
+    return {**os.environ, SERVER_VARIABLE: ""}
 
 
 def an_exec_ed_child_joins():
     semtrace.install()
     lock = multiprocessing.Lock()
     subprocess.run([sys.executable, __file__, "is_in_the_same_server"], check=True)
-    assert len(os.listdir(wire.user_directory(os.geteuid()))) == 1
+    assert len(os.listdir(user_directory(os.geteuid()))) == 1
     del lock
 
 
@@ -329,7 +341,7 @@ def application_closes_all_descriptors():
         with lock:
             pass
         os.closerange(3, 4096)
-        files = [open(f"{wire.shm()}/file-{number}", "w+b") for number in range(50)]
+        files = [open(f"{shm()}/file-{number}", "w+b") for number in range(50)]
         for _ in range(100):
             with lock:
                 pass
@@ -350,12 +362,12 @@ class viewer:  # noqa: N801
 
     def __enter__(self):
         root = patch.prepare().root
-        self.directory = wire.server_directory(os.geteuid(), root)
-        self.path = f"{self.directory}/{wire.fifo_name(places.this_process())}"
+        self.directory = server_directory(os.geteuid(), root)
+        self.path = f"{self.directory}/{fifo_name(places.this_process())}"
         os.mkfifo(self.path, 0o600)
         self.descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
-        with open(f"{self.directory}/{wire.CONTROL}", "r+b") as file:
-            file.seek(wire.ControlWord.GENERATION * 8)
+        with open(f"{self.directory}/{CONTROL}", "r+b") as file:
+            file.seek(ControlWord.GENERATION * 8)
             file.write((12345).to_bytes(8, "little"))
         return self
 
@@ -370,22 +382,22 @@ def fork_is_told():
         pass
     pid = in_child(lambda: None)
     data = os.read(watching.descriptor, 1 << 16)
-    records, malformed, _ = wire.decode_events(data)
+    records, malformed, _ = decode_events(data)
     assert malformed == 0
-    forked = [record for record in records if record.type == wire.EventType.FORKED]
+    forked = [record for record in records if record.type == EventType.FORKED]
     assert [(record.process.pid, record.value) for record in forked] == [(pid, os.getpid())]
 
 
 def workers_change_their_user():
     lock = semtrace.Lock("a")
-    os.chmod(wire.shm(), 0o777)
+    os.chmod(shm(), 0o777)
 
     def child():
         os.setuid(65534)
         with lock:
             assert held(mine(), "a") == 1
         state = mine()
-        assert os.stat(wire.server_directory(65534, patch.prepare().root)).st_uid == 65534
+        assert os.stat(server_directory(65534, patch.prepare().root)).st_uid == 65534
         assert state.active
 
     in_child(child)
@@ -397,7 +409,7 @@ def memory_is_full():
     assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
     assert libc.mount(b"none", b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
     bare = multiprocessing.Lock()
-    place = wire.shm().encode()
+    place = shm().encode()
     assert libc.mount(b"tmpfs", place, b"tmpfs", 0, b"size=16k") == 0
     lock = semtrace.Lock("a")
     with lock, bare:
@@ -414,7 +426,7 @@ def refused(directory):
 
 
 def another_users_directory():
-    directory = wire.user_directory(os.geteuid())
+    directory = user_directory(os.geteuid())
     os.mkdir(directory, 0o700)
     os.chown(directory, 65534, 65534)
     refused(directory)
@@ -422,25 +434,25 @@ def another_users_directory():
 
 
 def an_open_directory():
-    directory = wire.user_directory(os.geteuid())
+    directory = user_directory(os.geteuid())
     os.mkdir(directory)
     os.chmod(directory, 0o777)
     refused(directory)
 
 
 def a_symbolic_link():
-    directory = wire.user_directory(os.geteuid())
-    os.mkdir(f"{wire.shm()}/elsewhere", 0o700)
-    os.symlink(f"{wire.shm()}/elsewhere", directory)
+    directory = user_directory(os.geteuid())
+    os.mkdir(f"{shm()}/elsewhere", 0o700)
+    os.symlink(f"{shm()}/elsewhere", directory)
     refused(directory)
-    assert os.listdir(f"{wire.shm()}/elsewhere") == []
+    assert os.listdir(f"{shm()}/elsewhere") == []
 
 
 def hostile_fifos():
     """A file, a symbolic link and another user's FIFO in the place of a viewer's."""
     lock = semtrace.Lock("a")
-    directory = wire.server_directory(os.geteuid(), patch.prepare().root)
-    victim = f"{wire.shm()}/victim"
+    directory = server_directory(os.geteuid(), patch.prepare().root)
+    victim = f"{shm()}/victim"
     open(victim, "w").close()
     os.symlink(victim, f"{directory}/1-1-0.fifo")
     open(f"{directory}/1-1-1.fifo", "w").close()

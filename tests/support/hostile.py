@@ -18,9 +18,19 @@ from typing import TypeVar
 
 import pytest
 
-from semtrace import wire
 from semtrace.model import ProcessId, SemId
-from semtrace.wire import Flag, Header, Kind, LockWord
+from semtrace.wire.offsets import (
+    NAME_BYTES,
+    STATE_SIZE,
+    Header,
+    LockWord,
+    encode_header,
+    encode_name,
+    identity_word,
+    lock_at,
+)
+from semtrace.wire.place import CONTROL, encode_control, server_directory, state_name
+from semtrace.wire.words import Flag, Kind
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -82,31 +92,31 @@ class Forger:
 
     def __init__(self, user: int, root: ProcessId) -> None:
         self.user = user
-        self.path = Path(wire.server_directory(user, root))
+        self.path = Path(server_directory(user, root))
         for path in (self.path.parent, self.path):
             path.mkdir(0o700, exist_ok=True)
             os.chown(path, user, -1)
-        self._put(wire.CONTROL, wire.encode_control(os.stat("/proc/self/ns/pid").st_ino))
+        self._put(CONTROL, encode_control(os.stat("/proc/self/ns/pid").st_ino))
 
     def file(self, process: ProcessId, locks: dict[SemId, str], **words: int) -> None:
         """One that says that the process knows these locks by these names; `words` are of each lock."""
-        data = bytearray(wire.STATE_SIZE)
-        header = wire.encode_header(process, 1, words.pop("file_since", 1))
+        data = bytearray(STATE_SIZE)
+        header = encode_header(process, 1, words.pop("file_since", 1))
         header[Header.SITES] = 0
         struct.pack_into(f"<{len(header)}Q", data, 0, *header)
         for slot, (lock, name) in enumerate(locks.items()):
-            at = wire.lock_at(slot)
-            identity = wire.identity_word(lock, Kind.LOCK, Flag.NONE, slot)
+            at = lock_at(slot)
+            identity = identity_word(lock, Kind.LOCK, Flag.NONE, slot)
             for word, value in {"INODE": lock.inode, "IDENTITY": identity, **words}.items():
                 struct.pack_into("<Q", data, (at + LockWord[word]) * 8, value)
             start = (at + LockWord.NAME) * 8
-            data[start : start + wire.NAME_BYTES] = wire.encode_name(name)
-        self._put(wire.state_name(process), bytes(data))
+            data[start : start + NAME_BYTES] = encode_name(name)
+        self._put(state_name(process), bytes(data))
 
     def sparse(self, process: ProcessId) -> None:
-        path = self.path / wire.state_name(process)
+        path = self.path / state_name(process)
         with path.open("wb") as file:
-            file.truncate(wire.STATE_SIZE)
+            file.truncate(STATE_SIZE)
         os.chown(path, self.user, -1)
 
     def _put(self, name: str, data: bytes) -> None:

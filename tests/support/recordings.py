@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from semtrace import wire
 from semtrace.commands.export import export
 from semtrace.model import Death, DeathCause, Lock, Snapshot, WaitGraph
 from semtrace.record.chunks import encode
@@ -16,7 +15,7 @@ from semtrace.record.eventlog import Legend, event_chunks, legend_chunk
 from semtrace.record.groups import Frame, GroupWriter
 from semtrace.record.head import Head, encode_head, schema
 from semtrace.rules import Limits
-from semtrace.wire import EventType
+from semtrace.wire.event import EventType, encode_event
 
 from .snapshots import holder, lock, pid, processes, snapshot, waiter
 from .tracewriter import LOCK, P, record
@@ -108,7 +107,7 @@ def traced_bytes(count: int, wait_ns: int = 0) -> bytes:
         at = 100 * S + number * 10_000_000
         found.append(record(EventType.ACQUIRED, at, 2 * number + 1, wait_ns, P))
         found.append(record(EventType.RELEASED, at + 1_000_000, 2 * number + 2, 1_000_000, P))
-    return b"".join(map(wire.encode_event, found))
+    return b"".join(map(encode_event, found))
 
 
 def with_events(path: Path, data: bytes, legend: Legend | None = None) -> Path:

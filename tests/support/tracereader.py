@@ -10,8 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from semtrace import wire
 from semtrace.model import ProcessId
+from semtrace.wire import place
+from semtrace.wire.event import EventType, Record, decode_events
+from semtrace.wire.place import CONTROL, CONTROL_SIZE, ControlWord, fifo_name
+from semtrace.wire.statefile import LockBook, StateFile, decode_state
 
 from .processes import start_ticks
 
@@ -21,8 +24,8 @@ class Viewer:
 
     def __init__(self, directory: Path, number: int = 0, process: ProcessId | None = None) -> None:
         pid = os.getpid()
-        self.path = directory / wire.fifo_name(process or ProcessId(pid, start_ticks(pid) or 0), number)
-        self.records: list[wire.Record] = []
+        self.path = directory / fifo_name(process or ProcessId(pid, start_ticks(pid) or 0), number)
+        self.records: list[Record] = []
         self.malformed = 0
         self._rest = b""
         self._directory = directory
@@ -34,16 +37,16 @@ class Viewer:
     def announce(self) -> None:
         bump(self._directory)
 
-    def read(self) -> list[wire.Record]:
+    def read(self) -> list[Record]:
         """All records so far."""
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.descriptor, 1 << 20):
-                records, malformed, self._rest = wire.decode_events(self._rest + data)
+                records, malformed, self._rest = decode_events(self._rest + data)
                 self.records += records
                 self.malformed += malformed
         return self.records
 
-    def of(self, type_: wire.EventType) -> list[wire.Record]:
+    def of(self, type_: EventType) -> list[Record]:
         return [record for record in self.read() if record.type == type_]
 
     def leave(self) -> None:
@@ -53,15 +56,15 @@ class Viewer:
 
 def bump(directory: Path) -> None:
     """Tell the processes of a server that a FIFO is there."""
-    with (directory / wire.CONTROL).open("r+b") as file, mmap.mmap(file.fileno(), wire.CONTROL_SIZE) as control:
-        at = wire.ControlWord.GENERATION * 8
-        control[at : at + 8] = wire.generation(time.monotonic_ns(), os.getpid()).to_bytes(8, "little")
+    with (directory / CONTROL).open("r+b") as file, mmap.mmap(file.fileno(), CONTROL_SIZE) as control:
+        at = ControlWord.GENERATION * 8
+        control[at : at + 8] = place.generation(time.monotonic_ns(), os.getpid()).to_bytes(8, "little")
 
 
 def generation(directory: Path) -> int:
     """What changes when a viewer has told the processes of a server that its FIFO is there."""
-    data = (directory / wire.CONTROL).read_bytes()
-    at = wire.ControlWord.GENERATION * 8
+    data = (directory / CONTROL).read_bytes()
+    at = ControlWord.GENERATION * 8
     return int.from_bytes(data[at : at + 8], "little")
 
 
@@ -70,24 +73,24 @@ def directories(base: Path) -> list[Path]:
     return sorted(base.glob(f"semtrace-{os.geteuid()}/*-*"))
 
 
-def states(base: Path) -> dict[int, wire.StateFile]:
+def states(base: Path) -> dict[int, StateFile]:
     """All state files by pid."""
     found = {}
     for path in base.glob("semtrace-*/*/*.state"):
         with contextlib.suppress(FileNotFoundError):
-            state = wire.decode_state(path.read_bytes(), path.read_bytes())
+            state = decode_state(path.read_bytes(), path.read_bytes())
             if state is not None:
                 found[state.process.pid] = state
     return found
 
 
-def book(base: Path, pid: int, name: str) -> wire.LockBook | None:
+def book(base: Path, pid: int, name: str) -> LockBook | None:
     """One process's book of the lock of that name."""
     state = states(base).get(pid)
     return next((found for found in state.locks if found.name == name), None) if state else None
 
 
-def consistent(records: list[wire.Record], key: Callable[[wire.Record], object]) -> bool:
+def consistent(records: list[Record], key: Callable[[Record], object]) -> bool:
     """Whether each process's sequence numbers are unique, and without a gap between the first and the last."""
     numbers: dict[object, list[int]] = {}
     for record in records:

@@ -7,18 +7,33 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
-from semtrace import wire
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing.events import Decoder, Event
 from semtrace.tracing.state import Files
-from semtrace.wire import EventType, Flag, Header, Kind, LockBook, LockWord, Site, StateFile
+from semtrace.wire.event import EventType, Record, encode_event
+from semtrace.wire.offsets import (
+    NAME_BYTES,
+    STATE_SIZE,
+    Header,
+    LockWord,
+    encode_header,
+    encode_name,
+    encode_site,
+    identity_word,
+    lock_at,
+    site_at,
+    site_id,
+)
+from semtrace.wire.place import CONTROL, ControlWord, encode_control, server_directory, state_name
+from semtrace.wire.statefile import LockBook, Site, StateFile
+from semtrace.wire.words import Flag, Kind
 
 from .processes import start_ticks
 
 LOCK = SemId(0, 27, 501)
 OTHER = SemId(0, 27, 502)
 P, Q = ProcessId(101, 1), ProcessId(102, 2)
-SITE = wire.site_id("/app/a.py", 7)
+SITE = site_id("/app/a.py", 7)
 SITES = {SITE: Site("/app/a.py", 7)}
 S = 1_000_000_000
 
@@ -34,14 +49,12 @@ def record(
     kind: Kind = Kind.LOCK,
     flags: Flag = Flag.NONE,
     site: int = SITE,
-) -> wire.Record:
-    return wire.Record(
-        type_, process, tid or process.pid, lock, kind, flags, 0, site if lock else 0, sequence, at_ns, value
-    )
+) -> Record:
+    return Record(type_, process, tid or process.pid, lock, kind, flags, 0, site if lock else 0, sequence, at_ns, value)
 
 
-def events(*records: wire.Record) -> list[Event]:
-    return Decoder().decode(b"".join(map(wire.encode_event, records)))
+def events(*records: Record) -> list[Event]:
+    return Decoder().decode(b"".join(map(encode_event, records)))
 
 
 EMPTY_BOOK = LockBook(
@@ -67,28 +80,28 @@ class FakeServer:
 
     def __init__(self, base: Path, process: ProcessId | None = None, names_process: bool = True) -> None:
         self.process = process or ProcessId(os.getpid(), start_ticks(os.getpid()) or 0)
-        self.path = Path(wire.server_directory(os.geteuid(), self.process, str(base)))
+        self.path = Path(server_directory(os.geteuid(), self.process, str(base)))
         self.path.parent.mkdir(mode=0o700, exist_ok=True)
         self.path.mkdir(mode=0o700)
         namespace = os.stat("/proc/self/ns/pid").st_ino
-        (self.path / wire.CONTROL).write_bytes(wire.encode_control(namespace))
+        (self.path / CONTROL).write_bytes(encode_control(namespace))
         if names_process:
             self.write_state(self.process)
 
     def write_state(self, process: ProcessId, **words: int) -> Path:
         """A state file with one lock; `words` are its LockWords."""
-        data = bytearray(wire.STATE_SIZE)
-        header = wire.encode_header(process, 1, 1)
+        data = bytearray(STATE_SIZE)
+        header = encode_header(process, 1, 1)
         header[Header.SITES] = 1
         struct.pack_into(f"<{len(header)}Q", data, 0, *header)
-        at = wire.lock_at(0)
-        identity = wire.identity_word(LOCK, Kind.LOCK, Flag.NONE, 0)
+        at = lock_at(0)
+        identity = identity_word(LOCK, Kind.LOCK, Flag.NONE, 0)
         for word, value in {"INODE": LOCK.inode, "IDENTITY": identity, **words}.items():
             struct.pack_into("<Q", data, (at + LockWord[word]) * 8, value)
         start = (at + LockWord.NAME) * 8
-        data[start : start + wire.NAME_BYTES] = wire.encode_name("app.lock")
-        data[wire.site_at(0) : wire.site_at(1)] = wire.encode_site("/app/a.py", 7)
-        path = self.path / wire.state_name(process)
+        data[start : start + NAME_BYTES] = encode_name("app.lock")
+        data[site_at(0) : site_at(1)] = encode_site("/app/a.py", 7)
+        path = self.path / state_name(process)
         path.write_bytes(data)
         return path
 
@@ -98,8 +111,8 @@ class FakeServer:
 
     @property
     def generation(self) -> int:
-        data = (self.path / wire.CONTROL).read_bytes()
-        at = wire.ControlWord.GENERATION * 8
+        data = (self.path / CONTROL).read_bytes()
+        at = ControlWord.GENERATION * 8
         return int.from_bytes(data[at : at + 8], "little")
 
     def tell(self, data: bytes) -> int:

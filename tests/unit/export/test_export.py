@@ -14,7 +14,6 @@ from support.recordings import S, contended, exported, file, moving, traced_byte
 from support.snapshots import lock, snapshot
 from support.tracewriter import LOCK, P, record
 
-from semtrace import wire
 from semtrace.commands.export import export
 from semtrace.errors import SemtraceError, UsageError
 from semtrace.model import EventName, Lock, SemId, TracedEvent, WaitGraph
@@ -24,7 +23,7 @@ from semtrace.record.eventlog import Legend, event_chunks, events_of, legend_chu
 from semtrace.record.lockorders import LockOrders
 from semtrace.rules import Limits
 from semtrace.tracing.packing import packed, restored, shuffled, unpacked
-from semtrace.wire import EventType
+from semtrace.wire.event import EventType, encode_event
 
 HOSTILE = "</script><script>alert(1)</script>"
 NOTHING = (None, None)
@@ -167,7 +166,7 @@ def nested_bytes(first: SemId, second: SemId, at: int, number: int) -> bytes:
         record(kind, at + place * 1000, number + place, 0 if kind is EventType.ACQUIRED else 1000, P, lock)
         for place, (kind, lock) in enumerate([*acts, (EventType.RELEASED, first)])
     ]
-    return b"".join(map(wire.encode_event, found))
+    return b"".join(map(encode_event, found))
 
 
 def test_new_lock_orders_are_shown_and_both_orders_are_worse(tmp_path: Path) -> None:

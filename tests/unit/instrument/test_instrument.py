@@ -21,9 +21,12 @@ from support import wait_until
 from support.tracereader import Viewer, book, consistent, directories, states
 
 import semtrace
-from semtrace import wire
 from semtrace.instrument import patch, places
-from semtrace.wire import EventType, Flag, Kind
+from semtrace.wire.event import EventType
+from semtrace.wire.offsets import LOCK_SLOTS
+from semtrace.wire.place import SERVER_VARIABLE, SHM_VARIABLE
+from semtrace.wire.statefile import LockBook, Site
+from semtrace.wire.words import Flag, Kind
 
 ME = os.getpid()
 
@@ -31,8 +34,8 @@ ME = os.getpid()
 @pytest.fixture(autouse=True)
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Tracing with a directory of its own, taken back at the end."""
-    monkeypatch.setenv(wire.SHM_VARIABLE, str(tmp_path))
-    monkeypatch.setenv(wire.SERVER_VARIABLE, "")
+    monkeypatch.setenv(SHM_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SERVER_VARIABLE, "")
     gc.freeze()  # what was there before need not be looked at again
     yield tmp_path
     gc.collect()
@@ -45,7 +48,7 @@ def context() -> Any:
     return multiprocessing.get_context("fork")
 
 
-def only(base: Path, name: str) -> wire.LockBook:
+def only(base: Path, name: str) -> LockBook:
     found = book(base, ME, name)
     assert found is not None
     return found
@@ -63,7 +66,7 @@ def test_a_hold_is_in_the_state_file_with_its_line(base: Path) -> None:
         held = only(base, "orders")
     assert (held.kind, held.count, held.tid) == (Kind.LOCK, 1, threading.get_native_id())
     assert held.since_ns is not None
-    assert states(base)[ME].sites[held.site] == wire.Site(__file__, line)
+    assert states(base)[ME].sites[held.site] == Site(__file__, line)
     free = only(base, "orders")
     assert (free.since_ns, free.count, free.acquired, free.released, free.trying) == (None, 0, 1, 1, 0)
     assert free.tid == held.tid
@@ -252,7 +255,7 @@ def test_a_condition_s_parts_have_names(base: Path) -> None:
     with condition:
         line = here() - 1
         held = only(base, "turn")
-        assert states(base)[ME].sites[held.site] == wire.Site(__file__, line)
+        assert states(base)[ME].sites[held.site] == Site(__file__, line)
         assert not condition.wait(0.001)
         assert only(base, "turn").count == 1
     assert only(base, "turn._wait_semaphore").failed == 1
@@ -326,12 +329,12 @@ def test_a_dropped_lock_gives_its_slot_and_its_semaphore_back(base: Path) -> Non
 
 
 def test_more_locks_than_slots_are_plain(base: Path) -> None:
-    locks = [semtrace.Lock() for _ in range(wire.LOCK_SLOTS + 2)]
+    locks = [semtrace.Lock() for _ in range(LOCK_SLOTS + 2)]
     with locks[-1]:
         assert not locks[-1].acquire(False)
     assert patch.hooks_of(locks[-1]) is None
     assert states(base)[ME].untraced == 2
-    assert len(states(base)[ME].locks) == wire.LOCK_SLOTS
+    assert len(states(base)[ME].locks) == LOCK_SLOTS
 
 
 def test_internal_error_switches_tracing_off_and_is_logged_once(

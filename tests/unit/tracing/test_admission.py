@@ -9,7 +9,6 @@ import pytest
 from support.tracewriter import LOCK, OTHER, FakeServer, P, events, files, record, state_file
 from support.tracewriter import book as a_book
 
-from semtrace import wire
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing.admission import MOST_WAITING, Admission
 from semtrace.tracing.events import LONGEST_NS
@@ -21,7 +20,9 @@ from semtrace.tracing.state import State, fold
 from semtrace.tracing.statefiles import StateFiles
 from semtrace.tracing.tally import MOST_BUCKETS, Tally, bounded, total
 from semtrace.tracing.traced import refine, tracing
-from semtrace.wire import EventType
+from semtrace.wire.event import EventType, Record
+from semtrace.wire.place import SHM_VARIABLE
+from semtrace.wire.words import Kind
 
 ME, THEM = os.geteuid(), 12345
 NOW = 1_000_000
@@ -42,7 +43,7 @@ THEIRS = ProcessId(103, 3)
 MAPPED = Mapped({LOCK: (P,), OTHER: (P, THEIRS)})
 
 
-def admitted(admission: Admission, user: int, *records: wire.Record) -> int:
+def admitted(admission: Admission, user: int, *records: Record) -> int:
     return len(admission.admit({user: events(*records)}, NOW))
 
 
@@ -131,7 +132,7 @@ def test_every_duration_has_a_bar(wait: int) -> None:
 
 
 def test_a_file_of_the_future_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(wire.SHM_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SHM_VARIABLE, str(tmp_path))
     server = FakeServer(tmp_path)
     server.write_state(server.process, SINCE=2**63)
     directories = TraceDirectories(live=False)
@@ -148,7 +149,7 @@ def test_a_file_of_the_future_is_not_believed(tmp_path: Path, monkeypatch: pytes
 def test_waits_and_holds_of_a_lock_are_bounded() -> None:
     waits = [record(EventType.WAIT, n, n, tid=n) for n in range(1, 2 * MOST_HOLDS)]
     holds = [
-        record(EventType.ACQUIRED, n, n, 0, tid=n, lock=OTHER, kind=wire.Kind.SEMAPHORE)
+        record(EventType.ACQUIRED, n, n, 0, tid=n, lock=OTHER, kind=Kind.SEMAPHORE)
         for n in range(2 * MOST_HOLDS, 4 * MOST_HOLDS)
     ]
     state = fold(State(), events(*waits, *holds))

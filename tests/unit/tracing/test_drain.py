@@ -11,7 +11,6 @@ import pytest
 from support import wait_until
 from support.tracewriter import LOCK, SITES, FakeServer, P, S, events, record
 
-from semtrace import wire
 from semtrace.reports.schema import event_json
 from semtrace.tracing import drain as draining
 from semtrace.tracing.drain import Drain
@@ -22,14 +21,15 @@ from semtrace.tracing.reader import EventPipe
 from semtrace.tracing.state import State
 from semtrace.tracing.traced import traced_event
 from semtrace.tracing.tracedirs import find
-from semtrace.wire import EventType
+from semtrace.wire.event import EventType, encode_event
+from semtrace.wire.place import SHM_VARIABLE
 
-MANY = b"".join(wire.encode_event(record(EventType.WAIT, S, number, None, P)) for number in range(1, 60))
+MANY = b"".join(encode_event(record(EventType.WAIT, S, number, None, P)) for number in range(1, 60))
 
 
 @pytest.fixture
 def pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    monkeypatch.setenv(wire.SHM_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SHM_VARIABLE, str(tmp_path))
     server = FakeServer(tmp_path)
     (directory,) = find([server.process], [os.geteuid()])
     found = EventPipe(directory)
@@ -116,7 +116,7 @@ def test_gaps_in_the_numbers_are_losses() -> None:
     losses, decoder = Losses(), Decoder()
 
     def heard(*numbers: int) -> dict[object, int]:
-        data = b"".join(wire.encode_event(record(EventType.WAIT, S, number, None, P)) for number in numbers)
+        data = b"".join(encode_event(record(EventType.WAIT, S, number, None, P)) for number in numbers)
         return dict(losses.note(decoder.decode(data)))
 
     assert heard(7, 8, 9) == {}

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from support import tracewriter
 from support.tracewriter import P, Q, record
 
-from semtrace import wire
 from semtrace.tracing.events import LONGEST_NS, Decoder, Event
-from semtrace.wire import EventType, Kind
+from semtrace.wire.event import EVENT_MAGIC, EventType, Record, encode_event
+from semtrace.wire.words import Kind
 
 times = st.integers(0, 2**64 - 2)
 records = st.builds(
@@ -25,17 +25,17 @@ records = st.builds(
 )
 
 
-def as_record(event: Event) -> wire.Record:
+def as_record(event: Event) -> Record:
     o = event.origin
-    return wire.Record(
+    return Record(
         o.type, o.process, event.tid, o.lock, o.kind, o.flags, o.slot, event.site, event.sequence, event.time_ns,
         event.measured_ns,
     )  # fmt: skip
 
 
 @given(st.lists(records, max_size=30), st.lists(st.integers(1, 200), max_size=8))
-def test_bulk_decoding_gives_what_single_decoding_gives(several: list[wire.Record], cuts: list[int]) -> None:
-    data = b"".join(map(wire.encode_event, several))
+def test_bulk_decoding_gives_what_single_decoding_gives(several: list[Record], cuts: list[int]) -> None:
+    data = b"".join(map(encode_event, several))
     decoder, found = Decoder(), []
     for cut in [*cuts, len(data)]:
         found += decoder.decode(data[:cut])
@@ -50,17 +50,17 @@ def test_equal_origins_are_one_object() -> None:
 
 
 @given(st.lists(records | st.binary(min_size=1, max_size=150), max_size=12))
-def test_garbage_between_records_costs_the_garbage_only(pieces: list[wire.Record | bytes]) -> None:
+def test_garbage_between_records_costs_the_garbage_only(pieces: list[Record | bytes]) -> None:
     """As long as the garbage has not the magic bytes of a record in it."""
-    magic = wire.EVENT_MAGIC.to_bytes(2, "little")
+    magic = EVENT_MAGIC.to_bytes(2, "little")
     pieces = [piece.replace(magic[:1], b"") if isinstance(piece, bytes) else piece for piece in pieces]
-    data = b"".join(piece if isinstance(piece, bytes) else wire.encode_event(piece) for piece in pieces)
+    data = b"".join(piece if isinstance(piece, bytes) else encode_event(piece) for piece in pieces)
     decoder = Decoder()
     found = decoder.decode(data)
-    good = [piece for piece in pieces if isinstance(piece, wire.Record)]
+    good = [piece for piece in pieces if isinstance(piece, Record)]
     assert [as_record(event) for event in found] == good
     after = record(EventType.ACQUIRED, 5, 5)
-    assert as_record(decoder.decode(wire.encode_event(after))[-1]) == after
+    assert as_record(decoder.decode(encode_event(after))[-1]) == after
 
 
 @given(st.binary(max_size=2000))

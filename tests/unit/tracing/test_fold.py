@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from support import tracewriter
 from support.tracewriter import LOCK, OTHER, SITE, P, Q, S, book, events, files, record, state_file
 
-from semtrace import wire
 from semtrace.model import ProcessId, SemId
 from semtrace.tracing.events import Event
 from semtrace.tracing.sequence import REORDERED
 from semtrace.tracing.state import LAG_NS, MOST_NAMES, SHOWN_PER_S, State, fold
 from semtrace.tracing.tally import holding_times, total, waiting_times
-from semtrace.wire import EventType, Flag, Kind
+from semtrace.wire.event import EventType, Record
+from semtrace.wire.statefile import StateFile
+from semtrace.wire.words import Flag, Kind
 
 ME = ProcessId(999, 9)
 
@@ -261,7 +262,7 @@ class World:
 
     now: int = 1
     holding: dict[SemId, tuple[ProcessId, int, int]] = field(default_factory=dict)
-    records: list[wire.Record] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     numbers: dict[ProcessId, int] = field(default_factory=dict)
     acquired: dict[tuple[ProcessId, SemId], int] = field(default_factory=dict)
 
@@ -282,7 +283,7 @@ class World:
         self.numbers[process] = self.numbers.get(process, 0) + 1
         self.records.append(record(type_, self.now, self.numbers[process], value, process, lock, tid))
 
-    def books(self, lost: dict[ProcessId, int]) -> list[wire.StateFile]:
+    def books(self, lost: dict[ProcessId, int]) -> list[StateFile]:
         found = []
         for process in (P, Q):
             books = []
@@ -331,7 +332,7 @@ def test_whatever_is_lost_the_files_heal_it(acts: list[tuple[ProcessId, int, Sem
     st.none() | st.integers(0, 2**64 - 2), st.sampled_from([P, Q]), st.sampled_from([None, LOCK, OTHER]),
     st.integers(1, 5), st.sampled_from(Kind), st.sampled_from([Flag.NONE, Flag.SIGNAL]), st.integers(0, 3),
 ), max_size=60))  # fmt: skip
-def test_nothing_that_can_be_sent_raises(several: list[wire.Record]) -> None:
+def test_nothing_that_can_be_sent_raises(several: list[Record]) -> None:
     state = fold(State(), events(*several[:30]))
     state = fold(state, files(2**62, state_file(P, book(since_ns=3, waiting=2, waiting_since_ns=1, waiting_tid=8))))
     state = fold(state, events(*several[30:]))

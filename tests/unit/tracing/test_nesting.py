@@ -12,7 +12,8 @@ from semtrace.model import SemId
 from semtrace.tracing.nesting import MOST_NESTINGS
 from semtrace.tracing.state import State, fold
 from semtrace.tracing.traced import tracing
-from semtrace.wire import EventType, Flag, Kind, Record
+from semtrace.wire.event import EventType, Record
+from semtrace.wire.words import Flag, Kind
 
 A, B, GATE = LOCK, OTHER, SemId(0, 27, 503)
 TOOK, GAVE = EventType.ACQUIRED, EventType.RELEASED

@@ -15,7 +15,6 @@ import pytest
 from support import PATIENCE_S, alive, start_ticks, wait_until
 from support.tracewriter import LOCK, FakeServer, record
 
-from semtrace import wire
 from semtrace.console.signals import ending_on_signals
 from semtrace.model import ProcessId
 from semtrace.tracing import follower as following
@@ -24,14 +23,17 @@ from semtrace.tracing.follower import Follower, TraceDirectories
 from semtrace.tracing.polling import StateFilePoller
 from semtrace.tracing.reader import EventPipe, this_viewer
 from semtrace.tracing.tracedirs import Directory
-from semtrace.wire import EventType
+from semtrace.wire.event import EVENT_SIZE, EventType, encode_event
+from semtrace.wire.offsets import STATE_SIZE, site_id
+from semtrace.wire.place import CONTROL, CONTROL_SIZE, SHM_VARIABLE, encode_control, fifo_name, state_name
+from semtrace.wire.words import who
 
 DEAD = ProcessId(4_000_000, 1)
 
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(wire.SHM_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SHM_VARIABLE, str(tmp_path))
     return tmp_path
 
 
@@ -52,13 +54,13 @@ def directory(server: FakeServer) -> Iterator[Directory]:
 
 
 def an_event(sequence: int = 1) -> bytes:
-    return wire.encode_event(record(EventType.WAIT, 10, sequence))
+    return encode_event(record(EventType.WAIT, 10, sequence))
 
 
 def test_a_pipe_is_made_announced_read_and_removed(server: FakeServer, directory: Directory) -> None:
     pipe = EventPipe(directory)
     (path,) = server.fifos
-    assert path.name == wire.fifo_name(this_viewer(), int(path.name.rpartition("-")[2].partition(".")[0]))
+    assert path.name == fifo_name(this_viewer(), int(path.name.rpartition("-")[2].partition(".")[0]))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert server.generation
     assert pipe.read() == []
@@ -82,7 +84,7 @@ def test_full_pipe_refuses_events_until_it_is_read(server: FakeServer, directory
     took = 0
     while server.tell(an_event(took + 1)):
         took += 1
-    assert took == pipe.capacity // wire.EVENT_SIZE
+    assert took == pipe.capacity // EVENT_SIZE
     read = []
     while events := pipe.read():
         read += events
@@ -92,15 +94,15 @@ def test_full_pipe_refuses_events_until_it_is_read(server: FakeServer, directory
 
 
 def test_what_killed_viewers_left_is_removed(server: FakeServer, directory: Directory) -> None:
-    os.mkfifo(server.path / wire.fifo_name(DEAD))
-    os.mkfifo(server.path / wire.fifo_name(ProcessId(os.getpid(), 1), 5))
+    os.mkfifo(server.path / fifo_name(DEAD))
+    os.mkfifo(server.path / fifo_name(ProcessId(os.getpid(), 1), 5))
     pipe = EventPipe(directory)
     assert len(server.fifos) == 1
     pipe.close()
 
 
 def test_a_fifo_that_somebody_reads_stays_whatever_its_name(server: FakeServer, directory: Directory) -> None:
-    path = server.path / wire.fifo_name(DEAD)
+    path = server.path / fifo_name(DEAD)
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     pipe = EventPipe(directory)
@@ -185,7 +187,7 @@ def test_root_watches_another_users_server_who_can_open_the_pipe(base: Path) -> 
 
 
 @pytest.mark.parametrize("spoil", [
-    lambda control: control.write_bytes(b"x" * wire.CONTROL_SIZE),
+    lambda control: control.write_bytes(b"x" * CONTROL_SIZE),
     lambda control: control.write_bytes(b""),
     lambda control: (control.unlink(), control.symlink_to("/etc/passwd")),
     lambda control: (control.unlink(), os.mkfifo(control)),
@@ -194,14 +196,14 @@ def test_root_watches_another_users_server_who_can_open_the_pipe(base: Path) -> 
 def test_a_control_file_that_is_none_is_left_alone(
     server: FakeServer, directory: Directory, spoil: Callable[[Path], object]
 ) -> None:
-    spoil(server.path / wire.CONTROL)
+    spoil(server.path / CONTROL)
     with pytest.raises(OSError):  # noqa: PT011  any
         EventPipe(directory)
     assert server.fifos == []
 
 
 def test_pids_of_another_namespace_are_not_taken_for_ours(server: FakeServer) -> None:
-    (server.path / wire.CONTROL).write_bytes(wire.encode_control(1))
+    (server.path / CONTROL).write_bytes(encode_control(1))
     assert find(server) == []
 
 
@@ -223,7 +225,7 @@ def test_directory_named_after_a_launcher_is_found_by_its_files(base: Path) -> N
 
 def test_poll_reads_the_living_and_the_dead_and_changes_nothing(server: FakeServer) -> None:
     server.write_state(server.process, ACQUIRED=4)
-    server.write_state(DEAD, SINCE=77, WHO=wire.who(5, wire.site_id("/app/a.py", 7)))
+    server.write_state(DEAD, SINCE=77, WHO=who(5, site_id("/app/a.py", 7)))
     before = sorted(path.name for path in server.path.iterdir())
     poller = StateFilePoller()
     state = poller.state([server.process])
@@ -231,16 +233,16 @@ def test_poll_reads_the_living_and_the_dead_and_changes_nothing(server: FakeServ
     assert state is not None
     assert state.files.keys() == {server.process, DEAD}
     assert state.living == {server.process}
-    assert state.cells[DEAD, LOCK].holds == {77: 5 << 32 | wire.site_id("/app/a.py", 7)}
+    assert state.cells[DEAD, LOCK].holds == {77: 5 << 32 | site_id("/app/a.py", 7)}
     assert state.names == {LOCK: "app.lock"}
     assert [str(site) for site in state.sites.values()] == ["/app/a.py:7"]
     assert sorted(path.name for path in server.path.iterdir()) == before
     assert server.generation == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * wire.STATE_SIZE, b"x" * (wire.STATE_SIZE + 1)])
+@pytest.mark.parametrize("content", [b"", b"x" * STATE_SIZE, b"x" * (STATE_SIZE + 1)])
 def test_a_state_file_that_is_none_is_passed_over(server: FakeServer, content: bytes) -> None:
-    (server.path / wire.state_name(DEAD)).write_bytes(content)
+    (server.path / state_name(DEAD)).write_bytes(content)
     poller = StateFilePoller()
     state = poller.state([server.process])
     assert state is not None
@@ -288,7 +290,7 @@ def test_the_last_viewer_removes_what_an_ended_server_could_not(base: Path) -> N
     directories.close()
     assert server.path.exists(), "its state file is evidence"
     directories.scan([])
-    (server.path / wire.state_name(server.process)).unlink()
+    (server.path / state_name(server.process)).unlink()
     (directory,) = _opened(server)
     directory.remove_if_left()
     directory.close()

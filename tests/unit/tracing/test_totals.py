@@ -6,28 +6,27 @@ from dataclasses import replace
 
 from support.tracewriter import LOCK, OTHER, P, Q, S, book, files, state_file
 
-from semtrace import wire
 from semtrace.tracing.state import State, fold
 from semtrace.tracing.tally import Tally
 from semtrace.tracing.traced import statistics
-from semtrace.wire.totals import COUNTED_SLOTS, TOTAL_SLOTS, Totals
+from semtrace.wire.totals import COUNTED_SLOTS, TOTAL_SLOTS, TOTALS_SIZE, Totals, decode_totals, encode_totals
 
 
 def test_totals_are_read_as_they_were_written() -> None:
     totals = Totals().plus(P, [book(acquired=5, hold_max_ns=7), book(lock=OTHER, failed=2)])
     totals = totals.plus(Q, [book(acquired=3, hold_max_ns=4)])
-    read = wire.decode_totals(wire.encode_totals(totals))
+    read = decode_totals(encode_totals(totals))
     assert read == totals
     assert (read.locks[LOCK].acquired, read.locks[LOCK].hold_max_ns, read.locks[OTHER].failed) == (8, 7, 2)
     assert read.counted == (P, Q)
 
 
 def test_what_is_no_totals_file_is_not_read() -> None:
-    data = wire.encode_totals(Totals().plus(P, [book()]))
-    assert wire.decode_totals(data[:-1]) is None
-    assert wire.decode_totals(bytes(len(data))) is None
+    data = encode_totals(Totals().plus(P, [book()]))
+    assert decode_totals(data[:-1]) is None
+    assert decode_totals(bytes(len(data))) is None
     too_many = data[:16] + (TOTAL_SLOTS + 1).to_bytes(8, "little") + data[24:]
-    assert wire.decode_totals(too_many) is None
+    assert decode_totals(too_many) is None
 
 
 def test_most_recently_used_locks_stay_when_there_are_too_many() -> None:
@@ -37,7 +36,7 @@ def test_most_recently_used_locks_stay_when_there_are_too_many() -> None:
     assert len(totals.locks) == TOTAL_SLOTS
     assert LOCK not in totals.locks
     assert len(totals.counted) == COUNTED_SLOTS
-    assert len(wire.encode_totals(totals)) == wire.TOTALS_SIZE
+    assert len(encode_totals(totals)) == TOTALS_SIZE
 
 
 def test_process_in_totals_counts_once_for_early_and_late_viewers() -> None:

@@ -10,7 +10,7 @@ from support.tracewriter import LOCK, SITE, P, Q, S, book, files, record, state_
 from semtrace.model import DeadHolder, Holder, LastHolder, Lock, LockState, Waiter
 from semtrace.tracing.state import State, fold
 from semtrace.tracing.traced import refine, tracing
-from semtrace.wire import EventType
+from semtrace.wire.event import EventType
 
 NOW = 100 * S
 
