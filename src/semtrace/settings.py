@@ -98,7 +98,7 @@ def as_json() -> dict[str, Any]:
                 "value": getattr(settings, each.name),
                 "from": "file" if each.name in (table or {}) else "default",
             }
-            for each in fields(Settings)
+            for each in fields(settings)
         },
     }
 
@@ -138,7 +138,8 @@ def _can_enter(folder: Path) -> bool:
 
 def from_table(table: Mapping[str, object], where: str) -> Settings:
     """Raises UsageError, with what would be right, on unknown names and wrong kinds."""
-    known = {each.name: type(getattr(Settings(), each.name)) for each in fields(Settings)}
+    usual = Settings()
+    known = {each.name: type(getattr(usual, each.name)) for each in fields(usual)}
     given: dict[str, Any] = {}
     for name, value in table.items():
         if name not in known:

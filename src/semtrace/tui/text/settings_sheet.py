@@ -25,7 +25,7 @@ def settings_entries(settings: Settings) -> Iterator[Entry]:
     yield Entry("", "TOML; read when semtrace starts. For instance:", "dim")
     yield Entry("", 'interval = 0.5\nascii = true\n[keys]\npause = ["space", "P"]', "dim")
     yield Entry("", "")
-    for each in fields(Settings):
+    for each in fields(settings):
         if each.name != "keys":
             value = getattr(settings, each.name)
             yield Entry(each.name, _text(value))
