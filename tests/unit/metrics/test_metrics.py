@@ -273,7 +273,7 @@ def test_thousands_of_workers_leave_series_and_memory_flat() -> None:
 
     def live(generations: range) -> tuple[int, int]:
         for number in generations:
-            born = tuple(snapshots.worker(500 * number + each) for each in range(500, 1000))
+            born = tuple(snapshots.worker(250 * number + each) for each in range(250, 500))
             own = [snapshots.lock(None, 1000 + 20 * number + each) for each in range(20)]
             kept = [traced(number), traced(3, 9000 + number, state="orphaned")]
             snapshot = snapshots.snapshot(*own, *kept, processes=(snapshots.processes(0)[0], *born))
