@@ -161,7 +161,7 @@ def test_a_key_in_the_page_cannot_release_unless_that_was_allowed(browser: Brows
     browser.open(served.address)
     browser.sees("seed.lock")
     browser.press("R")
-    browser.sees("this view only looks")
+    browser.sees("this view changes nothing")
 
 
 @contextlib.contextmanager

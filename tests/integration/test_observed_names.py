@@ -6,14 +6,18 @@ import contextlib
 import signal
 import socket
 import time
+from typing import Any
 
 import pytest
 from driving import INTERPRETERS, observing, target, until
 from support import PATIENCE_S, start_gunicorn, wait_until
 
+from semtrace.commands.doctor import Doctor
+from semtrace.cpython.name_walk import Walk
 from semtrace.model import LockRef, Snapshot
 from semtrace.observe.names import namebook
 from semtrace.observe.observer import Observer, settle
+from semtrace.rules import USUAL
 from semtrace.servers.discovery import server_of
 
 NEWEST = INTERPRETERS[list(INTERPRETERS)[-1]]
@@ -158,3 +162,22 @@ def test_names_that_nobody_asks_for_yet_are_read_once_something_waits() -> None:
             t.do("a", "lock.acquire()")
             t.send("b", "lock.acquire()")
             until(observer, lambda snapshot: None not in names(snapshot))
+
+
+def test_doctor_sees_a_lock_that_each_worker_made_though_its_first_walk_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: set[int] = set()
+    walk = namebook.walk
+
+    def walk_at_second_try(pid: int, *arguments: Any, **options: Any) -> Walk:
+        again = pid in failed
+        failed.add(pid)
+        return walk(pid, *arguments, **options) if again else Walk(reason="the program was about to start")
+
+    monkeypatch.setattr(namebook, "walk", walk_at_second_try)
+    with target(NEWEST) as t:
+        t.fork("a", "b")
+        t.do("a", "alike = mp.Lock()")
+        t.do("b", "alike = mp.Lock()")
+        with contextlib.closing(Doctor(server_of(t.root), USUAL, stacks=False)) as patient:
+            diagnosis = patient.watch(0.3)
+    assert "unshared-lock" in {finding.code for finding in diagnosis.snapshot.findings}

@@ -163,3 +163,88 @@ def _roles(pid: int) -> Counter[str]:
     except NoServer:  # Debian's uWSGI has not loaded its Python yet
         return Counter()
     return Counter(member.role for member in Tree(server).refresh())
+
+
+MANAGING = """
+import multiprocessing, signal, sys, threading, time
+from multiprocessing.managers import SyncManager
+
+class Own(SyncManager):
+    pass
+
+def idle():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    manager = Own(ctx=context)
+    manager.start()
+    children = [context.Process(target=idle, daemon=True) for _ in range(2)]
+    for child in children:
+        child.start()
+    print(manager._process.pid, *(child.pid for child in children), flush=True)
+    sys.stdin.read()
+"""
+
+
+HELPERS = {"fork": (), "spawn": ("resource-tracker",), "forkserver": ("resource-tracker", "forkserver")}
+
+
+@pytest.mark.parametrize("method", HELPERS)
+def test_process_of_a_manager_is_no_worker(method: str, tmp_path: Path) -> None:
+    """Not even next to workers that ignore INT and have several threads, as it does."""
+    script = tmp_path / "managing.py"
+    script.write_text(MANAGING)
+    with start(sys.executable, str(script), method, stdin_open=True) as (popen, log):
+        manager, *_ = map(int, wait_until(lambda: len(log.read_text().split()) == 3 and log.read_text().split()))
+        wait_until(lambda: _roles(popen.pid)["manager"], what="the manager", pause=0.1)
+        listing = listing_of(discovery.server_of(popen.pid))
+        roles = {each.pid: each.role for each in listing.processes}
+        assert roles[manager] == "manager"
+        assert Counter(roles.values()) == {"process": 3, "manager": 1, **dict.fromkeys(HELPERS[method], 1)}
+        assert listing.health is None or len(listing.health.line.workers) == 2
+
+
+APP = """
+import multiprocessing, sys, time
+
+async def app(scope, receive, send):
+    pass
+
+def idle():
+    time.sleep(600)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("fork").Process(target=idle, daemon=True).start()
+    multiprocessing.get_context("spawn").Process(target=idle, daemon=True).start()
+    import uvicorn
+    if sys.argv[1] == "serve":
+        uvicorn.run("serving:app", uds=sys.argv[2], workers=2)
+    else:
+        import signal
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
+        print("ready", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_script_that_calls_uvicorn_is_one_with_its_workers(tmp_path: Path) -> None:
+    """Its other children are none of uvicorn's."""
+    pytest.importorskip("uvicorn")
+    (tmp_path / "serving.py").write_text(APP)
+    with start(sys.executable, "serving.py", "serve", f"{tmp_path}/s", cwd=tmp_path) as (popen, _):
+        wait_until(lambda: _roles(popen.pid) == {"master": 1, "worker": 2, "process": 2}, what="workers", pause=0.1)
+        server = _found(popen.pid)
+        assert server is not None
+        assert (server.kind, server.title, server.bind) == ("uvicorn", f"serving.py serve {tmp_path}/s", server.bind)
+        assert server.version is not None
+
+
+def test_script_that_only_imports_uvicorn_is_a_python(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    (tmp_path / "serving.py").write_text(APP)
+    with start(sys.executable, "serving.py", "idle", cwd=tmp_path, stdin_open=True) as (popen, log):
+        wait_until(lambda: "ready" in log.read_text(), what="the script")
+        assert discovery.server_of(popen.pid).kind == "python"

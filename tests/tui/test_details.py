@@ -180,7 +180,7 @@ def test_while_paused_a_stack_that_was_read_later_is_said_to_be_later() -> None:
         source.show(turned(205.0, 4711, 4713, 195.0))
         await seen.until(lambda: seen.app.main.view_state.newest.monotonic_s == 205.0, "the picture")  # type: ignore[union-attr]
         await seen.press("enter")
-        await seen.sees("read 5.0s or more after this picture, which stands still")
+        await seen.sees("read 5.0s or more after this snapshot, which stands still")
         assert seen.text.count("with lock:") == 1, "4711 held it all the time; 4712 waits no more"
 
     play(scenario, turned(200.0, 4711, 4712, 195.0), stacks=taking([]))

@@ -83,9 +83,9 @@ COMMANDS: dict[str, Command] = {
         15,
         "app.record",
     ),
-    "pause": Command(("space",), "pause", "freeze the picture; collecting goes on", 9, "app.pause"),
-    "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two pictures", 20, "app.slower"),
-    "faster": Command(("minus",), "faster", "a shorter time between two pictures", 20, "app.faster"),
+    "pause": Command(("space",), "pause", "keep this snapshot; collecting goes on", 9, "app.pause"),
+    "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two snapshots", 20, "app.slower"),
+    "faster": Command(("minus",), "faster", "a shorter time between two snapshots", 20, "app.faster"),
     "about": Command(("i",), "about", "what the screens show, and the story of a demo", 14, "app.view('about')"),
     "dismiss": Command(
         ("X",), "dismiss", "dismiss the line that explains the screen, for good", 20, "hide_introduction"

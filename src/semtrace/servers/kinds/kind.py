@@ -11,6 +11,7 @@ from semtrace.linux.process import Stat
 from semtrace.model import ProcessId, Role, Server
 from semtrace.model.server import ServerKind
 from semtrace.servers.commandline import Invocation, invocation
+from semtrace.servers.firstthread import Function
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ class Kind:
 
     `master` returns True if the root only leads the workers. `program` is the name of an executable that is not Python.
 
+    `leads` are the functions in which the first thread of its root watches the workers, also where a script calls them.
+    Such a root handles TERM and has spawned its workers.
+
     `read_command`, `is_root` and `describe` are for a kind that needs its own code.
     """
 
@@ -90,6 +94,7 @@ class Kind:
     alone: bool = False
     listens: bool = False
     program: str | None = None
+    leads: tuple[Function, ...] = ()
     master: Callable[[Relative], bool] = lambda root: True
     read_command: Callable[[Sequence[str]], tuple[str, ...] | None] | None = None
     is_root: Callable[[Stat], bool] | None = None

@@ -136,7 +136,7 @@ def bare_title(name: str) -> list[Item]:
 
 def ended_banner(snapshot: Snapshot) -> str:
     ran = age(snapshot.taken_at - snapshot.server.started_at)
-    return f"{ENDED} Server ended at {clock(snapshot)}: its last picture. It ran {ran}{_left_behind(snapshot.locks)}."
+    return f"{ENDED} Server ended at {clock(snapshot)}: its last snapshot. It ran {ran}{_left_behind(snapshot.locks)}."
 
 
 def failed_child(view_state: ViewState) -> str:
@@ -156,7 +156,7 @@ def state_banner(view_state: ViewState, shows_pause: bool) -> tuple[str, str]:
     parts = []
     if shown is not None and view_state.paused and shows_pause:
         ended = "; the server has ended meanwhile" if newest and not newest.alive else ", collecting goes on"
-        parts.append(f"{PAUSED} PAUSED: the picture of {clock(shown)} stands still{ended}.")
+        parts.append(f"{PAUSED} PAUSED: the snapshot of {clock(shown)} stands still{ended}.")
     if shown is not None and view_state.trouble is not None:
         parts.append(failed_banner(view_state.trouble))
     return " ".join(parts), "badge" if parts and view_state.trouble is None else "banner" if parts else ""
