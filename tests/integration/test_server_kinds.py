@@ -208,43 +208,63 @@ def test_process_of_a_manager_is_no_worker(method: str, tmp_path: Path) -> None:
 
 
 APP = """
-import multiprocessing, sys, time
+import multiprocessing, os, signal, sys, time
 
 async def app(scope, receive, send):
-    pass
+    while (await receive())["type"] != "lifespan.shutdown":
+        await send({"type": "lifespan.startup.complete"})
 
 def idle():
     time.sleep(600)
 
+def uvicorn(path):
+    import uvicorn
+    uvicorn.run("serving:app", uds=path, workers=2)
+
+def hypercorn(path):
+    from hypercorn.config import Config
+    from hypercorn.run import run
+    config = Config()
+    config.application_path, config.bind, config.workers = "serving:app", ["unix:" + path], 2
+    run(config)
+
+def granian(path):
+    from pathlib import Path
+    from granian import Granian
+    Granian("serving:app", uds=Path(path), workers=2, interface="asgi").serve()
+
+def idly(path):
+    import granian, hypercorn.run, uvicorn
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
+    print("ready", flush=True)
+    sys.stdin.read()
+
 if __name__ == "__main__":
     multiprocessing.get_context("fork").Process(target=idle, daemon=True).start()
     multiprocessing.get_context("spawn").Process(target=idle, daemon=True).start()
-    import uvicorn
-    if sys.argv[1] == "serve":
-        uvicorn.run("serving:app", uds=sys.argv[2], workers=2)
-    else:
-        import signal
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
-        print("ready", flush=True)
-        sys.stdin.read()
+    globals()[sys.argv[1]](sys.argv[2])
 """
 
 
-def test_script_that_calls_uvicorn_is_one_with_its_workers(tmp_path: Path) -> None:
-    """Its other children are none of uvicorn's."""
-    pytest.importorskip("uvicorn")
+@pytest.mark.parametrize("kind", ["uvicorn", "hypercorn", "granian"])
+def test_script_that_calls_a_server_is_one_with_its_workers(kind: str, tmp_path: Path) -> None:
+    """Its other children are none of the server's."""
+    pytest.importorskip(kind)
     (tmp_path / "serving.py").write_text(APP)
-    with start(sys.executable, "serving.py", "serve", f"{tmp_path}/s", cwd=tmp_path) as (popen, _):
-        wait_until(lambda: _roles(popen.pid) == {"master": 1, "worker": 2, "process": 2}, what="workers", pause=0.1)
+    with start(sys.executable, "serving.py", kind, f"{tmp_path}/s", cwd=tmp_path) as (popen, log):
+        try:
+            wait_until(lambda: _roles(popen.pid) == {"master": 1, "worker": 2, "process": 2}, what="them", pause=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it says {log.read_text()[-2000:]}") from None
         server = _found(popen.pid)
         assert server is not None
-        assert (server.kind, server.title, server.bind) == ("uvicorn", f"serving.py serve {tmp_path}/s", server.bind)
+        assert server.kind == kind
         assert server.version is not None
 
 
-def test_script_that_only_imports_uvicorn_is_a_python(tmp_path: Path) -> None:
-    pytest.importorskip("uvicorn")
+def test_script_that_only_imports_servers_is_a_python(tmp_path: Path) -> None:
+    pytest.importorskip("granian")
     (tmp_path / "serving.py").write_text(APP)
-    with start(sys.executable, "serving.py", "idle", cwd=tmp_path, stdin_open=True) as (popen, log):
+    with start(sys.executable, "serving.py", "idly", "-", cwd=tmp_path, stdin_open=True) as (popen, log):
         wait_until(lambda: "ready" in log.read_text(), what="the script")
         assert discovery.server_of(popen.pid).kind == "python"

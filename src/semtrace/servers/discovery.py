@@ -129,13 +129,14 @@ _MOST_OF_COMMAND = 1 << 14
 def _kind_of_script(stat: Stat, wanted: Collection[Kind]) -> Kind | None:
     """Return the kind of server that a script has started by a call, by the function that its first thread is in.
 
-    That is read from memory, so only of the few processes that handle TERM and have spawned a child.
+    That is read from memory, so only of the few processes that handle TERM and have a child that runs their program.
     """
     pid = stat.id.pid
     status = program.read_status(pid) if wanted else None
     if status is None or not status.catches(Signals.SIGTERM) or not processes.is_interpreter(_program(pid)):
         return None
-    if not any(program.is_spawned(processes.cmdline(child)) for child in islice(children(stat), _MOST_CHILDREN)):
+    below = filter(None, map(read_stat, islice(children(stat), _MOST_CHILDREN)))
+    if not any(related(child, stat) for child in below):
         return None
     return next((kind for kind in wanted if runs_any(pid, kind.leads)), None)
 

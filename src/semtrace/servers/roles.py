@@ -108,7 +108,9 @@ class KindRoles:
         root = self._settled.get(self._server.id)
         if self._kind is None or root is None or self._roles[self._server.id] != "master":
             return "process"
-        return self._kind.role(process, Family(root, leader.id, self._roles[leader.id], siblings))
+        role = self._kind.role(process, Family(root, leader.id, self._roles[leader.id], siblings))
+        by_script = bool(self._kind.leads) and self._kind.given(root.command) is None
+        return "process" if role == "worker" and by_script and not self._kind.works(process) else role
 
     def _relative(self, stat: Stat) -> Relative:
         """Read a process until it is old enough to stay as it is. A root is what it was when it was found."""

@@ -9,30 +9,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from signal import Signals
 
-from semtrace.model import Role
 from semtrace.servers.commandline import application_in, number
-from semtrace.servers.kinds.kind import Family, Form, Kind, Relative
+from semtrace.servers.kinds.kind import Form, Kind, Relative
 
 
 def _several(arguments: Sequence[str]) -> bool:
     return (number(arguments, "--workers") or 1) > 1 or "--reload" in arguments
 
 
-def _role(process: Relative, family: Family) -> Role:
-    """A script may have started other processes too. A worker is spawned, and handles TERM (uvicorn/server.py)."""
-    if not family.of_root:
-        return "process"
-    by_script = UVICORN.arguments(family.root.command) is None
-    return "process" if by_script and (process.forked or not process.catches(Signals.SIGTERM)) else "worker"
+def _works(process: Relative) -> bool:
+    """It is spawned, and handles TERM (uvicorn/server.py)."""
+    return not process.forked and process.catches(Signals.SIGTERM)
 
 
 UVICORN = Kind(
     name="uvicorn",
     distribution="uvicorn",
     forms=(Form(frozenset({"uvicorn"}), frozenset({"uvicorn", "uvicorn.main"})),),
-    role=_role,
     several=_several,
     application=application_in,
     listens=True,
     leads=(("/uvicorn/supervisors/multiprocess.py", "run"), ("/uvicorn/supervisors/basereload.py", "run")),
+    works=_works,
 )
