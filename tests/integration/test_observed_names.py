@@ -174,6 +174,7 @@ def test_doctor_sees_a_lock_that_each_worker_made_though_its_first_walk_failed(m
         return walk(pid, *arguments, **options) if again else Walk(reason="the program was about to start")
 
     monkeypatch.setattr(namebook, "walk", walk_at_second_try)
+    monkeypatch.setattr(namebook, "_RETRY_S", 5.0)  # by then the search for owners has ended, which doctor waits for
     with target(NEWEST) as t:
         t.fork("a", "b")
         t.do("a", "alike = mp.Lock()")
