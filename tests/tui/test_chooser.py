@@ -61,12 +61,12 @@ def test_no_word_of_a_server_commands_the_terminal() -> None:
 def test_the_list_can_be_filtered_and_its_footer_says_what_its_keys_do() -> None:
     async def go() -> None:
         async with looking(fakes.Script(fakes.picture()), servers=THREE) as seen:
-            await seen.sees("Enter open it", "/ filter", "Esc q quit")
+            await seen.sees("Enter open", "/ filter", "Esc q quit")
             assert "? help" not in seen.text
             await seen.press("slash", *"third", "enter")
             await seen.misses("other.wsgi:app")
             await seen.press("question_mark", "f", "S", "R", "space", "1")
-            await seen.sees("third:app", "Enter open it")
+            await seen.sees("third:app", "Enter open")
             await seen.press("escape")
             await seen.sees("other.wsgi:app")
             await seen.press("slash", *"third", "enter", "enter")
