@@ -41,7 +41,7 @@ NOTHING = Cell("")
 WORKERS = (
     Column("PID", 5, 7, 0, right=True),
     Column("ROLE", 7, 13, 3),
-    Column("STATE", 10, 14, 5),
+    Column("STATE", 11, 14, 5),
     Column("CPU%", 5, 6, 4, right=True),
     Column("MEM", 5, 6, 6, right=True),
     Column("AGE", 6, 6, 7, right=True),
@@ -72,7 +72,7 @@ LOCKS = (
 SERVERS = (
     Column("PID", 5, 7, 0, right=True),
     Column("APPLICATION", 16, 40, 1, cut="start"),
-    Column("HEALTH", 20, 60, 2),
+    Column("HEALTH", 36, 60, 2),
     Column("SERVER", 10, 40, 3),
     Column("BIND", 15, 30, 4, cut="words"),
     Column("UP", 6, 6, 5, right=True),
