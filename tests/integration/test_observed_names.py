@@ -12,6 +12,7 @@ import pytest
 from driving import INTERPRETERS, observing, target, until
 from support import PATIENCE_S, start_gunicorn, wait_until
 
+from semtrace.commands.check import answer_for
 from semtrace.commands.doctor import Doctor
 from semtrace.cpython.name_walk import Walk
 from semtrace.model import LockRef, Snapshot
@@ -182,3 +183,16 @@ def test_doctor_sees_a_lock_that_each_worker_made_though_its_first_walk_failed(m
         with contextlib.closing(Doctor(server_of(t.root), USUAL, stacks=False)) as patient:
             diagnosis = patient.watch(0.3)
     assert "unshared-lock" in {finding.code for finding in diagnosis.snapshot.findings}
+
+
+def test_check_names_the_lock_that_is_orphaned() -> None:
+    """It walks no modules before something is found, and that is found before they are read."""
+    with target() as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.block("b", "lock")
+        t.kill("a")
+        answer = answer_for(server_of(t.root), USUAL)
+    assert answer.line.verdict == "orphaned"
+    assert answer.line.finding is not None
+    assert [lock.name for lock in answer.line.finding.locks] == ["__main__.lock"]

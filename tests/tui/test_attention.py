@@ -16,9 +16,11 @@ from semtrace.reports.stacks import stack_lines
 from semtrace.timelines.timeline import Timeline
 from semtrace.tui.child import Child
 from semtrace.tui.remembered import Order, Remembered
+from semtrace.tui.state import ViewState
 from semtrace.tui.text import rows
 from semtrace.tui.text.attention import Flags, age_style, lock_attention, worker_attention
 from semtrace.tui.text.grid import Arrangement, Cell, Column, Row, arrange, content_widths, fit
+from semtrace.tui.text.header import failed_child
 from semtrace.tui.text.help import COLUMN_MEANINGS
 from semtrace.tui.text.line import clip_words
 from semtrace.tui.text.marks import Marks
@@ -226,3 +228,17 @@ def test_a_click_on_a_hint_in_a_title_does_it() -> None:
         await seen.misses("hidden (a)")
 
     play(scenario, picture())
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("[2026-11-28 10:58:06 +0000] [13909] [ERROR] Can't connect to x", "line: Can't connect to x"),
+        ("[only]", "line: [only]"),
+    ],
+)
+def test_last_line_of_a_failed_server_has_no_time_before_it(output: str, said: str) -> None:
+    child = FakeChild()
+    child.running = False
+    state = ViewState(picture().server, child=child, last_output=output)
+    assert failed_child(state).endswith(said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -134,6 +135,10 @@ def bare_title(name: str) -> list[Item]:
     return [_name(name)]
 
 
+# `[2026-11-28 10:58:06 +0000] [13909] [ERROR] `, which would leave no room for what was written.
+_LOG_PREFIX = re.compile(r"(\[[^\]]*\] ?)+")
+
+
 def ended_banner(snapshot: Snapshot) -> str:
     ran = age(snapshot.taken_at - snapshot.server.started_at)
     return f"{ENDED} Server ended at {clock(snapshot)}: its last snapshot. It ran {ran}{_left_behind(snapshot.locks)}."
@@ -144,7 +149,8 @@ def failed_child(view_state: ViewState) -> str:
     child = view_state.child
     if child is None or child.running or not child.exit_code:
         return ""
-    last = f". Its last line: {clean(view_state.last_output)}" if view_state.last_output else ""
+    said = clean(view_state.last_output)
+    last = f". Its last line: {_LOG_PREFIX.sub('', said) or said}" if said else ""
     return f"{ENDED} The server ended with exit code {child.exit_code}{last}"
 
 
