@@ -348,7 +348,7 @@ def test_what_is_removed_while_it_is_looked_at_is_no_doubt(
 def test_a_directory_that_may_not_be_looked_at_is_said_not_to_have_been(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = leaks.find(str(tmp_path / "file"))
-    assert (found.names, found.problems[0].what) == (None, "look into its /dev/shm")
+    assert (found.names, found.problems[0].what) == (None, "read its /dev/shm")
     assert leaks.find(str(tmp_path / "none")) == leaks.Leaks(())
 
 

@@ -31,7 +31,7 @@ class Helpers:
     def __init__(self, root: ProcessId) -> None:
         self._root = root
         self._roles: dict[ProcessId, Role] = {}
-        self._due_s: dict[ProcessId, float] = {}  # when to ask again, for those that were asked in vain
+        self._due_s: dict[ProcessId, float] = {}  # when to ask again, for those that had none
         self.unsettled = False
 
     def of(self, process: ProcessId) -> Role | None:

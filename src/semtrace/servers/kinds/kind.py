@@ -79,7 +79,7 @@ class Kind:
     `master` returns True if the root only leads the workers. `program` is the name of an executable that is not Python.
 
     `leads` are the functions in which the first thread of its root watches the workers, also where a script calls them.
-    Such a root handles TERM. A script may have started other processes too: `works` tells its workers from these.
+    Such a root handles TERM. A script may have started other processes too: `works` is True for its workers only.
 
     `read_command`, `is_root` and `describe` are for a kind that needs its own code.
     """

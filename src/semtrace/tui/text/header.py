@@ -149,8 +149,8 @@ def failed_child(view_state: ViewState) -> str:
     child = view_state.child
     if child is None or child.running or not child.exit_code:
         return ""
-    said = clean(view_state.last_output)
-    last = f". Its last line: {_LOG_PREFIX.sub('', said) or said}" if said else ""
+    output = clean(view_state.last_output)
+    last = f". Its last line: {_LOG_PREFIX.sub('', output) or output}" if output else ""
     return f"{ENDED} The server ended with exit code {child.exit_code}{last}"
 
 
