@@ -182,12 +182,12 @@ def test_who_held_an_orphan_last_is_in_its_row_its_sentence_and_its_details() ->
 def test_no_key_but_s_stops_a_server_of_ours(key: str) -> None:
     async def scenario(seen: Looking, source: Script) -> None:
         await seen.press("q")
-        await seen.sees("What becomes of it?")
+        await seen.sees("Stop it or leave it running?")
         await seen.press(key)
         await seen.sees("Workers")
         assert seen.app.return_value is None
         await seen.press("f10")
-        await seen.sees("What becomes of it?")
+        await seen.sees("Stop it or leave it running?")
 
     play(scenario, picture(), child=FakeChild())
 

@@ -46,7 +46,7 @@ class Listing:
 def configure(command: Parser) -> None:
     command.explain(
         "Lists the servers: gunicorn, uWSGI, uvicorn, hypercorn, granian, celery, dramatiq, huey, rq, django-q, and "
-        "other Python programs of which at least two processes share a semaphore. Health comes from a short check: "
+        "other Python programs in which at least two processes share a semaphore. Health comes from a short check: "
         "semtrace check PID checks for longer.",
         "semtrace ps  each with its workers, as a table",
         "semtrace ps --json  for programs",

@@ -42,7 +42,7 @@ def _holders(gap: NotChecked) -> str:
 def _tasks(gap: NotChecked) -> str:
     loops = counted(gap.count, "process has", "processes have")
     return (
-        f"the tasks of asyncio, of which {loops} an event loop: tasks that wait for each other, or for a future that "
+        f"the tasks of asyncio ({loops} an event loop): tasks that wait for each other, or for a future that "
         "nobody sets, look idle; only waits for asyncio locks with a name are checked"
     )
 

@@ -98,7 +98,7 @@ COMMANDS: dict[str, Command] = {
         "app.command_palette",
         priority=False,
     ),
-    "back": Command(("escape", "b"), "back", "out of a filter, a sheet; then to the list of servers, if several", 10),
+    "back": Command(("escape", "b"), "back", "out of a filter, a sheet; then to the list of servers, if several", 1),
     "play": Command(("space",), "play", "play, or stand still", 1, "app.pause", where="recording"),
     "play_slower": Command(("less_than_sign",), "slower", "play more slowly", 9, "app.speed(-1)", where="recording"),
     "play_faster": Command(
