@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,7 @@ async def photograph(pid: int, shot: Shot) -> str:
         [server],
         lambda: [server],
         lambda each: Observer(each, trace_source=Follower()),
-        settings=Settings(interval=0.1),
+        settings=Settings(),
         tools=Tools(release=lambda server, lock: (), stacks=stacks),  # the key is told, and never pressed
         colours="many",
     )
@@ -96,7 +97,17 @@ async def photograph(pid: int, shot: Shot) -> str:
         await pilot.press(*shot.keys)
         if "enter" in shot.keys:
             await pilot.pause(1.0)  # the stacks are read
-        return without_fonts(app.export_screenshot(title="semtrace"))
+        return of_a_usual_place(without_fonts(app.export_screenshot(title="semtrace")))
+
+
+def of_a_usual_place(svg: str) -> str:
+    """Show paths as if the demo lay in /srv. A text keeps its length, to which it would be stretched otherwise."""
+
+    def padded(found: re.Match[str]) -> str:
+        lost = len(str(ROOT)) - len("/srv")
+        return found[0].replace(str(ROOT), "/srv") + "&#160;" * lost * found[0].count(str(ROOT))
+
+    return re.sub(r"(?<=>)[^<>]*(?=</text>)", padded, svg)
 
 
 def _ready(snapshot: Snapshot | None, code: str) -> bool:

@@ -72,7 +72,9 @@ COMMANDS: dict[str, Command] = {
         ("L",), "layout", "another layout of the panes: which come first, and which are shown; it is kept", 14
     ),
     "output": Command(("o",), "output", "show or hide the output of a server started by semtrace run", 9),
-    "copy": Command(("y",), "copy", "copy the row, in a sheet its text (OSC 52: also through ssh)", 11, "app.copy"),
+    "copy": Command(
+        ("y",), "copy", "copy the row; in a sheet or the timeline its text (OSC 52: also through ssh)", 11, "app.copy"
+    ),
     "save": Command(
         ("S",), "save", "save the screen as SVG and the snapshot as JSON, and say in which folder", 15, "app.save"
     ),
