@@ -19,6 +19,7 @@ from staging import staged  # noqa: E402
 
 from demo_app.scenarios import SCENARIOS, Scenario  # noqa: E402
 from semtrace.model import Snapshot  # noqa: E402
+from semtrace.observe.acquires import acquired_at  # noqa: E402
 from semtrace.observe.observer import Observer  # noqa: E402
 from semtrace.observe.pyspy import take  # noqa: E402
 from semtrace.servers.discovery import server_of  # noqa: E402
@@ -81,7 +82,8 @@ async def photograph(pid: int, shot: Shot) -> str:
         lambda: [server],
         lambda each: Observer(each, trace_source=Follower()),
         settings=Settings(),
-        tools=Tools(release=lambda server, lock: (), stacks=stacks),  # the key is told, and never pressed
+        # The key of `release` is shown, and never pressed.
+        tools=Tools(release=lambda server, lock: (), stacks=stacks, acquired_at=acquired_at),
         colours="many",
     )
     async with app.run_test(size=SIZE) as pilot:

@@ -13,6 +13,7 @@ from tui.looking import Looking, looking
 
 from semtrace.model import Frame, Snapshot
 from semtrace.reports.stacks import stack_lines
+from semtrace.rules.headline import headline
 from semtrace.timelines.timeline import Timeline
 from semtrace.tui.child import Child
 from semtrace.tui.remembered import Order, Remembered
@@ -20,9 +21,9 @@ from semtrace.tui.state import ViewState
 from semtrace.tui.text import rows
 from semtrace.tui.text.attention import Flags, age_style, lock_attention, worker_attention
 from semtrace.tui.text.grid import Arrangement, Cell, Column, Row, arrange, content_widths, fit
-from semtrace.tui.text.header import failed_child
+from semtrace.tui.text.header import failed_child, verdict_line
 from semtrace.tui.text.help import COLUMN_MEANINGS
-from semtrace.tui.text.line import clip_words
+from semtrace.tui.text.line import clip_words, text_of
 from semtrace.tui.text.marks import Marks
 from semtrace.tui.text.minute import Minutes
 from semtrace.tui.text.threads import threaded, two_threads, with_threads, with_two_threads
@@ -242,3 +243,10 @@ def test_last_line_of_a_failed_server_has_no_time_before_it(output: str, said: s
     child.running = False
     state = ViewState(picture().server, child=child, last_output=output)
     assert failed_child(state).endswith(said)
+
+
+def test_verdict_of_a_narrow_screen_keeps_the_pid() -> None:
+    taken = lock(101, name="myapp.a_lock_with_a_long_name", state="orphaned", waiters=(waiter(4711),))
+    snapshot = picture([taken], findings=(finding("orphaned-lock", lock=sem(101), name="myapp." + "x" * 60),))
+    line = text_of(verdict_line(headline(snapshot), snapshot.server, snapshot, 60))
+    assert f"pid {snapshot.server.pid}" in line

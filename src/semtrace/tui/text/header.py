@@ -67,11 +67,14 @@ def headline_line(answer: Headline, server: Server, snapshot: Snapshot, gauge: G
 
 
 def verdict_line(answer: Headline, server: Server, snapshot: Snapshot, width: int) -> Line:
-    """Return the verdict with the server's name and PID, for the screens that show no more about it."""
+    """Return the verdict with the server's name and PID, for the screens that show no more about it.
+
+    A long verdict is cut for the PID, which commands ask for; the name has to go.
+    """
     name, pid = _identity(server, snapshot)[1:3]
     room = max(width - GAP - 2 - width_of(pid.line), 0)
     verdict = Span(clip(headline_text(answer), room), f"{VERDICTS[answer.verdict]} @findings")
-    return spread([Item(0, (verdict,))], [name._replace(order=1), pid._replace(order=2)], width, GAP)
+    return spread([Item(0, (verdict,))], [name._replace(order=2), pid._replace(order=1)], width, GAP)
 
 
 def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: int, alone: bool = True) -> Line:
