@@ -98,7 +98,7 @@ async def photograph(pid: int, shot: Shot) -> str:
         await until(lambda: app.main is not None and _ready(app.main.snapshot, shot.code))
         await pilot.press(*shot.keys)
         if "enter" in shot.keys:
-            await pilot.pause(1.0)  # the stacks are read
+            await pilot.pause(6.0)  # the stacks are read, and the lines of the acquires
         return of_a_usual_place(without_fonts(app.export_screenshot(title="semtrace")))
 
 
