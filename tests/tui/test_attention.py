@@ -24,6 +24,7 @@ from semtrace.tui.text.grid import Arrangement, Cell, Column, Row, arrange, cont
 from semtrace.tui.text.header import failed_child, verdict_line
 from semtrace.tui.text.help import COLUMN_MEANINGS
 from semtrace.tui.text.line import clip_words, text_of
+from semtrace.tui.text.lock_entries import lock_entries
 from semtrace.tui.text.marks import Marks
 from semtrace.tui.text.minute import Minutes
 from semtrace.tui.text.threads import threaded, two_threads, with_threads, with_two_threads
@@ -250,3 +251,11 @@ def test_verdict_of_a_narrow_screen_keeps_the_pid() -> None:
     snapshot = picture([taken], findings=(finding("orphaned-lock", lock=sem(101), name="myapp." + "x" * 60),))
     line = text_of(verdict_line(headline(snapshot), snapshot.server, snapshot, 60))
     assert f"pid {snapshot.server.pid}" in line
+
+
+def test_sheet_of_a_lock_that_is_held_for_long_is_not_green() -> None:
+    def styles(since_s: float) -> set[str]:
+        taken = lock(101, name="myapp.lock", state="held", holders=(holder(4711, since_s),))
+        return {entry.style for entry in lock_entries(taken, picture([taken]))} & {"held", "old"}
+
+    assert (styles(1.0), styles(400.0)) == ({"held"}, {"old"})
