@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from staging import staged  # noqa: E402
 
 from demo_app.scenarios import SCENARIOS, Scenario  # noqa: E402
 from semtrace.model import Snapshot  # noqa: E402
+from semtrace.observe.acquires import acquired_at  # noqa: E402
 from semtrace.observe.observer import Observer  # noqa: E402
 from semtrace.observe.pyspy import take  # noqa: E402
 from semtrace.servers.discovery import server_of  # noqa: E402
@@ -79,8 +81,9 @@ async def photograph(pid: int, shot: Shot) -> str:
         [server],
         lambda: [server],
         lambda each: Observer(each, trace_source=Follower()),
-        settings=Settings(interval=0.1),
-        tools=Tools(release=lambda server, lock: (), stacks=stacks),  # the key is told, and never pressed
+        settings=Settings(),
+        # The key of `release` is shown, and never pressed.
+        tools=Tools(release=lambda server, lock: (), stacks=stacks, acquired_at=acquired_at),
         colours="many",
     )
     async with app.run_test(size=SIZE) as pilot:
@@ -95,8 +98,18 @@ async def photograph(pid: int, shot: Shot) -> str:
         await until(lambda: app.main is not None and _ready(app.main.snapshot, shot.code))
         await pilot.press(*shot.keys)
         if "enter" in shot.keys:
-            await pilot.pause(1.0)  # the stacks are read
-        return without_fonts(app.export_screenshot(title="semtrace"))
+            await pilot.pause(6.0)  # the stacks are read, and the lines of the acquires
+        return of_a_usual_place(without_fonts(app.export_screenshot(title="semtrace")))
+
+
+def of_a_usual_place(svg: str) -> str:
+    """Show paths as if the demo lay in /srv. A text keeps its length, to which it would be stretched otherwise."""
+
+    def padded(found: re.Match[str]) -> str:
+        lost = len(str(ROOT)) - len("/srv")
+        return found[0].replace(str(ROOT), "/srv") + "&#160;" * lost * found[0].count(str(ROOT))
+
+    return re.sub(r"(?<=>)[^<>]*(?=</text>)", padded, svg)
 
 
 def _ready(snapshot: Snapshot | None, code: str) -> bool:

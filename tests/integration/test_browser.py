@@ -161,7 +161,7 @@ def test_key_in_the_page_releases_only_if_allowed(browser: Browser, served: Serv
     browser.open(served.address)
     browser.sees("seed.lock")
     browser.press("R")
-    browser.sees("this view only looks")
+    browser.sees("this view changes nothing")
 
 
 @contextlib.contextmanager

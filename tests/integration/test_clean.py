@@ -348,7 +348,7 @@ def test_semaphore_removed_during_the_check_raises_no_doubt(
 def test_unreadable_directory_is_reported_as_not_searched(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     found = leaks.find(str(tmp_path / "file"))
-    assert (found.names, found.problems[0].what) == (None, "look into its /dev/shm")
+    assert (found.names, found.problems[0].what) == (None, "read its /dev/shm")
     assert leaks.find(str(tmp_path / "none")) == leaks.Leaks(())
 
 

@@ -174,3 +174,12 @@ def test_holder_is_asked_again_while_a_client_sleeps(
     (tmp_path / "go").touch()
     swapped = [{one: [other]} for one, other in (pair, pair[::-1])]
     wait_until(lambda: holders(program.observer.snapshot()) in swapped, what="the next holder")
+
+
+@pytest.mark.parametrize("version", SOME)
+@pytest.mark.parametrize("case", ["rlock", "network"])
+def test_process_of_a_manager_has_its_role(version: str, case: str, clients: Callable[[str, str], Clients]) -> None:
+    """Also that of a SyncManager with an address."""
+    shown = clients(version, case)
+    processes = {each.pid: each.role for each in shown.seen()[0].processes}
+    assert {pid for pid, role in processes.items() if role == "manager"} == {shown.manager}

@@ -6,14 +6,19 @@ import contextlib
 import signal
 import socket
 import time
+from typing import Any
 
 import pytest
 from support import PATIENCE_S, start_gunicorn, wait_until
 from support.targets import INTERPRETERS, observing, target, until
 
+from semtrace.commands.check import answer_for
+from semtrace.commands.doctor import Doctor
+from semtrace.cpython.name_walk import Walk
 from semtrace.model import LockRef, Snapshot
 from semtrace.observe.names import namebook
 from semtrace.observe.observer import Observer, settle
+from semtrace.rules import USUAL
 from semtrace.servers.discovery import server_of
 
 NEWEST = INTERPRETERS[list(INTERPRETERS)[-1]]
@@ -158,3 +163,36 @@ def test_deferred_names_are_read_once_something_waits() -> None:
             t.do("a", "lock.acquire()")
             t.send("b", "lock.acquire()")
             until(observer, lambda snapshot: None not in names(snapshot))
+
+
+def test_doctor_sees_a_lock_that_each_worker_made_though_its_first_walk_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: set[int] = set()
+    walk = namebook.walk
+
+    def walk_at_second_try(pid: int, *arguments: Any, **options: Any) -> Walk:
+        again = pid in failed
+        failed.add(pid)
+        return walk(pid, *arguments, **options) if again else Walk(reason="the program was about to start")
+
+    monkeypatch.setattr(namebook, "walk", walk_at_second_try)
+    monkeypatch.setattr(namebook, "_RETRY_S", 5.0)  # by then the search for owners has ended, which doctor waits for
+    with target(NEWEST) as t:
+        t.fork("a", "b")
+        t.do("a", "alike = mp.Lock()")
+        t.do("b", "alike = mp.Lock()")
+        with contextlib.closing(Doctor(server_of(t.root), USUAL, stacks=False)) as patient:
+            diagnosis = patient.watch(0.3)
+    assert "unshared-lock" in {finding.code for finding in diagnosis.snapshot.findings}
+
+
+def test_check_names_the_lock_that_is_orphaned() -> None:
+    """It walks no modules before something is found, and that is found before they are read."""
+    with target() as t:
+        t.fork("a", "b")
+        t.do("a", "lock.acquire()")
+        t.block("b", "lock")
+        t.kill("a")
+        answer = answer_for(server_of(t.root), USUAL)
+    assert answer.line.verdict == "orphaned"
+    assert answer.line.finding is not None
+    assert [lock.name for lock in answer.line.finding.locks] == ["__main__.lock"]

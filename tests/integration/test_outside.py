@@ -358,7 +358,7 @@ def test_a_holder_whose_child_entered_the_container_is_not_excluded() -> None:
             assert "processes outside this container may map it" in lock["reason"]
             released = _from_inside(first, "release", entered, lock["id"], "--yes")
             assert released.returncode == 1, released
-            assert "look from the host" in released.stderr
+            assert "run semtrace on the host" in released.stderr
         finally:
             os.kill(first, signal.SIGKILL)
             holder.communicate("")

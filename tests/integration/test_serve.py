@@ -328,7 +328,7 @@ def test_nobody_writes_and_nobody_acts_unless_that_was_allowed(served: Served) -
         async with view(served) as shown:
             await shown.sees("seed.lock")
             await shown.says("stdin", "R")
-            await shown.sees("this view only looks")
+            await shown.sees("this view changes nothing")
             await shown.says("stdin", "S")
             await shown.sees("nothing is saved from this view")
 
@@ -393,7 +393,7 @@ def test_first_line_is_the_address_and_the_second_its_permissions(served: Served
     assert address == served.address
     assert address.startswith("http://127.0.0.1:")
     assert (
-        second == "  Anyone who has this address can look; nobody can act (--allow-release lets them). Ctrl-C ends it."
+        second == "  Anyone who has this address can watch; nobody can act (--allow-release lets them). Ctrl-C ends it."
     )
     assert f"ssh -L {served.host.rpartition(':')[2]}:127.0.0.1:" in third
 

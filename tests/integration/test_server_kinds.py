@@ -163,3 +163,108 @@ def _roles(pid: int) -> Counter[str]:
     except NoServer:  # Debian's uWSGI has not loaded its Python yet
         return Counter()
     return Counter(member.role for member in Tree(server).refresh())
+
+
+MANAGING = """
+import multiprocessing, signal, sys, threading, time
+from multiprocessing.managers import SyncManager
+
+class Own(SyncManager):
+    pass
+
+def idle():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    manager = Own(ctx=context)
+    manager.start()
+    children = [context.Process(target=idle, daemon=True) for _ in range(2)]
+    for child in children:
+        child.start()
+    print(manager._process.pid, *(child.pid for child in children), flush=True)
+    sys.stdin.read()
+"""
+
+
+HELPERS = {"fork": (), "spawn": ("resource-tracker",), "forkserver": ("resource-tracker", "forkserver")}
+
+
+@pytest.mark.parametrize("method", HELPERS)
+def test_process_of_a_manager_is_no_worker(method: str, tmp_path: Path) -> None:
+    """Not even next to workers that ignore INT and have several threads, as it does."""
+    script = tmp_path / "managing.py"
+    script.write_text(MANAGING)
+    with start(sys.executable, str(script), method, stdin_open=True) as (popen, log):
+        manager, *_ = map(int, wait_until(lambda: len(log.read_text().split()) == 3 and log.read_text().split()))
+        wait_until(lambda: _roles(popen.pid)["manager"], what="the manager", pause=0.1)
+        listing = listing_of(discovery.server_of(popen.pid))
+        roles = {each.pid: each.role for each in listing.processes}
+        assert roles[manager] == "manager"
+        assert Counter(roles.values()) == {"process": 3, "manager": 1, **dict.fromkeys(HELPERS[method], 1)}
+        assert listing.health is None or len(listing.health.line.workers) == 2
+
+
+APP = """
+import multiprocessing, os, signal, sys, time
+
+async def app(scope, receive, send):
+    while (await receive())["type"] != "lifespan.shutdown":
+        await send({"type": "lifespan.startup.complete"})
+
+def idle():
+    time.sleep(600)
+
+def uvicorn(path):
+    import uvicorn
+    uvicorn.run("serving:app", uds=path, workers=2)
+
+def hypercorn(path):
+    from hypercorn.config import Config
+    from hypercorn.run import run
+    config = Config()
+    config.application_path, config.bind, config.workers = "serving:app", ["unix:" + path], 2
+    run(config)
+
+def granian(path):
+    from pathlib import Path
+    from granian import Granian
+    Granian("serving:app", uds=Path(path), workers=2, interface="asgi").serve()
+
+def idly(path):
+    import granian, hypercorn.run, uvicorn
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
+    print("ready", flush=True)
+    sys.stdin.read()
+
+if __name__ == "__main__":
+    multiprocessing.get_context("fork").Process(target=idle, daemon=True).start()
+    multiprocessing.get_context("spawn").Process(target=idle, daemon=True).start()
+    globals()[sys.argv[1]](sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "hypercorn", "granian"])
+def test_script_that_calls_a_server_is_one_with_its_workers(kind: str, tmp_path: Path) -> None:
+    """Its other children are none of the server's."""
+    pytest.importorskip(kind)
+    (tmp_path / "serving.py").write_text(APP)
+    with start(sys.executable, "serving.py", kind, f"{tmp_path}/s", cwd=tmp_path) as (popen, log):
+        try:
+            wait_until(lambda: _roles(popen.pid) == {"master": 1, "worker": 2, "process": 2}, what="them", pause=0.1)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it says {log.read_text()[-2000:]}") from None
+        server = _found(popen.pid)
+        assert server is not None
+        assert server.kind == kind
+        assert server.version is not None
+
+
+def test_script_that_only_imports_servers_is_a_python(tmp_path: Path) -> None:
+    pytest.importorskip("granian")
+    (tmp_path / "serving.py").write_text(APP)
+    with start(sys.executable, "serving.py", "idly", "-", cwd=tmp_path, stdin_open=True) as (popen, log):
+        wait_until(lambda: "ready" in log.read_text(), what="the script")
+        assert discovery.server_of(popen.pid).kind == "python"

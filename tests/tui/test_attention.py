@@ -13,13 +13,18 @@ from support.screens import LiveView, live_view
 
 from semtrace.model import Frame, Snapshot
 from semtrace.reports.stacks import stack_lines
+from semtrace.rules.headline import headline
 from semtrace.timelines.timeline import Timeline
 from semtrace.tui.child import Child
 from semtrace.tui.remembered import Order, Remembered
+from semtrace.tui.state import ViewState
 from semtrace.tui.text import rows
 from semtrace.tui.text.attention import Flags, age_style, lock_attention, worker_attention
 from semtrace.tui.text.grid import Arrangement, Cell, Column, Row, arrange, content_widths, fit
+from semtrace.tui.text.header import failed_child, verdict_line
 from semtrace.tui.text.help import COLUMN_MEANINGS
+from semtrace.tui.text.line import clip_words, text_of
+from semtrace.tui.text.lock_entries import lock_entries
 from semtrace.tui.text.marks import Marks
 from semtrace.tui.text.minute import Minutes
 from semtrace.tui.text.threads import threaded, two_threads, with_threads, with_two_threads
@@ -128,6 +133,17 @@ def test_last_minute_of_a_lock_is_drawn_once_a_second() -> None:
     assert cell(303.2) != first
 
 
+def test_last_minute_of_an_old_hold_is_not_green() -> None:
+    taken = lock(101, name="myapp.lock", state="held", holders=(holder(4711, 400.0),))
+    process = worker(4711, holds=(sem(101),))
+    snapshot = picture([taken], [process])
+    minute = Cell("━" * 20, "held")
+    of_locks = [row._replace(cells=(*row.cells, minute)) for row in rows.lock_rows(snapshot, [taken], Marks(snapshot))]
+    of_workers = [row._replace(cells=(*row.cells, minute)) for row in rows.worker_rows(snapshot)]
+    assert lock_attention(of_locks, [taken], Flags(snapshot))[0].cells[-1].style == "old"
+    assert worker_attention(of_workers, [taken], Flags(snapshot))[0].cells[-1].style == "old"
+
+
 def test_threads_are_named_where_a_process_has_several() -> None:
     one = replace(holder(4711), tid=4720)
     snapshot = picture([lock(101, name="myapp.lock", state="held", holders=(one,))], [worker(4711, threads=3)])
@@ -143,7 +159,11 @@ def test_a_row_that_holds_and_waits_says_two_threads() -> None:
     snapshot = picture([mine, wanted], [process, worker(4712, holds=(sem(102),))])
     assert two_threads(process, snapshot) == "thread 4720 holds, thread 4711 waits"
     row = next(row for row in with_two_threads(rows.worker_rows(snapshot), snapshot) if row.id == pid(4711))
-    assert "myapp.b (another thread)" in [cell.text for cell in row.cells]
+    assert {"· 2 threads", "myapp.b"} <= {cell.text for cell in row.cells}
+
+
+def test_a_thread_that_has_no_room_leaves_its_process() -> None:
+    assert [clip_words("4711/4720", width) for width in (9, 8, 6, 5)] == ["4711/4720", "4711/…", "4711/…", "…4720"]
 
 
 def test_zero_takes_the_natural_order_again() -> None:
@@ -210,3 +230,32 @@ def test_a_click_on_a_hint_in_a_title_does_it() -> None:
         await seen.misses("hidden (a)")
 
     play(scenario, picture())
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("[2026-11-28 10:58:06 +0000] [13909] [ERROR] Can't connect to x", "line: Can't connect to x"),
+        ("[only]", "line: [only]"),
+    ],
+)
+def test_last_line_of_a_failed_server_has_no_time_before_it(output: str, said: str) -> None:
+    child = FakeChild()
+    child.running = False
+    state = ViewState(picture().server, child=child, last_output=output)
+    assert failed_child(state).endswith(said)
+
+
+def test_verdict_of_a_narrow_screen_keeps_the_pid() -> None:
+    taken = lock(101, name="myapp.a_lock_with_a_long_name", state="orphaned", waiters=(waiter(4711),))
+    snapshot = picture([taken], findings=(finding("orphaned-lock", lock=sem(101), name="myapp." + "x" * 60),))
+    line = text_of(verdict_line(headline(snapshot), snapshot.server, snapshot, 60))
+    assert f"pid {snapshot.server.pid}" in line
+
+
+def test_sheet_of_a_lock_that_is_held_for_long_is_not_green() -> None:
+    def styles(since_s: float) -> set[str]:
+        taken = lock(101, name="myapp.lock", state="held", holders=(holder(4711, since_s),))
+        return {entry.style for entry in lock_entries(taken, picture([taken]))} & {"held", "old"}
+
+    assert (styles(1.0), styles(400.0)) == ({"held"}, {"old"})

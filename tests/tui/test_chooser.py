@@ -61,12 +61,12 @@ def test_no_word_of_a_server_commands_the_terminal() -> None:
 def test_list_can_be_filtered_and_its_footer_names_its_keys() -> None:
     async def go() -> None:
         async with live_view(scenes.Script(scenes.picture()), servers=THREE) as seen:
-            await seen.sees("Enter look at it", "/ filter", "Esc q quit")
+            await seen.sees("Enter open", "/ filter", "Esc q quit")
             assert "? help" not in seen.text
             await seen.press("slash", *"third", "enter")
             await seen.misses("other.wsgi:app")
             await seen.press("question_mark", "f", "S", "R", "space", "1")
-            await seen.sees("third:app", "Enter look at it")
+            await seen.sees("third:app", "Enter open")
             await seen.press("escape")
             await seen.sees("other.wsgi:app")
             await seen.press("slash", *"third", "enter", "enter")

@@ -179,7 +179,7 @@ def test_stack_read_later_than_a_paused_snapshot_says_so() -> None:
         source.show(turned(205.0, 4711, 4713, 195.0))
         await seen.until(lambda: seen.app.main.view_state.newest.monotonic_s == 205.0, "the picture")  # type: ignore[union-attr]
         await seen.press("enter")
-        await seen.sees("read 5.0s or more after this picture, which stands still")
+        await seen.sees("read 5.0s or more after this snapshot, which stands still")
         assert seen.text.count("with lock:") == 1, "4711 held it all the time; 4712 waits no more"
 
     play(scenario, turned(200.0, 4711, 4712, 195.0), stacks=taking([]))

@@ -127,7 +127,7 @@ def test_a_finding_about_something_gone_leads_nowhere() -> None:
 
     async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("f", "enter")
-        await seen.sees("Findings", "not in the picture any more")
+        await seen.sees("Findings", "not in the snapshot any more")
 
     play(scenario, picture(findings=(gone,)))
 

@@ -182,12 +182,12 @@ def test_last_holder_of_orphan_is_in_row_sentence_and_details() -> None:
 def test_no_key_but_s_stops_a_server_of_ours(key: str) -> None:
     async def scenario(seen: LiveView, source: Script) -> None:
         await seen.press("q")
-        await seen.sees("What becomes of it?")
+        await seen.sees("Stop it or leave it running?")
         await seen.press(key)
         await seen.sees("Workers")
         assert seen.app.return_value is None
         await seen.press("f10")
-        await seen.sees("What becomes of it?")
+        await seen.sees("Stop it or leave it running?")
 
     play(scenario, picture(), child=FakeChild())
 

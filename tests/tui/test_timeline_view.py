@@ -371,3 +371,11 @@ def test_holds_of_a_traced_server_are_shown_to_the_millisecond() -> None:
         assert re.search(r"40\.0ms  \d\d:\d\d:\d\d\.\d{3}–\d\d:\d\d:\d\d\.\d{3}, app\.py:7", seen.line("40.0ms"))
 
     play(scenario, picture([lock(1, name="myapp.lock")], [master(), worker(4711)], at_s=111.8))
+
+
+def test_footer_keeps_the_way_back_at_80_columns() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
+        await seen.press("t")
+        await seen.sees("Timeline", "Esc back")
+
+    play(scenario, held(100.0))

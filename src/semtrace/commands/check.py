@@ -27,6 +27,7 @@ from semtrace.waits.workers import serving_waits_by_worker
 _LEAST_SAMPLES = 2
 _PAUSE_S = 0.02
 _PATIENCE_S = 3.0
+_NAMES_S = 1.0  # a name does not change the answer: it only says where to look
 _LONG_S = 1.0
 
 # An error in how locks are made is there from the beginning: the server moves, and a restart does not help.
@@ -107,6 +108,7 @@ def answer_for(server: Server, limits: Limits, patience_s: float = _PATIENCE_S) 
     observer = Observer(server, search_budget_s=LONG_SEARCH_BUDGET_S, limits=limits, names_at_once=False)
     try:
         snapshot, is_open = _decided(observer, patience_s)
+        snapshot = _named(observer, snapshot)
     finally:
         observer.close()
     if not snapshot.alive:
@@ -127,6 +129,22 @@ def _decided(observer: Observer, patience_s: float) -> tuple[Snapshot, bool]:
         snapshot, samples = observer.snapshot(), samples + 1
         at_rest = still_resting(at_rest)
     return snapshot, False
+
+
+def _named(observer: Observer, snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot, or a later one in which the locks that the line is about have their names."""
+    deadline_s = time.monotonic() + _NAMES_S
+    while snapshot.alive and _lacks_names(snapshot) and observer.unread() and time.monotonic() < deadline_s:
+        time.sleep(_PAUSE_S)
+        snapshot = observer.snapshot()
+    return snapshot
+
+
+def _lacks_names(snapshot: Snapshot) -> bool:
+    line = headline(snapshot)
+    about = {target.semaphore for target in line.targets}
+    about |= {lock.id for lock in line.finding.locks} if line.finding is not None else set()
+    return any(lock.id in about and lock.name is None and lock.part_of is None for lock in snapshot.semaphores)
 
 
 def _may_change(observer: Observer, snapshot: Snapshot, resting: Mapping[Thread, int]) -> bool:

@@ -41,7 +41,7 @@ def clean(*, yes: bool, audit: str | None, say: Say, directory: str = leftovers.
         found = leftovers.find(directory)
     except OSError as error:
         why = error.strerror or str(error)
-        raise SemtraceError(f"cannot look into {directory}: {why}", "so nothing was done") from error
+        raise SemtraceError(f"cannot read {directory}: {why}", "so nothing was done") from error
     gone = [each for each in found if each.kept is None]
     if not yes:
         yield from report.leftovers(found, name_of)

@@ -131,7 +131,7 @@ def _report(snapshot: Snapshot, samples: int, options: argparse.Namespace) -> No
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The last snapshot, with all that was found, and how often was looked."""
+    """The last snapshot, with all that was found, and the number of samples."""
 
     snapshot: Snapshot
     samples: int
@@ -171,7 +171,8 @@ class Doctor:
 
     def _goes_on(self, passed_s: float, seconds: float, known_s: float) -> bool:
         if passed_s < seconds + _PATIENCE_S:
-            return passed_s < seconds or known_s < min(seconds, _KNOWN_S) or self._observer.undecided()
+            late = known_s < min(seconds, _KNOWN_S) or self._observer.undecided() or self._observer.unnamed()
+            return passed_s < seconds or late
         return passed_s < seconds + _SEARCH_PATIENCE_S and self._observer.searches_for_proof()
 
     def _sample(self) -> Snapshot:
@@ -197,6 +198,8 @@ class Doctor:
         if snapshot.alive and room is not None:
             found = leaks(server.pid, young=nearly_full(room))
             snapshot, doubts = replace(snapshot, shared_memory=replace(room, leaked=found.names)), found.problems
+        if snapshot.alive and self._observer.unread():
+            doubts = (*doubts, _UNREAD)
         if snapshot.alive and self._stacks:
             snapshot = self._snapshot_with_stacks(snapshot)
         snapshot = with_findings(snapshot, self._limits)
@@ -216,6 +219,14 @@ class Doctor:
         """Return it with stacks. These are taken a little later, and the thread may have gone on meanwhile."""
         stacked = with_stacks(snapshot, locks)
         return stacked if stacked is snapshot else confirmed(stacked, self._observer.snapshot())
+
+
+_UNREAD = Problem(
+    "read all of its memory",
+    "the reading had not ended when doctor did",
+    "names, owners and findings may be missing: give doctor a longer --for",
+    unread="memory",
+)
 
 
 def unknown_timeout(server: Server) -> Iterator[Problem]:

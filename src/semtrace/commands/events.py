@@ -120,7 +120,9 @@ class Tail:
         if not self._directories.directories:
             raise SemtraceError(f"no lock of {server.title} (PID {server.pid}) is traced", TO_TRACE)
         if not self._directories.pipes:
-            raise NotPermitted("the directory of the traced server does not let us make a pipe", "look as its user")
+            raise NotPermitted(
+                "the directory of the traced server does not let us make a pipe", "run semtrace as its user"
+            )
 
     def close(self) -> None:
         self._observer.close()

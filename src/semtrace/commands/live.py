@@ -13,6 +13,7 @@ from semtrace.commands.check import answer_for
 from semtrace.commands.release import releaser
 from semtrace.console.printing import say
 from semtrace.errors import UsageError
+from semtrace.linux.heap import Heap
 from semtrace.linux.surroundings import read_surroundings
 from semtrace.model import Frame, Problem, ProcessId, SemId, Server
 from semtrace.observe.acquires import acquired_at
@@ -20,6 +21,7 @@ from semtrace.observe.observer import Observer
 from semtrace.observe.pyspy import take
 from semtrace.record import child
 from semtrace.rules import Limits
+from semtrace.rules.headline import Headline
 from semtrace.settings import Settings, load, state_path
 from semtrace.tracing.follower import Follower
 from semtrace.tui.keymap import check
@@ -89,8 +91,21 @@ def tools(settings: Settings, release_it: Release, recorder: child.RecorderChild
         recorder=recorder,
         acquired_at=acquired_at,
         story=os.environ.get(STORY, ""),
-        examine=lambda server: answer_for(server, limits).line,
+        examine=_examiner(limits),
     )
+
+
+def _examiner(limits: Limits) -> Callable[[Server], Headline]:
+    """Return what answers for the list of servers, in a thread of its own. Each answer reads much and keeps nothing."""
+    heap = Heap()
+
+    def examine(server: Server) -> Headline:
+        try:
+            return answer_for(server, limits).line
+        finally:
+            heap.tidy()
+
+    return examine
 
 
 def in_browser(tools: Tools, may: str) -> Tools:

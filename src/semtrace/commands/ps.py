@@ -46,7 +46,7 @@ class Listing:
 def configure(command: Parser) -> None:
     command.explain(
         "Lists the servers: gunicorn, uWSGI, uvicorn, hypercorn, granian, celery, dramatiq, huey, rq, django-q, and "
-        "other Python programs of which at least two processes share a semaphore. Health comes from a short check: "
+        "other Python programs in which at least two processes share a semaphore. Health comes from a short check: "
         "semtrace check PID checks for longer.",
         "semtrace ps  each with its workers, as a table",
         "semtrace ps --json  for programs",
@@ -172,7 +172,7 @@ def health_text(health: Answer | None) -> str:
     workers which wait are stuck.
     """
     if health is None:
-        return "health: not looked at"
+        return "health: not checked"
     headline = headline_text(health.line).removeprefix("OK: ")
     unsure = health.open and health.line.workers.count("waiting")
     more = f"; not decided yet: semtrace check {health.server.pid}" if unsure else ""
@@ -226,7 +226,7 @@ def _server_document(listing: Listing) -> dict[str, Any]:
 
 
 def _health_document(health: Answer | None) -> dict[str, Any] | None:
-    """`verdict` is `ok` only for a server that was looked at for long enough; otherwise null."""
+    """`verdict` is `ok` only for a server that was watched for long enough; otherwise null."""
     if health is None:
         return None
     line = health.line

@@ -19,7 +19,7 @@ from semtrace.servers import discovery
 
 def configure(command: Parser) -> None:
     command.explain(
-        "Serves the live view to browsers, at an address that nobody can guess. Anyone who has it can look.",
+        "Serves the live view to browsers, at an address that nobody can guess. Anyone who has it can watch.",
         "semtrace serve 4321  prints the address to open",
     )
     add_pid(command)

@@ -55,7 +55,7 @@ def supervised(command: Callable[[], int], *, again: bool, left: str = "") -> in
             if left and not child.has_ended:
                 say(left)
             return code
-        say(f"{reason}; looking again without it")
+        say(f"{reason}; reading again without it")
         withheld.PIDS.add(stuck_in)
     say("too many processes block their readers")
     return EXIT_FAILED

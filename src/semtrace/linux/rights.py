@@ -35,7 +35,7 @@ def remedy(pid: int) -> str:
     if os.geteuid() == 0:
         if has_capability(CAP_SYS_PTRACE):
             return f"even root may not read process {pid}: SELinux, AppArmor or a user namespace forbids it"
-        return "root without SYS_PTRACE, as in a container: start it with --cap-add SYS_PTRACE, or look from the host"
+        return "root without SYS_PTRACE, as in a container: start it with --cap-add SYS_PTRACE, or run this on the host"
     owner = owner_of(pid)
     if owner is not None and owner != os.geteuid():
         return f"it belongs to another user or protects itself: {again}"

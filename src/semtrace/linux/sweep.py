@@ -66,7 +66,7 @@ class Obstacle:
             "opened": f"PID {self.pid} has its file open, and may map it at any time",
             "strange": f"PID {self.pid} maps it {self.how}, so its use of it cannot be seen",
             "restless": "processes outside this server start faster than they can be asked whether they map it",
-            "container": "processes outside this container may map it too: look from the host",
+            "container": "processes outside this container may map it too: run semtrace on the host",
             "hidden": f"PID {self.pid} may map it and cannot be read: look as root",
             "hidepid": "/proc hides the processes of other users, which may map it (hidepid): look as root",
         }[self.why]

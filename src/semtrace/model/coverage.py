@@ -19,6 +19,8 @@ class Unchecked(Word):
     TIMEOUT = auto()
     SHARED_MEMORY = auto()
     UNUSED_NAMES = auto()
+    MEMORY = auto()
+    UNNAMED_LOCKS = auto()
     ASYNC_TASKS = auto()
     OTHER_WAITS = auto()
 

@@ -24,12 +24,13 @@ Role = Literal[
     "spooler",
     "router",
     "forkserver",
+    "manager",
     "resource-tracker",
 ]
 LockState = Literal["free", "held", "contended", "exhausted", "orphaned", "unknown"]
 Evidence = Literal["memory", "events"]
 Severity = Literal["error", "warning", "note"]
-Unread = Literal["private-locks", "timeout", "shared-memory", "unused-names"]
+Unread = Literal["private-locks", "timeout", "shared-memory", "unused-names", "memory"]
 NameSort = Literal["semaphore", "block"]
 EventName = Literal["wait", "acquired", "released", "failed", "created", "forked", "exiting"]
 

@@ -180,6 +180,10 @@ class Observer:
             or self._file_locks.unfinished
         )
 
+    def unnamed(self) -> bool:
+        """Return True while the names of locks that workers have made for themselves are soon looked for again."""
+        return self._book.walks_again(self._fleet.all, self._names)
+
     def marks(self) -> object | None:
         """Return what is another value as soon as a thread of the server has run or a semaphore has changed. None: that
         is not known, or a further snapshot soon would know more.

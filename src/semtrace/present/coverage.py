@@ -42,7 +42,7 @@ def _holders(gap: NotChecked) -> str:
 def _tasks(gap: NotChecked) -> str:
     loops = counted(gap.count, "process has", "processes have")
     return (
-        f"the tasks of asyncio, of which {loops} an event loop: tasks that wait for each other, or for a future that "
+        f"the tasks of asyncio ({loops} an event loop): tasks that wait for each other, or for a future that "
         "nobody sets, look idle; only waits for asyncio locks with a name are checked"
     )
 
@@ -57,6 +57,17 @@ def _shared_memory(gap: NotChecked) -> str:
 
 def _unused_names(gap: NotChecked) -> str:
     return f"whether some old names in /dev/shm are still used: {clean(gap.reason)}"
+
+
+def _memory(gap: NotChecked) -> str:
+    return f"everything that names of locks and stacks of threads show: {clean(gap.reason)}"
+
+
+def _unnamed_locks(gap: NotChecked) -> str:
+    return (
+        f"whether {counted(gap.count, 'shared lock')} without a name, each of one worker alone, should be one for all "
+        "workers: only a name shows that"
+    )
 
 
 def _other_waits(gap: NotChecked) -> str:
@@ -74,6 +85,8 @@ _TEXTS: Mapping[Unchecked, Callable[[NotChecked], str]] = {
     Unchecked.TIMEOUT: _timeout,
     Unchecked.SHARED_MEMORY: _shared_memory,
     Unchecked.UNUSED_NAMES: _unused_names,
+    Unchecked.MEMORY: _memory,
+    Unchecked.UNNAMED_LOCKS: _unnamed_locks,
     Unchecked.ASYNC_TASKS: _tasks,
     Unchecked.OTHER_WAITS: _other_waits,
 }

@@ -50,7 +50,11 @@ def _blocked(line: Headline) -> str:
     return f"{many} for {', '.join(names[:_FEW])}{more}"
 
 
-_GAPS = {Unchecked.PRIVATE_LOCKS: "private locks", Unchecked.ASYNC_TASKS: "asyncio tasks"}
+_GAPS = {
+    Unchecked.PRIVATE_LOCKS: "private locks",
+    Unchecked.MEMORY: "memory that was still being read",
+    Unchecked.ASYNC_TASKS: "asyncio tasks",
+}
 
 
 def _gaps(line: Headline) -> str:

@@ -162,7 +162,9 @@ def clean_act(file: str, name: str, evidence: Iterable[str], before: dict[str, o
 def evidence(lock: Lock, still: bool) -> list[str]:
     """Return what was seen right before the act."""
     mapped = " ".join(map(str, sorted(process.pid for process in lock.mapped_by)))
-    ran = "no thread of theirs ran between the last look and the act" if still else "some of their threads were running"
+    ran = (
+        "no thread of theirs ran between the last sample and the act" if still else "some of their threads were running"
+    )
     return [lock.reason or "", f"mapped by PID {mapped}: {ran}", *_waiting(lock)]
 
 

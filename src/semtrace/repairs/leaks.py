@@ -32,10 +32,8 @@ def find(directory: str, *, young: bool = False) -> Leaks:
     except FileNotFoundError:  # a container need not have one
         return Leaks(())
     except OSError as error:
-        lost = "so leftover names there are not looked for; root can look"
-        return Leaks(
-            None, (Problem("look into its /dev/shm", error.strerror or str(error), lost, unread="shared-memory"),)
-        )
+        lost = "so leftover names there are not found; root can read it"
+        return Leaks(None, (Problem("read its /dev/shm", error.strerror or str(error), lost, unread="shared-memory"),))
     unused = [each for each in found if each.kept is None or (young and each.young)]
     names = tuple(leaked for each in unused if (leaked := _leaked(each)) is not None)
     return Leaks(names, tuple(_doubts([each for each in found if each.unsure])))

@@ -134,7 +134,7 @@ def _why_uncertain(entry: Entry, around: Surroundings) -> str | None:
         return "in use by a process that cannot be seen from here" if used else None
     if entry.owner in around.hidden:
         return f"PID {around.hidden[entry.owner]} of its owner cannot be asked whether it maps it"
-    return None if around.sees_all else "processes outside this container may map it: look from the host"
+    return None if around.sees_all else "processes outside this container may map it: run semtrace on the host"
 
 
 def _by_kernel(entry: Entry, around: Surroundings) -> bool | None:

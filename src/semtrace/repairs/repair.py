@@ -201,7 +201,7 @@ def release(observer: Observer, lock: Lock, log: Callable[[Released], None]) -> 
     members = [process.id for process in observer.snapshot().processes]
     with _opened(observer, lock) as semaphore:
         if not semaphore.reserve():
-            raise Refused(f"somebody else is releasing {clean(lock.label)} at this moment", "look again")
+            raise Refused(f"somebody else is releasing {clean(lock.label)} at this moment", "try again")
         observer.restart_proofs()
         lock, still = _at_a_still_moment(observer, _proved(observer, lock.id))
         with undisturbed():

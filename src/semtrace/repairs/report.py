@@ -66,7 +66,7 @@ def outcome(released: Released) -> Iterator[str]:
     yield f"  now: {now.state}, value {'-' if now.value is None else now.value}, {left}"
     yield from map(_set_right, released.set_right)
     if not released.still:
-        yield "  some thread ran all the time, so the last look was a millisecond old when it was released"
+        yield "  some thread ran all the time, so the last sample was a millisecond old when it was released"
 
 
 def _orphaned_again(released: Released) -> Iterator[str]:

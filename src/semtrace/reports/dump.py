@@ -61,7 +61,7 @@ def report(snapshot: Snapshot, *, colour: bool = False, signals: bool = False) -
 
 def _heading(snapshot: Snapshot) -> Iterator[str]:
     server = snapshot.server
-    ended = "" if snapshot.alive else "   ENDED: this is its last picture"
+    ended = "" if snapshot.alive else "   ENDED: this is its last snapshot"
     yield f"{kind_text(server)}  PID {server.pid}  {clean(server.title)}{ended}"
     yield f"{iso(snapshot.taken_at)}  up {age(snapshot.taken_at - server.started_at)}  user {clean(server.user)}"
 

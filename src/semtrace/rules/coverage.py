@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from semtrace.model import SEM_VALUE_MAX, NotChecked, Snapshot, Unchecked, Unread
 from semtrace.rules.evidence import lock_ref
+from semtrace.waits.workers import workers
 
 _UNREAD: tuple[tuple[Unread, Unchecked], ...] = (
     ("private-locks", Unchecked.PRIVATE_LOCKS),
     ("timeout", Unchecked.TIMEOUT),
     ("shared-memory", Unchecked.SHARED_MEMORY),
     ("unused-names", Unchecked.UNUSED_NAMES),
+    ("memory", Unchecked.MEMORY),
 )
 
 
@@ -22,6 +24,7 @@ def not_checked(snapshot: Snapshot) -> tuple[NotChecked, ...]:
         *_unread(snapshot),
         *_semaphores(snapshot),
         *_holders(snapshot),
+        *_unnamed(snapshot),
         *_tasks(snapshot),
         NotChecked(Unchecked.OTHER_WAITS),
     )
@@ -63,6 +66,18 @@ def _holders(snapshot: Snapshot) -> Iterator[NotChecked]:
     for lock in snapshot.semaphores:
         if lock.state == "unknown" and lock.waiters and not lock.signal:
             yield NotChecked(Unchecked.HOLDERS, lock.reason or "", len(lock.waiters), (lock_ref(lock),))
+
+
+def _unnamed(snapshot: Snapshot) -> Iterator[NotChecked]:
+    """Several workers have locks of their own without a name. Only names show if they should be one."""
+    serving = {process.id for process in workers(snapshot)}
+    own = [
+        lock
+        for lock in snapshot.semaphores
+        if lock.name is None and lock.part_of is None and len(lock.mapped_by) == 1 and lock.mapped_by[0] in serving
+    ]
+    if len({lock.mapped_by[0] for lock in own}) > 1:
+        yield NotChecked(Unchecked.UNNAMED_LOCKS, count=len(own))
 
 
 def nothing_seen(snapshot: Snapshot) -> bool:

@@ -24,7 +24,7 @@ _WORDS: dict[FindingCode, Verdict] = {
 _OLD_S = 60.0
 
 # Without these "OK" would be an answer to a smaller question.
-_LARGE = (Unchecked.PROCESSES, Unchecked.PRIVATE_LOCKS, Unchecked.ASYNC_TASKS)
+_LARGE = (Unchecked.PROCESSES, Unchecked.PRIVATE_LOCKS, Unchecked.MEMORY, Unchecked.ASYNC_TASKS)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import islice
+from signal import Signals
 
 from semtrace.errors import NoServer, NotPermitted, SeveralServers
 from semtrace.linux import program
-from semtrace.linux.process import Stat, process_ids, read_stat
+from semtrace.linux.process import Stat, children, process_ids, read_stat
 from semtrace.linux.rights import remedy
 from semtrace.model import Server
 from semtrace.model.server import ServerKind
 from semtrace.servers import kinds, processes, sharing
 from semtrace.servers.description import describe
+from semtrace.servers.firstthread import runs_any
 from semtrace.servers.kinds import KINDS
 from semtrace.servers.kinds.gunicorn import GUNICORN
 from semtrace.servers.kinds.kind import Kind
@@ -111,17 +114,38 @@ def _kind(stat: Stat, only: Collection[ServerKind] = ()) -> Kind | None:
         return None
     pid = stat.id.pid
     raw = program.read(f"/proc/{pid}/cmdline", _MOST_OF_COMMAND)
-    if raw is None or not kinds.may_name_one(raw + stat.comm.encode()):
-        return None
-    command = processes.cmdline(pid)
-    for kind in wanted:
-        named = kind.arguments(command) is not None or (kind.program and _runs(pid, kind.program))
-        if named and processes.is_python(pid) is not False:
-            return kind
-    return None
+    if raw is not None and kinds.may_name_one(raw + stat.comm.encode()):
+        command = processes.cmdline(pid)
+        for kind in wanted:
+            named = kind.arguments(command) is not None or (kind.program and _runs(pid, kind.program))
+            if named and processes.is_python(pid) is not False:
+                return kind
+    return _kind_of_script(stat, [kind for kind in wanted if kind.leads])
 
 
 _MOST_OF_COMMAND = 1 << 14
+
+
+def _kind_of_script(stat: Stat, wanted: Collection[Kind]) -> Kind | None:
+    """Return the kind of server that a script has started by a call, by the function that its first thread is in.
+
+    That is read from memory, so only of the few processes that handle TERM and have a child that runs their program.
+    """
+    pid = stat.id.pid
+    status = program.read_status(pid) if wanted else None
+    if status is None or not status.catches(Signals.SIGTERM) or not processes.is_interpreter(_program(pid)):
+        return None
+    below = filter(None, map(read_stat, islice(children(stat), _MOST_CHILDREN)))
+    if not any(related(child, stat) for child in below):
+        return None
+    return next((kind for kind in wanted if runs_any(pid, kind.leads)), None)
+
+
+_MOST_CHILDREN = 64
+
+
+def _program(pid: int) -> str:
+    return processes.executable(pid) or ""
 
 
 def _is_gunicorn(stat: Stat) -> bool:
@@ -129,7 +153,7 @@ def _is_gunicorn(stat: Stat) -> bool:
 
 
 def _runs(pid: int, name: str) -> bool:
-    return (processes.executable(pid) or "").rpartition("/")[2].startswith(name)
+    return _program(pid).rpartition("/")[2].startswith(name)
 
 
 def _is_first(stat: Stat, kind: Kind) -> bool:

@@ -11,6 +11,7 @@ from semtrace.linux.process import TICKS_PER_S, Stat
 from semtrace.linux.program import is_forkserver, read_status
 from semtrace.model import ProcessId, Role, Server
 from semtrace.servers.gunicorn_roles import GunicornRoles
+from semtrace.servers.helpers import Helpers
 from semtrace.servers.kinds import BY_NAME
 from semtrace.servers.kinds.kind import Family, Kind, Relative
 from semtrace.servers.processes import cmdline
@@ -35,7 +36,26 @@ class Roles(Protocol):
 
 
 def roles_of(server: Server) -> Roles:
-    return GunicornRoles(server) if server.kind == "gunicorn" else KindRoles(server, BY_NAME.get(server.kind))
+    known = GunicornRoles(server) if server.kind == "gunicorn" else KindRoles(server, BY_NAME.get(server.kind))
+    return _WithHelpers(known, Helpers(server.id))
+
+
+class _WithHelpers:
+    """Roles of a server's kind, and below any server those of what multiprocessing starts to help."""
+
+    def __init__(self, known: Roles, helpers: Helpers) -> None:
+        self._known = known
+        self._helpers = helpers
+        self.unsettled = False
+
+    def of(self, process: ProcessId) -> tuple[Role, OpenFile | None]:
+        role, file = self._known.of(process)
+        return (role if file else self._helpers.of(process) or role), file
+
+    def assign(self, members: Mapping[ProcessId, Stat]) -> None:
+        self._known.assign(members)
+        self._helpers.assign(members)
+        self.unsettled = self._known.unsettled or self._helpers.unsettled
 
 
 class KindRoles:
@@ -65,7 +85,10 @@ class KindRoles:
     def _role_of_root(self, root: Stat, alone: bool) -> Role:
         """Return "process" for a root that works by itself: it has no workers now, or will never have any."""
         kind, process = self._kind, self._relative(root)
-        if kind is None or (alone and not kind.alone) or not kind.several(kind.arguments(process.command) or ()):
+        if kind is None or (alone and not kind.alone):
+            return "process"
+        arguments = kind.arguments(process.command)
+        if arguments is not None and not kind.several(arguments):
             return "process"
         return "master" if kind.master(process) else "process"
 
@@ -85,7 +108,9 @@ class KindRoles:
         root = self._settled.get(self._server.id)
         if self._kind is None or root is None or self._roles[self._server.id] != "master":
             return "process"
-        return self._kind.role(process, Family(root, leader.id, self._roles[leader.id], siblings))
+        role = self._kind.role(process, Family(root, leader.id, self._roles[leader.id], siblings))
+        by_script = bool(self._kind.leads) and self._kind.given(root.command) is None
+        return "process" if role == "worker" and by_script and not self._kind.works(process) else role
 
     def _relative(self, stat: Stat) -> Relative:
         """Read a process until it is old enough to stay as it is. A root is what it was when it was found."""

@@ -72,7 +72,9 @@ COMMANDS: dict[str, Command] = {
         ("L",), "layout", "another layout of the panes: which come first, and which are shown; it is kept", 14
     ),
     "output": Command(("o",), "output", "show or hide the output of a server started by semtrace run", 9),
-    "copy": Command(("y",), "copy", "copy the row, in a sheet its text (OSC 52: also through ssh)", 11, "app.copy"),
+    "copy": Command(
+        ("y",), "copy", "copy the row; in a sheet or the timeline its text (OSC 52: also through ssh)", 11, "app.copy"
+    ),
     "save": Command(
         ("S",), "save", "save the screen as SVG and the snapshot as JSON, and say in which folder", 15, "app.save"
     ),
@@ -83,9 +85,9 @@ COMMANDS: dict[str, Command] = {
         15,
         "app.record",
     ),
-    "pause": Command(("space",), "pause", "freeze the picture; collecting goes on", 9, "app.pause"),
-    "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two pictures", 20, "app.slower"),
-    "faster": Command(("minus",), "faster", "a shorter time between two pictures", 20, "app.faster"),
+    "pause": Command(("space",), "pause", "keep this snapshot; collecting goes on", 9, "app.pause"),
+    "slower": Command(("plus", "equals_sign"), "slower", "a longer time between two snapshots", 20, "app.slower"),
+    "faster": Command(("minus",), "faster", "a shorter time between two snapshots", 20, "app.faster"),
     "about": Command(("i",), "about", "what the screens show, and the story of a demo", 14, "app.view('about')"),
     "dismiss": Command(
         ("X",), "dismiss", "dismiss the line that explains the screen, for good", 20, "hide_introduction"
@@ -98,7 +100,7 @@ COMMANDS: dict[str, Command] = {
         "app.command_palette",
         priority=False,
     ),
-    "back": Command(("escape", "b"), "back", "out of a filter, a sheet; then to the list of servers, if several", 10),
+    "back": Command(("escape", "b"), "back", "out of a filter, a sheet; then to the list of servers, if several", 1),
     "play": Command(("space",), "play", "play, or stand still", 1, "app.pause", where="recording"),
     "play_slower": Command(("less_than_sign",), "slower", "play more slowly", 9, "app.speed(-1)", where="recording"),
     "play_faster": Command(

@@ -13,7 +13,7 @@ from semtrace.waits.build import stopped_processes
 WorkerState = Literal["idle", "busy", "waiting", "stuck", "stopped"]
 WORKING_ROLES = ("worker", "dirty-worker")
 SERVING_ROLES = ("master", *WORKING_ROLES)
-HELPING_ROLES = ("beat", "scheduler", "monitor", "pusher", "spooler", "router", "forkserver")
+HELPING_ROLES = ("beat", "scheduler", "monitor", "pusher", "spooler", "router", "forkserver", "manager")
 
 # A thread that waits for one of these waits for another thread or process, and not for work.
 WAITING = frozenset(WaitKind) - {WaitKind.PIPE_READ, WaitKind.UNKNOWN}

@@ -16,7 +16,7 @@ def names() -> tuple[str, ...]:
 def lines(address: str, host: str, port: int, may_release: bool) -> Iterator[str]:
     """The first line is for programs, too: the address alone."""
     yield address
-    can = "look, and release orphaned locks" if may_release else "look; nobody can act (--allow-release lets them)"
+    can = "watch, and release orphaned locks" if may_release else "watch; nobody can act (--allow-release lets them)"
     yield f"  Anyone who has this address can {can}. Ctrl-C ends it."
     if is_loopback(host):
         yield f"  If your browser is on another machine, there: ssh -L {port}:{host}:{port} {names()[0]}"

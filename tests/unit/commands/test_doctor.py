@@ -10,10 +10,11 @@ from support.snapshots import SERVER, frames, holder, lock, pid, snapshot, threa
 
 from semtrace.commands import doctor
 from semtrace.commands.doctor import Doctor, unknown_timeout
-from semtrace.model import SemId, Snapshot, Target, ThreadId, ThreadLockUse, Wait, WaitKind, Wakers
+from semtrace.model import SemId, Snapshot, Target, ThreadId, ThreadLockUse, Unchecked, Wait, WaitKind, Wakers
 from semtrace.observe.pyspy import confirmed
 from semtrace.repairs.leaks import Leaks
 from semtrace.rules import USUAL, findings
+from semtrace.rules.headline import headline
 from semtrace.rules.passing import passed
 from semtrace.waits.build import wait_graph
 
@@ -34,6 +35,9 @@ class Looks:
         return False
 
     def unread(self) -> bool:
+        return False
+
+    def unnamed(self) -> bool:
         return False
 
     def searches_for_proof(self) -> bool:
@@ -160,3 +164,24 @@ def waiting_for(name: str, asleep_s: float) -> Snapshot:
         snapshot(), blocked=(wait,), processes=tuple(replace(each, threads=3) for each in snapshot().processes)
     )
     return replace(seen, waits=wait_graph(seen))
+
+
+def test_doctor_waits_for_names_that_are_soon_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    began_s = clock.monotonic()
+    monkeypatch.setattr(Looks, "unnamed", lambda _: clock.monotonic() < began_s + 2.0)
+    watched(monkeypatch, snapshot(lock()), clock)
+    assert clock.monotonic() - began_s == pytest.approx(2.0, abs=doctor._PAUSE_S)
+
+
+@pytest.mark.parametrize("unread", [False, True])
+def test_doctor_names_memory_that_it_could_not_read_in_time(monkeypatch: pytest.MonkeyPatch, unread: bool) -> None:
+    monkeypatch.setattr(Looks, "unread", lambda _: unread)
+    monkeypatch.setattr(Looks, "undecided", Looks.unread)
+    looks = Looks(snapshot(lock()))
+    monkeypatch.setattr(doctor, "time", Clock())
+    monkeypatch.setattr(doctor, "Observer", lambda *_, **__: looks)
+    monkeypatch.setattr(doctor, "leaks", lambda pid: Leaks(()))
+    diagnosis = Doctor(SERVER, USUAL, stacks=False).watch(0.3)
+    gaps = [gap.what for gap in headline(diagnosis.snapshot).gaps]
+    assert gaps == ([Unchecked.MEMORY] if unread else [])

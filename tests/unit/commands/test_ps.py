@@ -28,7 +28,7 @@ def test_the_table():
         "  gunicorn: master [my.app:app]",
         "  application my.app:app, bind 127.0.0.1:8000 unix:/run/web.sock,",
         "  worker class gthread, timeout 30s, workers 1",
-        "  health: not looked at",
+        "  health: not checked",
         "PID  ROLE    STATE     CPU%  MEM  THREADS    AGE  BEAT",
         "100  master  sleeping   0.0  41M        2  3m12s     -",
         "101  worker  running   97.3  43M        5  3m11s  0.4s",

@@ -19,7 +19,7 @@ def test_the_terminal_obeys_no_title_in_an_error(capsys: pytest.CaptureFixture[s
 
 
 def test_unreadable_directory_of_semaphores_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(SemtraceError, match=r"cannot look into .*: No such file"):
+    with pytest.raises(SemtraceError, match=r"cannot read .*: No such file"):
         list(clean(yes=False, audit=None, say=print, directory=str(tmp_path / "none")))
 
 

@@ -183,7 +183,7 @@ def test_the_outcome_tells_who_got_on() -> None:
 def test_the_outcome_hides_no_doubt() -> None:
     nobody = "\n".join(report.outcome(_released(got_on=(), still=False, now=replace(ORPHAN, state="unknown"))))
     assert "no waiter was seen to continue within 2 s" in nobody
-    assert "the last look was a millisecond old" in nobody
+    assert "the last sample was a millisecond old" in nobody
     assert "the server has ended" in "\n".join(report.outcome(_released(now=None)))
 
 

@@ -101,11 +101,20 @@ def test_full_shared_memory_is_a_finding_next_to_healthy_locks() -> None:
 
 def test_unread_parts_are_named_as_not_checked() -> None:
     shm = SharedMemory(100, 50, ())
-    unread: tuple[Unread, ...] = ("private-locks", "timeout", "shared-memory", "unused-names")
+    unread: tuple[Unread, ...] = ("private-locks", "timeout", "shared-memory", "unused-names", "memory")
     for what in unread:
         problem = Problem("ask", "no lease", "look as root", unread=what)
         gaps = not_checked(snapshot(lock(), shared_memory=shm, problems=(problem,)))
         assert [(each.what, each.reason) for each in gaps[:-1]] == [(what, "no lease")]
+
+
+def test_unnamed_locks_of_several_workers_are_named_as_not_checked() -> None:
+    """Each worker may have made "the" lock for itself."""
+    alike = [replace(lock(None, number), mapped_by=(pid(10 + number),)) for number in (1, 2)]
+    gaps = not_checked(snapshot(*alike))
+    assert gaps[0] == NotChecked(Unchecked.UNNAMED_LOCKS, count=2)
+    for one in (replace(alike[1], name="app.b"), replace(alike[1], mapped_by=alike[0].mapped_by)):
+        assert [gap.what for gap in not_checked(snapshot(alike[0], one))] == [Unchecked.OTHER_WAITS]
 
 
 def test_event_loops_are_named_as_not_checked() -> None:

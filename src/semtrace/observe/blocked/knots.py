@@ -32,6 +32,9 @@ from semtrace.waits.build import wait_graph
 
 Linked = Callable[[], Collection[SemId]]
 
+# These run code of the application's, or have been forked by what does: their handlers are not the server's own.
+_OF_PROGRAM = ("process", "manager", "forkserver")
+
 
 class Knots:
     """Find stuck threads in three steps, each only for what the one before leaves open. The steps ask the threads of
@@ -57,7 +60,7 @@ class Knots:
         self._files = files or {}
         # gunicorn's own handlers wake nobody. Of other servers' handlers that is not known.
         known = snapshot.processes if snapshot.server.kind == "gunicorn" else ()
-        serving = {process.id for process in known if process.role != "process"}
+        serving = {process.id for process in known if process.role not in _OF_PROGRAM}
         blocks = self._blocking.read(now_s, self._fleet.all, serving, _shown(snapshot), self._files)
         snapshot = replace(
             snapshot,

@@ -24,7 +24,7 @@ _OPEN_AGAIN_S = 10.0
 # The layers of a container, and memory: each container has its own.
 _OWN_LAYERS, _OWN_MEMORY = "overlay", "tmpfs"
 _INIT = 1
-_UNSEEN = "its holder is outside this PID namespace, where the kernel hides file locks: look from the host"
+_UNSEEN = "its holder is outside this PID namespace, where the kernel hides file locks: run semtrace on the host"
 _NOT_FOUND = "its holder was not found among the processes that can be read"
 
 Members = Mapping[int, Watched]

@@ -327,7 +327,7 @@ class Prover:
         others = suspicion.lacks_others
         lacks = within or (_Lack(others, under_way=suspicion.outsider is None) if others else None)
         if verdict.lost:
-            end = f"so in {suspicion.readings} readings over {suspicion.span_s:.1f} s, every thread accounted for"
+            end = f"so in all {suspicion.readings} samples over {suspicion.span_s:.1f} s, every thread accounted for"
             return replace(
                 verdict,
                 proved=lacks is None,
@@ -347,7 +347,7 @@ class Prover:
             suspicion.proved_with = frozenset(watched.id for watched in mappers)
         return Verdict(
             "orphaned",
-            reason=f"locked in {suspicion.readings} readings over {suspicion.span_s:.1f} s; {_all(len(mappers))}, "
+            reason=f"locked in all {suspicion.readings} samples over {suspicion.span_s:.1f} s; {_all(len(mappers))}, "
             "every thread accounted for, holds it",
         )
 

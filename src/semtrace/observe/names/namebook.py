@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field
 
@@ -102,6 +102,17 @@ class NameBook:
             self._start(now_s, due, able)
         self.unvisited = self._running is not None or any(w.id not in self._visits for w in able)
         return learned
+
+    def walks_again(self, watched: Sequence[Watched], named: Collection[SemId]) -> bool:
+        """Return True if several processes have locks of their own without a name, and are soon walked a second time.
+
+        Each may have made "the" lock for itself, and have given it its name after the first walk.
+        """
+        able = [each for each in watched if each.memory is not None]
+        mapped = Counter(semaphore for each in able for semaphore in each.semaphores)
+        own = [each for each in able if any(mapped[one] == 1 and one not in named for one in each.semaphores)]
+        visits = (self._visits.get(each.id) for each in own)
+        return len(own) > 1 and any(visit is None or visit.retry_s <= _RETRY_S for visit in visits)
 
     def names(self, semaphore: SemId, mappers: Sequence[Watched]) -> tuple[Named, ...]:
         """All names of a semaphore, the best first; those of its first process are taken to be the best.

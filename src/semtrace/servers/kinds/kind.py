@@ -11,6 +11,7 @@ from semtrace.linux.process import Stat
 from semtrace.model import ProcessId, Role, Server
 from semtrace.model.server import ServerKind
 from semtrace.servers.commandline import Invocation, invocation
+from semtrace.servers.firstthread import Function
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ class Kind:
 
     `master` returns True if the root only leads the workers. `program` is the name of an executable that is not Python.
 
+    `leads` are the functions in which the first thread of its root watches the workers, also where a script calls them.
+    Such a root handles TERM. A script may have started other processes too: `works` is True for its workers only.
+
     `read_command`, `is_root` and `describe` are for a kind that needs its own code.
     """
 
@@ -90,18 +94,25 @@ class Kind:
     alone: bool = False
     listens: bool = False
     program: str | None = None
+    leads: tuple[Function, ...] = ()
+    works: Callable[[Relative], bool] = lambda process: True
     master: Callable[[Relative], bool] = lambda root: True
     read_command: Callable[[Sequence[str]], tuple[str, ...] | None] | None = None
     is_root: Callable[[Stat], bool] | None = None
     describe: Callable[[Stat], Server] | None = None
 
+    def given(self, command: Sequence[str]) -> tuple[str, ...] | None:
+        """Return the arguments if one of its scripts or modules was run; else a script may have called it."""
+        found = invocation(command)
+        each = (form.arguments(found) for form in self.forms) if found else ()
+        return next((arguments for arguments in each if arguments is not None), None)
+
     def arguments(self, command: Sequence[str]) -> tuple[str, ...] | None:
         """Return the server's own arguments in a command line or in the title of a root; None for any other process."""
         if self.read_command is not None:
             return self.read_command(command)
-        found = invocation(command)
-        for form in self.forms:
-            if found and (given := form.arguments(found)) is not None:
-                return given
+        given = self.given(command)
+        if given is not None:
+            return given
         titled = self.title.match(" ".join(command)) if self.title else None
         return None if titled is None else tuple((titled.groupdict().get("arguments") or "").split())

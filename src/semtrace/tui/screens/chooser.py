@@ -71,7 +71,7 @@ class ChooserScreen(View):
     def hints(self) -> Sequence[Item]:
         keymap = self.app._keymap
         leaving = " ".join(shown(keys_of(name, keymap)[0]) for name in ("back", "quit"))
-        return [hint_of("choose", keymap, word="look at it"), hint(leaving, COMMANDS["quit"], "quit")]
+        return [hint_of("choose", keymap, word="open"), hint(leaving, COMMANDS["quit"], "quit")]
 
     def leave(self) -> None:
         self.call_later(self.app.run_action, "quit")

@@ -130,7 +130,7 @@ class FindingsSheet(View):
         if row is not None:
             self.post_message(Reveal(row))
         elif chosen is not None:
-            self.say("what it is about is not in the picture any more")
+            self.say("what it is about is not in the snapshot any more")
 
     def renew(self) -> None:
         found = self._findings()

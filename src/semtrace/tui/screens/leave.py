@@ -43,7 +43,7 @@ class Leaving(Screen[str]):
 
     def on_resize(self) -> None:
         entries = [
-            Entry("", f"semtrace started it as process {self._child.pid}. What becomes of it?"),
+            Entry("", f"semtrace started process {self._child.pid}. Stop it or leave it running?"),
             Entry("", ""),
             Entry("s", "stop it with TERM, as Ctrl-C would: it finishes its requests"),
             Entry("l", f"leave it running; its output goes on into {self._child.log}"),

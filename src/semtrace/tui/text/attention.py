@@ -76,7 +76,7 @@ def _aged_lock(row: Row, lock: Lock) -> Row:
     if held:
         styles |= {_LOCK["FOR"]: held}
         if lock.state == "held":
-            styles |= {_LOCK["STATE"]: held, _LOCK["HELD BY"]: held}
+            styles |= {_LOCK["STATE"]: held, _LOCK["HELD BY"]: held, **_minute(row, len(LOCKS), held)}
     if waited:
         styles |= {_LOCK["WAITED"]: waited}
     return _styled(row, styles)
@@ -85,7 +85,14 @@ def _aged_lock(row: Row, lock: Lock) -> Row:
 def _aged_worker(row: Row, held: dict[ProcessId, float]) -> Row:
     style = age_style(held.get(row.id)) if isinstance(row.id, ProcessId) else ""
     holds = row.cells[_WORKER["HOLDS"]]
-    return _styled(row, {_WORKER["HOLDS"]: style}) if style and holds.style == "held" else row
+    if not style or holds.style != "held":
+        return row
+    return _styled(row, {_WORKER["HOLDS"]: style, **_minute(row, len(WORKERS), style)})
+
+
+def _minute(row: Row, place: int, style: str) -> dict[int, str]:
+    """Return the style for the last minute, if the row has one and nothing in it is worse than a hold."""
+    return {place: style} if len(row.cells) > place and row.cells[place].style == "held" else {}
 
 
 def _flagged(row: Row, state: int, flags: Flags) -> Row:

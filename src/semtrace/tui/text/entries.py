@@ -111,7 +111,7 @@ def process_entries(process: Process, snapshot: Snapshot, surroundings: Surround
 def _surroundings_entries(surroundings: Surroundings) -> Iterator[Entry]:
     command = surroundings.command
     yield Entry("command", clean(shlex.join(command)) if command else "not readable")
-    yield Entry("directory", clean(surroundings.directory or "not readable: look as root, or as its user"))
+    yield Entry("directory", clean(surroundings.directory or "not readable: run semtrace as root, or as its user"))
     yield Entry("user", clean(surroundings.user or "not readable"))
     if surroundings.namespace_pid is not None:
         yield Entry("own pid", f"{surroundings.namespace_pid}, in its own pid namespace")

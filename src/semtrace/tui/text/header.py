@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -66,11 +67,14 @@ def headline_line(answer: Headline, server: Server, snapshot: Snapshot, gauge: G
 
 
 def verdict_line(answer: Headline, server: Server, snapshot: Snapshot, width: int) -> Line:
-    """Return the verdict with the server's name and PID, for the screens that show no more about it."""
+    """Return the verdict with the server's name and PID, for the screens that show no more about it.
+
+    A long verdict is cut for the PID, which commands ask for; the name has to go.
+    """
     name, pid = _identity(server, snapshot)[1:3]
     room = max(width - GAP - 2 - width_of(pid.line), 0)
     verdict = Span(clip(headline_text(answer), room), f"{VERDICTS[answer.verdict]} @findings")
-    return spread([Item(0, (verdict,))], [name._replace(order=1), pid._replace(order=2)], width, GAP)
+    return spread([Item(0, (verdict,))], [name._replace(order=2), pid._replace(order=1)], width, GAP)
 
 
 def header_line(server: Server, snapshot: Snapshot | None, gauge: Gauge, width: int, alone: bool = True) -> Line:
@@ -134,9 +138,13 @@ def bare_title(name: str) -> list[Item]:
     return [_name(name)]
 
 
+# `[2026-11-28 10:58:06 +0000] [13909] [ERROR] `, which would leave no room for what was written.
+_LOG_PREFIX = re.compile(r"(\[[^\]]*\] ?)+")
+
+
 def ended_banner(snapshot: Snapshot) -> str:
     ran = age(snapshot.taken_at - snapshot.server.started_at)
-    return f"{ENDED} Server ended at {clock(snapshot)}: its last picture. It ran {ran}{_left_behind(snapshot.locks)}."
+    return f"{ENDED} Server ended at {clock(snapshot)}: its last snapshot. It ran {ran}{_left_behind(snapshot.locks)}."
 
 
 def failed_child(view_state: ViewState) -> str:
@@ -144,7 +152,8 @@ def failed_child(view_state: ViewState) -> str:
     child = view_state.child
     if child is None or child.running or not child.exit_code:
         return ""
-    last = f". Its last line: {clean(view_state.last_output)}" if view_state.last_output else ""
+    output = clean(view_state.last_output)
+    last = f". Its last line: {_LOG_PREFIX.sub('', output) or output}" if output else ""
     return f"{ENDED} The server ended with exit code {child.exit_code}{last}"
 
 
@@ -156,7 +165,7 @@ def state_banner(view_state: ViewState, shows_pause: bool) -> tuple[str, str]:
     parts = []
     if shown is not None and view_state.paused and shows_pause:
         ended = "; the server has ended meanwhile" if newest and not newest.alive else ", collecting goes on"
-        parts.append(f"{PAUSED} PAUSED: the picture of {clock(shown)} stands still{ended}.")
+        parts.append(f"{PAUSED} PAUSED: the snapshot of {clock(shown)} stands still{ended}.")
     if shown is not None and view_state.trouble is not None:
         parts.append(failed_banner(view_state.trouble))
     return " ".join(parts), "badge" if parts and view_state.trouble is None else "banner" if parts else ""

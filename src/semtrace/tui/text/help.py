@@ -23,7 +23,7 @@ MOVING = (
 
 
 COLUMN_MEANINGS = {
-    "STATE": "of a process what the kernel says, of a lock who has it; see the signs above",
+    "STATE": "of a process what the kernel says, or 2 threads: one holds, another waits; of a lock who has it",
     "CPU% MEM AGE": "of a core in the last second, resident memory, time since the start",
     "HOLDS": "the locks that the process holds",
     "WAITS FOR": "the locks and other things that its threads wait for",

@@ -26,13 +26,13 @@ INTRODUCTIONS: dict[str, Introduction] = {
         "Processes above, their locks below. Enter opens a row.",
         "The first line says whether the server moves. Above are the processes of one server, below the locks that "
         "they share. Rows with a warning sign come first. HELD BY and WAITERS are PIDs. ≥ means at least: semtrace "
-        "looks five times a second, and the hold may be older.",
+        "takes five samples a second, and the hold may be older.",
     ),
     "timeline": Introduction(
         "timeline",
         "A row per worker, now at the right; the key is below.",
         "Each row is a worker, or with l a lock. Time runs from left to right. Solid signs are exact, strokes are what "
-        "semtrace saw when it looked. The arrows move a cursor that says who held what from when to when.",
+        "samples have shown. The arrows move a cursor that says who held what from when to when.",
     ),
     "blocking": Introduction(
         "blocking",

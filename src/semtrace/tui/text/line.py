@@ -100,7 +100,8 @@ def clip_words(text: str, width: int, separator: str = " ") -> str:
         if cell_len(candidate) <= width:
             return candidate
     if len(words) == 1:
-        return clip_start(text, width)
+        process, slash, _ = text.partition("/")  # of a process and its thread
+        return f"{process}{slash}{ELLIPSIS}" if slash and len(process) + 2 <= width else clip_start(text, width)
     more = f" +{len(words) - 1}"
     return clip_start(words[0], width - len(more)) + more if width >= len(more) + 8 else clip(f"({len(words)})", width)
 

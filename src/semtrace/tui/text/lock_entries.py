@@ -24,7 +24,7 @@ from semtrace.reports.stacks import stack_lines
 from semtrace.text import age, clean, counted, exact
 from semtrace.timelines.spans import Span
 from semtrace.timelines.timeline import Timeline
-from semtrace.tui.text.attention import AGED_S
+from semtrace.tui.text.attention import AGED_S, age_style
 from semtrace.tui.text.entries import NO_STACKS, Stacks, at_site, clock, death_entries, finding_entries, section
 from semtrace.tui.text.entry import Entry
 from semtrace.tui.text.rows import pids, units
@@ -82,7 +82,8 @@ def lock_entries(lock: Lock, snapshot: Snapshot, context: LockContext = NO_CONTE
     often and how long was it held? What happened last? At the end: what is the lock?
     """
     sign = lock_sign(lock.state)
-    yield Entry("state", f"{sign.sign} {lock.state}", sign.style)
+    held = age_style(max((holder.since_s or 0.0 for holder in lock.holders), default=None))
+    yield Entry("state", f"{sign.sign} {lock.state}", held if held and lock.state == "held" else sign.style)
     if snapshot.alive or lock.reason:
         yield Entry("", clean(lock.reason or sign.meaning), "dim")
     if lock.in_flux:
@@ -160,7 +161,8 @@ def _holder_entry(
     lines = [f"{who}{times} (seen in {holder.evidence})"]
     if acquired := _acquired(holder, context):
         lines.append(f"acquired at {acquired}")
-    return Entry("", "\n   ".join([*lines, *_stack(holder, context, "now ")]), "held")
+    style = age_style(holder.since_s) or "held"
+    return Entry("", "\n   ".join([*lines, *_stack(holder, context, "now ")]), style)
 
 
 def _acquired(holder: Holder, context: LockContext) -> str:

@@ -25,7 +25,7 @@ OUTPUT = (Column("LINE", 10, 1000, 0),)
 KEPT_LINES = 2000
 
 NOT_TRACED = (
-    "No lock of this server is traced: semtrace shows it by looking, not event by event.",
+    "No lock of this server is traced: semtrace takes samples of it, and sees no single event.",
     "To trace them: semtrace run -- gunicorn …   (or call semtrace.install() in the server)",
 )
 _STYLES = {"wait": "waiting", "acquired": "held", "failed": "bad", "released": "dim"}

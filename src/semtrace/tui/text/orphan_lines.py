@@ -24,7 +24,7 @@ def refusal(row: Hashable, snapshot: Snapshot | None, release: object) -> str:
     if snapshot is not None and not snapshot.alive:
         return "the server has ended: there is nothing to release any more"
     if release is None:
-        return "this view only looks: semtrace release does it"
+        return "this view changes nothing: semtrace release does it"
     subject = find(row, snapshot) if snapshot else None
     if not isinstance(subject, Lock):
         return "R releases an orphaned lock: put the cursor on one"

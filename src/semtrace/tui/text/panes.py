@@ -20,8 +20,8 @@ class Layout(NamedTuple):
 
 LAYOUTS = (
     Layout("even", "all panes, in equal parts"),
-    Layout("locks-first", "the locks first, then the workers", (LOCKS, PRIVATE)),
-    Layout("workers-first", "the workers first, then the locks", (WORKERS,)),
+    Layout("locks-first", "room for the locks first, then for the workers", (LOCKS, PRIVATE)),
+    Layout("workers-first", "room for the workers first, then for the locks", (WORKERS,)),
     Layout("locks-only", "the locks alone", hidden=(WORKERS,)),
     Layout("workers-only", "the workers alone", hidden=(LOCKS, PRIVATE)),
 )

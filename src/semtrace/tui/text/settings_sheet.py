@@ -10,7 +10,7 @@ from semtrace.tui.commands import COMMANDS, keys_of
 from semtrace.tui.text.entry import Entry
 
 MEANINGS = {
-    "interval": "seconds between two pictures; + and - change it for now",
+    "interval": "seconds between two snapshots; + and - change it for now",
     "ascii": "draw with ASCII alone",
     "signals": "show the semaphores inside Conditions and Queues from the start; a changes it for now",
     "remember": "keep the order of the columns, the layout and what was dismissed for the next time",

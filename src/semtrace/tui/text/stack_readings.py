@@ -52,8 +52,8 @@ class Reading:
         """Return when the stacks were read, relative to the time of that picture."""
         ago = shown.monotonic_s - self.read_s
         if ago < 0 or (paused and not ago):
-            return f"read {age(max(-ago, 0.0))} or more after this picture, which stands still"
-        return f"read {age(ago)} {'before this picture' if paused else 'ago'}"
+            return f"read {age(max(-ago, 0.0))} or more after this snapshot, which stands still"
+        return f"read {age(ago)} {'before this snapshot' if paused else 'ago'}"
 
 
 def roles(row: Hashable, snapshot: Snapshot) -> Roles:

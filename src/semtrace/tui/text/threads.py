@@ -6,9 +6,11 @@ from collections.abc import Hashable, Iterable
 
 from semtrace.model import Holder, Lock, Process, ProcessId, Snapshot
 from semtrace.tui.text.grid import Cell, Row
+from semtrace.tui.text.marks import mark_text
 from semtrace.tui.text.rows import LOCKS, WORKERS, held_by
 
 _HELD_BY = next(place for place, column in enumerate(LOCKS) if column.title == "HELD BY")
+_STATE = next(place for place, column in enumerate(WORKERS) if column.title == "STATE")
 _WAITS_FOR = next(place for place, column in enumerate(WORKERS) if column.title == "WAITS FOR")
 
 
@@ -35,12 +37,20 @@ def with_threads(rows: Iterable[Row], locks: Iterable[Lock], several: frozenset[
 
 
 def with_two_threads(rows: Iterable[Row], snapshot: Snapshot) -> list[Row]:
-    """Return the rows of processes, with a remark if one thread holds and another waits."""
+    """Return the rows of processes, with a remark if one thread holds and another waits.
+
+    It takes the place of the kernel's word, which is the first thread's alone, because names need all other room.
+    """
     two: set[Hashable] = {process.id for process in snapshot.processes if two_threads(process, snapshot)}
-    return [
-        _replaced(row, _WAITS_FOR, f"{row.cells[_WAITS_FOR].text} (another thread)") if row.id in two else row
-        for row in rows
-    ]
+    return [_with_remark(row) if row.id in two else row for row in rows]
+
+
+def _with_remark(row: Row) -> Row:
+    state = row.cells[_STATE]
+    if state.text == mark_text("stuck"):
+        return _replaced(row, _WAITS_FOR, f"{row.cells[_WAITS_FOR].text} (another thread)")
+    sign = state.text.partition(" ")[0]
+    return _replaced(row, _STATE, f"{sign} 2 threads")
 
 
 def _replaced(row: Row, place: int, text: str) -> Row:

@@ -41,7 +41,7 @@ SIGNS: dict[Cover, Signs] = {
     "idle": Signs("·", "·", "·", "dim", "idle", "neither held nor waited"),
     "began": Signs("├", "├", "├", "dim", "began", "the process began"),
     "ended": Signs("╌", "╌", "╌", "dim", "ended", "the process had ended"),
-    "unknown": Signs(" ", " ", " ", "", "not seen", "nobody looked, or the process was not there yet"),
+    "unknown": Signs(" ", " ", " ", "", "not seen", "no sample was taken, or the process was not there yet"),
 }
 BOTH = Signs("▞", "⢕", "╬", "", "both", "held and waited, in turn or by several threads")
 SHARES = "▁▃▅█"
@@ -214,7 +214,7 @@ def legend_line(cells: Iterable[Cell], by: By, width: int) -> Line:
     items += [Item(1 if counted else 13, _words(COUNTED, "counted together", "held"))]
     items += [_explained(SIGNS[cover], 3 if cover in covers else 11) for cover in ("ended", "began")]
     items += [_explained(SIGNS["idle"], 8), Item(4, (Span("solid: exact", "dim"),))]
-    items += [Item(12, (Span("strokes: seen by looking, blank: not seen", "dim"),))]
+    items += [Item(12, (Span("strokes: by samples, blank: not seen", "dim"),))]
     return spread(items, (), width)
 
 
@@ -226,7 +226,7 @@ def sign_entries() -> Iterator[tuple[str, str, str]]:
             yield drawn, f"{signs.word}: {signs.meaning}", signs.style
     yield SHARES, "held for so much of the cell's time: from events, each known from when to when", "held"
     yield COUNTED, "so many events that they are counted together: for how much of the time, but not when in it", "held"
-    yield "━╪┄╬", "strokes: seen by looking; what is shorter than the interval may be missing", ""
+    yield "━╪┄╬", "strokes: seen in samples; what is shorter than the interval may be missing", ""
 
 
 def _explained(signs: Signs, order: int) -> Item:
