@@ -165,7 +165,7 @@ def test_deferred_names_are_read_once_something_waits() -> None:
             until(observer, lambda snapshot: None not in names(snapshot))
 
 
-def test_doctor_sees_a_lock_that_each_worker_made_though_its_first_walk_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_sees_locks_of_workers_though_the_first_walk_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     failed: set[int] = set()
     walk = namebook.walk
 

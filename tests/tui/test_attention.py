@@ -239,7 +239,7 @@ def test_a_click_on_a_hint_in_a_title_does_it() -> None:
         ("[only]", "line: [only]"),
     ],
 )
-def test_last_line_of_a_failed_server_has_no_time_before_it(output: str, said: str) -> None:
+def test_last_line_of_a_failed_server_has_no_time(output: str, said: str) -> None:
     child = FakeChild()
     child.running = False
     state = ViewState(picture().server, child=child, last_output=output)
@@ -253,7 +253,7 @@ def test_verdict_of_a_narrow_screen_keeps_the_pid() -> None:
     assert f"pid {snapshot.server.pid}" in line
 
 
-def test_sheet_of_a_lock_that_is_held_for_long_is_not_green() -> None:
+def test_sheet_of_a_lock_held_long_is_not_green() -> None:
     def styles(since_s: float) -> set[str]:
         taken = lock(101, name="myapp.lock", state="held", holders=(holder(4711, since_s),))
         return {entry.style for entry in lock_entries(taken, picture([taken]))} & {"held", "old"}
