@@ -249,10 +249,10 @@ def row_line(columns: Sequence[Column], widths: Sequence[int], row: Row, marked:
     return (*spans, Span(" " * blanks)) if blanks else tuple(spans)
 
 
-def changed(columns: Sequence[Column], before: Row, after: Row) -> list[int]:
-    """Return the columns that are worth a mark and have another text than before."""
+def changed(places: Sequence[int], before: Row, after: Row) -> list[int]:
+    """Return those of the columns at these places that have another text than before."""
     old, new = before.cells, after.cells
-    return [i for i, column in enumerate(columns) if column.marked and old[i].text != new[i].text]
+    return [i for i in places if old[i].text != new[i].text]
 
 
 def _least_wanted(column: Column) -> int:

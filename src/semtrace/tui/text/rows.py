@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from semtrace.lazydata import dataclass
 from semtrace.model import (
@@ -37,6 +38,7 @@ from semtrace.waits.workers import waits_by_process
 
 HOT_PERCENT = 80.0
 NOTHING = Cell("")
+STUCK = Cell(mark_text("stuck"), "bad")
 
 WORKERS = (
     Column("PID", 5, 7, 0, right=True),
@@ -214,22 +216,48 @@ def wanted_holds(graph: WaitGraph) -> dict[ProcessId, list[str]]:
 
 
 def _worker_row(process: Process, holds: Cell, waits: Collection[Wait], is_stuck: bool, now: float) -> Row:
-    sign = process_sign(process.state)
-    cpu = process.cpu_percent
-    state = Cell(mark_text("stuck"), "bad") if is_stuck else Cell(f"{sign.sign} {process.state}", sign.style)
     cells = (
-        Cell(str(process.pid), "", process.pid),
-        Cell(process.role, "" if process.role == "worker" else "dim"),
-        state,
-        Cell(percent(cpu), _cpu_style(cpu), _number(cpu)),
-        Cell(size(process.rss), "", process.rss),
+        _number_cell(process.pid, ""),
+        _role_cell(process.role),
+        STUCK if is_stuck else _process_cell(process.state),
+        _cpu_cell(process.cpu_percent),
+        _memory_cell(process.rss),
         Cell(age(now - process.started_at), "dim", now - process.started_at),
         holds,
         Cell(LIST.join(waited_for(waits)), "bad" if is_stuck else "waiting"),
         _beat_cell(process),
-        Cell(str(process.threads), "dim", process.threads),
+        _number_cell(process.threads, "dim"),
     )
     return Row(process.id, cells, (_ROLE_ORDER.get(process.role, 1), process.started_at, process.pid))
+
+
+# Cells that show little else than they showed before: they are looked up faster than made.
+
+
+@lru_cache(maxsize=4096)
+def _number_cell(number: int, style: str) -> Cell:
+    return Cell(str(number), style, number)
+
+
+@lru_cache(maxsize=256)
+def _role_cell(role: str) -> Cell:
+    return Cell(role, "" if role == "worker" else "dim")
+
+
+@lru_cache(maxsize=256)
+def _process_cell(state: str) -> Cell:
+    sign = process_sign(state)
+    return Cell(f"{sign.sign} {state}", sign.style)
+
+
+@lru_cache(maxsize=2048)
+def _cpu_cell(cpu: float | None) -> Cell:
+    return Cell(percent(cpu), _cpu_style(cpu), _number(cpu))
+
+
+@lru_cache(maxsize=2048)
+def _memory_cell(rss: int | None) -> Cell:
+    return Cell(size(rss), "", rss)
 
 
 def _beat_cell(process: Process) -> Cell:

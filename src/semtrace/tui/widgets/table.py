@@ -68,6 +68,7 @@ class Table(LineWidget, can_focus=True):
         self.view = Arrangement()
         self._sortable = sortable
         self._columns = columns
+        self._worth_a_mark = [i for i, column in enumerate(columns) if column.marked]
         self._all: dict[Hashable, Row] = {}
         self._rows: list[Row] = []
         self._title: Sequence[Item] = ()
@@ -246,7 +247,7 @@ class Table(LineWidget, can_focus=True):
             before = self._all.get(row.id)
             if before is None:
                 marks[row.id] = dict.fromkeys(range(len(row.cells)), (until, "new"))
-            elif before.cells is not row.cells and (places := changed(self._columns, before, row)):
+            elif before.cells is not row.cells and (places := changed(self._worth_a_mark, before, row)):
                 marks[row.id] = {**marks.get(row.id, {}), **dict.fromkeys(places, (until, "mark"))}
 
     def _paint(self) -> None:
