@@ -1,4 +1,4 @@
-"""What was made last, for those that ask again with equal arguments: most of a picture is as it was before. Pure."""
+"""Keep what was made last, for callers that ask again with equal arguments: most of a picture stays as it was. Pure."""
 
 from __future__ import annotations
 
