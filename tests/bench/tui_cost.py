@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = {(4, 4, 80, 24): 6.0, (4, 4, 160, 45): 6.0, (64, 64, 80, 24): 15.0, (64, 64, 160, 45): 15.0}
+TARGETS = {(4, 4, 80, 24): 3.0, (4, 4, 160, 45): 3.0, (64, 64, 80, 24): 8.0, (64, 64, 160, 45): 8.0}
 SCREENS = {"overview": b"", "timeline": b"t", "locks' timeline": b"tl", "blocking tree": b"w", "details": b"\r"}
 START_UP_S = 3.0
 TICKS = os.sysconf("SC_CLK_TCK")

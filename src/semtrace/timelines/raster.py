@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from itertools import islice
+from math import ceil, floor
 from typing import Literal, NamedTuple
 
 from semtrace.model import ProcessId
@@ -58,8 +59,7 @@ class Raster:
         self._drawn = 0
         self._going_on: dict[tuple[Key, bool], tuple[float, bool, float]] = {}  # what `_live` drew last
         self._updated_s = 0.0
-        self._known: dict[Hashable, dict[int, Cell]] = {}
-        self._newest = 0  # after the last cell that was ever asked for
+        self._known: dict[Hashable, tuple[int, list[Cell]]] = {}  # of each row, from which cell on
 
     def update(self, oldest: int) -> Drawing:
         """Take in the spans that have ended since, for the cells from `oldest` on; return those that go on."""
@@ -85,12 +85,16 @@ class Raster:
 
     def cells(self, row: Hashable, first: int, count: int, live: Drawing) -> list[Cell]:
         """`count` cells from number `first` on; `live` is what `update` gave for these or earlier ones."""
-        known = self._known.setdefault(row, {})
-        self._newest = max(self._newest, first + count)
-        missing = next((place for place in range(first, first + count) if place not in known), None)
-        if missing is not None:
-            known.update(enumerate(self._covered(row, missing, first + count - missing, live), missing))
-        return self._limited(row, [known[place] for place in range(first, first + count)], first)
+        start, known = self._known.get(row, (first, []))
+        if not start <= first <= start + len(known):
+            start, known = first, []
+        elif first - start > MARGIN:
+            start, known = first, known[first - start :]
+        missing = first + count - start - len(known)
+        if missing > 0:
+            known += self._covered(row, start + len(known), missing, live)
+        self._known[row] = start, known
+        return self._limited(row, known[first - start : first - start + count], first)
 
     def _live(self, base: int, changed_s: float) -> tuple[Drawing, float]:
         """Return the spans that go on, and since when the picture has changed: a span that only grew changes the new
@@ -109,13 +113,12 @@ class Raster:
 
     def _forget(self, changed_s: float) -> None:
         """Forget the cells that may have changed since."""
-        if self._newest * self.cell_s - changed_s > MARGIN * self.cell_s:
+        if changed_s == float("-inf"):
             self._known.clear()
             return
         changed = int(changed_s // self.cell_s) - 1
-        for cells in self._known.values():
-            for place in range(changed, self._newest):
-                cells.pop(place, None)
+        for start, cells in self._known.values():
+            del cells[max(changed - start, 0) :]
 
     def _covered(self, row: Hashable, first: int, count: int, live: Drawing) -> list[Cell]:
         assert self._drawing is not None
@@ -124,6 +127,8 @@ class Raster:
             return [IDLE] * count
         window = ((1 << count) - 1) << (first - live.base)
         held_of, waits_of = _union(old.held_of, new.held_of, window), _union(old.waits_of, new.waits_of, window)
+        if not held_of and not waits_of and not (old.orphaned | new.orphaned) & window:
+            return [IDLE] * count
         contended = unheld = 0
         for lock, bits in held_of.items():
             contended |= bits & (self._drawing.waited.get(lock, 0) | live.waited.get(lock, 0))
@@ -180,16 +185,22 @@ class Raster:
                 cells[born - first] = BEGAN
             began = max(began, born)
         ended = int(life.end // cell_s) if life is not None and life.ended else None
-        shown_s = first * cell_s, (first + len(cells)) * cell_s
-        gaps = [gap for gap in timeline.gaps if gap[0] < shown_s[1] and gap[1] > shown_s[0]]
-        for place, cell in enumerate(cells, first):
-            if cell is not IDLE:
-                continue
-            if ended is not None and place > ended:
-                cells[place - first] = ENDED
-            elif place < began or place > last or any(a < (place + 0.5) * cell_s < b for a, b in gaps):
-                cells[place - first] = UNKNOWN
+        if ended is not None:
+            _limit(cells, ended + 1 - first, len(cells), ENDED)
+        _limit(cells, 0, began - first, UNKNOWN)
+        _limit(cells, last + 1 - first, len(cells), UNKNOWN)
+        for start, end in timeline.gaps:
+            if start < (first + len(cells)) * cell_s and end > first * cell_s:
+                # those whose middle lies in the gap
+                _limit(cells, floor(start / cell_s - 0.5) + 1 - first, ceil(end / cell_s - 0.5) - first, UNKNOWN)
         return cells
+
+
+def _limit(cells: list[Cell], start: int, end: int, what: Cell) -> None:
+    """Put `what` in the place of idle cells from `start` on, before `end`."""
+    for place in range(max(start, 0), min(end, len(cells))):
+        if cells[place] is IDLE:
+            cells[place] = what
 
 
 def around(timeline: Timeline, start: float, end: float) -> list[Span]:

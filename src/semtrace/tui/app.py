@@ -20,6 +20,7 @@ from semtrace.tui import commands
 from semtrace.tui.child import Child
 from semtrace.tui.engine import Engine
 from semtrace.tui.finder import Finder
+from semtrace.tui.garbage import rarely_collected
 from semtrace.tui.messages import Broken, Failed, Pictured
 from semtrace.tui.meter import Meter
 from semtrace.tui.recording import NEWS_S, Notice, Recording
@@ -79,7 +80,8 @@ def run(
             servers, find, open_source, settings=settings, child=child, tools=tools, remembered=remembered
         )
         try:
-            code = app.run()
+            with rarely_collected():
+                code = app.run()
         finally:
             app.ending.left.set()
     return code if code is not None else app.return_code or EXIT_OK

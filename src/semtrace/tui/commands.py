@@ -6,6 +6,7 @@ F-keys are where htop has the like; each has a letter too. Nothing that acts is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from textual.binding import Binding, BindingType
@@ -185,6 +186,7 @@ def keys_of(name: str, keymap: Keymap) -> tuple[str, ...]:
     return tuple(keymap[name].split(",")) if name in keymap else COMMANDS[name].keys
 
 
+@cache
 def shown(key: str) -> str:
     """A key as it stands on a keyboard: `question_mark` is `?`, `ctrl+p` is `Ctrl-P`."""
     key = key.strip()
@@ -203,7 +205,8 @@ def footer(ids: Iterable[str], keymap: Keymap, more: Sequence[Item] = ()) -> lis
 
 def hint_of(name: str, keymap: Keymap, **changes: Any) -> Item:
     """Return a command as the footer shows it, in other words if need be."""
-    return hint(shown(keys_of(name, keymap)[0]), COMMANDS[name]._replace(**changes), name)
+    command = COMMANDS[name]._replace(**changes) if changes else COMMANDS[name]
+    return hint(shown(keys_of(name, keymap)[0]), command, name)
 
 
 def pair(one: str, other: str, keymap: Keymap) -> Item:
@@ -213,12 +216,19 @@ def pair(one: str, other: str, keymap: Keymap) -> Item:
     return Item(command.order, (spans[0], Span(" "), spans[1], Span(f" {command.word}", f"dim @{one}")))
 
 
+@lru_cache(maxsize=256)
 def hint(key: str, command: Command, name: str) -> Item:
     span = f"@{name}"
     return Item(command.order, (Span(key, f"key {span}"), Span(f" {command.word}", f"dim {span}")))
 
 
 def footer_line(items: Sequence[Item], width: int) -> Line:
+    """Return the line of these items. A footer hardly ever changes, so the lines drawn last are kept."""
+    return _footer_line(tuple(items), width)
+
+
+@lru_cache(maxsize=16)
+def _footer_line(items: tuple[Item, ...], width: int) -> Line:
     return spread(items, (), width)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
@@ -26,7 +25,7 @@ class Workers:
     states: Mapping[ProcessId, WorkerState]
 
     def count(self, state: WorkerState) -> int:
-        return Counter(self.states.values())[state]
+        return list(self.states.values()).count(state)
 
     def __len__(self) -> int:
         return len(self.states)
@@ -88,6 +87,8 @@ def serving_waits(process: Process, waits: list[Wait], stuck: Collection[ThreadI
 
     The wait of its first thread decides. If the first thread runs, only waits of all other busy threads count.
     """
+    if not waits:
+        return []
     blocked = [wait for wait in waits if not wait.idle and (wait.target.kind in WAITING or _is_starved(wait, stuck))]
     first = [wait for wait in blocked if wait.thread.tid == process.pid]
     if first:

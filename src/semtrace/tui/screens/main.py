@@ -39,6 +39,7 @@ STRIP_S = 60.0
 MINUTE_WIDTH = 100
 MOST_MINUTES = 40
 PRIVATE_STATE = 0
+ONE_LINE_EACH = frozenset(("-banner", "-sentence", "-strip", "-introduction", "-replay"))
 FOOTER = (
     "timeline",
     "blocking",
@@ -83,6 +84,8 @@ class MainScreen(View):
         self._layout = panes.layout_called(view_state.remembered.layout(view_state.server.kind))
         self._has_private = False
         self._raster: Raster | None = None
+        self._panes: dict[str, Table] = {}
+        self._lock_rows = rows.LockRows()
         self._minutes: dict[By, minute.Minutes] = {}  # what the tables' last column is made of
         self._answer: Headline | None = None  # whether the server moves; None before the first picture and at its end
 
@@ -217,7 +220,7 @@ class MainScreen(View):
         workers.show(processes, title, ["No process is left."], now)
         locks = self._pane("locks")
         notice = [] if shown.locks else sentences.no_locks(snapshot, shown)
-        found = with_threads(rows.lock_rows(snapshot, shown.locks, marks), shown.locks, threaded(snapshot))
+        found = with_threads(self._lock_rows.of(snapshot, shown.locks, marks), shown.locks, threaded(snapshot))
         found = lock_attention(self._with_minute(found, "lock", now), shown.locks, flags)
         locks.show(found, header.locks_title(shown, marks), notice, now)
         waits = private.private_waits(snapshot)
@@ -250,23 +253,24 @@ class MainScreen(View):
     def settle(self) -> None:
         """Shares the height. Sets only what changes: every change of a height is a layout."""
         tables = [self._pane(name) for name in ("workers", "locks", "private", "output")]
-        low = self.size.height < LOW_HEIGHT  # the locks are the last to go
+        height = self.size.height
+        low = height < LOW_HEIGHT  # the locks are the last to go
         private_wanted = self._has_private and not low
-        output = self._output.wanted(self.size.height)
+        output = self._output.wanted(height)
         wanted = [
             (tables[0].wanted_height + 1) * (not (low and output)),
             tables[1].wanted_height + (private_wanted or bool(output)),
             tables[2].wanted_height * private_wanted,
             output,
         ]
-        bars = 2 + self.has_class("-banner") + self.has_class("-sentence") + self.has_class("-strip")
-        bars += self.has_class("-introduction") + self.has_class("-replay") + self.query_one(SeekInput).display
-        bars += self.filter_box.display + (self.has_class("-headline") and not self.has_class("-one-line"))
-        findings, room = (self.snapshot.findings if self.snapshot else ()), self.size.height - bars
+        shown = self.classes
+        bars = 2 + len(shown & ONE_LINE_EACH) + self.query_one(SeekInput).display + self.filter_box.display
+        bars += "-headline" in shown and "-one-line" not in shown
+        findings, room = (self.snapshot.findings if self.snapshot else ()), height - bars
         wanted = [0 if pane in self._layout.hidden else want for pane, want in enumerate(wanted)]
-        brief = wanted_height(findings if self.size.height >= IDENTITY_HEIGHT else (), room - sum(wanted))
-        for table, height in zip(tables, panes.arrange(room - brief, wanted, self._layout), strict=True):
-            table.set_height(height)
+        brief = wanted_height(findings if height >= IDENTITY_HEIGHT else (), room - sum(wanted))
+        for table, share in zip(tables, panes.arrange(room - brief, wanted, self._layout), strict=True):
+            table.set_height(share)
         foot = self.query_one(FindingsBar)
         foot.set_height(brief)
         foot.show(findings, commands.shown(self._key_of("findings")))
@@ -309,4 +313,7 @@ class MainScreen(View):
         return commands.keys_of(command, self.app._keymap)[0]
 
     def _pane(self, name: str) -> Table:
-        return self.query_one(f"#{name}", Table)
+        pane = self._panes.get(name)
+        if pane is None:
+            pane = self._panes[name] = self.query_one(f"#{name}", Table)
+        return pane

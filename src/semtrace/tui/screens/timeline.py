@@ -72,6 +72,7 @@ class TimelineScreen(View):
         self._raster: Raster | None = None
         self._readout_lines: list[Line] = []
         self._drawn: list[Line] = []
+        self._rows_drawn: dict[Hashable, lines.DrawnRow] = {}
 
     def compose(self) -> ComposeResult:
         yield from self.head()
@@ -212,30 +213,47 @@ class TimelineScreen(View):
         room = self._height - 1
         self._scroll(room)
         shown = self._rows[self._top : self._top + room]
-        cells = self._cells(shown)
         now = lines.now_of(snapshot, self._view_state.paused)
-        pointed_at, flags = UNKNOWN, Flags(snapshot)
-        drawn = [lines.axis_line(first, count, self._cell_s(), now, self._until_s is None, self._label)]
-        for row, covers in zip(shown, cells, strict=True):
-            chosen = row.id == self._row
-            if chosen and 0 <= cursor - first < len(covers):
-                pointed_at = covers[cursor - first]
-            pointed = cursor - first if chosen or self._at_s is not None else None
-            style = "dim" if row.gone else flags.style(row.id)
-            drawn.append(lines.row_line(row.label, covers, self._label, pointed, chosen, style))
-        chart.draw(drawn)
-        self._drawn = drawn
+        rows = self._drawn_rows(shown, Flags(snapshot))
+        pointed_at = UNKNOWN
+        if self._row in rows and 0 <= cursor - first < count:
+            pointed_at = rows[self._row].covers[cursor - first]
+        axis = lines.axis_line(first, count, self._cell_s(), now, self._until_s is None, self._label)
+        self._drawn = [axis, *(row.line for row in rows.values())]
+        chart.draw(self._drawn)
         self._say_title(now, room)
-        notes = lines.notes(self._view_state.timeline, cells, first * self._cell_s(), snapshot)
+        seen: frozenset[Cell] = frozenset().union(*(row.distinct for row in rows.values()))
+        notes = lines.notes(self._view_state.timeline, seen, first * self._cell_s(), snapshot)
         self._read_out(snapshot, notes, pointed_at != UNKNOWN)
-        seen = {cell for covers in cells for cell in covers}
         self.bar("legend").say(partial(lines.legend_line, seen, self._by))
+
+    def _drawn_rows(self, shown: Sequence[lines.TimelineRow], flags: Flags) -> dict[Hashable, lines.DrawnRow]:
+        """Return the rows in view. Those that are as they were are not made again: most rows are idle."""
+        assert self._raster is not None
+        first, longest = self._first(), self._longest_gap()
+        pointed = self._cursor() - first
+        before, self._rows_drawn = self._rows_drawn, {}
+        for row, raw in zip(shown, lines.covers(self._raster, shown, first, self._count()), strict=True):
+            chosen = row.id == self._row
+            at = pointed if chosen or self._at_s is not None else None
+            style = "dim" if row.gone else flags.style(row.id)
+            made_of = (raw, longest, row.label, self._label, at, chosen, style)
+            known = before.get(row.id)
+            if known is None or known.made_of != made_of:
+                covers = lines.with_unseen(raw.copy(), longest)
+                line = lines.row_line(row.label, covers, self._label, at, chosen, style)
+                known = lines.DrawnRow(made_of, covers, frozenset(covers), line)
+            self._rows_drawn[row.id] = known
+        return self._rows_drawn
 
     def _cells(self, rows: Sequence[lines.TimelineRow]) -> list[list[Cell]]:
         assert self._raster is not None
         cells = lines.covers(self._raster, rows, self._first(), self._count())
-        longest = int(self._view_state.timeline.step_s // self._cell_s()) + 1
-        return [lines.with_unseen(each, longest) for each in cells]
+        return [lines.with_unseen(each, self._longest_gap()) for each in cells]
+
+    def _longest_gap(self) -> int:
+        """Return how many cells there may be between two samples."""
+        return int(self._view_state.timeline.step_s // self._cell_s()) + 1
 
     def _sorted(self) -> list[Hashable]:
         """The rows, the worst of what is in the window first."""

@@ -21,6 +21,7 @@ from semtrace.tui.state import ViewState
 from semtrace.tui.terminal.ascii import spelled
 from semtrace.tui.text import header
 from semtrace.tui.text.introductions import INTRODUCTIONS, introduction_line
+from semtrace.tui.text.kept import Kept
 from semtrace.tui.text.line import Item, Span, fill
 from semtrace.tui.text.orphan_lines import orphan
 from semtrace.tui.widgets.bar import Bar
@@ -83,6 +84,8 @@ class View(Screen[None]):
         self._filtered: Table | None = None
         self._notice_timer: Timer | None = None
         self._banner = ("", "")
+        self._bars: dict[str, Bar] = {}
+        self._footer: Kept[tuple[Item, ...]] = Kept()
         self._focused_before: Widget | None = None
 
     @property
@@ -163,10 +166,14 @@ class View(Screen[None]):
     def show_keys(self) -> None:
         if self._notice_timer is not None:
             return
-        items = commands.footer(self.keys(), self.app._keymap, [*self._own_hints(), *self.hints()])
-        if drawing_of(self.app).ascii:
-            items = [Item(order, tuple(Span(spelled(text), style) for text, style in line)) for order, line in items]
+        keys, more, keymap = self.keys(), [*self._own_hints(), *self.hints()], dict(self.app._keymap)
+        items = self._footer.of((keys, more, keymap), lambda: self._spelled(commands.footer(keys, keymap, more)))
         self.bar("keys").say(partial(commands.footer_line, items))
+
+    def _spelled(self, items: Sequence[Item]) -> tuple[Item, ...]:
+        if not drawing_of(self.app).ascii:
+            return tuple(items)
+        return tuple(Item(order, tuple(Span(spelled(text), style) for text, style in line)) for order, line in items)
 
     def _own_hints(self) -> list[Item]:
         """Return the hints that every screen has: how to go on when paused, and that this lock can be released."""
@@ -252,7 +259,10 @@ class View(Screen[None]):
         self.show_keys()
 
     def bar(self, name: str) -> Bar:
-        return self.query_one(f"#{name}", Bar)
+        bar = self._bars.get(name)
+        if bar is None:
+            bar = self._bars[name] = self.query_one(f"#{name}", Bar)
+        return bar
 
     @property
     def table(self) -> Table | None:

@@ -166,6 +166,7 @@ THEME_256 = Theme(
 PLAIN_THEME = "ansi-dark"  # the terminal's own colours, where it has few; NO_COLOR then leaves none
 
 
+@lru_cache(maxsize=1024)
 def style(names: str, colours: Colours) -> Style:
     """The sum of the named styles; equal ones are the same object."""
     return _style(tuple(names.split()), colours)

@@ -70,6 +70,8 @@ def private_attention(rows: Iterable[Row], state: int, flags: Flags) -> list[Row
 
 
 def _aged_lock(row: Row, lock: Lock) -> Row:
+    if not lock.holders and not lock.waiters:
+        return row
     held = age_style(max((holder.since_s or 0.0 for holder in lock.holders), default=None))
     waited = age_style(max((waiter.for_s or 0.0 for waiter in lock.waiters), default=None))
     styles: dict[int, str] = {}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Sequence
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import set_cell_size
 
 from semtrace.lazydata import dataclass
 from semtrace.text import UNKNOWN
 from semtrace.tui.text.line import ELLIPSIS, Line, Span, clip, clip_start, clip_words
+from semtrace.tui.text.line import cells as cells_of
 from semtrace.tui.text.signs import ASCENDING, DESCENDING
 
 GAP = 2
@@ -22,6 +24,7 @@ SortKey = tuple[float, str]
 Cut = Literal["end", "start", "class", "words", "list"]
 NAMES = ("start", "class", "list")
 LIST = ", "
+_NOT_MEASURED = {"", UNKNOWN}
 _NUMBER = re.compile(r"\d+")
 _HALF_A_WORD = re.compile(f"^{ELLIPSIS}[a-z]+(?=[A-Z])")
 
@@ -84,17 +87,19 @@ def natural(text: str) -> str:
 
 
 def arrange(rows: Sequence[Row], view: Arrangement) -> list[Row]:
-    chosen = _chosen(sorted(rows, key=lambda row: row.rank), view.filter)
+    chosen = _chosen(sorted(rows, key=attrgetter("rank")), view.filter)
     column = view.column
     if column is not None:
         chosen.sort(key=lambda row: row.cells[column].sort_key)
     if view.reverse:
         chosen.reverse()
-    return sorted(chosen, key=lambda row: row.pin)
+    return sorted(chosen, key=attrgetter("pin"))
 
 
 def _chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
     """Return the rows that match, in a tree with all rows above them."""
+    if not _wanted(pattern):
+        return list(rows)
     chosen: list[Row] = []
     for row in reversed(rows):
         if matches(row, pattern) or (chosen and row.depth < chosen[-1].depth):
@@ -104,30 +109,33 @@ def _chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 def matches(row: Row, pattern: str) -> bool:
     """Return True if the pattern is anywhere in the row, in either case. Cells without room count, too."""
-    wanted = pattern.lstrip("!").strip().lower()
+    wanted = _wanted(pattern)
     if not wanted:
         return True
     found = any(wanted in cell.text.lower() for cell in row.cells)
     return found != pattern.startswith("!")
 
 
+def _wanted(pattern: str) -> str:
+    return pattern.lstrip("!").strip().lower()
+
+
 def content_widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
     """The width that each column has a use for."""
-    widths = [0 if column.sparse else _least_wanted(column) for column in columns]
-    for row in rows:
-        for i, cell in enumerate(row.cells):
-            wanted = len(cell.text) if cell.text.isascii() else cell_len(cell.text)
-            if wanted > widths[i]:
-                widths[i] = max(min(wanted, columns[i].most), _least_wanted(columns[i]))
-    return [0 if _is_unknown(column, i, rows) else widths[i] for i, column in enumerate(columns)]
+    if not rows:
+        return [0 if column.sparse else _least_wanted(column) for column in columns]
+    by_column = zip(*[row.cells for row in rows], strict=True)
+    return [_content_width(*each) for each in zip(columns, by_column, strict=True)]
 
 
-def _is_unknown(column: Column, place: int, rows: Sequence[Row]) -> bool:
-    """Return True for a column in which nothing was measured: all its cells are `-`."""
-    if not column.order or column.marked or not rows or rows[0].cells[place].text not in ("", UNKNOWN):
-        return False
-    texts = {row.cells[place].text for row in rows}
-    return UNKNOWN in texts and texts <= {"", UNKNOWN}
+def _content_width(column: Column, cells: Sequence[Cell]) -> int:
+    """The width for these cells; 0 for a column in which nothing was measured: all its cells are `-`."""
+    texts = {cell.text for cell in cells}
+    if column.order and not column.marked and UNKNOWN in texts and texts <= _NOT_MEASURED:
+        return 0
+    wanted = max(map(cells_of, texts))
+    least = _least_wanted(column)
+    return max(min(wanted, column.most), least) if wanted else 0 if column.sparse else least
 
 
 def fit(columns: Sequence[Column], wanted: Sequence[int], room: int) -> list[int]:
@@ -222,26 +230,29 @@ def column_at(widths: Sequence[int], x: int) -> int | None:
 def row_line(columns: Sequence[Column], widths: Sequence[int], row: Row, marked: frozenset[int], mark: str) -> Line:
     """The row's cells, those in `marked` in the style `mark` as well."""
     spans: list[Span] = []
+    blanks = 0  # before the next text
+    gap = 0
     for i, (cell, width) in enumerate(zip(row.cells, widths, strict=True)):
         if not width:
             continue
-        if spans:
-            spans.append(Span(" " * GAP))
         text = _cut(cell.text, width, columns[i].cut)
-        style = f"{cell.style} {mark}" if i in marked else cell.style
-        blanks = " " * (width - cell_len(text))
-        pieces = (Span(blanks), Span(text, style)) if columns[i].right else (Span(text, style), Span(blanks))
-        spans.extend(piece for piece in pieces if piece.text)
-    return tuple(spans)
+        free = width - cells_of(text)
+        right = columns[i].right
+        blanks += gap + free if right else gap
+        gap = GAP
+        if text:
+            if blanks:
+                spans.append(Span(" " * blanks))
+            spans.append(Span(text, f"{cell.style} {mark}" if i in marked else cell.style))
+            blanks = 0
+        blanks += 0 if right else free
+    return (*spans, Span(" " * blanks)) if blanks else tuple(spans)
 
 
-def changed(columns: Sequence[Column], before: Row, after: Row) -> list[int]:
-    """Return the columns that are worth a mark and have another text than before."""
-    return [
-        i
-        for i, (old, new) in enumerate(zip(before.cells, after.cells, strict=True))
-        if columns[i].marked and old.text != new.text
-    ]
+def changed(places: Sequence[int], before: Row, after: Row) -> list[int]:
+    """Return those of the columns at these places that have another text than before."""
+    old, new = before.cells, after.cells
+    return [i for i in places if old[i].text != new[i].text]
 
 
 def _least_wanted(column: Column) -> int:

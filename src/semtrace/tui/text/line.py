@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -28,11 +29,17 @@ class Item(NamedTuple):
 
 
 def text_of(line: Iterable[Span]) -> str:
-    return "".join(span.text for span in line)
+    return "".join([span.text for span in line])
+
+
+@lru_cache(maxsize=8192)
+def cells(text: str) -> int:
+    """Return the width of a text. For plain ASCII that is its length, which needs no table."""
+    return len(text) if text.isascii() and text.isprintable() else cell_len(text)
 
 
 def width_of(line: Iterable[Span]) -> int:
-    return sum(cell_len(span.text) for span in line)
+    return sum([cells(span.text) for span in line])
 
 
 def under(line: Line, style: str) -> Line:
@@ -50,21 +57,24 @@ def fill(line: Line, width: int, style: str = "") -> Line:
 
 def spread(left: Sequence[Item], right: Sequence[Item], width: int, gap: int = 2) -> Line:
     """Items at the left and at the right edge, as many as there is room for."""
-    while _items_width(left, gap) + _items_width(right, gap) + gap + 2 > width:
-        least = max((*left, *right), key=lambda item: item.order, default=None)
+    widths = {id(item): width_of(item.line) for item in (*left, *right)}
+
+    def taken(items: Sequence[Item]) -> int:
+        return sum([widths[id(item)] for item in items]) + gap * max(len(items) - 1, 0)
+
+    while taken(left) + taken(right) + gap + 2 > width:
+        least = max((*left, *right), key=_order, default=None)
         if least is None or least.order == 0:
             break
         left = [item for item in left if item is not least]
         right = [item for item in right if item is not least]
-    start = _join(left, gap)
-    end = _join(right, gap)
-    middle = max(width - width_of(start) - width_of(end) - 2, gap)
-    return fill((Span(" "), *start, Span(" " * middle), *end), width)
+    middle = max(width - taken(left) - taken(right) - 2, gap)
+    return fill((Span(" "), *_join(left, gap), Span(" " * middle), *_join(right, gap)), width)
 
 
 def clip(text: str, width: int) -> str:
     """The beginning of the text."""
-    if cell_len(text) <= width:
+    if cells(text) <= width:
         return text
     return set_cell_size(text, width - 1).rstrip() + ELLIPSIS if width > 0 else ""
 
@@ -72,14 +82,14 @@ def clip(text: str, width: int) -> str:
 def tail_of(text: str, width: int) -> str:
     """Return the end of a text that is too long, with a cell left for an ellipsis."""
     tail = text[-width:] if width > 0 else ""
-    while tail and cell_len(tail) >= width:
+    while tail and cells(tail) >= width:
         tail = tail[1:]
     return tail
 
 
 def clip_start(text: str, width: int) -> str:
     """Return the end of the text, which matters most in a dotted name, cut at a dot if one is near."""
-    if cell_len(text) <= width:
+    if cells(text) <= width:
         return text
     if width <= 0:
         return ""
@@ -92,12 +102,12 @@ def clip_start(text: str, width: int) -> str:
 
 def clip_words(text: str, width: int, separator: str = " ") -> str:
     """Whole words, and how many are left out: `4712 4713 +2`; only their number where not even one has room."""
-    if cell_len(text) <= width:
+    if cells(text) <= width:
         return text
     words = text.split(separator)
     for shown in range(len(words) - 1, 0, -1):
         candidate = f"{separator.join(words[:shown])} +{len(words) - shown}"
-        if cell_len(candidate) <= width:
+        if cells(candidate) <= width:
             return candidate
     if len(words) == 1:
         process, slash, _ = text.partition("/")  # of a process and its thread
@@ -110,7 +120,7 @@ def _crop(line: Line, width: int) -> Line:
     spans: list[Span] = []
     room = width
     for span in line:
-        length = cell_len(span.text)
+        length = cells(span.text)
         if length >= room:
             return (*spans, Span(_exactly(span.text, room), span.style))
         spans.append(span)
@@ -122,8 +132,8 @@ def _exactly(text: str, width: int) -> str:
     return set_cell_size(clip(text, width), width)
 
 
-def _items_width(items: Sequence[Item], gap: int) -> int:
-    return sum(width_of(item.line) for item in items) + gap * max(len(items) - 1, 0)
+def _order(item: Item) -> int:
+    return item.order
 
 
 def _join(items: Sequence[Item], gap: int) -> Line:

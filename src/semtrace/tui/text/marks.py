@@ -62,9 +62,11 @@ def mark_text(mark: Mark) -> str:
 
 def stuck_processes(snapshot: Snapshot) -> frozenset[ProcessId]:
     """Return the workers that are stuck, and other processes that are kept from their work in the same way."""
-    states = worker_states(snapshot).states
     stuck = snapshot.waits.stuck
-    waits = waits_by_process(snapshot.waits) if stuck else {}
+    if not stuck:
+        return frozenset()
+    states = worker_states(snapshot).states
+    waits = waits_by_process(snapshot.waits)
     return frozenset(
         process.id
         for process in snapshot.processes

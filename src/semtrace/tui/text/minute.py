@@ -30,7 +30,7 @@ class Minutes:
         """Return the rows with their last minute as one more cell."""
         if self._drawn_s is None or not 0 <= now_s - self._drawn_s < EVERY_S:
             self._draw(rows, now_s)
-        return [row._replace(cells=(*row.cells, self._cells.get(row.id, EMPTY))) for row in rows]
+        return [_with(row, self._cells.get(row.id, EMPTY)) for row in rows]
 
     def _draw(self, rows: Sequence[Row], now_s: float) -> None:
         self._drawn_s = now_s
@@ -41,7 +41,11 @@ class Minutes:
 
 def without_minute(rows: Iterable[Row]) -> list[Row]:
     """Return the rows with an empty cell instead, for a screen without room for the minute."""
-    return [row._replace(cells=(*row.cells, EMPTY)) for row in rows]
+    return [_with(row, EMPTY) for row in rows]
+
+
+def _with(row: Row, cell: Cell) -> Row:
+    return Row(row.id, (*row.cells, cell), row.rank, row.depth, row.pin)
 
 
 def _cell(cells: list[Span]) -> Cell:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from semtrace.lazydata import dataclass
 from semtrace.model import (
@@ -37,6 +38,7 @@ from semtrace.waits.workers import waits_by_process
 
 HOT_PERCENT = 80.0
 NOTHING = Cell("")
+STUCK = Cell(mark_text("stuck"), "bad")
 
 WORKERS = (
     Column("PID", 5, 7, 0, right=True),
@@ -119,8 +121,26 @@ def worker_rows(snapshot: Snapshot) -> list[Row]:
 
 
 def lock_rows(snapshot: Snapshot, locks: Iterable[Lock], marks: Marks) -> list[Row]:
-    everyone = frozenset(process.id for process in snapshot.processes)
-    return [_lock_row(lock, everyone, marks.of_lock(lock)) for lock in locks]
+    return LockRows().of(snapshot, locks, marks)
+
+
+class LockRows:
+    """Rows of locks, which are made again only if something of the lock is not as it was: most are free and stay so."""
+
+    def __init__(self) -> None:
+        self._everyone: frozenset[ProcessId] = frozenset()
+        self._known: dict[SemId, tuple[Lock, Mark | None, Row]] = {}
+
+    def of(self, snapshot: Snapshot, locks: Iterable[Lock], marks: Marks) -> list[Row]:
+        everyone = frozenset([process.id for process in snapshot.processes])
+        before = self._known if everyone == self._everyone else {}
+        self._everyone, self._known = everyone, {}
+        for lock in locks:
+            mark, known = marks.of_lock(lock), before.get(lock.id)
+            if known is None or known[1] != mark or known[0] != lock:
+                known = lock, mark, _lock_row(lock, everyone, mark)
+            self._known[lock.id] = known
+        return [row for _, _, row in self._known.values()]
 
 
 Health = Mapping[ProcessId, Headline | None]
@@ -173,9 +193,9 @@ def pids(ids: Iterable[ProcessId]) -> str:
     return " ".join(str(each.pid) for each in ids)
 
 
-def waited_for(waits: Iterable[Wait]) -> list[str]:
+def waited_for(waits: Collection[Wait]) -> list[str]:
     """Return what a process waits for, each thing once, in an order that stays."""
-    return sorted({target_text(wait.target) for wait in waits}, key=natural)
+    return [] if not waits else sorted({target_text(wait.target) for wait in waits}, key=natural)
 
 
 def end_of(child: EndedChild) -> str:
@@ -195,23 +215,49 @@ def wanted_holds(graph: WaitGraph) -> dict[ProcessId, list[str]]:
     return {process: sorted(names, key=natural) for process, names in found.items()}
 
 
-def _worker_row(process: Process, holds: Cell, waits: Iterable[Wait], is_stuck: bool, now: float) -> Row:
-    sign = process_sign(process.state)
-    cpu = process.cpu_percent
-    state = Cell(mark_text("stuck"), "bad") if is_stuck else Cell(f"{sign.sign} {process.state}", sign.style)
+def _worker_row(process: Process, holds: Cell, waits: Collection[Wait], is_stuck: bool, now: float) -> Row:
     cells = (
-        Cell(str(process.pid), "", process.pid),
-        Cell(process.role, "" if process.role == "worker" else "dim"),
-        state,
-        Cell(percent(cpu), _cpu_style(cpu), _number(cpu)),
-        Cell(size(process.rss), "", process.rss),
+        _number_cell(process.pid, ""),
+        _role_cell(process.role),
+        STUCK if is_stuck else _process_cell(process.state),
+        _cpu_cell(process.cpu_percent),
+        _memory_cell(process.rss),
         Cell(age(now - process.started_at), "dim", now - process.started_at),
         holds,
         Cell(LIST.join(waited_for(waits)), "bad" if is_stuck else "waiting"),
         _beat_cell(process),
-        Cell(str(process.threads), "dim", process.threads),
+        _number_cell(process.threads, "dim"),
     )
     return Row(process.id, cells, (_ROLE_ORDER.get(process.role, 1), process.started_at, process.pid))
+
+
+# Cells that show little else than they showed before: they are looked up faster than made.
+
+
+@lru_cache(maxsize=4096)
+def _number_cell(number: int, style: str) -> Cell:
+    return Cell(str(number), style, number)
+
+
+@lru_cache(maxsize=256)
+def _role_cell(role: str) -> Cell:
+    return Cell(role, "" if role == "worker" else "dim")
+
+
+@lru_cache(maxsize=256)
+def _process_cell(state: str) -> Cell:
+    sign = process_sign(state)
+    return Cell(f"{sign.sign} {state}", sign.style)
+
+
+@lru_cache(maxsize=2048)
+def _cpu_cell(cpu: float | None) -> Cell:
+    return Cell(percent(cpu), _cpu_style(cpu), _number(cpu))
+
+
+@lru_cache(maxsize=2048)
+def _memory_cell(rss: int | None) -> Cell:
+    return Cell(size(rss), "", rss)
 
 
 def _beat_cell(process: Process) -> Cell:
@@ -301,10 +347,12 @@ def _server_row(server: Server, now: float, health: Health | None) -> Row:
 
 
 def _holds_cell(process: Process, locks: Mapping[SemId, Lock], others: Sequence[str]) -> Cell:
+    if not process.holds and not others:
+        return NOTHING
     known = [locks[each] for each in process.holds if each in locks]
     names = [label(locks[each]) if each in locks else str(each) for each in process.holds]
     style = lock_sign(known[0].state).style if known else "held"
-    return Cell(LIST.join(sorted([*names, *others], key=natural)), style) if names or others else NOTHING
+    return Cell(LIST.join(sorted([*names, *others], key=natural)), style)
 
 
 def _waiters_cell(lock: Lock) -> Cell:

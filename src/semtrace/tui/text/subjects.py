@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 
 from semtrace.model import EndedChild, Lock, Process, Snapshot, Surroundings, Target, ThreadLock
 from semtrace.observe.names.separate import combine
@@ -25,13 +25,14 @@ Subject = Process | EndedChild | Lock | ThreadLock
 
 def find(row: Hashable, snapshot: Snapshot) -> Subject | None:
     """Return the process or lock of the row, None if it is gone."""
-    everything: tuple[tuple[Hashable, Subject], ...] = (
-        *((process.id, process) for process in snapshot.processes),
-        *((child.id, child) for child in snapshot.ended),
-        *((lock.id, lock) for lock in combine(snapshot.locks)),
-        *((lock.name, lock) for lock in snapshot.thread_locks),
-    )
-    return next((subject for identity, subject in everything if identity == row), None)
+    return next((subject for identity, subject in _subjects(snapshot) if identity == row), None)
+
+
+def _subjects(snapshot: Snapshot) -> Iterator[tuple[Hashable, Subject]]:
+    yield from ((process.id, process) for process in snapshot.processes)
+    yield from ((child.id, child) for child in snapshot.ended)
+    yield from ((lock.id, lock) for lock in combine(snapshot.locks))
+    yield from ((lock.name, lock) for lock in snapshot.thread_locks)
 
 
 def sentence(row: Hashable, snapshot: Snapshot) -> str:

@@ -41,7 +41,8 @@ def with_two_threads(rows: Iterable[Row], snapshot: Snapshot) -> list[Row]:
 
     It takes the place of the kernel's word, which is the first thread's alone, because names need all other room.
     """
-    two: set[Hashable] = {process.id for process in snapshot.processes if two_threads(process, snapshot)}
+    threads = _Threads(snapshot)
+    two: set[Hashable] = {process.id for process in snapshot.processes if threads.both(process)}
     return [_with_remark(row) if row.id in two else row for row in rows]
 
 
@@ -60,12 +61,27 @@ def _replaced(row: Row, place: int, text: str) -> Row:
 
 def two_threads(process: Process, snapshot: Snapshot) -> str:
     """Say that one thread holds and another waits, where a process does both; nothing where that is not known."""
-    if process.threads < 2:
-        return ""
-    holding = {
-        holder.tid for lock in snapshot.locks for holder in lock.holders if holder.process == process.id and holder.tid
-    }
-    waiting = {wait.thread.tid for wait in snapshot.waits.waits if wait.thread.process == process.id and not wait.idle}
-    if not holding or not waiting or holding & waiting:
-        return ""
-    return f"thread {min(holding)} holds, thread {min(waiting)} waits"
+    both = _Threads(snapshot).both(process)
+    return f"thread {both[0]} holds, thread {both[1]} waits" if both else ""
+
+
+class _Threads:
+    """Which threads of each process hold, and which wait."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._holding: dict[ProcessId, set[int]] = {}
+        self._waiting: dict[ProcessId, set[int]] = {}
+        for lock in snapshot.locks:
+            for holder in lock.holders:
+                if holder.tid:
+                    self._holding.setdefault(holder.process, set()).add(holder.tid)
+        for wait in snapshot.waits.waits:
+            if not wait.idle:
+                self._waiting.setdefault(wait.thread.process, set()).add(wait.thread.tid)
+
+    def both(self, process: Process) -> tuple[int, int] | None:
+        """Return a thread that holds and one that waits, if no thread does both."""
+        holding, waiting = self._holding.get(process.id), self._waiting.get(process.id)
+        if process.threads < 2 or not holding or not waiting or holding & waiting:
+            return None
+        return min(holding), min(waiting)

@@ -6,6 +6,7 @@ Solid signs are exact spans from events, dots are events counted together, strok
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from rich.cells import cell_len
@@ -66,6 +67,15 @@ class TimelineRow(NamedTuple):
         return self.ended is not None
 
 
+class DrawnRow(NamedTuple):
+    """The line of a row, and what it is made of."""
+
+    made_of: tuple[object, ...]
+    covers: list[Cell]
+    distinct: frozenset[Cell]
+    line: Line
+
+
 class Now(NamedTuple):
     """The time that is shown: of the picture, and whether it goes on."""
 
@@ -119,14 +129,12 @@ def with_unseen(cells: list[Cell], longest: int) -> list[Cell]:
     At most `longest` cells are such a gap.
     """
     place, seen = 0, False
-    while place < len(cells):
-        end = place
-        while end < len(cells) and cells[end] is IDLE:
-            end += 1
-        if place < end <= place + longest and seen and end < len(cells) and _inspected(cells[end]):
+    for cell, run in groupby(tuple(cells)):
+        end = place + len(list(run))
+        idle = cell is IDLE
+        if idle and seen and end <= place + longest and end < len(cells) and _inspected(cells[end]):
             cells[place:end] = [UNKNOWN] * (end - place)
-        place = max(end, place + 1)
-        seen = _inspected(cells[place - 1])
+        place, seen = end, not idle and _inspected(cell)
     return cells
 
 
@@ -152,10 +160,18 @@ def row_line(label: str, cells: Sequence[Cell], width: int, cursor: int | None, 
     spans = [Span(WARNING, style) if flagged else Span(" ")]
     spans += fill((Span(_clipped(label, width - 1), look),), width - 1)
     spans.append(Span(" "))
-    for place, cell in enumerate(cells):
+    if cursor is None or not 0 <= cursor < len(cells):
+        return tuple(_joined([*spans, *_drawn(cells)]))
+    sign, look = sign_of(cells[cursor])
+    under_it = Span(sign, f"{look} {mark}")
+    return tuple(_joined([*spans, *_drawn(cells[:cursor]), under_it, *_drawn(cells[cursor + 1 :])]))
+
+
+def _drawn(cells: Sequence[Cell]) -> Iterator[Span]:
+    """Yield a span for each run of equal cells."""
+    for cell, run in groupby(cells):
         sign, look = sign_of(cell)
-        spans.append(Span(sign, f"{look} {mark}" if place == cursor else look))
-    return tuple(_joined(spans))
+        yield Span(sign * len(list(run)), look)
 
 
 def sign_of(cell: Cell) -> tuple[str, str]:
@@ -238,10 +254,10 @@ def _words(drawn: str, word: str, style: str) -> Line:
     return Span(drawn, style), Span(f" {word}", "dim")
 
 
-def notes(timeline: Timeline, covers: Iterable[Sequence[Cell]], from_s: float, snapshot: Snapshot) -> list[str]:
+def notes(timeline: Timeline, cells: Iterable[Cell], from_s: float, snapshot: Snapshot) -> list[str]:
     """Return notes about what the shown cells cannot show themselves; they begin at `from_s`."""
     found = []
-    if any(cell.thinned for cells in covers for cell in cells):
+    if any(cell.thinned for cell in cells):
         found.append("shares are estimates: a sample of the events")
     if timeline.since is not None and timeline.since != timeline.first and from_s < timeline.since:
         found.append(f"known from {clock(timeline.since, snapshot.monotonic_s, snapshot.taken_at)[:8]} on")
@@ -254,7 +270,7 @@ def strip_cells(width: int) -> int:
 
 def strip_line(cells: Sequence[Cell]) -> Line:
     """The whole server in one line, for the overview."""
-    return tuple(_joined([Span(STRIP, "dim"), *(Span(*sign_of(cell)) for cell in cells)]))
+    return tuple(_joined([Span(STRIP, "dim"), *_drawn(cells)]))
 
 
 def covers(raster: Raster, rows: Sequence[TimelineRow], first: int, count: int) -> list[list[Cell]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from textual import events
 
 from semtrace.tui.commands import perform
+from semtrace.tui.text.kept import Kept
 from semtrace.tui.text.line import Line, Span, clip, fill, under
 from semtrace.tui.widgets.line_widget import LineWidget
 
@@ -17,6 +18,7 @@ class Bar(LineWidget):
     def __init__(self, *, id: str, classes: str = "", base: str = "bar") -> None:  # noqa: A002
         super().__init__(id=id, classes=classes)
         self._base = base
+        self._based: Kept[list[Line]] = Kept()
         self._make: Callable[[int], Line] = lambda width: ()
 
     def say(self, make: Callable[[int], Line]) -> None:
@@ -38,5 +40,5 @@ class Bar(LineWidget):
 
     def _redraw(self) -> None:
         width = self.size.width
-        line = fill(self._make(width), width)
-        self.draw([under(line, self._base)])
+        line = self._make(width)
+        self.draw(self._based.of((line, self.size), lambda: [under(fill(line, width), self._base)]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -14,6 +15,7 @@ from textual.message import Message
 from semtrace.tui.commands import bindings, perform
 from semtrace.tui.remembered import Order
 from semtrace.tui.text.grid import Arrangement, Column, Row, arrange, changed, column_at, heading, row_line
+from semtrace.tui.text.kept import Kept
 from semtrace.tui.text.line import Item, Line, Span, fill, spread, under
 from semtrace.tui.text.wrapping import wrapped
 from semtrace.tui.widgets.line_widget import LineWidget
@@ -66,13 +68,16 @@ class Table(LineWidget, can_focus=True):
         self.view = Arrangement()
         self._sortable = sortable
         self._columns = columns
+        self._worth_a_mark = [i for i, column in enumerate(columns) if column.marked]
         self._all: dict[Hashable, Row] = {}
         self._rows: list[Row] = []
         self._title: Sequence[Item] = ()
         self._notice: Sequence[str] = ()
         self._needs = Widths(columns)
         self._widths: list[int] = []
-        self._marks: dict[tuple[Hashable, int], tuple[float, str]] = {}
+        self._marks: dict[Hashable, dict[int, tuple[float, str]]] = {}  # of each row, by its columns
+        self._heads: Kept[list[Line]] = Kept()
+        self._drawn: dict[Hashable, tuple[object, Line]] = {}  # the rows drawn last, with all that they depend on
         self._cursor = 0
         self._top = 0
 
@@ -229,16 +234,21 @@ class Table(LineWidget, can_focus=True):
         self._paint()
 
     def _mark(self, new: dict[Hashable, Row], now_s: float) -> None:
-        self._marks = {key: mark for key, mark in self._marks.items() if mark[0] > now_s and key[0] in new}
+        marks: dict[Hashable, dict[int, tuple[float, str]]] = {}
+        for row, known in self._marks.items():
+            left = {i: mark for i, mark in known.items() if mark[0] > now_s}
+            if left and row in new:
+                marks[row] = left
+        self._marks = marks
         if not self._all:
             return
         until = now_s + MARK_S
         for row in new.values():
             before = self._all.get(row.id)
             if before is None:
-                self._marks.update({(row.id, i): (until, "new") for i in range(len(row.cells))})
-            elif before.cells != row.cells:
-                self._marks.update({(row.id, i): (until, "mark") for i in changed(self._columns, before, row)})
+                marks[row.id] = dict.fromkeys(range(len(row.cells)), (until, "new"))
+            elif before.cells is not row.cells and (places := changed(self._worth_a_mark, before, row)):
+                marks[row.id] = {**marks.get(row.id, {}), **dict.fromkeys(places, (until, "mark"))}
 
     def _paint(self) -> None:
         width = self.size.width
@@ -246,10 +256,11 @@ class Table(LineWidget, can_focus=True):
             return
         self._scroll()
         self._widths = self._needs.in_room(width - 2)
-        lines = [self._title_line(width), self._indented(heading(self._columns, self._widths, self.view), width)]
+        lines = list(self._head_lines(width))
         if self._rows:
-            end = self._top + self._room
-            lines += [self._row_line(place, width) for place in range(self._top, min(end, len(self._rows)))]
+            shown = range(self._top, min(self._top + self._room, len(self._rows)))
+            before, self._drawn = self._drawn, {}
+            lines += [self._row_line(place, width, before) for place in shown]
         else:
             lines += self._notice_lines()
         self.draw(lines)
@@ -260,12 +271,15 @@ class Table(LineWidget, can_focus=True):
         self._top = min(self._top, self._cursor, max(len(self._rows) - room, 0))
         self._top = max(self._top, self._cursor - room + 1, 0)
 
-    def _title_line(self, width: int) -> Line:
-        """The first item is the pane's name; it shows where the focus is."""
+    def _head_lines(self, width: int) -> list[Line]:
+        """The title and the headings. The first item of the title is the pane's name; it shows where the focus is."""
         name, *rest = self._title
         if self.has_focus:
             name = Item(0, tuple(Span(text, "title.focus") for text, _ in name.line))
-        return spread([name, *rest], self._title_items(), width)
+        left, right = [name, *rest], self._title_items()
+        key = (left, right, self._widths, self.view, width)
+        headings = partial(heading, self._columns, self._widths, self.view)
+        return self._heads.of(key, lambda: [spread(left, right, width), self._indented(headings(), width)])
 
     def _title_items(self) -> list[Item]:
         items = []
@@ -277,19 +291,25 @@ class Table(LineWidget, can_focus=True):
             items.append(Item(1, (Span(seen, "dim"),)))
         return items
 
-    def _row_line(self, place: int, width: int) -> Line:
+    def _row_line(self, place: int, width: int, before: Mapping[Hashable, tuple[object, Line]]) -> Line:
+        """Return the line of a row, the same object as `before` if nothing in it has changed."""
         row = self._rows[place]
         marked, mark = self._marks_of(row)
-        line = self._indented(row_line(self._columns, self._widths, row, marked, mark), width)
-        if place != self._cursor:
-            return line
-        return under(line, "cursor" if self.has_focus else "cursor.blur")
+        cursor = "" if place != self._cursor else "cursor" if self.has_focus else "cursor.blur"
+        looks = [cell[:2] for cell in row.cells]
+        key = (looks, marked, mark, cursor, self._widths, width)
+        known = before.get(row.id)
+        if known is None or known[0] != key:
+            line = self._indented(row_line(self._columns, self._widths, row, marked, mark), width)
+            known = key, under(line, cursor) if cursor else line
+        self._drawn[row.id] = known
+        return known[1]
 
     def _marks_of(self, row: Row) -> tuple[frozenset[int], str]:
-        if not self._marks:
+        marks = self._marks.get(row.id)
+        if not marks:
             return NO_MARKS, ""
-        marks = {i: self._marks[row.id, i][1] for i in range(len(row.cells)) if (row.id, i) in self._marks}
-        return frozenset(marks), "new" if "new" in marks.values() else "mark"
+        return frozenset(marks), "new" if any(kind == "new" for _, kind in marks.values()) else "mark"
 
     def _notice_lines(self) -> list[Line]:
         width = self.size.width

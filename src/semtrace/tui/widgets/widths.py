@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from semtrace.tui.text.grid import Column, Row, content_widths, fit
+from semtrace.tui.text.kept import Kept
 
 SHRINK_S = 5.0
 
@@ -16,6 +17,7 @@ class Widths:
         self._columns = columns
         self._wanted = content_widths(columns, ())
         self._needed_s = [0.0] * len(columns)
+        self._fitted: Kept[list[int]] = Kept()
 
     def need(self, rows: Sequence[Row], now_s: float) -> None:
         """Adapt the widths to rows that are shown at that time."""
@@ -28,4 +30,6 @@ class Widths:
         self._wanted = content_widths(self._columns, rows)
 
     def in_room(self, width: int) -> list[int]:
-        return fit(self._columns, self._wanted, width)
+        """Return the widths in so much room; equal ones are the same object."""
+        wanted = tuple(self._wanted)
+        return self._fitted.of((wanted, width), lambda: fit(self._columns, wanted, width))
