@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
+import time
 from dataclasses import replace
 
 import pytest
@@ -126,3 +128,20 @@ def test_window_of_cells_moves_on_and_back() -> None:
                 expected = fresh.cells(process, first, 40, fresh.update(first))
                 assert moving.cells(process, first, 40, moving.update(first)) == expected
     assert any(cell is not IDLE and isinstance(cell, Cell) for cell in expected)
+
+
+def test_timer_ticks_though_the_thread_stood_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Textual takes in a new size by such a timer."""
+
+    async def go() -> None:
+        app = SemtraceApp([scenes.server()], list, Script(picture()))
+        async with app.run_test() as pilot:
+            ticked = asyncio.Event()
+            later = itertools.count()
+            monkeypatch.setattr("textual.timer._time.get_time", lambda: time.monotonic() + next(later))
+            app.set_timer(1 / 120, ticked.set)
+            await asyncio.wait_for(ticked.wait(), 10)
+            monkeypatch.undo()
+            await pilot.pause()
+
+    asyncio.run(go())

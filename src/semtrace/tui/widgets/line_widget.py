@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
@@ -12,6 +13,7 @@ from textual.app import App
 from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Region, Size
 from textual.strip import Strip
+from textual.timer import Timer
 from textual.widget import Widget
 
 from semtrace.text import clean
@@ -32,6 +34,16 @@ class LineApp(App[int]):
     """An application of line widgets, which draw by its `drawing`."""
 
     drawing = Drawing()
+
+    def set_timer(self, *arguments: Any, **named: Any) -> Timer:
+        """Return a timer that ticks once, also if the thread stood still for its whole length when it began.
+
+        Textual forgets such a tick (8.2.8, timer.py `_run`). It waits 8 ms before it takes in a new size, and if that
+        tick was forgotten, it took in no later size either.
+        """
+        timer = super().set_timer(*arguments, **named)
+        timer._skip = False
+        return timer
 
 
 def drawing_of(app: App[object]) -> Drawing:
