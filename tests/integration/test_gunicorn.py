@@ -141,7 +141,7 @@ def test_the_settings_of_every_python(version):
     with start(need(version), str(PROGRAMS / "arbiter.py")) as (popen, log):
         wait_until(lambda: "READY" in log.read_text(), what="the program")
         with Memory(popen.pid) as memory:
-            assert read_arbiter(popen.pid, memory) == Arbiter(29.0, "gunicorn.workers.gthread.ThreadWorker")
+            assert read_arbiter(popen.pid, memory) == Arbiter(29.0, "gunicorn.workers.gthread.ThreadWorker", 7)
 
 
 def test_the_control_socket_knows_what_a_configuration_file_says(tmp_path):

@@ -19,12 +19,22 @@ ARBITER = """
 import signal
 from gunicorn.workers.gthread import ThreadWorker
 
+class Setting:
+    def __init__(self, value):
+        self.value = value
+
+class Config:
+    def __init__(self):
+        self.settings = {"name%d" % number: Setting(number) for number in range(90)}
+        self.settings["threads"] = Setting(7)
+
 class Arbiter:
     def __init__(self):
         for number in range(40):
             setattr(self, "a%d" % number, number)
         self.worker_class = ThreadWorker
         self.timeout = 29
+        self.cfg = Config()
 
     def run(self):
         print("READY", flush=True)

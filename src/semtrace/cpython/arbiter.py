@@ -20,15 +20,19 @@ _MOST_S = 0.3
 _ATTEMPTS = 4
 _PAUSE_S = 0.005
 _LONGEST_TIMEOUT_S = 1_000_000_000
+_MOST_THREADS = 100_000
+_MOST_SETTINGS = 500
 
 
 @dataclass(frozen=True)
 class Arbiter:
-    """`timeout_s` and the worker's class in full, `gunicorn.workers.sync.SyncWorker`; None for what could not be
-    read."""
+    """`timeout_s`, the worker's class in full, `gunicorn.workers.sync.SyncWorker`, and `--threads`; None for what could
+    not be read.
+    """
 
     timeout_s: float | None = None
     worker_class: str | None = None
+    threads: int | None = None
 
 
 def read_arbiter(pid: int, memory: Readable) -> Arbiter | None:
@@ -71,4 +75,19 @@ def _read(objects: Objects, classes: Classes, arbiter: int, cls: Class) -> Arbit
     return Arbiter(
         timeout_s=float(timeout) if timeout is not None and 0 <= timeout < _LONGEST_TIMEOUT_S else None,
         worker_class=f"{named.module}.{named.name}" if named is not None else None,
+        threads=_threads(objects, classes, arbiter, cls),
     )
+
+
+def _threads(objects: Objects, classes: Classes, arbiter: int, cls: Class) -> int | None:
+    """gunicorn/config.py: Config.settings is a dict of Setting objects, each with its `value`; the same from 20.1 to
+    27.0.
+    """
+    config = classes.attribute(arbiter, cls, "cfg")
+    kind = classes.of(config)
+    settings = classes.attribute(config, kind, "settings") if kind is not None else 0
+    items = objects.dict_items(settings, _MOST_SETTINGS) if objects.is_dict(settings) else ()
+    setting = next((value for key, value in items if objects.text(key) == "threads"), 0)
+    kind = classes.of(setting)
+    value = objects.integer(classes.attribute(setting, kind, "value")) if kind is not None else None
+    return value if value is not None and 0 < value < _MOST_THREADS else None

@@ -20,7 +20,8 @@ _LIMIT = 1 << 20
 # How the standard library's multiprocessing, celery's billiard and joblib's loky start their children.
 _SPAWNED = re.compile(r"from (multiprocessing|billiard)\.(spawn|forkserver) import |loky\.backend\.popen_loky")
 
-_FORKSERVER = re.compile(r"-c from (multiprocessing|billiard)\.forkserver import ")
+# Lib/multiprocessing/forkserver.py ensure_running; 3.14 imports sys first.
+_FORKSERVER = re.compile(r"-c (?:import sys; )?from (multiprocessing|billiard)\.forkserver import ")
 _TRACKER = re.compile(r"-c from (multiprocessing|billiard|loky\.backend)\.(resource_|semaphore_)tracker import ")
 
 # In this order since Linux 2.6; the process's own name, which comes before them, is escaped and cannot hold a new line.

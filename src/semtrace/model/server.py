@@ -27,7 +27,7 @@ class Server:
     """A watched server: the first process of a pre-forked server of some kind, or of another Python process tree.
 
     `version` is that of the kind's distribution, of a "python" that of Python. `bind` are the addresses that it listens
-    on; `timeout_s` is gunicorn's `--timeout`; None where it is not known.
+    on; `timeout_s` and `threads` are gunicorn's `--timeout` and `--threads`; None where it is not known.
     """
 
     kind: ServerKind
@@ -40,6 +40,7 @@ class Server:
     bind: tuple[str, ...] = ()
     worker_class: str | None = None
     timeout_s: float | None = None
+    threads: int | None = None
 
     @property
     def pid(self) -> int:

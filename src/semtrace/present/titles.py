@@ -60,10 +60,13 @@ def _orphaned(finding: Finding) -> str:
 def _stuck(finding: Finding) -> str:
     workers, held = finding.fact(WorkersBlocked), finding.fact(HeldBy)
     what = _waited_for(finding)
-    verb = "waited" if finding.over_s is not None else "have waited" if finding.since else "wait"
+    one = workers is not None and workers.workers == 1
+    now = ("has waited" if one else "have waited") if finding.since else "waits" if one else "wait"
+    verb = "waited" if finding.over_s is not None else now
     if workers is not None and (not workers.proven or workers.workers == workers.of_workers):
         many = f"{workers.workers} of {counted(workers.of_workers, 'worker')}"
-        state = "are stuck: they " if workers.proven and finding.over_s is None else ""
+        stuck = "is stuck: it " if one else "are stuck: they "
+        state = stuck if workers.proven and finding.over_s is None else ""
         return f"{many} {state}{verb}{what}{duration(finding.since, 'wait')}"
     who = [fact.thread for fact in finding.facts if isinstance(fact, BlockedOn)]
     if len(who) == 1:

@@ -9,6 +9,7 @@ from semtrace.model import (
     ClientEnded,
     ClientMayHaveEnded,
     Fact,
+    Frame,
     FreeElsewhere,
     HeldBy,
     Hold,
@@ -46,6 +47,7 @@ _WOKEN, _UNFINISHED = "_woken_count", "_unfinished_tasks"
 # Where a thread waits for the result of a job that it gave to a Pool: Lib/multiprocessing/pool.py ApplyResult.wait,
 # IMapIterator.next, 3.8 to 3.15; billiard and multiprocess have copies.
 _POOL, _RESULTS = "/pool.py", ("wait", "get", "next")
+POOL_THREADS = ("_handle_tasks", "_handle_results")
 # The classes of that file. A pool of connections has others, though its file may be called the same.
 _OF_POOLS = (".Pool", ".ThreadPool", ".ApplyResult", ".MapResult", ".IMapIterator", ".IMapUnorderedIterator")
 
@@ -84,7 +86,11 @@ def is_result(wait: Wait) -> bool:
     kind = wait.target.part_of if is_private_signal(wait) else None
     if kind is not None and "." in kind and not kind.startswith("threading.") and not kind.endswith(_OF_POOLS):
         return False
-    return any(frame.file.endswith(_POOL) and frame.function in _RESULTS for frame in wait.stack or ())
+    return any(is_of_pool(frame) and frame.function in _RESULTS for frame in wait.stack or ())
+
+
+def is_of_pool(frame: Frame) -> bool:
+    return frame.file.endswith(_POOL)
 
 
 def cause(

@@ -28,6 +28,7 @@ from semtrace.model import (
     MasterStopped,
     MayStillWake,
     PoolWithoutThreads,
+    Process,
     ProcessId,
     Remedy,
     Root,
@@ -43,16 +44,17 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.causes import (
+    POOL_THREADS,
     cause,
+    is_of_pool,
     is_private_signal,
     is_result,
-    pools_without_threads,
     unrecorded,
     waits_for_pool,
 )
 from semtrace.rules.knots import blocked, is_deadlock, restart, target_refs, thread_ref
 from semtrace.waits.build import stopped_processes
-from semtrace.waits.workers import SERVING_ROLES, serving_waits_by_worker, worker_states, workers
+from semtrace.waits.workers import HELPING_ROLES, SERVING_ROLES, serving_waits_by_worker, worker_states, workers
 
 # A pool starts its workers together. One that is so much younger took the place of another.
 _LATER_S = 0.5
@@ -80,8 +82,7 @@ def stuck(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         if root.proven and not is_deadlock(root) and not _is_orphan(root, snapshot) and _matters(root, snapshot):
             together.setdefault(_cause_key(root, snapshot), []).append(root)
     for roots in together.values():
-        lost = waits_for_pool(roots[0]) and not pools_without_threads(roots[0].waits, snapshot)
-        yield _worker_died(roots, snapshot) if lost else _stuck(roots, snapshot)
+        yield _worker_died(roots, snapshot) if _is_lost(roots[0], snapshot) else _stuck(roots, snapshot)
     if not together:
         yield from _all_workers(snapshot, limits)
     yield from _lost_results(snapshot, [root for roots in together.values() for root in roots])
@@ -181,8 +182,7 @@ def _cause_key(root: Root, snapshot: Snapshot) -> object:
     cause, and one lock of a Manager. Other roots have their own.
     """
     (target, *more) = root.targets
-    lost = waits_for_pool(root) and not pools_without_threads(root.waits, snapshot)
-    if more or lost or target.kind not in _COPIED or target.semaphore is not None:
+    if more or _is_lost(root, snapshot) or target.kind not in _COPIED or target.semaphore is not None:
         return root
     if target.kind is WaitKind.MANAGER_LOCK:
         return target
@@ -219,6 +219,25 @@ def _is_consequence(wait: Wait) -> tuple[bool, bool]:
     return wait.target.kind in _ENDS, is_private_signal(wait)
 
 
+def _is_lost(root: Root, snapshot: Snapshot) -> bool:
+    """Return True for threads that wait for a result which nobody works at and which is not on its way."""
+    return waits_for_pool(root) and all(_has_rested(wait.thread.process, snapshot) for wait in root.waits)
+
+
+def _has_rested(process: ProcessId, snapshot: Snapshot) -> bool:
+    """Return True if a Pool's own threads have handed out all jobs and taken in all results (_handle_tasks and
+    _handle_results in Lib/multiprocessing/pool.py, 3.8 to 3.15): they wait themselves, in no code of the program.
+    """
+    at_rest = {
+        frame.function
+        for wait in snapshot.waits.waits
+        if wait.idle and wait.thread.process == process
+        for frame in wait.stack or ()
+        if is_of_pool(frame)
+    }
+    return at_rest.issuperset(POOL_THREADS)
+
+
 def _worker_died(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
     """No worker of the pool is at work, so the result that a thread waits for was lost with the worker that had it."""
     waits = [wait for root in roots for wait in root.waits]
@@ -244,17 +263,23 @@ def _lost_results(snapshot: Snapshot, reported: Sequence[Root]) -> Iterator[Find
     for wait in snapshot.waits.waits:
         if wait.thread in known or wait.timed or (wait.asleep_s or 0.0) < _LOST_S or not is_result(wait):
             continue
-        children = [process for process in snapshot.processes if process.ppid == wait.pid]
-        if children and all(ThreadId(child.id, child.pid) in idle for child in children):
+        children = _pool_workers({wait.pid}, snapshot)
+        rested = bool(children) and all(ThreadId(child.id, child.pid) in idle for child in children)
+        if rested and _has_rested(wait.thread.process, snapshot):
             lost.append(wait)
     if lost:
         found = _worker_died([Root(RootKind.NOBODY, tuple(lost))], snapshot)
         yield replace(found, severity="warning")
 
 
+def _pool_workers(pids: Collection[int], snapshot: Snapshot) -> list[Process]:
+    """Return the children of these processes, also those that a forkserver made for them, without what only helps."""
+    servers = {each.pid for each in snapshot.processes if each.role == "forkserver" and each.ppid in pids}
+    return [each for each in snapshot.processes if each.ppid in {*pids, *servers} and each.role not in HELPING_ROLES]
+
+
 def _younger(parents: set[ProcessId], snapshot: Snapshot) -> Iterator[Fact]:
-    pids = {parent.pid for parent in parents}
-    children = sorted((each for each in snapshot.processes if each.ppid in pids), key=lambda each: each.started_at)
+    children = sorted(_pool_workers({each.pid for each in parents}, snapshot), key=lambda each: each.started_at)
     for child in children[1:]:
         later_s = child.started_at - children[0].started_at
         if later_s >= _LATER_S:
@@ -283,6 +308,11 @@ def _may_be_rest(wait: Wait) -> bool:
     return wait.target.kind is WaitKind.SIGNAL and wait.target.part_of is None
 
 
+def _is_full(waits: Sequence[Wait], snapshot: Snapshot) -> bool:
+    """Return True if no thread of a gthread worker is left for a request."""
+    return snapshot.server.threads is not None and any(wait.thread.tid != wait.pid for wait in waits)
+
+
 def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield a finding if every worker has waited for something else than work longer than the limit, without proof that
     the wait is endless.
@@ -292,7 +322,7 @@ def _all_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     found = [[wait for wait in waits if wait.target.kind not in _ENDS] for waits in kept]
     orphaned = {lock.id for lock in snapshot.semaphores if lock.state == "orphaned" or lock.proof_needs_rights}
     waits = [min(each, key=lambda wait: wait.asleep_s or 0.0) for each in found if each]
-    if len(waits) < len(serving) or len(serving) < 2:
+    if len(waits) < len(serving) or (len(serving) < 2 and not _is_full(waits, snapshot)):
         return
     if any(wait.timed or (wait.asleep_s or 0.0) < limits.wait_s for wait in waits):
         return

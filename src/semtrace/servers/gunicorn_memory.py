@@ -29,6 +29,7 @@ def effective(server: Server) -> Server:
         server,
         timeout_s=server.timeout_s if found.timeout_s is None else found.timeout_s,
         worker_class=_spelled(server.worker_class, found.worker_class),
+        threads=found.threads,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 from semtrace.lazydata import dataclass
-from semtrace.model import Process, ProcessId, Snapshot, ThreadId, Wait, WaitGraph, WaitKind
+from semtrace.model import Frame, Process, ProcessId, Server, Snapshot, ThreadId, Wait, WaitGraph, WaitKind
 from semtrace.waits.build import stopped_processes
 
 WorkerState = Literal["idle", "busy", "waiting", "stuck", "stopped"]
@@ -61,7 +61,8 @@ def serving_waits_by_worker(snapshot: Snapshot) -> dict[ProcessId, list[Wait]]:
     """Return for each worker the waits that keep it from its work: an empty list for one that goes on."""
     waits = _by_process(snapshot.waits.waits)
     stuck = snapshot.waits.stuck
-    return {each.id: serving_waits(each, waits.get(each.id, []), stuck) for each in workers(snapshot)}
+    server = snapshot.server
+    return {each.id: serving_waits(each, waits.get(each.id, []), server, stuck) for each in workers(snapshot)}
 
 
 def _by_process(waits: Iterable[Wait]) -> dict[ProcessId, list[Wait]]:
@@ -74,7 +75,7 @@ def _by_process(waits: Iterable[Wait]) -> dict[ProcessId, list[Wait]]:
 def _state(process: Process, waits: list[Wait], snapshot: Snapshot, stopped: frozenset[ProcessId]) -> WorkerState:
     if process.id in stopped:
         return "stopped"
-    serving = serving_waits(process, waits, snapshot.waits.stuck)
+    serving = serving_waits(process, waits, snapshot.server, snapshot.waits.stuck)
     if any(wait.thread in snapshot.waits.stuck for wait in serving):
         return "stuck"
     if serving:
@@ -82,20 +83,41 @@ def _state(process: Process, waits: list[Wait], snapshot: Snapshot, stopped: fro
     return "idle" if process.idle or any(wait.idle for wait in waits) else "busy"
 
 
-def serving_waits(process: Process, waits: list[Wait], stuck: Collection[ThreadId] = ()) -> list[Wait]:
+def serving_waits(process: Process, waits: list[Wait], server: Server, stuck: Collection[ThreadId] = ()) -> list[Wait]:
     """Return the waits that keep a process from its work. Waits for data count if it can never come.
 
-    The wait of its first thread decides. If the first thread runs, only waits of all other busy threads count.
+    The wait of its first thread decides. While that goes on, others count only if they are all that could do the work.
     """
     if not waits:
         return []
     blocked = [wait for wait in waits if not wait.idle and (wait.target.kind in WAITING or _is_starved(wait, stuck))]
     first = [wait for wait in blocked if wait.thread.tid == process.pid]
-    if first:
+    if first or not blocked:
         return first
+    if process.role == "worker" and server.kind == "gunicorn":
+        return _all_requests(blocked, server)
+    if process.idle or process.event_loop:  # it takes what comes
+        return []
     idle = sum(wait.idle or wait.target.kind is WaitKind.UNKNOWN for wait in waits)
     others = process.threads - 1 - idle
-    return blocked if blocked and len(blocked) >= others else []
+    # A thread that waits for a signal may be one that others give work to: nothing is kept from its work by that.
+    held_up = [wait for wait in blocked if wait.target.kind is not WaitKind.SIGNAL or wait.thread in stuck]
+    return held_up if len(held_up) >= others else []
+
+
+def _all_requests(blocked: list[Wait], server: Server) -> list[Wait]:
+    """Return the waits of requests in a gthread worker whose pool has no thread left.
+
+    Workers of other classes serve in their first thread: what else runs there is the application's own.
+    """
+    pooled = server.worker_class == "gthread"
+    requests = [wait for wait in blocked if (any(map(_is_request, wait.stack)) if wait.stack else pooled)]
+    return requests if server.threads is not None and len(requests) >= server.threads else []
+
+
+def _is_request(frame: Frame) -> bool:
+    """gunicorn/workers/gthread.py ThreadWorker.handle, 20.1 to 27.0."""
+    return frame.file.endswith("/gunicorn/workers/gthread.py")
 
 
 def _is_starved(wait: Wait, stuck: Collection[ThreadId]) -> bool:

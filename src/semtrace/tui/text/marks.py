@@ -66,14 +66,14 @@ def stuck_processes(snapshot: Snapshot) -> frozenset[ProcessId]:
     if not stuck:
         return frozenset()
     states = worker_states(snapshot).states
-    waits = waits_by_process(snapshot.waits)
+    waits, server = waits_by_process(snapshot.waits), snapshot.server
     return frozenset(
         process.id
         for process in snapshot.processes
         if states.get(process.id) == "stuck"
         or (
             process.id not in states
-            and any(wait.thread in stuck for wait in serving_waits(process, waits.get(process.id, []), stuck))
+            and any(wait.thread in stuck for wait in serving_waits(process, waits.get(process.id, []), server, stuck))
         )
     )
 
