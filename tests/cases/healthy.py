@@ -58,6 +58,11 @@ CASES = (
         arguments=("fork",),
         long_s=1.0,
     ),
+    *(
+        Case("healthy_imap_source", QUIET, ready(), name, arguments=(name,), rests=False, long_s=60.0)
+        for name in ("ticks", "customers")
+    ),
+    Case("healthy_callback_slow", QUIET, ready(), rests=False, long_s=60.0),
     Case("healthy_executor", QUIET, ready(), long_s=1.0),
     Case("healthy_full", QUIET, ready(), long_s=60.0),
     Case("healthy_ended_producer", QUIET, ready(), arguments=("multiprocessing",)),

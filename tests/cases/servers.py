@@ -151,6 +151,42 @@ FORGOTTEN = (
     ),
 )
 
+# A server whose first thread serves is not kept from its work by others, nor is one with threads left for requests.
+ROOMY = (
+    *(
+        Case(
+            "healthy_one_background",
+            Expected(quiet=True, stuck={"threads": 0}, never=NOT_INHERITED | STUCK),
+            requests(("/",), asleep=0),
+            kind,
+            with_gunicorn("-w 2", "healthy_one_background:app"),
+            needs=("gunicorn",),
+            env={"KIND": kind},
+            rests=False,
+            long_s=1.0,
+        )
+        for kind in ("loop", "listener", "event")
+    ),
+    Case(
+        "healthy_longpoll",
+        Expected(quiet=True, stuck={"threads": 0}, never=NOT_INHERITED | STUCK),
+        requests(("/poll",) * 6, asleep=2),
+        command=with_gunicorn("-w 2 -t 0 --threads 8", "healthy_longpoll:app"),
+        needs=("gunicorn",),
+        rests=False,
+        long_s=1.0,
+    ),
+    Case(
+        "gthread_full",
+        Expected((Found(frozenset({"stuck"}), "error", of=children, place="waits"),)),
+        requests(("/wait", "/wait"), asleep=1),
+        command=with_gunicorn("-w 1 -t 0 --threads 2", "gthread_full:app"),
+        needs=("gunicorn",),
+        rests=False,
+        long_s=1.0,
+    ),
+)
+
 OTHERS = (
     Case(
         "gevent_app",

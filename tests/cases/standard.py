@@ -71,6 +71,17 @@ def files(*paths: str) -> tuple[str, ...]:
 NOT_INHERITED = frozenset({"inherited-hold", "orphaned-lock"})
 
 CASES = (
+    # A job was lost with its worker, also where a forkserver made that; a result was lost although nobody died.
+    *(
+        Case(
+            "pool_spawn_killed",
+            Expected((Found(frozenset({"worker-died"}), severity, pids=root, place="waits"),)),
+            label=way,
+            arguments=(way,),
+        )
+        for way, severity in (("spawn", "error"), ("forkserver", "warning/error"))
+    ),
+    Case("unpicklable_exception", sick(stuck(root, place="waits"), never=NOT_INHERITED | {"worker-died"})),
     # One thread waits for a lock that it has itself.
     Case("twice_lock", sick(stuck(root, "cache_lock", "waits"), waits=(waits(root, "private-lock"),))),
     Case("twice_semaphore", sick(stuck(child(0), "changed", "waits"), waits=(waits(child(0), "private-lock"),))),

@@ -24,6 +24,11 @@ def test_lock_forgotten_in_a_request_is_never_inherited(case: Case) -> None:
     check(case, interpreter(case.needs))
 
 
+@pytest.mark.parametrize("case", servers.ROOMY, ids=title)
+def test_server_is_full_only_if_no_thread_is_left(case: Case) -> None:
+    check(case, interpreter(case.needs))
+
+
 @pytest.mark.parametrize("case", servers.OTHERS, ids=title)
 def test_hang_of_a_server_is_explained(case: Case) -> None:
     check(case, interpreter(case.needs))
