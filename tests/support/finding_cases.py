@@ -53,6 +53,7 @@ from .snapshots import (
     lock,
     overlap,
     pid,
+    pool_at_rest,
     processes,
     thread_lock,
     waiter,
@@ -143,6 +144,11 @@ def _deadlocks() -> Iterator[tuple[str, Finding]]:
     alone = _one(inside, code="deadlock")
     yield "deadlock of one", alone
     yield "deadlock of one, over", gone_by(alone, 5.0)
+    loop = frames(("/srv/app.py", "refresh"), ("/usr/lib/python3.12/asyncio/base_events.py", "run_forever"))
+    tasks = replace(inside, waiters=(waiter(11, stack=loop),))
+    yield "deadlock of one task", _one(tasks, code="deadlock")
+    swept = replace(inside, waiters=(waiter(11, stack=frames(("/srv/app.py", "Cache.__del__"))),))
+    yield "deadlock of one in a finalizer", _one(swept, code="deadlock")
     gevent = replace(SERVER, worker_class="gevent")
     yield "deadlock of one greenlet", _one(inside, code="deadlock", server=gevent)
     yield "deadlock of one, worker class unknown", _one(inside, code="deadlock", server=SCRIPT)
@@ -312,6 +318,7 @@ def _pools() -> Iterator[tuple[str, Finding]]:
     idle = tuple(_wait(number, WaitKind.PIPE_READ, "a pipe", wakers=_by(10), idle=True) for number in (11, 12, 13))
     ended = (EndedChild(pid(21), 10, -9, 8.0),)
     server = {"server": SCRIPT, "processes": of_pool, "ended": ended}
+    idle += pool_at_rest(10)
     died = _one(code="worker-died", blocked=(wait, *idle), **server)
     yield "a worker of a pool died", died
     yield "a worker of a pool died, over", gone_by(died, 5.0)

@@ -22,9 +22,14 @@ from semtrace.model import (
     SemId,
     Server,
     Snapshot,
+    Target,
+    ThreadId,
     ThreadLock,
     ThreadLockUse,
+    Wait,
     Waiter,
+    WaitKind,
+    Wakers,
 )
 from semtrace.rules import Limits, findings
 from semtrace.waits.build import wait_graph
@@ -101,6 +106,24 @@ def snapshot(*locks: Lock, asked: bool = True, **changes: Any) -> Snapshot:
 def frames(*places: tuple[str, str]) -> tuple[Frame, ...]:
     """A stack of (file, function), the innermost first."""
     return tuple(Frame(function, file, 7) for file, function in places)
+
+
+def pool_at_rest(number: int, *wakers: int) -> tuple[Wait, ...]:
+    """Waits of a Pool's own threads that have handed out all jobs and taken in all results."""
+    of_process = Target(WaitKind.SIGNAL, "", process=pid(number), address=9)
+    return tuple(
+        Wait(
+            ThreadId(pid(number), tid),
+            of_process,
+            False,
+            Wakers(processes=tuple(map(pid, wakers or (number,)))),
+            60.0,
+            60.0,
+            stack=frames(("/usr/lib/python3.12/multiprocessing/pool.py", function)),
+            idle=True,
+        )
+        for tid, function in ((number + 100, "_handle_tasks"), (number + 200, "_handle_results"))
+    )
 
 
 def found(*locks: Lock, limits: Limits | None = None, **changes: Any) -> tuple[Finding, ...]:

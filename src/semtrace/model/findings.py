@@ -107,6 +107,8 @@ class Advice(Word):
     USE_THREADING_RLOCK = auto()
     USE_THREADING_RLOCK_NO_GREENLETS = auto()
     NO_RLOCK_FOR_GREENLETS = auto()
+    NO_RLOCK_FOR_TASKS = auto()
+    NO_LOCK_IN_DEL = auto()
     FINE_IF_RELEASED = auto()
     RESTART_PROCESS = auto()
     RESTART_PROCESSES = auto()

@@ -45,6 +45,10 @@ ADVICE: Mapping[Advice, str] = {
     "greenlets for one thread), or do not take the lock twice in one thread.",
     Advice.NO_RLOCK_FOR_GREENLETS: "Do not switch to another greenlet while holding it, and do not take it twice. "
     "An RLock does not help: it takes all greenlets of a worker for one thread, so it lets them in together.",
+    Advice.NO_RLOCK_FOR_TASKS: "Use an asyncio.Lock, or do not await while holding it. An RLock does not help: it "
+    "takes all tasks of an event loop for one thread, so it lets them in together.",
+    Advice.NO_LOCK_IN_DEL: "Do not take a lock in __del__: it runs wherever the collector does, also while the thread "
+    "has the lock and changes what it guards.",
     Advice.FINE_IF_RELEASED: "If another thread or process will release it, nothing is wrong. Otherwise:",
     Advice.RESTART_PROCESS: "Now: restart that process; this leaves no shared lock behind.",
     Advice.RESTART_PROCESSES: "Now: restart these processes; this leaves no shared lock behind.",

@@ -158,7 +158,7 @@ def _private_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fac
     if again:
         held = tuple(Hold(ThreadRef(wait.thread.process, wait.thread.tid), None) for wait in again)
         greenlets = may_hold(snapshot.server, [again[0].stack])
-        return (HeldBy(held), *greenlets), (cure_of_reentry(False, snapshot.server),)
+        return (HeldBy(held), *greenlets), (cure_of_reentry(False, snapshot.server, again[0].stack),)
     owners = {wait.thread.process for wait in waits}
     threads = {process.id: process.threads for process in snapshot.processes}
     facts: list[Fact] = [OnlyOwnProcess(each, threads.get(each, 1)) for each in sorted(owners)[:_FEW]]

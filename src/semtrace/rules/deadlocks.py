@@ -27,6 +27,7 @@ from semtrace.model import (
     Fact,
     Finding,
     FindingCode,
+    Frame,
     HandsLocksOver,
     Lock,
     MayBeGate,
@@ -45,6 +46,8 @@ from semtrace.rules.basis import Limits
 from semtrace.rules.evidence import lock_ref
 from semtrace.rules.greenlets import has_greenlets, may_hold
 from semtrace.rules.knots import blocked, is_deadlock, restart, target_ref, target_refs, thread_ref, waited
+
+_LOOP = "/asyncio/base_events.py"  # BaseEventLoop.run_forever, 3.8 to 3.15; uvloop has no frames of its own
 
 
 def deadlock(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
@@ -158,7 +161,7 @@ def _advice(cycle: Sequence[Wait], server: Server, doubtful: bool) -> Iterator[A
     if doubtful:
         yield Advice.FINE_IF_RELEASED
     if len(cycle) == 1:
-        yield cure_of_reentry(WaitKind.SHARED_LOCK in kinds, server)
+        yield cure_of_reentry(WaitKind.SHARED_LOCK in kinds, server, cycle[0].stack)
     elif WaitKind.PIPE_WRITE in kinds:
         joins = kinds & {WaitKind.PROCESS_END, WaitKind.THREAD_END}
         locks = kinds - {WaitKind.PIPE_WRITE, WaitKind.PIPE_READ}
@@ -172,10 +175,17 @@ def _advice(cycle: Sequence[Wait], server: Server, doubtful: bool) -> Iterator[A
         yield restart(cycle, shared)
 
 
-def cure_of_reentry(shared: bool, server: Server) -> Advice:
-    """Return the lock to use instead. To an RLock all greenlets of a process are one thread: it lets the second in."""
+def cure_of_reentry(shared: bool, server: Server, stack: Sequence[Frame] | None) -> Advice:
+    """Return the lock to use instead. An RLock lets in what is not meant to come in: all greenlets and all tasks of a
+    thread, and a `__del__` that the collector calls within.
+    """
     if has_greenlets(server):
         return Advice.NO_RLOCK_FOR_GREENLETS
+    frames = stack or ()
+    if any(frame.function.rpartition(".")[2] == "__del__" for frame in frames):
+        return Advice.NO_LOCK_IN_DEL
+    if any(frame.file.endswith(_LOOP) for frame in frames):
+        return Advice.NO_RLOCK_FOR_TASKS
     if server.worker_class is None:
         return Advice.USE_SHARED_RLOCK_NO_GREENLETS if shared else Advice.USE_THREADING_RLOCK_NO_GREENLETS
     return Advice.USE_SHARED_RLOCK if shared else Advice.USE_THREADING_RLOCK

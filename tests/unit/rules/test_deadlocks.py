@@ -27,6 +27,7 @@ from semtrace.model import (
     Asleep,
     Behind,
     Elapsed,
+    Frame,
     HandsLocksOver,
     MayBeGate,
     OutsiderMayRelease,
@@ -163,6 +164,24 @@ def test_ring_is_no_error_where_locks_are_handed_over() -> None:
 def test_an_rlock_is_no_remedy_for_greenlets(kind: str | None, cure: Advice) -> None:
     reentry = lock(holders=(holder(11, within=True),), waiters=(waiter(11),))
     (finding,) = found(reentry, server=replace(SERVER, worker_class=kind))
+    assert finding.remedy.advice[0] == cure
+
+
+@pytest.mark.parametrize(
+    ("outer", "cure"),
+    [
+        (
+            Frame("BaseEventLoop.run_forever", "/usr/lib/asyncio/base_events.py", 640),
+            Advice.NO_RLOCK_FOR_TASKS,
+        ),
+        (Frame("Cache.__del__", "/srv/app.py", 7), Advice.NO_LOCK_IN_DEL),
+        (Frame("main", "/srv/app.py", 7), Advice.USE_SHARED_RLOCK),
+    ],
+)
+def test_an_rlock_is_no_remedy_for_tasks_and_finalizers(outer: Frame, cure: Advice) -> None:
+    stack = (Frame("refresh", "/srv/app.py", 3), outer)
+    reentry = lock(holders=(holder(11, within=True),), waiters=(waiter(11, stack=stack),))
+    (finding,) = found(reentry)
     assert finding.remedy.advice[0] == cure
 
 
