@@ -146,7 +146,6 @@ def server_json(server: Server) -> dict[str, Any]:
         "bind": list(server.bind),
         "worker_class": server.worker_class,
         "timeout_s": server.timeout_s,
-        "threads": server.threads,
     }
 
 

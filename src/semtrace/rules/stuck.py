@@ -225,8 +225,10 @@ def _is_lost(root: Root, snapshot: Snapshot) -> bool:
 
 
 def _has_rested(process: ProcessId, snapshot: Snapshot) -> bool:
-    """Return True if a Pool's own threads have handed out all jobs and taken in all results (_handle_tasks and
-    _handle_results in Lib/multiprocessing/pool.py, 3.8 to 3.15): they wait themselves, in no code of the program.
+    """Return True if a Pool's own threads have handed out all jobs and taken in all results.
+
+    They wait themselves then, in no code of the program (Lib/multiprocessing/pool.py _handle_tasks, _handle_results,
+    3.8 to 3.15).
     """
     at_rest = {
         frame.function
