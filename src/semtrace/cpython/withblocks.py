@@ -160,9 +160,9 @@ def exception_table(objects: Objects, code: int) -> bytes:
 
 
 class Handler(NamedTuple):
-    """One entry of an exception table; places count instructions, and `end` is the first that is not covered.
+    """One entry of an exception table. `start`, `end` and `target` count instructions; `end` is the first not covered.
 
-    `depth` is that of the stack; `keeps` is True of `with`: its handler learns where the exception came from.
+    `depth` is that of the stack. `keeps` is True for a `with`, whose handler learns where the exception came from.
     """
 
     start: int

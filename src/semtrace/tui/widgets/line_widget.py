@@ -38,8 +38,8 @@ class LineApp(App[int]):
     def set_timer(self, *arguments: Any, **named: Any) -> Timer:
         """Return a timer that ticks once, also if the thread stood still for its whole length when it began.
 
-        Textual forgets such a tick (8.2.8, timer.py `_run`). It waits 8 ms before it takes in a new size, and if that
-        tick was forgotten, it took in no later size either.
+        Textual forgets such a tick (8.2.8, timer.py `_run`). It takes in a new size by a timer of 8 ms; once that tick
+        was forgotten, no later size was taken in either.
         """
         timer = super().set_timer(*arguments, **named)
         timer._skip = False
@@ -122,7 +122,9 @@ class LineWidget(Widget):
         return strips if (x1, x2) == (0, width) else [strip.crop_extend(x1, x2, None) for strip in strips]
 
     def _needed_filters(self) -> Sequence[LineFilter]:
-        """Return the filters, without that for the terminal's own colours where no style has any: see `palette`."""
+        """Return the filters that can change something. Styles with colours of our own need none for the terminal's
+        (see `palette`).
+        """
         filters = self.get_line_filters()
         if drawing_of(self.app).colours in THEMES:
             return [each for each in filters if not isinstance(each, ANSIToTruecolor)]
