@@ -81,7 +81,9 @@ CASES = (
         )
         for way, severity in (("spawn", "error"), ("forkserver", "warning/error"))
     ),
-    Case("unpicklable_exception", sick(stuck(root, place="waits"), never=NOT_INHERITED | {"worker-died"})),
+    # Results that nobody reads keep its thread for workers awake.
+    Case("apply_in_callback", sick(stuck(not_first(root), place="waits in the callback"))),
+    Case("unpicklable_exception", sick(stuck(root, place="waits"), never=NOT_INHERITED | {"worker-died"}), rests=False),
     # One thread waits for a lock that it has itself.
     Case("twice_lock", sick(stuck(root, "cache_lock", "waits"), waits=(waits(root, "private-lock"),))),
     Case("twice_semaphore", sick(stuck(child(0), "changed", "waits"), waits=(waits(child(0), "private-lock"),))),

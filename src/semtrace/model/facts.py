@@ -414,6 +414,20 @@ class PoolWithoutThreads:
 
 
 @dataclass(frozen=True)
+class ResultsNotTaken:
+    """Processes that wait for a Pool's result, although the thread of the Pool that takes results in has ended."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
+class WaitsInCallback:
+    """A thread that waits for a result of the Pool whose results it passes on itself: in a callback."""
+
+    thread: ThreadRef
+
+
+@dataclass(frozen=True)
 class ChildEnded:
     """A child that ended. `exit_code` is as in subprocess."""
 
@@ -701,6 +715,8 @@ Fact = (
     | WaitersHoldUnits
     | WaiterHolds
     | PoolWithoutThreads
+    | ResultsNotTaken
+    | WaitsInCallback
     | ChildEnded
     | YoungerWorker
     | MayStillWake

@@ -132,6 +132,8 @@ class Advice(Word):
     TAKE_UNITS_BY_WITH = auto()
     NOT_WHILE_HOLDING = auto()
     OWN_POOL = auto()
+    SEE_POOLS_EXCEPTION = auto()
+    NO_WAIT_IN_CALLBACK = auto()
     CHECK_RESULTS = auto()
     SEE_STACKS = auto()
     # counts

@@ -58,6 +58,7 @@ from semtrace.model import (
     Overlapped,
     OverReleased,
     PoolWithoutThreads,
+    ResultsNotTaken,
     RingLink,
     RLockKeepsCount,
     RoomLeft,
@@ -80,6 +81,7 @@ from semtrace.model import (
     WaitedFor,
     WaiterHolds,
     WaitersHoldUnits,
+    WaitsInCallback,
     WorkersBlocked,
     YoungerWorker,
 )
@@ -398,6 +400,17 @@ def _(fact: PoolWithoutThreads) -> Iterator[str]:
     only = "has only this thread" if len(fact.processes) == 1 else "have only one thread each"
     yield f"{pids_of(fact.processes)} {only}: the threads of the Pool, which pass results on, are not there"
     yield "a fork does not copy them, and terminate() ends them"
+
+
+@_lines.register
+def _(fact: ResultsNotTaken) -> Iterator[str]:
+    yield f"in {pids_of(fact.processes)} the Pool's thread that takes results in has ended: none is passed on any more"
+    yield "an exception ends it: a result, or an exception, that cannot be unpickled"
+
+
+@_lines.register
+def _(fact: WaitsInCallback) -> Iterator[str]:
+    yield f"{thread_name(fact.thread)} is the Pool's thread that takes results in, and waits in a callback for one more"
 
 
 @_lines.register

@@ -84,6 +84,10 @@ ADVICE: Mapping[Advice, str] = {
     Advice.NOT_WHILE_HOLDING: "Do not wait for what needs the lock while holding it: release it before.",
     Advice.OWN_POOL: "Make the Pool in the process that uses it, after the fork, and take its results before "
     "terminate().",
+    Advice.SEE_POOLS_EXCEPTION: "Look for an exception in _handle_results in the program's output. Return plain data, "
+    "and raise only exceptions that can be unpickled: their arguments are those of their __init__.",
+    Advice.NO_WAIT_IN_CALLBACK: "Do not wait for a result of the Pool in a callback: it runs in the thread that passes "
+    "results on. Hand the work to another thread.",
     Advice.CHECK_RESULTS: "Wait for results with a timeout, or use concurrent.futures.ProcessPoolExecutor, which "
     "raises BrokenProcessPool when a worker dies.",
     Advice.SEE_STACKS: "See what all threads are doing with the command below.",

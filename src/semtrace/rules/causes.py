@@ -22,6 +22,7 @@ from semtrace.model import (
     OnlyOwnProcess,
     PoolWithoutThreads,
     ProcessId,
+    ResultsNotTaken,
     Root,
     RootKind,
     SleeperDied,
@@ -34,6 +35,7 @@ from semtrace.model import (
     WaiterHolds,
     WaitersHoldUnits,
     WaitKind,
+    WaitsInCallback,
 )
 from semtrace.rules.counts import inherited_counts
 from semtrace.rules.deadlocks import cure_of_reentry
@@ -100,8 +102,8 @@ def cause(
     handlers = [wait for wait in waits if wait.in_handler]
     if handlers:
         return tuple(InHandler(thread_ref(each)) for each in handlers[:_FEW]), (Advice.NOT_IN_HANDLER,)
-    if waits_for_pool(roots[0]) and (forked := pools_without_threads(waits, snapshot)):
-        return (PoolWithoutThreads(forked),), (Advice.OWN_POOL,)
+    if waits_for_pool(roots[0]) and (of_pool := _pool_cause(waits, snapshot)):
+        return of_pool
     if all(wait.target.kind is WaitKind.PRIVATE_LOCK for wait in waits):
         return _private_cause(waits, snapshot)
     if all(wait.target.kind is WaitKind.MANAGER_LOCK for wait in waits):
@@ -120,6 +122,19 @@ def cause(
     if all(is_private_signal(wait) and wait.wakers.processes == (wait.thread.process,) for wait in waits):
         return tuple(NobodyElse((each,)) for each in able[:_FEW]), (Advice.WAIT_FOR_THREADS_WITH_TIMEOUT,)
     return (NobodyElse(able),), (Advice.WAIT_WITH_TIMEOUT,)
+
+
+def _pool_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fact, ...], tuple[Advice, ...]] | None:
+    """Return why no thread brings the result of a Pool's job, None if the threads for that are there."""
+    if forked := pools_without_threads(waits, snapshot):
+        return (PoolWithoutThreads(forked),), (Advice.OWN_POOL,)
+    results = [wait for wait in waits if is_result(wait) and not wait.wakers.processes]
+    lost = (wait for wait in results if not wait.wakers.threads and wait.wakers.doubt is None)
+    if ended := tuple(dict.fromkeys(wait.thread.process for wait in lost)):
+        return (ResultsNotTaken(ended),), (Advice.SEE_POOLS_EXCEPTION,)
+    if within := [wait for wait in results if wait.thread in wait.wakers.threads]:
+        return tuple(WaitsInCallback(thread_ref(wait)) for wait in within[:_FEW]), (Advice.NO_WAIT_IN_CALLBACK,)
+    return None
 
 
 def _ring_cause(

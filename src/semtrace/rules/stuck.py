@@ -31,6 +31,7 @@ from semtrace.model import (
     Process,
     ProcessId,
     Remedy,
+    ResultsNotTaken,
     Root,
     RootKind,
     Snapshot,
@@ -67,7 +68,7 @@ _PARKING = (None, "threading.Event", "threading.Condition")
 _COPIED = (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL, WaitKind.MANAGER_LOCK)
 
 # What else is seen of copies may differ from one to the other.
-_APART = (InHandler, HeldBy, PoolWithoutThreads)
+_APART = (InHandler, HeldBy, PoolWithoutThreads, ResultsNotTaken)
 
 # Of many stopped workers the first are evidence enough.
 _FEW = 4

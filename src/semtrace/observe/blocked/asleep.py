@@ -42,7 +42,8 @@ class Sleeper:
     """A thread that has not run for `asleep_s`, and had been on a processor for `ran_ns` before. `frames` is innermost
     first and without what lies before a fork, None where they were not or cannot be read. `in_handler`: it is in a
     signal handler that interrupted its own code. `joins` is the PID of a child of a fork server that it waits for.
-    `private` is known of one that sleeps in a futex on private memory and whose stack could be read. `proxy` is the
+    `private` is known of one that sleeps in a futex on private memory and whose stack could be read. `bringers` are the
+    threads of its process that may bring the result of a Pool's job, None unless it waits for one. `proxy` is the
     call to a Manager whose answer it waits for, `service` what it serves as a thread of a Manager.
     """
 
@@ -53,6 +54,7 @@ class Sleeper:
     in_handler: bool = False
     joins: int | None = None
     private: PrivateWait | None = None
+    bringers: tuple[int, ...] | None = None
     proxy: ProxyCall | None = None
     service: Service | None = None
     ran_ns: int | None = None
@@ -70,6 +72,7 @@ class _Known:
     in_handler: bool = False
     joins: int | None = None
     private: PrivateWait | None = None
+    bringers: tuple[int, ...] | None = None
     proxy: ProxyCall | None = None
     service: Service | None = None
 
@@ -117,6 +120,7 @@ class LongSleepers:
             known.in_handler,
             known.joins,
             known.private,
+            known.bringers,
             known.proxy,
             known.service,
             known.ran_ns,
@@ -165,7 +169,7 @@ class LongSleepers:
         for thread in threads:
             known, seen = self._known[thread], found.get(thread.tid)
             if sample is not None and seen is not None:
-                _explain(known, sample, seen, watched.stat.forked)
+                _explain(known, sample, seen, watched)
             known.attempts += 1
             if futex.run_time_ns(thread.process.pid, thread.tid) != known.ran_ns:
                 del self._known[thread]
@@ -176,15 +180,19 @@ class LongSleepers:
 
 
 def _refresh(known: _Known, watched: Watched) -> None:
-    """Read the owner of the lock again that the thread waits for."""
+    """Read the owner of the lock again that the thread waits for, and all of it if a thread has ended that could bring
+    its result.
+    """
+    if known.bringers and not set(thread_ids(watched.id.pid)).issuperset(known.bringers):
+        known.asked, known.attempts = False, 0
     private = known.private
     if private is not None and private.owner_at is not None and watched.memory is not None:
         known.private = replace(private, owner_pthread=watched.memory.u64(private.owner_at) or None)
 
 
-def _explain(known: _Known, sample: Sample, thread: PyThread, forked: bool) -> None:
+def _explain(known: _Known, sample: Sample, thread: PyThread, watched: Watched) -> None:
     """Note all that the sample shows of one thread."""
-    frames = own_frames(sample, thread.frames, forked)
+    frames = own_frames(sample, thread.frames, watched.stat.forked)
     known.frames = frames
     known.in_handler = interrupted(sample, frames) is not None
     known.joins = awaited_child(sample, frames)
@@ -192,3 +200,11 @@ def _explain(known: _Known, sample: Sample, thread: PyThread, forked: bool) -> N
     known.service = service(sample, frames)
     if known.blocked.private and known.blocked.futex is not None:
         known.private = private_wait(sample, replace(thread, frames=frames), known.blocked.futex)
+        known.bringers = _bringers(known.private, watched)
+
+
+def _bringers(private: PrivateWait, watched: Watched) -> tuple[int, ...] | None:
+    if private.result_threads is None:
+        return None
+    tids = [watched.tid_of(each) for each in private.result_threads]
+    return None if None in tids else tuple(tid for tid in tids if tid is not None)

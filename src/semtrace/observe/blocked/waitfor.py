@@ -165,10 +165,19 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
     if owner is None:
         # A handler can set an Event; it does not release somebody's lock.
         handled = kind is WaitKind.SIGNAL and process in about.handlers
-        doubt = Wakers((), (process,), Doubt.HANDLER, (process.pid,)) if handled else Wakers((), (process,))
-        return Reason(made(sleeper, target, doubt))
+        able = _able(sleeper)
+        wakers = replace(able, doubt=Doubt.HANDLER, pids=(process.pid,)) if handled else able
+        return Reason(made(sleeper, target, wakers))
     holder = ThreadId(process, owner)
     return Reason(replace(made(sleeper, target, Wakers((holder,))), holders=(holder,), bound=True))
+
+
+def _able(sleeper: Sleeper) -> Wakers:
+    """Return who can give a private signal: any thread of the process, but a Pool's result comes by its own threads."""
+    process = sleeper.thread.process
+    if sleeper.bringers is None:
+        return Wakers((), (process,))
+    return Wakers(tuple(ThreadId(process, tid) for tid in sleeper.bringers))
 
 
 def _thread_end(sleeper: Sleeper, private: PrivateWait, about: About) -> Reason:
