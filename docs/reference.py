@@ -67,7 +67,9 @@ A process is stopped: by SIGSTOP, Ctrl-Z, a debugger or a frozen cgroup. Threads
 serves no request. Nothing is broken: it continues when somebody continues it.""",
     FindingCode.WORKER_DIED: """\
 A thread waits for the result of a job, and no worker of its pool is at work. The worker that had the job died, and
-`multiprocessing.Pool` never notices that. The result never comes.""",
+`multiprocessing.Pool` never notices that. The result never comes.
+
+Or every worker ends as soon as it has started, as with an initializer that raises. New ones are made, and end too.""",
     FindingCode.UNSHARED_LOCK: """\
 Several semaphores have one name, and each is mapped by one worker only. Each worker made the lock for itself,
 usually because gunicorn runs without `--preload`. The lock protects within one worker, and not across workers.

@@ -81,8 +81,13 @@ CASES = (
         )
         for way, severity in (("spawn", "error"), ("forkserver", "warning/error"))
     ),
-    # Results that nobody reads keep its thread for workers awake.
-    Case("apply_in_callback", sick(stuck(not_first(root), place="waits in the callback"))),
+    Case(
+        "failing_initializer",
+        Expected((Found(frozenset({"worker-died"}), "error", pids=root, place="waits"),)),
+        rests=False,
+    ),
+    # Results that nobody reads keep a thread of the Pool awake.
+    Case("apply_in_callback", sick(stuck(root, place="waits in the callback"), threads=2), rests=False),
     Case("unpicklable_exception", sick(stuck(root, place="waits"), never=NOT_INHERITED | {"worker-died"}), rests=False),
     # One thread waits for a lock that it has itself.
     Case("twice_lock", sick(stuck(root, "cache_lock", "waits"), waits=(waits(root, "private-lock"),))),

@@ -47,6 +47,7 @@ from .snapshots import (
     USERS,
     busy,
     embrace,
+    failing_workers,
     found,
     frames,
     holder,
@@ -324,6 +325,17 @@ def _pools() -> Iterator[tuple[str, Finding]]:
     yield "a worker of a pool died, over", gone_by(died, 5.0)
     single = replace(_wait(11, WaitKind.SIGNAL, "multiprocessing.pool.Pool", stack=result), wakers=_by(11))
     yield "a pool that a fork copied", _one(code="stuck", blocked=(single,))
+    in_pool = replace(_wait(10, WaitKind.SIGNAL, "multiprocessing.pool.Pool", stack=result), wakers=Wakers())
+    yield "a pool without its thread for results", _one(code="stuck", blocked=(in_pool,), processes=of_pool)
+    itself = replace(in_pool, wakers=Wakers((ThreadId(pid(10), 10),)))
+    yield "a pool's callback that waits for the pool", _one(code="stuck", blocked=(itself,), processes=of_pool)
+    failing = _one(code="worker-died", blocked=(wait,), **failing_workers())
+    yield "workers of a pool that end at once", failing
+    yield "workers of a pool that end at once, over", gone_by(failing, 5.0)
+    yield (
+        "workers that end at once, for several causes",
+        _one(code="worker-died", blocked=(wait,), **failing_workers(codes=(1, -11, 1))),
+    )
     another = replace(wait, wakers=Wakers(processes=(pid(10),), doubt=Doubt.HANDLER, pids=(10,)))
     yield "a worker of a pool most likely died", _one(code="worker-died", blocked=(another, *idle), **server)
 

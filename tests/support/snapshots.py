@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from semtrace.model import (
+    Death,
+    DeathCause,
     Finding,
     Frame,
     Holder,
@@ -106,6 +108,17 @@ def snapshot(*locks: Lock, asked: bool = True, **changes: Any) -> Snapshot:
 def frames(*places: tuple[str, str]) -> tuple[Frame, ...]:
     """A stack of (file, function), the innermost first."""
     return tuple(Frame(function, file, 7) for file, function in places)
+
+
+def failing_workers(
+    *, codes: Sequence[int | None] = (1, 1, 1), lived_s: float = 1.0, ended_s: float = 4.0, age_s: float = 1.0
+) -> dict[str, Any]:
+    """The children of process 10 in a program: so many have ended, and the youngest two live for `age_s`."""
+    number = round(MASTER + 100 - ended_s - lived_s)
+    deaths = tuple(Death(pid(number), "process", DeathCause.EXIT, code, ended_s) for code in codes)
+    children = (worker(110 + i, role="process", started_at=BOOT + 100 - age_s) for i in range(2))
+    script = replace(SERVER, kind="python", worker_class=None, timeout_s=None)
+    return {"server": script, "processes": (master(role="process", threads=4), *children), "deaths": deaths}
 
 
 def pool_at_rest(number: int, *wakers: int) -> tuple[Wait, ...]:

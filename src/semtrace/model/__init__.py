@@ -90,6 +90,7 @@ from semtrace.model.facts import (
     WaitersHoldUnits,
     WaitsInCallback,
     WorkersBlocked,
+    WorkersEndAtStart,
     YoungerWorker,
 )
 from semtrace.model.findings import CODES, SEVERITIES, Advice, CodeInfo, Finding, FindingCode, Remedy
@@ -276,6 +277,7 @@ __all__ = [
     "Wakers",
     "Word",
     "WorkersBlocked",
+    "WorkersEndAtStart",
     "YoungerWorker",
     "is_hidden",
     "is_own",

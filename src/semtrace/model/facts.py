@@ -438,6 +438,17 @@ class ChildEnded:
 
 
 @dataclass(frozen=True)
+class WorkersEndAtStart:
+    """So many workers failed in their first seconds, within the last `within_s`. `exit_code` is as in subprocess, None
+    if they differ.
+    """
+
+    count: int
+    within_s: float
+    exit_code: int | None
+
+
+@dataclass(frozen=True)
 class YoungerWorker:
     """The pool has started a worker so much later than the others: in the place of one that died."""
 
@@ -718,6 +729,7 @@ Fact = (
     | ResultsNotTaken
     | WaitsInCallback
     | ChildEnded
+    | WorkersEndAtStart
     | YoungerWorker
     | MayStillWake
     | Inherited

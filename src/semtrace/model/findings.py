@@ -134,6 +134,7 @@ class Advice(Word):
     OWN_POOL = auto()
     SEE_POOLS_EXCEPTION = auto()
     NO_WAIT_IN_CALLBACK = auto()
+    SEE_WORKERS_OUTPUT = auto()
     CHECK_RESULTS = auto()
     SEE_STACKS = auto()
     # counts

@@ -83,6 +83,7 @@ from semtrace.model import (
     WaitersHoldUnits,
     WaitsInCallback,
     WorkersBlocked,
+    WorkersEndAtStart,
     YoungerWorker,
 )
 from semtrace.present.deaths import death_text
@@ -413,13 +414,23 @@ def _(fact: WaitsInCallback) -> Iterator[str]:
     yield f"{thread_name(fact.thread)} is the Pool's thread that takes results in, and waits in a callback for one more"
 
 
+def _ended_how(exit_code: int | None) -> str:
+    if exit_code is None:
+        return " ended"
+    return f" ended by signal {-exit_code}" if exit_code < 0 else f" ended with exit code {exit_code}"
+
+
 @_lines.register
 def _(fact: ChildEnded) -> Iterator[str]:
-    how = ""
-    if fact.exit_code is not None:
-        how = f" by signal {-fact.exit_code}" if fact.exit_code < 0 else f" with exit code {fact.exit_code}"
     ago = f", at least {age(fact.ended_s)} ago" if fact.ended_s is not None else ""
-    yield f"PID {fact.child.pid}, a child of PID {fact.parent}, ended{how}{ago}"
+    yield f"PID {fact.child.pid}, a child of PID {fact.parent},{_ended_how(fact.exit_code)}{ago}"
+
+
+@_lines.register
+def _(fact: WorkersEndAtStart) -> Iterator[str]:
+    how = _ended_how(fact.exit_code)
+    yield f"{fact.count} workers{how} as soon as they had started, in the last {age(fact.within_s)}"
+    yield "each new one may do the same: what they are to do is never done"
 
 
 @_lines.register

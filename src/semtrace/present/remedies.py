@@ -88,6 +88,8 @@ ADVICE: Mapping[Advice, str] = {
     "and raise only exceptions that can be unpickled: their arguments are those of their __init__.",
     Advice.NO_WAIT_IN_CALLBACK: "Do not wait for a result of the Pool in a callback: it runs in the thread that passes "
     "results on. Hand the work to another thread.",
+    Advice.SEE_WORKERS_OUTPUT: "See in the program's output why they end: an error in what runs at their start, as the "
+    "initializer of a Pool. Correct that, and restart the program.",
     Advice.CHECK_RESULTS: "Wait for results with a timeout, or use concurrent.futures.ProcessPoolExecutor, which "
     "raises BrokenProcessPool when a worker dies.",
     Advice.SEE_STACKS: "See what all threads are doing with the command below.",

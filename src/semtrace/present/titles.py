@@ -30,6 +30,7 @@ from semtrace.model import (
     UnitsLost,
     UnusedNames,
     WorkersBlocked,
+    WorkersEndAtStart,
 )
 from semtrace.present.waits import target_text
 from semtrace.present.wording import class_name, duration, lock_name, lock_names, pids, thread_name, with_article
@@ -143,6 +144,9 @@ def _stopped_alone(finding: Finding) -> str:
 def _worker_died(finding: Finding) -> str:
     who = thread_name(finding.threads[0])
     waited = "waited" if finding.over_s is not None else "waits"
+    if finding.fact(WorkersEndAtStart):
+        ends = "ended as soon as it had started" if finding.over_s is not None else "ends as soon as it has started"
+        return f"every worker of {pids([finding.threads[0].pid])} {ends}"
     died = "a worker died with the job" if finding.severity == "error" else "a worker may have died with the job"
     return f"{who} {waited} for the result of a job, and no worker of the pool is at work: {died}"
 

@@ -11,6 +11,7 @@ from semtrace.model import CODES, SEVERITIES, Finding, FindingCode, Snapshot
 from semtrace.rules.basis import Limits
 from semtrace.rules.counts import inherited_hold, over_release
 from semtrace.rules.deadlocks import deadlock
+from semtrace.rules.dying import dying_workers
 from semtrace.rules.files import file_locks
 from semtrace.rules.holds import keeps_waiting
 from semtrace.rules.memory import leaked_name, shm_full
@@ -31,6 +32,7 @@ RULES: tuple[Rule, ...] = (
     deadlock,
     stuck,
     stopped,
+    dying_workers,
     unshared_lock,
     private_lock,
     seems_orphaned,

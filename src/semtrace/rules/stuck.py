@@ -28,7 +28,6 @@ from semtrace.model import (
     MasterStopped,
     MayStillWake,
     PoolWithoutThreads,
-    Process,
     ProcessId,
     Remedy,
     ResultsNotTaken,
@@ -55,7 +54,7 @@ from semtrace.rules.causes import (
 )
 from semtrace.rules.knots import blocked, is_deadlock, restart, target_refs, thread_ref
 from semtrace.waits.build import stopped_processes
-from semtrace.waits.workers import HELPING_ROLES, SERVING_ROLES, serving_waits_by_worker, worker_states, workers
+from semtrace.waits.workers import SERVING_ROLES, pool_workers, serving_waits_by_worker, worker_states, workers
 
 # A pool starts its workers together. One that is so much younger took the place of another.
 _LATER_S = 0.5
@@ -266,7 +265,7 @@ def _lost_results(snapshot: Snapshot, reported: Sequence[Root]) -> Iterator[Find
     for wait in snapshot.waits.waits:
         if wait.thread in known or wait.timed or (wait.asleep_s or 0.0) < _LOST_S or not is_result(wait):
             continue
-        children = _pool_workers({wait.pid}, snapshot)
+        children = pool_workers({wait.pid}, snapshot)
         rested = bool(children) and all(ThreadId(child.id, child.pid) in idle for child in children)
         if rested and _has_rested(wait.thread.process, snapshot):
             lost.append(wait)
@@ -275,14 +274,8 @@ def _lost_results(snapshot: Snapshot, reported: Sequence[Root]) -> Iterator[Find
         yield replace(found, severity="warning")
 
 
-def _pool_workers(pids: Collection[int], snapshot: Snapshot) -> list[Process]:
-    """Return the children of these processes, also those that a forkserver made for them, without what only helps."""
-    servers = {each.pid for each in snapshot.processes if each.role == "forkserver" and each.ppid in pids}
-    return [each for each in snapshot.processes if each.ppid in {*pids, *servers} and each.role not in HELPING_ROLES]
-
-
 def _younger(parents: set[ProcessId], snapshot: Snapshot) -> Iterator[Fact]:
-    children = sorted(_pool_workers({each.pid for each in parents}, snapshot), key=lambda each: each.started_at)
+    children = sorted(pool_workers({each.pid for each in parents}, snapshot), key=lambda each: each.started_at)
     for child in children[1:]:
         later_s = child.started_at - children[0].started_at
         if later_s >= _LATER_S:

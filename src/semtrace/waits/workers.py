@@ -47,6 +47,12 @@ def workers(snapshot: Snapshot) -> tuple[Process, ...]:
     return found or tuple(process for process in snapshot.processes if process.id == snapshot.server.id)
 
 
+def pool_workers(pids: Collection[int], snapshot: Snapshot) -> list[Process]:
+    """Return the children of these processes, also those that a forkserver made for them, without what only helps."""
+    servers = {each.pid for each in snapshot.processes if each.role == "forkserver" and each.ppid in pids}
+    return [each for each in snapshot.processes if each.ppid in {*pids, *servers} and each.role not in HELPING_ROLES]
+
+
 def waits_by_process(graph: WaitGraph) -> dict[ProcessId, list[Wait]]:
     """Return the waits of each process, without those for work."""
     return _by_process(wait for wait in graph.waits if not wait.idle and wait.target.kind is not WaitKind.UNKNOWN)

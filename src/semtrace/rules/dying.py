@@ -1,0 +1,82 @@
+"""worker-died, where each worker ends as soon as it has started: nobody is left to do a job, and new ones fail too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from semtrace.model import (
+    Advice,
+    Death,
+    Fact,
+    Finding,
+    FindingCode,
+    Process,
+    Remedy,
+    Snapshot,
+    ThreadRef,
+    WorkersEndAtStart,
+)
+from semtrace.rules.basis import Limits
+from semtrace.rules.causes import is_result
+from semtrace.rules.knots import blocked, thread_ref
+from semtrace.waits.workers import SERVING_ROLES, pool_workers, workers
+
+# A worker that ends so young has done nothing but start.
+_YOUNG_S = 2.0
+# So many have to end within so long. One that was killed, or an error that passes, is no reason for an alarm.
+_ENOUGH, _RECENT_S = 3, 10.0
+# A result may be on its way for a moment.
+_WAITED_S = 1.0
+# Field 22 of /proc/PID/stat counts these (proc_pid_stat(5)): USER_HZ, 100 on all that Python runs on.
+_TICKS_PER_S = 100
+
+
+def dying_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """Yield a finding for each process whose workers all end at once, while it waits for one of them to do a job."""
+    failed = _ended_young(snapshot)
+    if len(failed) < _ENOUGH:
+        return
+    fact = _fact(failed)
+    for wait in snapshot.waits.waits:
+        lasts = not wait.timed and (wait.asleep_s or 0.0) >= _WAITED_S
+        if lasts and is_result(wait) and _all_young(pool_workers({wait.pid}, snapshot), snapshot):
+            yield _finding((thread_ref(wait),), (*blocked([wait]), fact))
+    serving = [each for each in workers(snapshot) if each.role in SERVING_ROLES]
+    known = [death for death in failed if death.role in SERVING_ROLES]
+    if len(known) >= _ENOUGH and _all_young(serving, snapshot):
+        yield _finding((ThreadRef(snapshot.server.id),), (_fact(known),))
+
+
+def _ended_young(snapshot: Snapshot) -> list[Death]:
+    """Return those that failed in their first seconds. Of what ended with 0, or nobody knows how, none is counted."""
+    if not snapshot.processes:
+        return []
+    known = snapshot.processes[0]
+    found = []
+    for death in snapshot.deaths:
+        started_at = known.started_at + (death.id.start_ticks - known.id.start_ticks) / _TICKS_PER_S
+        lived_s = snapshot.taken_at - death.ended_s - started_at
+        if death.exit_code and death.ended_s <= _RECENT_S and lived_s <= _YOUNG_S:
+            found.append(death)
+    return found
+
+
+def _all_young(processes: Sequence[Process], snapshot: Snapshot) -> bool:
+    return all(snapshot.taken_at - each.started_at <= _YOUNG_S for each in processes)
+
+
+def _fact(failed: Sequence[Death]) -> WorkersEndAtStart:
+    codes = {death.exit_code for death in failed}
+    within_s = max(death.ended_s for death in failed)
+    return WorkersEndAtStart(len(failed), within_s, codes.pop() if len(codes) == 1 else None)
+
+
+def _finding(threads: tuple[ThreadRef, ...], facts: tuple[Fact, ...]) -> Finding:
+    return Finding(
+        code=FindingCode.WORKER_DIED,
+        severity="error",
+        locks=(),
+        threads=threads,
+        facts=facts,
+        remedy=Remedy((Advice.SEE_WORKERS_OUTPUT,)),
+    )

@@ -1,0 +1,64 @@
+"""Workers that end as soon as they have started, and those that only seem to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from support.snapshots import BOOT, failing_workers, found, frames, pid, processes, snapshot
+
+from semtrace.model import Death, DeathCause, Target, ThreadId, Wait, WaitKind, Wakers
+from semtrace.rules import findings
+
+WAIT = Wait(
+    ThreadId(pid(10), 10),
+    Target(WaitKind.SIGNAL, "multiprocessing.pool.Pool", process=pid(10), address=5),
+    False,
+    Wakers((), (pid(10),)),
+    60.0,
+    60.0,
+    stack=frames(("/usr/lib/python3.12/multiprocessing/pool.py", "wait"), ("/srv/app.py", "compute")),
+)
+
+
+def ended(wait: Wait = WAIT, **changes: Any) -> list[str]:
+    every = found(blocked=(wait,), **failing_workers(**changes))
+    return [each.severity for each in every if each.code == "worker-died"]
+
+
+def test_pool_whose_workers_all_fail_at_start() -> None:
+    assert ended() == ["error"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"codes": (1, 1)},
+        {"codes": (0, 0, 0, 0)},
+        {"codes": (None, None, None)},
+        {"lived_s": 5.0},
+        {"ended_s": 20.0},
+        {"age_s": 30.0},
+    ],
+    ids=["few", "without error", "unknown", "after work", "long ago", "others live"],
+)
+def test_pool_whose_workers_come_and_go(changes: dict[str, Any]) -> None:
+    assert ended(**changes) == []
+
+
+def test_program_that_waits_for_no_result() -> None:
+    assert ended(replace(WAIT, stack=frames(("/srv/app.py", "compute")))) == []
+    assert ended(replace(WAIT, timed=True)) == []
+    assert ended(replace(WAIT, asleep_s=0.2)) == []
+
+
+def test_server_whose_workers_all_fail_at_start() -> None:
+    deaths = tuple(Death(pid(105), "worker", DeathCause.SIGNAL, -11, 4.0) for _ in range(3))
+    young = tuple(replace(each, started_at=BOOT + 99) for each in processes())
+
+    def codes(**changes: Any) -> list[str]:
+        return [each.code for each in findings(snapshot(**changes))]
+
+    assert codes(processes=young, deaths=deaths) == ["worker-died"]
+    assert codes(processes=processes(), deaths=deaths) == []
