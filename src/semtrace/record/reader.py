@@ -38,10 +38,8 @@ class Recording:
             self._window, self._window_at = b"", 0
             head = chunk_at(self._read, 0)
             if head is None and self._read(0, len(SYNC)) == SYNC:
-                raise NotARecording(
-                    f"the head of {path} is damaged or cut off",
-                    "ask again if it is only now being written, else copy it again",
-                )
+                remedy = "ask again if the recording has only begun, else copy the file again"
+                raise NotARecording(f"the head of {path} is damaged or cut off", remedy)
             self.head, self._reader = decode_head(head, schema())
             self._first = head.size if head else 0
             self._span: tuple[float, float] | None = None

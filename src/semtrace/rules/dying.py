@@ -23,7 +23,7 @@ from semtrace.waits.workers import SERVING_ROLES, pool_workers, workers
 
 # A worker that ends so young has done nothing but start.
 _YOUNG_S = 2.0
-# So many have to end within so long. One that was killed, or an error that passes, is no reason for an alarm.
+# So many have to end within so long: one or two may have been killed.
 _ENOUGH, _RECENT_S = 3, 10.0
 # A result may be on its way for a moment.
 _WAITED_S = 1.0
