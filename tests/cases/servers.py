@@ -177,6 +177,13 @@ ROOMY = (
         long_s=1.0,
     ),
     Case(
+        "executor_preloaded",
+        Expected((Found(frozenset({"stuck"}), "error", pids=children, place="waits"),), stuck={"workers": 2}),
+        requests(("/", "/", "/"), asleep=2),
+        command=with_gunicorn("-w 2 -t 0 --preload", "executor_preloaded:app"),
+        needs=("gunicorn",),
+    ),
+    Case(
         "gthread_full",
         Expected((Found(frozenset({"stuck"}), "error", of=children, place="waits"),)),
         requests(("/wait", "/wait"), asleep=1),

@@ -16,8 +16,8 @@ _INNER_FRAMES = 6
 
 
 def result_threads(sample: Sample, frames: Sequence[PyFrame]) -> tuple[int, ...] | None:
-    """Return the pthread ids of the threads that may end the wait for the result of a Pool's job. It is None for another
-    wait, and where they cannot be known.
+    """Return the pthread ids of the threads that may end the wait for the result of a Pool's job. None stands for
+    another wait, or says that they cannot be known.
 
     A fork copies none of them, an exception in one of them ends it, and one that has handed out all its jobs and waits
     for more sets no result. `frames` is innermost first, and the thread has slept since before the sample.

@@ -407,6 +407,15 @@ class WaiterHolds:
 
 
 @dataclass(frozen=True)
+class LeftInParent:
+    """Processes of one thread were forked from `parent`, which has so many `threads` more that wait for work."""
+
+    processes: tuple[ProcessId, ...]
+    parent: ProcessId
+    threads: int
+
+
+@dataclass(frozen=True)
 class PoolWithoutThreads:
     """Processes that wait for a Pool's result, and have none of the threads through which that would come."""
 
@@ -725,6 +734,7 @@ Fact = (
     | UnfinishedTasks
     | WaitersHoldUnits
     | WaiterHolds
+    | LeftInParent
     | PoolWithoutThreads
     | ResultsNotTaken
     | WaitsInCallback

@@ -103,7 +103,8 @@ class Wait:
     will release is not known. `stack` is the thread's own, innermost frame first, without frames from before a fork.
     `in_handler`: the thread is in a signal handler that interrupted its own code. `idle`: it waits for
     work, as designed. `evidence` and `site` as in Waiter. `parent_copy`: the parent of the
-    process has the same private lock, and was seen to hold it so many times in so many snapshots.
+    process has the same private lock, and was seen to hold it so many times in so many snapshots. `forked_from` is that
+    parent where the process has executed nothing since; it is noted for private signals.
     """
 
     thread: ThreadId
@@ -121,6 +122,7 @@ class Wait:
     evidence: Evidence = "memory"
     site: str | None = None
     parent_copy: tuple[ProcessId, int, int] | None = None
+    forked_from: ProcessId | None = None
 
     @property
     def pid(self) -> int:

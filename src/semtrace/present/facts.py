@@ -43,6 +43,7 @@ from semtrace.model import (
     KilledByTimeout,
     LastSeen,
     LeakedName,
+    LeftInParent,
     LocalFile,
     LockedInParent,
     LockedPath,
@@ -394,6 +395,14 @@ def _(fact: WaitersHoldUnits) -> Iterator[str]:
 @_lines.register
 def _(fact: WaiterHolds) -> Iterator[str]:
     yield f"{thread_name(fact.thread)} holds {lock_name(fact.lock)} while it waits itself"
+
+
+@_lines.register
+def _(fact: LeftInParent) -> Iterator[str]:
+    was = "was" if len(fact.processes) == 1 else "were"
+    more = "1 more thread waits" if fact.threads == 1 else f"{fact.threads} more threads wait"
+    yield f"{pids_of(fact.processes)} {was} forked from PID {fact.parent.pid}, where {more} for work"
+    yield "a fork copies only the thread that forks, so those threads and their executors do nothing here"
 
 
 @_lines.register

@@ -82,6 +82,8 @@ ADVICE: Mapping[Advice, str] = {
     "wait is alive and free to do it.",
     Advice.TAKE_UNITS_BY_WITH: "Take units by `with`, so that an exception gives them back.",
     Advice.NOT_WHILE_HOLDING: "Do not wait for what needs the lock while holding it: release it before.",
+    Advice.START_AFTER_FORK: "Start threads, and executors, which have threads, in the process that uses them: after "
+    "the fork, as in gunicorn's post_fork, or at their first use.",
     Advice.OWN_POOL: "Make the Pool in the process that uses it, after the fork, and take its results before "
     "terminate().",
     Advice.SEE_POOLS_EXCEPTION: "Look for an exception in _handle_results in the program's output. Return plain data, "

@@ -16,6 +16,7 @@ from semtrace.model import (
     InHandler,
     Inherited,
     Inside,
+    LeftInParent,
     LockedInParent,
     LockedSinceFork,
     NobodyElse,
@@ -120,8 +121,33 @@ def cause(
         return _ring_cause(holders, waits, snapshot)
     able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
     if all(is_private_signal(wait) and wait.wakers.processes == (wait.thread.process,) for wait in waits):
-        return tuple(NobodyElse((each,)) for each in able[:_FEW]), (Advice.WAIT_FOR_THREADS_WITH_TIMEOUT,)
+        alone = tuple(NobodyElse((each,)) for each in able[:_FEW])
+        left = _left_in_parent(waits, snapshot)
+        return (*alone, *left), (Advice.START_AFTER_FORK if left else Advice.WAIT_FOR_THREADS_WITH_TIMEOUT,)
     return (NobodyElse(able),), (Advice.WAIT_WITH_TIMEOUT,)
+
+
+def _left_in_parent(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...]:
+    """Return which threads the parent has for such work, where a process was forked from it and has one thread itself.
+
+    What waits for clients or time does not count: that may be a server's own thread.
+    """
+    single = {process.id for process in snapshot.processes if process.threads == 1}
+    children: dict[ProcessId, dict[ProcessId, None]] = {}
+    for wait in waits:
+        if wait.forked_from is not None and wait.thread.process in single:
+            children.setdefault(wait.forked_from, {})[wait.thread.process] = None
+    found = []
+    for parent, forked in children.items():
+        others = {each.thread for each in snapshot.waits.waits if each.thread.process == parent and not is_first(each)}
+        if others:
+            found.append(LeftInParent(tuple(forked), parent, len(others)))
+    return tuple(found)
+
+
+def is_first(wait: Wait) -> bool:
+    """Return True for a wait of a process's first thread."""
+    return wait.thread.tid == wait.pid
 
 
 def _pool_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fact, ...], tuple[Advice, ...]] | None:

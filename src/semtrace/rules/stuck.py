@@ -25,6 +25,7 @@ from semtrace.model import (
     FindingCode,
     HeldBy,
     InHandler,
+    LeftInParent,
     MasterStopped,
     MayStillWake,
     PoolWithoutThreads,
@@ -41,6 +42,7 @@ from semtrace.model import (
     WaitKind,
     WorkersBlocked,
     YoungerWorker,
+    place_of,
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.causes import (
@@ -67,7 +69,7 @@ _PARKING = (None, "threading.Event", "threading.Condition")
 _COPIED = (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL, WaitKind.MANAGER_LOCK)
 
 # What else is seen of copies may differ from one to the other.
-_APART = (InHandler, HeldBy, PoolWithoutThreads, ResultsNotTaken)
+_APART = (InHandler, HeldBy, LeftInParent, PoolWithoutThreads, ResultsNotTaken)
 
 # Of many stopped workers the first are evidence enough.
 _FEW = 4
@@ -188,8 +190,11 @@ def _cause_key(root: Root, snapshot: Snapshot) -> object:
         return target
     waits = [wait for wait in root.waits if not wait.idle] or list(root.waits)
     facts, _ = cause([root], waits, snapshot)
-    # A fork copies the address, and a new program has another lock of the same name.
-    thing = target.name if target.named else target.address
+    # A fork copies the address, and a new program has another lock of the same name. What each process has made for one
+    # job, as a Future, has neither in common, but the line that waits for it.
+    thing: object = target.name if target.named else target.address
+    if is_private_signal(waits[0]) and not target.named:
+        thing = target.part_of, place_of(waits[0])
     return target.kind, thing, frozenset(map(type, facts)).intersection(_APART)
 
 

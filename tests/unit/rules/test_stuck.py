@@ -13,6 +13,7 @@ from semtrace.model import (
     Finding,
     GreenletMayHold,
     Inside,
+    LeftInParent,
     LockRef,
     Process,
     RootKind,
@@ -177,3 +178,39 @@ def test_file_lock_of_stopped_process_is_not_a_long_wait() -> None:
     stopped = tuple(replace(each, state="stopped") if each.pid == 11 else each for each in processes())
     blocked = wait(12, Target(WaitKind.FILE_LOCK, "/lock", address=7), wakers=Wakers((), (pid(11),)))
     assert codes(blocked=(blocked,), processes=stopped) == ["stopped"]
+
+
+def future(number: int, **changes: Any) -> Wait:
+    target = Target(
+        WaitKind.SIGNAL,
+        "",
+        process=pid(number),
+        address=number * 8,
+        part_of="concurrent.futures._base.Future",
+        named=False,
+    )
+    of_user = frames(("/usr/lib/python3.12/concurrent/futures/_base.py", "result"), ("/srv/app.py", "view"))
+    return wait(number, target, **{"stack": of_user, "forked_from": pid(10), **changes})
+
+
+RESTING = replace(wait(10, copy(10, WaitKind.SIGNAL, "work")), thread=ThreadId(pid(10), 110), idle=True)
+
+
+def test_threads_that_stayed_in_the_parent_are_named() -> None:
+    (finding,) = stuck(future(11), future(12), RESTING)
+    left = finding.fact(LeftInParent)
+    assert left is not None and (left.processes, left.parent, left.threads) == ((pid(11), pid(12)), pid(10), 1)
+    assert Advice.START_AFTER_FORK in finding.remedy.advice
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"resting": ()}, {"resting": (replace(RESTING, thread=ThreadId(pid(10), 10)),)}, {"forked": None}, {"threads": 2}],
+    ids=["none there", "its first thread", "another program", "a thread of its own"],
+)
+def test_parent_that_has_no_threads_for_it_is_no_cause(changes: dict[str, Any]) -> None:
+    waits = (future(11, forked_from=changes.get("forked", pid(10))), *changes.get("resting", (RESTING,)))
+    members = tuple(replace(each, threads=changes.get("threads", 1) if each.pid == 11 else 1) for each in processes())
+    others = tuple(replace(waits[0], thread=ThreadId(pid(11), 99)) for _ in range(changes.get("threads", 1) - 1))
+    (finding,) = stuck(*waits, *others, processes=members)
+    assert finding.fact(LeftInParent) is None

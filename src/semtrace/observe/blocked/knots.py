@@ -88,16 +88,30 @@ class Knots:
         return self._with_parents(replace(snapshot, waits=wait_graph(snapshot)))
 
     def _with_parents(self, snapshot: Snapshot) -> Snapshot:
-        """Note for stuck waits what the parent does with the same lock."""
+        """Note for stuck waits what the parent does with the same lock, and from whom a private signal is a copy."""
         stuck = [wait for wait in snapshot.waits.waits if wait.thread in snapshot.waits.stuck]
-        copies = self._parents.note(stuck, self._fleet.all, self._blocking.layouts()) if stuck else {}
-        if not copies:
+        if not stuck:
             return snapshot
-        roots = tuple(
-            replace(root, waits=tuple(replace(each, parent_copy=copies.get(each.thread)) for each in root.waits))
-            for root in snapshot.waits.roots
-        )
+        copies = self._parents.note(stuck, self._fleet.all, self._blocking.layouts())
+        parents = self._forked_from(stuck)
+        if not copies and not parents:
+            return snapshot
+
+        def noted(wait: Wait) -> Wait:
+            return replace(wait, parent_copy=copies.get(wait.thread), forked_from=parents.get(wait.thread))
+
+        roots = tuple(replace(root, waits=tuple(map(noted, root.waits))) for root in snapshot.waits.roots)
         return replace(snapshot, waits=replace(snapshot.waits, roots=roots))
+
+    def _forked_from(self, stuck: Iterable[Wait]) -> dict[ThreadId, ProcessId]:
+        by_id, by_pid = {each.id: each for each in self._fleet.all}, {each.id.pid: each for each in self._fleet.all}
+        found = {}
+        for wait in stuck:
+            child = by_id.get(wait.thread.process) if wait.target.kind is WaitKind.SIGNAL else None
+            parent = by_pid.get(child.stat.ppid) if child is not None and child.stat.forked else None
+            if parent is not None:
+                found[wait.thread] = parent.id
+        return found
 
     def _with_waits(self, snapshot: Snapshot) -> Snapshot:
         single = frozenset(process.id for process in snapshot.processes if process.threads == 1)
