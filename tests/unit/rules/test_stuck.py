@@ -181,14 +181,8 @@ def test_file_lock_of_stopped_process_is_not_a_long_wait() -> None:
 
 
 def future(number: int, **changes: Any) -> Wait:
-    target = Target(
-        WaitKind.SIGNAL,
-        "",
-        process=pid(number),
-        address=number * 8,
-        part_of="concurrent.futures._base.Future",
-        named=False,
-    )
+    whole = "concurrent.futures._base.Future"
+    target = Target(WaitKind.SIGNAL, "", process=pid(number), address=number * 8, part_of=whole, named=False)
     of_user = frames(("/usr/lib/python3.12/concurrent/futures/_base.py", "result"), ("/srv/app.py", "view"))
     return wait(number, target, **{"stack": of_user, "forked_from": pid(10), **changes})
 
@@ -199,7 +193,8 @@ RESTING = replace(wait(10, copy(10, WaitKind.SIGNAL, "work")), thread=ThreadId(p
 def test_threads_that_stayed_in_the_parent_are_named() -> None:
     (finding,) = stuck(future(11), future(12), RESTING)
     left = finding.fact(LeftInParent)
-    assert left is not None and (left.processes, left.parent, left.threads) == ((pid(11), pid(12)), pid(10), 1)
+    assert left is not None
+    assert (left.processes, left.parent, left.threads) == ((pid(11), pid(12)), pid(10), 1)
     assert Advice.START_AFTER_FORK in finding.remedy.advice
 
 

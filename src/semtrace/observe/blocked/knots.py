@@ -88,7 +88,7 @@ class Knots:
         return self._with_parents(replace(snapshot, waits=wait_graph(snapshot)))
 
     def _with_parents(self, snapshot: Snapshot) -> Snapshot:
-        """Note for stuck waits what the parent does with the same lock, and from whom a private signal is a copy."""
+        """Note for stuck waits what the parent does with the same lock, and which it is for a private signal."""
         stuck = [wait for wait in snapshot.waits.waits if wait.thread in snapshot.waits.stuck]
         if not stuck:
             return snapshot
