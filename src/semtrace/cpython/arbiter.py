@@ -83,11 +83,8 @@ def _threads(objects: Objects, classes: Classes, arbiter: int, cls: Class) -> in
     """gunicorn/config.py: Config.settings is a dict of Setting objects, each with its `value`; the same from 20.1 to
     27.0.
     """
-    config = classes.attribute(arbiter, cls, "cfg")
-    kind = classes.of(config)
-    settings = classes.attribute(config, kind, "settings") if kind is not None else 0
+    settings = classes.attribute_of(classes.attribute(arbiter, cls, "cfg"), "settings")
     items = objects.dict_items(settings, _MOST_SETTINGS) if objects.is_dict(settings) else ()
     setting = next((value for key, value in items if objects.text(key) == "threads"), 0)
-    kind = classes.of(setting)
-    value = objects.integer(classes.attribute(setting, kind, "value")) if kind is not None else None
+    value = objects.integer(classes.attribute_of(setting, "value"))
     return value if value is not None and 0 < value < _MOST_THREADS else None

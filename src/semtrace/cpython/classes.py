@@ -168,6 +168,11 @@ class Classes:
                 return value
         return 0
 
+    def attribute_of(self, address: int, wanted: str) -> int:
+        """Return the value of an attribute of any object, 0 without it."""
+        cls = self.of(address)
+        return self.attribute(address, cls, wanted) if cls is not None else 0
+
     def attribute_slot(self, address: int, cls: Class, wanted: str) -> int:
         """Return the address of the pointer to an attribute's value, 0 without it. Slots of `__slots__` are not
         searched.

@@ -18,7 +18,6 @@ def awaited_child(sample: Sample, frames: Sequence[PyFrame]) -> int | None:
     for frame in frames[:_INNER_FRAMES]:
         if frame.function == _FUNCTION and frame.file.endswith(_FILE):
             popen = local(sample, frame, "self")
-            cls = sample.classes.of(popen)
-            number = sample.objects.integer(sample.classes.attribute(popen, cls, "pid")) if cls else None
+            number = sample.objects.integer(sample.classes.attribute_of(popen, "pid"))
             return number if number and 0 < number < 1 << 22 else None
     return None

@@ -80,9 +80,9 @@ def proxy_call(sample: Sample, frames: Sequence[PyFrame]) -> ProxyCall | None:
 def _call(sample: Sample, frame: PyFrame, callers: Sequence[PyFrame]) -> ProxyCall | None:
     found = variables(sample, frame)
     proxy = found.get("self", 0)
-    fd, ident = _handle(sample, found.get("conn", 0)), _ident(sample, _attribute(sample, proxy, "_id"))
+    fd, ident = _handle(sample, found.get("conn", 0)), _ident(sample, sample.classes.attribute_of(proxy, "_id"))
     method = sample.objects.text(found.get("methodname", 0))
-    typeid = sample.objects.text(_attribute(sample, _attribute(sample, proxy, "_token"), "typeid"))
+    typeid = sample.objects.text(sample.classes.attribute_of(sample.classes.attribute_of(proxy, "_token"), "typeid"))
     if fd is None or ident is None or not method:
         return None
     name, named = _name(sample, proxy, callers)
@@ -118,12 +118,12 @@ def _only_serves(frames: Sequence[PyFrame]) -> bool:
 
 
 def _is_own(sample: Sample, server: int) -> bool:
-    return _OWN_ADDRESS in (sample.objects.text(_attribute(sample, server, "address")) or "")
+    return _OWN_ADDRESS in (sample.objects.text(sample.classes.attribute_of(server, "address")) or "")
 
 
 def _handle(sample: Sample, connection: int) -> int | None:
     """Lib/multiprocessing/connection.py _ConnectionBase._handle."""
-    number = sample.objects.integer(_attribute(sample, connection, "_handle"))
+    number = sample.objects.integer(sample.classes.attribute_of(connection, "_handle"))
     return number if number is not None and 0 <= number < 1 << 31 else None
 
 
@@ -134,11 +134,6 @@ def _ident(sample: Sample, text: int) -> int | None:
     except ValueError:
         return None
     return number if 0 < number < 1 << 64 else None
-
-
-def _attribute(sample: Sample, address: int, name: str) -> int:
-    cls = sample.classes.of(address)
-    return sample.classes.attribute(address, cls, name) if cls is not None else 0
 
 
 def _name(sample: Sample, proxy: int, callers: Sequence[PyFrame]) -> tuple[str, bool]:

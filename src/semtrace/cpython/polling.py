@@ -83,7 +83,7 @@ def _database(sample: Sample, frame: PyFrame) -> Polling | None:
         return None
     found = variables(sample, frame)
     own = found.get("self", 0)
-    path = _path(sample, _attribute(sample, own, "lock_file"))
+    path = _path(sample, sample.classes.attribute_of(own, "lock_file"))
     limit = _number(sample, found.get("timeout", 0))
     exclusive = sample.objects.text(found.get("mode", 0)) != "read"
     began = _number(sample, found.get("start_time", 0))
@@ -107,7 +107,7 @@ def _portalocker(sample: Sample, frame: PyFrame) -> Polling | None:
         return None
     found = variables(sample, frame)
     own = found.get("self", 0)
-    path = _path(sample, _attribute(sample, own, "filename"))
+    path = _path(sample, sample.classes.attribute_of(own, "filename"))
     began = _number(sample, found.get("start_time", 0))
     return None if path is None else Polling(path, True, True, False, own, began)
 
@@ -118,12 +118,12 @@ def _fasteners(sample: Sample, frame: PyFrame) -> Polling | None:
         return None
     found = variables(sample, frame)
     own = found.get("self", 0)
-    path = _path(sample, _attribute(sample, own, "path"))
+    path = _path(sample, sample.classes.attribute_of(own, "path"))
     if path is None:
         return None
     timed = _class_name(sample, found.get("timeout", 0)) != "NoneType"
     exclusive = "exclusive" not in found or bool(sample.objects.integer(found["exclusive"]))
-    began = _number(sample, _attribute(sample, found.get("watch", 0), "started_at"))
+    began = _number(sample, sample.classes.attribute_of(found.get("watch", 0), "started_at"))
     return Polling(path, exclusive, timed, False, own, began)
 
 
@@ -140,11 +140,6 @@ def _number(sample: Sample, address: int) -> float | None:
     raw = sample.objects.pages.read(address + _FLOAT_VALUE, 8)
     value = _DOUBLE.unpack(raw)[0] if raw else None
     return None if value is None else float(value)
-
-
-def _attribute(sample: Sample, address: int, name: str) -> int:
-    cls = sample.classes.of(address)
-    return sample.classes.attribute(address, cls, name) if cls is not None else 0
 
 
 def _class_name(sample: Sample, address: int) -> str:

@@ -25,20 +25,15 @@ def result_threads(sample: Sample, frames: Sequence[PyFrame]) -> tuple[int, ...]
     frame = next((each for each in frames[:_INNER_FRAMES] if each.file.endswith(_FILE)), None)
     if frame is None or frame.function not in _WAITS or sample.cut:
         return None
-    pool = _attribute(sample, local(sample, frame, "self"), "_pool")
+    pool = sample.classes.attribute_of(local(sample, frame, "self"), "_pool")
     found = []
     for attribute, function in _HANDLERS:
-        handler = _attribute(sample, pool, attribute)
-        ident = sample.objects.integer(_attribute(sample, handler, "_ident"))
+        handler = sample.classes.attribute_of(pool, attribute)
+        ident = sample.objects.integer(sample.classes.attribute_of(handler, "_ident"))
         if not ident:
             return None
         found += [each.pthread_id for each in sample.threads if each.pthread_id == ident and _may_set(each, function)]
     return tuple(found)
-
-
-def _attribute(sample: Sample, address: int, name: str) -> int:
-    cls = sample.classes.of(address)
-    return sample.classes.attribute(address, cls, name) if cls is not None else 0
 
 
 def _may_set(thread: PyThread, function: str) -> bool:

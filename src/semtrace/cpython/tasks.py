@@ -35,8 +35,7 @@ def suspended_coroutines(sample: Sample, thread: PyThread) -> Iterator[int]:
 
 def _members(sample: Sample, weak: int) -> Iterator[int]:
     """Lib/_weakrefset.py WeakSet.data: a set of weak references."""
-    cls = sample.classes.of(weak)
-    data = sample.classes.attribute(weak, cls, "data") if cls else 0
+    data = sample.classes.attribute_of(weak, "data")
     kind = sample.classes.of(data)
     if kind is None or kind.form is not Form.SET:
         return
