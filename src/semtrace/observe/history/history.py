@@ -42,8 +42,11 @@ class Asleep(Generic[K]):
 
     MOST_ASKED = 256  # in one sample
 
-    def __init__(self, slept_s: Callable[[K, int], float | None] = lambda key, ran_ns: None) -> None:
-        self._slept_s = slept_s
+    def __init__(self, slept_since: Callable[[K, int], float | None] = lambda key, ran_ns: None) -> None:
+        """`slept_since` returns since when (CLOCK_MONOTONIC) a thread has not run, None where that is not known. An
+        answer may take long on a busy machine, so it is no duration.
+        """
+        self._slept_since = slept_since
         self._seen: dict[K, _Rest] | None = None
         self._now_s = 0.0
 
@@ -63,10 +66,9 @@ class Asleep(Generic[K]):
             self._seen[key] = rest
 
     def _ask(self, key: K, rest: _Rest, began_s: float) -> _Rest:
-        slept_s = self._slept_s(key, rest.ran_ns)
-        if slept_s is None:
+        since_s = self._slept_since(key, rest.ran_ns)
+        if since_s is None:
             return replace(rest, asked=True)
-        since_s = self._now_s - slept_s
         return _Rest(min(since_s, rest.since_s), rest.ran_ns, asked=True) if since_s < began_s else rest
 
     def seconds(self, key: K) -> float | None:

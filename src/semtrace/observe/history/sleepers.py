@@ -15,7 +15,7 @@ Thread = tuple[ProcessId, int]
 
 class Sleepers:
     def __init__(self) -> None:
-        self._asleep: Asleep[Thread] = Asleep(lambda thread, ran_ns: slept_s(thread[0].pid, thread[1], ran_ns))
+        self._asleep: Asleep[Thread] = Asleep(_slept_since)
 
     def update(self, began_s: float, threads: Iterable[Thread]) -> None:
         """Sample the present threads, and forget the others. The snapshot of this sample began at `began_s`."""
@@ -29,3 +29,9 @@ class Sleepers:
     def ran_ns(self, thread: Thread) -> int | None:
         """Return how long it had been on a processor at the last sample, None if that is not known."""
         return self._asleep.ran_ns(thread)
+
+
+def _slept_since(thread: Thread, ran_ns: int) -> float | None:
+    """Return the time of CLOCK_MONOTONIC, never too early: the time of now is taken last."""
+    seconds = slept_s(thread[0].pid, thread[1], ran_ns)
+    return None if seconds is None else time.monotonic() - seconds

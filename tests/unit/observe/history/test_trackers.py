@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from semtrace.model import Holder, ProcessId, SemId
 from semtrace.observe.evidence.verdict import Claim, Reading, Verdict, judge
+from semtrace.observe.history import sleepers
 from semtrace.observe.history.history import Asleep
+from semtrace.observe.history.sleepers import Sleepers
 from semtrace.observe.history.trackers import LastHolders, Lives, OrphanedSince, Strays, Waited
 from semtrace.observe.judge.baselines import Baselines
 from semtrace.observe.judge.prover import Judged
@@ -47,17 +51,17 @@ def test_absent_or_unmeasurable_thread_is_not_known_to_sleep() -> None:
 
 
 class Scheduler:
-    """What it says of a thread, which has slept for so long at each question in turn."""
+    """What it says of a thread at each question in turn: since when it has slept."""
 
-    def __init__(self, *slept_s: float | None) -> None:
-        self.answers = list(slept_s)
+    def __init__(self, *since_s: float | None) -> None:
+        self.answers = list(since_s)
 
-    def slept_s(self, key: str, ran_ns: int) -> float | None:
+    def slept_since(self, key: str, ran_ns: int) -> float | None:
         return self.answers.pop(0)
 
 
 def test_scheduler_reports_earlier_sleep_once_at_the_first_sample() -> None:
-    asleep = Asleep(Scheduler(60.0).slept_s)
+    asleep = Asleep(Scheduler(40.0).slept_since)
     looks(asleep, (100.0, {"t": 500}))
     assert asleep.seconds("t") == 60.0
     looks(asleep, (101.0, {"t": 500}))
@@ -65,7 +69,7 @@ def test_scheduler_reports_earlier_sleep_once_at_the_first_sample() -> None:
 
 
 def test_scheduler_is_asked_of_newcomers_once_they_are_seen_asleep() -> None:
-    asleep = Asleep(Scheduler(5.0).slept_s)
+    asleep = Asleep(Scheduler(98.0).slept_since)
     looks(asleep, (100.0, {}), (101.0, {"t": 500}), (102.0, {"t": 501}))
     assert asleep.seconds("t") is None
     looks(asleep, (103.0, {"t": 501}), (104.0, {"t": 501}))
@@ -73,26 +77,38 @@ def test_scheduler_is_asked_of_newcomers_once_they_are_seen_asleep() -> None:
 
 
 def test_thread_that_ran_after_the_sample_began_is_not_asleep() -> None:
-    asleep = Asleep(Scheduler(0.5, 1.5).slept_s)
+    asleep = Asleep(Scheduler(100.5, 100.5).slept_since)
     asleep.update(100.0, 101.0, {"t": 500})
     assert asleep.seconds("t") is None
     asleep.update(102.0, 102.0, {"t": 500})
     assert asleep.seconds("t") == 1.5
 
 
+def test_busy_machine_makes_no_sleep_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer came three seconds after the sample began: the thread had slept for five by then."""
+    clock = iter((100.0, 103.0))
+    monkeypatch.setattr(sleepers, "run_time_ns", lambda pid, tid: 500)
+    monkeypatch.setattr(sleepers, "slept_s", lambda pid, tid, ran_ns: 5.0)
+    monkeypatch.setattr(sleepers.time, "monotonic", lambda: next(clock))
+    found = Sleepers()
+    found.update(100.0, [(A, 11)])
+    monkeypatch.undo()
+    assert found.seconds((A, 11)) == 2.0
+
+
 def test_where_the_scheduler_knows_nothing_the_looks_do() -> None:
-    asleep = Asleep(Scheduler(None).slept_s)
+    asleep = Asleep(Scheduler(None).slept_since)
     looks(asleep, (1.0, {"t": 500}), (2.0, {"t": 500}))
     assert asleep.seconds("t") == 1.0
 
 
 def test_in_one_look_not_without_end_are_asked() -> None:
-    asleep = Asleep(lambda key, ran_ns: 9.0)
+    asleep = Asleep(lambda key, ran_ns: 91.0)
     many = {str(i): 1 for i in range(Asleep.MOST_ASKED + 1)}
     looks(asleep, (100.0, many))
     assert [key for key in many if asleep.seconds(key) is None] == [str(Asleep.MOST_ASKED)]
     looks(asleep, (101.0, many))
-    assert asleep.seconds(str(Asleep.MOST_ASKED)) == 9.0
+    assert asleep.seconds(str(Asleep.MOST_ASKED)) == 10.0
 
 
 # -- LastHolders
