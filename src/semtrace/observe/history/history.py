@@ -43,9 +43,7 @@ class Asleep(Generic[K]):
     MOST_ASKED = 256  # in one sample
 
     def __init__(self, slept_since: Callable[[K, int], float | None] = lambda key, ran_ns: None) -> None:
-        """`slept_since` returns since when (CLOCK_MONOTONIC) a thread has not run, None where that is not known. An
-        answer may take long on a busy machine, so it is no duration.
-        """
+        """`slept_since` returns since when (CLOCK_MONOTONIC) a thread has not run, None where that is not known."""
         self._slept_since = slept_since
         self._seen: dict[K, _Rest] | None = None
         self._now_s = 0.0
