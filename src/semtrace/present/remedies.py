@@ -12,7 +12,8 @@ from semtrace.text import clean
 _AS_ROOT = 'sudo "$(command -v semtrace)"'
 
 _NEW_PROGRAMS = (
-    "Workers that the server starts as new programs (uvicorn --workers) inherit no lock: use a lock on a file for them."
+    "New programs inherit no lock: pass it to each Process of multiprocessing's spawn as an argument. For workers of a "
+    "server (uvicorn --workers) use a lock on a file."
 )
 
 ADVICE: Mapping[Advice, str] = {
