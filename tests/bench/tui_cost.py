@@ -56,14 +56,7 @@ def main() -> None:
 def measure(
     workers: int, width: int, height: int, interval_s: float, seconds: float, key: bytes
 ) -> tuple[float, float]:
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "TERM": "xterm-256color"}
-    program = TARGET.format(workers=workers, interval=interval_s)
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], stdin=follower, stdout=follower, stderr=follower, env=environment
-    )
-    os.close(follower)
+    process, leader = opened(workers, width, height, interval_s)
     try:
         drain(leader, START_UP_S)
         os.write(leader, key)
@@ -77,6 +70,19 @@ def measure(
         drain(leader, 0.5)
         process.wait(5)
         os.close(leader)
+
+
+def opened(workers: int, width: int, height: int, interval_s: float) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the live view in a terminal of this size; return it with the terminal's other end."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "TERM": "xterm-256color"}
+    program = TARGET.format(workers=workers, interval=interval_s)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=follower, stdout=follower, stderr=follower, env=environment
+    )
+    os.close(follower)
+    return process, leader
 
 
 def drain(leader: int, seconds: float) -> int:
