@@ -24,7 +24,7 @@ from tests.chaos.judge import FALSE_ERROR, QUALIFIED, Wrong, judge, judge_droppe
 from tests.chaos.orphans import Orphans, Returner, slots_left
 from tests.chaos.programs import journal as j
 from tests.chaos.tally import Tally
-from tests.chaos.truth import Copy, Entry, Part, Reader, Truth, truth_between, truth_within
+from tests.chaos.truth import Copy, Entry, Part, Reader, Truth, Waits, truth_between, truth_within, waits_between
 from tests.chaos.windows import Windows
 from tests.support import Running, start, start_gunicorn, wait_until
 
@@ -216,15 +216,22 @@ class _Episode:
         entries = {e.inode: e for e in before.entries if e.inode and not e.sequence & 1}
         if any(not after.block(e.index).startswith(before.block(e.index)) for e in entries.values()):
             self._changed_s = now_s
+        truths = {
+            lock.id.inode: self._truth(before, after, entries[lock.id.inode].index, windows.parts.get(lock.id))
+            for lock in seen.locks
+            if lock.id.inode in entries
+        }
+        known = {inode: truth for inode, truth in truths.items() if isinstance(truth, Truth)}
+        waits = waits_between(before, after, known)
         for lock in seen.locks:
             entry = entries.pop(lock.id.inode, None)
             if entry is None:
                 self._judge_dropped(before, after, seen, lock, source)
                 continue
             self._remember(entry.inode)
-            truth = self._truth(before, after, entry.index, windows.parts.get(lock.id))
+            truth = truths[entry.inode]
             if isinstance(truth, Truth):
-                self._judge(truth, lock, (before, seen, after), source, now_s)
+                self._judge(truth, lock, waits, (before, seen, after), source, now_s)
             else:
                 self._not_judged(truth, lock, (before, seen, after), entry.index, source)
         self._tally.unjudged[f"{self._family.name} not seen"] += len(entries)
@@ -257,11 +264,13 @@ class _Episode:
         if len(self._inodes) > 5000:
             del self._inodes[next(iter(self._inodes))]
 
-    def _judge(self, truth: Truth, lock: Lock, sample: tuple[Copy, Snapshot, Copy], source: str, now_s: float) -> None:
+    def _judge(
+        self, truth: Truth, lock: Lock, waits: Waits, sample: tuple[Copy, Snapshot, Copy], source: str, now_s: float
+    ) -> None:
         seen = sample[1]
         name = self._family.name
         self._tally.judged[f"{name} {source}"] += 1
-        for wrong in judge(truth, lock, seen.findings):
+        for wrong in judge(truth, lock, seen.findings, waits):
             self._wrong(wrong, lock, source, sample, truth.entry.index)
         if not truth.dead:
             self._tally.states[f"{name} {source} {lock.state}"] += 1

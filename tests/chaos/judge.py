@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semtrace.model import Finding, Holder, Lock
 from semtrace.present.findings import title
-from tests.chaos.truth import Truth
+from tests.chaos.truth import NO_WAITS, Truth, Waits, Who
 
 FALSE_HOLDER, FALSE_FREE, FALSE_ORPHAN = "false holder", "false free", "false orphan"
 FALSE_ERROR, HELD_BY_NOBODY, MISSED_HOLDER, DROPPED = "false error", "held by nobody", "missed holder", "dropped lock"
@@ -26,13 +26,13 @@ class Wrong:
     detail: str
 
 
-def judge(truth: Truth, lock: Lock, findings: Iterable[Finding] = ()) -> list[Wrong]:
-    """Return all that is wrong with it, also with reservations."""
+def judge(truth: Truth, lock: Lock, findings: Iterable[Finding] = (), waits: Waits = NO_WAITS) -> list[Wrong]:
+    """Return all that is wrong with it, also with reservations. `waits` says what findings of several locks need."""
     found = _holders(truth, lock) or _state(truth, lock)
     found += (
         Wrong(FALSE_ERROR, f"{finding.code}: {title(finding)}")
         for finding in findings
-        if finding.severity == "error" and finding.lock == lock.id and not _justified(truth, finding)
+        if finding.severity == "error" and finding.lock == lock.id and not _justified(truth, finding, waits)
     )
     return found
 
@@ -84,9 +84,41 @@ def _taken(truth: Truth, lock: Lock) -> list[Wrong]:
     return found
 
 
-def _justified(truth: Truth, finding: Finding) -> bool:
-    """Return True if dead processes hold units of it, or if all its holders wait for it."""
-    return truth.dead > 0 or (bool(truth.holders) and truth.holders.keys() <= truth.acting)
+def _justified(truth: Truth, finding: Finding, waits: Waits) -> bool:
+    """Return True if dead processes hold units of each of its locks, or if nobody who holds one can go on. What the
+    journal does not say is not counted against it.
+    """
+    mine = truth.entry.inode
+    waits = replace(waits, truths={**waits.truths, mine: truth})
+    named = {mine, *(each.id.inode for each in finding.locks if each.id is not None)}
+    by_itself = truth.dead > 0 or (bool(truth.holders) and truth.holders.keys() <= truth.acting)
+    return all((inode == mine and by_itself) or is_stuck(inode, waits) is not False for inode in named)
+
+
+def is_stuck(inode: int, waits: Waits, behind: frozenset[int] = frozenset()) -> bool | None:
+    """Return True if the dead hold units of this lock, or if each thread that holds it is stopped or waits for a lock
+    that is stuck itself. A ring of those is stuck too. None if the journal does not say. `behind` are locks that were
+    followed to this one.
+    """
+    if inode in behind:
+        return True
+    truth = waits.truths.get(inode)
+    if truth is None:
+        return None
+    if truth.dead or truth.living < truth.entry.units:
+        return truth.dead > 0
+    threads = {process: [each for each in truth.threads if each[:2] == process] for process in truth.holders}
+    if not all(threads.values()):
+        return False
+    found = [_cannot_go_on(each, waits, behind | {inode}) for each in truth.threads]
+    return False if False in found else None if None in found else True
+
+
+def _cannot_go_on(thread: Who, waits: Waits, behind: frozenset[int]) -> bool | None:
+    if (thread.pid, thread.start_ticks) in waits.stopped:
+        return True
+    wanted = waits.wanted.get(thread)
+    return False if wanted is None else is_stuck(wanted, waits, behind)
 
 
 def _truly(truth: Truth) -> str:

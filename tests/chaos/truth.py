@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -86,12 +86,15 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Copy:
-    """The journal at one moment, the processes that lived, and the values of the semaphores, None where unreadable."""
+    """The journal at one moment, the processes that lived, those of them that were stopped, and the values of the
+    semaphores, None where unreadable.
+    """
 
     raw: bytes
     lives: dict[int, str]
     values: dict[int, int | None]
     returns: dict[tuple[int, int], bytes]
+    stopped: frozenset[tuple[int, int]] = frozenset()
 
     @cached_property
     def words(self) -> memoryview:
@@ -119,6 +122,10 @@ class Copy:
         """Return all cells of a lock that are in use."""
         return self.raw[4 * j.cell_at(index, 0) : 4 * j.cell_at(index, self.slots)]
 
+    def sequence(self, index: int, slot: int) -> int:
+        """Return the sequence word of a cell."""
+        return self.words[j.cell_at(index, slot)]
+
     def who(self, slot: int) -> Who:
         at = j.slot_at(slot)
         w = self.words[at : at + 8]
@@ -143,7 +150,8 @@ class Copy:
 class Truth:
     """The holders of a lock: units by process, for an RLock always 1. `dead` units are those of `killed` processes.
 
-    `acting` are processes in the middle of an acquire or release, which hold nothing or what is in `holders`.
+    `acting` are processes in the middle of an acquire or release, which hold nothing or what is in `holders`. `threads`
+    are those that hold it, each of a process in `holders`.
     """
 
     entry: Entry
@@ -151,10 +159,25 @@ class Truth:
     dead: int = 0
     acting: frozenset[tuple[int, int]] = frozenset()
     killed: frozenset[tuple[int, int]] = field(default=frozenset(), compare=False)
+    threads: frozenset[Who] = field(default=frozenset(), compare=False)
 
     @property
     def living(self) -> int:
         return sum(self.holders.values())
+
+
+@dataclass(frozen=True)
+class Waits:
+    """What keeps threads from going on, all the time from one copy to another. `truths` are of the locks whose holders
+    are known, `wanted` is the lock that a thread waits for, both by inode; `stopped` are processes.
+    """
+
+    truths: Mapping[int, Truth] = field(default_factory=dict)
+    wanted: Mapping[Who, int] = field(default_factory=dict)
+    stopped: frozenset[tuple[int, int]] = frozenset()
+
+
+NO_WAITS = Waits()
 
 
 class Reader:
@@ -177,11 +200,15 @@ class Reader:
         raw = self.journal.memory[: j.HEAD_BYTES]
         found = Copy(raw, {}, {}, {})
         words = found.words
-        lives = {slot: life(found.who(slot), words[j.slot_at(slot) + j.S_FLAGS]) for slot in self._slots(found)}
+        everybody = {slot: found.who(slot) for slot in self._slots(found)}
+        stats = {slot: j.start_ticks(who.pid) for slot, who in everybody.items()}
+        lives = {s: life(who, stats[s], words[j.slot_at(s) + j.S_FLAGS]) for s, who in everybody.items()}
+        halted = (everybody[slot] for slot, stat in stats.items() if stat is not None and stat[0] == "T")
+        stopped = frozenset((who.pid, who.start_ticks) for who in halted)
         there = [entry for entry in found.entries if entry.inode]
         memories = {creator: self._memory(creator) for creator in {entry.creator for entry in there}}
         values = {entry.index: _value(memories[entry.creator], entry) for entry in there}
-        return Copy(raw, lives, values, self._returns(found))
+        return Copy(raw, lives, values, self._returns(found), stopped)
 
     def _slots(self, copy: Copy) -> Iterable[int]:
         return (slot for slot in range(1, copy.slots) if slot not in self._retired)
@@ -247,9 +274,10 @@ def _value(fd: int | None, entry: Entry) -> int | None:
     return int.from_bytes(word, "little") if len(word) == 4 else None
 
 
-def life(who: Who, flags: int = 0) -> str:
-    """`alive`, `dead`, or `dying` while that cannot be told: nothing is judged then."""
-    stat = j.start_ticks(who.pid)
+def life(who: Who, stat: tuple[str, int, int] | None, flags: int = 0) -> str:
+    """`alive`, `dead`, or `dying` while that cannot be told: nothing is judged then. `stat` is of its PID, as
+    `start_ticks` gives it.
+    """
     if stat is None or stat[1] != who.start_ticks:
         return "dead"
     state, _, kernel = stat
@@ -358,7 +386,7 @@ def _with_acting(
 
 
 def _with(truth: Truth, entry: Entry, cells: Iterable[Cell]) -> Truth:
-    holders, dead, killed = dict(truth.holders), truth.dead, set(truth.killed)
+    holders, dead, killed, threads = dict(truth.holders), truth.dead, set(truth.killed), set(truth.threads)
     for cell in cells:
         units, who = _units(entry, cell), (cell.who.pid, cell.who.start_ticks)
         if cell.life == "dead":
@@ -366,7 +394,25 @@ def _with(truth: Truth, entry: Entry, cells: Iterable[Cell]) -> Truth:
             killed.add(who)
         else:
             holders[who] = holders.get(who, 0) + units
-    return Truth(entry, holders, dead, truth.acting, frozenset(killed))
+            threads.add(cell.who)
+    return Truth(entry, holders, dead, truth.acting, frozenset(killed), frozenset(threads))
+
+
+def waits_between(before: Copy, after: Copy, truths: Mapping[int, Truth]) -> Waits:
+    """Return who waited all the time from one copy to the other, given the truth of each lock in between."""
+    wanted = {}
+    for entry in after.entries:
+        if before.entry(entry.index) != entry:
+            continue
+        truth = truths.get(entry.inode)
+        for cell in after.cells(entry.index):
+            same = before.sequence(entry.index, cell.slot) == after.sequence(entry.index, cell.slot)
+            has = cell.units > 0 if truth is None else cell.who in truth.threads
+            # It waits for a Lock that it has already by its books, and not for a unit that it has just got.
+            goes_on = has and (entry.kind == j.RECURSIVE or not cell.units)
+            if same and cell.odd and cell.phase == j.ACQUIRING and cell.life == "alive" and not goes_on:
+                wanted[cell.who] = entry.inode
+    return Waits(truths, wanted, before.stopped & after.stopped)
 
 
 def _units(entry: Entry, cell: Cell) -> int:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.chaos import episode, judge
 from tests.chaos.families import BY_NAME, HOST
 from tests.chaos.orphans import post
 from tests.chaos.programs import journal as j
-from tests.chaos.truth import Copy, Entry, Reader, Truth, truth_between
+from tests.chaos.truth import Copy, Entry, Reader, Truth, Waits, Who, truth_between, waits_between
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = multiprocessing.get_context("fork")
@@ -115,6 +116,61 @@ def test_error_about_a_healthy_lock_is_caught() -> None:
     assert judge.judge(truth(dead=1), seen("orphaned"), [error()]) == []
     itself = truth(ME, acting=[ME])
     assert judge.judge(itself, seen("held", ME), [error("deadlock")]) == []
+
+
+# Three locks by their inodes: the finding is about all of them, and its first one is B.
+A, B, C = 4, 5, 6
+T1, T2, T3 = Who(100, 7, 100), Who(101, 8, 101), Who(101, 8, 201)
+
+
+def of(inode: int, *threads: Who, dead: int = 0, units: int = 1) -> tuple[int, Truth]:
+    held = dict(Counter((thread.pid, thread.start_ticks) for thread in threads))
+    return inode, Truth(entry(units)._replace(inode=inode), held, dead, threads=frozenset(threads))
+
+
+def judged_together(waits: Waits) -> list[str]:
+    """What is wrong with an error about B, C and A."""
+    locks = tuple(LockRef(SemId(0, 1, inode), "lock") for inode in (B, C, A))
+    stuck = Finding(FindingCode.STUCK, "error", locks, (), (), Remedy(()))
+    true = waits.truths[B]
+    holders = [ProcessId(*process) for process in true.holders]
+    return [wrong.what for wrong in judge.judge(true, seen("held", *holders), [stuck], waits)]
+
+
+ORPHAN = of(A, dead=1)
+STUCK = {
+    "two hold and wait for the orphan": Waits(dict([ORPHAN, of(B, T1), of(C, T2)]), {T1: A, T2: A}),
+    "one holds both": Waits(dict([ORPHAN, of(B, T1), of(C, T1)]), {T1: A}),
+    "one behind the other": Waits(dict([ORPHAN, of(B, T1), of(C, T2)]), {T1: C, T2: A}),
+    "all orphaned": Waits(dict([ORPHAN, of(B, dead=1), of(C, dead=1)])),
+    "a ring": Waits(dict([of(A, T1), of(B, T2), of(C, T2)]), {T1: B, T2: A}),
+    "a holder that is stopped": Waits(dict([of(A, T1), of(B, T2), of(C, T2)]), {T2: A}, frozenset([T1[:2]])),
+    "each thread of two that have units": Waits(
+        dict([ORPHAN, of(B, T2, T3, units=2), of(C, T1)]), {T1: A, T2: A, T3: C}
+    ),
+    "what the orphan is like is not known": Waits(dict([of(B, T1), of(C, T1)]), {T1: A}),
+}
+GOES_ON = {
+    "the first one's holder": Waits(dict([ORPHAN, of(B, T1), of(C, T2)]), {T2: A}),
+    "another one's holder": Waits(dict([ORPHAN, of(B, T1), of(C, T2)]), {T1: A}),
+    "all holders": Waits(dict([of(A, T1), of(B, T1), of(C, T2)])),
+    "the last of a chain": Waits(dict([of(A, T3), of(B, T1), of(C, T2)]), {T1: C, T2: A}),
+    "another thread of the process that waits": Waits(dict([ORPHAN, of(B, T2), of(C, T1)]), {T1: A, T3: A}),
+    "one thread of two that have units": Waits(dict([ORPHAN, of(B, T2, T3, units=2), of(C, T1)]), {T1: A, T2: A}),
+    "who takes the unit that is left": Waits(dict([ORPHAN, of(B, T2, units=2), of(C, T1)]), {T1: A, T2: A}),
+    "who takes one that is free": Waits(dict([ORPHAN, of(B, T1), of(C)]), {T1: A}),
+    "what is known, and the orphan is not": Waits(dict([of(B, T1), of(C, T2)]), {T1: A}),
+}
+
+
+@pytest.mark.parametrize("waits", STUCK.values(), ids=STUCK.keys())
+def test_error_passes_where_each_lock_leads_to_an_end(waits: Waits) -> None:
+    assert judged_together(waits) == []
+
+
+@pytest.mark.parametrize("waits", GOES_ON.values(), ids=GOES_ON.keys())
+def test_error_is_caught_where_somebody_can_go_on(waits: Waits) -> None:
+    assert judged_together(waits) == [judge.FALSE_ERROR]
 
 
 def test_dropped_lock_cannot_be_held() -> None:
@@ -237,6 +293,66 @@ def test_two_inside_are_noticed(book: Book) -> None:
         book.take()
         assert book.truth() == "overlap"
         assert book.copy().overlaps() == 1
+
+
+def test_who_waits_is_read_from_the_journal(book: Book) -> None:
+    """A child has one lock and waits for another, which is orphaned and then given back."""
+    other = CONTEXT.Lock()
+    book.journal.register(1, other, "Lock", 1)
+    orphaned, held = (book.copy().entry(index).inode for index in range(2))
+
+    def wait() -> None:
+        book.journal.begin_acquire(1)
+        other.acquire()
+        book.journal.end_acquire(1)
+        book.take()
+
+    def truths(before: Copy, after: Copy) -> dict[int, Truth]:
+        found = {entry.inode: truth_between(before, after, entry.index) for entry in before.entries}
+        return {inode: truth for inode, truth in found.items() if isinstance(truth, Truth)}
+
+    def waits() -> Waits:
+        before, after = book.copy(), book.copy()
+        return waits_between(before, after, truths(before, after))
+
+    with child(book.take) as dead:
+        wait_until(lambda: book.copy().values[0] == 0)
+        wait_until(lambda: any(truth.holders for truth in waits().truths.values()))
+        os.kill(dead, signal.SIGKILL)
+        wait_until(lambda: not alive(dead))
+    with child(wait) as pid:
+        thread = Who(pid, start_ticks(pid), pid)
+        wait_until(lambda: waits().wanted == {thread: orphaned})
+        assert (judge.is_stuck(orphaned, waits()), judge.is_stuck(held, waits())) == (True, True)
+        (slot,) = (cell.slot for cell in book.copy().cells(0) if cell.who.pid == dead)
+        book.journal.begin_release(0, of=slot)
+        book.lock.release()
+        book.journal.end_release(0, of=slot)
+        wait_until(lambda: len((now := waits()).truths) == 2 and not now.wanted)
+        assert (judge.is_stuck(orphaned, waits()), judge.is_stuck(held, waits())) == (False, False)
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: waits().stopped == {thread[:2]})
+        assert judge.is_stuck(held, waits())
+
+
+@pytest.mark.parametrize(("kind", "waits"), [("Lock", True), ("RLock", False)])
+def test_thread_waits_for_a_lock_it_has_already(tmp_path: Path, kind: str, waits: bool) -> None:
+    book = Book(tmp_path / "journal", kind)
+    book.take()
+    book.journal.begin_acquire(0)
+    copy, truth = book.copy(), book.truth()
+    assert isinstance(truth, Truth)
+    inode = truth.entry.inode
+    assert judge.is_stuck(inode, waits_between(copy, copy, {inode: truth})) is waits
+    book.reader.close()
+
+
+def test_thread_that_has_just_got_it_waits_no_more(book: Book) -> None:
+    book.journal.begin_acquire(0)
+    book.lock.acquire()
+    copy, truth = book.copy(), book.truth()
+    assert isinstance(truth, Truth)
+    assert waits_between(copy, copy, {truth.entry.inode: truth}).wanted == {}
 
 
 @contextlib.contextmanager

@@ -96,6 +96,24 @@ def test_a_holder_outside_is_seen_however_it_maps(way: str) -> None:
         assert not lock.proof_needs_rights
 
 
+def test_holder_outside_may_end_while_a_snapshot_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _held_outside() as t, observing(t.root) as observer:
+        h = t.pids["h"]
+        wait_until(lambda: [holder.pid for holder in only(observer.snapshot()).holders] == [h])
+        prove = observer._prover.prove
+
+        def ended(*judged: object) -> None:
+            """All is judged, and a member that was just born has everybody listed again."""
+            prove(*judged)  # type: ignore[arg-type]
+            t.kill("h")
+            observer._fleet.follow(observer._tree.refresh(), time.monotonic())
+
+        monkeypatch.setattr(observer._prover, "prove", ended)
+        assert [holder.pid for holder in only(observer.snapshot()).holders] == [h]
+        monkeypatch.undo()
+        assert not only(observer.snapshot()).holders
+
+
 def test_a_holder_outside_is_seen_under_another_name() -> None:
     with target(made=SPAWN) as t:
         t.start("spawn", "a", "lock")

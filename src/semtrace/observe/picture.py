@@ -191,7 +191,9 @@ class Picture:
 
     def _tid(self, semaphore: SemId, claim: Claim) -> int | None:
         """Return the thread that holds it. Of several units, another thread may have been the last to acquire one."""
-        watched = self._fleet[claim.process]
+        watched = self._fleet.get(claim.process)
+        if watched is None:
+            return None
         known = watched.objects.get(semaphore, ())
         single = watched.stat.threads == 1 or all(each.maxvalue == 1 for each in known)
         return watched.tid_of(claim.last_tid) if single else None

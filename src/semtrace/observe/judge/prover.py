@@ -240,6 +240,8 @@ class Prover:
         two is not named.
         """
         asked = [s for s in self._suspicions if not self._lost[s] and self._may_have_taker(s, mappers[s])]
+        for semaphore in self._suspicions.keys() - set(asked):
+            self._suspicions[semaphore].taker = None  # the last one may have ended long ago
         everybody = dict.fromkeys(watched for semaphore in asked for watched in mappers[semaphore])
         now_ticks = _now_ticks()
         seen = {watched: list(watched.sightings()) for watched in everybody}

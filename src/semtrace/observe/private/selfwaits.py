@@ -30,7 +30,8 @@ class SelfWaits:
         wanted: dict[Watched, set[int]] = {}
         for lock in locks:
             for holder in suspects.get(lock.id, ()):
-                wanted.setdefault(self._fleet[holder.process], set()).update(key[1] for key in self._keys(lock, holder))
+                if (watched := self._fleet.get(holder.process)) is not None:
+                    wanted.setdefault(watched, set()).update(key[1] for key in self._keys(lock, holder))
         self._owners.keep((watched.id, address) for watched, addresses in wanted.items() for address in addresses)
         self._owners.ask(now_s, wanted)
         return tuple(self._marked(lock, suspects[lock.id]) if lock.id in suspects else lock for lock in locks)
@@ -51,7 +52,8 @@ class SelfWaits:
 
     def _keys(self, lock: Lock, holder: Holder) -> list[Key]:
         """Its SemLock objects in that process."""
-        return [(holder.process, known.address) for known in self._fleet[holder.process].objects.get(lock.id, ())]
+        watched = self._fleet.get(holder.process)
+        return [] if watched is None else [(watched.id, known.address) for known in watched.objects.get(lock.id, ())]
 
 
 def _stands_still(lock: Lock) -> bool:

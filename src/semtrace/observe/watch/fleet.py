@@ -31,6 +31,10 @@ class Fleet:
     def __getitem__(self, process: ProcessId) -> Watched:
         return self._watched.get(process) or self._guests[process]
 
+    def get(self, process: ProcessId) -> Watched | None:
+        """Return None for a guest that has ended since the locks were read."""
+        return self._watched.get(process) or self._guests.get(process)
+
     @property
     def all(self) -> list[Watched]:
         """The members."""

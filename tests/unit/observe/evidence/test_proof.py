@@ -481,6 +481,23 @@ def test_takers_are_not_looked_for_once_all_is_shown(monkeypatch: pytest.MonkeyP
     assert worker.sightings_taken - before == 1
 
 
+def test_taker_is_forgotten_once_all_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have ended since, while the proof waits for a process outside the server."""
+    worker = Mapper()
+    play = Play(monkeypatch, worker, proved=False)
+    play.outside, play.refused = [77], {77}
+    play.stats[77] = SimpleNamespace(id=ProcessId(77, 1), ppid=1, threads=1, ended=False)
+    play.prover._waited[SEM] = {(P, 11): play.now_s}
+    for _ in range(SAMPLES - 1):
+        play.state()
+    time.sleep(SPAN_S)
+    worker.runs_for = 1000
+    assert [claim.process for claim in play.verdict().holders] == [P]
+    worker.runs_for = 0
+    found = play.verdict()
+    assert (found.state, found.holders) == ("unknown", ())
+
+
 def test_lock_is_read_less_often_while_memory_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the pauses between the readings is long on a machine that computes."""
     worker = Mapper()
