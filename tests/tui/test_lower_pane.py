@@ -117,7 +117,7 @@ def test_a_click_on_the_chart_opens_the_timeline() -> None:
     play(scenario, held(109))
 
 
-def test_short_room_shows_the_rows_of_one_kind_and_counts_the_rest() -> None:
+def test_short_room_shows_rows_of_one_kind_and_counts_others() -> None:
     timeline, shown = Timeline(), held(109)
     timeline.add(shown)
     listed = [process.id for process in shown.processes], [each.id for each in shown.locks]
@@ -160,7 +160,7 @@ def long_hold(at_s: float, since_s: float, waits: bool = False) -> Snapshot:
 
 
 @pytest.mark.parametrize("by", ["worker", "lock", "server"])
-def test_a_hold_has_the_colour_of_its_age_in_each_cell(by: str) -> None:
+def test_each_cell_of_a_hold_has_its_age(by: str) -> None:
     timeline = Timeline()
     for second in range(100, 181):
         timeline.add(long_hold(second, 100))

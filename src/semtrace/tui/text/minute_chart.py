@@ -41,7 +41,7 @@ class MinuteChart:
     ) -> list[Line]:
         """Return the lines for columns and lines. `listed` are the processes and the locks as the tables have them.
 
-        Where there is no room for all, only the rows of `first` are shown. `key` leads to the timeline's screen.
+        Where room is short, only the rows of `first` are drawn. `key` leads to the timeline's screen.
         """
         made_of = (size, paused, first, key, snapshot.alive, *map(frozenset, listed))
         now_s = snapshot.monotonic_s

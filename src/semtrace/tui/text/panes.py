@@ -37,7 +37,7 @@ def next_layout(layout: Layout) -> Layout:
 
 
 class Lower(NamedTuple):
-    """What is below the tables, where they leave room."""
+    """The choice for the room below the tables."""
 
     name: str
     words: str
