@@ -55,6 +55,8 @@ def test_room_below_the_tables_shows_the_timeline(size: tuple[int, int]) -> None
 
 
 def test_a_finding_takes_the_place_of_the_timeline() -> None:
+    """Where there is no room for both; where there is, it comes first."""
+
     async def scenario(seen: LiveView, source: Script) -> None:
         await seen.sees("Timeline (t)")
         source.show(held(110, findings=(finding(),)))
@@ -64,7 +66,18 @@ def test_a_finding_takes_the_place_of_the_timeline() -> None:
         await seen.sees("Timeline (t)")
         await seen.misses("evidence", " 60s ")
 
-    play(scenario, held(109))
+    play(scenario, held(109), (120, 24))
+
+
+@pytest.mark.parametrize("size", [(120, 40), (160, 45)])
+def test_large_screens_show_the_finding_and_the_timeline(size: tuple[int, int]) -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
+        order = ("remedy", "evidence", "one more", "Timeline (t)")
+        await seen.sees(*order)
+        assert seen.order(*order) == list(order)
+        assert charted(seen)[-1] == "myapp.lock"
+
+    play(scenario, held(109, findings=(finding(),)), size)
 
 
 def test_the_lower_pane_is_chosen_by_a_key_and_remembered(tmp_path: Path) -> None:
@@ -86,9 +99,9 @@ def test_the_lower_pane_is_chosen_by_a_key_and_remembered(tmp_path: Path) -> Non
         await seen.sees("evidence")
 
     shown = held(109, findings=(finding(),))
-    play(choose, shown, remembered=Remembered(path))
+    play(choose, shown, (120, 24), Remembered(path))
     assert Remembered(path).lower("gunicorn") == "timeline"
-    play(look, shown, remembered=Remembered(path))
+    play(look, shown, (120, 24), Remembered(path))
 
 
 def test_an_unknown_lower_pane_is_the_usual_one() -> None:

@@ -75,7 +75,7 @@ COMMANDS: dict[str, Command] = {
     "lower": Command(
         ("P",),
         "lower pane",
-        "below the tables: the worst finding or else the timeline, always the timeline, or nothing; it is kept",
+        "below the tables: the worst finding first or the timeline first, or nothing; it is kept",
         14,
     ),
     "output": Command(("o",), "output", "show or hide the output of a server started by semtrace run", 9),

@@ -300,9 +300,12 @@ class MainScreen(View):
         found = snapshot.findings if snapshot is not None and self.size.height >= IDENTITY_HEIGHT else ()
         strip = self.size.height >= STRIP_HEIGHT
         findings = brief.wanted_height(found, room - strip if lower == "finding" else 0)
-        left = room - findings
-        wants_chart = lower == "timeline" or (lower == "finding" and not found)
-        chart = left if wants_chart and strip and snapshot is not None and left >= minute_chart.LEAST_HEIGHT else 0
+        needed = min(brief.needed_height(found, room, self.size.width), findings)
+        chart = room - needed
+        if snapshot is not None and strip and lower != "nothing" and chart >= minute_chart.LEAST_HEIGHT:
+            findings = needed
+        else:
+            chart = 0
         foot, minute_pane = self._foot("brief"), self._foot("minute")
         foot.set_height(findings)
         minute_pane.set_height(chart)

@@ -22,6 +22,11 @@ def wanted_height(findings: Sequence[Finding], room: int) -> int:
     return room if room >= TITLE + LEAST else 1
 
 
+def needed_height(findings: Sequence[Finding], room: int, width: int) -> int:
+    """Return how many lines the findings and all details of the worst one fill, if there is room."""
+    return len(brief_lines(findings, room, width, "")) if findings else 0
+
+
 def brief_lines(findings: Sequence[Finding], height: int, width: int, key: str) -> list[Line]:
     """Return the findings with their number and an empty line above; below, if there is room, details of the worst."""
     if height < TITLE + LEAST:

@@ -44,7 +44,7 @@ class Lower(NamedTuple):
 
 
 LOWER = (
-    Lower("finding", "the worst finding, or the timeline if nothing is found"),
+    Lower("finding", "the worst finding, and the timeline if there is room"),
     Lower("timeline", "the timeline, and a line for the worst finding"),
     Lower("nothing", "nothing but a line for the worst finding"),
 )
