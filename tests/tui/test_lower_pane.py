@@ -72,7 +72,7 @@ def test_a_finding_takes_the_place_of_the_timeline() -> None:
 @pytest.mark.parametrize("size", [(120, 40), (160, 45)])
 def test_large_screens_show_the_finding_and_the_timeline(size: tuple[int, int]) -> None:
     async def scenario(seen: LiveView, source: Script) -> None:
-        order = ("remedy", "evidence", "one more", "Timeline (t)")
+        order = ("Findings  1 (f)", "remedy", "evidence", "one more", "Timeline (t)")
         await seen.sees(*order)
         assert seen.order(*order) == list(order)
         assert charted(seen)[-1] == "myapp.lock"

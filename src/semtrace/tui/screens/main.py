@@ -310,8 +310,8 @@ class MainScreen(View):
         foot.set_height(findings)
         minute_pane.set_height(chart)
         if found:
-            key = commands.shown(self._key_of("findings"))
-            foot.show(lambda width, height: brief.brief_lines(found, height, width, key))
+            findings_key = commands.shown(self._key_of("findings"))
+            foot.show(lambda width, height: brief.brief_lines(found, height, width, findings_key))
         if chart and snapshot is not None:
             by: By = "worker" if self.focused is self._pane("workers") else "lock"
             listed, key = (self._listed("workers"), self._listed("locks")), commands.shown(self._key_of("timeline"))
