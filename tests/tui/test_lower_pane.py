@@ -86,7 +86,7 @@ def test_the_lower_pane_is_chosen_by_a_key_and_remembered(tmp_path: Path) -> Non
     async def choose(seen: LiveView, source: Script) -> None:
         await seen.sees("evidence")
         await seen.press("P")
-        await seen.sees("Timeline (t)", "below the tables: the timeline", "P shows the next")
+        await seen.sees("Timeline (t)", "below: the timeline", "P shows the next")
         await seen.misses("evidence")
         assert seen.line("error  "), "the worst finding keeps a line"
 
@@ -130,7 +130,7 @@ def test_a_click_on_the_chart_opens_the_timeline() -> None:
     play(scenario, held(109))
 
 
-def test_short_room_shows_rows_of_one_kind_and_counts_others() -> None:
+def test_short_room_shows_rows_of_the_focus_and_counts_others() -> None:
     timeline, shown = Timeline(), held(109)
     timeline.add(shown)
     listed = [process.id for process in shown.processes], [each.id for each in shown.locks]
@@ -140,8 +140,9 @@ def test_short_room_shows_rows_of_one_kind_and_counts_others() -> None:
         drawn = chart.draw(shown, listed, (80, height), first=first)  # type: ignore[arg-type]
         return [text_of(line).strip().split("  ")[0] for line in drawn[2:]]
 
-    assert labels(5, "worker") == ["4711 worker", "4712 worker", "and 2 more"]
-    assert labels(5, "lock") == ["myapp.lock"]
+    assert labels(5, "worker") == ["4711 worker", "4712 worker", "and 3 more"]
+    assert labels(5, "lock") == ["4711 worker", "myapp.lock", "and 3 more"]
+    assert labels(6, "worker") == ["4711 worker", "4712 worker", "4713 worker", "and 2 more"]
     assert labels(7, "worker")[-1] == "myapp.lock"
     assert labels(8, "worker")[-2:] == ["", "myapp.lock"]
 

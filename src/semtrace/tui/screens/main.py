@@ -177,7 +177,7 @@ class MainScreen(View):
         self.view_state.remembered.keep_lower(self.view_state.server.kind, self._lower.name)
         self.settle()
         self._say_strip()
-        self.say(f"below the tables: {self._lower.words}; {commands.shown(self._key_of('lower'))} shows the next")
+        self.say(f"below: {self._lower.words}; {commands.shown(self._key_of('lower'))} shows the next")
 
     def action_output(self) -> None:
         if self.view_state.child is None:

@@ -41,7 +41,7 @@ class MinuteChart:
     ) -> list[Line]:
         """Return the lines for columns and lines. `listed` are the processes and the locks as the tables have them.
 
-        Where room is short, only the rows of `first` are drawn. `key` leads to the timeline's screen.
+        Where room is short, the rows of `first` come before the others. `key` leads to the timeline's screen.
         """
         made_of = (size, paused, first, key, snapshot.alive, *map(frozenset, listed))
         now_s = snapshot.monotonic_s
@@ -75,7 +75,7 @@ class MinuteChart:
 
 
 class Shown(NamedTuple):
-    """The rows that have room, and how many others there are of their kind; `gap` is between the two kinds."""
+    """The rows that have room, and how many others there are; `gap` is between the two kinds."""
 
     workers: Sequence[lines.TimelineRow] = ()
     locks: Sequence[lines.TimelineRow] = ()
@@ -87,7 +87,7 @@ def _fitting(workers: Sequence[lines.TimelineRow], locks: Sequence[lines.Timelin
     total = len(workers) + len(locks)
     if total <= room:
         return Shown(workers, locks, gap=int(0 < len(workers) < total < room))
-    of_locks = bool(locks) and (first == "lock" or not workers)
-    rows = locks if of_locks else workers
-    shown = rows if len(rows) <= room else rows[: max(room - 1, 0)]
-    return Shown((), shown, len(rows) - len(shown)) if of_locks else Shown(shown, (), len(rows) - len(shown))
+    left = max(room - 1, 0)
+    kept_locks = locks[: left if first == "lock" else max(left - len(workers), 0)]
+    kept_workers = workers[: left - len(kept_locks)]
+    return Shown(kept_workers, kept_locks, total - len(kept_workers) - len(kept_locks))
