@@ -85,17 +85,17 @@ def test_the_lower_pane_is_chosen_by_a_key_and_remembered(tmp_path: Path) -> Non
 
     async def choose(seen: LiveView, source: Script) -> None:
         await seen.sees("evidence")
-        await seen.press("P")
-        await seen.sees("Timeline (t)", "below: the timeline", "P shows the next")
+        await seen.press("B")
+        await seen.sees("Timeline (t)", "below: the timeline", "B shows the next")
         await seen.misses("evidence")
         assert seen.line("error  "), "the worst finding keeps a line"
 
     async def look(seen: LiveView, source: Script) -> None:
         await seen.sees("Timeline (t)")
-        await seen.press("P")
+        await seen.press("B")
         await seen.misses("Timeline (t)", "evidence")
         await seen.sees(" 60s ", "error  ")
-        await seen.press("P")
+        await seen.press("B")
         await seen.sees("evidence")
 
     shown = held(109, findings=(finding(),))

@@ -73,7 +73,7 @@ COMMANDS: dict[str, Command] = {
         ("L",), "layout", "another layout of the panes: which come first, and which are shown; it is kept", 14
     ),
     "lower": Command(
-        ("P",),
+        ("B",),
         "lower pane",
         "below the tables: the worst finding first or the timeline first, or nothing; it is kept",
         14,
