@@ -20,6 +20,7 @@ from semtrace.tui.remembered import Order, Remembered
 from semtrace.tui.state import ViewState
 from semtrace.tui.text import rows
 from semtrace.tui.text.attention import Flags, age_style, lock_attention, worker_attention
+from semtrace.tui.text.brief import brief_lines, wanted_height
 from semtrace.tui.text.grid import Arrangement, Cell, Column, Row, arrange, content_widths, fit
 from semtrace.tui.text.header import failed_child, verdict_line
 from semtrace.tui.text.help import COLUMN_MEANINGS
@@ -28,7 +29,6 @@ from semtrace.tui.text.lock_entries import lock_entries
 from semtrace.tui.text.marks import Marks
 from semtrace.tui.text.minute import Minutes
 from semtrace.tui.text.threads import threaded, two_threads, with_threads, with_two_threads
-from semtrace.tui.widgets.findings_bar import brief_lines, wanted_height
 
 Scenario = Callable[[LiveView, Script], Awaitable[None]]
 

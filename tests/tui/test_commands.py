@@ -101,7 +101,7 @@ def test_every_command_is_in_the_help() -> None:
         for command in COMMANDS.values():
             assert command.help[:40] in seen.text, command
 
-    play(scenario, size=(160, 80))
+    play(scenario, size=(160, 90))
 
 
 def test_key_map_replaces_keys_in_help_and_footer_too() -> None:

@@ -22,9 +22,11 @@ GOLDEN = Path(__file__).parent / "golden"
 SCREENS = {
     "states-80x24": (scenes.picture(), (80, 24)),
     "states-160x45": (scenes.picture(), (160, 45)),
+    "states-120x40": (scenes.picture(), (120, 40)),
     "states-40x12": (scenes.picture(), (40, 12)),
     "threads-80x24": (scenes.picture(thread_locks=scenes.thread_locks(), problems=(scenes.refused(),)), (80, 24)),
     "findings-80x24": (scenes.picture(findings=(scenes.finding(), scenes.finding("long-hold", "warning"))), (80, 24)),
+    "findings-160x45": (scenes.picture(findings=(scenes.finding(), scenes.finding("long-hold", "warning"))), (160, 45)),
     "crowd-80x24": (scenes.crowd(64), (80, 24)),
     "crowd-160x45": (scenes.crowd(64), (160, 45)),
     "empty-80x24": (scenes.picture((), [scenes.master(), scenes.worker(4711)]), (80, 24)),

@@ -286,6 +286,19 @@ def test_where_a_worker_began_is_shown() -> None:
     play(scenario, held(109))
 
 
+def test_timeline_of_another_moment_of_a_recording_is_drawn() -> None:
+    async def scenario(seen: LiveView, source: Script) -> None:
+        await minute(seen, source, 20)
+        await seen.press("t")
+        await seen.sees("╪╪╪")
+        assert seen.app.main is not None
+        seen.app.main.jump([held(300 + second) for second in range(20)])
+        await shown(seen, source, held(320))
+        await seen.until(lambda: "╪" * 20 in seen.line("4711 worker"), "the holds of that moment")
+
+    play(scenario, held(109))
+
+
 def test_a_click_moves_the_cursor_to_its_cell() -> None:
     async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source, 40)

@@ -223,6 +223,7 @@ def test_a_worker_that_died_stays_in_grey() -> None:
 def test_the_overview_has_a_strip_of_the_last_minute() -> None:
     async def scenario(seen: LiveView, source: Script) -> None:
         await minute(seen, source)
+        await seen.press("B", "B")  # nothing below the tables
         await seen.until(lambda: "╪╪╪╪" in seen.line(" 60s "), "the strip")
 
     play(scenario, held(109))

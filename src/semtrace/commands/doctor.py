@@ -79,12 +79,13 @@ def run(options: argparse.Namespace) -> int:
         return _recorded(options)
     patient = Doctor(discovery.choose(options.pid), limits(options))
     try:
-        snapshot = _examine(patient, options)
-        failed = as_severe_as(options.fail_on, snapshot)
-        while options.watch and snapshot.alive:
-            patient.forget_passed()
-            snapshot = _examine(patient, options, partial(is_news, snapshot))
-            failed |= as_severe_as(options.fail_on, snapshot)
+        with working(f"watching the server of PID {patient.server.pid}"):  # one line for all rounds: else it blinks
+            snapshot = _examine(patient, options)
+            failed = as_severe_as(options.fail_on, snapshot)
+            while options.watch and snapshot.alive:
+                patient.forget_passed()
+                snapshot = _examine(patient, options, partial(is_news, snapshot))
+                failed |= as_severe_as(options.fail_on, snapshot)
     finally:
         patient.close()
     return _exit_code(failed, snapshot)
@@ -106,8 +107,7 @@ def _examine(
     patient: Doctor, options: argparse.Namespace, worth_it: Callable[[Snapshot], bool] = lambda snapshot: True
 ) -> Snapshot:
     """Watch once, and print what there is if that is `worth_it`."""
-    with working(f"watching the server of PID {patient.server.pid}"):
-        diagnosis = patient.watch(options.seconds)
+    diagnosis = patient.watch(options.seconds)
     if worth_it(diagnosis.snapshot):
         _report(diagnosis.snapshot, diagnosis.samples, options)
     return diagnosis.snapshot

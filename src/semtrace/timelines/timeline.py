@@ -132,7 +132,9 @@ class Timeline:
                 continue
             for who in lock.holders:
                 held: Key = (lock.id, who.process, who.tid, "held")
-                self._see(known.pop(held, None), held, who.evidence == "events", who.since_s, who.site, now)
+                self._see(
+                    known.pop(held, None), held, who.evidence == "events", who.since_s, who.site, now, who.asleep_s
+                )
             for each in lock.waiters:
                 waits: Key = (lock.id, each.process, each.tid, "waiting")
                 exact = each.evidence == "events"
@@ -174,7 +176,7 @@ class Timeline:
         reported = self._just_reported.get(key)
         if reported is not None and (reported.end > now or (exact and abs(reported.start - start) <= SAME_S)):
             return  # it ended while the sample was taken: an event has reported all of it
-        if known is not None and (start <= known.start + SAME_S if exact else self._unbroken):
+        if known is not None and (start <= known.start + SAME_S if exact else self._unbroken or slept <= known.end):
             known.start = min(known.start, start if exact else slept)
             known.end, known.exact, known.site = now, exact, site or known.site
             self._open[key] = known

@@ -72,6 +72,12 @@ COMMANDS: dict[str, Command] = {
     "layout": Command(
         ("L",), "layout", "another layout of the panes: which come first, and which are shown; it is kept", 14
     ),
+    "lower": Command(
+        ("B",),
+        "lower pane",
+        "below the tables: the worst finding first or the timeline first, or nothing; it is kept",
+        14,
+    ),
     "output": Command(("o",), "output", "show or hide the output of a server started by semtrace run", 9),
     "copy": Command(
         ("y",), "copy", "copy the row; in a sheet or the timeline its text (OSC 52: also through ssh)", 11, "app.copy"

@@ -1,4 +1,4 @@
-"""Settings of the view, kept for the next time: order of the panes, layout, and which explanations were read.
+"""Settings of the view, kept for the next time: order and layout of the panes, and which explanations were read.
 
 A file that cannot be read or written is ignored.
 """
@@ -31,7 +31,8 @@ class Remembered:
         self._path = path
         stored = _read(path) if path is not None else {}
         self._orders = _part(stored, "sort", _orders)
-        self._layouts = _part(stored, "layout", lambda part: {str(kind): str(name) for kind, name in part.items()})
+        self._layouts = _part(stored, "layout", _names)
+        self._lower = _part(stored, "lower", _names)
         self._explained = _part(stored, "explained", lambda part: dict.fromkeys(map(str, part)))
 
     def order(self, pane: str) -> Order | None:
@@ -51,6 +52,15 @@ class Remembered:
             self._layouts[kind] = name
             self._write()
 
+    def lower(self, kind: str) -> str:
+        """Return the name of what is below the tables for this kind of server, "" if nothing was chosen."""
+        return self._lower.get(kind, "")
+
+    def keep_lower(self, kind: str, name: str) -> None:
+        if self._path is not None and self._lower.get(kind) != name:
+            self._lower[kind] = name
+            self._write()
+
     def explains(self, topic: str) -> bool:
         """Return True if that is still to be explained. Without a file it would be explained at every start: False."""
         return self._path is not None and topic not in self._explained
@@ -65,6 +75,7 @@ class Remembered:
         stored = {
             "sort": {pane: order._asdict() for pane, order in self._orders.items()},
             "layout": self._layouts,
+            "lower": self._lower,
             "explained": list(self._explained),
         }
         with suppress(OSError):  # A home that is full or read-only is not worth an error message.
@@ -86,6 +97,10 @@ def _part(stored: Mapping[str, Any], name: str, parse: Callable[[Any], dict[str,
         return parse(stored[name])
     except (KeyError, TypeError, AttributeError, ValueError):
         return {}
+
+
+def _names(part: Any) -> dict[str, str]:
+    return {str(kind): str(name) for kind, name in part.items()}
 
 
 def _orders(part: Any) -> dict[str, Order]:

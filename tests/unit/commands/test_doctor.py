@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import argparse
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -185,3 +187,32 @@ def test_doctor_names_memory_that_it_could_not_read_in_time(monkeypatch: pytest.
     diagnosis = Doctor(SERVER, USUAL, stacks=False).watch(0.3)
     gaps = [gap.what for gap in headline(diagnosis.snapshot).gaps]
     assert gaps == ([Unchecked.MEMORY] if unread else [])
+
+
+def test_progress_of_a_watch_is_one_line_for_all_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = [snapshot(lock()), snapshot(lock()), snapshot(lock(), alive=False)]
+    told: list[str] = []
+
+    class Patient:
+        server = SERVER
+
+        def __init__(self, *_: object) -> None: ...
+        def forget_passed(self) -> None: ...
+        def close(self) -> None: ...
+
+        def watch(self, _: float) -> doctor.Diagnosis:
+            told.append("round")
+            return doctor.Diagnosis(rounds.pop(0), 9)
+
+    @contextmanager
+    def working(_: str) -> Iterator[None]:
+        told.append("begins")
+        yield
+        told.append("ends")
+
+    monkeypatch.setattr(doctor, "Doctor", Patient)
+    monkeypatch.setattr(doctor, "working", working)
+    monkeypatch.setattr(doctor.discovery, "choose", lambda _: SERVER)
+    monkeypatch.setattr(doctor, "limits", lambda _: USUAL)
+    doctor.run(argparse.Namespace(pid=4710, watch=True, seconds=0.1, fail_on="error", json=False, brief=True))
+    assert told == ["begins", "round", "round", "round", "ends"]

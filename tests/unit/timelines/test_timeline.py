@@ -472,3 +472,15 @@ def test_wait_is_as_long_as_the_thread_is_known_asleep() -> None:
     slow = lock(None, None, waiters=(Waiter(B, B.pid, 3.0, asleep_s=3.0),))
     timeline = told(at(10.0), at(10.5, lock()), at(11.0, slow))
     assert spans(timeline) == [("waiting", B.pid, 8.0, 11.0, False)]
+
+
+def test_hold_of_a_sleeping_thread_goes_on_over_missing_samples() -> None:
+    """The time between the first two samples may be long: names are searched for then."""
+
+    def held(asleep_s: float) -> Lock:
+        return lock(None, None, state="held", holders=(Holder(A, A.pid, 1, asleep_s, asleep_s=asleep_s),))
+
+    asleep = told(at(400.0, held(360.0)), at(410.0, held(370.0)))
+    assert spans(asleep) == [("held", A.pid, 40.0, 410.0, False)]
+    awake = told(at(400.0, held(360.0)), at(410.0, held(2.0)))
+    assert spans(awake) == [("held", A.pid, 40.0, 400.0, False), ("held", A.pid, 408.0, 410.0, False)]

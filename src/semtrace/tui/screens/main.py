@@ -13,20 +13,21 @@ from textual.binding import Binding, BindingType
 from semtrace.errors import SemtraceError
 from semtrace.model import Snapshot, Target
 from semtrace.rules.headline import Headline, headline
-from semtrace.timelines.raster import By, Raster
+from semtrace.timelines.raster import By
 from semtrace.tui import commands
 from semtrace.tui.screens.view import Open, Return, View
 from semtrace.tui.state import ViewState
 from semtrace.tui.terminal.capabilities import too_small
-from semtrace.tui.text import header, minute, panes, private, rows, sentences, subjects
+from semtrace.tui.text import brief, header, minute, minute_chart, panes, private, rows, sentences, subjects
 from semtrace.tui.text import timeline_rows as lines
 from semtrace.tui.text.attention import Flags, lock_attention, private_attention, worker_attention
 from semtrace.tui.text.grid import Row
 from semtrace.tui.text.line import Span
 from semtrace.tui.text.marks import Marks
 from semtrace.tui.text.threads import threaded, with_threads, with_two_threads
+from semtrace.tui.text.timeline_chart import TimelineChart, Window
 from semtrace.tui.widgets.bar import Bar
-from semtrace.tui.widgets.findings_bar import FindingsBar, wanted_height
+from semtrace.tui.widgets.foot import Foot
 from semtrace.tui.widgets.output import Output
 from semtrace.tui.widgets.replay_bar import SeekInput
 from semtrace.tui.widgets.table import Table
@@ -39,7 +40,7 @@ STRIP_S = 60.0
 MINUTE_WIDTH = 100
 MOST_MINUTES = 40
 PRIVATE_STATE = 0
-ONE_LINE_EACH = frozenset(("-banner", "-sentence", "-strip", "-introduction", "-replay"))
+ONE_LINE_EACH = frozenset(("-banner", "-sentence", "-introduction", "-replay"))
 FOOTER = (
     "timeline",
     "blocking",
@@ -55,6 +56,7 @@ FOOTER = (
     "problems",
     "signals",
     "layout",
+    "lower",
     "about",
     "save",
     "record",
@@ -70,7 +72,7 @@ class MainScreen(View):
     has_verdict = False
     topic = "panes"
     BINDINGS: ClassVar[list[BindingType]] = [
-        *commands.bindings("signals", "output", "layout"),
+        *commands.bindings("signals", "output", "layout", "lower"),
         Binding("backspace", "back", show=False),
     ]
     shows_pause = False  # the header does
@@ -82,9 +84,12 @@ class MainScreen(View):
         self._signals = view_state.settings.signals
         self._output = Output(view_state.child)
         self._layout = panes.layout_called(view_state.remembered.layout(view_state.server.kind))
+        self._lower = panes.lower_called(view_state.remembered.lower(view_state.server.kind))
         self._has_private = False
-        self._raster: Raster | None = None
+        self._strip = TimelineChart(view_state.timeline, "server")
+        self._chart = minute_chart.MinuteChart(view_state.timeline)
         self._panes: dict[str, Table] = {}
+        self._feet: dict[str, Foot] = {}
         self._lock_rows = rows.LockRows()
         self._minutes: dict[By, minute.Minutes] = {}  # what the tables' last column is made of
         self._answer: Headline | None = None  # whether the server moves; None before the first picture and at its end
@@ -100,7 +105,8 @@ class MainScreen(View):
         yield Table((*rows.LOCKS, minute.COLUMN), id="locks")
         yield Table(private.COLUMNS, id="private")
         yield self._output.pane
-        yield FindingsBar()
+        yield Foot(id="brief", command="findings")
+        yield Foot(id="minute", command="timeline")
         yield Bar(id="strip", base="")
         yield Bar(id="sentence", base="")
         yield from self.foot()
@@ -118,11 +124,10 @@ class MainScreen(View):
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(too_small(*event.size), "-too-small")
         self.set_class(event.size.height >= SENTENCE_HEIGHT, "-sentence")
-        self.set_class(event.size.height >= STRIP_HEIGHT, "-strip")
         self.set_class(event.size.height < IDENTITY_HEIGHT, "-one-line")
+        self.settle()
         self._say_strip()
         self._say_header()
-        self.settle()
 
     # ---- what the app reports
 
@@ -147,7 +152,8 @@ class MainScreen(View):
     def jump(self, history: Sequence[Snapshot]) -> None:
         """Go to another moment of a recording."""
         self.view_state.jump(history)
-        self._raster = None
+        self._strip = TimelineChart(self.view_state.timeline, "server")
+        self._chart = minute_chart.MinuteChart(self.view_state.timeline)
         self._minutes.clear()
 
     def action_signals(self) -> None:
@@ -161,8 +167,17 @@ class MainScreen(View):
         self.settle()
         if self.focused is None or not self.focused.display:
             self.set_focus(self._pane("workers" if panes.LOCKS in self._layout.hidden else "locks"))
+        self._say_strip()
         self._say_sentence()
         self.say(f"layout: {self._layout.words}; {commands.shown(self._key_of('layout'))} shows the next")
+
+    def action_lower(self) -> None:
+        """Show something else below the tables."""
+        self._lower = panes.next_lower(self._lower)
+        self.view_state.remembered.keep_lower(self.view_state.server.kind, self._lower.name)
+        self.settle()
+        self._say_strip()
+        self.say(f"below: {self._lower.words}; {commands.shown(self._key_of('lower'))} shows the next")
 
     def action_output(self) -> None:
         if self.view_state.child is None:
@@ -193,6 +208,8 @@ class MainScreen(View):
             self.say(f"there is nothing to go back to; {commands.shown(self._key_of('quit'))} quits")
 
     def on_table_moved(self, event: Table.Moved) -> None:
+        """The cursor, the focus or a filter has changed."""
+        self.settle()
         self._say_sentence()
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
@@ -266,14 +283,41 @@ class MainScreen(View):
         shown = self.classes
         bars = 2 + len(shown & ONE_LINE_EACH) + self.query_one(SeekInput).display + self.filter_box.display
         bars += "-headline" in shown and "-one-line" not in shown
-        findings, room = (self.snapshot.findings if self.snapshot else ()), height - bars
+        strip = height >= STRIP_HEIGHT
+        room = height - bars - strip
         wanted = [0 if pane in self._layout.hidden else want for pane, want in enumerate(wanted)]
-        brief = wanted_height(findings if height >= IDENTITY_HEIGHT else (), room - sum(wanted))
-        for table, share in zip(tables, panes.arrange(room - brief, wanted, self._layout), strict=True):
+        findings, chart = self._share_foot(room - sum(wanted) + strip)
+        self.set_class(strip and not chart, "-strip")
+        left = room - findings - chart + (strip and chart > 0)
+        for table, share in zip(tables, panes.arrange(left, wanted, self._layout), strict=True):
             table.set_height(share)
-        foot = self.query_one(FindingsBar)
-        foot.set_height(brief)
-        foot.show(findings, commands.shown(self._key_of("findings")))
+
+    def _share_foot(self, room: int) -> tuple[int, int]:
+        """Give the room below the tables to the findings and the timeline, which takes the line of the strip as well.
+        Return their heights.
+        """
+        snapshot, lower = self.snapshot, self._lower.name
+        found = snapshot.findings if snapshot is not None and self.size.height >= IDENTITY_HEIGHT else ()
+        strip = self.size.height >= STRIP_HEIGHT
+        findings = brief.wanted_height(found, room - strip if lower == "finding" else 0)
+        needed = min(brief.needed_height(found, room, self.size.width), findings)
+        chart = room - needed
+        if snapshot is not None and strip and lower != "nothing" and chart >= minute_chart.LEAST_HEIGHT:
+            findings = needed
+        else:
+            chart = 0
+        foot, minute_pane = self._foot("brief"), self._foot("minute")
+        foot.set_height(findings)
+        minute_pane.set_height(chart)
+        if found:
+            findings_key = commands.shown(self._key_of("findings"))
+            foot.show(lambda width, height: brief.brief_lines(found, height, width, findings_key))
+        if chart and snapshot is not None:
+            by: By = "worker" if self.focused is self._pane("workers") else "lock"
+            listed, key = (self._listed("workers"), self._listed("locks")), commands.shown(self._key_of("timeline"))
+            draw = partial(self._chart.draw, snapshot, listed, paused=self.view_state.paused, first=by, key=key)
+            minute_pane.show(lambda width, height: draw((width, height)))
+        return findings, chart
 
     def keys(self) -> Sequence[str]:
         return FOOTER if self.view_state.child is None else (*FOOTER[:4], "output", *FOOTER[4:])
@@ -294,15 +338,13 @@ class MainScreen(View):
 
     def _say_strip(self) -> None:
         """The last minute of all locks together."""
-        view_state, count = self.view_state, lines.strip_cells(self.size.width)
+        count = lines.strip_cells(self.size.width)
         if self.snapshot is None or not self.has_class("-strip") or count < 1:
             return
         cell_s = STRIP_S / count
-        if self._raster is None or self._raster.cell_s != cell_s:
-            self._raster = Raster(view_state.timeline, "server", cell_s)
-        first = int(self.snapshot.monotonic_s // cell_s) + 1 - count
-        cells = self._raster.cells(None, first, count, self._raster.update(first))
-        self.bar("strip").say(lambda width: lines.strip_line(cells))
+        window = Window(int(self.snapshot.monotonic_s // cell_s) + 1 - count, count, cell_s)
+        (cells,), ages = self._strip.cells([None], window), self._strip.ages(window).get(None, ())
+        self.bar("strip").say(lambda width: lines.strip_line(cells, ages))
 
     def _say_sentence(self) -> None:
         row = self.table.selected if self.table else None
@@ -311,6 +353,17 @@ class MainScreen(View):
 
     def _key_of(self, command: str) -> str:
         return commands.keys_of(command, self.app._keymap)[0]
+
+    def _listed(self, pane: str) -> list[Hashable]:
+        """Return the rows of a table, none of one that the layout hides."""
+        hidden = {"workers": panes.WORKERS, "locks": panes.LOCKS}[pane] in self._layout.hidden
+        return [] if hidden else self._pane(pane).listed
+
+    def _foot(self, name: str) -> Foot:
+        foot = self._feet.get(name)
+        if foot is None:
+            foot = self._feet[name] = self.query_one(f"#{name}", Foot)
+        return foot
 
     def _pane(self, name: str) -> Table:
         pane = self._panes.get(name)

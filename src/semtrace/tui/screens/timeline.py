@@ -11,13 +11,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from semtrace.model import Snapshot
-from semtrace.timelines.raster import UNKNOWN, By, Cell, Raster
+from semtrace.timelines.raster import UNKNOWN, By, Cell
 from semtrace.tui import commands
 from semtrace.tui.screens.view import Open, View
 from semtrace.tui.state import ViewState
 from semtrace.tui.text import timeline_rows as lines
 from semtrace.tui.text.attention import Flags
 from semtrace.tui.text.line import Item, Line, Span, spread, text_of
+from semtrace.tui.text.timeline_chart import Cursor, TimelineChart, Window
 from semtrace.tui.text.timeline_readout import tell
 from semtrace.tui.widgets.bar import Bar
 from semtrace.tui.widgets.timeline_panes import Chart, Readout
@@ -69,10 +70,9 @@ class TimelineScreen(View):
         self._order: list[Hashable] | None = None
         self._label = lines.LEAST_LABEL
         self._height = 0
-        self._raster: Raster | None = None
         self._readout_lines: list[Line] = []
         self._drawn: list[Line] = []
-        self._rows_drawn: dict[Hashable, lines.DrawnRow] = {}
+        self._chart = TimelineChart(view_state.timeline, self._by)
 
     def compose(self) -> ComposeResult:
         yield from self.head()
@@ -121,12 +121,11 @@ class TimelineScreen(View):
 
     def action_switch(self) -> None:
         self._by = "lock" if self._by == "worker" else "worker"
-        self._row, self._top, self._raster, self._order, self._label = None, 0, None, None, lines.LEAST_LABEL
+        self._row, self._top, self._order, self._label = None, 0, None, lines.LEAST_LABEL
         self.renew()
 
     def action_worst(self) -> None:
-        snapshot = self._view_state.snapshot
-        if snapshot is not None and self._raster is not None:
+        if self._rows:
             self._order = self._sorted()
             self.renew()
             self.say("the worst first")
@@ -195,8 +194,9 @@ class TimelineScreen(View):
         self._label = max(self._label, lines.label_width(self.size.width, rows))
         if self._count() < 1:
             return
-        if self._raster is None or self._raster.cell_s != self._cell_s():
-            self._raster = Raster(self._view_state.timeline, self._by, self._cell_s())
+        timeline = self._view_state.timeline
+        if self._chart.by != self._by or self._chart.timeline is not timeline:
+            self._chart = TimelineChart(timeline, self._by)
         self._rows = rows = lines.in_window(rows, self._first() * self._cell_s(), self._row if self._picked else None)
         if self._order is None:
             self._order = self._sorted() if self._by == "lock" else [row.id for row in rows]
@@ -214,7 +214,8 @@ class TimelineScreen(View):
         self._scroll(room)
         shown = self._rows[self._top : self._top + room]
         now = lines.now_of(snapshot, self._view_state.paused)
-        rows = self._drawn_rows(shown, Flags(snapshot))
+        pointer = Cursor(self._row, cursor - first, self._at_s is not None)
+        rows = self._chart.draw(shown, self._window(), self._label, Flags(snapshot), pointer)
         pointed_at = UNKNOWN
         if self._row in rows and 0 <= cursor - first < count:
             pointed_at = rows[self._row].covers[cursor - first]
@@ -227,38 +228,11 @@ class TimelineScreen(View):
         self._read_out(snapshot, notes, pointed_at != UNKNOWN)
         self.bar("legend").say(partial(lines.legend_line, seen, self._by))
 
-    def _drawn_rows(self, shown: Sequence[lines.TimelineRow], flags: Flags) -> dict[Hashable, lines.DrawnRow]:
-        """Return the rows in view. Those that are as they were are not made again: most rows are idle."""
-        assert self._raster is not None
-        first, longest = self._first(), self._longest_gap()
-        pointed = self._cursor() - first
-        before, self._rows_drawn = self._rows_drawn, {}
-        for row, raw in zip(shown, lines.covers(self._raster, shown, first, self._count()), strict=True):
-            chosen = row.id == self._row
-            at = pointed if chosen or self._at_s is not None else None
-            style = "dim" if row.gone else flags.style(row.id)
-            made_of = (raw, longest, row.label, self._label, at, chosen, style)
-            known = before.get(row.id)
-            if known is None or known.made_of != made_of:
-                covers = lines.with_unseen(raw.copy(), longest)
-                line = lines.row_line(row.label, covers, self._label, at, chosen, style)
-                known = lines.DrawnRow(made_of, covers, frozenset(covers), line)
-            self._rows_drawn[row.id] = known
-        return self._rows_drawn
-
-    def _cells(self, rows: Sequence[lines.TimelineRow]) -> list[list[Cell]]:
-        assert self._raster is not None
-        cells = lines.covers(self._raster, rows, self._first(), self._count())
-        return [lines.with_unseen(each, self._longest_gap()) for each in cells]
-
-    def _longest_gap(self) -> int:
-        """Return how many cells there may be between two samples."""
-        return int(self._view_state.timeline.step_s // self._cell_s()) + 1
-
     def _sorted(self) -> list[Hashable]:
         """The rows, the worst of what is in the window first."""
-        cells = dict(zip([row.id for row in self._rows], self._cells(self._rows), strict=True))
-        return sorted(cells, key=lambda row: lines.worst(cells[row]))
+        there = [row.id for row in self._rows]
+        cells = dict(zip(there, self._chart.seen_cells(there, self._window()), strict=True))
+        return sorted(there, key=lambda row: lines.worst(cells[row]))
 
     def _read_out(self, snapshot: Snapshot, notes: Sequence[str], known: bool) -> None:
         pane, cell_s = self.query_one(Readout), self._cell_s()
@@ -294,6 +268,9 @@ class TimelineScreen(View):
     def _scroll(self, room: int) -> None:
         at = next((place for place, row in enumerate(self._rows) if row.id == self._row), 0)
         self._top = max(min(self._top, at, len(self._rows) - room), at - room + 1, 0)
+
+    def _window(self) -> Window:
+        return Window(self._first(), self._count(), self._cell_s())
 
     def _count(self) -> int:
         return self.size.width - self._label - 2

@@ -1,4 +1,4 @@
-"""Heights of the panes, which share the screen. Pure."""
+"""Heights of the panes, which share the screen, and what is below them. Pure."""
 
 from __future__ import annotations
 
@@ -34,6 +34,29 @@ def layout_called(name: str) -> Layout:
 
 def next_layout(layout: Layout) -> Layout:
     return LAYOUTS[(LAYOUTS.index(layout) + 1) % len(LAYOUTS)]
+
+
+class Lower(NamedTuple):
+    """The choice for the room below the tables."""
+
+    name: str
+    words: str
+
+
+LOWER = (
+    Lower("finding", "the worst finding, and the timeline if there is room"),
+    Lower("timeline", "the timeline, and a line for the worst finding"),
+    Lower("nothing", "nothing but a line for the worst finding"),
+)
+
+
+def lower_called(name: str) -> Lower:
+    """Return the lower pane of that name, the usual one for an unknown name."""
+    return next((each for each in LOWER if each.name == name), LOWER[0])
+
+
+def next_lower(lower: Lower) -> Lower:
+    return LOWER[(LOWER.index(lower) + 1) % len(LOWER)]
 
 
 def arrange(height: int, wanted: Sequence[int], layout: Layout) -> list[int]:

@@ -6,14 +6,14 @@ Solid signs are exact spans from events, dots are events counted together, strok
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import NamedTuple
 
 from rich.cells import cell_len
 
 from semtrace.model import ProcessId, SemId, Snapshot
 from semtrace.text import age, clean, exact
-from semtrace.timelines.raster import IDLE, UNKNOWN, By, Cell, Cover, Raster
+from semtrace.timelines.raster import IDLE, UNKNOWN, By, Cell, Cover
 from semtrace.timelines.timeline import Life, Timeline
 from semtrace.tui.text.line import ELLIPSIS, Item, Line, Span, fill, spread, tail_of
 from semtrace.tui.text.signs import ENDED, PAUSED, WARNING
@@ -150,9 +150,17 @@ def chart_height(living: int, gone: int, total: int) -> int:
     return max(min(living + gone + 1, total - more), min(living + 1, total - some), 2)
 
 
-def row_line(label: str, cells: Sequence[Cell], width: int, cursor: int | None, chosen: bool, style: str = "") -> Line:
+def row_line(
+    label: str,
+    cells: Sequence[Cell],
+    width: int,
+    cursor: int | None,
+    chosen: bool,
+    style: str = "",
+    ages: Sequence[str] = (),
+) -> Line:
     """`cursor` is the cell that it is on, None where it is not; the other rows only hint at it. A row that a finding is
-    about has its style, and its sign at the very left.
+    about has its style, and its sign at the very left. `ages` are the styles of cells with an old hold.
     """
     mark = "cursor" if chosen else "cursor.blur"
     flagged = style in ("bad", "warning")
@@ -161,17 +169,18 @@ def row_line(label: str, cells: Sequence[Cell], width: int, cursor: int | None, 
     spans += fill((Span(_clipped(label, width - 1), look),), width - 1)
     spans.append(Span(" "))
     if cursor is None or not 0 <= cursor < len(cells):
-        return tuple(_joined([*spans, *_drawn(cells)]))
-    sign, look = sign_of(cells[cursor])
+        return tuple(_joined([*spans, *_drawn(cells, ages)]))
+    (sign, look), after = next(_drawn(cells[cursor : cursor + 1], ages[cursor:])), cursor + 1
     under_it = Span(sign, f"{look} {mark}")
-    return tuple(_joined([*spans, *_drawn(cells[:cursor]), under_it, *_drawn(cells[cursor + 1 :])]))
+    before = _drawn(cells[:cursor], ages[:cursor])
+    return tuple(_joined([*spans, *before, under_it, *_drawn(cells[after:], ages[after:])]))
 
 
-def _drawn(cells: Sequence[Cell]) -> Iterator[Span]:
-    """Yield a span for each run of equal cells."""
-    for cell, run in groupby(cells):
+def _drawn(cells: Sequence[Cell], ages: Sequence[str] = ()) -> Iterator[Span]:
+    """Yield a span for each run of equal cells. The colour of an age takes the place of that of a hold, of no other."""
+    for (cell, old), run in groupby(zip(cells, ages or repeat(""), strict=False)):
         sign, look = sign_of(cell)
-        yield Span(sign * len(list(run)), look)
+        yield Span(sign * len(list(run)), old if old and look == SIGNS["held"].style else look)
 
 
 def sign_of(cell: Cell) -> tuple[str, str]:
@@ -268,14 +277,9 @@ def strip_cells(width: int) -> int:
     return width - len(STRIP) - 1
 
 
-def strip_line(cells: Sequence[Cell]) -> Line:
+def strip_line(cells: Sequence[Cell], ages: Sequence[str] = ()) -> Line:
     """The whole server in one line, for the overview."""
-    return tuple(_joined([Span(STRIP, "dim"), *_drawn(cells)]))
-
-
-def covers(raster: Raster, rows: Sequence[TimelineRow], first: int, count: int) -> list[list[Cell]]:
-    live = raster.update(first)
-    return [raster.cells(row.id, first, count, live) for row in rows]
+    return tuple(_joined([Span(STRIP, "dim"), *_drawn(cells, ages)]))
 
 
 def title_items(

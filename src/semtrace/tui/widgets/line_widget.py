@@ -10,7 +10,7 @@ from typing import Any
 from rich.segment import Segment
 from rich.style import Style
 from textual.app import App
-from textual.filter import ANSIToTruecolor, LineFilter
+from textual.filter import ANSIToTruecolor, DimFilter, LineFilter
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.timer import Timer
@@ -122,12 +122,12 @@ class LineWidget(Widget):
         return strips if (x1, x2) == (0, width) else [strip.crop_extend(x1, x2, None) for strip in strips]
 
     def _needed_filters(self) -> Sequence[LineFilter]:
-        """Return the filters that can change something. Styles with colours of our own need none for the terminal's
-        (see `palette`).
+        """Return the filters that can change something. Styles with our own colours need none for the terminal's and
+        none for dim text (see `palette`). Textual draws all lines between the first and the last that changed.
         """
         filters = self.get_line_filters()
         if drawing_of(self.app).colours in THEMES:
-            return [each for each in filters if not isinstance(each, ANSIToTruecolor)]
+            return [each for each in filters if not isinstance(each, (ANSIToTruecolor, DimFilter))]
         return filters
 
     def _strip_at(self, y: int, width: int) -> Strip:

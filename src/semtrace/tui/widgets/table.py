@@ -124,6 +124,11 @@ class Table(LineWidget, can_focus=True):
         return self._rows[self._cursor].id if self._rows else None
 
     @property
+    def listed(self) -> list[Hashable]:
+        """The identities of the rows, without those that the filter hides, in their order."""
+        return [row.id for row in self._rows]
+
+    @property
     def selected_text(self) -> str:
         """The row under the cursor, also what has no room in it."""
         if not self._rows:

@@ -1,40 +1,18 @@
-"""The findings at the foot of the overview where there is room for them: the worst ones, a line each."""
+"""The findings at the foot of the overview where there is room for them: the worst ones, a line each. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from textual import events
+from collections.abc import Sequence
 
 from semtrace.model import Finding
 from semtrace.present.findings import evidence, remedy, title
-from semtrace.tui.commands import perform
 from semtrace.tui.text.entry import Entry
 from semtrace.tui.text.header import SEVERITIES
 from semtrace.tui.text.line import Line, Span, clip
 from semtrace.tui.text.wrapping import sheet_lines
-from semtrace.tui.widgets.line_widget import LineWidget
 
 TITLE = 1
 LEAST = 2  # the title alone says nothing
-
-
-class FindingsBar(LineWidget):
-    """A click leads to all of them, as their key does."""
-
-    def __init__(self) -> None:
-        super().__init__(id="brief")
-        self._make: Callable[[int, int], list[Line]] = lambda width, height: []
-
-    def show(self, findings: Sequence[Finding], key: str) -> None:
-        self._make = lambda width, height: brief_lines(findings, height, width, key)
-        self.draw(self._make(*self.size))
-
-    def on_resize(self, event: events.Resize) -> None:
-        self.draw(self._make(*self.size))
-
-    async def on_click(self, event: events.Click) -> None:
-        await perform(self.screen, "findings")
 
 
 def wanted_height(findings: Sequence[Finding], room: int) -> int:
@@ -42,6 +20,11 @@ def wanted_height(findings: Sequence[Finding], room: int) -> int:
     if not findings:
         return 0
     return room if room >= TITLE + LEAST else 1
+
+
+def needed_height(findings: Sequence[Finding], room: int, width: int) -> int:
+    """Return how many lines the findings and all details of the worst one fill, if there is room."""
+    return len(brief_lines(findings, room, width, "")) if findings else 0
 
 
 def brief_lines(findings: Sequence[Finding], height: int, width: int, key: str) -> list[Line]:
