@@ -27,6 +27,7 @@ from semtrace.model import (
     LockOrder,
     Lost,
     MayStillWake,
+    PoolWait,
     Problem,
     ProcessId,
     SemId,
@@ -312,7 +313,7 @@ def _doubts() -> Iterator[tuple[str, Finding]]:
 
 def _pools() -> Iterator[tuple[str, Finding]]:
     result = frames(("/usr/lib/python3.12/multiprocessing/pool.py", "wait"), ("/srv/app.py", "compute"))
-    wait = _wait(10, WaitKind.SIGNAL, "an Event", stack=result)
+    wait = _wait(10, WaitKind.SIGNAL, "an Event", stack=result, pool=PoolWait(3, True, False))
     master, *others = processes()
     later = (replace(master, threads=4), *others[:2], replace(others[2], started_at=others[2].started_at + 12.0))
     of_pool = tuple(replace(each, role="process") for each in later)
@@ -323,14 +324,20 @@ def _pools() -> Iterator[tuple[str, Finding]]:
     died = _one(code="worker-died", blocked=(wait, *idle), **server)
     yield "a worker of a pool died", died
     yield "a worker of a pool died, over", gone_by(died, 5.0)
-    single = replace(_wait(11, WaitKind.SIGNAL, "multiprocessing.pool.Pool", stack=result), wakers=_by(11))
-    yield "a pool that a fork copied", _one(code="stuck", blocked=(single,))
-    future = replace(_wait(11, WaitKind.SIGNAL, "concurrent.futures._base.Future", wakers=_by(11), stack=USERS))
+    single = _wait(11, WaitKind.SIGNAL, "multiprocessing.pool.Pool", stack=result)
+    yield "a pool that a fork copied", _one(code="stuck", blocked=(replace(single, pool=PoolWait(0, True, False)),))
+    ended_early = replace(single, pool=PoolWait(1, True, True))
+    yield "a pool that was terminated", _one(code="stuck", blocked=(ended_early,))
+    future = _wait(11, WaitKind.SIGNAL, "concurrent.futures._base.Future", wakers=_by(11), stack=USERS)
+    future = replace(future, target=replace(future.target, part_of=future.target.name))
     copied = tuple(replace(future, thread=ThreadId(pid(n), n), wakers=_by(n), forked_from=pid(10)) for n in (11, 12))
-    resting = tuple(_wait(10, WaitKind.SIGNAL, "work", tid=tid, wakers=_by(10), idle=True) for tid in (110, 111))
+    rest = frames(("/usr/lib/python3.12/concurrent/futures/thread.py", "_worker"))
+    resting = tuple(
+        _wait(10, WaitKind.SIGNAL, "work", tid=tid, wakers=_by(10), idle=True, stack=rest) for tid in (110, 111)
+    )
     yield "an executor that stayed in the parent", _one(code="stuck", blocked=(*copied, resting[0]))
     yield "an executor that stayed in the parent of one", _one(code="stuck", blocked=(copied[0], *resting))
-    in_pool = replace(_wait(10, WaitKind.SIGNAL, "multiprocessing.pool.Pool", stack=result), wakers=Wakers())
+    in_pool = replace(wait, target=replace(wait.target, name="multiprocessing.pool.Pool"), wakers=Wakers())
     yield "a pool without its thread for results", _one(code="stuck", blocked=(in_pool,), processes=of_pool)
     itself = replace(in_pool, wakers=Wakers((ThreadId(pid(10), 10),)))
     yield "a pool's callback that waits for the pool", _one(code="stuck", blocked=(itself,), processes=of_pool)

@@ -111,11 +111,16 @@ def frames(*places: tuple[str, str]) -> tuple[Frame, ...]:
 
 
 def failing_workers(
-    *, codes: Sequence[int | None] = (1, 1, 1), lived_s: float = 1.0, ended_s: float = 4.0, age_s: float = 1.0
+    *,
+    codes: Sequence[int | None] = (1, 1, 1),
+    lived_s: float = 1.0,
+    ended_s: float = 4.0,
+    age_s: float = 1.0,
+    parent: int = MASTER,
 ) -> dict[str, Any]:
     """The children of process 10 in a program: so many have ended, and the youngest two live for `age_s`."""
     number = round(MASTER + 100 - ended_s - lived_s)
-    deaths = tuple(Death(pid(number), "process", DeathCause.EXIT, code, ended_s) for code in codes)
+    deaths = tuple(Death(pid(number), "process", DeathCause.EXIT, code, ended_s, parent=parent) for code in codes)
     children = (worker(110 + i, role="process", started_at=BOOT + 100 - age_s) for i in range(2))
     script = replace(SERVER, kind="python", worker_class=None, timeout_s=None)
     return {"server": script, "processes": (master(role="process", threads=4), *children), "deaths": deaths}

@@ -11,7 +11,7 @@ from enum import Enum
 from semtrace.cpython import layout as at
 from semtrace.cpython.classes import Class, Form
 from semtrace.cpython.lockpaths import Step, Target, Way, is_buffered, is_library, matches, ways_to
-from semtrace.cpython.pools import result_threads
+from semtrace.cpython.pools import PoolResult, pool_result
 from semtrace.cpython.stack import PyFrame, PyThread, Sample
 from semtrace.cpython.threadends import Awaited, awaited_thread
 from semtrace.cpython.threadlock import parked_at, resolve
@@ -60,8 +60,8 @@ class PrivateWait:
     its owner's pthread id and `depth` how often it is held, where the lock keeps them. The id lies at `owner_at`: the
     owner may change while the thread sleeps, for a release wakes one waiter only. `ways` lead to the lock, `primitive`
     is the class of the object that waits (`queue.Queue`), at `primitive_address`, and `operation` its method. `thread`
-    is the one whose end is awaited, `module` the one that is being imported. `result_threads` are the pthread ids of
-    those that may bring the result of a Pool's job, None where no such result is awaited.
+    is the one whose end is awaited, `module` the one that is being imported. `result` is
+    set where it waits for that of a Pool's job.
     """
 
     kind: WaitKind
@@ -76,7 +76,7 @@ class PrivateWait:
     thread: Awaited | None = None
     module: str | None = None
     owner_at: int | None = None
-    result_threads: tuple[int, ...] | None = None
+    result: PoolResult | None = None
 
     @property
     def member(self) -> Step | None:
@@ -105,7 +105,7 @@ def private_wait(sample: Sample, thread: PyThread, futex: int) -> PrivateWait:
     if (ended := awaited_thread(sample, innermost, target)) is not None:
         return PrivateWait(WaitKind.THREAD_END, thread=ended)
     if (signal := _condition(sample, thread, target)) is not None:
-        return replace(signal, result_threads=result_threads(sample, thread.frames))
+        return replace(signal, result=pool_result(sample, thread.frames))
     return _import_lock(sample, innermost) or _by_object(sample, thread, target) or PrivateWait(WaitKind.UNKNOWN)
 
 

@@ -64,6 +64,7 @@ from semtrace.model.facts import (
     OutsiderMayRelease,
     Overlapped,
     OverReleased,
+    PoolTerminated,
     PoolWithoutThreads,
     ResultsNotTaken,
     RingLink,
@@ -130,7 +131,7 @@ from semtrace.model.private import Overlap, ThreadLock, ThreadLockUse
 from semtrace.model.server import EndedChild, Process, Server, Surroundings
 from semtrace.model.snapshot import Problem, SharedMemory, Snapshot
 from semtrace.model.tracing import Durations, LockOrder, Statistics, TracedEvent, Tracing
-from semtrace.model.waits import Doubt, Inside, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
+from semtrace.model.waits import Doubt, Inside, PoolWait, Root, RootKind, Target, Wait, WaitGraph, WaitKind, Wakers
 
 __all__ = [
     "CODES",
@@ -223,6 +224,8 @@ __all__ = [
     "Overlap",
     "Overlapped",
     "Place",
+    "PoolTerminated",
+    "PoolWait",
     "PoolWithoutThreads",
     "Problem",
     "Process",

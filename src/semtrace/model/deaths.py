@@ -35,7 +35,7 @@ class HeldAtDeath:
 class Death:
     """A process of the server that has ended while it was watched. `exit_code` is as in subprocess: negative for a
     signal; None if it could not be seen. It was found to have ended `ended_s` ago. `silent_s` is how old its last
-    heartbeat was in the last snapshot before.
+    heartbeat was in the last snapshot before. `parent` is the PID of its parent, 0 where that is not known.
     """
 
     id: ProcessId
@@ -45,6 +45,7 @@ class Death:
     ended_s: float
     held: tuple[HeldAtDeath, ...] = ()
     silent_s: float | None = None
+    parent: int = 0
 
     @property
     def pid(self) -> int:

@@ -423,6 +423,13 @@ class PoolWithoutThreads:
 
 
 @dataclass(frozen=True)
+class PoolTerminated:
+    """Processes that wait for a result of a Pool that was terminated before it was there."""
+
+    processes: tuple[ProcessId, ...]
+
+
+@dataclass(frozen=True)
 class ResultsNotTaken:
     """Processes that wait for a Pool's result, although the thread of the Pool that takes results in has ended."""
 
@@ -735,6 +742,7 @@ Fact = (
     | WaitersHoldUnits
     | WaiterHolds
     | LeftInParent
+    | PoolTerminated
     | PoolWithoutThreads
     | ResultsNotTaken
     | WaitsInCallback

@@ -132,6 +132,7 @@ class Advice(Word):
     TAKE_UNITS_BY_WITH = auto()
     NOT_WHILE_HOLDING = auto()
     OWN_POOL = auto()
+    RESULTS_BEFORE_TERMINATE = auto()
     START_AFTER_FORK = auto()
     SEE_POOLS_EXCEPTION = auto()
     NO_WAIT_IN_CALLBACK = auto()

@@ -94,6 +94,17 @@ class Target:
 
 
 @dataclass(frozen=True)
+class PoolWait:
+    """The multiprocessing.Pool whose result a thread waits for: how many of its own three threads live, whether its
+    workers are processes, and whether it was terminated.
+    """
+
+    handlers: int
+    processes: bool
+    terminated: bool
+
+
+@dataclass(frozen=True)
 class Wait:
     """One blocked thread.
 
@@ -104,7 +115,8 @@ class Wait:
     `in_handler`: the thread is in a signal handler that interrupted its own code. `idle`: it waits for
     work, as designed. `evidence` and `site` as in Waiter. `parent_copy`: the parent of the
     process has the same private lock, and was seen to hold it so many times in so many snapshots. `forked_from` is that
-    parent where the process has executed nothing since; it is noted for private signals.
+    parent where the process has executed nothing since; it is noted for private signals. `pool` is set where it waits
+    for the result of a Pool's job.
     """
 
     thread: ThreadId
@@ -123,6 +135,7 @@ class Wait:
     site: str | None = None
     parent_copy: tuple[ProcessId, int, int] | None = None
     forked_from: ProcessId | None = None
+    pool: PoolWait | None = None
 
     @property
     def pid(self) -> int:

@@ -449,7 +449,9 @@ class Observer:
             tracing=tracing,
             watched_s=self._now_s - self._began_s,
             shared_memory=self._directories[0].room() or self._directories[1].room(),
-            deaths=self._deaths.update(self._now_s, self.server, {member.id: member.role for member in members}),
+            deaths=self._deaths.update(
+                self._now_s, self.server, {each.id: (each.role, each.stat.ppid) for each in members}
+            ),
         )
 
     def _with_traces(

@@ -58,6 +58,7 @@ from semtrace.model import (
     OutsiderMayRelease,
     Overlapped,
     OverReleased,
+    PoolTerminated,
     PoolWithoutThreads,
     ResultsNotTaken,
     RingLink,
@@ -407,15 +408,20 @@ def _(fact: LeftInParent) -> Iterator[str]:
 
 @_lines.register
 def _(fact: PoolWithoutThreads) -> Iterator[str]:
-    only = "has only this thread" if len(fact.processes) == 1 else "have only one thread each"
-    yield f"{pids_of(fact.processes)} {only}: the threads of the Pool, which pass results on, are not there"
-    yield "a fork does not copy them, and terminate() ends them"
+    yield f"in {pids_of(fact.processes)} the threads of the Pool, which pass results on, are not there"
+    yield "a fork does not copy them"
+
+
+@_lines.register
+def _(fact: PoolTerminated) -> Iterator[str]:
+    yield f"in {pids_of(fact.processes)} the Pool was terminated before the result was there: it never comes"
+    yield "the end of `with` a Pool terminates it, too"
 
 
 @_lines.register
 def _(fact: ResultsNotTaken) -> Iterator[str]:
     yield f"in {pids_of(fact.processes)} the Pool's thread that takes results in has ended: none is passed on any more"
-    yield "an exception ends it: a result, or an exception, that cannot be unpickled"
+    yield "an exception ends it: a callback that raises, or a result or an exception that cannot be unpickled"
 
 
 @_lines.register

@@ -85,10 +85,10 @@ ADVICE: Mapping[Advice, str] = {
     Advice.NOT_WHILE_HOLDING: "Do not wait for what needs the lock while holding it: release it before.",
     Advice.START_AFTER_FORK: "Start threads, and executors, which have threads, in the process that uses them: after "
     "the fork, as in gunicorn's post_fork, or at their first use.",
-    Advice.OWN_POOL: "Make the Pool in the process that uses it, after the fork, and take its results before "
-    "terminate().",
-    Advice.SEE_POOLS_EXCEPTION: "Look for an exception in _handle_results in the program's output. Return plain data, "
-    "and raise only exceptions that can be unpickled: their arguments are those of their __init__.",
+    Advice.OWN_POOL: "Make the Pool in the process that uses it, after the fork.",
+    Advice.RESULTS_BEFORE_TERMINATE: "Take all results of a Pool before terminate() and before the end of its `with`.",
+    Advice.SEE_POOLS_EXCEPTION: "Look for an exception in _handle_results in the program's output. No callback may "
+    "raise. Return what can be unpickled, and raise exceptions whose arguments are those of their __init__.",
     Advice.NO_WAIT_IN_CALLBACK: "Do not wait for a result of the Pool in a callback: it runs in the thread that passes "
     "results on. Hand the work to another thread.",
     Advice.SEE_WORKERS_OUTPUT: "See in the program's output why they end: an error in what runs at their start, as the "

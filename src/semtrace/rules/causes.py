@@ -9,7 +9,6 @@ from semtrace.model import (
     ClientEnded,
     ClientMayHaveEnded,
     Fact,
-    Frame,
     FreeElsewhere,
     HeldBy,
     Hold,
@@ -21,6 +20,7 @@ from semtrace.model import (
     LockedSinceFork,
     NobodyElse,
     OnlyOwnProcess,
+    PoolTerminated,
     PoolWithoutThreads,
     ProcessId,
     ResultsNotTaken,
@@ -47,12 +47,8 @@ from semtrace.rules.knots import target_ref, thread_ref
 # (queues.py JoinableQueue.__init__).
 _WOKEN, _UNFINISHED = "_woken_count", "_unfinished_tasks"
 
-# Where a thread waits for the result of a job that it gave to a Pool: Lib/multiprocessing/pool.py ApplyResult.wait,
-# IMapIterator.next, 3.8 to 3.15; billiard and multiprocess have copies.
-_POOL, _RESULTS = "/pool.py", ("wait", "get", "next")
-POOL_THREADS = ("_handle_tasks", "_handle_results")
-# The classes of that file. A pool of connections has others, though its file may be called the same.
-_OF_POOLS = (".Pool", ".ThreadPool", ".ApplyResult", ".MapResult", ".IMapIterator", ".IMapUnorderedIterator")
+# Where the threads of an executor wait for work: Lib/concurrent/futures, 3.8 to 3.15.
+_FUTURE, _EXECUTORS = "concurrent.futures.", ("concurrent/futures/thread.py", "concurrent/futures/process.py")
 
 # Lib/multiprocessing/managers.py AcquirerProxy: the method that a client of a Manager's lock waits in.
 _ACQUIRE = "acquire"
@@ -73,27 +69,7 @@ def is_private_signal(wait: Wait) -> bool:
 
 
 def waits_for_pool(root: Root) -> bool:
-    return all(is_private_signal(wait) for wait in root.waits) and any(map(is_result, root.waits))
-
-
-def pools_without_threads(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[ProcessId, ...]:
-    """Return the processes that wait for a Pool's result in their only thread. Results come through threads of the pool
-    (Lib/multiprocessing/pool.py Pool._handle_results), which a fork does not copy, and which terminate() ends.
-    """
-    single = {process.id for process in snapshot.processes if process.threads == 1}
-    return tuple(dict.fromkeys(wait.thread.process for wait in waits if wait.thread.process in single))
-
-
-def is_result(wait: Wait) -> bool:
-    """Return True for a wait for the result of a job of a Pool."""
-    kind = wait.target.part_of if is_private_signal(wait) else None
-    if kind is not None and "." in kind and not kind.startswith("threading.") and not kind.endswith(_OF_POOLS):
-        return False
-    return any(is_of_pool(frame) and frame.function in _RESULTS for frame in wait.stack or ())
-
-
-def is_of_pool(frame: Frame) -> bool:
-    return frame.file.endswith(_POOL)
+    return all(is_private_signal(wait) for wait in root.waits) and any(wait.pool for wait in root.waits)
 
 
 def cause(
@@ -103,7 +79,7 @@ def cause(
     handlers = [wait for wait in waits if wait.in_handler]
     if handlers:
         return tuple(InHandler(thread_ref(each)) for each in handlers[:_FEW]), (Advice.NOT_IN_HANDLER,)
-    if waits_for_pool(roots[0]) and (of_pool := _pool_cause(waits, snapshot)):
+    if waits_for_pool(roots[0]) and (of_pool := _pool_cause(waits)):
         return of_pool
     if all(wait.target.kind is WaitKind.PRIVATE_LOCK for wait in waits):
         return _private_cause(waits, snapshot)
@@ -128,39 +104,43 @@ def cause(
 
 
 def _left_in_parent(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...]:
-    """Return which threads the parent has for such work, where a process was forked from it and has one thread itself.
-
-    What waits for clients or time does not count: that may be a server's own thread.
+    """Return which threads of executors the parent has, where a process that waits for a Future was forked from it and
+    has one thread. Other waits are left out: nothing shows that threads of the parent would have ended them.
     """
     single = {process.id for process in snapshot.processes if process.threads == 1}
     children: dict[ProcessId, dict[ProcessId, None]] = {}
     for wait in waits:
-        if wait.forked_from is not None and wait.thread.process in single:
+        future = (wait.target.part_of or "").startswith(_FUTURE)
+        if future and wait.forked_from is not None and wait.thread.process in single:
             children.setdefault(wait.forked_from, {})[wait.thread.process] = None
     found = []
     for parent, forked in children.items():
-        others = {each.thread for each in snapshot.waits.waits if each.thread.process == parent and not is_first(each)}
+        others = {
+            each.thread
+            for each in snapshot.waits.waits
+            if each.thread.process == parent
+            and any(frame.file.endswith(_EXECUTORS) for frame in each.stack or ())
+            and each.thread.tid != each.pid
+        }
         if others:
             found.append(LeftInParent(tuple(forked), parent, len(others)))
     return tuple(found)
 
 
-def is_first(wait: Wait) -> bool:
-    """Return True for a wait of a process's first thread."""
-    return wait.thread.tid == wait.pid
-
-
-def _pool_cause(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[tuple[Fact, ...], tuple[Advice, ...]] | None:
+def _pool_cause(waits: Sequence[Wait]) -> tuple[tuple[Fact, ...], tuple[Advice, ...]] | None:
     """Return why no thread brings the result of a Pool's job, None if the threads for that are there."""
-    if forked := pools_without_threads(waits, snapshot):
-        return (PoolWithoutThreads(forked),), (Advice.OWN_POOL,)
-    results = [wait for wait in waits if is_result(wait) and not wait.wakers.processes]
-    lost = (wait for wait in results if not wait.wakers.threads and wait.wakers.doubt is None)
-    if ended := tuple(dict.fromkeys(wait.thread.process for wait in lost)):
-        return (ResultsNotTaken(ended),), (Advice.SEE_POOLS_EXCEPTION,)
+    results = [wait for wait in waits if wait.pool and not wait.wakers.processes]
     if within := [wait for wait in results if wait.thread in wait.wakers.threads]:
         return tuple(WaitsInCallback(thread_ref(wait)) for wait in within[:_FEW]), (Advice.NO_WAIT_IN_CALLBACK,)
-    return None
+    lost = [wait for wait in results if not wait.wakers.threads and wait.wakers.doubt is None]
+    processes = tuple(dict.fromkeys(wait.thread.process for wait in lost))
+    if not lost:
+        return None
+    if any(wait.pool.terminated for wait in lost if wait.pool):
+        return (PoolTerminated(processes),), (Advice.RESULTS_BEFORE_TERMINATE,)
+    if not any(wait.pool.handlers for wait in lost if wait.pool):
+        return (PoolWithoutThreads(processes),), (Advice.OWN_POOL,)
+    return (ResultsNotTaken(processes),), (Advice.SEE_POOLS_EXCEPTION,)
 
 
 def _ring_cause(

@@ -17,9 +17,8 @@ from semtrace.model import (
     WorkersEndAtStart,
 )
 from semtrace.rules.basis import Limits
-from semtrace.rules.causes import is_result
 from semtrace.rules.knots import blocked, thread_ref
-from semtrace.waits.workers import SERVING_ROLES, pool_workers, workers
+from semtrace.waits.workers import WORKING_ROLES, pool_workers
 
 # A worker that ends so young has done nothing but start.
 _YOUNG_S = 2.0
@@ -36,14 +35,15 @@ def dying_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     failed = _ended_young(snapshot)
     if len(failed) < _ENOUGH:
         return
-    fact = _fact(failed)
     for wait in snapshot.waits.waits:
-        lasts = not wait.timed and (wait.asleep_s or 0.0) >= _WAITED_S
-        if lasts and is_result(wait) and _all_young(pool_workers({wait.pid}, snapshot), snapshot):
-            yield _finding((thread_ref(wait),), (*blocked([wait]), fact))
-    serving = [each for each in workers(snapshot) if each.role in SERVING_ROLES]
-    known = [death for death in failed if death.role in SERVING_ROLES]
-    if len(known) >= _ENOUGH and _all_young(serving, snapshot):
+        lasts = wait.pool and wait.pool.processes and not wait.timed and (wait.asleep_s or 0.0) >= _WAITED_S
+        own = [death for death in failed if death.parent == wait.pid]
+        if lasts and len(own) >= _ENOUGH and _all_young(pool_workers({wait.pid}, snapshot), snapshot):
+            yield _finding((thread_ref(wait),), (*blocked([wait]), _fact(own)))
+    known = [death for death in failed if death.role in WORKING_ROLES]
+    if len(known) >= _ENOUGH and _all_young(
+        [each for each in snapshot.processes if each.role in WORKING_ROLES], snapshot
+    ):
         yield _finding((ThreadRef(snapshot.server.id),), (_fact(known),))
 
 

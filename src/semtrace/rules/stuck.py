@@ -11,7 +11,7 @@ private lock that nobody can release, or on a stopped process.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from semtrace.lazydata import replace
 from semtrace.model import (
@@ -23,11 +23,13 @@ from semtrace.model import (
     Fact,
     Finding,
     FindingCode,
+    Frame,
     HeldBy,
     InHandler,
     LeftInParent,
     MasterStopped,
     MayStillWake,
+    PoolTerminated,
     PoolWithoutThreads,
     ProcessId,
     Remedy,
@@ -45,18 +47,12 @@ from semtrace.model import (
     place_of,
 )
 from semtrace.rules.basis import Limits
-from semtrace.rules.causes import (
-    POOL_THREADS,
-    cause,
-    is_of_pool,
-    is_private_signal,
-    is_result,
-    unrecorded,
-    waits_for_pool,
-)
+from semtrace.rules.causes import cause, is_private_signal, unrecorded, waits_for_pool
 from semtrace.rules.knots import blocked, is_deadlock, restart, target_refs, thread_ref
 from semtrace.waits.build import stopped_processes
 from semtrace.waits.workers import SERVING_ROLES, pool_workers, serving_waits_by_worker, worker_states, workers
+
+_POOL = "/pool.py"
 
 # A pool starts its workers together. One that is so much younger took the place of another.
 _LATER_S = 0.5
@@ -69,7 +65,7 @@ _PARKING = (None, "threading.Event", "threading.Condition")
 _COPIED = (WaitKind.PRIVATE_LOCK, WaitKind.SIGNAL, WaitKind.MANAGER_LOCK)
 
 # What else is seen of copies may differ from one to the other.
-_APART = (InHandler, HeldBy, LeftInParent, PoolWithoutThreads, ResultsNotTaken)
+_APART = (InHandler, HeldBy, LeftInParent, PoolTerminated, PoolWithoutThreads, ResultsNotTaken)
 
 # Of many stopped workers the first are evidence enough.
 _FEW = 4
@@ -173,7 +169,7 @@ def _is_parked(wait: Wait, snapshot: Snapshot) -> bool:
     """Return True for a thread that may only keep its program alive: in an Event or Condition of its process that is
     not alone, as others do the work.
     """
-    if not is_private_signal(wait) or is_result(wait) or wait.target.part_of not in _PARKING:
+    if not is_private_signal(wait) or wait.pool or wait.target.part_of not in _PARKING:
         return False
     alone = len(snapshot.processes) == 1 and snapshot.processes[0].threads == 1
     return not alone
@@ -226,23 +222,33 @@ def _is_consequence(wait: Wait) -> tuple[bool, bool]:
 
 def _is_lost(root: Root, snapshot: Snapshot) -> bool:
     """Return True for threads that wait for a result which nobody works at and which is not on its way."""
-    return waits_for_pool(root) and all(_has_rested(wait.thread.process, snapshot) for wait in root.waits)
+    results = [wait for wait in root.waits if wait.pool]
+    return waits_for_pool(root) and all(_was_lost(wait, snapshot) for wait in results)
 
 
-def _has_rested(process: ProcessId, snapshot: Snapshot) -> bool:
-    """Return True if a Pool's own threads have handed out all jobs and taken in all results.
-
-    They wait themselves then, in no code of the program (Lib/multiprocessing/pool.py _handle_tasks, _handle_results,
-    3.8 to 3.15).
+def _was_lost(wait: Wait, snapshot: Snapshot) -> bool:
+    """Return True if all workers of its Pool wait for work, and the Pool has handed out all jobs and taken in all
+    results. A ThreadPool has no processes that could die with a job.
     """
-    at_rest = {
-        frame.function
-        for wait in snapshot.waits.waits
-        if wait.idle and wait.thread.process == process
-        for frame in wait.stack or ()
-        if is_of_pool(frame)
-    }
-    return at_rest.issuperset(POOL_THREADS)
+    if wait.pool is None or not wait.pool.processes:
+        return False
+    idle = {each.thread: each for each in snapshot.waits.waits if each.idle}
+    children = pool_workers({wait.pid}, snapshot)
+    rested = bool(children) and all(ThreadId(child.id, child.pid) in idle for child in children)
+    return rested and _has_rested(wait.thread.process, idle.values())
+
+
+def _has_rested(process: ProcessId, idle: Iterable[Wait]) -> bool:
+    """Return True if a Pool's own threads wait for what there is to do (Lib/multiprocessing/pool.py, 3.8 to 3.15). One
+    that waits in a source of jobs, or to pickle one, has a job left: then the function is not the innermost.
+    """
+    stacks = [wait.stack or () for wait in idle if wait.thread.process == process]
+    handed_out = any(_is_in(stack[:1], "_handle_tasks") for stack in stacks)
+    return handed_out and any(_is_in(stack, "_handle_results") for stack in stacks)
+
+
+def _is_in(stack: Sequence[Frame], function: str) -> bool:
+    return any(frame.function == function and frame.file.endswith(_POOL) for frame in stack)
 
 
 def _worker_died(roots: Sequence[Root], snapshot: Snapshot) -> Finding:
@@ -265,17 +271,14 @@ def _lost_results(snapshot: Snapshot, reported: Sequence[Root]) -> Iterator[Find
     for the program may go on otherwise.
     """
     known = {wait.thread for root in reported for wait in root.waits}
-    idle = {wait.thread for wait in snapshot.waits.waits if wait.idle}
-    lost = []
-    for wait in snapshot.waits.waits:
-        if wait.thread in known or wait.timed or (wait.asleep_s or 0.0) < _LOST_S or not is_result(wait):
-            continue
-        children = pool_workers({wait.pid}, snapshot)
-        rested = bool(children) and all(ThreadId(child.id, child.pid) in idle for child in children)
-        if rested and _has_rested(wait.thread.process, snapshot):
-            lost.append(wait)
+    lasting = (
+        wait
+        for wait in snapshot.waits.waits
+        if wait.pool and wait.thread not in known and not wait.timed and (wait.asleep_s or 0.0) >= _LOST_S
+    )
+    lost = tuple(wait for wait in lasting if _was_lost(wait, snapshot))
     if lost:
-        found = _worker_died([Root(RootKind.NOBODY, tuple(lost))], snapshot)
+        found = _worker_died([Root(RootKind.NOBODY, lost)], snapshot)
         yield replace(found, severity="warning")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.snapshots import BOOT, failing_workers, found, frames, pid, processes, snapshot
 
-from semtrace.model import Death, DeathCause, Target, ThreadId, Wait, WaitKind, Wakers
+from semtrace.model import Death, DeathCause, PoolWait, Target, ThreadId, Wait, WaitKind, Wakers
 from semtrace.rules import findings
 
 WAIT = Wait(
@@ -19,6 +19,7 @@ WAIT = Wait(
     60.0,
     60.0,
     stack=frames(("/usr/lib/python3.12/multiprocessing/pool.py", "wait"), ("/srv/app.py", "compute")),
+    pool=PoolWait(3, True, False),
 )
 
 
@@ -40,15 +41,17 @@ def test_pool_whose_workers_all_fail_at_start() -> None:
         {"lived_s": 5.0},
         {"ended_s": 20.0},
         {"age_s": 30.0},
+        {"parent": 9},
     ],
-    ids=["few", "without error", "unknown", "after work", "long ago", "others live"],
+    ids=["few", "without error", "unknown", "after work", "long ago", "others live", "of another"],
 )
 def test_pool_whose_workers_come_and_go(changes: dict[str, Any]) -> None:
     assert ended(**changes) == []
 
 
 def test_program_that_waits_for_no_result() -> None:
-    assert ended(replace(WAIT, stack=frames(("/srv/app.py", "compute")))) == []
+    assert ended(replace(WAIT, pool=None)) == []
+    assert ended(replace(WAIT, pool=PoolWait(3, False, False))) == [], "a ThreadPool has no processes"
     assert ended(replace(WAIT, timed=True)) == []
     assert ended(replace(WAIT, asleep_s=0.2)) == []
 

@@ -15,7 +15,11 @@ from semtrace.model import (
     Inside,
     LeftInParent,
     LockRef,
+    PoolTerminated,
+    PoolWait,
+    PoolWithoutThreads,
     Process,
+    ResultsNotTaken,
     RootKind,
     Server,
     Target,
@@ -125,33 +129,47 @@ def test_master_in_a_debugger_is_somebodys_work() -> None:
 
 def test_pool_that_each_worker_inherited_is_one_finding() -> None:
     stack = frames(("/usr/lib/python3.12/multiprocessing/pool.py", "wait"), ("/srv/app.py", "compute"))
-    waits = (wait(number, copy(number, WaitKind.SIGNAL, named=False), stack=stack) for number in (11, 12))
+    gone = {"stack": stack, "wakers": Wakers(), "pool": PoolWait(0, True, False)}
+    waits = (wait(number, copy(number, WaitKind.SIGNAL, named=False), **gone) for number in (11, 12))
     assert [finding.pids for finding in stuck(*waits)] == [(11, 12)]
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"),
+    ("pool", "fact"),
     [
-        ("psycopg_pool.pool.WaitingClient", "stuck"),
-        ("psycopg_pool.pool.ConnectionPool", "stuck"),
-        ("multiprocess.pool.Pool", "worker-died"),
-        ("multiprocessing.pool.MapResult", "worker-died"),
+        (PoolWait(0, True, False), PoolWithoutThreads),
+        (PoolWait(0, True, True), PoolTerminated),
+        (PoolWait(1, True, True), PoolTerminated),
+        (PoolWait(2, False, False), ResultsNotTaken),
     ],
 )
-def test_connection_pool_has_no_jobs_that_a_worker_lost(kind: str, code: str) -> None:
-    stack = frames((f"/v/site-packages/{kind.split('.')[0]}/pool.py", "wait"), ("/srv/app.py", "query"))
-    of_pool = copy(11, WaitKind.SIGNAL, named=False, part_of=kind)
-    two = tuple(replace(each, threads=2) for each in processes())
-    blocked = (wait(11, of_pool, stack=stack), other_thread(11))
-    (finding,) = found(blocked=(*blocked, *pool_at_rest(11)), processes=two)
-    assert finding.code == code
-    (finding,) = found(blocked=blocked, processes=two)
-    assert finding.code == "stuck", "the pool's own threads may be in the program's code"
+def test_missing_threads_of_a_pool_have_a_cause(pool: PoolWait, fact: type) -> None:
+    threads = (replace(processes()[1], threads=3),)
+    (finding,) = stuck(wait(11, copy(11, WaitKind.SIGNAL), wakers=Wakers(), pool=pool), processes=threads)
+    assert finding.fact(fact) is not None
 
 
-def other_thread(number: int) -> Wait:
-    target = Target(WaitKind.SIGNAL, "", process=pid(number), address=1, part_of="threading.Event")
-    return replace(wait(number, target), thread=ThreadId(pid(number), 99))
+@pytest.mark.parametrize(
+    ("pool", "idle", "rest", "code"),
+    [
+        (PoolWait(3, True, False), (11, 12, 13), pool_at_rest(10), "worker-died"),
+        (PoolWait(3, False, False), (11, 12, 13), pool_at_rest(10), "stuck"),
+        (PoolWait(3, True, False), (11, 12), pool_at_rest(10), "stuck"),
+        (PoolWait(3, True, False), (11, 12, 13), pool_at_rest(10)[1:], None),
+        (None, (11, 12, 13), pool_at_rest(10), "stuck"),
+    ],
+    ids=["lost", "a ThreadPool", "a worker works", "jobs left", "a pool of connections"],
+)
+def test_job_is_lost_only_if_every_worker_rests(
+    pool: PoolWait | None, idle: tuple[int, ...], rest: tuple[Wait, ...], code: str | None
+) -> None:
+    stack = frames(("/v/lib/pool.py", "wait"), ("/srv/app.py", "query"))
+    waits = [wait(10, copy(10, WaitKind.SIGNAL, named=False, part_of="pool.Pool"), stack=stack, pool=pool)]
+    pipe = Target(WaitKind.PIPE_READ, "", address=7)
+    waits += [wait(n, pipe, wakers=Wakers((), (pid(10),)), idle=n in idle) for n in (11, 12, 13)]
+    of_script = tuple(replace(each, role="process", threads=3 if each.pid == 10 else 1) for each in processes())
+    every = codes(blocked=(*waits, *rest), processes=of_script, server=replace(SERVER, kind="python"))
+    assert next(iter(every), None) == code
 
 
 GEVENT = replace(SERVER, worker_class="gevent")
@@ -187,7 +205,8 @@ def future(number: int, **changes: Any) -> Wait:
     return wait(number, target, **{"stack": of_user, "forked_from": pid(10), **changes})
 
 
-RESTING = replace(wait(10, copy(10, WaitKind.SIGNAL, "work")), thread=ThreadId(pid(10), 110), idle=True)
+EXECUTOR = frames(("/usr/lib/python3.12/concurrent/futures/thread.py", "_worker"))
+RESTING = replace(wait(10, copy(10, WaitKind.SIGNAL, "work")), thread=ThreadId(pid(10), 110), idle=True, stack=EXECUTOR)
 
 
 def test_threads_that_stayed_in_the_parent_are_named() -> None:
@@ -200,8 +219,14 @@ def test_threads_that_stayed_in_the_parent_are_named() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"resting": ()}, {"resting": (replace(RESTING, thread=ThreadId(pid(10), 10)),)}, {"forked": None}, {"threads": 2}],
-    ids=["none there", "its first thread", "another program", "a thread of its own"],
+    [
+        {"resting": ()},
+        {"resting": (replace(RESTING, thread=ThreadId(pid(10), 10)),)},
+        {"resting": (replace(RESTING, stack=frames(("/usr/lib/python3.12/logging/handlers.py", "_monitor"))),)},
+        {"forked": None},
+        {"threads": 2},
+    ],
+    ids=["none there", "its first thread", "no executor", "another program", "a thread of its own"],
 )
 def test_parent_that_has_no_threads_for_it_is_no_cause(changes: dict[str, Any]) -> None:
     waits = (future(11, forked_from=changes.get("forked", pid(10))), *changes.get("resting", (RESTING,)))

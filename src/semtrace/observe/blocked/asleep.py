@@ -44,7 +44,8 @@ class Sleeper:
     signal handler that interrupted its own code. `joins` is the PID of a child of a fork server that it waits for.
     `private` is known of one that sleeps in a futex on private memory and whose stack could be read. `bringers` are the
     threads of its process that may bring the result of a Pool's job, None unless it waits for one. `proxy` is the
-    call to a Manager whose answer it waits for, `service` what it serves as a thread of a Manager.
+    call to a Manager whose answer it waits for, `service` what it serves as a thread of a Manager. `read` is False
+    while its stack is still to be read.
     """
 
     thread: ThreadId
@@ -58,6 +59,7 @@ class Sleeper:
     proxy: ProxyCall | None = None
     service: Service | None = None
     ran_ns: int | None = None
+    read: bool = True
 
 
 @dataclass(frozen=False)
@@ -124,6 +126,7 @@ class LongSleepers:
             known.proxy,
             known.service,
             known.ran_ns,
+            known.asked,
         )
 
     def _threads(self, watched: Watched) -> Iterable[int]:
@@ -204,7 +207,7 @@ def _explain(known: _Known, sample: Sample, thread: PyThread, watched: Watched) 
 
 
 def _bringers(private: PrivateWait, watched: Watched) -> tuple[int, ...] | None:
-    if private.result_threads is None:
+    if private.result is None:
         return None
-    tids = [watched.tid_of(each) for each in private.result_threads]
+    tids = [watched.tid_of(each) for each in private.result.threads]
     return None if None in tids else tuple(tid for tid in tids if tid is not None)

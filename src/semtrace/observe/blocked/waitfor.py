@@ -19,6 +19,7 @@ from semtrace.model import (
     FileLockType,
     Frame,
     Inside,
+    PoolWait,
     ProcessId,
     SemId,
     Target,
@@ -138,7 +139,7 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
         return Reason(made(sleeper, target, Wakers((), (), Doubt.UNRECOGNISED)))
     if private is None or private.kind is Private.UNKNOWN:
         target = Target(WaitKind.UNKNOWN, "", process=process, address=blocked.futex, named=False)
-        return Reason(made(sleeper, target, Wakers((), (process,))))
+        return Reason(made(sleeper, target, _unknown(sleeper, about)))
     if private.kind is Private.GIL:
         return None
     if private.kind is Private.THREAD_END:
@@ -167,9 +168,24 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
         handled = kind is WaitKind.SIGNAL and process in about.handlers
         able = _able(sleeper)
         wakers = replace(able, doubt=Doubt.HANDLER, pids=(process.pid,)) if handled else able
-        return Reason(made(sleeper, target, wakers))
+        return Reason(replace(made(sleeper, target, wakers), pool=_pool(private)))
     holder = ThreadId(process, owner)
     return Reason(replace(made(sleeper, target, Wakers((holder,))), holders=(holder,), bound=True))
+
+
+def _pool(private: PrivateWait) -> PoolWait | None:
+    found = private.result
+    return None if found is None else PoolWait(found.handlers, found.processes, found.terminated)
+
+
+def _unknown(sleeper: Sleeper, about: About) -> Wakers:
+    """Return who can wake a thread of which nobody knows what it waits for: it may be an Event that a handler sets."""
+    process = sleeper.thread.process
+    if not sleeper.read:
+        return Wakers((), (process,), Doubt.UNRECOGNISED)
+    return (
+        Wakers((), (process,), Doubt.HANDLER, (process.pid,)) if process in about.handlers else Wakers((), (process,))
+    )
 
 
 def _able(sleeper: Sleeper) -> Wakers:

@@ -32,6 +32,7 @@ _NEARLY = 0.9
 class _Watched:
     pidfd: Pidfd
     role: Role
+    parent: int
     memory: tuple[str, int] | None
 
 
@@ -64,13 +65,13 @@ class Deaths:
         """Return descriptors that can be read once their processes have ended."""
         return [watched.pidfd.fd for watched in self._watched.values()]
 
-    def update(self, now_s: float, server: Server, members: Mapping[ProcessId, Role]) -> tuple[Death, ...]:
-        """Return the deaths until now, the newest last."""
+    def update(self, now_s: float, server: Server, members: Mapping[ProcessId, tuple[Role, int]]) -> tuple[Death, ...]:
+        """Return the deaths until now, the newest last. `members` are those that live, with their roles and parents."""
         for process in [process for process in self._watched if process not in members]:
             self._leave(now_s, process)
-        for process, role in members.items():
+        for process, (role, parent) in members.items():
             if process not in self._watched and process not in self._unwatchable:
-                self._watch(process, role)
+                self._watch(process, role, parent)
         self._unwatchable.intersection_update(members)
         self._found = [self._again(now_s, server, each) for each in self._found if now_s - each.at_s < _KEPT_S]
         self._found = self._found[-MOST_KEPT:]
@@ -113,11 +114,11 @@ class Deaths:
     def _open(self) -> Iterator[Pidfd]:
         return (each.pidfd for each in self._found if each.pidfd is not None)
 
-    def _watch(self, process: ProcessId, role: Role) -> None:
+    def _watch(self, process: ProcessId, role: Role, parent: int) -> None:
         if len(self._watched) >= _MOST_WATCHED:
             return
         try:
-            self._watched[process] = _Watched(Pidfd(process), role, out_of_memory_kills(process.pid))
+            self._watched[process] = _Watched(Pidfd(process), role, parent, out_of_memory_kills(process.pid))
         except OSError:  # it has just ended, or this kernel has none
             self._unwatchable.add(process)
 
@@ -136,6 +137,7 @@ class Deaths:
             0.0,
             self._held.get(process, ()),
             None if beat_s is None else self._noted_s - beat_s,
+            watched.parent,
         )
         self._found.append(_Found(death, now_s, now_s - self._noted_s, watched.pidfd, watched.memory))
 

@@ -54,14 +54,15 @@ def knows_exit_codes() -> bool:
 
 def test_a_killed_process_has_its_signal_and_what_it_held(grandchild: ProcessId) -> None:
     deaths, now = Deaths(), 100.0
-    assert deaths.update(now, SERVER, {grandchild: "worker"}) == ()
+    assert deaths.update(now, SERVER, {grandchild: ("worker", 77)}) == ()
     held = holder(11, process=grandchild, tid=7, stack=frames(("/srv/app.py", "pay")))
     deaths.note(snapshot(lock(holders=(held,))))
-    assert deaths.update(now, SERVER, {grandchild: "worker"}) == ()
+    assert deaths.update(now, SERVER, {grandchild: ("worker", 77)}) == ()
     (fd,) = deaths.fds
     os.kill(grandchild.pid, signal.SIGKILL)
     wait_until(lambda: start_ticks(grandchild.pid) is None, what="the parent to notice")
     (death,) = deaths.update(now + 1, SERVER, {})
+    assert death.parent == 77
     known = knows_exit_codes()
     assert (death.exit_code, death.cause) == ((-9, DeathCause.SIGNAL) if known else (None, DeathCause.UNKNOWN))
     assert death.held == (HeldAtDeath(lock().id, "app.lock", 7, place_of(held)),)
@@ -75,7 +76,7 @@ def test_a_killed_process_has_its_signal_and_what_it_held(grandchild: ProcessId)
 
 def test_a_process_that_became_another_program_is_not_dead(grandchild: ProcessId) -> None:
     deaths = Deaths()
-    deaths.update(1.0, SERVER, {grandchild: "worker"})
+    deaths.update(1.0, SERVER, {grandchild: ("worker", 77)})
     assert deaths.update(2.0, SERVER, {}) == ()
     deaths.close()
 
@@ -88,7 +89,7 @@ def test_machine_without_cgroup_v2_has_no_count_of_kills(groups: str, monkeypatc
 
 def test_a_reused_pid_is_not_watched() -> None:
     deaths = Deaths()
-    deaths.update(1.0, SERVER, {ProcessId(os.getpid(), 1): "worker", pid(2**22 + 1): "worker"})
+    deaths.update(1.0, SERVER, {ProcessId(os.getpid(), 1): ("worker", 1), pid(2**22 + 1): ("worker", 1)})
     assert deaths.fds == []
 
 
@@ -123,7 +124,7 @@ def test_a_cause_is_named_only_on_evidence(
 def test_silence_is_counted_from_the_last_heartbeat_that_was_seen(grandchild: ProcessId) -> None:
     """A worker that is about to end has closed the file of its heartbeats."""
     deaths = Deaths()
-    deaths.update(100.0, SERVER, {grandchild: "worker"})
+    deaths.update(100.0, SERVER, {grandchild: ("worker", 77)})
     for heartbeat_s, at_s in ((27.0, 100.0), (None, 102.0)):
         member = worker(11, id=grandchild, last_heartbeat_s=heartbeat_s)
         deaths.note(replace(snapshot(processes=(member,)), monotonic_s=at_s))
