@@ -161,12 +161,28 @@ def _deadlocks() -> Iterator[tuple[str, Finding]]:
     yield "a gate that another thread may open", _one(slow, code="deadlock", processes=threaded)
     ring_of_threads = (replace(a, waiters=(waiter(12, 11.0),)), replace(b, waiters=(waiter(11, 11.0),)))
     yield "deadlock, but another thread may release", _one(*ring_of_threads, code="deadlock", processes=threaded)
+    yield from _deadlocks_of_ends()
     for server in (SERVER, SCRIPT):
         mine = thread_lock(locked=(11,))
         use = next(use for use in mine.processes if use.process == pid(11))
         use = replace(use, holder=holder(11), waiters=(waiter(11),))
         private = _one(code="stuck", thread_locks=(replace(mine, processes=(use,)),), server=server)
         yield f"deadlock of one in a private lock, {server.kind}", private
+
+
+def _deadlocks_of_ends() -> Iterator[tuple[str, Finding]]:
+    two = tuple(replace(each, threads=2) for each in processes())
+    first, second = ThreadId(pid(11), 11), ThreadId(pid(11), 111)
+    joins = _wait(11, WaitKind.THREAD_END, "Thread-1", wakers=Wakers((second,)))
+    joined = _wait(11, WaitKind.THREAD_END, "MainThread", tid=111, wakers=Wakers((first,)))
+    yield "deadlock of two joins", _one(code="deadlock", blocked=(joins, joined), processes=two)
+    importing = replace(
+        _wait(11, WaitKind.PRIVATE_LOCK, "shop", tid=111, wakers=Wakers((first,)), holders=(first,), bound=True),
+        target=Target(WaitKind.PRIVATE_LOCK, "shop", process=pid(11), address=8, inside=Inside.IMPORT),
+    )
+    yield "deadlock of a thread and an import", _one(code="deadlock", blocked=(joins, importing), processes=two)
+    result = replace(joins, target=Target(WaitKind.SIGNAL, "a Pool", process=pid(11), address=9))
+    yield "a result that is awaited at import", _one(code="stuck", blocked=(result, importing), processes=two)
 
 
 EVERYONE = (pid(11), pid(12), pid(13))

@@ -17,6 +17,7 @@ from semtrace.observe.history.resting import KNOWN_AFTER_S, Thread, resting, sti
 from semtrace.observe.observer import LONG_SEARCH_BUDGET_S, Observer
 from semtrace.present.headline import headline_text
 from semtrace.rules import Limits
+from semtrace.rules.dying import may_be_dying
 from semtrace.rules.headline import Headline, headline
 from semtrace.servers import discovery
 from semtrace.text import clean, clip
@@ -154,7 +155,7 @@ def _may_change(observer: Observer, snapshot: Snapshot, resting: Mapping[Thread,
         return False
     serving = (wait for waits in serving_waits_by_worker(snapshot).values() for wait in waits)
     waits = any((wait.asleep_s or 0.0) >= _LONG_S for wait in serving)
-    if observer.deciding() or (waits and observer.undecided()):
+    if may_be_dying(snapshot) or observer.deciding() or (waits and observer.undecided()):
         return True
     return (waits or bool(resting)) and snapshot.watched_s < KNOWN_AFTER_S
 

@@ -122,6 +122,8 @@ class Advice(Word):
     READ_BEFORE_JOIN = auto()
     READ_WHILE_WRITING = auto()
     RELEASE_BEFORE_JOIN = auto()
+    JOIN_ONE_WAY = auto()
+    NO_WAIT_AT_IMPORT = auto()
     NEW_AFTER_FORK = auto()
     NO_WRITE_AT_FORK = auto()
     NO_LOG_AT_FORK = auto()

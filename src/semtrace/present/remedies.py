@@ -69,6 +69,9 @@ ADVICE: Mapping[Advice, str] = {
     Advice.READ_WHILE_WRITING: "Read what the other side sends while writing: in another thread, or with "
     "non-blocking writes.",
     Advice.RELEASE_BEFORE_JOIN: "Release the lock before join().",
+    Advice.JOIN_ONE_WAY: "Let only one of them join the other.",
+    Advice.NO_WAIT_AT_IMPORT: "Do not wait for threads or results while a module is imported: start the work in a "
+    "function that is called after the import.",
     Advice.NEW_AFTER_FORK: "No thread of the parent may hold the lock while it forks: fork before starting threads, "
     "or make a new lock in each child with os.register_at_fork(after_in_child=...).",
     Advice.NO_WRITE_AT_FORK: "No thread of the parent may use this file while it forks: fork before starting threads, "

@@ -95,12 +95,17 @@ def cause(
     holders = {holder for wait in waits for holder in wait.holders or ()}
     if holders and roots[0].kind is RootKind.RING:
         return _ring_cause(holders, waits, snapshot)
-    able = tuple(dict.fromkeys(process for wait in waits for process in wait.wakers.processes))
-    if all(is_private_signal(wait) and wait.wakers.processes == (wait.thread.process,) for wait in waits):
+    able = tuple(dict.fromkeys(process for wait in waits for process in _able(wait)))
+    if all(is_private_signal(wait) and _able(wait) == (wait.thread.process,) for wait in waits):
         alone = tuple(NobodyElse((each,)) for each in able[:_FEW])
         left = _left_in_parent(waits, snapshot)
         return (*alone, *left), (Advice.START_AFTER_FORK if left else Advice.WAIT_FOR_THREADS_WITH_TIMEOUT,)
     return (NobodyElse(able),), (Advice.WAIT_WITH_TIMEOUT,)
+
+
+def _able(wait: Wait) -> tuple[ProcessId, ...]:
+    """Return the processes that could end the wait, each once."""
+    return tuple(dict.fromkeys((*(each.process for each in wait.wakers.threads), *wait.wakers.processes)))
 
 
 def _left_in_parent(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...]:
@@ -157,7 +162,8 @@ def _ring_cause(
         for holder in wait.holders or ()
         if holder in at and (lock := target_ref(wait.target, snapshot)) is not None
     }
-    return tuple(held), (Advice.NOT_WHILE_HOLDING,)
+    at_import = any(wait.target.inside is Inside.IMPORT for wait in waits)
+    return tuple(held), (Advice.NO_WAIT_AT_IMPORT if at_import else Advice.NOT_WHILE_HOLDING,)
 
 
 def _copied_counts(waits: Sequence[Wait], snapshot: Snapshot) -> tuple[Fact, ...]:

@@ -29,6 +29,7 @@ from semtrace.model import (
     FindingCode,
     Frame,
     HandsLocksOver,
+    Inside,
     Lock,
     MayBeGate,
     MayStillWake,
@@ -162,10 +163,14 @@ def _advice(cycle: Sequence[Wait], server: Server, doubtful: bool) -> Iterator[A
         yield Advice.FINE_IF_RELEASED
     if len(cycle) == 1:
         yield cure_of_reentry(WaitKind.SHARED_LOCK in kinds, server, cycle[0].stack)
+    elif any(wait.target.inside is Inside.IMPORT for wait in cycle):
+        yield Advice.NO_WAIT_AT_IMPORT
     elif WaitKind.PIPE_WRITE in kinds:
         joins = kinds & {WaitKind.PROCESS_END, WaitKind.THREAD_END}
         locks = kinds - {WaitKind.PIPE_WRITE, WaitKind.PIPE_READ}
         yield Advice.READ_BEFORE_JOIN if joins else Advice.NOT_WHILE_HOLDING if locks else Advice.READ_WHILE_WRITING
+    elif kinds <= {WaitKind.PROCESS_END, WaitKind.THREAD_END}:
+        yield Advice.JOIN_ONE_WAY
     elif WaitKind.PROCESS_END in kinds or WaitKind.THREAD_END in kinds:
         yield Advice.RELEASE_BEFORE_JOIN
     else:

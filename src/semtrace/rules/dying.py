@@ -18,7 +18,7 @@ from semtrace.model import (
 )
 from semtrace.rules.basis import Limits
 from semtrace.rules.knots import blocked, thread_ref
-from semtrace.waits.workers import WORKING_ROLES, pool_workers
+from semtrace.waits.workers import WORKING_ROLES, pool_workers, workers
 
 # A worker that ends so young has done nothing but start.
 _YOUNG_S = 2.0
@@ -40,11 +40,23 @@ def dying_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         own = [death for death in failed if death.parent == wait.pid]
         if lasts and len(own) >= _ENOUGH and _all_young(pool_workers({wait.pid}, snapshot), snapshot):
             yield _finding((thread_ref(wait),), (*blocked([wait]), _fact(own)))
-    known = [death for death in failed if death.role in WORKING_ROLES]
+    # A worker that ends while it sets itself up is not known to be one.
+    led = any(each.role == "master" for each in snapshot.processes)
+    known = [each for each in failed if each.role in WORKING_ROLES or (led and each.parent == snapshot.server.pid)]
     if len(known) >= _ENOUGH and _all_young(
         [each for each in snapshot.processes if each.role in WORKING_ROLES], snapshot
     ):
         yield _finding((ThreadRef(snapshot.server.id),), (_fact(known),))
+
+
+def may_be_dying(snapshot: Snapshot) -> bool:
+    """Return True while it is too early to know: all workers are young, in a server that is not. If there are none at
+    the moment, one has just failed.
+    """
+    living = [each for each in workers(snapshot) if each.id != snapshot.server.id]
+    failed = any(death.exit_code != 0 for death in snapshot.deaths)
+    old = snapshot.taken_at - snapshot.server.started_at > _RECENT_S
+    return _all_young(living, snapshot) and (failed or (old and bool(living)))
 
 
 def _ended_young(snapshot: Snapshot) -> list[Death]:

@@ -10,6 +10,7 @@ from support.snapshots import BOOT, failing_workers, found, frames, pid, process
 
 from semtrace.model import Death, DeathCause, PoolWait, Target, ThreadId, Wait, WaitKind, Wakers
 from semtrace.rules import findings
+from semtrace.rules.dying import may_be_dying
 
 WAIT = Wait(
     ThreadId(pid(10), 10),
@@ -56,6 +57,13 @@ def test_program_that_waits_for_no_result() -> None:
     assert ended(replace(WAIT, asleep_s=0.2)) == []
 
 
+def test_failed_workers_leave_open_what_becomes_of_the_others() -> None:
+    assert may_be_dying(snapshot(**failing_workers(codes=(1,))))
+    assert not may_be_dying(snapshot(**failing_workers(codes=(1,), age_s=30.0)))
+    assert may_be_dying(snapshot(**failing_workers(codes=()))), "an old server with young workers only"
+    assert not may_be_dying(snapshot(processes=processes(0)))
+
+
 def test_server_whose_workers_all_fail_at_start() -> None:
     deaths = tuple(Death(pid(105), "worker", DeathCause.SIGNAL, -11, 4.0) for _ in range(3))
     young = tuple(replace(each, started_at=BOOT + 99) for each in processes())
@@ -64,4 +72,7 @@ def test_server_whose_workers_all_fail_at_start() -> None:
         return [each.code for each in findings(snapshot(**changes))]
 
     assert codes(processes=young, deaths=deaths) == ["worker-died"]
+    unknown = tuple(replace(each, role="process", parent=10) for each in deaths)
+    assert codes(processes=young, deaths=unknown) == ["worker-died"]
+    assert codes(processes=young, deaths=tuple(replace(each, parent=9) for each in unknown)) == []
     assert codes(processes=processes(), deaths=deaths) == []

@@ -127,7 +127,7 @@ def made(sleeper: Sleeper, target: Target, wakers: Wakers) -> Wait:
         for_s=sleeper.asleep_s,
         stack=stack(sleeper.frames),
         in_handler=sleeper.in_handler,
-        idle=target.kind not in _NEVER_IDLE and is_idle(sleeper.frames),
+        idle=target.kind not in _NEVER_IDLE and target.inside is None and is_idle(sleeper.frames),
     )
 
 
