@@ -67,7 +67,7 @@ def test_lock_seen_in_its_makers_hands_is_no_orphan_later(python: str) -> None:
 
 
 @few
-def test_killed_workers_lock_is_an_orphan_while_its_maker_maps_it(python: str) -> None:
+def test_killed_workers_lock_that_its_maker_maps_is_orphaned(python: str) -> None:
     with target(python, UNLINKED) as t:
         t.fork("a", "b")
         t.do("a", "lock.acquire()")
@@ -79,7 +79,7 @@ def test_killed_workers_lock_is_an_orphan_while_its_maker_maps_it(python: str) -
 
 @few
 def test_dropped_lock_somebody_waits_for_is_reported(python: str) -> None:
-    """Nobody can release it any more, whoever took it."""
+    """Nobody can give it back, whoever took it."""
     with target(python, UNLINKED) as t:
         t.fork("a", "b")
         t.do("p", "lock.acquire()")

@@ -12,8 +12,8 @@ interpreter lock that another thread keeps. So every one of these must hold, fro
 - in several samples every thread of every such process was where it cannot be about to claim. All of them were there in
   the same sample: one by one they could hand it on between the samples;
 - no process was ever seen with a negative count of it: where one releases what another took, counts prove nothing;
-- no process that lives may have dropped it while it held it (`judge/droppers`), unless a thread waits for it. Then
-  nobody can release it any more, whoever took it.
+- no process that lives may have dropped it while it held it (`judge/droppers`), unless a thread waits for it. That one
+  would wait endlessly.
 
 A thread cannot be about to claim in three cases. It is blocked in anything but the interpreter lock, unless in the
 handler of a signal that interrupted SemLock.acquire. It waits for the interpreter lock without a return address into

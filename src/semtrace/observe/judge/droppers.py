@@ -51,7 +51,8 @@ class Droppers:
 
         One that is still `linked` may have been opened by its name, and multiprocessing's has its maker still.
         """
-        pids = {watched.id.pid for watched in mappers}
+        parents = {watched.stat.ppid for watched in mappers}
+        pids = {each.id.pid for each in mappers if each.id.pid in parents and each.still_maps(semaphore)}
         heirs: dict[Watched, list[Watched]] = {}
         for watched in mappers:
             outer = watched.stat.forked and watched.stat.ppid not in pids

@@ -407,6 +407,9 @@ class Mapper:
         self.sightings_taken = 0
         self.semaphores: dict[SemId, int] = {}
 
+    def still_maps(self, semaphore: SemId) -> bool:
+        return True
+
     def foreign_users(self, semaphore: SemId) -> None:
         """Nobody else has it."""
 
