@@ -344,21 +344,22 @@ class Prover:
             )
         if lacks is not None and suspicion.taker is not None:
             return taken_by(judged.reading, suspicion.taker)
+        if lacks is None and suspicion.proved_ticks is None:
+            suspicion.proved_ticks = _now_ticks()
+            suspicion.proved_with = frozenset(watched.id for watched in mappers)
+        needs_rights = suspicion.proof_needs_rights and within is None
+        dropper = self._droppers.find(semaphore, mappers, self._linked) if lacks is None or needs_rights else None
+        may_have = f"PID {dropper.pid} lives, and may have held it when it dropped it" if dropper else None
+        if may_have and not suspicion.wanted:
+            reason = f"locked, and no living process claims it; not proved orphaned: {may_have}"
+            return Verdict("unknown", reason=reason, dropper=dropper)
         if lacks is not None:
             return Verdict(
                 "unknown",
                 reason=f"locked, and no living process claims it; not proved orphaned: {lacks.text}",
                 if_ended=_NEVER_PROVED if lacks.under_way else None,
-                proof_needs_rights=suspicion.proof_needs_rights and within is None,
+                proof_needs_rights=needs_rights,
             )
-        if suspicion.proved_ticks is None:
-            suspicion.proved_ticks = _now_ticks()
-            suspicion.proved_with = frozenset(watched.id for watched in mappers)
-        dropper = self._droppers.find(semaphore, mappers, self._linked)
-        may_have = f"PID {dropper.pid} lives, and may have held it when it dropped it" if dropper else None
-        if may_have and not suspicion.wanted:
-            reason = f"locked, and no living process claims it; not proved orphaned: {may_have}"
-            return Verdict("unknown", reason=reason, dropper=dropper)
         shown = f"locked in all {suspicion.readings} samples over {suspicion.span_s:.1f} s; {_all(len(mappers))}, "
         shown += "every thread accounted for, holds it"
         return Verdict("orphaned", reason=f"{shown}; {may_have}" if may_have else shown, dropper=dropper)
