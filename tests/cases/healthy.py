@@ -59,6 +59,10 @@ CASES = (
         long_s=1.0,
     ),
     *(
+        Case("healthy_two_pools", QUIET, ready(), name, arguments=(name,), rests=False, long_s=60.0)
+        for name in ("1", "3")
+    ),
+    *(
         Case("healthy_imap_source", QUIET, ready(), name, arguments=(name,), rests=False, long_s=60.0)
         for name in ("ticks", "customers")
     ),

@@ -251,6 +251,17 @@ class SemaphoreMaps:
             return None
         return SemId.of_file(info)
 
+    def made_s(self, address: int) -> float | None:
+        """Return when the semaphore at this address was made, in seconds since the epoch. None if that is not shown.
+
+        sem_open writes to a new file once (nptl/sem_open.c), and a use through its mapping leaves its time alone.
+        """
+        try:
+            info = os.stat(f"/proc/{self._pid}/map_files/{address:x}-{address + PAGE_SIZE:x}")
+            return info.st_mtime if os.pread(self._fd, 1, 0) else None
+        except OSError:
+            return None
+
     def _at_by_text(self, address: int) -> SemId | None:
         beginning = b"%08x-" % address  # fs/proc/task_mmu.c show_vma_header_prefix
         line = next((line for line in self._text().split(b"\n") if line.startswith(beginning)), b"")

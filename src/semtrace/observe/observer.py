@@ -103,7 +103,7 @@ class Observer:
         self._parts: dict[SemId, Part] = {}
         self._baselines: dict[SemId, Baselines] = {}
         self._heirs = Heirs()
-        self._prover = Prover(self._judge_now, self._baselines, self._linked, self._fleet.invite)
+        self._prover = Prover(self._judge_now, self._baselines, self._linked, self._fleet.invite, self._fleet.parent_of)
         self._ownership = Ownership()
         self._thread_locks = ThreadLocks(self._book)
         self._picture = Picture(self._fleet, self._directories, self._baselines)

@@ -11,7 +11,9 @@ interpreter lock that another thread keeps. So every one of these must hold, fro
   hidden from us;
 - in several samples every thread of every such process was where it cannot be about to claim. All of them were there in
   the same sample: one by one they could hand it on between the samples;
-- no process was ever seen with a negative count of it: where one releases what another took, counts prove nothing.
+- no process was ever seen with a negative count of it: where one releases what another took, counts prove nothing;
+- no process that lives may have dropped it while it held it (`judge/droppers`), unless a thread waits for it. That one
+  would wait endlessly.
 
 A thread cannot be about to claim in three cases. It is blocked in anything but the interpreter lock, unless in the
 handler of a signal that interrupted SemLock.acquire. It waits for the interpreter lock without a return address into
@@ -106,7 +108,7 @@ class Suspicion:
     very last sample was, and `unsettled` why it was not one of them. `proved_ticks` is when the proof was first
     complete, `proved_with` who took part then. `taker` is the only process that may just have been granted it, by the
     last refresh. `outsider` is what is missing to exclude a process outside the server that maps it, or may map it.
-    `proof_needs_rights`: only more rights would show whether it does.
+    `proof_needs_rights`: only more rights would show whether it does. `wanted`: a thread was seen waiting for it.
     """
 
     since_s: float
@@ -116,6 +118,7 @@ class Suspicion:
     swept_s: float | None = None
     outsider: str | None = None
     proof_needs_rights: bool = False
+    wanted: bool = False
     samples: int = 0
     sampled_s: float = float("-inf")
     tried_s: float = float("-inf")

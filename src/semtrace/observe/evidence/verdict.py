@@ -78,6 +78,7 @@ class Verdict:
     proved: bool = False  # that they are
     if_ended: str | None = None  # the reason once the server has ended, if a proof was under way
     proof_needs_rights: bool = False  # proved orphaned, but for processes that cannot be asked whether they map it
+    dropper: ProcessId | None = None  # it lives, and may have held the lock when it dropped it
 
     @property
     def doubtful(self) -> bool:

@@ -17,6 +17,7 @@ from semtrace.observe.evidence.foreign import ForeignUse
 from semtrace.observe.evidence.proof import READINGS, ProcessSample, Sighting, Suspicion
 from semtrace.observe.evidence.verdict import Reading, Verdict, judge, taken_by
 from semtrace.observe.judge.baselines import Baselines
+from semtrace.observe.judge.droppers import Droppers
 from semtrace.observe.judge.outside import ask_outside
 from semtrace.observe.watch.watched import Watched
 
@@ -84,7 +85,7 @@ class Prover:
     """Keep a Suspicion for each lock that is locked and claimed by nobody.
 
     `invite` has a process outside the server watched like one of the server's, from the next refresh on. It returns
-    False if the process cannot be read.
+    False if the process cannot be read. `parent_of` returns the parent of a process, if that is watched.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Prover:
         baselines: Mapping[SemId, Baselines],
         linked: Callable[[], Collection[SemId]],
         invite: Callable[[int], bool] = lambda pid: False,
+        parent_of: Callable[[Watched], Watched | None] = lambda watched: None,
     ) -> None:
         self.unproved = False
         self._strict = False
@@ -101,6 +103,7 @@ class Prover:
         self._baselines = baselines
         self._linked = linked
         self._invite = invite
+        self._droppers = Droppers(parent_of)
         self._suspicions: dict[SemId, Suspicion] = {}
         self._invited_s: dict[tuple[SemId, ProcessId], float] = {}
         self._waited: dict[SemId, dict[tuple[ProcessId, int], float]] = {}
@@ -132,8 +135,11 @@ class Prover:
         self.unproved = False
         for semaphore in self._suspicions:
             verdict = self._conclude(now_s, semaphore, mappers[semaphore], judged[semaphore])
-            self.unproved |= not (verdict.state == "orphaned" or verdict.proved or verdict.proof_needs_rights)
+            decided = verdict.state == "orphaned" or verdict.proved or verdict.dropper is not None
+            self.unproved |= not (decided or verdict.proof_needs_rights)
             judged[semaphore] = replace(judged[semaphore], verdict=verdict)
+        if self._droppers.due(now_s):
+            self._droppers.note(now_s, {semaphore: each.verdict for semaphore, each in judged.items()}, mappers)
 
     def forget(self) -> None:
         """Begin every proof again: earlier samples no longer count, and from now on each must be complete in every
@@ -216,6 +222,7 @@ class Prover:
         now_s, now_ticks = time.monotonic(), _now_ticks()
         for semaphore in ready:
             suspicion = self._suspicions[semaphore]
+            suspicion.wanted |= any(_waits(semaphore, each, s) for each in mappers[semaphore] for s in seen[each])
             if ran := _waiter_that_ran(semaphore, mappers[semaphore], seen):
                 suspicion.skip_sample(now_s, ran)
                 continue
@@ -337,21 +344,25 @@ class Prover:
             )
         if lacks is not None and suspicion.taker is not None:
             return taken_by(judged.reading, suspicion.taker)
+        if lacks is None and suspicion.proved_ticks is None:
+            suspicion.proved_ticks = _now_ticks()
+            suspicion.proved_with = frozenset(watched.id for watched in mappers)
+        needs_rights = suspicion.proof_needs_rights and within is None
+        dropper = self._droppers.find(semaphore, mappers, self._linked) if lacks is None or needs_rights else None
+        may_have = f"PID {dropper.pid} lives, and may have held it when it dropped it" if dropper else None
+        if may_have and not suspicion.wanted:
+            reason = f"locked, and no living process claims it; not proved orphaned: {may_have}"
+            return Verdict("unknown", reason=reason, dropper=dropper)
         if lacks is not None:
             return Verdict(
                 "unknown",
                 reason=f"locked, and no living process claims it; not proved orphaned: {lacks.text}",
                 if_ended=_NEVER_PROVED if lacks.under_way else None,
-                proof_needs_rights=suspicion.proof_needs_rights and within is None,
+                proof_needs_rights=needs_rights,
             )
-        if suspicion.proved_ticks is None:
-            suspicion.proved_ticks = _now_ticks()
-            suspicion.proved_with = frozenset(watched.id for watched in mappers)
-        return Verdict(
-            "orphaned",
-            reason=f"locked in all {suspicion.readings} samples over {suspicion.span_s:.1f} s; {_all(len(mappers))}, "
-            "every thread accounted for, holds it",
-        )
+        shown = f"locked in all {suspicion.readings} samples over {suspicion.span_s:.1f} s; {_all(len(mappers))}, "
+        shown += "every thread accounted for, holds it"
+        return Verdict("orphaned", reason=f"{shown}; {may_have}" if may_have else shown, dropper=dropper)
 
 
 def _now_ticks() -> int:
@@ -392,10 +403,14 @@ def _waiter_that_ran(
     """
     for watched in mappers:
         for each in seen[watched]:
-            tid, waits = each.thread.tid, each.thread.futex == watched.semaphores.get(semaphore)
-            if each.thread.futex is not None and waits and futex.run_time(watched.id.pid, tid) != each.ran:
+            tid = each.thread.tid
+            if _waits(semaphore, watched, each) and futex.run_time(watched.id.pid, tid) != each.ran:
                 return f"thread {tid} of PID {watched.id.pid} waits for it and ran while all threads were sampled"
     return None
+
+
+def _waits(semaphore: SemId, watched: Watched, sighting: Sighting) -> bool:
+    return sighting.thread.futex is not None and sighting.thread.futex == watched.semaphores.get(semaphore)
 
 
 def _to_be_searched(suspicion: Suspicion, mappers: Collection[Watched], strict: bool) -> Iterator[Watched]:

@@ -35,6 +35,11 @@ class Fleet:
         """Return None for a guest that has ended since the locks were read."""
         return self._watched.get(process) or self._guests.get(process)
 
+    def parent_of(self, watched: Watched) -> Watched | None:
+        """Return the process that has this child now, if it is watched."""
+        pid, born = watched.stat.ppid, watched.id.start_ticks
+        return next((w for w in self.with_guests if w.id.pid == pid and w.id.start_ticks <= born), None)
+
     @property
     def all(self) -> list[Watched]:
         """The members."""

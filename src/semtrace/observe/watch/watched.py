@@ -15,7 +15,7 @@ from semtrace.cpython.threadids import tid_offset
 from semtrace.linux import futex, pages, shm
 from semtrace.linux.maps import Mapping, SemaphoreMaps, SemMapping, read_mappings
 from semtrace.linux.memory import Memory
-from semtrace.linux.process import PAGE_SIZE, Stat, children, door, read_stat
+from semtrace.linux.process import PAGE_SIZE, TICKS_PER_S, Stat, children, door, read_stat
 from semtrace.linux.program import namespace_pids, session_id
 from semtrace.linux.pthread import innermost_ids, kernel_tid
 from semtrace.linux.rights import refused
@@ -186,6 +186,17 @@ class Watched:
             return self._maps.at(address) == semaphore
         except OSError:
             return True
+
+    def age_of(self, semaphore: SemId) -> float | None:
+        """Return how many seconds ago the semaphore was made, None where that cannot be read."""
+        address = self.semaphores.get(semaphore)
+        made_s = self._maps.made_s(address) if self._maps is not None and address is not None else None
+        return None if made_s is None else time.time() - made_s
+
+    @property
+    def age_s(self) -> float:
+        """Return how many seconds ago the process was born."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.id.start_ticks / TICKS_PER_S
 
     def lacking(self) -> list[SemId]:
         """Semaphores whose SemLock object is not known yet."""

@@ -407,6 +407,9 @@ class Mapper:
         self.sightings_taken = 0
         self.semaphores: dict[SemId, int] = {}
 
+    def still_maps(self, semaphore: SemId) -> bool:
+        return True
+
     def foreign_users(self, semaphore: SemId) -> None:
         """Nobody else has it."""
 
@@ -673,6 +676,28 @@ def test_of_one_that_is_dying_nothing_need_be_shown(monkeypatch: pytest.MonkeyPa
     dying = Mapper(Q)
     dying.dying, dying.runs_for = True, 1000
     assert Play(monkeypatch, Mapper(), dying).state() == "orphaned"
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_dropped_lock_needs_no_rights_and_no_proof(
+    monkeypatch: pytest.MonkeyPatch, dropped: bool, hidden: bool
+) -> None:
+    play = Play(monkeypatch, Mapper(), proved=False)
+    monkeypatch.setattr(play.prover._droppers, "find", lambda *_: Q if dropped else None)
+    if hidden:
+        outside = Outside((), (), obstacles=(Obstacle("hidden", 40),))
+        monkeypatch.setattr(proving, "ask_outside", lambda *_: {SEM: outside})
+
+    def decided() -> bool:
+        verdict = play.verdict()
+        return not play.prover.unproved and verdict.reason is not None
+
+    wait_until(decided, what="all that can be known")
+    verdict = play.verdict()
+    assert verdict.state == ("unknown" if dropped or hidden else "orphaned")
+    assert verdict.dropper == (Q if dropped else None)
+    assert verdict.proof_needs_rights == (hidden and not dropped)
 
 
 def test_what_was_shown_of_one_unit_shows_nothing_of_all() -> None:
