@@ -14,6 +14,7 @@ from semtrace.model import (
     Remedy,
     Snapshot,
     ThreadRef,
+    Wait,
     WorkersEndAtStart,
 )
 from semtrace.rules.basis import Limits
@@ -36,10 +37,10 @@ def dying_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     if len(failed) < _ENOUGH:
         return
     for wait in snapshot.waits.waits:
-        lasts = wait.pool and wait.pool.processes and not wait.timed and (wait.asleep_s or 0.0) >= _WAITED_S
-        own = [death for death in failed if death.parent == wait.pid]
-        if lasts and len(own) >= _ENOUGH and _all_young(pool_workers({wait.pid}, snapshot), snapshot):
-            yield _finding((thread_ref(wait),), (*blocked([wait]), _fact(own)))
+        if wait.pool and wait.pool.processes and not wait.timed and (wait.asleep_s or 0.0) >= _WAITED_S:
+            own = [death for death in failed if death.parent == wait.pid]
+            if len(own) >= _ENOUGH and _are_of_pool(wait, snapshot):
+                yield _finding((thread_ref(wait),), (*blocked([wait]), _fact(own)))
     # A worker that ends while it sets itself up is not known to be one.
     led = any(each.role == "master" for each in snapshot.processes)
     known = [each for each in failed if each.role in WORKING_ROLES or (led and each.parent == snapshot.server.pid)]
@@ -57,6 +58,17 @@ def may_be_dying(snapshot: Snapshot) -> bool:
     failed = any(death.exit_code != 0 for death in snapshot.deaths)
     old = snapshot.taken_at - snapshot.server.started_at > _RECENT_S
     return _all_young(living, snapshot) and (failed or (old and bool(living)))
+
+
+def _are_of_pool(wait: Wait, snapshot: Snapshot) -> bool:
+    """Return True if all children came after the wait for the Pool began, and none of them has done its work.
+
+    Children of other kinds may fail as well, but then the workers of the Pool are older, or end in order.
+    """
+    since_at = snapshot.taken_at - (wait.asleep_s or 0.0)
+    children = pool_workers({wait.pid}, snapshot)
+    done = any(death.parent == wait.pid and death.exit_code == 0 for death in snapshot.deaths)
+    return not done and _all_young(children, snapshot) and all(each.started_at > since_at for each in children)
 
 
 def _ended_young(snapshot: Snapshot) -> list[Death]:

@@ -50,6 +50,12 @@ def test_pool_whose_workers_come_and_go(changes: dict[str, Any]) -> None:
     assert ended(**changes) == []
 
 
+def test_children_that_fail_are_not_always_of_the_pool() -> None:
+    assert ended(codes=(1, 1, 1, 0)) == [], "workers end in order"
+    new = replace(WAIT, asleep_s=1.0, for_s=1.0)
+    assert ended(new, age_s=1.5) == [], "the Pool was made for this wait"
+
+
 def test_program_that_waits_for_no_result() -> None:
     assert ended(replace(WAIT, pool=None)) == []
     assert ended(replace(WAIT, pool=PoolWait(3, False, False))) == [], "a ThreadPool has no processes"
