@@ -89,6 +89,10 @@ CASES = (
     # Results that nobody reads keep a thread of the Pool awake.
     Case("apply_in_callback", sick(stuck(root, place="waits in the callback"), threads=2), rests=False),
     Case("unpicklable_exception", sick(stuck(root, place="waits"), never=NOT_INHERITED | {"worker-died"}), rests=False),
+    Case(
+        "pool_at_import",
+        Expected((Found(STUCK, "error", pids=root, lock="pool_at_import"),), never=NOT_INHERITED | {"worker-died"}),
+    ),
     # One thread waits for a lock that it has itself.
     Case("twice_lock", sick(stuck(root, "cache_lock", "waits"), waits=(waits(root, "private-lock"),))),
     Case("twice_semaphore", sick(stuck(child(0), "changed", "waits"), waits=(waits(child(0), "private-lock"),))),
