@@ -171,6 +171,12 @@ class Pty:
         self.screen = pyte.Screen(80, 24)
         self._stream = pyte.ByteStream(self.screen)
 
+    def hang_up(self) -> int:
+        """Close the terminal, which controls no session and so sends no signal; return the exit code."""
+        os.close(self._leader)
+        self._leader = -1
+        return self._process.wait(PATIENCE_S)
+
     def sees(self, part: str) -> None:
         self.until(lambda: part in "\n".join(self.screen.display), f"{part} on the screen")
 
@@ -211,7 +217,8 @@ class Pty:
         self._process.terminate()
         while self._process.poll() is None:
             self._read()
-        os.close(self._leader)
+        if self._leader >= 0:
+            os.close(self._leader)
 
     def _read(self) -> bool:
         """What has arrived; pyte 0.8.2 takes `CSI > u` and `CSI < u` of the Kitty keyboard protocol for its own `u`."""
@@ -222,6 +229,15 @@ class Pty:
                 return True
             self._stream.feed(data)
         return True
+
+
+def test_terminal_that_is_closed_without_a_signal_ends_it(tmp_path: Path) -> None:
+    terminal = Pty(tmp_path)
+    try:
+        terminal.sees("contended")
+        assert terminal.hang_up() != 0
+    finally:
+        terminal.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -145,6 +146,8 @@ class SemtraceApp(LineApp):
 
     def on_mount(self) -> None:
         self.ending.on_signals()
+        if sys.__stdin__ is not None and sys.__stdin__.isatty():
+            self.ending.on_hangup(sys.__stdin__.fileno())
         self.set_keymap(dict(self.settings.keys))
         if self._tools.recorder is not None:
             self.set_interval(NEWS_S, self.recording.look)

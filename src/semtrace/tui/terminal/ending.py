@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable
@@ -27,6 +28,22 @@ class Ending:
             # Outside the main thread this raises: the program that runs us there has its own handlers.
             with suppress(RuntimeError, ValueError):
                 loop.add_signal_handler(number, self._leave, 128 + number)
+
+    def on_hangup(self, terminal: int) -> None:
+        """Leave when the other end of this descriptor's terminal is closed. Only the session that a terminal controls
+        gets a signal for that; all others would read and write at nobody's, without a pause.
+        """
+        watch = threading.Thread(
+            target=self._watch, args=(asyncio.get_running_loop(), terminal), name="semtrace-hangup", daemon=True
+        )
+        watch.start()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, terminal: int) -> None:
+        poll = select.poll()
+        poll.register(terminal, 0)  # a hang-up is always reported
+        if poll.poll():
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._leave, 128 + signal.SIGHUP)
 
     def _leave(self, code: int) -> None:
         self._exit(code)
