@@ -27,6 +27,7 @@ CASES = Path(__file__).parents[1] / "cases" / "programs"
 OWN_UWSGI = Path(sys.executable).parent / "uwsgi"
 UWSGI = OWN_UWSGI if OWN_UWSGI.exists() else Path("/usr/bin/uwsgi")
 """Debian's has its Python in a plugin, and no distribution that shows its version."""
+PLUGIN = Path("/usr/lib/uwsgi/plugins/python3_plugin.so")
 
 SHARING = """
 import multiprocessing, os, sys, time
@@ -83,7 +84,7 @@ KINDS = [
 
 @pytest.mark.parametrize("started", KINDS, ids=lambda started: started.kind)
 def test_server_is_listed_with_what_its_processes_do(started: Started, tmp_path: Path) -> None:
-    there = started.kind == "uwsgi" and UWSGI.exists()
+    there = started.kind == "uwsgi" and (OWN_UWSGI.exists() or PLUGIN.exists())
     if not (there or importlib.util.find_spec(started.kind)):
         pytest.skip(f"{started.kind} is not installed")
     env = {name: value.replace("{folder}", str(tmp_path)) for name, value in started.env.items()}

@@ -110,6 +110,7 @@ def test_spread_leaves_out_the_highest_order_first() -> None:
 
 
 def test_collector_is_as_before_after_the_view() -> None:
+    gc.unfreeze()  # the end of `semtrace check` has frozen all, where that was called in this process before
     before = gc.get_threshold(), gc.get_freeze_count()
     with rarely_collected():
         assert gc.get_threshold()[0] == THRESHOLD

@@ -37,12 +37,15 @@ class Image:
 
     def __init__(self, data: bytes = b"") -> None:
         self.data = bytearray(data.ljust(SIZE, b"\0"))
+        self.guards: tuple[int, ...] = ()  # pages that cannot be read
 
     def put(self, offset: int, *words: int) -> int:
         struct.pack_into(f"<{len(words)}Q", self.data, offset, *words)
         return BASE + offset
 
     def read(self, address: int, size: int) -> bytes | None:
+        if any(address < page + 4096 and page < address + size for page in self.guards):
+            return None
         return bytes(self.data[address - BASE :][:size]) if BASE <= address <= BASE + SIZE - size else None
 
     def u64(self, address: int) -> int | None:
@@ -173,6 +176,21 @@ def test_stack_lies_between_guard_and_thread_block() -> None:
     assert on_stack(image, [guard, heap()], touched, BASE + 0x1000)  # type: ignore[arg-type]
     assert not on_stack(image, [guard, heap()], touched, BASE + 0x9000)  # type: ignore[arg-type]
     assert not on_stack(image, [heap()], touched, BASE + 0x1000)  # type: ignore[arg-type]
+
+
+def test_guard_may_be_a_part_of_the_stacks_mapping() -> None:
+    """glibc 2.42 on Linux 6.13. Stacks that follow each other are one mapping, and so may be a heap between them."""
+    image = Image()
+    touched = lambda a, b: iter([(a, b)])  # noqa: E731
+    mappings = [heap(start=BASE - 0x100000, size=4096), heap()]
+    block = image.put(0x8000, BASE + 0x8000, 0, BASE + 0x8000)
+    assert not on_stack(image, mappings, touched, BASE + 0x2000)  # type: ignore[arg-type]
+    image.guards = (BASE, BASE + 0x9000)
+    assert on_stack(image, mappings, touched, BASE + 0x2000)  # type: ignore[arg-type]
+    assert not on_stack(image, mappings, touched, block + 0x100)  # type: ignore[arg-type]
+    image.guards = (BASE, BASE + 0x4000)
+    assert not on_stack(image, mappings, touched, BASE + 0x2000)  # type: ignore[arg-type]
+    assert on_stack(image, mappings, touched, BASE + 0x6000)  # type: ignore[arg-type]
 
 
 def test_pointers_into_a_region_are_found_with_their_places() -> None:
