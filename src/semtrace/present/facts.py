@@ -403,49 +403,49 @@ def _(fact: LeftInParent) -> Iterator[str]:
     was = "was" if len(fact.processes) == 1 else "were"
     more = "1 more thread waits" if fact.threads == 1 else f"{fact.threads} more threads wait"
     yield f"{pids_of(fact.processes)} {was} forked from PID {fact.parent.pid}, where {more} for work"
-    yield "a fork copies only the thread that forks, so those threads and their executors do nothing here"
+    yield "a fork copies only the thread that forks, so executors from before it have no threads here"
 
 
 @_lines.register
 def _(fact: PoolWithoutThreads) -> Iterator[str]:
-    yield f"in {pids_of(fact.processes)} the threads of the Pool, which pass results on, are not there"
+    yield f"in {pids_of(fact.processes)} the Pool lacks the threads that pass its results on"
     yield "a fork does not copy them"
 
 
 @_lines.register
 def _(fact: PoolTerminated) -> Iterator[str]:
-    yield f"in {pids_of(fact.processes)} the Pool was terminated before the result was there: it never comes"
-    yield "the end of `with` a Pool terminates it, too"
+    yield f"in {pids_of(fact.processes)} the Pool was terminated before the result came, so it never will"
+    yield "the end of a `with` block terminates its Pool, too"
 
 
 @_lines.register
 def _(fact: ResultsNotTaken) -> Iterator[str]:
-    yield f"in {pids_of(fact.processes)} the Pool's thread that takes results in has ended: none is passed on any more"
+    yield f"in {pids_of(fact.processes)} the Pool's thread that takes results in has ended, so no result is passed on"
     yield "an exception ends it: a callback that raises, or a result or an exception that cannot be unpickled"
 
 
 @_lines.register
 def _(fact: WaitsInCallback) -> Iterator[str]:
-    yield f"{thread_name(fact.thread)} is the Pool's thread that takes results in, and waits in a callback for one more"
+    yield f"{thread_name(fact.thread)} takes the Pool's results in, and waits for another of them in a callback"
 
 
 def _ended_how(exit_code: int | None) -> str:
     if exit_code is None:
-        return " ended"
-    return f" ended by signal {-exit_code}" if exit_code < 0 else f" ended with exit code {exit_code}"
+        return "ended"
+    return f"ended by signal {-exit_code}" if exit_code < 0 else f"ended with exit code {exit_code}"
 
 
 @_lines.register
 def _(fact: ChildEnded) -> Iterator[str]:
     ago = f", at least {age(fact.ended_s)} ago" if fact.ended_s is not None else ""
-    yield f"PID {fact.child.pid}, a child of PID {fact.parent},{_ended_how(fact.exit_code)}{ago}"
+    yield f"PID {fact.child.pid}, a child of PID {fact.parent}, {_ended_how(fact.exit_code)}{ago}"
 
 
 @_lines.register
 def _(fact: WorkersEndAtStart) -> Iterator[str]:
     how = _ended_how(fact.exit_code)
-    yield f"{fact.count} workers{how} as soon as they had started, in the last {age(fact.within_s)}"
-    yield "each new one may do the same: what they are to do is never done"
+    yield f"{fact.count} workers {how} as soon as they had started, in the last {age(fact.within_s)}"
+    yield "new ones may end in the same way, and then their work is never done"
 
 
 @_lines.register

@@ -86,16 +86,16 @@ ADVICE: Mapping[Advice, str] = {
     "wait is alive and free to do it.",
     Advice.TAKE_UNITS_BY_WITH: "Take units by `with`, so that an exception gives them back.",
     Advice.NOT_WHILE_HOLDING: "Do not wait for what needs the lock while holding it: release it before.",
-    Advice.START_AFTER_FORK: "Start threads, and executors, which have threads, in the process that uses them: after "
-    "the fork, as in gunicorn's post_fork, or at their first use.",
+    Advice.START_AFTER_FORK: "Start threads and executors in the process that uses them, after the fork: in gunicorn's "
+    "post_fork, or at their first use.",
     Advice.OWN_POOL: "Make the Pool in the process that uses it, after the fork.",
     Advice.RESULTS_BEFORE_TERMINATE: "Take all results of a Pool before terminate() and before the end of its `with`.",
     Advice.SEE_POOLS_EXCEPTION: "Look for an exception in _handle_results in the program's output. No callback may "
     "raise. Return what can be unpickled, and raise exceptions whose arguments are those of their __init__.",
     Advice.NO_WAIT_IN_CALLBACK: "Do not wait for a result of the Pool in a callback: it runs in the thread that passes "
     "results on. Hand the work to another thread.",
-    Advice.SEE_WORKERS_OUTPUT: "See in the program's output why they end: an error in what runs at their start, as the "
-    "initializer of a Pool. Correct that, and restart the program.",
+    Advice.SEE_WORKERS_OUTPUT: "Look in the program's output for the error that ends them. First suspect code that "
+    "runs at their start, such as the initializer of a Pool. Correct it, and restart the program.",
     Advice.CHECK_RESULTS: "Wait for results with a timeout, or use concurrent.futures.ProcessPoolExecutor, which "
     "raises BrokenProcessPool when a worker dies.",
     Advice.SEE_STACKS: "See what all threads are doing with the command below.",
