@@ -60,8 +60,8 @@ class PrivateWait:
     its owner's pthread id and `depth` how often it is held, where the lock keeps them. The id lies at `owner_at`: the
     owner may change while the thread sleeps, for a release wakes one waiter only. `ways` lead to the lock, `primitive`
     is the class of the object that waits (`queue.Queue`), at `primitive_address`, and `operation` its method. `thread`
-    is the one whose end is awaited, `module` the one that is being imported. `result` is
-    set where it waits for that of a Pool's job.
+    is the one whose end is awaited, `module` the one that is being imported. `result` is set for a wait for the result
+    of a Pool's job.
     """
 
     kind: WaitKind

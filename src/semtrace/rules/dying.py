@@ -44,9 +44,8 @@ def dying_workers(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     # A worker that ends while it sets itself up is not known to be one.
     led = any(each.role == "master" for each in snapshot.processes)
     known = [each for each in failed if each.role in WORKING_ROLES or (led and each.parent == snapshot.server.pid)]
-    if len(known) >= _ENOUGH and _all_young(
-        [each for each in snapshot.processes if each.role in WORKING_ROLES], snapshot
-    ):
+    serving = [each for each in snapshot.processes if each.role in WORKING_ROLES]
+    if len(known) >= _ENOUGH and _all_young(serving, snapshot):
         yield _finding((ThreadRef(snapshot.server.id),), (_fact(known),))
 
 

@@ -11,7 +11,7 @@ private lock that nobody can release, or on a stopped process.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from semtrace.lazydata import replace
 from semtrace.model import (
@@ -52,6 +52,7 @@ from semtrace.rules.knots import blocked, is_deadlock, restart, target_refs, thr
 from semtrace.waits.build import stopped_processes
 from semtrace.waits.workers import SERVING_ROLES, pool_workers, serving_waits_by_worker, worker_states, workers
 
+# Lib/multiprocessing/pool.py and its copies: a wait is known to be for such a Pool before its file is compared.
 _POOL = "/pool.py"
 
 # A pool starts its workers together. One that is so much younger took the place of another.
@@ -222,17 +223,22 @@ def _is_consequence(wait: Wait) -> tuple[bool, bool]:
 
 def _is_lost(root: Root, snapshot: Snapshot) -> bool:
     """Return True for threads that wait for a result which nobody works at and which is not on its way."""
-    results = [wait for wait in root.waits if wait.pool]
-    return waits_for_pool(root) and all(_was_lost(wait, snapshot) for wait in results)
+    if not waits_for_pool(root):
+        return False
+    idle = _idle(snapshot)
+    return all(_was_lost(wait, idle, snapshot) for wait in root.waits if wait.pool)
 
 
-def _was_lost(wait: Wait, snapshot: Snapshot) -> bool:
+def _idle(snapshot: Snapshot) -> dict[ThreadId, Wait]:
+    return {wait.thread: wait for wait in snapshot.waits.waits if wait.idle}
+
+
+def _was_lost(wait: Wait, idle: Mapping[ThreadId, Wait], snapshot: Snapshot) -> bool:
     """Return True if all workers of its Pool wait for work, and the Pool has handed out all jobs and taken in all
     results. A ThreadPool has no processes that could die with a job.
     """
     if wait.pool is None or not wait.pool.processes:
         return False
-    idle = {each.thread: each for each in snapshot.waits.waits if each.idle}
     children = pool_workers({wait.pid}, snapshot)
     rested = bool(children) and all(ThreadId(child.id, child.pid) in idle for child in children)
     return rested and _has_rested(wait.thread.process, idle.values())
@@ -270,13 +276,13 @@ def _lost_results(snapshot: Snapshot, reported: Sequence[Root]) -> Iterator[Find
     """Yield the threads that wait for a job's result while every worker of their process waits for work: not proven,
     for the program may go on otherwise.
     """
-    known = {wait.thread for root in reported for wait in root.waits}
+    known, idle = {wait.thread for root in reported for wait in root.waits}, _idle(snapshot)
     lasting = (
         wait
         for wait in snapshot.waits.waits
         if wait.pool and wait.thread not in known and not wait.timed and (wait.asleep_s or 0.0) >= _LOST_S
     )
-    lost = tuple(wait for wait in lasting if _was_lost(wait, snapshot))
+    lost = tuple(wait for wait in lasting if _was_lost(wait, idle, snapshot))
     if lost:
         found = _worker_died([Root(RootKind.NOBODY, lost)], snapshot)
         yield replace(found, severity="warning")

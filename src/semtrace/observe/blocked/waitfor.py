@@ -165,9 +165,8 @@ def _futex(sleeper: Sleeper, about: About) -> Reason | None:
     )
     if owner is None:
         # A handler can set an Event; it does not release somebody's lock.
-        handled = kind is WaitKind.SIGNAL and process in about.handlers
         able = _able(sleeper)
-        wakers = replace(able, doubt=Doubt.HANDLER, pids=(process.pid,)) if handled else able
+        wakers = _or_handlers(able, process, about) if kind is WaitKind.SIGNAL else able
         return Reason(replace(made(sleeper, target, wakers), pool=_pool(private)))
     holder = ThreadId(process, owner)
     return Reason(replace(made(sleeper, target, Wakers((holder,))), holders=(holder,), bound=True))
@@ -183,9 +182,11 @@ def _unknown(sleeper: Sleeper, about: About) -> Wakers:
     process = sleeper.thread.process
     if not sleeper.read:
         return Wakers((), (process,), Doubt.UNRECOGNISED)
-    return (
-        Wakers((), (process,), Doubt.HANDLER, (process.pid,)) if process in about.handlers else Wakers((), (process,))
-    )
+    return _or_handlers(Wakers((), (process,)), process, about)
+
+
+def _or_handlers(wakers: Wakers, process: ProcessId, about: About) -> Wakers:
+    return replace(wakers, doubt=Doubt.HANDLER, pids=(process.pid,)) if process in about.handlers else wakers
 
 
 def _able(sleeper: Sleeper) -> Wakers:
